@@ -1,0 +1,45 @@
+# Every command of the project, the same here and in CI. `make demo` and `make test` work on a machine with Python 3.11+ alone.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-dev
+DEMO_STAMP := $(VENV)/.installed-demo
+
+.PHONY: demo test check format bench kill clean
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "asgi-audit needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(PY)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP) $(DEMO_STAMP)
+
+$(DEMO_STAMP): pyproject.toml | $(PY)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[server,demo]'
+	@touch $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP) ## the main job, embedded, over a real application; ends by itself
+	$(VENV)/bin/asgi-audit demo
+
+test: $(STAMP) ## all tests; those that need what the machine lacks skip and say how to get it
+	$(PY) -m pytest
+
+check: $(STAMP) ## formatting, lint, types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(STAMP) ## the full benchmark; `make test` runs it tiny
+	$(PY) -m tests.bench
+
+kill: $(STAMP) ## the long kill -9 runs: 30 times the application, 50 times the indexer
+	$(PY) -m tests.fault.kill_application --times 30
+	$(PY) -m tests.fault.kill_indexer --times 50
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,29 @@
+"""asgi-audit: an audit trail for ASGI applications. Only public names, imported when first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["AuditMiddleware", "ConfigError", "__version__", "annotate", "current", "install"]
+
+if TYPE_CHECKING:
+    from .capture.identity import annotate, current
+    from .errors import ConfigError
+    from .wiring import AuditMiddleware, install
+
+_WHERE = {
+    "AuditMiddleware": "wiring",
+    "install": "wiring",
+    "annotate": "capture.identity",
+    "current": "capture.identity",
+    "ConfigError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

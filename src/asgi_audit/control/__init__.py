@@ -1,0 +1,1 @@
+"""What the API itself must remember: keys and the signing secret, in `control.db`."""

@@ -1,0 +1,50 @@
+"""Every exception of ours: one root, then one class per decision of the caller.
+
+A message says the operation, the offending name with its redacted value, and what is accepted; advice to the operator stands
+apart in `hint`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AuditError", "ConfigError", "QueryError", "RecordError", "StoreError", "TransportError"]
+
+
+class AuditError(Exception):
+    """The root. `hint` is advice to the operator, one sentence, or ''."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(AuditError):
+    """A setting is wrong: fix it and start again."""
+
+
+class TransportError(AuditError):
+    """Records could not be carried; `retriable` says whether trying the same again can help."""
+
+    def __init__(self, message: str, *, retriable: bool = True, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retriable = retriable
+
+
+class StoreError(AuditError):
+    """The store could not write or answer; `retriable` says whether trying the same again can help."""
+
+    def __init__(self, message: str, *, retriable: bool = True, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retriable = retriable
+
+
+class RecordError(AuditError):
+    """Bytes that are no record (or statement) of ours: a dead letter."""
+
+
+class QueryError(AuditError):
+    """The client's fault. `kind` is 'invalid' (400), 'missing' (404) or 'forbidden' (403); `field` names what was wrong."""
+
+    def __init__(self, message: str, *, field: str = "", kind: str = "invalid", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+        self.kind = kind

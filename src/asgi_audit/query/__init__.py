@@ -1,0 +1,1 @@
+"""Room 6, the only way to read: scope, snapshot, cursor, page."""

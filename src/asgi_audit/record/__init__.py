@@ -1,0 +1,1 @@
+"""What a record is: schema, codec, cuts, derived values, statements. Knows nothing else of the package but `errors`."""

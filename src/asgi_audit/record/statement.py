@@ -1,0 +1,89 @@
+"""A statement: what a process says about its own records, in the same journal and partition, after all that it covers.
+
+Wire form: one line of JSON that begins `{"statement":"1.0"`, at most 65,535 bytes (so that it can be an entry of a C2SP tile
+log). `root`, `policy` and `previous` are reserved: null until the digest chain is written.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ..errors import RecordError
+
+__all__ = ["STATEMENT_BYTES_MAX", "Lost", "Statement", "decode_statement", "encode_statement", "is_statement"]
+
+STATEMENT_BYTES_MAX = 65_535
+_HEAD = b'{"statement":'
+
+
+class Lost(msgspec.Struct, array_like=True, frozen=True):
+    """Sequences first..last, both inclusive, that became no record, and why.
+
+    Reasons: `queue` (more exchanges than the bound), `journal` (could not be written), `journal_full` (over the byte bound),
+    `build` (a record could not be built), `killed` (adopted: the process died before they were written)."""
+
+    first: int
+    last: int
+    reason: str
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "statement"}):
+    """The range first..last of sequences since the previous statement, both inclusive; empty when first = last + 1."""
+
+    version: str = "1.0"
+    process: str
+    number: int  # 1, 2, 3 … of this process
+    at: int  # ms since the epoch, when it was made
+    first: int
+    last: int
+    count: int  # records of the range that stand in the journal
+    lost: list[Lost] = []  # sequences that became no record; those first stated here may lie below `first`
+    lost_more: int = 0  # how many sequences more were lost than the ranges in `lost` name (bounded size)
+    excluded: int = 0  # in total since the start of the process
+    unwaited: int = 0  # in total: `durable` exchanges that were served before their record was durable
+    open_count: int = 0
+    open_oldest: int | None = None  # ms since the epoch
+    watermark: int  # W, ms: every exchange begun before it, except the older open ones counted, is at most `last`
+    closed: Literal["", "provisional", "final", "adopted"] = ""
+    proven: bool = True  # False: adopted under another boot id, or without counters: the true tail is not known
+    clock_steps: int = 0  # how often the wall clock was seen to jump by more than a second, in total
+    host: str = ""
+    service: str = ""
+    started: int = 0  # ms since the epoch
+    root: str | None = None
+    policy: str | None = None
+    previous: str | None = None
+
+
+_decoder = msgspec.json.Decoder(Statement)
+_encoder = msgspec.json.Encoder()
+
+
+def is_statement(data: bytes) -> bool:
+    return data.startswith(_HEAD)
+
+
+def encode_statement(statement: Statement) -> bytes:
+    """Bytes of at most STATEMENT_BYTES_MAX: ranges of losses that do not fit are counted in `lost_more`."""
+    data = _encoder.encode(statement)
+    while len(data) > STATEMENT_BYTES_MAX:
+        keep = max(0, len(statement.lost) * (STATEMENT_BYTES_MAX - 1024) // (len(data) + 1))
+        dropped = statement.lost[keep:]
+        more = statement.lost_more + sum(r.last - r.first + 1 for r in dropped)
+        statement = msgspec.structs.replace(statement, lost=statement.lost[:keep], lost_more=more)
+        data = _encoder.encode(statement)
+    return data
+
+
+def decode_statement(data: bytes) -> Statement:
+    """Raises RecordError."""
+    try:
+        data.decode()
+        statement = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise RecordError(f"not a statement: {e}") from e
+    if not statement.version.startswith("1."):
+        raise RecordError(f"statement version is {statement.version[:16]!r}; this version reads 1.x")
+    return statement

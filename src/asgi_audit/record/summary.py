@@ -1,0 +1,46 @@
+"""What is derived from a record when it is indexed: level, message, operation. Pure, so that it can be derived again."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+__all__ = ["LEVELS", "level_of", "message_of", "operation_of"]
+
+LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+_PHRASES = {int(s): s.phrase for s in HTTPStatus}
+
+
+def level_of(method: str, status: int, outcome: str, error: str, fatal: bool) -> str:
+    """FATAL: raised, and no `Exception` (`fatal`). ERROR: raised, 5xx, 401, 403. WARN: other 4xx, disconnected or
+    cancelled. DEBUG: HEAD, OPTIONS. Else INFO."""
+    if fatal and outcome != "cancelled":
+        return "FATAL"
+    if (error and outcome not in ("cancelled", "disconnected")) or outcome in ("failed", "interrupted"):
+        return "ERROR"
+    if outcome in ("disconnected", "cancelled"):
+        return "WARN"
+    if status >= 500 or status in (401, 403):
+        return "ERROR"
+    if status >= 400:
+        return "WARN"
+    return "DEBUG" if method in ("HEAD", "OPTIONS") else "INFO"
+
+
+def message_of(
+    method: str, path: str, status: int, principal: str | None, duration_ns: int | None, error: str | None
+) -> str:
+    """`POST /login → 401 Unauthorized, alice, 12 ms, ValueError`; what is unknown is left out."""
+    phrase = _PHRASES.get(status)
+    parts = [f"{method} {path} → {status}" + (f" {phrase}" if phrase else "")]
+    if principal:
+        parts.append(principal)
+    if duration_ns is not None:
+        parts.append(f"{round(duration_ns / 1e6)} ms")
+    if error:
+        parts.append(error)
+    return ", ".join(parts)
+
+
+def operation_of(method: str, operation: str | None, route: str | None) -> str:
+    """The annotation or the route's or endpoint's name, else `METHOD template`, else the method; never a raw path."""
+    return operation or (f"{method} {route}" if route else method)

@@ -1,0 +1,54 @@
+"""Where the bytes of a record are cut: the only file that knows.
+
+A usage answer is the stored record up to `context`; a trail answer leaves out `service` and `instance_id` and has the service
+inside `metadata`. The offsets are found once, when a record is indexed, from the lengths of its decoded parts and never by
+searching (a body may contain any text); they are stored beside the record, and an answer is joined from slices.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+__all__ = ["CUTS_SIZE", "Cuts", "pack_cuts", "trail_view", "unpack_cuts", "usage_view"]
+
+_FORMAT = struct.Struct("<5I")
+CUTS_SIZE = _FORMAT.size
+
+
+class Cuts(NamedTuple):
+    """Byte offsets into one record in wire order."""
+
+    account_end: int  # of the comma before "service"
+    service_end: int  # of the comma before "instance_id"
+    instance_end: int  # of the comma before "metadata"
+    metadata_end: int  # of the brace that closes the metadata object
+    timestamp_end: int  # of the comma before "context", or of the record's last brace
+
+
+def pack_cuts(cuts: Cuts) -> bytes:
+    """20 bytes, little endian."""
+    return _FORMAT.pack(*cuts)
+
+
+def unpack_cuts(data: bytes) -> Cuts:
+    return Cuts(*_FORMAT.unpack(data))
+
+
+def usage_view(record: bytes, cuts: Cuts) -> bytes:
+    """The documented fields of a usage answer."""
+    return record[: cuts.timestamp_end] + b"}"
+
+
+def trail_view(record: bytes, cuts: Cuts) -> bytes:
+    """The documented fields of a trail answer: `service` inside `metadata`, no `instance_id`."""
+    account_end, service_end, instance_end, metadata_end, timestamp_end = cuts
+    return b"".join(
+        (
+            record[:account_end],
+            record[instance_end:metadata_end],
+            record[account_end:service_end],
+            record[metadata_end:timestamp_end],
+            b"}",
+        )
+    )

@@ -1,0 +1,46 @@
+"""The contract between capture, on the request path, and the recorder, off it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..capture.exchange import Exchange
+
+__all__ = ["RecorderBase", "Wake"]
+
+Wake = Callable[[bool], None]
+"""Called once, from any thread, must not raise: True when the record is durable, False when it never will be."""
+
+
+class RecorderBase(Protocol):
+    """Nothing here blocks, raises into the caller, or grows without bound."""
+
+    def open(self, wait_seconds: float) -> None:
+        """Start the thread (idempotent, again after fork) and wait at most so long for its journal to be open."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """Register an open exchange, then take its time: sets `started_ns` and `mono_ns`."""
+
+    def reserve(self, exchange: Exchange, size: int) -> bool:
+        """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `exchange.held`."""
+
+    def seal(self, exchange: Exchange, wake: Wake | None = None) -> bool:
+        """Under one lock: duration, sequence, counter, enqueue or note of loss, deregister.
+
+        True when it was enqueued, and then `wake` is called later; False when it is lost or excluded (`wake` is not
+        called). The second seal of an exchange, or one begun before a fork, does nothing and answers False. An exchange whose
+        details are both `none` is counted as excluded and gets no sequence."""
+
+    def unwaited(self) -> None:
+        """Count a `durable` exchange that was served before its record was durable; the next statement says so."""
+
+    def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
+        """Write and sync all that is sealed; with `close` also a provisional `closed` statement. Blocks; True in time."""
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to a counter of `stats()`."""
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the process began, with at least: begun, sealed, recorded, excluded, open, unwaited,
+        annotate_late, internal_errors, and `lost_<reason>` for each reason seen."""

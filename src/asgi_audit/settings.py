@@ -1,0 +1,290 @@
+"""Every setting, once: this table drives defaults, environment names, flags, `--help` and the README's table.
+
+Precedence: argument or flag, environment, default. Only `wiring` reads the environment. A wrong setting is a ConfigError of one
+line: its name, its value (masked when secret), what is accepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigError
+
+__all__ = ["PREFIX", "Settings", "environment_name", "make_settings", "table"]
+
+PREFIX = "ASGI_AUDIT_"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
+
+Parse = Callable[[Any], Any]
+
+
+class _Wrong(ValueError):
+    """`str(e)` is what is accepted."""
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise _Wrong("1 or 0, true or false, yes or no, on or off")
+
+
+def _int(low: int, high: int, unit: str = "") -> Parse:
+    accepted = f"a whole number from {low:,} to {high:,}".replace(",", "_") + (f" ({unit})" if unit else "")
+
+    def parse(value: Any) -> int:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = value if isinstance(value, int) else int(str(value).strip())
+        except ValueError:
+            raise _Wrong(accepted) from None
+        if not low <= number <= high:
+            raise _Wrong(accepted)
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Parse:
+    accepted = f"seconds from {low:g} to {high:g}"
+
+    def parse(value: Any) -> float:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = float(value)
+        except (TypeError, ValueError):
+            raise _Wrong(accepted) from None
+        if not low <= number <= high:
+            raise _Wrong(accepted)
+        return number
+
+    return parse
+
+
+def _choice(*names: str) -> Parse:
+    def parse(value: Any) -> str:
+        if value not in names:
+            raise _Wrong("one of " + ", ".join(names))
+        return str(value)
+
+    return parse
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise _Wrong("1 to 64 letters, digits, dots, underscores and hyphens")
+    return value
+
+
+def _account(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200 or not value.isprintable() or value == "*":
+        raise _Wrong("1 to 200 printable characters, not '*'")
+    return value
+
+
+def _instance(value: Any) -> str:
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value) or value in (".", ".."):
+        raise _Wrong("1 to 200 characters without '/' and control characters, not '.' or '..'")
+    return value
+
+
+def _header(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", value):
+        raise _Wrong("a header name, or nothing to leave responses untouched")
+    return value.lower()
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise _Wrong("a path")
+    return Path(value)
+
+
+def _url(*schemes: str) -> Parse:
+    accepted = "a URL such as " + " or ".join(schemes)
+    names = {s.split(":", 1)[0] for s in schemes}
+
+    def parse(value: Any) -> str:
+        if value is None or value == "":
+            return ""
+        if not isinstance(value, str) or urlsplit(value).scheme not in names or ":" not in value:
+            raise _Wrong(accepted)
+        return value
+
+    return parse
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) and v for v in value):
+        raise _Wrong("names, separated by commas")
+    return tuple(value)
+
+
+def _setting(default: Any, parse: Parse, help: str, *, secret: bool = False, only: str = "") -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help, "secret": secret, "only": only})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Validated whole by `make_settings`. `only` in the metadata says which half uses a setting: middleware or server."""
+
+    enabled: bool = _setting(True, _bool, "0 turns everything off: the application is called as if we were not there.")
+    home: Path = _setting(Path(".asgi-audit"), _path, "Directory in which everything meets that no other setting names.")
+    transport: str = _setting(
+        "", _url("journal:///path", "memory://"), "Where records are written ahead. Default: `journal/` in the home."
+    )
+    store: str = _setting("", _url("sqlite:///path"), "Where the index is. Default: `index/` in the home.", only="server")
+    service: str = _setting("app", _name, "Service of the records.", only="middleware")
+    account_id: str = _setting("default", _account, "Account of the records that no annotation names.", only="middleware")
+    instance_id: str = _setting(
+        "default", _instance, "Service instance of the records that no annotation names.", only="middleware"
+    )
+    region: str = _setting("global", _choice("global", "eu"), "Region of the records.", only="middleware")
+    scope: str = _setting("service", _choice("management", "service"), "Scope of the records.", only="middleware")
+    delivery: str = _setting(
+        "buffered",
+        _choice("buffered", "durable"),
+        "`buffered`: nothing waits. `durable`: the client's last bytes wait until the record is on disk.",
+        only="middleware",
+    )
+    durable_wait_seconds: float = _setting(
+        2.0, _seconds(0.01, 60), "Longest that `durable` holds an answer back.", only="middleware"
+    )
+    detail: str = _setting(
+        "bodies",
+        _choice("none", "metadata", "headers", "bodies"),
+        "What of request and response is kept. `none` is counted as excluded.",
+        only="middleware",
+    )
+    body_bytes_max: int = _setting(
+        65_536, _int(0, 16_777_216, "bytes"), "Most that is kept of a body, each way.", only="middleware"
+    )
+    request_id_header: str | None = _setting(
+        "x-request-id",
+        _header,
+        "Header that brings the request id and takes it back; empty: responses are left untouched.",
+        only="middleware",
+    )
+    redact_names: tuple[str, ...] = _setting(
+        (), _names, "Names of fields and headers to mask beside the built-in ones.", only="middleware"
+    )
+    flush_seconds: float = _setting(
+        0.02, _seconds(0.001, 5), "Longest that a sealed record stays in memory.", only="middleware"
+    )
+    capture_bytes_max: int = _setting(
+        33_554_432,
+        _int(65_536, 1 << 36, "bytes"),
+        "Bodies in memory of all exchanges that are open or not yet written.",
+        only="middleware",
+    )
+    queue_max: int = _setting(
+        50_000, _int(100, 10_000_000), "Sealed exchanges that wait to be written.", only="middleware"
+    )
+    journal_bytes_max: int = _setting(
+        1 << 30, _int(1 << 20, 1 << 50, "bytes"), "The whole journal on disk, dead processes included."
+    )
+    segment_bytes: int = _setting(8 << 20, _int(1 << 12, 1 << 30, "bytes"), "Size at which a journal file is closed.")
+    host: str = _setting("127.0.0.1", lambda v: str(v), "Address that `serve` listens on.", only="server")
+    port: int = _setting(8400, _int(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server")
+    query_wait_seconds: float = _setting(
+        2.0, _seconds(0, 60), "Longest that a query waits to see the requests made before it.", only="server"
+    )
+    execution_seconds: int = _setting(
+        86_400, _int(60, 31_536_000, "seconds"), "How long a query execution and its tokens are valid.", only="server"
+    )
+    page_bytes_max: int = _setting(
+        8 << 20, _int(1 << 16, 1 << 30, "bytes"), "Size at which a page of an answer ends.", only="server"
+    )
+
+    @property
+    def transport_url(self) -> str:
+        return self.transport or f"journal:///{self.home / 'journal'}"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.home / 'index'}"
+
+    @property
+    def control_path(self) -> Path:
+        return self.home / "control.db"
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{f.name}={'***' if f.metadata['secret'] else repr(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+def environment_name(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def table() -> list[tuple[str, str, Any, str, str]]:
+    """(name, environment name, default, help, only) of every setting, in order."""
+    return [
+        (f.name, environment_name(f.name), f.default, f.metadata["help"], f.metadata["only"])
+        for f in dataclasses.fields(Settings)
+    ]
+
+
+def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
+    """`given` (arguments or flags; None means not given) over `environment` over the defaults. Raises ConfigError.
+
+    A name in `given` that is no setting is a ConfigError, and so is an environment variable with our prefix that is none,
+    unless it is one of the test suite's (`ASGI_AUDIT_TEST_…`)."""
+    fields = {f.name: f for f in dataclasses.fields(Settings)}
+    for name in given:
+        if name not in fields:
+            raise ConfigError(f"{name!r} is no setting; accepted are {', '.join(fields)}")
+    known = {environment_name(name) for name in fields}
+    for key in environment:
+        if key.startswith(PREFIX) and key not in known and not key.startswith(PREFIX + "TEST_"):
+            raise ConfigError(f"the environment variable {key} is no setting; accepted are {', '.join(sorted(known))}")
+    values: dict[str, Any] = {}
+    # ENABLED=0 in the environment beats all: an operator can always turn us off.
+    switch = environment_name("enabled")
+    for name, f in fields.items():
+        if name == "enabled" and switch in environment and not _parsed(f, environment[switch], switch):
+            values[name] = False
+        elif given.get(name) is not None or (name == "request_id_header" and name in given):
+            values[name] = _parsed(f, given[name], name)
+        elif environment_name(name) in environment:
+            values[name] = _parsed(f, environment[environment_name(name)], environment_name(name))
+    return Settings(**values)
+
+
+def _parsed(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
+    try:
+        return f.metadata["parse"](value)
+    except _Wrong as e:
+        what = "***" if f.metadata["secret"] else repr(value)[:200]
+        raise ConfigError(f"setting {shown} is {what}; accepted: {e}") from None
+
+
+def url_path(url: str) -> Path:
+    """The directory of `journal:///relative`, `journal:////absolute`, likewise sqlite; as SQLAlchemy reads them.
+
+    The home's own path is joined after three slashes, so an absolute one has four."""
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.strip("/"):
+        raise ConfigError(f"{url!r} names no directory; accepted: {parts.scheme}:///relative or {parts.scheme}:////absolute")
+    return Path(parts.path[1:])

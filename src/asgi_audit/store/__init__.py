@@ -1,0 +1,1 @@
+"""Room 5, where records rest. `base` is the contract."""

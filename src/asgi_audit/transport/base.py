@@ -1,0 +1,117 @@
+"""The contract of carrying: how entries are written ahead, and how whoever takes them on reads them.
+
+Three implementations stand beside it: the journal (a directory), memory (a bounded journal for a read-only machine and for
+tests), Kafka (later). One contract suite runs over all of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+__all__ = ["Batch", "Entry", "Kind", "Message", "Position", "ProcessFacts", "Source", "Writer", "digest_of"]
+
+
+class Kind(enum.IntEnum):
+    """What an entry is; the number stands on disk."""
+
+    RECORD = 1
+    STATEMENT = 2
+    INTENT = 3
+    LOSS = 4
+
+
+class Entry(NamedTuple):
+    """`sequence` is the record's, or for a statement the last that it covers."""
+
+    kind: Kind
+    sequence: int
+    payload: bytes
+
+
+class ProcessFacts(NamedTuple):
+    """What a process says of itself when it opens its journal, so that whoever adopts the journal can say it too."""
+
+    process: uuid.UUID
+    host: str
+    service: str
+    started: int  # ms since the epoch
+
+
+class Message(NamedTuple):
+    """One entry as read. `offset` is its integer position, `next` the one after it; the partition of a journal is the process
+    (UUID as text)."""
+
+    partition: str
+    offset: int
+    next: int
+    kind: Kind
+    sequence: int
+    payload: bytes
+
+
+class Position(NamedTuple):
+    """Where to go on: the next offset, and the digest of the last message before it, so that a partition that was made anew
+    is noticed."""
+
+    next: int
+    digest: bytes
+
+
+class Batch(NamedTuple):
+    """What one poll found. `positions` holds each partition that moved, after the batch.
+
+    `caught_up_at`: None while more is waiting; else the wall clock (seconds since the epoch) read *before* the source was
+    looked at: everything written before it is in this batch or in an earlier one.
+    `damaged`: (partition, offset, reason, bytes) of what stands there but cannot be read: dead letters."""
+
+    messages: Sequence[Message]
+    positions: Mapping[str, Position]
+    caught_up_at: float | None
+    damaged: Sequence[tuple[str, int, str, bytes]] = ()
+
+
+class Writer(Protocol):
+    """One process's own journal; used by one thread. Errors are TransportErrors.
+
+    `counters` is 24 writable bytes that survive kill -9 of the process (not of the machine): three unsigned 64-bit integers,
+    little endian: exchanges begun, last sequence given, exchanges excluded. Any thread may write them."""
+
+    counters: memoryview
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """All of them or none (what a failed append left behind is cut off before the next)."""
+
+    def sync(self) -> None:
+        """On return everything appended survives the machine."""
+
+    def room(self) -> float:
+        """The share of the byte bound of the whole root that is used: 1.0 and above is full."""
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Reads all partitions; used by one thread. Errors are TransportErrors."""
+
+    name: str
+
+    def open(self, positions: Mapping[str, Position]) -> None:
+        """Where each partition goes on; partitions not named start at their beginning."""
+
+    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+        """At most so many messages; an empty batch after the timeout. Messages of one partition come in order."""
+
+    def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
+        """Everything before these positions is stored for good and may be removed here (idempotent). Answers the partitions
+        that ended and are gone: their positions may be forgotten."""
+
+    def close(self) -> None: ...
+
+
+def digest_of(payload: bytes) -> bytes:
+    """16 bytes that identify the last message before a position."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
