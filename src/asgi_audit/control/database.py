@@ -1,0 +1,133 @@
+"""`control.db`: one small SQLite file with many writers (the API's workers, the command line), opened and migrated
+here.
+
+Invariants: the file has mode 0600 from its first byte (SQLite gives the same to `-wal` and `-shm`), and so nobody
+else reads the signing secret; every apsw exception leaves as a StoreError. WAL with `synchronous=FULL`: what a
+command has answered survives a crash of the machine. A writer waits at most `BUSY_MS` for another one. On a
+read-only disk the file is still readable: WAL needs a writable `-shm`, so it is then opened as immutable, for one
+look-up at a time, because such a connection never sees a change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from ..errors import StoreError
+
+__all__ = ["BUSY_MS", "SCHEMA_VERSION", "open_database", "open_frozen", "store_errors", "transaction"]
+
+BUSY_MS = 2_000
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    id TEXT PRIMARY KEY NOT NULL,
+    hash BLOB NOT NULL,
+    role TEXT NOT NULL,
+    accounts TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    revoked_us INTEGER,
+    last_used_us INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secrets (
+    name TEXT PRIMARY KEY NOT NULL,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+# What trying again can help with: a lock, a full or failing disk, memory.
+_RETRIABLE = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.InterruptError)
+_READ_ONLY = (apsw.CantOpenError, apsw.ReadOnlyError)
+
+
+@contextlib.contextmanager
+def store_errors(operation: str, path: Path) -> Iterator[None]:
+    """The one seam: apsw's and the system's exceptions become StoreErrors that say what was done to which file."""
+    try:
+        yield
+    except apsw.Error as e:
+        raise StoreError(
+            f"{operation} in {path} failed: {type(e).__name__}: {e}",
+            retriable=isinstance(e, _RETRIABLE),
+            hint="Is the file a control.db of asgi-audit, and may this user read and write it and its directory?",
+        ) from e
+    except OSError as e:
+        raise StoreError(
+            f"{operation} in {path} failed: {type(e).__name__}: {e.strerror}",
+            hint="The file and its directory must be readable and writable for this user.",
+        ) from e
+
+
+def open_database(path: Path) -> apsw.Connection | None:
+    """A connection to the file, made if missing; None when the disk is read-only and `open_frozen` is the way.
+    Raises StoreError."""
+    with store_errors("opening the keys", path):
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Before SQLite opens it: SQLite would create it with the umask's mode, readable by others for a moment.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError:
+            if not path.is_file():
+                raise
+        connection = apsw.Connection(str(path))
+        try:
+            connection.set_busy_timeout(BUSY_MS)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            _migrate(connection, path)
+        except _READ_ONLY:
+            connection.close()
+            if not path.is_file():
+                raise
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextlib.contextmanager
+def open_frozen(path: Path) -> Iterator[apsw.Connection]:
+    """A connection for one look-up in a file that cannot be written from here."""
+    uri = f"file:{quote(str(path.absolute()))}?immutable=1"
+    connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """A write transaction that takes its lock at once, so that reading first and writing then cannot deadlock."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A COMMIT that failed (full disk, lock) may have left the transaction open, or SQLite may have rolled back
+        # already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    version = connection.pragma("user_version")
+    if version == SCHEMA_VERSION:
+        return
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema {version}; this version of asgi-audit knows {SCHEMA_VERSION}",
+            retriable=False,
+            hint="It was written by a newer version of asgi-audit: upgrade this one.",
+        )
+    with transaction(connection):
+        connection.execute(_SCHEMA)
+        connection.pragma("user_version", SCHEMA_VERSION)

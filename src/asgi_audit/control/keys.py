@@ -1,0 +1,259 @@
+"""Keys (role × accounts) and the signing secret: who may ask, and with what their tokens are sealed.
+
+A key reads `aa_<id>_<secret>`: the id is public (lists, logs), the secret has 256 random bits and is shown once.
+Stored is its plain SHA-256: slow password hashes make *guessable* secrets costly to guess; 256 random bits cannot be
+guessed, and a slow hash would let anybody burn our CPU by sending wrong keys. Every look-up goes to the file (about
+15 µs), so a revocation counts from the next request on, in every process. When a key was last used is written at
+most once a minute and key, by a thread of its own: it never slows or fails a request, and is lost when the process
+dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from ..errors import AuditError, ConfigError, StoreError
+from .database import open_database, open_frozen, store_errors, transaction
+
+__all__ = ["ROLES", "Control", "Grant", "Key"]
+
+ROLES = ("reader", "auditor")
+_PREFIX = "aa_"
+_ID_BYTES = 6
+_SECRET_BYTES = 32
+_TEXT_MAX = 200  # a key has 59 characters
+_TOUCH_SECONDS = 60.0
+_NOBODY = bytes(32)  # compared with when the id is unknown, so that both cases do the same work
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What a key allows. `accounts` None means all (`*`)."""
+
+    key_id: str
+    role: str
+    accounts: frozenset[str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A key as it is listed: everything but its secret."""
+
+    id: str
+    role: str
+    accounts: frozenset[str] | None
+    created_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class Control:
+    """The control database. Any thread may call any method. Raises StoreError when the file cannot be used."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._lock = threading.Lock()  # around the connection
+        self._connection = open_database(self.path)
+        self._frozen = self._connection is None
+        self._closed = False
+        self._touch_lock = threading.Lock()
+        self._touched: dict[str, float] = {}  # key id: when its use was last taken down; bounded by the number of keys
+        self._untold: dict[str, int] = {}  # key id: µs since the epoch, not yet written
+        self._toucher: ThreadPoolExecutor | None = None
+
+    def secret(self) -> bytes:
+        """The 32 bytes that seal tokens, made when first asked for, the same in every process."""
+        sql = "SELECT value FROM secrets WHERE name = 'tokens'"
+        rows = self._read("reading the signing secret", sql, ())
+        if not rows:
+            with self._writing("making the signing secret") as connection:
+                connection.execute("INSERT OR IGNORE INTO secrets VALUES ('tokens', ?)", (secrets.token_bytes(32),))
+            rows = self._read("reading the signing secret", sql, ())
+        return bytes(rows[0][0])
+
+    def create_key(self, role: str, accounts: Iterable[str] | str) -> tuple[str, str]:
+        """(key id, the key in clear: this is the only time). `accounts`: names, or '*' for all. Raises ConfigError."""
+        if role not in ROLES:
+            raise ConfigError(f"role is {role!r}; accepted are {', '.join(ROLES)}")
+        stored = json.dumps(_checked(accounts), ensure_ascii=False)
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        with self._writing("creating a key") as connection:
+            while True:
+                key_id = secrets.token_hex(_ID_BYTES)
+                if not connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchall():
+                    break
+            connection.execute(
+                "INSERT INTO keys (id, hash, role, accounts, created_us) VALUES (?, ?, ?, ?, ?)",
+                (key_id, _hash(secret), role, stored, self._now_us()),
+            )
+        return key_id, f"{_PREFIX}{key_id}_{secret}"
+
+    def list_keys(self) -> list[Key]:
+        """All keys, revoked ones too, oldest first."""
+        rows = self._read(
+            "listing keys",
+            "SELECT id, role, accounts, created_us, revoked_us, last_used_us FROM keys ORDER BY created_us, id",
+            (),
+        )
+        return [
+            Key(
+                id=id_,
+                role=role,
+                accounts=_accounts(accounts),
+                created_at=_when(created),
+                revoked_at=None if revoked is None else _when(revoked),
+                last_used_at=None if used is None else _when(used),
+            )
+            for id_, role, accounts, created, revoked, used in rows
+        ]
+
+    def revoke(self, key_id: str) -> None:
+        """From now on the key opens nothing. Again is fine. Raises ConfigError for an id that was never given."""
+        with self._writing("revoking a key") as connection:
+            if not connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchall():
+                raise ConfigError(f"no key has the id {key_id[:40]!r}", hint="`asgi-audit keys list` shows the ids.")
+            connection.execute(
+                "UPDATE keys SET revoked_us = ? WHERE id = ? AND revoked_us IS NULL", (self._now_us(), key_id)
+            )
+
+    def authenticate(self, text: str) -> Grant | None:
+        """What the key allows; None when it is malformed, unknown, wrong or revoked. Blocks for one look-up in the
+        file."""
+        if not text.startswith(_PREFIX) or len(text) > _TEXT_MAX or not text.isascii():
+            return None
+        key_id, _, secret = text[len(_PREFIX) :].partition("_")
+        rows = self._read(
+            "looking up a key", "SELECT hash, role, accounts FROM keys WHERE id = ? AND revoked_us IS NULL", (key_id,)
+        )
+        known, role, accounts = rows[0] if rows else (_NOBODY, "", "[]")
+        right = hmac.compare_digest(_hash(secret), bytes(known))
+        if not right or not rows:
+            return None
+        self._touch(key_id)
+        return Grant(key_id=key_id, role=role, accounts=_accounts(accounts))
+
+    def close(self) -> None:
+        """Writes what is known of last uses, then closes. Again is fine."""
+        with self._touch_lock:
+            self._closed = True
+            toucher, self._toucher = self._toucher, None
+        if toucher is not None:
+            toucher.shutdown(wait=True)
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _read(self, operation: str, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
+        with self._lock, store_errors(operation, self.path):
+            if self._frozen:
+                with open_frozen(self.path) as connection:
+                    return connection.execute(sql, bindings).fetchall()
+            return self._open().execute(sql, bindings).fetchall()
+
+    @contextlib.contextmanager
+    def _writing(self, operation: str) -> Iterator[apsw.Connection]:
+        with self._lock, store_errors(operation, self.path):
+            connection = self._open()
+            with transaction(connection):
+                yield connection
+
+    def _open(self) -> apsw.Connection:
+        if self._connection is None:
+            raise StoreError(
+                f"{self.path} is {'read-only' if self._frozen else 'closed'}",
+                retriable=False,
+                hint="The directory must be writable for this user." if self._frozen else "",
+            )
+        return self._connection
+
+    def _now_us(self) -> int:
+        return int(self._clock() * 1e6)
+
+    def _touch(self, key_id: str) -> None:
+        if self._frozen:
+            return
+        now = self._monotonic()
+        with self._touch_lock:
+            if self._closed or now - self._touched.get(key_id, -_TOUCH_SECONDS) < _TOUCH_SECONDS:
+                return
+            self._touched[key_id] = now
+            first = not self._untold
+            self._untold[key_id] = self._now_us()
+            try:
+                if self._toucher is None:
+                    self._toucher = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-keys")
+                if first:  # one job takes all that came meanwhile, so the queue is never longer than one
+                    self._toucher.submit(self._tell)
+            except RuntimeError:  # no more threads, or the interpreter is ending: the request matters more
+                self._untold.clear()
+
+    def _tell(self) -> None:
+        with self._touch_lock:
+            untold, self._untold = self._untold, {}
+        try:
+            # A connection of its own: waiting for another process's lock must not hold up a look-up.
+            connection = open_database(self.path)
+            if connection is None:
+                return
+            try:
+                with transaction(connection):
+                    connection.executemany(
+                        "UPDATE keys SET last_used_us = max(coalesce(last_used_us, 0), ?) WHERE id = ?",
+                        [(at, key_id) for key_id, at in untold.items()],
+                    )
+            finally:
+                connection.close()
+        except (AuditError, apsw.Error):
+            # Not worth a failed request or a log line a minute on a full disk: the next use in a minute tries again.
+            return
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _when(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def _accounts(stored: str) -> frozenset[str] | None:
+    value = json.loads(stored)
+    return None if value == "*" else frozenset(value)
+
+
+def _checked(accounts: Iterable[str] | str) -> list[str] | str:
+    names = [accounts] if isinstance(accounts, str) else list(accounts)
+    if names == ["*"]:
+        return "*"
+    for name in names:
+        if not isinstance(name, str) or not name or len(name) > 200 or not name.isprintable() or name == "*":
+            raise ConfigError(
+                f"account is {str(name)[:200]!r}; accepted: '*' alone, or names of 1 to 200 printable characters"
+            )
+    if not names:
+        raise ConfigError("a key needs at least one account; accepted: '*' alone, or names of 1 to 200 characters")
+    return sorted(set(names))

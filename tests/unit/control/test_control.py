@@ -1,0 +1,230 @@
+"""Keys: made once, stored hashed, compared in constant time, revocable at once; the file is private and survives
+misuse."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from asgi_audit.control import Control
+from asgi_audit.control.database import store_errors
+from asgi_audit.errors import ConfigError, StoreError
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[Control]:
+    made = Control(tmp_path / "home" / "control.db")
+    yield made
+    made.close()
+
+
+def test_key_authenticates_with_role_and_accounts_when_right(control: Control) -> None:
+    key_id, text = control.create_key("reader", ["b", "a"])
+    assert text.startswith(f"aa_{key_id}_")
+    assert len(text.split("_", 2)[2]) >= 43  # 32 bytes in base64
+    grant = control.authenticate(text)
+    assert grant is not None
+    assert (grant.key_id, grant.role, grant.accounts) == (key_id, "reader", frozenset({"a", "b"}))
+    _, everything = control.create_key("auditor", "*")
+    grant = control.authenticate(everything)
+    assert grant is not None
+    assert (grant.role, grant.accounts) == ("auditor", None)
+
+
+def test_key_is_refused_when_wrong_malformed_or_of_another_id(control: Control) -> None:
+    key_id, text = control.create_key("reader", ["a"])
+    other_id, _ = control.create_key("reader", ["a"])
+    secret = text.split("_", 2)[2]
+    wrong = [
+        "",
+        "aa_",
+        "aa__",
+        f"aa_{key_id}_",
+        f"aa_{key_id}",
+        text[:-1],
+        text + "x",
+        f"aa_{other_id}_{secret}",
+        f"aa_{'0' * 12}_{secret}",
+        text.upper(),
+        text + "é",
+        "aa_" + "x" * 10_000,
+        f"aa_{key_id}_\x00",
+    ]
+    assert [t for t in wrong if control.authenticate(t) is not None] == []
+
+
+def test_database_holds_no_secret_in_clear(control: Control) -> None:
+    _, text = control.create_key("reader", ["a"])
+    secret = text.split("_", 2)[2]
+    files = [p.read_bytes() for p in control.path.parent.iterdir()]
+    assert any(b"reader" in data for data in files)
+    assert not any(secret.encode() in data for data in files)
+
+
+def test_revoked_key_is_refused_at_once_when_another_process_revokes(control: Control) -> None:
+    key_id, text = control.create_key("reader", ["a"])
+    assert control.authenticate(text) is not None
+    elsewhere = Control(control.path)
+    elsewhere.revoke(key_id)
+    elsewhere.revoke(key_id)
+    elsewhere.close()
+    assert control.authenticate(text) is None
+    [listed] = control.list_keys()
+    assert listed.revoked_at is not None
+    with pytest.raises(ConfigError, match="no key has the id 'nope'"):
+        control.revoke("nope")
+
+
+@pytest.mark.parametrize(
+    ("role", "accounts"),
+    [("admin", ["a"]), ("reader", []), ("reader", [""]), ("reader", ["a", "*"]), ("reader", ["a\n"]), ("reader", "")],
+)
+def test_create_key_names_what_is_wrong(control: Control, role: str, accounts: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"accepted|at least one"):
+        control.create_key(role, accounts)
+    assert control.list_keys() == []
+
+
+def test_last_use_is_recorded_once_a_minute(tmp_path: Path) -> None:
+    wall, mono = [1_000_000.0], [5.0]
+    control = Control(tmp_path / "control.db", clock=lambda: wall[0], monotonic=lambda: mono[0])
+    _, text = control.create_key("reader", ["a"])
+    assert control.list_keys()[0].last_used_at is None
+    seen = []
+    for step in (0.0, 59.0, 61.0):
+        wall[0], mono[0] = 1_000_100.0 + step, 5.0 + step
+        assert control.authenticate(text) is not None
+        if control._toucher is not None:
+            control._toucher.submit(lambda: None).result()  # behind the job that writes
+        last = control.list_keys()[0].last_used_at
+        assert last is not None
+        seen.append(last.timestamp() - 1_000_100.0)
+    control.close()
+    assert seen == [0.0, 0.0, 61.0]
+
+
+def test_authenticate_is_neither_slow_nor_failing_when_another_process_holds_the_write_lock(control: Control) -> None:
+    _, text = control.create_key("reader", ["a"])
+    holder = apsw.Connection(str(control.path))
+    holder.execute("BEGIN IMMEDIATE")
+    done: list[bool] = []
+    asking = threading.Thread(target=lambda: done.append(control.authenticate(text) is not None))
+    asking.start()
+    asking.join(1.0)  # less than the busy timeout
+    holder.execute("ROLLBACK")
+    holder.close()
+    asking.join()
+    assert done == [True]
+
+
+def test_control_reads_when_disk_is_read_only() -> None:
+    """Goal: a machine whose disk became read-only still answers. Another user without write permission stands for
+    it, because permissions do not bind root."""
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        control = Control(home / "control.db")
+        _, text = control.create_key("reader", ["a"])
+        secret = control.secret()
+        control.close()
+        (home / "control.db").chmod(0o444)
+        home.chmod(0o555)
+        code = (
+            "import os, sys; from asgi_audit.control import Control; from asgi_audit.errors import StoreError\n"
+            "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            "c = Control(sys.argv[1])\n"
+            "print(c.authenticate(sys.argv[2]).role, c.authenticate('aa_0_0'), c.secret().hex())\n"
+            "try: c.create_key('reader', ['a'])\n"
+            "except StoreError as e: print(e.retriable, e)\n"
+        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(home / "control.db"), text], capture_output=True, text=True, timeout=60
+            )
+        finally:
+            home.chmod(0o755)
+    assert done.stderr == ""
+    first, second = done.stdout.splitlines()
+    assert first == f"reader None {secret.hex()}"
+    assert second == f"False {home / 'control.db'} is read-only"
+
+
+def test_secret_is_the_same_when_many_processes_ask_first(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    secrets: list[bytes] = []
+    barrier = threading.Barrier(8)
+
+    def ask() -> None:
+        barrier.wait()
+        control = Control(path)
+        secrets.append(control.secret())
+        control.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(secrets) == 8
+    assert len(set(secrets)) == 1
+    assert len(secrets[0]) == 32
+
+
+def test_files_are_private_when_made(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        control = Control(tmp_path / "made" / "control.db")
+        control.secret()
+        modes = {stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "made").iterdir()}
+        assert modes == {0o600}
+        assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o700
+        control.close()
+    finally:
+        os.umask(before)
+
+
+def test_control_raises_one_clear_error_when_file_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "control.db").write_bytes(b"x" * 5000)
+    with pytest.raises(StoreError, match="not a database") as caught:
+        Control(tmp_path / "control.db")
+    assert not caught.value.retriable
+    (tmp_path / "dir").mkdir()
+    with pytest.raises(StoreError, match="opening the keys in"):
+        Control(tmp_path / "dir")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="opening the keys in"):
+        Control(tmp_path / "file" / "control.db")
+
+
+def test_control_refuses_when_schema_is_newer(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "control.db"))
+    connection.pragma("user_version", 99)
+    connection.close()
+    with pytest.raises(StoreError, match="has schema 99"):
+        Control(tmp_path / "control.db")
+
+
+def test_every_vendor_exception_becomes_a_store_error(tmp_path: Path) -> None:
+    kinds: list[type[BaseException]] = [apsw.Error]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert len(kinds) > 30
+    for kind in kinds:
+        with pytest.raises(StoreError, match=kind.__name__), store_errors("testing", tmp_path):
+            raise kind("x")
+
+
+def test_closed_control_says_so(control: Control) -> None:
+    _, text = control.create_key("reader", ["a"])
+    control.close()
+    control.close()
+    with pytest.raises(StoreError, match="is closed"):
+        control.authenticate(text)
