@@ -1,0 +1,301 @@
+"""The only way to read: every dialect asks here, and here alone stand account scope, snapshot, position and waiting.
+
+Place in the path: api -> **QueryService** -> store.base.Reader. Invariants: the accounts of a query are always those
+of the key's scope, whatever the dialect passed; an execution is fixed to one snapshot, so that paging neither skips
+nor repeats while records keep coming; a POST waits at most `wait_seconds`, a GET never. Readers block on SQLite:
+each lives in one thread of a pool of `READERS`, at most `PENDING_MAX` questions wait for one, and none takes longer
+than `ANSWER_SECONDS` as seen by the asker. No read transaction is open across an await. Nothing is stored, so
+nothing is lost in a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from ..errors import QueryError, StoreError
+from ..store.base import Query, Reader, Snapshot
+from .cursor import Kind, Sealer, Token
+from .model import Page, Scope
+
+__all__ = ["ANSWER_SECONDS", "PENDING_MAX", "REACH_SECONDS", "READERS", "QueryService"]
+
+READERS = 4
+PENDING_MAX = 256
+ANSWER_SECONDS = 30.0
+# A record's timestamp is when its request began: one that ended just before the POST may have begun this much earlier.
+# Exchanges open for longer are counted as long-open, not waited for.
+REACH_SECONDS = 60.0
+_GRACE_SECONDS = 0.1  # between a response's last byte and its record in the journal: 20 ms, and a busy machine
+_POLL_SECONDS = 0.01
+_NONCE_BYTES = 8
+
+# Names as the client gave them, for what may not change between the pages of one query.
+_BOUND = {"service": "service", "instance": "instanceResourceId", "start": "from", "end": "to", "method": "method"}
+
+T = TypeVar("T")
+
+
+class QueryService:
+    """Executions and pages over any number of readers. One event loop uses it; `close` may be called from any
+    thread."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], Reader],
+        secret: bytes,
+        *,
+        wait_seconds: float = 2.0,
+        execution_seconds: int = 86_400,
+        page_bytes_max: int = 8 << 20,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._sealer = Sealer(secret)
+        self._wait_seconds = wait_seconds
+        self._execution_seconds = execution_seconds
+        self._page_bytes_max = page_bytes_max
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._readers = _Readers(open_reader)
+        self._poll_began = float("-inf")
+        self._polled = Snapshot(0, 0.0)
+
+    async def start(
+        self,
+        scope: Scope,
+        query: Query,
+        next_token: str | None = None,
+        *,
+        dialect: str,
+        must_have_seen: tuple[str, str] | None = None,
+    ) -> str:
+        """The id of a new execution of `query` (its accounts become those of `scope`).
+
+        Without `next_token`: when the window reaches into the present, waits until what was requested before is
+        indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
+        it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
+        arrival = self._clock()
+        query = dataclasses.replace(query, accounts=scope.accounts)
+        before: int | None = None
+        if next_token is not None:
+            token = self._sealer.open(next_token, Kind.PAGE, dialect, scope.accounts, arrival)
+            _same_query(token.query, query)
+            published, before = token.published, token.before
+        else:
+            waited = query.end > (arrival - REACH_SECONDS) * 1000
+            snapshot = await (self._settled(arrival) if waited else self._snapshot())
+            published = snapshot.published
+            if must_have_seen is not None:
+                await self._must_have_seen(scope, *must_have_seen, None if waited else arrival)
+        return self._sealer.seal(
+            Token(
+                kind=Kind.EXECUTION,
+                dialect=dialect,
+                query=query,
+                published=published,
+                before=before,
+                expires=int(arrival) + self._execution_seconds,
+                nonce=secrets.token_bytes(_NONCE_BYTES),
+            )
+        )
+
+    async def page(
+        self,
+        scope: Scope,
+        execution_id: str,
+        next_token: str | None = None,
+        limit: int = 100,
+        *,
+        dialect: str,
+        of: tuple[str, str] | None = None,
+    ) -> Page:
+        """At most `limit` rows of the execution, never waiting for the indexer. `of` (service, instance): what the
+        execution must be about, else it is 'missing'. Raises QueryError, StoreError."""
+        assert limit > 0
+        now = self._clock()
+        execution = self._sealer.open(execution_id, Kind.EXECUTION, dialect, scope.accounts, now)
+        query = execution.query
+        if of is not None and of != (query.service, query.instance):
+            raise QueryError(
+                "queryExecutionId: no such query execution, or it has expired",
+                field="queryExecutionId",
+                kind="missing",
+                hint="Ask under the service and the instance that the query was started for.",
+            )
+        before = execution.before
+        if next_token is not None:
+            token = self._sealer.open(next_token, Kind.PAGE, dialect, scope.accounts, now)
+            if token.query != query or token.published != execution.published:
+                raise QueryError(
+                    "nextToken: it belongs to another query execution",
+                    field="nextToken",
+                    hint="Use it with the queryExecutionId whose page brought it, or start a new query with it.",
+                )
+            before = token.before
+        if query.start >= query.end:
+            return Page([], None)
+        rows, more = await self._readers.ask(
+            lambda reader: reader.page(
+                query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
+            )
+        )
+        if not (more and rows):
+            return Page(rows, None)
+        following = Token(
+            kind=Kind.PAGE,
+            dialect=dialect,
+            query=query,
+            published=execution.published,
+            before=rows[-1].id,
+            expires=execution.expires,
+        )
+        return Page(rows, self._sealer.seal(following))
+
+    async def unready(self) -> str:
+        """Why no question can be answered now, or ''."""
+        try:
+            await self._snapshot()
+        except StoreError:
+            return "the index cannot be read"
+        return ""
+
+    def close(self) -> None:
+        """Waits for what is being read, then closes the readers."""
+        self._readers.close()
+
+    async def _must_have_seen(self, scope: Scope, service: str, instance: str, arrival: float | None) -> None:
+        """Raises 'missing' for what this scope never saw. `arrival` when nobody waited yet: then a service whose first
+        request is a moment old gets the time to become known, so that the answer does not depend on the window."""
+        if await self._readers.ask(lambda reader: reader.seen(scope.accounts, service, instance)):
+            return None
+        if arrival is not None:
+            await self._settled(arrival)
+            return await self._must_have_seen(scope, service, instance, None)
+        raise QueryError(
+            f"instanceResourceId: no record of service {service!r} and instance {instance!r} was ever seen",
+            field="instanceResourceId",
+            kind="missing",
+            hint="Compare with the middleware's settings service and instance_id, and with the accounts of the key.",
+        )
+
+    async def _snapshot(self) -> Snapshot:
+        return await self._readers.ask(lambda reader: reader.snapshot())
+
+    async def _settled(self, arrival: float) -> Snapshot:
+        """The newest snapshot, which holds all that was requested before `arrival` if the indexer is quick enough."""
+        if self._wait_seconds <= 0:
+            return await self._snapshot()
+        # The wall clock may be set while we wait: it says what to wait for, the monotonic one how long.
+        deadline = self._monotonic() + self._wait_seconds
+        await self._sleep(min(_GRACE_SECONDS, self._wait_seconds))
+        while self._monotonic() < deadline:
+            try:
+                snapshot = await self._poll()
+            except StoreError as e:
+                # An index that the indexer is just about to make: the first start of everything.
+                if not e.retriable:
+                    raise
+            else:
+                if snapshot.caught_up_at >= arrival + _GRACE_SECONDS:
+                    return snapshot
+            await self._sleep(_POLL_SECONDS)
+        return await self._snapshot()
+
+    async def _poll(self) -> Snapshot:
+        """A snapshot that may be a little old, for many who wait: one of them reads it, the others take what was read
+        before. Any snapshot that has caught up with them will do."""
+        now = self._monotonic()
+        if not 0 <= now - self._poll_began < _POLL_SECONDS:
+            self._poll_began = now
+            self._polled = await self._snapshot()
+        return self._polled
+
+
+class _Readers:
+    """A thread each, opened when first needed, opened anew after an error."""
+
+    def __init__(self, open_reader: Callable[[], Reader]) -> None:
+        self._open_reader = open_reader
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="asgi-audit-query")
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._all: set[Reader] = set()
+        self._pending = 0
+        self._closed = False
+
+    async def ask(self, question: Callable[[Reader], T]) -> T:
+        with self._lock:
+            if self._closed:
+                raise StoreError("the query service is closed", retriable=False)
+            if self._pending >= PENDING_MAX:
+                raise StoreError(f"more than {PENDING_MAX} queries wait for the index")
+            try:
+                future = self._pool.submit(self._answer, question)
+            except RuntimeError as e:  # no more threads, or the interpreter is ending
+                raise StoreError("no thread could be started to read the index") from e
+            self._pending += 1
+        future.add_done_callback(self._done)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise StoreError(f"the index gave no answer within {ANSWER_SECONDS:g} s") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for reader in self._all:
+            reader.close()
+        self._all.clear()
+
+    def _done(self, _: Future[T]) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def _answer(self, question: Callable[[Reader], T]) -> T:
+        reader: Reader | None = getattr(self._mine, "reader", None)
+        if reader is not None:
+            try:
+                return question(reader)
+            except StoreError:
+                # A file that was purged or made anew under an open connection: look again with a new one, once.
+                self._drop(reader)
+        reader = self._open_reader()
+        self._mine.reader = reader
+        with self._lock:
+            self._all.add(reader)
+        try:
+            return question(reader)
+        except StoreError:
+            self._drop(reader)
+            raise
+
+    def _drop(self, reader: Reader) -> None:
+        self._mine.reader = None
+        with self._lock:
+            self._all.discard(reader)
+        with contextlib.suppress(StoreError):
+            reader.close()
+
+
+def _same_query(known: Query, asked: Query) -> None:
+    for name, public in _BOUND.items():
+        if getattr(known, name) != getattr(asked, name):
+            raise QueryError(
+                f"{public}: it differs from the query that nextToken belongs to",
+                field=public,
+                hint="Repeat the query's own values beside its nextToken, or leave nextToken out.",
+            )
+    if known != asked:
+        raise QueryError("nextToken: it belongs to another query", field="nextToken")

@@ -1,0 +1,132 @@
+"""Sealed tokens open only unchanged, in time, and for the kind, dialect and accounts that they were made for."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgi_audit.errors import QueryError
+from asgi_audit.query.cursor import TOKEN_MAX, Kind, Sealer, Token
+from asgi_audit.store.base import Query
+
+SEALER = Sealer(b"s" * 32)
+ACCOUNTS = frozenset({"acme", "beta"})
+QUERY = Query(accounts=ACCOUNTS, start=1_700_000_000_000, end=1_700_000_100_000, service="gateway", instance="i1")
+
+
+def token(kind: Kind = Kind.PAGE, **changed: Any) -> Token:
+    made = Token(kind=kind, dialect="usage", query=QUERY, published=77, before=5 << 16, expires=1000)
+    return dataclasses.replace(made, **changed)
+
+
+text = st.none() | st.text(max_size=30)
+
+
+@given(
+    query=st.builds(
+        Query,
+        accounts=st.none() | st.frozensets(st.text(max_size=8), max_size=4),
+        start=st.integers(0, 1 << 43),
+        end=st.integers(0, 1 << 43),
+        service=text,
+        instance=text,
+        method=text,
+        level=text,
+        text=text,
+        principal=text,
+        operation=text,
+        request_id=text,
+        failure=st.none() | st.booleans(),
+        region=text,
+    ),
+    published=st.integers(0, 1 << 60),
+    before=st.none() | st.integers(0, (1 << 63) - 1),
+    kind=st.sampled_from(Kind),
+    nonce=st.binary(max_size=8),
+)
+def test_token_opens_as_it_was_sealed(
+    query: Query, published: int, before: int | None, kind: Kind, nonce: bytes
+) -> None:
+    made = token(kind, query=query, published=published, before=before, nonce=nonce)
+    assert SEALER.open(SEALER.seal(made), kind, "usage", query.accounts, 999.9) == made
+
+
+def test_token_is_short_and_safe_in_urls() -> None:
+    sealed = SEALER.seal(token(Kind.EXECUTION, nonce=b"n" * 8))
+    assert len(sealed) < 160
+    assert all(c.isalnum() or c in "-_" for c in sealed)
+
+
+def test_token_names_no_account() -> None:
+    sealed = SEALER.seal(token())
+    assert b"acme" not in base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_token_is_refused_when_a_single_character_changes(kind: Kind) -> None:
+    sealed = SEALER.seal(token(kind))
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for at in range(len(sealed)):
+        for other in alphabet if at == len(sealed) - 1 else "A_":
+            if other != sealed[at]:
+                with pytest.raises(QueryError):
+                    SEALER.open(sealed[:at] + other + sealed[at + 1 :], kind, "usage", ACCOUNTS, 0)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    ["", "A", "AAAA", "é" * 9, "x" * (TOKEN_MAX + 1), "{0}=", "{0}==", "{0}A", " {0}", "{0}\n", "{0}{0}", "\ud800"],
+)
+def test_token_is_refused_when_it_is_no_token(spoiled: str) -> None:
+    text = spoiled.format(SEALER.seal(token()))
+    with pytest.raises(QueryError) as caught:
+        SEALER.open(text, Kind.PAGE, "usage", ACCOUNTS, 0)
+    assert (caught.value.field, caught.value.kind) == ("nextToken", "invalid")
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": True},
+        {"dialect": "trail"},
+        {"accounts": frozenset({"acme"})},
+        {"accounts": None},
+        {"accounts": frozenset()},
+        {"now": 1000.0},
+        {"sealer": Sealer(b"t" * 32)},
+    ],
+)
+def test_token_is_refused_with_its_field_when_used_elsewhere(kind: Kind, change: dict[str, Any]) -> None:
+    sealed = change.get("sealer", SEALER).seal(token(kind))
+    asked = Kind(3 - kind) if "kind" in change else kind
+    with pytest.raises(QueryError) as caught:
+        SEALER.open(
+            sealed,
+            asked,
+            change.get("dialect", "usage"),
+            change.get("accounts", ACCOUNTS),
+            change.get("now", 999.0),
+        )
+    expected = ("nextToken", "invalid") if asked is Kind.PAGE else ("queryExecutionId", "missing")
+    assert (caught.value.field, caught.value.kind) == expected
+
+
+def test_execution_refusals_have_one_text_so_that_nothing_is_learnt() -> None:
+    sealed = SEALER.seal(token(Kind.EXECUTION))
+    texts = set()
+    for asked, dialect, accounts, now in [
+        ("nonsense", "usage", ACCOUNTS, 0.0),
+        (sealed, "trail", ACCOUNTS, 0.0),
+        (sealed, "usage", frozenset({"other"}), 0.0),
+        (sealed, "usage", ACCOUNTS, 2000.0),
+    ]:
+        with pytest.raises(QueryError) as caught:
+            SEALER.open(asked, Kind.EXECUTION, dialect, accounts, now)
+        texts.add(str(caught.value))
+    assert len(texts) == 1
