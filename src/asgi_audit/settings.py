@@ -1,7 +1,7 @@
 """Every setting, once: this table drives defaults, environment names, flags, `--help` and the README's table.
 
-Precedence: argument or flag, environment, default. Only `wiring` reads the environment. A wrong setting is a ConfigError of one
-line: its name, its value (masked when secret), what is accepted.
+Precedence: argument or flag, environment, default. Only `wiring` reads the environment. A wrong setting is a
+ConfigError of one line: its name, its value (masked when secret), what is accepted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from .errors import ConfigError
 
-__all__ = ["PREFIX", "Settings", "environment_name", "make_settings", "table"]
+__all__ = ["PREFIX", "Settings", "environment_name", "make_settings", "markdown_table", "table", "url_path"]
 
 PREFIX = "ASGI_AUDIT_"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -116,17 +115,32 @@ def _path(value: Any) -> Path:
 
 
 def _url(*schemes: str) -> Parse:
-    accepted = "a URL such as " + " or ".join(schemes)
-    names = {s.split(":", 1)[0] for s in schemes}
+    """Accepts URLs of the named schemes; one that is shown with a path must name a directory."""
+    accepted = " or ".join(schemes)
+    with_path = {s.split(":", 1)[0]: s.count("/") > 2 for s in schemes}
 
     def parse(value: Any) -> str:
         if value is None or value == "":
             return ""
-        if not isinstance(value, str) or urlsplit(value).scheme not in names or ":" not in value:
+        if not isinstance(value, str):
             raise _Wrong(accepted)
+        scheme, colon, _ = value.partition(":")
+        if not colon or scheme not in with_path or "\0" in value:
+            raise _Wrong(accepted)
+        if with_path[scheme]:
+            try:
+                url_path(value)
+            except ConfigError:
+                raise _Wrong(f"{scheme}:///relative/path or {scheme}:////absolute/path") from None
         return value
 
     return parse
+
+
+def _host(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._:%-]{1,255}", value):
+        raise _Wrong("an address or a host name, such as 127.0.0.1, 0.0.0.0 or ::1")
+    return value
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -143,16 +157,22 @@ def _setting(default: Any, parse: Parse, help: str, *, secret: bool = False, onl
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Validated whole by `make_settings`. `only` in the metadata says which half uses a setting: middleware or server."""
+    """Validated whole by `make_settings`. `only` in the metadata says who uses a setting: middleware or server."""
 
     enabled: bool = _setting(True, _bool, "0 turns everything off: the application is called as if we were not there.")
-    home: Path = _setting(Path(".asgi-audit"), _path, "Directory in which everything meets that no other setting names.")
+    home: Path = _setting(  # noqa: RUF009 - a frozen default
+        Path(".asgi-audit"), _path, "Directory in which everything meets that no other setting names."
+    )
     transport: str = _setting(
         "", _url("journal:///path", "memory://"), "Where records are written ahead. Default: `journal/` in the home."
     )
-    store: str = _setting("", _url("sqlite:///path"), "Where the index is. Default: `index/` in the home.", only="server")
+    store: str = _setting(
+        "", _url("sqlite:///path"), "Where the index is. Default: `index/` in the home.", only="server"
+    )
     service: str = _setting("app", _name, "Service of the records.", only="middleware")
-    account_id: str = _setting("default", _account, "Account of the records that no annotation names.", only="middleware")
+    account_id: str = _setting(
+        "default", _account, "Account of the records that no annotation names.", only="middleware"
+    )
     instance_id: str = _setting(
         "default", _instance, "Service instance of the records that no annotation names.", only="middleware"
     )
@@ -201,7 +221,7 @@ class Settings:
         1 << 30, _int(1 << 20, 1 << 50, "bytes"), "The whole journal on disk, dead processes included."
     )
     segment_bytes: int = _setting(8 << 20, _int(1 << 12, 1 << 30, "bytes"), "Size at which a journal file is closed.")
-    host: str = _setting("127.0.0.1", lambda v: str(v), "Address that `serve` listens on.", only="server")
+    host: str = _setting("127.0.0.1", _host, "Address that `serve` listens on.", only="server")
     port: int = _setting(8400, _int(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server")
     query_wait_seconds: float = _setting(
         2.0, _seconds(0, 60), "Longest that a query waits to see the requests made before it.", only="server"
@@ -249,8 +269,8 @@ def table() -> list[tuple[str, str, Any, str, str]]:
 def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
     """`given` (arguments or flags; None means not given) over `environment` over the defaults. Raises ConfigError.
 
-    A name in `given` that is no setting is a ConfigError, and so is an environment variable with our prefix that is none,
-    unless it is one of the test suite's (`ASGI_AUDIT_TEST_…`)."""
+    A name in `given` that is no setting is a ConfigError, and so is an environment variable with our prefix that is
+    none, unless it is one of the test suite's (`ASGI_AUDIT_TEST_…`)."""
     fields = {f.name: f for f in dataclasses.fields(Settings)}
     for name in given:
         if name not in fields:
@@ -283,8 +303,25 @@ def _parsed(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
 def url_path(url: str) -> Path:
     """The directory of `journal:///relative`, `journal:////absolute`, likewise sqlite; as SQLAlchemy reads them.
 
-    The home's own path is joined after three slashes, so an absolute one has four."""
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/"):
-        raise ConfigError(f"{url!r} names no directory; accepted: {parts.scheme}:///relative or {parts.scheme}:////absolute")
-    return Path(parts.path[1:])
+    The home's own path is joined after three slashes, so an absolute one has four. All that follows is the path, also
+    `?`, `#` and `%`: a directory may be called so."""
+    scheme, slashes, path = url.partition(":///")
+    if not slashes or ":" in scheme or not path.strip("/"):
+        raise ConfigError(f"{url!r} names no directory; accepted: {scheme}:///relative or {scheme}:////absolute")
+    return Path(path)
+
+
+def markdown_table(only: tuple[str, ...] = ("", "middleware", "server")) -> str:
+    """The settings as the README shows them; a test holds the two together."""
+    lines = ["| setting | environment | default | what it does |", "|---|---|---|---|"]
+    for name, environment, default, help, used_by in table():
+        if used_by not in only:
+            continue
+        if isinstance(default, bool):
+            shown = "`1`" if default else "`0`"
+        elif default in ("", (), None):
+            shown = ""
+        else:
+            shown = f"`{default}`"
+        lines.append(f"| `{name}` | `{environment}` | {shown} | {help} |")
+    return "\n".join(lines)

@@ -5,20 +5,52 @@ Imports stand inside the functions: the middleware's process must not load the s
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .capture.middleware import Capture
+from .errors import ConfigError
 from .settings import Settings, make_settings, url_path
 
 if TYPE_CHECKING:
+    import threading
+
     from .capture.middleware import ASGIApp, Receive, Send
+    from .control import Control
+    from .indexing.indexer import Indexer
     from .recording.base import RecorderBase
+    from .store import base as store_base
     from .transport import base as transport_base
 
-__all__ = ["AuditMiddleware", "install", "settings_from"]
+__all__ = [
+    "AuditMiddleware",
+    "build_api",
+    "build_indexer",
+    "follow_journal",
+    "install",
+    "open_control",
+    "open_source",
+    "open_store_reader",
+    "open_store_writer",
+    "settings_from",
+]
+
+# Packages by the extra that brings them.
+EXTRAS = {
+    "apsw": "server",
+    "pydantic": "server",
+    "starlette": "server",
+    "uvicorn": "server",
+    "zstandard": "server",
+    "aiokafka": "kafka",
+    "datasette": "server,demo",
+    "datasette_auth_passwords": "server,demo",
+}
+# What a client asks again and again for one question, and what machines ask: no read that an auditor would look for.
+_UNRECORDED = ("/health/", "/metrics", "/openapi.json", "/docs")
 
 
 def settings_from(**given: Any) -> Settings:
@@ -27,10 +59,11 @@ def settings_from(**given: Any) -> Settings:
 
 
 class AuditMiddleware:
-    """Audits every HTTP exchange of `app`: `AuditMiddleware(app)`, `app.add_middleware(AuditMiddleware, service="gateway")`.
+    """Audits every HTTP exchange of `app`: `AuditMiddleware(app)`, `app.add_middleware(AuditMiddleware,
+    service="shop")`.
 
-    `settings` are those of the settings table by name; the environment fills what is not given. Raises ConfigError at once for a
-    wrong setting; never raises into a request."""
+    `settings` are those of the settings table by name; the environment fills what is not given. Raises ConfigError at
+    once for a wrong setting; never raises into a request."""
 
     def __init__(self, app: ASGIApp, **settings: Any) -> None:
         self.settings = settings_from(**settings)
@@ -46,7 +79,8 @@ class AuditMiddleware:
             await self._capture(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
-        # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the wrapper.
+        # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
+        # wrapper.
         if name.startswith("__") or name in ("app", "_capture", "settings"):
             raise AttributeError(name)
         return getattr(self.app, name)
@@ -57,7 +91,7 @@ class AuditMiddleware:
 
 
 def install(app: Any, **settings: Any) -> Any:
-    """Audit a Starlette or FastAPI application from outside everything else in it (its error handling too). Answers `app`."""
+    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Answers `app`."""
     from .capture.install import install_on
 
     return install_on(app, lambda inner: AuditMiddleware(inner, **settings))
@@ -71,7 +105,8 @@ def recorder_of(settings: Settings) -> RecorderBase:
 
 
 def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.Writer:
-    """A new journal for this process, where the settings say. Called in the recorder's thread. Raises TransportError."""
+    """A new journal for this process, where the settings say. Called in the recorder's thread. Raises
+    TransportError."""
     if urlsplit(settings.transport_url).scheme == "memory":
         from .transport.memory import MemoryJournal
 
@@ -84,3 +119,126 @@ def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> tran
         bytes_max=settings.journal_bytes_max,
         segment_bytes=settings.segment_bytes,
     )
+
+
+@contextlib.contextmanager
+def extra() -> Iterator[None]:
+    """Around imports of what an extra brings: one clear line instead of a ModuleNotFoundError. Raises ConfigError."""
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        package = (e.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise ConfigError(
+            f"the package {package} is not installed", hint=f"pip install 'asgi-audit[{EXTRAS[package]}]'"
+        ) from e
+
+
+def open_source(settings: Settings) -> transport_base.Source:
+    """Where the indexer takes records from. Raises TransportError, ConfigError."""
+    if urlsplit(settings.transport_url).scheme != "journal":
+        raise ConfigError(
+            f"records cannot be indexed from {settings.transport_url!r} of another process; accepted: journal:///path"
+        )
+    from .transport.journal import JournalSource
+
+    return JournalSource(url_path(settings.transport_url))
+
+
+def follow_journal(
+    settings: Settings, *, from_beginning: bool, stop: Callable[[], bool]
+) -> Iterator[transport_base.Message]:
+    """What the processes of this machine write, read without removing anything; ends when `stop()`, asked when idle."""
+    if urlsplit(settings.transport_url).scheme != "journal":
+        raise ConfigError(f"there is no journal to read at {settings.transport_url!r}; accepted: journal:///path")
+    from .transport.journal import follow
+
+    return follow(url_path(settings.transport_url), from_beginning=from_beginning, stop=stop)
+
+
+def open_store_writer(
+    settings: Settings, *, wait_seconds: float = 0.0, stop: threading.Event | None = None
+) -> store_base.Writer:
+    """The one writer of the index. Waits so long, or until `stop` is set, while another one holds its lease.
+
+    Raises StoreError (retriable while another one holds it), ConfigError."""
+    with extra():
+        from .store.sqlite import SqliteWriter
+
+    return SqliteWriter(url_path(settings.store_url), wait_seconds=wait_seconds, stop=stop)
+
+
+def open_store_reader(settings: Settings) -> store_base.Reader:
+    """One reader of the index, for one thread at a time. Raises StoreError, ConfigError."""
+    with extra():
+        from .store.sqlite import SqliteReader
+
+    return SqliteReader(url_path(settings.store_url))
+
+
+def open_control(settings: Settings) -> Control:
+    """Keys and the signing secret. Raises StoreError, ConfigError."""
+    with extra():
+        from .control import Control
+
+    return Control(settings.control_path)
+
+
+def build_indexer(settings: Settings, writer: store_base.Writer, *, stop: threading.Event) -> Indexer:
+    """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. Raises TransportError, ConfigError."""
+    with extra():
+        from .indexing.indexer import Indexer
+
+    return Indexer(open_source(settings), writer, stop=stop)
+
+
+def build_api(settings: Settings) -> ASGIApp:
+    """The API as an ASGI application, its reads audited: one record for each execution, none for each poll.
+
+    Raises StoreError when the keys cannot be read, ConfigError."""
+    with extra():
+        from .api.app import create_app
+        from .query.service import QueryService
+
+    control = open_control(settings)
+    service = QueryService(
+        lambda: open_store_reader(settings),
+        control.secret(),
+        wait_seconds=settings.query_wait_seconds,
+        execution_seconds=settings.execution_seconds,
+        page_bytes_max=settings.page_bytes_max,
+    )
+
+    def close() -> None:
+        service.close()
+        control.close()
+
+    return _audit_reads(create_app(service, control, settings), settings, close)
+
+
+def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:
+    audited = AuditMiddleware(
+        app,
+        home=settings.home,
+        transport=settings.transport,
+        enabled=settings.enabled,
+        service="logs",
+        instance_id="default",
+        detail="metadata",
+        delivery="buffered",
+    )
+
+    async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            path = scope["path"]
+            if "/query-result/" in path or path.startswith(_UNRECORDED):
+                await app(scope, receive, send)
+                return
+        try:
+            await audited(scope, receive, send)
+        finally:
+            if scope["type"] == "lifespan":
+                close()
+
+    return reads_audited

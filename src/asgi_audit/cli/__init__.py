@@ -1,0 +1,119 @@
+"""The command `asgi-audit`: one module for each subcommand, found when it is called.
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted, 141 when whoever read our output went
+away. Errors are one line on standard error; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NoReturn
+
+from .. import __version__
+from ..errors import AuditError, ConfigError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": "see it work in half a minute, over a real application",
+    "serve": "answer queries over HTTP, and index the journal",
+    "index": "carry records from the journal into the index: the sidecar",
+    "tail": "show the newest records; needs no server and no key",
+    "keys": "make, list and revoke the keys that queries need",
+    "schema": "print the JSON Schema of a record",
+}
+_MODULES = {name: f".{name}" for name in COMMANDS}
+
+
+def missing_extras() -> list[str]:
+    """Names of extras of which a package is not installed; the demo's is named by the demo alone."""
+    from ..wiring import EXTRAS
+
+    return sorted({extra for package, extra in EXTRAS.items() if "," not in extra and find_spec(package) is None})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other error."""
+        print(f"asgi-audit: {message}; `{self.prog} --help` says what is accepted", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:8} {help}" for name, help in COMMANDS.items())
+    parser = _Parser(
+        prog="asgi-audit",
+        usage="asgi-audit COMMAND [options]",
+        description=f"The audit trail of ASGI applications.\n\ncommands:\n{lines}",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"asgi-audit {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    # Only the module of the command that was called is imported: `tail` must start without the server's packages.
+    for name, help in COMMANDS.items():
+        module = import_module(_MODULES[name], __name__) if name == command else None
+        sub = commands.add_parser(
+            name,
+            prog=f"asgi-audit {name}",
+            help=help,
+            description=(module.__doc__ or "").strip() if module else help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if module is not None:
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def _epilog() -> str:
+    lines = ["`asgi-audit COMMAND --help` explains a command."]
+    for extra in missing_extras():
+        lines.append(f"The extra {extra!r} is not installed: pip install 'asgi-audit[{extra}]'")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Answers the exit code; argparse exits by itself for `--help` and wrong arguments."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((a for a in arguments if a in COMMANDS), None)
+    try:
+        try:
+            parser = _parser(command)
+            parsed = parser.parse_args(arguments)
+            if parsed.command is None:
+                parser.print_help()
+                return 0
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            from ..wiring import extra
+
+            with extra():
+                code: int = parsed.run(parsed)
+            return code
+        finally:
+            sys.stdout.flush()
+    except ConfigError as e:
+        return _fail(e, 2)
+    except AuditError as e:
+        return _fail(e, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Else the interpreter complains when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _fail(error: AuditError | str, code: int) -> int:
+    hint = error.hint if isinstance(error, AuditError) else ""
+    text = f"{error}; {hint}" if hint else str(error)
+    print("asgi-audit: " + " ".join(text.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,304 @@
+"""See it work in half a minute: Datasette, which we did not write, audited, indexed and asked.
+
+Starts the application, the sidecar and the API in processes of their own, sends real HTTP, asks usage and trail as
+their documents say, compares every answer with what was sent, and searches every byte on disk for the secrets it
+used. The exit code is 0 only when all numbers agree and no secret was found. Everything starts from a clean state and
+stops at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import AuditError, ConfigError
+from ..settings import PREFIX, Settings, make_settings
+from ..wiring import open_control, open_store_reader
+from .curls import curl_lines
+from .demo_app import ACCOUNT, INSTANCE, SERVICE, make_database
+from .demo_ask import Answer, Client, leaks
+from .demo_drive import Drive, Secrets, Sent
+from .demo_show import shortened, table
+from .processes import Child, free_port, wait_for_port
+
+__all__ = ["add_arguments", "run"]
+
+_MARKER = ".asgi-audit-demo"
+_INDEX_SECONDS = 20.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep", action="store_true", help="leave everything serving, print a key and curl lines")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        metavar="DIR",
+        help="use this directory (emptied first, if an earlier demo made it) and keep it",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for package in ("datasette", "datasette_auth_passwords"):
+        import_module(package)  # so that a missing extra is said at once, not by a child
+
+    def interrupted(*_: object) -> None:
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, interrupted)
+    home = _clean_home(arguments.home)
+    demo = _Demo(home)
+    try:
+        code = demo.run()
+        if arguments.keep:
+            demo.keep()
+        say(demo.last_line)
+        return code
+    finally:
+        demo.stop()
+        signal.signal(signal.SIGTERM, before)
+        if arguments.home is None:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _clean_home(given: Path | None) -> Path:
+    if given is None:
+        return Path(tempfile.mkdtemp(prefix="asgi-audit-demo-"))
+    home = given.absolute()
+    if home.exists():
+        if not home.is_dir() or (any(home.iterdir()) and not (home / _MARKER).exists()):
+            raise ConfigError(f"{given} is not empty and no earlier demo made it; accepted: a new or empty directory")
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+    (home / _MARKER).touch()
+    return home
+
+
+class _Demo:
+    """One run. `stop` may be called at any time."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.last_line = ""
+        self.children: list[Child] = []
+        self.logs = home / "logs"
+        # Only the demo's own settings: a newcomer's environment must not decide whether the demo works.
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+        self.environment[PREFIX + "HOME"] = str(home)
+        self.settings: Settings = make_settings({}, home=home)
+        self.hidden = Secrets()
+        self.problems: list[str] = []
+        self.key = ""
+        self.app_port = self.api_port = 0
+
+    def start(self, name: str, module: str, *arguments: str, first_line: str | None = None) -> Child:
+        log = self.logs / f"{name}.log"
+        child = Child(name, module, arguments, log=log, environment=self.environment, first_line=first_line)
+        self.children.append(child)
+        return child
+
+    def stop(self) -> None:
+        """The application first, so that the sidecar can take its last records."""
+        for child in self.children:
+            child.stop()
+        self.children.clear()
+
+    def run(self) -> int:
+        """Answers the exit code; `last_line` says what was counted."""
+        began = time.monotonic()
+        self._start_all()
+        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
+        drive = self._drive()
+        self._wait_for_index(len(drive.sent))
+        window = {
+            "from": since.isoformat(timespec="milliseconds"),
+            "to": (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)).isoformat(
+                timespec="milliseconds"
+            ),
+        }
+        client = Client(self.api_port, self.key)
+        usage = client.query(f"/usage/{SERVICE}/{INSTANCE}", window)
+        trail = client.query("/trail", window)
+        self._ask_more(client, window, drive.sent)
+        stored = {r["metadata"]["requestId"]: r for r in self._stored()}
+        indexed = self._agree("the index", drive.sent, list(stored.values()))
+        by_usage = self._agree("usage", drive.sent, usage.records)
+        # Trail shows all services of the account, the reads of this very API too.
+        by_trail = self._agree("trail", drive.sent, [r for r in trail.records if r["metadata"]["service"] == SERVICE])
+        say(table(client.asked))
+        login = next((s for s in drive.sent if s.method == "POST" and s.status == 302), None)
+        if login is not None and login.request_id in stored:
+            say("\none record as it is stored, the login with the right password:\n")
+            say(shortened(stored[login.request_id]))
+        self._search(usage, trail)
+        counted = f"{len(drive.sent)} requests, {indexed} records indexed"
+        self.last_line = f"demo: {counted}, {by_usage} answered by usage, {by_trail} by trail"
+        self.problems += drive.wrong
+        for problem in self.problems[:20]:
+            say(f"wrong: {problem}")
+        say(f"took {time.monotonic() - began:.1f} s\n")
+        agree = len(drive.sent) == indexed == by_usage == by_trail
+        return 0 if agree and not self.problems else 1
+
+    def keep(self) -> None:
+        """Serve on until Ctrl-C or SIGTERM."""
+        say(f"the application: http://127.0.0.1:{self.app_port}/      ask for it:\n")
+        for line in curl_lines(f"http://127.0.0.1:{self.api_port}", self.key, SERVICE, INSTANCE):
+            say("  " + line)
+        say("\nserving until Ctrl-C")
+        try:
+            while all(child.running() for child in self.children):
+                time.sleep(0.3)
+            dead = next(child for child in self.children if not child.running())
+            raise AuditError(f"{dead.name} ended with code {dead.process.returncode}: {dead.last_words()}")
+        except KeyboardInterrupt:
+            say("")
+
+    def _start_all(self) -> None:
+        self.logs.mkdir()
+        database = self.home / "shop.db"
+        make_database(database)
+        control = open_control(self.settings)
+        try:
+            self.key = control.create_key("reader", [ACCOUNT])[1]
+        finally:
+            control.close()
+        self.app_port, self.api_port = free_port(), free_port()
+        say(f"home         {self.home}")
+        application = self.start(
+            "application", "asgi_audit.cli.demo_app", str(database), str(self.app_port), first_line=self.hidden.password
+        )
+        self.start("sidecar", "asgi_audit", "index", "--until-stdin-closes")
+        api = self.start(
+            "api", "asgi_audit", "serve", "--no-index", "--port", str(self.api_port), "--until-stdin-closes"
+        )
+        wait_for_port(application, self.app_port)
+        say(f"application  Datasette under uvicorn, http://127.0.0.1:{self.app_port}")
+        say("sidecar      asgi-audit index")
+        wait_for_port(api, self.api_port)
+        say(f"API          asgi-audit serve --no-index, http://127.0.0.1:{self.api_port}\n")
+
+    def _drive(self) -> Drive:
+        drive = Drive(self.app_port, self.hidden, secrets.token_hex(4))
+        for label, send in drive.groups():
+            before, began = len(drive.sent), time.monotonic()
+            try:
+                send()
+            except (OSError, http.client.HTTPException) as e:
+                raise AuditError(f"the application went away during {label!r}: {e}") from e
+            sent = drive.sent[before:]
+            size = sum(s.bytes for s in sent)
+            say(f"sent  {len(sent):4} {label:26} {size / 1e6:6.1f} MB answered in {time.monotonic() - began:4.1f} s")
+        return drive
+
+    def _wait_for_index(self, expected: int) -> None:
+        began = time.monotonic()
+        indexed = 0
+        while time.monotonic() - began < _INDEX_SECONDS:
+            reader = open_store_reader(self.settings)
+            try:
+                indexed = sum(p.indexed for p in reader.processes() if p.service == SERVICE)
+            finally:
+                reader.close()
+            if indexed >= expected:
+                break
+            for child in self.children:
+                if not child.running():
+                    raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.last_words()}")
+            time.sleep(0.05)
+        say(f"index {indexed:4} records, {time.monotonic() - began:.1f} s after the last request\n")
+
+    def _ask_more(self, client: Client, window: dict[str, str], sent: list[Sent]) -> None:
+        """What else the documents say: the method filter, small pages, an empty window, and the errors."""
+        path = f"/usage/{SERVICE}/{INSTANCE}"
+        posts = client.query(path, {**window, "method": "POST"}, limit=2)
+        expected = sum(s.method == "POST" for s in sent)
+        if len(posts.records) != expected:
+            self.problems.append(f"usage with method POST answered {len(posts.records)} records, {expected} were sent")
+        empty = client.query(path, {"from": window["from"], "to": window["from"]})
+        if empty.records:
+            self.problems.append("an empty window was answered with records")
+        for note, status, method, target, body, key in (
+            ("wrong key", 401, "POST", path, window, "aa_000000000000_wrong"),
+            ("unknown instance", 404, "POST", f"/usage/{SERVICE}/nothing", window, None),
+            ("without `to`", 400, "POST", path, {"from": window["from"]}, None),
+        ):
+            answered, said = client.call(method, target, body, key=key)
+            client.note(f"{method} {target}, {note}", answered, str(said.get("message", ""))[:60])
+            if answered != status:
+                self.problems.append(f"{method} {target}, {note}: answered {answered}, expected {status}")
+
+    def _stored(self) -> Iterator[dict[str, Any]]:
+        """Every record of the application as it stands in the store, whole."""
+        import orjson
+
+        for data in _stored_bytes(self.settings):
+            record = orjson.loads(data)
+            if record["service"] == SERVICE:
+                yield record
+
+    def _agree(self, who: str, sent: list[Sent], records: list[dict[str, Any]]) -> int:
+        """How many of the sent requests stand there once, as their client saw them."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for record in records:
+            found.setdefault(record["metadata"]["requestId"], []).append(record)
+        count = 0
+        for s in sent:
+            same = found.pop(s.request_id, [])
+            if len(same) != 1:
+                self.problems.append(f"{who} holds {s.request_id} ({s.method} {s.path}) {len(same)} times")
+                continue
+            seen = same[0]["request"]["method"], same[0]["request"]["path"], same[0]["response"]["statusCode"]
+            if seen != (s.method, s.path, s.status):
+                self.problems.append(
+                    f"{who} holds {s.request_id} as {seen}, its client saw {s.method} {s.path} {s.status}"
+                )
+                continue
+            count += 1
+        if found:
+            self.problems.append(f"{who} holds {len(found)} records of requests that nobody sent")
+        return count
+
+    def _search(self, *answers: Answer) -> None:
+        wanted = {**self.hidden.named(), "the API key": self.key}
+        files = [p for p in sorted(self.home.rglob("*")) if p.is_file()]
+        texts: list[tuple[str, bytes]] = [("a stored record", data) for data in _stored_bytes(self.settings)]
+        texts += [("an answer", repr(answer.records).encode()) for answer in answers]
+        found, searched = leaks(wanted, files, texts)
+        self.problems += sorted(set(found))
+        verdict = f"{len(set(found))} places" if found else "nowhere"
+        size = f"{len(files)} files, {len(texts)} records and answers, {searched / 1e6:.1f} MB"
+        say(f"\nsearched {size}, for {', '.join(wanted)}:")
+        say(f"found {verdict}")
+
+
+def _stored_bytes(settings: Settings) -> Iterator[bytes]:
+    from ..store.base import Query
+
+    reader = open_store_reader(settings)
+    try:
+        published = reader.snapshot().published
+        query = Query(accounts=None, start=0, end=1 << 43)
+        before: int | None = None
+        more = True
+        while more:
+            rows, more = reader.page(query, published=published, before=before, limit=500, bytes_max=8 << 20)
+            for row in rows:
+                yield row.record
+                before = row.id
+    finally:
+        reader.close()

@@ -1,0 +1,38 @@
+"""Flags from the settings table: a command names the settings that it uses; names, help and checks come from there."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..settings import Settings, table
+from ..wiring import settings_from
+
+__all__ = ["add_settings", "settings_of"]
+
+
+def add_settings(
+    parser: argparse.ArgumentParser, *names: str, aliases: dict[str, tuple[str, ...]] | None = None
+) -> None:
+    """A flag for each setting: `--query-wait-seconds`, and what `aliases` adds. Values are checked by `settings_of`."""
+    rows = {name: (environment, default, help) for name, environment, default, help, _ in table()}
+    group = parser.add_argument_group("settings", "precedence: flag, environment, default")
+    for name in names:
+        environment, default, help = rows[name]
+        shown = f" Default: {default}." if default not in ("", (), None) and "Default:" not in help else ""
+        group.add_argument(
+            *(aliases or {}).get(name, ()),
+            "--" + name.replace("_", "-"),
+            dest="setting_" + name,
+            metavar="VALUE",
+            default=None,
+            help=f"{help}{shown} [{environment}]".replace("%", "%%"),
+        )
+
+
+def settings_of(arguments: argparse.Namespace, **given: Any) -> Settings:
+    """The settings of this command: its flags over the environment over the defaults. Raises ConfigError."""
+    flags = {
+        name.removeprefix("setting_"): value for name, value in vars(arguments).items() if name.startswith("setting_")
+    }
+    return settings_from(**flags, **given)

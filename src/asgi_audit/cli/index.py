@@ -1,0 +1,130 @@
+"""Carry records from the journal into the index, until SIGTERM or Ctrl-C: the sidecar.
+
+  asgi-audit index                                                        from and to the home
+  asgi-audit index --from journal:////var/lib/app/journal --to sqlite:////var/lib/audit
+
+One process at a time writes an index; a second one waits as standby and takes over when the first one ends. It may be
+killed at any moment: nothing is lost and nothing is indexed twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from ..errors import StoreError
+from ..settings import Settings
+from ..store.base import Writer
+from ..wiring import build_indexer, open_store_writer
+from .flags import add_settings, settings_of
+from .processes import on_closed_stdin
+
+__all__ = ["Progress", "add_arguments", "run"]
+
+_log = logging.getLogger("asgi_audit.index")
+_STOP_SECONDS = 10.0
+_STANDBY_SECONDS = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    add_settings(parser, "home", "transport", "store", aliases={"transport": ("--from",), "store": ("--to",)})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    stop = threading.Event()
+
+    def ask_to_stop(*_: object) -> None:
+        if stop.is_set():  # a second Ctrl-C
+            raise KeyboardInterrupt
+        stop.set()
+        threading.Thread(target=_give_up, name="asgi-audit-deadline", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    if arguments.until_stdin_closes:
+        on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    writer = _lease(settings, stop)
+    if writer is None:
+        return 0
+    try:
+        indexer = build_indexer(settings, writer, stop=stop)
+        if not arguments.quiet:
+            _log.info("indexing from %s to %s", settings.transport_url, settings.store_url)
+            Progress(indexer.stats, stop).start()
+        indexer.run()
+    finally:
+        writer.close()
+    return 0
+
+
+def _lease(settings: Settings, stop: threading.Event) -> Writer | None:
+    """The store's writer; waits as standby while another one is it. None when we were asked to stop meanwhile."""
+    said = ""
+    while not stop.is_set():
+        try:
+            return open_store_writer(settings, wait_seconds=_STANDBY_SECONDS, stop=stop)
+        except StoreError as e:
+            if not e.retriable:
+                raise
+            if str(e) != said:
+                said = str(e)
+                _log.warning("%s; waiting to take over", said)
+            stop.wait(_STANDBY_SECONDS)
+    return None
+
+
+def _give_up() -> None:
+    time.sleep(_STOP_SECONDS)
+    # Safe: what was not committed comes again. A hung disk must not keep a container from ending.
+    _log.error("the batch was not done within %g s; ending without it, it will be indexed again", _STOP_SECONDS)
+    os._exit(1)
+
+
+class Progress:
+    """A line that is written over on a terminal; else a log line every ten seconds in which something was indexed."""
+
+    def __init__(
+        self,
+        stats: Callable[[], dict[str, int]],
+        stop: threading.Event,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stats = stats
+        self._stop = stop
+        self._clock = clock
+        self._terminal = sys.stderr.isatty()
+        self._every = 0.5 if self._terminal else 10.0
+        self._before = (clock(), 0)
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="asgi-audit-progress", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            line = self.line()
+            if self._terminal:
+                print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+            elif line:
+                _log.info("%s", line)
+        if self._terminal:
+            print(file=sys.stderr)
+
+    def line(self) -> str:
+        """'' when nothing was indexed since the last line and nobody watches."""
+        now, count = self._clock(), self._stats().get("indexed", 0)
+        then, before = self._before
+        if count == before and not self._terminal:
+            return ""
+        self._before = (now, count)
+        rate = (count - before) / max(now - then, 1e-6)
+        return f"{count:,} records indexed, {rate:,.0f} a second"

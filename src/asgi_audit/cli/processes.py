@@ -1,0 +1,116 @@
+"""Child processes that never outlive us: each holds the other end of a pipe and ends when it closes, even after our
+kill -9.
+
+Their output goes to one log file each. Signals that a terminal sends to its whole group do not reach them: they are
+stopped in order, with SIGTERM, a deadline, then SIGKILL.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import AuditError
+
+__all__ = ["Child", "free_port", "on_closed_stdin", "wait_for_port"]
+
+
+class Child:
+    """A started process. `log` None: its output goes where ours goes."""
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        first_line: str | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        output = log.open("ab") if log is not None else None
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=dict(os.environ if environment is None else environment),
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                output.close()
+        if first_line is not None and self.process.stdin is not None:
+            self.process.stdin.write(first_line.encode() + b"\n")
+            self.process.stdin.flush()
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def ask_to_stop(self) -> None:
+        if self.running():
+            self.process.send_signal(signal.SIGTERM)
+
+    def stop(self, seconds: float = 5) -> int:
+        """SIGTERM, wait, SIGKILL. Answers the exit code; again is fine."""
+        self.ask_to_stop()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdin is not None:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                pass
+        return self.process.returncode
+
+    def last_words(self) -> str:
+        """The end of its log, one line."""
+        if self.log is None or not self.log.exists():
+            return ""
+        lines = [line for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+
+
+def on_closed_stdin(then: Callable[[], None]) -> None:
+    """In the child: call `then` from a thread when the parent is gone. (A prctl would do it on Linux alone.)"""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        then()
+
+    threading.Thread(target=wait, name="asgi-audit-parent", daemon=True).start()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def wait_for_port(child: Child, port: int, seconds: float = 20) -> None:
+    """Until something listens there. Raises AuditError when the child ends first or time is up."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not child.running():
+            raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.last_words()}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AuditError(f"{child.name} did not listen on port {port} within {seconds:g} s: {child.last_words()}")

@@ -1,0 +1,163 @@
+"""Answer queries over HTTP, and index the journal of the home in a process beside it.
+
+  asgi-audit serve                          everything in .asgi-audit, on http://127.0.0.1:8400
+  asgi-audit serve --no-index               answer only: `asgi-audit index` runs elsewhere
+
+The first start without any key makes one and prints it, once, with curl lines that use it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from .. import __version__
+from ..errors import AuditError, ConfigError
+from ..settings import Settings
+from ..wiring import build_api, open_control, open_source
+from .curls import curl_lines, shown_host
+from .flags import add_settings, settings_of
+from .processes import Child, on_closed_stdin
+
+__all__ = ["IndexerBeside", "add_arguments", "run"]
+
+_log = logging.getLogger("asgi_audit.serve")
+_SHUTDOWN_SECONDS = 5
+_RESTART_SECONDS = (0.5, 30.0)  # first and longest wait before the indexer is started again
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-index", action="store_true", help="do not index; answer what another process indexes")
+    parser.add_argument(
+        "--account", metavar="NAME", help="account of the first key; default: the setting account_id, '*' means all"
+    )
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    add_settings(
+        parser,
+        "home",
+        "transport",
+        "store",
+        "host",
+        "port",
+        "query_wait_seconds",
+        "execution_seconds",
+        "page_bytes_max",
+        aliases={"transport": ("--from",)},
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import uvicorn
+
+    settings = settings_of(arguments)
+    if not arguments.no_index:
+        open_source(settings).close()  # a wrong URL is said here, not by the indexer again and again
+    app = build_api(settings)
+    listening = _listen(settings.host, settings.port)
+    port = listening.getsockname()[1]
+    base = f"http://{shown_host(settings.host)}:{port}"
+    # uvicorn's own lines would say twice what we say below; its warnings and errors come through.
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    beside = None if arguments.no_index else IndexerBeside(settings)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    if arguments.until_stdin_closes:
+        on_closed_stdin(stop)
+    # uvicorn raises the signal that stopped it again when it is done: without these, SIGTERM would end us before the
+    # indexer.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
+    try:
+        print(f"asgi-audit {__version__} answers on {base}, home {settings.home}", flush=True)
+        _first_key(settings, base, arguments.account)
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+        if beside is not None:
+            beside.stop()
+    return 0 if server.started else 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound and listening, so that who reads our first line can connect. Raises ConfigError, AuditError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+        listening.set_inheritable(False)
+    except OSError as e:
+        listening.close()
+        if e.errno == errno.EADDRINUSE:
+            raise AuditError(
+                f"port {port} of {host} is in use", hint="choose another one with --port, or 0 for any free one"
+            ) from e
+        if e.errno == errno.EACCES:
+            raise AuditError(f"port {port} of {host} may not be used by this user", hint="choose one above 1023") from e
+        raise ConfigError(f"setting host is {host!r}: {e.strerror or e}; accepted: an address of this machine") from e
+    return listening
+
+
+def _first_key(settings: Settings, base: str, account: str | None) -> None:
+    control = open_control(settings)
+    try:
+        if control.list_keys():
+            return
+        name = account or settings.account_id
+        clear = control.create_key("auditor" if name == "*" else "reader", [name])[1]
+    finally:
+        control.close()
+    whose = "every account" if name == "*" else f"account {name!r}"
+    print(f"\nThis is the first key, for {whose}; it is shown this once. Ask with it what was recorded:\n")
+    for line in curl_lines(base, clear, settings.service, settings.instance_id):
+        print("  " + line)
+    print("\nMore keys: asgi-audit keys create --role reader --account NAME\n", flush=True)
+
+
+class IndexerBeside:
+    """`asgi-audit index` as a child, started again when it ends by itself: indexing must not take the API's
+    interpreter."""
+
+    def __init__(self, settings: Settings, *, start: Callable[[list[str]], Child] | None = None) -> None:
+        self._arguments = ["index", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
+        self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
+        self._start = start or (lambda arguments: Child("indexer", "asgi_audit", arguments))
+        self._stopping = threading.Event()
+        self._child = self._start(self._arguments)
+        self._thread = threading.Thread(target=self._watch, name="asgi-audit-indexer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Lets the indexer finish its batch: at most ten seconds."""
+        self._stopping.set()
+        self._thread.join()
+        self._child.stop(10)
+
+    def _watch(self) -> None:
+        wait = _RESTART_SECONDS[0]
+        while not self._stopping.wait(0.2):
+            if self._child.running():
+                continue
+            _log.error(
+                "the indexer ended with code %s; starting it again in %g s", self._child.process.returncode, wait
+            )
+            if self._stopping.wait(wait):
+                return
+            wait = min(wait * 2, _RESTART_SECONDS[1])
+            self._child = self._start(self._arguments)

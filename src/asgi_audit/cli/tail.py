@@ -1,0 +1,124 @@
+"""Show the newest records; needs no server and no key, only the right to read the home.
+
+  asgi-audit tail                the last ten
+  asgi-audit tail -f             and those that come
+  asgi-audit tail -n 1 --json    whole records as JSON, one a line
+
+Records are read from the journal, where each stands some milliseconds after its request. What an indexer has taken on
+and removed there is read from the index beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from ..errors import ConfigError, RecordError, StoreError
+from ..record.codec import Decoded, decode
+from ..settings import Settings, url_path
+from ..store.base import Query
+from ..transport.base import Kind, Message
+from ..wiring import follow_journal, open_store_reader
+from .flags import add_settings, settings_of
+
+__all__ = ["add_arguments", "line_of", "run"]
+
+_COUNT_MAX = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="how many to begin with; default: 10")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="whole records as JSON, one a line")
+    add_settings(parser, "home", "transport", "store", aliases={"transport": ("--from",)})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    if not 0 <= arguments.lines <= _COUNT_MAX:
+        raise ConfigError(f"--lines is {arguments.lines}; accepted: a whole number from 0 to {_COUNT_MAX}")
+    shown = 0
+
+    def show(record: Decoded) -> None:
+        nonlocal shown
+        shown += 1
+        text = record.data.decode() if arguments.json else line_of(record)
+        print(text, flush=arguments.follow)
+
+    _tail(settings, arguments.lines, arguments.follow, show)
+    if not shown:
+        print(f"asgi-audit: no records yet in {url_path(settings.transport_url)}", file=sys.stderr)
+    return 0
+
+
+def line_of(record: Decoded) -> str:
+    """Time (UTC), level, message. What came from the network cannot move the cursor of a terminal."""
+    at = datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC)
+    message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in record.message)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{record.timestamp % 1000:03}Z  {record.level:5}  {message}"
+
+
+def _tail(settings: Settings, lines: int, follow: bool, show: Callable[[Decoded], None]) -> None:
+    """The last `lines` in order of time, from journal and index together; then, when `follow`, what comes."""
+    # Messages of one process come in its order: the last of each are enough, and only they are decoded.
+    last: dict[str, deque[Message]] = {}
+    known: set[object] | None = None
+
+    def nothing_waits() -> bool:
+        nonlocal known
+        if known is None:
+            known = set()
+            found = [*_indexed(settings, lines), *_decoded(m.payload for queue in last.values() for m in queue)]
+            unique = {_identity(record): record for record in found}
+            for record in sorted(unique.values(), key=lambda r: (r.timestamp, r.sequence))[-lines:] if lines else ():
+                known.add(_identity(record))
+                show(record)
+        return not follow
+
+    for message in follow_journal(settings, from_beginning=True, stop=nothing_waits):
+        if message.kind is not Kind.RECORD:
+            continue
+        if known is None:
+            last.setdefault(message.partition, deque(maxlen=max(lines, 1))).append(message)
+            continue
+        for record in _decoded([message.payload]):
+            # One that came between our look at the journal and our look at the index is known already.
+            if _identity(record) not in known:
+                show(record)
+
+
+def _decoded(payloads: Iterable[bytes]) -> Iterator[Decoded]:
+    for payload in payloads:
+        try:
+            yield decode(payload)
+        except RecordError as e:
+            print(f"asgi-audit: {e}", file=sys.stderr)
+
+
+def _identity(record: Decoded) -> object:
+    return (record.process, record.sequence) if record.process is not None else record.id
+
+
+def _indexed(settings: Settings, lines: int) -> list[Decoded]:
+    """The newest of the index; none when there is none, or when the packages that read it are not installed."""
+    directory = url_path(settings.store_url)
+    if not lines or not directory.exists():
+        return []
+    try:
+        reader = open_store_reader(settings)
+    except ConfigError as e:
+        print(f"asgi-audit: what is already indexed is not shown: {e}; {e.hint}", file=sys.stderr)
+        return []
+    try:
+        query = Query(accounts=None, start=0, end=1 << 43)
+        published = reader.snapshot().published
+        rows, _ = reader.page(query, published=published, before=None, limit=lines, bytes_max=64 << 20)
+        return list(_decoded(row.record for row in rows))
+    except StoreError as e:
+        print(f"asgi-audit: what is already indexed is not shown: {e}", file=sys.stderr)
+        return []
+    finally:
+        reader.close()

@@ -1,0 +1,178 @@
+"""Who may import whom: the rooms of the design, held by reading every import, lazy and type-checking ones too."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import asgi_audit
+
+SOURCE = Path(asgi_audit.__file__).parent
+ORDER = ("record", "capture", "recording", "transport", "indexing", "store", "query", "api")
+# What a room shows to the rooms before it.
+CONTRACTS = {"recording.base", "transport.base", "store.base", "query.model"}
+ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
+COMMON = {"errors", "settings", "metrics"}
+# These know all rooms, or speak for the package as a whole.
+OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
+
+
+def modules() -> dict[str, Path]:
+    """Name inside the package ('' is the package itself, 'store.sqlite' a package of it) to file."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Modules of ours that `name` imports, anywhere in its text."""
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    package = [part for part in package if part]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        targets: list[str] = []
+        if isinstance(node, ast.Import):
+            targets = [a.name.removeprefix("asgi_audit.") for a in node.names if a.name.startswith("asgi_audit.")]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = package[: len(package) - node.level + 1]
+                whole = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            elif node.module and node.module.split(".")[0] == "asgi_audit":
+                whole = ".".join(node.module.split(".")[1:])
+            else:
+                continue
+            for alias in node.names:
+                inner = f"{whole}.{alias.name}".strip(".")
+                if inner in MODULES:
+                    targets.append(inner)
+                elif whole == "" and alias.name == "__version__":
+                    continue  # the one fact of the package that every room may show
+                else:
+                    targets.append(whole)
+        found.update(targets)
+    return found - {name}
+
+
+GRAPH = {name: imports(name, path) for name, path in MODULES.items()}
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+def adapter(name: str) -> str | None:
+    return next((a for a in ADAPTERS if name == a or name.startswith((a + ".", a + "_"))), None)
+
+
+def objection(name: str, target: str) -> str | None:
+    """Why `name` may not import `target`, or None."""
+    here, there = room(name), room(target)
+    if adapter(target) and adapter(name) != adapter(target) and here not in ("wiring", "testing"):
+        return "adapters are imported by wiring alone"
+    if here in ("wiring", "testing"):
+        return "the command line is the outermost room" if there == "cli" else None
+    if here in ("", "__main__"):
+        return None
+    if here == there or there in COMMON:
+        return None if here != "errors" else "errors knows nobody"
+    if here in COMMON:
+        return f"{here} stands below the rooms"
+    if here == "cli":
+        allowed = there in ("", "wiring", "record") or target in CONTRACTS
+        return None if allowed else "commands go through wiring"
+    if there in OUTSIDE:
+        return "rooms do not know what stands around them"
+    if here == "control":
+        return "control knows errors only"
+    if there == "control":
+        return None if here == "api" else "control is imported by api and wiring only"
+    if here not in ORDER or there not in ORDER:
+        return f"no room is called {here if here not in ORDER else there}"
+    if ORDER.index(there) < ORDER.index(here) or target in CONTRACTS:
+        return None
+    return f"{there} comes after {here}, which may know its contract only"
+
+
+def test_each_import_goes_to_an_earlier_room_or_a_contract() -> None:
+    wrong = [
+        f"{name} imports {target}: {why}"
+        for name, targets in GRAPH.items()
+        for target in sorted(targets)
+        if (why := objection(name, target))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "allowed"),
+    [
+        ("capture.middleware", "recording.base", True),
+        ("capture.middleware", "recording.recorder", False),
+        ("capture.middleware", "query.service", False),
+        ("recording.builder", "capture.exchange", True),
+        ("record.codec", "capture.exchange", False),
+        ("indexing.indexer", "store.base", True),
+        ("indexing.indexer", "store.sqlite.writer", False),
+        ("indexing.indexer", "transport.journal", False),
+        ("store.sqlite.reader", "store.sqlite.schema", True),
+        ("query.service", "store.sqlite.reader", False),
+        ("api.app", "control.keys", True),
+        ("query.service", "control.keys", False),
+        ("control.keys", "record.ids", False),
+        ("cli.serve", "wiring", True),
+        ("cli.serve", "api.app", False),
+        ("wiring", "cli.serve", False),
+        ("settings", "record.ids", False),
+        ("wiring", "transport.journal", True),
+    ],
+)
+def test_objection_knows_the_rules(name: str, target: str, allowed: bool) -> None:
+    assert (objection(name, target) is None) is allowed
+
+
+def test_imports_form_no_cycle() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as e:
+        pytest.fail("cycle: " + " -> ".join(map(str, e.args[1])))
+
+
+def test_imports_are_seen_in_every_form() -> None:
+    """The oracle itself: relative, absolute, inside functions and under TYPE_CHECKING."""
+    assert "record.codec" in GRAPH["store.base"]
+    assert "capture.exchange" in GRAPH["recording.base"]
+    assert {"transport.journal", "recording.recorder"} <= GRAPH["wiring"]
+    assert {"wiring", "capture.identity"} <= GRAPH[""]
+
+
+def test_core_loads_nothing_of_the_server_when_a_middleware_writes_its_records() -> None:
+    """What somebody's application imports: the middleware, its recorder and the journal, with orjson and msgspec
+    alone."""
+    code = """
+import sys, tempfile
+from asgi_audit import AuditMiddleware, annotate, current
+import asgi_audit.recording.recorder, asgi_audit.transport.journal
+async def app(scope, receive, send): pass
+AuditMiddleware(app, home=tempfile.mkdtemp())
+third = {"starlette", "fastapi", "pydantic", "apsw", "zstandard", "aiokafka", "anyio", "uvicorn", "httpx"}
+print(sorted(third & {name.split(".")[0] for name in sys.modules}))
+ours = ("asgi_audit.api", "asgi_audit.store", "asgi_audit.query")
+print(sorted(name for name in sys.modules if name.startswith(ours)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("[]\n[]\n", 0), done.stderr
+
+
+def test_files_stay_below_500_lines() -> None:
+    long = {name: n for name, path in MODULES.items() if (n := len(path.read_text("utf-8").splitlines())) > 500}
+    assert not long

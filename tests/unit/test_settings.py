@@ -1,0 +1,146 @@
+"""Every setting: its default, its environment name, what it accepts, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from asgi_audit.errors import ConfigError
+from asgi_audit.settings import Settings, environment_name, make_settings, table, url_path
+
+
+def test_settings_are_the_defaults_when_nothing_is_given() -> None:
+    assert make_settings({}) == Settings()
+
+
+def test_default_of_each_setting_is_accepted_by_its_own_check() -> None:
+    for field in dataclasses.fields(Settings):
+        assert field.metadata["parse"](field.default) == field.default, field.name
+
+
+def test_default_of_each_setting_survives_the_environment_when_written_as_text() -> None:
+    for name, environment, default, _, _ in table():
+        if default in ((), None):
+            continue
+        text = str(int(default)) if isinstance(default, bool) else str(default)
+        assert getattr(make_settings({environment: text}), name) == default, name
+
+
+def test_argument_beats_environment_beats_default() -> None:
+    environment = {"ASGI_AUDIT_SERVICE": "from-environment"}
+    assert make_settings({}).service == "app"
+    assert make_settings(environment).service == "from-environment"
+    assert make_settings(environment, service="from-argument").service == "from-argument"
+    assert make_settings(environment, service=None).service == "from-environment"
+
+
+@pytest.mark.parametrize("off", ["0", "false", "no", "off", "OFF"])
+def test_enabled_0_in_the_environment_beats_an_argument(off: str) -> None:
+    assert make_settings({"ASGI_AUDIT_ENABLED": off}, enabled=True).enabled is False
+
+
+def test_enabled_argument_wins_when_the_environment_says_1() -> None:
+    assert make_settings({"ASGI_AUDIT_ENABLED": "1"}, enabled=False).enabled is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("port", "x", "a whole number from 0 to 65_535"),
+        ("port", 65_536, "a whole number from 0 to 65_535"),
+        ("port", True, "a whole number"),
+        ("enabled", "perhaps", "1 or 0"),
+        ("service", "a/b", "letters, digits"),
+        ("service", "x" * 65, "1 to 64"),
+        ("account_id", "*", "not '*'"),
+        ("account_id", "", "1 to 200"),
+        ("account_id", "a\nb", "printable"),
+        ("instance_id", "..", "not '.' or '..'"),
+        ("instance_id", "a/b", "without '/'"),
+        ("region", "us", "one of global, eu"),
+        ("delivery", "maybe", "one of buffered, durable"),
+        ("detail", "all", "one of none, metadata, headers, bodies"),
+        ("flush_seconds", "0", "seconds from 0.001 to 5"),
+        ("flush_seconds", "nan", "seconds from 0.001 to 5"),
+        ("query_wait_seconds", "-1", "seconds from 0 to 60"),
+        ("body_bytes_max", "1e6", "a whole number"),
+        ("request_id_header", "x y", "a header name"),
+        ("redact_names", 7, "names, separated by commas"),
+        ("transport", "http://x", "journal:///path or memory://"),
+        ("transport", "journal://host/path", "journal:///relative/path"),
+        ("transport", "journal:///", "journal:///relative/path"),
+        ("transport", "journal", "journal:///path"),
+        ("store", "memory://", "sqlite:///path"),
+        ("store", "sqlite:///", "sqlite:////absolute/path"),
+        ("host", "", "an address"),
+        ("host", "a b", "an address"),
+        ("home", "", "a path"),
+    ],
+)
+def test_wrong_setting_is_one_line_with_name_value_and_what_is_accepted(
+    name: str, value: object, accepted: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_settings({}, **{name: value})
+    message = str(caught.value)
+    assert message.startswith(f"setting {name} is {value!r}"[:200])
+    assert accepted in message
+    assert "\n" not in message
+
+
+def test_wrong_environment_variable_is_named_as_the_operator_wrote_it() -> None:
+    with pytest.raises(ConfigError, match="setting ASGI_AUDIT_PORT is 'x'; accepted: a whole number"):
+        make_settings({"ASGI_AUDIT_PORT": "x"})
+
+
+def test_unknown_names_are_refused_and_other_programs_variables_are_not() -> None:
+    with pytest.raises(ConfigError, match="'colour' is no setting"):
+        make_settings({}, colour="red")
+    with pytest.raises(ConfigError, match="ASGI_AUDIT_COLOUR is no setting"):
+        make_settings({"ASGI_AUDIT_COLOUR": "red"})
+    assert make_settings({"COLOUR": "red", "ASGI_AUDIT_TEST_X": "1"}) == Settings()
+
+
+def test_everything_meets_in_the_home_when_no_url_is_given(tmp_path: Path) -> None:
+    relative, absolute = make_settings({}), make_settings({}, home=tmp_path)
+    assert url_path(relative.transport_url) == Path(".asgi-audit/journal")
+    assert url_path(absolute.transport_url) == tmp_path / "journal"
+    assert url_path(absolute.store_url) == tmp_path / "index"
+    assert absolute.control_path == tmp_path / "control.db"
+
+
+@pytest.mark.parametrize("name", ["with space", "what?", "a#b", "100%", "x%20y", "é"])
+def test_home_survives_the_url_when_its_name_has_special_characters(name: str, tmp_path: Path) -> None:
+    settings = make_settings({}, home=tmp_path / name)
+    assert url_path(settings.transport_url) == tmp_path / name / "journal"
+
+
+@pytest.mark.parametrize("url", ["journal:", "journal:/x", "journal://", "journal://host/x", "journal:///"])
+def test_url_path_is_a_config_error_when_no_directory_is_named(url: str) -> None:
+    with pytest.raises(ConfigError, match="names no directory"):
+        url_path(url)
+
+
+def test_request_id_header_is_lower_case_and_empty_turns_it_off() -> None:
+    assert make_settings({}, request_id_header="X-Trace").request_id_header == "x-trace"
+    assert make_settings({}, request_id_header=None).request_id_header is None
+    assert make_settings({"ASGI_AUDIT_REQUEST_ID_HEADER": ""}).request_id_header is None
+
+
+def test_names_are_split_at_commas_when_they_come_as_text() -> None:
+    assert make_settings({"ASGI_AUDIT_REDACT_NAMES": "pin, iban ,"}).redact_names == ("pin", "iban")
+
+
+def test_table_holds_every_field_once_with_help_and_environment_name() -> None:
+    rows = table()
+    assert [row[0] for row in rows] == [f.name for f in dataclasses.fields(Settings)]
+    for name, environment, _, help, only in rows:
+        assert environment == environment_name(name) == "ASGI_AUDIT_" + name.upper()
+        assert help.endswith(".")
+        assert only in ("", "middleware", "server")
+
+
+def test_repr_shows_only_what_differs_from_the_defaults() -> None:
+    assert repr(Settings(service="gateway")) == "Settings(service='gateway')"
