@@ -1,0 +1,305 @@
+"""The sidecar's loop: poll, decode, write, commit. One thread, the caller's.
+
+    source.poll ─► decode ─► writer.write ─► source.commit ─► forget, with the next batch
+                             records and     unlink what
+                             positions       is stored
+
+Invariants: at most one batch in memory, of at most `batch_max` messages and, by the sizes lately seen, about 32 MiB.
+The source is told only what the store holds for good, so a crash at any point repeats a batch and the store knows its
+records again. A batch that the store cannot take now (full disk, lock) is kept and tried again: no dead letter, no
+crash, no other batch in between.
+
+What cannot be read becomes a dead letter with its position and the reason. Entries of the kinds that a later version
+writes (intent) are no dead letters: they are counted as `skipped`, said once, and passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+from ..errors import AuditError, RecordError, StoreError, TransportError
+from ..record.codec import Decoded, decode
+from ..record.statement import Statement, decode_statement
+from ..store.base import Batch, DeadLetter, Writer, Written
+from ..transport import base as transport
+from ..transport.base import Kind, Message, Position, Source
+
+__all__ = ["Indexer", "Progress"]
+
+_log = logging.getLogger("asgi_audit.indexing")
+
+_BATCH_FIRST = 256  # messages of the first batch; doubled while more is waiting
+_BYTES_MAX = 32 << 20  # of one batch, estimated from the last ones
+_CAUGHT_UP_SECONDS = 0.025  # between two notes that nothing is left
+_PAUSE_FIRST = 0.1
+_PAUSE_MAX = 5.0
+_UUIDS_MAX = 10_000
+
+T = TypeVar("T")
+
+
+class Progress(NamedTuple):
+    """Counters since the indexer began. `lag`: seconds since nothing was left to index, by the source's word; None:
+    never yet. `paused`: what it waits for, '' when it works."""
+
+    indexed: int = 0
+    duplicates: int = 0
+    expired: int = 0
+    dead: int = 0
+    statements: int = 0
+    skipped: int = 0
+    batches: int = 0
+    lag: float | None = None
+    paused: str = ""
+
+
+class _Stopped(Exception):
+    """`stop` was set while we waited for something to work again."""
+
+
+class Indexer:
+    """`run` in a thread of yours; `stop` ends it after the batch in hand. `source` and `writer` stay yours to close.
+
+    `batch_max`: messages written together at most. `linger_seconds`: how long a small batch waits for more when nothing
+    else is waiting, so that a trickle does not cost a disk sync a record. `on_progress` is called in the loop's thread
+    after each batch and when a pause begins or ends; what it raises ends the loop."""
+
+    def __init__(
+        self,
+        source: Source,
+        writer: Writer,
+        *,
+        clock: Callable[[], float] = time.time,
+        batch_max: int = 4000,
+        linger_seconds: float = 0.02,
+        stop: threading.Event | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._writer = writer
+        self._clock = clock
+        self._batch_max = batch_max
+        self._linger = linger_seconds
+        self._stop = stop if stop is not None else threading.Event()
+        self._on_progress = on_progress
+        self._size = min(batch_max, _BATCH_FIRST)
+        self._message_bytes = 2048.0  # moving average
+        self._to_commit: dict[str, Position] = {}
+        self._to_forget: dict[str, None] = {}
+        self._commit_failing = False
+        self._caught_up_at: float | None = None
+        self._said_skipped = False
+        self._uuids: dict[str, bytes | None] = {}
+        self._progress = Progress()
+
+    @property
+    def progress(self) -> Progress:
+        """May be read from any thread."""
+        at = self._caught_up_at
+        return self._progress._replace(lag=None if at is None else max(0.0, self._clock() - at))
+
+    def run(self) -> None:
+        """Until `stop` is set. Raises StoreError and TransportError that are not retriable, and nothing else of
+        ours."""
+        try:
+            positions = self._insist("read the positions", lambda: self._writer.positions(self._source.name))
+            self._insist("open the source", lambda: self._source.open(positions))
+            # The last run may have ended between its write and its commit: what it did not say is said now.
+            self._commit(positions)
+            while not self._stop.is_set():
+                found = self._insist("read the source", self._gather)
+                if found.messages or found.damaged or found.positions or self._to_forget:
+                    self._index(found)
+                elif found.caught_up_at is not None:
+                    self._idle(found.caught_up_at)
+            if self._to_forget:  # or their positions would stay for ever: the next run does not hear of them again
+                self._index(transport.Batch((), {}, None))
+        except _Stopped:
+            pass
+
+    # -- one batch
+
+    def _gather(self) -> transport.Batch:
+        """One poll; and when it found little and nothing more was waiting, a second one after the linger."""
+        room = max(1, min(self._size, int(_BYTES_MAX / self._message_bytes)))
+        first = self._source.poll(room, max(self._linger, _CAUGHT_UP_SECONDS))
+        if not first.messages or first.caught_up_at is None or len(first.messages) >= room or self._linger <= 0:
+            return first
+        self._stop.wait(self._linger)
+        try:
+            second = self._source.poll(room - len(first.messages), 0)
+        except TransportError as e:
+            # The source will be asked again; what it gave must not be lost with the error.
+            _log.debug("the second look at the source failed: %s", e)
+            return first
+        return transport.Batch(
+            [*first.messages, *second.messages],
+            {**first.positions, **second.positions},
+            second.caught_up_at,
+            [*first.damaged, *second.damaged],
+        )
+
+    def _index(self, found: transport.Batch) -> None:
+        records, statements, dead, skipped = self._read(found)
+        batch = Batch(
+            source=self._source.name,
+            records=records,
+            statements=statements,
+            dead_letters=dead,
+            positions=found.positions,
+            forget=tuple(self._to_forget),
+            caught_up_at=found.caught_up_at,
+        )
+        written = self._insist("write to the store", lambda: self._writer.write(batch))
+        self._to_forget.clear()
+        self._count(written, len(statements), skipped)
+        self._adapt(found)
+        if found.caught_up_at is not None:
+            self._caught_up_at = found.caught_up_at
+        self._commit(found.positions)
+        self._tell()
+
+    def _read(self, found: transport.Batch) -> tuple[list[Decoded], list[Statement], list[DeadLetter], int]:
+        records: list[Decoded] = []
+        statements: list[Statement] = []
+        name = self._source.name
+        dead = [DeadLetter(name, partition, at, why, data) for partition, at, why, data in found.damaged]
+        skipped = 0
+        for m in found.messages:
+            try:
+                if m.kind == Kind.RECORD:
+                    records.append(self._record(m))
+                elif m.kind == Kind.STATEMENT:
+                    statements.append(self._statement(m))
+                else:
+                    skipped += 1
+                    if not self._said_skipped:
+                        self._said_skipped = True
+                        _log.warning(
+                            "%s offset %d: entries of kind %s mean nothing to this version: skipped and counted",
+                            m.partition, m.offset, getattr(m.kind, "name", m.kind),
+                        )  # fmt: skip
+            except RecordError as e:
+                dead.append(DeadLetter(name, m.partition, m.offset, str(e), m.payload))
+        return records, statements, dead, skipped
+
+    def _record(self, m: Message) -> Decoded:
+        d = decode(m.payload)
+        if d.sequence != m.sequence:
+            raise RecordError(f"the entry's header says sequence {m.sequence}, its record {d.sequence}")
+        if d.process is not None:
+            self._same_process(m.partition, d.process)
+        return d
+
+    def _statement(self, m: Message) -> Statement:
+        s = decode_statement(m.payload)
+        try:
+            process = uuid.UUID(s.process).bytes
+        except ValueError:
+            raise RecordError("the statement's process is no UUID") from None
+        self._same_process(m.partition, process)
+        if s.last != m.sequence:
+            raise RecordError(f"the entry's header says the statement covers up to {m.sequence}, it says {s.last}")
+        return s
+
+    def _same_process(self, partition: str, process: bytes) -> None:
+        """The partition of a journal is its process; other sources' partitions are not UUIDs and say nothing."""
+        known = self._uuids.get(partition, b"")
+        if known == b"":
+            if len(self._uuids) >= _UUIDS_MAX:
+                self._uuids.clear()
+            try:
+                known = uuid.UUID(partition).bytes
+            except ValueError:
+                known = None
+            self._uuids[partition] = known
+        if known is not None and known != process:
+            raise RecordError(f"it is of process {uuid.UUID(bytes=process)}, but stands in the journal of {partition}")
+
+    # -- around it
+
+    def _commit(self, positions: Mapping[str, Position]) -> None:
+        """Tell the source what is stored for good. That it cannot take it now holds nothing up: it is said again
+        later."""
+        self._to_commit.update(positions)
+        if not self._to_commit:
+            return
+        try:
+            gone = self._source.commit(self._to_commit)
+        except TransportError as e:
+            if not e.retriable:
+                raise
+            if not self._commit_failing:
+                _log.warning("what is indexed cannot be removed from the source yet: %s", _said(e))
+            self._commit_failing = True
+            return
+        self._commit_failing = False
+        self._to_commit.clear()
+        self._to_forget.update(dict.fromkeys(gone))
+
+    def _idle(self, at: float) -> None:
+        last = self._caught_up_at
+        # Also when the clock was set back: then the later time must be unsaid.
+        if last is None or not 0 <= at - last < _CAUGHT_UP_SECONDS:
+            self._insist("write to the store", lambda: self._writer.caught_up(at))
+            self._caught_up_at = at
+        if self._commit_failing:
+            self._commit({})
+
+    def _adapt(self, found: transport.Batch) -> None:
+        """More while more is waiting; and never more than memory allows, by the sizes lately seen."""
+        number = len(found.messages)
+        if number:
+            average = sum(len(m.payload) for m in found.messages) / number
+            self._message_bytes = max(average, 0.5 * self._message_bytes + 0.5 * average, 1.0)
+        if found.caught_up_at is None:
+            self._size = min(self._batch_max, self._size * 2)
+
+    def _insist(self, doing: str, attempt: Callable[[], T]) -> T:
+        """Until it works or cannot: retriable errors pause us, said once. Raises _Stopped when `stop` is set
+        meanwhile."""
+        pause = _PAUSE_FIRST
+        while True:
+            try:
+                result = attempt()
+            except (StoreError, TransportError) as e:
+                if not e.retriable:
+                    raise
+                if not self._progress.paused:
+                    _log.warning("cannot %s, trying again until it works: %s", doing, _said(e))
+                    self._progress = self._progress._replace(paused=_said(e))
+                    self._tell()
+                if self._stop.wait(pause):
+                    raise _Stopped from None
+                pause = min(_PAUSE_MAX, pause * 2)
+                continue
+            if self._progress.paused:
+                _log.info("going on: it works again to %s", doing)
+                self._progress = self._progress._replace(paused="")
+                self._tell()
+            return result
+
+    def _count(self, written: Written, statements: int, skipped: int) -> None:
+        p = self._progress
+        self._progress = p._replace(
+            indexed=p.indexed + written.inserted,
+            duplicates=p.duplicates + written.duplicates,
+            expired=p.expired + written.expired,
+            dead=p.dead + written.dead,
+            statements=p.statements + statements,
+            skipped=p.skipped + skipped,
+            batches=p.batches + 1,
+        )
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self.progress)
+
+
+def _said(e: AuditError) -> str:
+    return f"{e} {e.hint}".strip()

@@ -1,0 +1,173 @@
+"""The store's twin in memory: the simplest thing that keeps the contract, for tests and for comparing the real one
+with.
+
+Everything is lost with the process. Not bounded: never wired into anything.
+"""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+import uuid
+from collections.abc import Callable
+from time import time
+
+from ..record.codec import Decoded
+from ..record.statement import Statement
+from ..transport.base import Position
+from .base import Batch, DeadLetter, Process, Query, Row, Snapshot, Written
+
+__all__ = ["MemoryStore"]
+
+_DAY_MS = 86_400_000
+_SLOTS = 1 << 16
+
+
+class MemoryStore:
+    """Both sides in one object: a Writer and a Reader."""
+
+    def __init__(self, *, clock: Callable[[], float] = time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rows: dict[int, tuple[int, Decoded]] = {}  # id → (iseq, record)
+        self._keys: set[tuple[bytes | None, int | str]] = set()
+        self._positions: dict[str, dict[str, Position]] = {}
+        self._statements: dict[tuple[str, int], Statement] = {}
+        self._indexed: dict[bytes, tuple[str, int]] = {}
+        self._dead: list[DeadLetter] = []
+        self._published = 0
+        self._caught_up_at = 0.0
+        self._horizon = 0
+
+    def set_horizon(self, at: int | None) -> None:
+        self._horizon = at or 0
+
+    def positions(self, source: str) -> dict[str, Position]:
+        return dict(self._positions.get(source, {}))
+
+    def write(self, batch: Batch) -> Written:
+        with self._lock:
+            return self._write(batch)
+
+    def _write(self, batch: Batch) -> Written:
+        inserted = duplicates = expired = 0
+        dead = list(batch.dead_letters)
+        now = int(self._clock() * 1000)
+        for d in sorted(batch.records, key=lambda d: d.timestamp):
+            key = (d.process, d.sequence if d.process is not None else d.id)
+            if d.timestamp > now + _DAY_MS:
+                dead.append(DeadLetter(batch.source, "", -1, "timestamp is ahead of the indexer's clock", d.data))
+            elif d.timestamp < self._horizon:
+                expired += 1
+            elif key in self._keys:
+                duplicates += 1
+            else:
+                number = d.timestamp * _SLOTS
+                while number in self._rows:
+                    number += 1
+                self._keys.add(key)
+                self._rows[number] = (self._published + 1, d)
+                inserted += 1
+                if d.process is not None:
+                    service, count = self._indexed.get(d.process, (d.service, 0))
+                    self._indexed[d.process] = (service, count + 1)
+        for s in batch.statements:
+            self._statements.setdefault((str(uuid.UUID(s.process)), s.number), s)
+        self._dead += dead
+        kept = self._positions.setdefault(batch.source, {})
+        for partition in batch.forget:
+            kept.pop(partition, None)
+        kept.update(batch.positions)
+        self._published += bool(inserted)
+        if batch.caught_up_at is not None:
+            self._caught_up_at = batch.caught_up_at
+        return Written(inserted, duplicates, expired, len(dead))
+
+    def caught_up(self, at: float) -> None:
+        self._caught_up_at = at
+
+    def close(self) -> None:
+        pass
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            return Snapshot(self._published, self._caught_up_at)
+
+    def page(
+        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
+    ) -> tuple[list[Row], bool]:
+        rows: list[Row] = []
+        left = bytes_max
+        with self._lock:
+            for number in sorted(self._rows, reverse=True):
+                iseq, d = self._rows[number]
+                if iseq > published or (before is not None and number >= before) or not _matches(query, d):
+                    continue
+                if len(rows) >= limit or (rows and len(d.data) > left):
+                    return rows, True
+                left -= len(d.data)
+                rows.append(Row(number, d.data, d.cuts))
+        return rows, False
+
+    def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
+        with self._lock:
+            return any(
+                (accounts is None or d.account in accounts) and d.service == service and d.instance == instance
+                for _, d in self._rows.values()
+            )
+
+    def processes(self) -> list[Process]:
+        found: list[Process] = []
+        with self._lock:
+            stated = {process for process, _ in self._statements}
+            for name in stated | {str(uuid.UUID(bytes=p)) for p in self._indexed}:
+                service, indexed = self._indexed.get(uuid.UUID(name).bytes, ("", 0))
+                of = [self._statements[key] for key in sorted(self._statements) if key[0] == name]
+                latest = of[-1] if of else None
+                at = int(name[:8] + name[9:13], 16) if name[14] == "7" else 0
+                found.append(
+                    Process(
+                        process=name,
+                        service=latest.service if latest else service,
+                        host=latest.host if latest else "",
+                        started=latest.started if latest else at,
+                        last=max((s.last for s in of), default=0),
+                        indexed=indexed,
+                        lost=sum(s.lost_more + sum(r.last - r.first + 1 for r in s.lost) for s in of),
+                        excluded=latest.excluded if latest else 0,
+                        open_count=latest.open_count if latest else 0,
+                        watermark=max((s.watermark for s in of), default=0),
+                        closed=latest.closed if latest else "",
+                        proven=all(s.proven for s in of),
+                    )
+                )
+        return sorted(found, key=lambda p: (p.started, p.process))
+
+    def dead_letters(self) -> int:
+        return len(self._dead)
+
+    def records(self) -> int:
+        return len(self._rows)
+
+
+def _matches(q: Query, d: Decoded) -> bool:
+    return (
+        (q.accounts is None or d.account in q.accounts)
+        and q.start <= d.timestamp < q.end
+        and q.service in (None, d.service)
+        and q.instance in (None, d.instance)
+        and q.method in (None, d.method)
+        and q.level in (None, d.level)
+        and q.principal in (None, d.principal)
+        and q.operation in (None, d.operation)
+        and q.request_id in (None, d.request_id)
+        and q.region in (None, d.region)
+        and q.failure in (None, d.failure)
+        and (not q.text or _words(q.text) <= _words(d.message))
+    )
+
+
+def _words(text: str) -> set[str]:
+    """Runs of letters and digits, folded, without diacritics: FTS5's `unicode61`, near enough for a twin."""
+    plain = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
+    return set("".join(c if unicodedata.category(c)[0] in "LN" else " " for c in plain).split())

@@ -1,0 +1,64 @@
+"""How the bytes of a record rest: one zstd frame each, with a shipped dictionary, its id and a checksum in the frame's
+header.
+
+Without a dictionary a record of 1.2 kB hardly shrinks; with it, it rests in about a fifth of its size. The id in the
+frame names the dictionary, so that a later version ships another beside it and still reads the old frames. SQLite has
+no checksums of its own: the frame's checksum is what tells a damaged record from a true one.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import zstandard
+
+from ...errors import StoreError
+
+__all__ = ["DICTIONARY_ID", "RECORD_BYTES_MAX", "Compressor", "Decompressor"]
+
+DICTIONARY_ID = 42_449  # of the private range 32,768 … 2^31 of RFC 8878; the next dictionary gets 42,450
+_FILES = {DICTIONARY_ID: "records.dict"}  # every dictionary ever shipped, by id
+_LEVEL = 3  # levels 1 to 4 cost the same per record (10.6 to 11.9 µs), 5 twice as much; 3 gives 18 %, 1 gives 19 %
+RECORD_BYTES_MAX = 1 << 30  # SQLite's bound of one value
+
+
+@cache
+def _dictionary(number: int) -> zstandard.ZstdCompressionDict:
+    data = Path(__file__).with_name(_FILES[number]).read_bytes()
+    return zstandard.ZstdCompressionDict(data)
+
+
+class Compressor:
+    """Used by one thread."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(
+            level=_LEVEL, dict_data=_dictionary(DICTIONARY_ID), write_checksum=True, write_content_size=True
+        ).compress
+
+
+class Decompressor:
+    """Used by one thread. Raises StoreError for a damaged frame and for one of a later version's dictionary."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, zstandard.ZstdDecompressor] = {}
+
+    def __call__(self, frame: bytes) -> bytes:
+        try:
+            number = zstandard.get_frame_parameters(frame).dict_id
+            decompressor = self._by_id.get(number)
+            if decompressor is None:
+                if number and number not in _FILES:
+                    raise StoreError(
+                        f"a record needs dictionary {number}, which this version does not have",
+                        retriable=False,
+                        hint="The index was written by a newer asgi-audit; upgrade this one.",
+                    )
+                given = _dictionary(number) if number else None
+                decompressor = self._by_id[number] = zstandard.ZstdDecompressor(dict_data=given)
+            return decompressor.decompress(frame, max_output_size=0)
+        except zstandard.ZstdError as e:
+            raise StoreError(
+                f"a stored record is damaged: {e}", retriable=False, hint="Restore its day file from a backup."
+            ) from e

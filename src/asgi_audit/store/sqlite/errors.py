@@ -1,0 +1,103 @@
+"""The one seam where apsw's exceptions become StoreErrors: every class is in the table, and a test walks apsw to see
+it.
+
+Retriable is what an operator or time can mend while we wait with the batch in hand: a full disk, a lock, an I/O error,
+a missing permission. What waiting cannot mend (a damaged file, a bug of ours) is not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+import apsw
+
+from ...errors import StoreError
+
+__all__ = ["MAPPED", "translated"]
+
+_OURS = "This is a bug of asgi-audit: please report it with the message above."
+_DAMAGED = (
+    "Stop the indexer, keep a copy of the directory, and restore the file from a backup; "
+    "a damaged day file can also be moved away: its day is then missing from answers."
+)
+
+MAPPED: dict[type[Exception], tuple[bool, str]] = {
+    apsw.FullError: (True, "Free space on the disk that holds the index; the indexer goes on by itself."),
+    apsw.IOError: (True, "Look at the disk that holds the index; the indexer goes on by itself when it works again."),
+    apsw.BusyError: (True, "Another process holds a lock on the index for long; look for a stuck backup or shell."),
+    apsw.LockedError: (True, ""),
+    apsw.ProtocolError: (True, ""),
+    apsw.NoMemError: (True, "The machine is out of memory."),
+    apsw.InterruptError: (True, ""),
+    apsw.AbortError: (True, ""),
+    apsw.SchemaChangeError: (True, ""),
+    apsw.CantOpenError: (True, "Look at the directory's owner and permissions and at the limit of open files."),
+    apsw.ReadOnlyError: (True, "The file system or the file is read-only; make it writable."),
+    apsw.PermissionsError: (True, "Look at the directory's owner and permissions."),
+    apsw.CorruptError: (False, _DAMAGED),
+    apsw.NotADBError: (False, "A file of this name exists and is no database of ours; name another directory."),
+    apsw.FormatError: (False, _DAMAGED),
+    apsw.TooBigError: (False, "A record is larger than SQLite stores in one row (1 GB)."),
+    apsw.NoLFSError: (False, "The file system has no files above 2 GB; name another directory."),
+    apsw.NoFTS5Error: (False, "This build of apsw lacks FTS5; install the package `apsw` from PyPI."),
+    apsw.AuthError: (False, _OURS),
+    apsw.BindingsError: (False, _OURS),
+    apsw.ConnectionClosedError: (False, _OURS),
+    apsw.ConnectionNotClosedError: (False, _OURS),
+    apsw.ConstraintError: (False, _OURS),
+    apsw.CursorClosedError: (False, _OURS),
+    apsw.EmptyError: (False, _OURS),
+    apsw.ExecTraceAbort: (False, _OURS),
+    apsw.ExecutionCompleteError: (False, _OURS),
+    apsw.ExtensionLoadingError: (False, _OURS),
+    apsw.ForkingViolationError: (False, "A store that was opened before fork is used after it; open it in the child."),
+    apsw.IncompleteExecutionError: (False, _OURS),
+    apsw.InternalError: (False, _OURS),
+    apsw.InvalidContextError: (False, _OURS),
+    apsw.MismatchError: (False, _OURS),
+    apsw.MisuseError: (False, _OURS),
+    apsw.NotFoundError: (False, _OURS),
+    apsw.RangeError: (False, _OURS),
+    apsw.SQLError: (
+        False,
+        "The schema is not the one this version makes; look at the versions that share this directory.",
+    ),
+    apsw.ThreadingViolationError: (False, _OURS),
+    apsw.VFSFileClosedError: (False, _OURS),
+    apsw.VFSNotImplementedError: (False, _OURS),
+}
+_UNMENDABLE_IO = (sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS)  # a wrong checksum, a damaged file system
+
+
+class translated(AbstractContextManager[None]):
+    """`with translated("write", path):` raises StoreError, chained, for whatever apsw or the file system raises
+    inside."""
+
+    __slots__ = ("_doing", "_path")
+
+    def __init__(self, doing: str, path: Path) -> None:
+        self._doing = doing
+        self._path = path
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(e, apsw.Error):
+            for cls in type(e).__mro__:
+                if cls in MAPPED:
+                    retriable, hint = MAPPED[cls]
+                    break
+            else:
+                retriable, hint = False, _OURS
+            if getattr(e, "extendedresult", 0) in _UNMENDABLE_IO:
+                retriable, hint = False, _DAMAGED
+            raise StoreError(
+                f"could not {self._doing} {self._path}: {type(e).__name__}: {e}", retriable=retriable, hint=hint
+            ) from e
+        if isinstance(e, OSError):
+            raise StoreError(
+                f"could not {self._doing} {self._path}: {e.strerror or e}",
+                retriable=True,
+                hint="Look at the disk and the permissions of the index; the indexer goes on by itself.",
+            ) from e

@@ -1,0 +1,98 @@
+"""One writer per index: a `lockf` lock on the file `lease` in its directory.
+
+The kernel frees the lock when its holder dies, however it dies, and a forked child does not hold it. Two traps stand
+behind the registry: `lockf` never refuses the process that already holds the lock, and closing *any* descriptor of the
+file frees it. So a process opens the file of one directory once. The file is never removed: whoever waits on it would
+hold a lock that nobody sees.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+from ...errors import StoreError
+
+__all__ = ["LEASE_NAME", "Lease"]
+
+LEASE_NAME = "lease"
+_POLL_SECONDS = 0.1
+
+_held: set[str] = set()
+_guard = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()  # the locks stay with the parent
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Lease:
+    """Held from construction to `close`. Waits at most `wait_seconds`, or until `stop` is set, then raises a retriable
+    StoreError."""
+
+    def __init__(self, directory: Path, *, wait_seconds: float = 0.0, stop: threading.Event | None = None) -> None:
+        self.path = directory / LEASE_NAME
+        self._key = str(directory.resolve())
+        self._pid = os.getpid()
+        self._fd = -1
+        until = time.monotonic() + wait_seconds
+        pause = stop or threading.Event()
+        while not self._take():
+            left = until - time.monotonic()
+            if left <= 0 or pause.wait(min(_POLL_SECONDS, left)):
+                raise StoreError(
+                    f"another indexer holds the lease of {directory}{self._holder()}",
+                    retriable=True,
+                    hint="One indexer writes an index at a time; stop the other one, or let this one wait.",
+                )
+
+    def _take(self) -> bool:
+        with _guard:
+            if self._key in _held:
+                return False
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                os.close(fd)
+                if isinstance(e, (BlockingIOError, PermissionError)):
+                    return False
+                raise
+            _held.add(self._key)
+        self._fd = fd
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{self._pid} {os.uname().nodename}\n".encode(), 0)
+        return True
+
+    def _holder(self) -> str:
+        with _guard:
+            if self._key in _held:
+                return " (this very process)"
+            try:  # nobody here holds it, so opening and closing the file frees nothing
+                pid, host = self.path.read_text().split()
+            except (OSError, ValueError):
+                return ""
+        return f" (process {pid} on {host})"
+
+    def lost(self) -> bool:
+        """Whether the file that we hold is no longer the one in the directory, or we are a forked child."""
+        try:
+            there, ours = os.stat(self.path), os.fstat(self._fd)
+        except OSError:
+            return True
+        return (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev) or os.getpid() != self._pid
+
+    def close(self) -> None:
+        if self._fd >= 0 and os.getpid() == self._pid:
+            with _guard:
+                os.close(self._fd)
+                _held.discard(self._key)
+        self._fd = -1

@@ -1,0 +1,340 @@
+"""Reading an index: pages newest first, in transactions of one page and one day file each.
+
+Invariants: nothing is ever written, made or checkpointed here; at most `_OPEN_MAX` day files are open, each with 2 MiB
+of page cache. Files that appear, vanish or are replaced are noticed at the next call; a missing directory is an empty
+index. A filtered page walks the full text backwards (row ids are time-ordered, so newest first needs no sort) and
+checks the real columns of each row: a token is 64 bits of a hash, and two values may share it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from ...errors import StoreError
+from ...record.views import unpack_cuts
+from ..base import Process, Query, Row, Snapshot
+from .caught_up import CAUGHT_UP_NAME, read_caught_up
+from .codec import Decompressor
+from .errors import translated
+from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, open_reading, stream_token, token
+
+__all__ = ["SqliteReader"]
+
+_OPEN_MAX = 16
+_LEVELS_FAILED = ("ERROR", "FATAL")
+
+
+class _File:
+    """A read-only connection that follows its path: opened again when another file stands there, None when none
+    does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: apsw.Connection | None = None
+        self._identity: tuple[int, int] = (0, 0)
+
+    def get(self) -> apsw.Connection | None:
+        try:
+            there = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            self.close()
+            return None
+        if self._connection is not None and self._identity == (there.st_ino, there.st_dev):
+            return self._connection
+        self.close()
+        connection = None
+        with translated("open", self.path):
+            try:
+                connection = open_reading(self.path)
+                # Between its making and its tables a file is empty: not there yet.
+                if not connection.pragma("user_version"):
+                    connection.close(True)
+                    return None
+            except apsw.CantOpenError:
+                if self.path.exists():
+                    raise
+                return None  # unlinked in between
+        self._connection = connection
+        self._identity = (there.st_ino, there.st_dev)
+        return connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close(True)
+            self._connection = None
+
+
+class SqliteReader:
+    """Reads the index in `directory`, which need not exist yet. Used by one thread at a time. Raises StoreError."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._main = _File(directory / MAIN_NAME)
+        self._days: OrderedDict[str, _File] = OrderedDict()
+        self._decompress = Decompressor()
+        self._tokenizer: tuple[apsw.Connection, Callable[..., Any]] | None = None
+
+    def snapshot(self) -> Snapshot:
+        # First until when, then what is published: the other way round a batch could slip in between, and we would
+        # promise that it is visible.
+        known, at = self._read_caught_up()
+        main = self._main.get()
+        if main is None:
+            return Snapshot(0, 0.0)
+        with translated("read", self._main.path):
+            published = int(main.execute("SELECT published FROM state").get)
+        return Snapshot(published, at if known <= published else 0.0)
+
+    def page(
+        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
+    ) -> tuple[list[Row], bool]:
+        rows: list[Row] = []
+        main = self._main.get()
+        if main is None or query.start >= query.end or (query.accounts is not None and not query.accounts):
+            return rows, False
+        first, last = max(query.start, 0), query.end - 1
+        if before is not None:
+            last = min(last, _day_end(before // SLOTS))
+        if last < first:
+            return rows, False
+        with translated("read", self._main.path):
+            days: list[Any] = main.execute(
+                "SELECT day FROM day WHERE day BETWEEN ? AND ? ORDER BY day DESC", (_day_text(first), _day_text(last))
+            ).fetchall()
+        words = self._words(query.text) if query.text else []
+        left = bytes_max
+        for (day,) in days:
+            file = self._day(day)
+            with translated("read", file.path):
+                connection = file.get()
+                if connection is None:
+                    continue  # purged
+                left, more = self._page_of_day(connection, query, words, published, before, limit, left, rows)
+            if more:
+                return rows, True
+        return rows, False
+
+    def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
+        main = self._main.get()
+        if main is None:
+            return False
+        with translated("read", self._main.path):
+            sql, values = "", [service, instance]
+            if accounts is not None:
+                sql = " AND account IN (SELECT value FROM json_each(?))"
+                values.append(json.dumps(sorted(accounts)))
+            found = main.execute(f"SELECT 1 FROM stream WHERE service = ? AND instance = ?{sql} LIMIT 1", values).get
+        return found is not None
+
+    def processes(self) -> list[Process]:
+        main = self._main.get()
+        if main is None:
+            return []
+        with translated("read", self._main.path):
+            rows: list[tuple[Any, ...]] = main.execute(
+                "SELECT process, service, host, started, last, indexed, lost, excluded, open_count, watermark, "
+                "closed, proven FROM process ORDER BY started, process"
+            ).fetchall()
+        return [Process._make((_uuid_text(row[0]), *row[1:11], bool(row[11]))) for row in rows]
+
+    def dead_letters(self) -> int:
+        main = self._main.get()
+        if main is None:
+            return 0
+        with translated("read", self._main.path):
+            return int(main.execute("SELECT dead FROM state").get)
+
+    def records(self) -> int:
+        """How many records all days hold, published or not."""
+        main = self._main.get()
+        if main is None:
+            return 0
+        with translated("read", self.directory):
+            total = 0
+            for (day,) in main.execute("SELECT day FROM day").fetchall():
+                connection = self._day(str(day)).get()
+                if connection is not None:
+                    total += int(connection.execute("SELECT records FROM state").get)
+        return total
+
+    def close(self) -> None:
+        self._main.close()
+        for file in self._days.values():
+            file.close()
+        self._days.clear()
+        if self._tokenizer is not None:
+            self._tokenizer[0].close()
+            self._tokenizer = None
+
+    # -- one page
+
+    def _page_of_day(
+        self,
+        connection: apsw.Connection,
+        query: Query,
+        words: list[str],
+        published: int,
+        before: int | None,
+        limit: int,
+        left: int,
+        rows: list[Row],
+    ) -> tuple[int, bool]:
+        """Appends to `rows`; answers how many bytes are left, and whether a row more would have matched."""
+        spill = int(connection.execute("SELECT spill FROM state").get)
+        low = max(0, query.start - spill) * SLOTS
+        high = (query.end + spill) * SLOTS
+        if before is not None:
+            high = min(high, before)
+        checks, values = _checks(query)
+        match = _match(query, words)
+        if match is None:
+            source = "record r"
+            where = "r.id >= ? AND r.id < ?"
+            order = "r.id"
+            given: list[Any] = [low, high]
+        else:
+            source = "fulltext f CROSS JOIN record r ON r.id = f.rowid"
+            where = "f.fulltext MATCH ? AND f.rowid >= ? AND f.rowid < ?"
+            order = "f.rowid"
+            given = [match, low, high]
+        if _of_stream(query):
+            source += " CROSS JOIN stream s ON s.sid = r.sid"
+        where += " AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?" + checks
+        given += [published, query.start, query.end, *values, limit - len(rows) + 1]
+        cursor = connection.execute(
+            f"SELECT r.id, r.cuts, r.data FROM {source} WHERE {where} ORDER BY {order} DESC LIMIT ?", given
+        )
+        try:
+            for number, cuts, data in cursor:
+                if len(rows) >= limit:
+                    return left, True
+                record = self._decompress(data)
+                if len(record) > left and rows:
+                    return left, True
+                left -= len(record)
+                rows.append(Row(number, record, unpack_cuts(cuts)))
+        finally:
+            cursor.close(True)  # or its read transaction would stay and stop checkpoints
+        return left, False
+
+    def _words(self, text: str) -> list[str]:
+        """The words of a text as the index has them, without repeats."""
+        if self._tokenizer is None:
+            memory = apsw.Connection(":memory:")
+            self._tokenizer = (memory, memory.fts5_tokenizer("unicode61", []))
+        found = self._tokenizer[1](
+            text.encode("utf-8", "replace"),
+            apsw.FTS5_TOKENIZE_DOCUMENT,
+            None,
+            include_offsets=False,
+            include_colocated=False,
+        )
+        return list(dict.fromkeys(found))
+
+    def _day(self, day: str) -> _File:
+        found = self._days.get(day)
+        if found is not None:
+            self._days.move_to_end(day)
+            return found
+        while len(self._days) >= _OPEN_MAX:
+            self._days.popitem(last=False)[1].close()
+        self._days[day] = found = _File(self.directory / day_name(day))
+        return found
+
+    def _read_caught_up(self) -> tuple[int, float]:
+        path = self.directory / CAUGHT_UP_NAME
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0, 0.0
+        except OSError as e:
+            raise StoreError(f"could not open {path}: {e.strerror}", retriable=True) from e
+        try:
+            return read_caught_up(fd)
+        finally:
+            os.close(fd)
+
+
+def _of_stream(query: Query) -> bool:
+    return query.accounts is not None or query.service is not None or query.instance is not None
+
+
+def _match(query: Query, words: list[str]) -> str | None:
+    """The full-text expression, None when nothing can be looked up there. User text stands in it as quoted words
+    only."""
+    filters = [
+        ("m", query.method),
+        ("l", query.level),
+        ("p", query.principal),
+        ("o", query.operation),
+        ("q", query.request_id),
+        ("r", query.region),
+        ("f", "1" if query.failure else None),
+    ]
+    accounts = None if query.accounts is None else sorted(query.accounts)
+    parts = []
+    if accounts is not None and query.service is not None and query.instance is not None:
+        parts.append(_any_of([stream_token(a, query.service, query.instance) for a in accounts]))
+    else:
+        filters += [("s", query.service), ("i", query.instance)]
+        if accounts is not None:
+            parts.append(_any_of([token("a", a) for a in accounts]))
+    # A record without a principal has no token for it: the real column answers that.
+    parts += [f"tokens : {token(kind, value)}" for kind, value in filters if value]
+    parts += ['message : "' + w.replace('"', '""') + '"' for w in words]
+    return " AND ".join(parts) if parts else None
+
+
+def _any_of(tokens: list[str]) -> str:
+    return f"tokens : ({' OR '.join(tokens)})"
+
+
+def _checks(query: Query) -> tuple[str, list[Any]]:
+    """The same filters on the real columns."""
+    sql = ""
+    values: list[Any] = []
+    if query.accounts is not None:
+        if len(query.accounts) == 1:
+            sql += " AND s.account = ?"
+            values += query.accounts
+        else:
+            sql += " AND s.account IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(sorted(query.accounts)))
+    for column, value in (
+        ("s.service", query.service),
+        ("s.instance", query.instance),
+        ("r.method", query.method),
+        ("r.level", query.level),
+        ("r.principal", query.principal),
+        ("r.operation", query.operation),
+        ("r.request_id", query.request_id),
+        ("r.region", query.region),
+    ):
+        if value is not None:
+            sql += f" AND {column} = ?"
+            values.append(value)
+    if query.failure is not None:
+        sql += f" AND r.level {'' if query.failure else 'NOT '}IN {_LEVELS_FAILED}"
+    return sql, values
+
+
+def _day_end(ms: int) -> int:
+    return ms - ms % DAY_MS + DAY_MS - 1
+
+
+def _day_text(ms: int) -> str:
+    # The calendar of `datetime` ends in 9999; a window may not.
+    return datetime.fromtimestamp(min(ms // 1000, 253_402_300_799), UTC).strftime("%Y-%m-%d")
+
+
+def _uuid_text(process: bytes) -> str:
+    h = process.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"

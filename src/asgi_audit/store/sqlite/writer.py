@@ -1,0 +1,414 @@
+"""The one writer of an index: day files first, then main.db, then `caught_up`.
+
+    write(batch) = for each day: rows, full text, `unpublished`           │ one transaction each, synced
+                   main.db: days, streams, processes, statements,
+                            dead letters, positions, `published`         │ one transaction, synced
+
+Invariants: rows of a day file become visible when main.db commits `published >= iseq`, never before; each batch takes
+an iseq above every one that any day file holds. What survives a crash: everything main.db committed, and whatever day
+files committed before it. The next writer (or this one after a failed write) first *recovers*: it publishes what day
+files hold above `published`, with its streams and counts, in one transaction. Those records come again from the source,
+whose positions did not move, meet the unique index and count as duplicates: each is visible once, and a snapshot that a
+reader once took never changes.
+
+An error leaves nothing half open: all connections are closed, and the next call opens them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+
+from ...errors import StoreError
+from ...record.codec import Decoded
+from ...record.statement import Statement, encode_statement
+from ...transport.base import Position
+from ..base import Batch, DeadLetter, Written
+from .caught_up import CaughtUpFile
+from .codec import RECORD_BYTES_MAX, Compressor
+from .day import Brought, DayWriter, Tokens
+from .errors import translated
+from .lease import Lease
+from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
+
+__all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
+
+_log = logging.getLogger("asgi_audit.store")
+
+AHEAD_MS_MAX = DAY_MS  # a record further ahead of our clock is a dead letter
+DEAD_LETTER_BYTES_MAX = 65_536  # of one payload
+_DEAD_BYTES_MAX = 64 << 20  # of all payloads; the oldest go first, their count stays
+_DEAD_ROWS_MAX = 100_000
+_DAYS_OPEN_MAX = 4
+_KNOWN_MAX = 100_000  # streams remembered as already in main.db
+
+
+class SqliteWriter:
+    """Takes the lease (waiting at most `wait_seconds`, or until `stop` is set), makes the directory, recovers. Used by
+    one thread.
+
+    Raises StoreError everywhere; retriable ones may be met by calling again with the same batch. `clock`: seconds since
+    the epoch."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        wait_seconds: float = 0.0,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.directory = directory
+        self._clock = clock
+        self._compressor = Compressor()
+        self._tokens = Tokens()
+        self._days: OrderedDict[str, DayWriter] = OrderedDict()
+        self._known_days: set[str] = set()
+        self._known_streams: set[tuple[str, str, str]] = set()
+        self._main: apsw.Connection | None = None
+        self._main_file: tuple[int, int] = (0, 0)
+        self._caught_up: CaughtUpFile | None = None
+        self._published = 0
+        with translated("open the index", directory):
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop)
+        try:
+            self._opened()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- the contract
+
+    def positions(self, source: str) -> dict[str, Position]:
+        main = self._opened()
+        with translated("read", self.directory / MAIN_NAME):
+            rows = main.execute("SELECT partition, next, digest FROM position WHERE source = ?", (source,))
+            return {partition: Position(following, digest) for partition, following, digest in rows}
+
+    def write(self, batch: Batch) -> Written:
+        main = self._opened()
+        try:
+            with translated("write", self.directory):
+                self._still_ours()
+                return self._write(main, batch)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def caught_up(self, at: float) -> None:
+        self._opened()
+        with translated("write", self.directory):
+            assert self._caught_up is not None
+            self._caught_up.write(self._published, at)
+
+    def close(self) -> None:
+        for day in self._days.values():
+            try:
+                day.checkpoint()
+            except apsw.Error as e:  # it stays in the WAL, where the next writer finds it
+                _log.warning("could not checkpoint %s: %s", day.path, e)
+        self._abandon()
+        self._lease.close()
+
+    # -- beyond it
+
+    def set_horizon(self, at: int | None) -> None:
+        """Records with a timestamp (ms) below it count as expired; None: none do."""
+        main = self._opened()
+        with translated("write", self.directory / MAIN_NAME):
+            main.execute("UPDATE meta SET value = ? WHERE key = 'horizon'", (at,))
+
+    # -- opening and recovering
+
+    def _opened(self) -> apsw.Connection:
+        """main.db, opened and recovered when it is not open."""
+        if self._main is not None:
+            return self._main
+        path = self.directory / MAIN_NAME
+        try:
+            with translated("open", path):
+                if self._lease.lost():
+                    raise self._lost()
+                main = open_writing(path, MAIN)
+                self._main = main
+                there = os.stat(path)
+                self._main_file = (there.st_ino, there.st_dev)
+                self._caught_up = CaughtUpFile(self.directory)
+            with translated("recover", self.directory):
+                self._recover(main)
+            return main
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _recover(self, main: apsw.Connection) -> None:
+        self._published = published = int(main.execute("SELECT published FROM state").get)
+        self._known_days = {day for (day,) in main.execute("SELECT day FROM day")}
+        self._known_streams.clear()
+        highest = published
+        brought: list[Brought] = []
+        days: list[str] = []
+        for name in sorted(os.listdir(self.directory)):
+            day = day_of_name(name)
+            if day is None:
+                continue
+            with translated("recover", self.directory / name):
+                file = self._day(day)
+                found = file.unpublished(published)
+                if found or day not in self._known_days:
+                    days.append(day)
+                brought += found
+                highest = max(highest, file.highest)
+        if highest > published or days:
+            main.execute("BEGIN IMMEDIATE")
+            self._learn(main, days, brought)
+            main.execute("UPDATE state SET published = ?", (highest,))
+            main.execute("COMMIT")
+            self._learned(days, brought)
+            self._published = highest
+            if brought:
+                records = sum(b.records for b in brought)
+                _log.info("recovered %d records that an interrupted write had left unpublished", records)
+
+    def _still_ours(self) -> None:
+        """Writing on into files that were removed would lose records without a sign."""
+        try:
+            there = os.stat(self.directory / MAIN_NAME)
+            moved = (there.st_ino, there.st_dev) != self._main_file
+        except FileNotFoundError:
+            moved = True
+        if moved or self._lease.lost():
+            raise self._lost()
+
+    def _lost(self) -> StoreError:
+        return StoreError(
+            f"the index in {self.directory} was removed or replaced while it was written",
+            retriable=False,
+            hint="Start the indexer again; it goes on from what stands there then.",
+        )
+
+    def _abandon(self) -> None:
+        """Close everything but the lease; what was not committed is rolled back."""
+        days, self._days = list(self._days.values()), OrderedDict()
+        for day in days:
+            day.abandon()
+        if self._main is not None:
+            try:
+                if self._main.in_transaction:
+                    self._main.execute("ROLLBACK")
+            except apsw.Error:
+                pass
+            finally:
+                self._main.close(True)
+                self._main = None
+        if self._caught_up is not None:
+            self._caught_up.close()
+            self._caught_up = None
+
+    def _day(self, day: str) -> DayWriter:
+        found = self._days.get(day)
+        if found is not None:
+            self._days.move_to_end(day)
+            return found
+        while len(self._days) >= _DAYS_OPEN_MAX:
+            _, oldest = self._days.popitem(last=False)
+            try:
+                oldest.checkpoint()
+            finally:
+                oldest.close()
+        path = self.directory / day_name(day)
+        made = not path.exists()
+        self._days[day] = found = DayWriter(path, self._compressor, self._tokens)
+        if made:
+            _sync_directory(self.directory)
+        return found
+
+    # -- one batch
+
+    def _write(self, main: apsw.Connection, batch: Batch) -> Written:
+        by_day, dead, expired = self._sorted(main, batch)
+        dead += batch.dead_letters
+        published = self._published
+        iseq = published + 1
+        brought: list[Brought] = []
+        taken = 0
+        for day, records in sorted(by_day.items()):
+            taken += len(records)
+            brought += self._write_day(day, records, iseq, published)
+        inserted = sum(b.records for b in brought)
+        self._write_main(main, batch, dead, sorted(by_day), brought, iseq if inserted else published)
+        if batch.caught_up_at is not None:
+            assert self._caught_up is not None
+            self._caught_up.write(self._published, batch.caught_up_at)
+        return Written(inserted, taken - inserted, expired, len(dead))
+
+    def _sorted(self, main: apsw.Connection, batch: Batch) -> tuple[dict[str, list[Decoded]], list[DeadLetter], int]:
+        """The records by day, those that are none for us as dead letters, and how many are expired."""
+        by_number: dict[int, list[Decoded]] = {}
+        dead: list[DeadLetter] = []
+        expired = 0
+        if batch.records:
+            now = int(self._clock() * 1000)
+            latest = now + AHEAD_MS_MAX
+            horizon = main.execute("SELECT value FROM meta WHERE key = 'horizon'").get
+            earliest = 0 if horizon is None else int(horizon)
+            for d in batch.records:
+                at = d.timestamp
+                if at > latest:
+                    dead.append(
+                        _dead(batch.source, d, f"timestamp is {(at - now) // 1000} s ahead of the indexer's clock")
+                    )
+                elif at < earliest:
+                    expired += 1
+                elif len(d.data) >= RECORD_BYTES_MAX:
+                    dead.append(_dead(batch.source, d, f"{len(d.data)} bytes are more than the store takes"))
+                else:
+                    records = by_number.get(at // DAY_MS)
+                    if records is None:
+                        by_number[at // DAY_MS] = [d]
+                    else:
+                        records.append(d)
+        return {_day_text(number): records for number, records in by_number.items()}, dead, expired
+
+    def _write_day(self, day: str, records: Sequence[Decoded], iseq: int, published: int) -> list[Brought]:
+        with translated("write", self.directory / day_name(day)):
+            return self._day(day).write(records, iseq, published)
+
+    def _write_main(
+        self,
+        main: apsw.Connection,
+        batch: Batch,
+        dead: Sequence[DeadLetter],
+        days: Sequence[str],
+        brought: Sequence[Brought],
+        published: int,
+    ) -> None:
+        with translated("write", self.directory / MAIN_NAME):
+            main.execute("BEGIN IMMEDIATE")
+            self._learn(main, days, brought)
+            for statement in batch.statements:
+                _state(main, statement)
+            if dead:
+                self._bury(main, dead)
+            main.executemany(
+                "DELETE FROM position WHERE source = ? AND partition = ?", [(batch.source, p) for p in batch.forget]
+            )
+            main.executemany(
+                "INSERT INTO position VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET next = excluded.next, digest = excluded.digest",
+                [(batch.source, partition, at.next, at.digest) for partition, at in batch.positions.items()],
+            )
+            main.execute("UPDATE state SET published = ? WHERE published <> ?", (published, published))
+            main.execute("COMMIT")
+            self._learned(days, brought)
+            self._published = published
+
+    def _learn(self, main: apsw.Connection, days: Iterable[str], brought: Sequence[Brought]) -> None:
+        main.executemany("INSERT OR IGNORE INTO day VALUES (?)", [(d,) for d in days if d not in self._known_days])
+        streams = {(b.service, b.instance, b.account) for b in brought} - self._known_streams
+        main.executemany("INSERT OR IGNORE INTO stream VALUES (?, ?, ?)", list(streams))
+        records: dict[bytes, tuple[str, int]] = {}
+        for b in brought:
+            if b.process is not None:
+                service, number = records.get(b.process, (b.service, 0))
+                records[b.process] = (service, number + b.records)
+        main.executemany(
+            "INSERT INTO process (process, service, host, started, indexed) VALUES (?, ?, '', ?, ?) "
+            "ON CONFLICT DO UPDATE SET indexed = indexed + excluded.indexed",
+            [(process, service, _started(process), number) for process, (service, number) in records.items()],
+        )
+
+    def _learned(self, days: Iterable[str], brought: Sequence[Brought]) -> None:
+        """Remembered only after the commit."""
+        self._known_days.update(days)
+        if len(self._known_streams) > _KNOWN_MAX:
+            self._known_streams.clear()
+        self._known_streams.update((b.service, b.instance, b.account) for b in brought)
+
+    def _bury(self, main: apsw.Connection, dead: Sequence[DeadLetter]) -> None:
+        now = int(self._clock() * 1000)
+        kept = [
+            (now, d.source, d.partition, d.offset, d.reason, bytes(d.payload[:DEAD_LETTER_BYTES_MAX]), len(d.payload))
+            for d in dead
+        ]
+        main.executemany(
+            'INSERT INTO dead_letter (at, source, partition, "offset", reason, payload, payload_bytes) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            kept,
+        )
+        main.execute(
+            "UPDATE state SET dead = dead + ?, dead_bytes = dead_bytes + ?", (len(kept), sum(len(k[5]) for k in kept))
+        )
+        rows, held = main.execute("SELECT (SELECT count(*) FROM dead_letter), dead_bytes FROM state").get
+        if rows <= _DEAD_ROWS_MAX and held <= _DEAD_BYTES_MAX:
+            return
+        for number, size in main.execute("SELECT id, length(payload) FROM dead_letter ORDER BY id").fetchall():
+            if rows <= _DEAD_ROWS_MAX and held <= _DEAD_BYTES_MAX:
+                break
+            main.execute("DELETE FROM dead_letter WHERE id = ?", (number,))
+            rows, held = rows - 1, held - size
+        main.execute("UPDATE state SET dead_bytes = ?", (held,))
+
+
+def _state(main: apsw.Connection, s: Statement) -> None:
+    """Once by (process, number): a statement that comes again says nothing new."""
+    try:
+        process = uuid.UUID(s.process).bytes
+    except ValueError:
+        raise StoreError(f"a statement's process is {s.process!r}, no UUID", retriable=False) from None
+    main.execute(
+        "INSERT OR IGNORE INTO statement VALUES (?, ?, ?, ?, ?)",
+        (process, s.number, s.last, s.watermark, encode_statement(s)),
+    )
+    if not main.changes():
+        return
+    lost = s.lost_more + sum(r.last - r.first + 1 for r in s.lost)
+    main.execute(
+        "INSERT INTO process (process, service, host, started) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (process, s.service, s.host, s.started),
+    )
+    main.execute(
+        "UPDATE process SET lost = lost + ?, last = max(last, ?), watermark = max(watermark, ?), "
+        "proven = min(proven, ?) WHERE process = ?",
+        (lost, s.last, s.watermark, int(s.proven), process),
+    )
+    # Only the latest says how things stand: a later statement revokes a provisional `closed`.
+    main.execute(
+        "UPDATE process SET number = ?, service = ?, host = ?, started = ?, excluded = ?, open_count = ?, closed = ? "
+        "WHERE process = ? AND number < ?",
+        (s.number, s.service, s.host, s.started, s.excluded, s.open_count, s.closed, process, s.number),
+    )
+
+
+def _started(process: bytes) -> int:
+    """The milliseconds that a UUIDv7 begins with; 0 of another UUID. A statement says it better, when it comes."""
+    return int.from_bytes(process[:6], "big") if process[6] >> 4 == 7 else 0
+
+
+def _dead(source: str, d: Decoded, reason: str) -> DeadLetter:
+    """The store does not know a record's offset; its process and sequence say which it was."""
+    partition = str(uuid.UUID(bytes=d.process)) if d.process is not None else ""
+    return DeadLetter(source, partition, -1, f"{reason} (sequence {d.sequence}, id {d.id[:64]})", d.data)
+
+
+def _day_text(number: int) -> str:
+    return datetime.fromtimestamp(number * (DAY_MS // 1000), UTC).strftime("%Y-%m-%d")
+
+
+def _sync_directory(directory: Path) -> None:
+    """A new file's name is on the disk only when its directory is."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
