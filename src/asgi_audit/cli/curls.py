@@ -20,7 +20,9 @@ def shown_host(host: str) -> str:
 
 
 def curl_lines(base: str, key: str, service: str, instance: str, *, now: datetime.datetime | None = None) -> list[str]:
-    """Ask usage for a window from yesterday to a week from now: POST gives the execution's id, GET its result."""
+    """Ask usage for a window from yesterday to a week from now: POST gives the execution's id, GET its result.
+
+    `tee` shows what POST answered: an error would be lost in the pipe."""
     today = (now or datetime.datetime.now(datetime.UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     start, end = today - datetime.timedelta(days=1), today + datetime.timedelta(days=7)
     window = f'{{"from":"{start:%Y-%m-%dT%H:%M:%SZ}","to":"{end:%Y-%m-%dT%H:%M:%SZ}"}}'
@@ -29,6 +31,6 @@ def curl_lines(base: str, key: str, service: str, instance: str, *, now: datetim
         f"URL={shlex.quote(url)}",
         f"KEY={shlex.quote(key)}",
         f'ID=$(curl -s "$URL" -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" -d \'{window}\''
-        ' | sed -n \'s/.*"queryExecutionId" *: *"\\([^"]*\\)".*/\\1/p\')',
+        ' | tee /dev/stderr | sed -n \'s/.*"queryExecutionId" *: *"\\([^"]*\\)".*/\\1/p\')',
         'curl -s "$URL/query-result/$ID?limit=10" -H "Authorization: Bearer $KEY"',
     ]

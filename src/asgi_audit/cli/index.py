@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from ..errors import StoreError
 from ..settings import Settings
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         indexer = build_indexer(settings, writer, stop=stop)
         if not arguments.quiet:
             _log.info("indexing from %s to %s", settings.transport_url, settings.store_url)
-            Progress(indexer.stats, stop).start()
+            Progress(lambda: indexer.progress, stop).start()
         indexer.run()
     finally:
         writer.close()
@@ -89,20 +90,32 @@ def _give_up() -> None:
     os._exit(1)
 
 
+class Counts(Protocol):
+    """What the progress line needs of the indexer's."""
+
+    @property
+    def indexed(self) -> int: ...
+    @property
+    def dead(self) -> int: ...
+    @property
+    def lag(self) -> float | None: ...
+
+
 class Progress:
     """A line that is written over on a terminal; else a log line every ten seconds in which something was indexed."""
 
     def __init__(
         self,
-        stats: Callable[[], dict[str, int]],
+        counts: Callable[[], Counts],
         stop: threading.Event,
         *,
         clock: Callable[[], float] = time.monotonic,
+        terminal: bool | None = None,
     ) -> None:
-        self._stats = stats
+        self._counts = counts
         self._stop = stop
         self._clock = clock
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() if terminal is None else terminal
         self._every = 0.5 if self._terminal else 10.0
         self._before = (clock(), 0)
 
@@ -113,7 +126,7 @@ class Progress:
         while not self._stop.wait(self._every):
             line = self.line()
             if self._terminal:
-                print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+                print(f"\r{line:<78}", end="", file=sys.stderr, flush=True)
             elif line:
                 _log.info("%s", line)
         if self._terminal:
@@ -121,10 +134,12 @@ class Progress:
 
     def line(self) -> str:
         """'' when nothing was indexed since the last line and nobody watches."""
-        now, count = self._clock(), self._stats().get("indexed", 0)
+        now, counts = self._clock(), self._counts()
         then, before = self._before
-        if count == before and not self._terminal:
+        if counts.indexed == before and not self._terminal:
             return ""
-        self._before = (now, count)
-        rate = (count - before) / max(now - then, 1e-6)
-        return f"{count:,} records indexed, {rate:,.0f} a second"
+        self._before = (now, counts.indexed)
+        rate = (counts.indexed - before) / max(now - then, 1e-6)
+        lag = "behind since the start" if counts.lag is None else f"lag {counts.lag:.1f} s"
+        dead = f", {counts.dead:,} dead letters" if counts.dead else ""
+        return f"{counts.indexed:,} records indexed, {rate:,.0f} a second, {lag}{dead}"

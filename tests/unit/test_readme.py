@@ -1,0 +1,70 @@
+"""The README says what is true: its settings table is the settings, its application runs, its commands exist."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from importlib import import_module
+from pathlib import Path
+
+from asgi_audit.cli import COMMANDS
+from asgi_audit.settings import Settings, markdown_table, table
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BEGIN = "<!-- settings: generated from src/asgi_audit/settings.py; a test compares -->"
+END = "<!-- end of settings -->"
+
+
+def test_settings_table_is_the_generated_one() -> None:
+    """To write it anew: python -m tests.unit.test_readme"""
+    shown = README.split(BEGIN)[1].split(END)[0].strip()
+    assert shown == markdown_table()
+    assert len(shown.splitlines()) == len(table()) + 2
+
+
+def test_first_screen_shows_install_an_application_of_fifteen_lines_and_a_record() -> None:
+    first = "\n".join(README.splitlines()[:40])
+    application = re.search(r"```python\n(.*?)```", first, re.DOTALL)
+    assert application is not None
+    assert len(application[1].splitlines()) <= 15
+    compile(application[1], "shop.py", "exec")
+    assert "pip install" in first
+    assert "asgi-audit tail" in first
+
+
+def test_settings_that_the_text_names_exist() -> None:
+    names = {name for name, *_ in table()}
+    for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", README.replace(markdown_table(), "")):
+        assert word in names, word
+    for word in re.findall(r"ASGI_AUDIT_([A-Z_]+)", README):
+        assert hasattr(Settings(), word.lower()), word
+
+
+def test_commands_and_flags_that_the_text_names_exist() -> None:
+    for line in re.findall(r"asgi-audit ((?:[a-z-]+)(?: [^`\n]*)?)", README):
+        words = line.split()
+        if words[0] not in COMMANDS:
+            assert words[0] in ("alone", "beside"), line
+            continue
+        parser = argparse.ArgumentParser()
+        import_module(f"asgi_audit.cli.{words[0]}").add_arguments(parser)
+        accepted = parser.format_help() + "".join(
+            sub.format_help()
+            for action in parser._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for sub in action.choices.values()
+        )
+        for flag in (w for w in words if w.startswith("--")):
+            assert flag.strip("`,.;") in accepted, line
+
+
+def test_make_targets_that_the_text_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"`make ([a-z]+)`", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+if __name__ == "__main__":
+    before, after = README.split(BEGIN)[0], README.split(END)[1]
+    (ROOT / "README.md").write_text(f"{before}{BEGIN}\n{markdown_table()}\n{END}{after}", "utf-8")
