@@ -1,12 +1,18 @@
 """One request and its response as raw parts, collected while they stream; what the builder makes a record of.
 
-An exchange is written by the request's own task until it is sealed and is read by the recorder's thread after that; nobody
-writes it then. Bounds: each body keeps at most `limit` bytes, copied or sliced, so that 64 KiB never pin a 100 MB chunk.
+An exchange is written by the request's own task until it is sealed and is read by the recorder's thread after that;
+nobody writes it then. Bounds: each body keeps at most `limit` bytes, copied or sliced, so that 64 KiB never pin a 100
+MB chunk.
+
+The exchange is a msgspec struct because those are made in C: 0.5 µs with all their defaults where `__slots__` and an
+`__init__` took 1.2 µs, once a request. They compare and hash by identity, and their `repr` shows no content.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import msgspec
 
 __all__ = ["Body", "Exchange"]
 
@@ -27,55 +33,51 @@ class Body:
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
 
 
-class Exchange:
-    """Raw parts. Text of the scope that others mutate (`path`, `root_path`) is taken at entry; user, route at the seal."""
+class Exchange(msgspec.Struct, eq=False):
+    """Raw parts. Text of the scope that others mutate (`path`, `root_path`) is taken at entry; user, route at the
+    seal."""
 
-    __slots__ = (
-        "account_id", "annotations", "auth_method", "auth_public_key", "client", "detail_request", "detail_response",
-        "duration_ns", "endpoint", "error_fatal", "error_type", "held", "http_version", "instance_id", "level",
-        "message", "method", "mono_ns", "operation", "org_id", "org_key", "path", "principal", "query_string",
-        "raw_path", "request_body", "request_headers", "request_id", "response_body", "response_headers", "root_path",
-        "route", "scheme", "sealed", "sequence", "service", "started_ns", "status", "outcome", "type",
-    )  # fmt: skip
+    method: str = "GET"
+    path: str = ""  # scope["path"] at entry, decoded text
+    raw_path: bytes | None = None  # as received, percent-encoded, without the query
+    query_string: bytes = b""
+    root_path: str = ""
+    http_version: str = "1.1"
+    scheme: str = "http"
+    client: str | None = None  # the peer's address
+    request_headers: list[tuple[bytes, bytes]] = []  # a copy of the list; names lower case
+    request_id: str = ""
+    request_body: Body = msgspec.field(default_factory=Body)
+    response_body: Body = msgspec.field(default_factory=Body)
+    type: str = "http"  # "http" or "websocket"
+    started_ns: int = 0  # wall clock, ns since the epoch
+    mono_ns: int = 0  # time.perf_counter_ns at begin
+    duration_ns: int = 0
+    status: int | None = None
+    response_headers: list[tuple[bytes, bytes]] = []
+    outcome: str = "completed"  # completed, failed, disconnected, cancelled, interrupted
+    error_type: str | None = None
+    error_fatal: bool = False  # raised, and no Exception
+    account_id: str | None = None  # None: the recorder's static identity
+    service: str | None = None
+    instance_id: str | None = None
+    auth_method: str | None = None
+    auth_public_key: str | None = None
+    principal: str | None = None
+    org_id: str | None = None
+    org_key: str | None = None
+    route: str | None = None  # the template, without the mount's root path
+    endpoint: str | None = None  # the route's or endpoint's name
+    operation: str | None = None  # annotated
+    level: str | None = None  # annotated
+    message: str | None = None  # annotated
+    annotations: dict[str, Any] | None = None
+    detail_request: str = "bodies"  # none, metadata, headers, bodies
+    detail_response: str = "bodies"
+    held: int = 0  # bytes of the shared budget that this exchange holds
+    sequence: int = 0  # given at the seal; 0: excluded or not sealed
+    sealed: bool = False
 
-    def __init__(self) -> None:
-        self.type = "http"  # "http" or "websocket"
-        self.http_version = "1.1"
-        self.scheme = "http"
-        self.method = "GET"
-        self.path = ""  # scope["path"] at entry, decoded text
-        self.root_path = ""
-        self.raw_path: bytes | None = None  # as received, percent-encoded, without the query
-        self.query_string = b""
-        self.request_headers: list[tuple[bytes, bytes]] = []  # a copy of the list; names lower case
-        self.client: str | None = None  # the peer's address
-        self.request_id = ""
-        self.started_ns = 0  # wall clock, ns since the epoch
-        self.mono_ns = 0  # time.perf_counter_ns at begin
-        self.duration_ns = 0
-        self.request_body = Body()
-        self.response_body = Body()
-        self.status: int | None = None
-        self.response_headers: list[tuple[bytes, bytes]] = []
-        self.outcome = "completed"  # completed, failed, disconnected, cancelled, interrupted
-        self.error_type: str | None = None
-        self.error_fatal = False  # raised, and no Exception
-        self.account_id: str | None = None  # None: the recorder's static identity
-        self.service: str | None = None
-        self.instance_id: str | None = None
-        self.auth_method: str | None = None
-        self.auth_public_key: str | None = None
-        self.principal: str | None = None
-        self.org_id: str | None = None
-        self.org_key: str | None = None
-        self.route: str | None = None  # the template, without the mount's root path
-        self.endpoint: str | None = None  # the route's or endpoint's name
-        self.operation: str | None = None  # annotated
-        self.level: str | None = None  # annotated
-        self.message: str | None = None  # annotated
-        self.annotations: dict[str, Any] | None = None
-        self.detail_request = "bodies"  # none, metadata, headers, bodies
-        self.detail_response = "bodies"
-        self.held = 0  # bytes of the shared budget that this exchange holds
-        self.sequence = 0  # given at the seal; 0: excluded or not sealed
-        self.sealed = False
+    def __repr__(self) -> str:
+        # Logs and tracebacks show reprs; a body or a header must not get there.
+        return f"<Exchange {self.sequence} {self.outcome} {self.status}>"

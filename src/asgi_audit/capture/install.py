@@ -1,0 +1,45 @@
+"""Putting the middleware around everything of a Starlette or FastAPI application, its error handling included.
+
+`add_middleware` stands inside ServerErrorMiddleware and the body limit: their 500s and 413s pass outside of it. Both
+frameworks build their stack of middleware late, by the method `build_middleware_stack`; the application keeps its
+identity and type, and its method is replaced by one that wraps what the original built. Starlette itself is not
+imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ConfigError
+from .asgi import ASGIApp
+
+__all__ = ["install_on"]
+
+_MARK = "_asgi_audit_installed"
+
+
+def install_on(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> Any:
+    """Answers `app`. Works before its first request, and after (its stack is wrapped in place).
+
+    Raises ConfigError when `app` has no such stack, and when it was done before: a second call's settings would be
+    ignored."""
+    build = getattr(app, "build_middleware_stack", None)
+    if not callable(build) or not hasattr(app, "middleware_stack"):
+        raise ConfigError(
+            f"install works on Starlette and FastAPI applications, not on {type(app).__name__}",
+            hint="Use AuditMiddleware(app), and give the server what it answers.",
+        )
+    if getattr(build, _MARK, False):
+        raise ConfigError(
+            "install was called twice on this application", hint="Remove one of the calls; the first one holds."
+        )
+
+    def build_audited() -> ASGIApp:
+        return wrap(build())
+
+    setattr(build_audited, _MARK, True)
+    if app.middleware_stack is not None:
+        app.middleware_stack = wrap(app.middleware_stack)
+    app.build_middleware_stack = build_audited
+    return app

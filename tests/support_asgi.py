@@ -1,0 +1,195 @@
+"""A recorder in memory and a server in a function, for tests of capture."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from asgi_audit.capture.exchange import Exchange
+from asgi_audit.capture.middleware import Capture
+from asgi_audit.recording.base import Wake
+from asgi_audit.settings import make_settings
+
+App = Callable[..., Awaitable[None]]
+
+
+class ListRecorder:
+    """Keeps sealed exchanges in a list. `wakes`: None leaves waiters waiting; True or False wakes them from a thread."""
+
+    def __init__(self, *, budget: int = 1 << 30, wakes: bool | None = True, enqueues: bool = True) -> None:
+        self.sealed: list[Exchange] = []
+        self.open_now: list[Exchange] = []
+        self.opened: list[float] = []
+        self.flushed: list[tuple[float, bool]] = []
+        self.counts: dict[str, int] = {}
+        self.budget = budget
+        self.wakes = wakes
+        self.enqueues = enqueues
+        self.unwaited_count = 0
+        self.waiting: list[Wake] = []
+        self.wake_threads: list[threading.Thread] = []
+        self.log: list[str] = []  # shared with a Server: what came first
+
+    def open(self, wait_seconds: float) -> None:
+        self.opened.append(wait_seconds)
+
+    def begin(self, exchange: Exchange) -> None:
+        self.open_now.append(exchange)
+        exchange.started_ns = time.time_ns()
+        exchange.mono_ns = time.perf_counter_ns()
+
+    def reserve(self, exchange: Exchange, size: int) -> bool:
+        assert not exchange.sealed
+        if size > self.budget:
+            return False
+        self.budget -= size
+        exchange.held += size
+        return True
+
+    def seal(self, exchange: Exchange, wake: Wake | None = None) -> bool:
+        assert not exchange.sealed, "sealed twice"
+        exchange.sealed = True
+        self.open_now.remove(exchange)
+        self.log.append("sealed")
+        if exchange.detail_request == exchange.detail_response == "none":
+            self.count("excluded")
+            return False
+        self.sealed.append(exchange)
+        exchange.sequence = len(self.sealed)
+        exchange.duration_ns = time.perf_counter_ns() - exchange.mono_ns
+        if not self.enqueues:
+            return False
+        if wake is not None:
+            self.waiting.append(wake)
+            if self.wakes is not None:
+                thread = threading.Thread(target=self._wake, args=(wake, self.wakes))
+                self.wake_threads.append(thread)
+                thread.start()
+        return True
+
+    def _wake(self, wake: Wake, answer: bool) -> None:
+        time.sleep(0.01)
+        self.log.append("durable")
+        wake(answer)
+
+    def unwaited(self) -> None:
+        self.unwaited_count += 1
+
+    def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
+        self.flushed.append((timeout_seconds, close))
+        return True
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+    def stats(self) -> dict[str, int]:
+        return dict(self.counts)
+
+
+class Server:
+    """The server's side of one request: gives `body` in chunks, then waits (`leaves_after` messages: disconnect)."""
+
+    def __init__(
+        self,
+        body: Sequence[bytes] = (b"",),
+        *,
+        leaves_after: int | None = None,
+        send_raises: tuple[int, BaseException] | None = None,
+        log: list[str] | None = None,
+        **scope: Any,
+    ) -> None:
+        self.chunks = list(body)
+        self.leaves_after = leaves_after
+        self.send_raises = send_raises
+        self.sent: list[Any] = []
+        self.log = log if log is not None else []
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"testserver")],
+            "client": ("127.0.0.1", 1234),
+            "server": ("testserver", 80),
+            **scope,
+        }
+        self._left = asyncio.Event()
+
+    async def receive(self) -> dict[str, Any]:
+        if self.leaves_after is not None and len(self.sent) >= self.leaves_after:
+            return {"type": "http.disconnect"}
+        if self.chunks:
+            chunk = self.chunks.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(self.chunks)}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        if self.send_raises is not None and len(self.sent) == self.send_raises[0]:
+            raise self.send_raises[1]
+        self.sent.append(message)
+        self.log.append(message["type"].removeprefix("http.response."))
+        final = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if final or len(self.sent) == self.leaves_after:
+            self._left.set()
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return list(self.sent[0]["headers"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(m.get("body", b"") for m in self.sent if m["type"] == "http.response.body")
+
+
+def make_capture(app: App, recorder: ListRecorder | None = None, **settings: Any) -> tuple[Capture, ListRecorder]:
+    recorder = recorder or ListRecorder()
+    return Capture(app, make_settings({}, **settings), recorder), recorder
+
+
+def serve_once(
+    app: App,
+    *,
+    recorder: ListRecorder | None = None,
+    body: Sequence[bytes] = (b"",),
+    leaves_after: int | None = None,
+    send_raises: tuple[int, BaseException] | None = None,
+    settings: dict[str, Any] | None = None,
+    raises: type[BaseException] | None = None,
+    **scope: Any,
+) -> tuple[Server, Exchange, ListRecorder]:
+    """One request through the middleware on a loop of its own; its one exchange. `raises`: what must come out."""
+    capture, recorder = make_capture(app, recorder, **(settings or {}))
+    server: Server | None = None
+
+    async def run() -> None:
+        nonlocal server
+        server = Server(body, leaves_after=leaves_after, send_raises=send_raises, log=recorder.log, **scope)
+        try:
+            await capture(server.scope, server.receive, server.send)
+        except BaseException as error:
+            if raises is None or type(error) is not raises:
+                raise
+        else:
+            assert raises is None, f"{raises} was expected"
+
+    asyncio.run(run())
+    for thread in recorder.wake_threads:
+        thread.join()
+    assert server is not None
+    assert not recorder.open_now, "an exchange was never sealed"
+    assert not recorder.counts.get("internal_errors"), "an error of ours"
+    (exchange,) = recorder.sealed
+    return server, exchange, recorder
