@@ -1,0 +1,363 @@
+"""The recorder: takes sealed exchanges off the request path and sees to it that each becomes a record or a stated loss.
+
+Place: capture calls `Recorder` on the request path; one daemon thread per (OS process, journal) writes (`writing`).
+Invariants: every sequence given ends up in the journal or in a statement's losses; nothing here blocks, raises into the
+caller, or grows without bound: at most `queue_max` sealed exchanges wait, and the bodies of all that are open or
+waiting share `capture_bytes_max`. kill -9 loses what is in memory, at most `flush_seconds` of it when the disk keeps
+up; whoever adopts the journal states how many that were. After fork the child starts anew: new process, sequence from
+1, a journal of its own.
+
+The lock is reentrant because the garbage collector may finish somebody's abandoned request, and so seal it, in the
+middle of our own critical section; no call stands there between reading and writing one of the numbers.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ..capture.exchange import Exchange
+from ..errors import ConfigError
+from ..record.ids import new_process
+from ..settings import Settings
+from ..transport.base import ProcessFacts, Writer
+from .base import Wake
+from .clock import Clock
+from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot
+from .writing import FlushRequest, RecorderThread
+
+__all__ = ["BuilderBase", "Recorder", "shared_recorder"]
+
+_EXIT_SECONDS = 2.0
+# What belongs to the recorder itself: two middlewares over one journal must agree on it.
+_OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal_bytes_max", "segment_bytes")
+
+OpenWriter = Callable[[ProcessFacts], Writer]
+
+
+class BuilderBase(Protocol):
+    def build(self, exchange: Exchange, shed: int = 0) -> bytes:
+        """The record's bytes; `shed` 1 leaves bodies out, 2 headers too."""
+
+
+BuilderFactory = Callable[[Settings, ProcessFacts], BuilderBase]
+
+
+class Core:
+    """What all faces of one recorder share. `words` are the three counters that survive kill -9 once the journal is
+    open."""
+
+    def __init__(self, settings: Settings, open_writer: OpenWriter, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.open_writer = open_writer
+        self.clock = clock or Clock()
+        self.generation = 0
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """A process's state from nothing: at creation and in a forked child, where locks may be held by threads that no
+        longer exist."""
+        self.lock = threading.RLock()
+        self.pid = os.getpid()
+        self.generation += 1
+        now = self.clock.now_ms()
+        self.facts = ProcessFacts(new_process(now), socket.gethostname()[:255], self.settings.service, now)
+        self.ledger = Ledger(
+            process=str(self.facts.process), host=self.facts.host, service=self.facts.service, started=now
+        )
+        self.queue: deque[tuple[Exchange, Recorder, Wake | None]] = deque()
+        self.open: dict[int, Exchange] = {}
+        self.begun = 0
+        self.last = 0
+        self.excluded = 0
+        self.unwaited = 0
+        self.recorded = 0
+        self.budget = 0
+        self.counts: dict[str, int] = {"annotate_late": 0, "internal_errors": 0}
+        self.words = words_of(memoryview(bytearray(24)))
+        self.requests: list[FlushRequest] = []
+        self.is_parked = False
+        self.is_urgent = False
+        self.is_stopping = False
+        self.signal = _thread.allocate_lock()
+        self.signal.acquire()
+        self.opened = threading.Event()
+        self.thread: RecorderThread | None = None
+
+    def reset_after_fork(self) -> None:
+        self._begin_process()
+
+    def start(self) -> None:
+        with self.lock:
+            if self.thread is None and not self.is_stopping:
+                thread = RecorderThread(self)
+                self.thread = thread
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is shutting down, or the machine has no thread left
+                    self.thread = None
+                    self.counts["internal_errors"] += 1
+
+    def awake(self) -> None:
+        """Let the thread look at once. Called with the lock held."""
+        try:
+            if self.signal.locked():
+                self.signal.release()
+        except RuntimeError:
+            pass  # released between the two by a seal inside the garbage collector
+
+    def lose(self, first: int, last: int, reason: str) -> None:
+        with self.lock:
+            self.ledger.losses.add(first, last, reason)
+            name = f"lost_{reason}"
+            self.counts[name] = self.counts.get(name, 0) + last - first + 1
+
+    def count(self, name: str, amount: int = 1) -> None:
+        with self.lock:
+            self.counts[name] = self.counts.get(name, 0) + amount
+
+    def attach(self, counters: memoryview) -> None:
+        """From now on the counters stand in the journal's page."""
+        words = words_of(counters)
+        with self.lock:
+            words[0], words[1], words[2] = self.begun, self.last, self.excluded
+            self.words = words
+
+    def snapshot(self) -> Snapshot:
+        """Now first, then the open exchanges, then `last`: so that what begins later begins at or after `now`."""
+        self.clock.check()
+        now_ns = self.clock.now_ns()
+        with self.lock:
+            exchanges = list(self.open.values())
+            last, excluded, unwaited = self.last, self.excluded, self.unwaited
+        # One that is registered and has no time yet takes it later than `now`.
+        starts = [exchange.started_ns for exchange in exchanges if exchange.started_ns]
+        recent = [start for start in starts if start > now_ns - RECENT_SECONDS * 1_000_000_000]
+        return Snapshot(
+            now=now_ns // 1_000_000,
+            open_count=len(exchanges),
+            open_oldest=min(starts) // 1_000_000 if starts else None,
+            recent_oldest=min(recent) // 1_000_000 if recent else None,
+            last=last,
+            excluded=excluded,
+            unwaited=unwaited,
+            clock_steps=self.clock.steps,
+        )
+
+    def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
+        request = FlushRequest(closed)
+        with self.lock:
+            if self.thread is None and not (self.begun or closed):
+                return True
+            self.start()
+            self.requests.append(request)
+            self.is_urgent = True
+            self.awake()
+        return request.done.wait(timeout_seconds) and request.is_written
+
+    def stop(self, timeout_seconds: float = _EXIT_SECONDS) -> None:
+        """Flush, state the end, end the thread and close the journal: for tests and programs that end by themselves."""
+        self.flush(timeout_seconds, "final")
+        with self.lock:
+            self.is_stopping = True
+            self.is_urgent = True
+            self.awake()
+            thread = self.thread
+        if thread is not None:
+            thread.join(timeout_seconds)
+
+    def at_exit(self) -> None:
+        if self.pid == os.getpid() and self.thread is not None and self.thread.is_alive():
+            self.flush(_EXIT_SECONDS, "final")
+
+
+class Recorder:
+    """See `base.RecorderBase`: one middleware's face, with its own identity and builder, over the shared recorder."""
+
+    def __init__(self, core: Core, settings: Settings, builder_factory: BuilderFactory) -> None:
+        self._core = core
+        self._settings = settings
+        self._builder_factory = builder_factory
+        self._builder: BuilderBase | None = None
+        self._built_for = 0
+
+    def open(self, wait_seconds: float) -> None:
+        core = self._core
+        if core.thread is None:
+            core.start()
+        if not core.opened.is_set():
+            core.opened.wait(wait_seconds)
+
+    def begin(self, exchange: Exchange) -> None:
+        core = self._core
+        if core.thread is None:
+            core.start()
+        elif core.is_parked:
+            core.clock.check()
+        with core.lock:
+            core.open[id(exchange)] = exchange
+            core.begun += 1
+            core.words[0] = core.begun
+        exchange.mono_ns = mono_ns = time.perf_counter_ns()
+        exchange.started_ns = core.clock.offset_ns + mono_ns
+
+    def reserve(self, exchange: Exchange, size: int) -> bool:
+        core = self._core
+        with core.lock:
+            if exchange.sealed or core.budget + size > core.settings.capture_bytes_max:
+                return False
+            if id(exchange) not in core.open:
+                return False  # begun before a fork: nobody would give it back
+            core.budget += size
+            exchange.held += size
+        return True
+
+    def seal(self, exchange: Exchange, wake: Wake | None = None) -> bool:
+        core = self._core
+        ended_ns = time.perf_counter_ns()
+        with core.lock:
+            if exchange.sealed or core.open.pop(id(exchange), None) is None:
+                return False
+            exchange.sealed = True
+            exchange.duration_ns = ended_ns - exchange.mono_ns
+            if exchange.detail_request == "none" and exchange.detail_response == "none":
+                core.excluded += 1
+                core.words[2] = core.excluded
+                core.budget -= exchange.held
+                exchange.held = 0
+                return False
+            core.last += 1
+            exchange.sequence = sequence = core.last
+            core.words[1] = core.last
+            if len(core.queue) >= core.settings.queue_max:
+                core.budget -= exchange.held
+                exchange.held = 0
+                core.lose(sequence, sequence, "queue")
+                return False
+            core.queue.append((exchange, self, wake))
+            if wake is not None:
+                core.is_urgent = True
+                core.awake()
+            elif core.is_parked:
+                core.awake()
+        return True
+
+    def unwaited(self) -> None:
+        with self._core.lock:
+            self._core.unwaited += 1
+
+    def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
+        return self._core.flush(timeout_seconds, "provisional" if close else "")
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self._core.count(name, amount)
+
+    def stats(self) -> dict[str, int]:
+        core = self._core
+        with core.lock:
+            return {
+                "begun": core.begun,
+                "sealed": core.last,
+                "recorded": core.recorded,
+                "excluded": core.excluded,
+                "open": len(core.open),
+                "unwaited": core.unwaited,
+                "waiting": len(core.queue),
+                "held_bytes": core.budget,
+                **core.counts,
+            }
+
+    def stop(self, timeout_seconds: float = _EXIT_SECONDS) -> None:
+        """Ends the shared recorder; the next `shared_recorder` for its journal makes a new one."""
+        _forget(self._core)
+        self._core.stop(timeout_seconds)
+
+    def build(self, exchange: Exchange, shed: int) -> bytes:
+        """The record's bytes, in the recorder's thread."""
+        core = self._core
+        if self._builder is None or self._built_for != core.generation:
+            self._builder = self._builder_factory(self._settings, core.facts)
+            self._built_for = core.generation
+        return self._builder.build(exchange, shed)
+
+
+class _PackedWords:
+    """Three counters on a big-endian machine."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def __setitem__(self, at: int, value: int) -> None:
+        struct.pack_into("<Q", self._view, at * 8, value)
+
+
+def words_of(view: memoryview) -> memoryview | _PackedWords:
+    """24 bytes as three counters, each written by one aligned store of the processor."""
+    return view.cast("B").cast("Q") if sys.byteorder == "little" else _PackedWords(view)
+
+
+def _default_builder(settings: Settings, facts: ProcessFacts) -> BuilderBase:
+    from .builder import Builder
+
+    return Builder(settings, facts)
+
+
+# One per journal in this OS process. `_every` also holds those that were made beside it, so that fork resets them too.
+_cores: dict[str, Core] = {}
+_every: weakref.WeakSet[Core] = weakref.WeakSet()
+_cores_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _cores_lock
+    _cores_lock = threading.Lock()
+    for core in list(_every):
+        core.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def shared_recorder(
+    settings: Settings,
+    open_writer: OpenWriter,
+    *,
+    builder_factory: BuilderFactory = _default_builder,
+    clock: Clock | None = None,
+) -> Recorder:
+    """A face, with its own identity (service, account, instance …), over the one recorder of this OS process for the
+    journal that the settings name. The first call gives it `open_writer`, which is called in its thread.
+
+    Raises ConfigError when two callers want the shared part differently."""
+    with _cores_lock:
+        core = _cores.get(settings.transport_url)
+        if core is None:
+            core = Core(settings, open_writer, clock)
+            _cores[settings.transport_url] = core
+            _every.add(core)
+            atexit.register(core.at_exit)
+    for name in _OWN:
+        ours, theirs = getattr(core.settings, name), getattr(settings, name)
+        if ours != theirs:
+            raise ConfigError(
+                f"setting {name} is {theirs!r}; accepted: {ours!r}, as another middleware of this process has it",
+                hint=f"both write to {settings.transport_url}; give them the same {name} or journals of their own",
+            )
+    return Recorder(core, settings, builder_factory)
+
+
+def _forget(core: Core) -> None:
+    with _cores_lock:
+        for url in [url for url, known in _cores.items() if known is core]:
+            del _cores[url]
+    atexit.unregister(core.at_exit)

@@ -1,0 +1,173 @@
+"""What a process has to state: the losses since the last statement, and the statements that say them.
+
+Place: the recorder's thread makes statements here and appends them to the journal behind everything that they cover.
+Invariants: a sequence that got no record is in exactly one statement; W never decreases; a statement is at most 64
+KB, so many ranges of losses become several statements, the earlier of which cover less and keep the old W. Bound:
+20,000 ranges of losses are kept by name, the sequences of more are only counted (`lost_more`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from msgspec.structs import replace
+
+from ..record.statement import Lost, Statement
+
+__all__ = ["RECENT_SECONDS", "Ledger", "Losses", "Snapshot", "merged", "split"]
+
+Closed = Literal["", "provisional", "final", "adopted"]
+
+RECENT_SECONDS = 60  # an exchange open for longer no longer holds W back; it is counted instead
+_RANGES_MAX = 20_000
+_RANGES_EACH = 1000  # two 19-digit numbers and a reason each: 55 KB
+
+
+class Snapshot(NamedTuple):
+    """The recorder's state, read at one instant: now first, then the open exchanges, then `last`. Times in ms since
+    the epoch."""
+
+    now: int
+    open_count: int
+    open_oldest: int | None
+    recent_oldest: int | None  # start of the oldest exchange open for less than RECENT_SECONDS
+    last: int
+    excluded: int
+    unwaited: int
+    clock_steps: int
+
+
+class Losses:
+    """Sequences that became no record and were not stated yet, as ranges. Used by several threads under the
+    recorder's lock."""
+
+    def __init__(self) -> None:
+        # The ends of a range are changed in place: the garbage collector may seal an exchange, and so come here, while
+        # a new object is made.
+        self._ranges: list[tuple[list[int], str]] = []
+        self._more = [0, 0]  # the last sequence beyond the bound, and how many they are
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges or self._more[1])
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def add(self, first: int, last: int, reason: str) -> None:
+        if self._ranges:
+            ends, why = self._ranges[-1]
+            if why == reason and ends[1] + 1 == first:
+                ends[1] = last
+                return
+        if len(self._ranges) < _RANGES_MAX:
+            self._ranges.append(([first, last], reason))
+        else:
+            self._more[1] += last - first + 1
+            self._more[0] = max(self._more[0], last)
+
+    def until(self, last: int) -> tuple[list[Lost], int]:
+        """Ranges up to and including `last`, sorted, and how many sequences more were lost."""
+        found = [Lost(first, min(end, last), why) for (first, end), why in self._ranges if first <= last]
+        return merged(found), self._more[1] if self._more[0] <= last else 0
+
+    def stated(self, last: int) -> None:
+        """Forget what `until(last)` answered."""
+        self._ranges = [([max(first, last + 1), end], why) for (first, end), why in self._ranges if end > last]
+        if self._more[0] <= last:
+            self._more = [0, 0]
+
+
+def merged(ranges: Iterable[Lost]) -> list[Lost]:
+    """Sorted, neighbours with the same reason put together."""
+    result: list[Lost] = []
+    for r in sorted(ranges, key=lambda lost: (lost.first, lost.last)):
+        if result and result[-1].reason == r.reason and r.first <= result[-1].last + 1:
+            result[-1] = Lost(result[-1].first, max(r.last, result[-1].last), r.reason)
+        else:
+            result.append(r)
+    return result
+
+
+class Ledger:
+    """Makes a process's statements, numbered and without gaps between their ranges."""
+
+    def __init__(self, *, process: str, host: str, service: str, started: int) -> None:
+        self._process = process
+        self._host = host
+        self._service = service
+        self._started = started
+        self.losses = Losses()
+        self.number = 0
+        self.last = 0
+        self.watermark = 0
+
+    def make(self, seen: Snapshot, closed: Closed = "") -> list[Statement]:
+        """Statements that cover everything up to `seen.last`. Nothing is remembered until `written`."""
+        lost, more = self.losses.until(seen.last)
+        # Within the range, whatever is neither lost nor counted in `more` stands in the journal.
+        watermark = seen.now if seen.recent_oldest is None else min(seen.now, seen.recent_oldest)
+        first = self.last + 1
+        statement = Statement(
+            process=self._process,
+            number=self.number + 1,
+            at=seen.now,
+            first=first,
+            last=seen.last,
+            count=seen.last - first + 1 - _inside(lost, first) - more,
+            lost=lost,
+            lost_more=more,
+            excluded=seen.excluded,
+            unwaited=seen.unwaited,
+            open_count=seen.open_count,
+            open_oldest=seen.open_oldest,
+            watermark=max(self.watermark, watermark),
+            closed=closed,
+            clock_steps=seen.clock_steps,
+            host=self._host,
+            service=self._service,
+            started=self._started,
+        )
+        return split(statement, watermark_before=self.watermark)
+
+    def written(self, statements: Sequence[Statement]) -> None:
+        """They stand in the journal: their losses are stated."""
+        latest = statements[-1]
+        self.number = latest.number
+        self.last = latest.last
+        self.watermark = latest.watermark
+        self.losses.stated(latest.last)
+
+
+def split(statement: Statement, *, watermark_before: int) -> list[Statement]:
+    """The same as several statements when its losses are too many for one. Numbers go on from its own; the last has
+    its W and `closed`, those before promise no more than was promised."""
+    if len(statement.lost) <= _RANGES_EACH:
+        return [statement]
+    parts: list[Statement] = []
+    first = statement.first
+    chunks = [statement.lost[i : i + _RANGES_EACH] for i in range(0, len(statement.lost), _RANGES_EACH)]
+    for i, lost in enumerate(chunks):
+        is_final = i == len(chunks) - 1
+        last = statement.last if is_final else max(first - 1, lost[-1].last)
+        more = statement.lost_more if is_final else 0
+        parts.append(
+            replace(
+                statement,
+                number=statement.number + i,
+                first=first,
+                last=last,
+                count=last - first + 1 - _inside(lost, first) - more,
+                lost=lost,
+                lost_more=more,
+                watermark=statement.watermark if is_final else watermark_before,
+                closed=statement.closed if is_final else "",
+            )
+        )
+        first = last + 1
+    return parts
+
+
+def _inside(lost: Sequence[Lost], first: int) -> int:
+    """How many of these sequences are not below `first`."""
+    return sum(r.last - max(r.first, first) + 1 for r in lost if r.last >= first)

@@ -1,0 +1,8 @@
+"""The journal: a directory in which every record is written ahead. What other rooms use of it stands here."""
+
+from __future__ import annotations
+
+from .journal_source import JournalSource, follow
+from .journal_writer import JournalWriter
+
+__all__ = ["JournalSource", "JournalWriter", "follow"]

@@ -1,0 +1,188 @@
+"""Adoption: what a dead process can no longer say is said by whoever reads its journal, under the dead process's
+lock.
+
+A server that is killed, and most that are asked to stop, never write a last statement, so this is the normal end of a
+journal. The torn tail is cut off, and one statement (`closed` = adopted) covers everything up to the last sequence
+that the process gave: what stands in the journal, and the rest as lost with the reason `killed`. Only the segments
+behind the last good header are read: that header says what all earlier ones held. Dying in the middle is harmless:
+whoever comes next does the same again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import RecordError
+from ..record.statement import Lost, Statement, decode_statement, encode_statement
+from ..recording.statements import split
+from . import journal_format as fmt
+from .base import Entry, Kind, Message, ProcessFacts
+from .files import Files
+from .journal_reader import SegmentReader
+
+__all__ = ["adopt"]
+
+
+def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_ms: int) -> int:
+    """Close the journal of a dead process whose lock is held; answers the offset of its end. Raises OSError: try
+    again later.
+
+    `facts` gives the process's UUID; the rest comes from its page."""
+    name = str(facts.process)
+    reader = SegmentReader(directory, name, files)
+    reader.ended()
+    try:
+        page = _page(directory, facts, files)
+        tail = _Tail(reader, files, name, page)
+        statements = _closing(tail, page, facts, proven=page is not None and boot == page.boot != "", now_ms=now_ms)
+        if statements:
+            entries = [Entry(Kind.STATEMENT, s.last, encode_statement(s)) for s in statements]
+            tail.append(entries)
+        return tail.end
+    finally:
+        reader.close()
+
+
+class _Tail:
+    """What the segments say, and where they end once the torn rest is cut off."""
+
+    def __init__(self, reader: SegmentReader, files: Files, name: str, page: fmt.Page | None) -> None:
+        self._directory = reader.directory
+        self._files = files
+        self.known = fmt.SegmentHeader(process=name, base=0)
+        self.is_exact = True
+        self.base: int | None = None
+        self.end = 0
+        bases = reader.bases()
+        sizes = {base: self._size(base) for base in bases}
+        start = len(bases)
+        while start:  # the last segment with a good header; only a kill while one was begun leaves another behind it
+            start -= 1
+            found = reader.header(bases[start])
+            if found is not None:
+                self.known = found[0]
+                break
+        else:
+            # Never written to, or nothing but the very first segment: no header is needed to know that nothing went
+            # before. Else segments or headers were lost; what they held shows as missing.
+            self.is_exact = bases[0] == 0 if bases else page is None or page.committed == 0
+            if not self.is_exact and page is not None:
+                self.known.covered = page.last
+            self.end = page.committed if page is not None and not bases else 0
+        if not bases:
+            return
+        reader.at = bases[start]
+        end = bases[-1] + sizes[bases[-1]]
+        torn: int | None = None
+        while reader.at < end:
+            before = reader.at
+            taken = reader.take(10_000, 16 << 20, end)
+            self._note(taken.messages)
+            if taken.damaged and (not taken.messages or taken.damaged[-1][1] >= taken.messages[-1].next):
+                torn = taken.damaged[-1][1]
+            elif taken.messages:
+                torn = None
+            if reader.at == before:
+                break
+        self.base = bases[-1]
+        self.end = end
+        if torn is not None and torn >= self.base:
+            self._cut(torn - self.base)
+            self.end = torn
+
+    def _size(self, base: int) -> int:
+        return self._files.stat(self._directory / fmt.segment_name(base)).st_size
+
+    def _note(self, messages: Sequence[Message]) -> None:
+        known = self.known
+        for m in messages:
+            if m.kind is Kind.RECORD and m.sequence > known.covered:
+                fmt.add_sequence(known.present, m.sequence)
+            elif m.kind is Kind.STATEMENT:
+                try:
+                    statement = decode_statement(m.payload)
+                except RecordError:
+                    continue
+                known.covered = max(known.covered, statement.last)
+                known.present = [(max(a, known.covered + 1), b) for a, b in known.present if b > known.covered]
+                known.number = max(known.number, statement.number)
+                known.watermark = max(known.watermark, statement.watermark)
+                known.unwaited, known.excluded = statement.unwaited, statement.excluded
+                known.clock_steps, known.closed = statement.clock_steps, statement.closed
+
+    def _cut(self, size: int) -> None:
+        fd = self._files.open(self._directory / fmt.segment_name(self.base or 0), os.O_RDWR)
+        try:
+            self._files.ftruncate(fd, size)
+        finally:
+            self._files.close(fd)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        base = self.end if self.base is None else self.base
+        fd = self._files.open(self._directory / fmt.segment_name(base), os.O_RDWR | os.O_CREAT)
+        try:
+            data = fmt.encode_entries(entries)
+            at = self.end - base
+            if at == 0:  # a new segment, or one whose header was torn
+                self.known.base = base
+                data = fmt.encode_segment_header(self.known) + data
+            done = 0
+            while done < len(data):
+                done += self._files.pwrite(fd, memoryview(data)[done:], at + done)
+            self._files.fdatasync(fd)
+            self.end += len(data)
+        finally:
+            self._files.close(fd)
+        self._files.fsync_directory(self._directory)
+
+
+def _page(directory: Path, facts: ProcessFacts, files: Files) -> fmt.Page | None:
+    try:
+        fd = files.open(directory / "counters", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return fmt.read_page(files.pread(fd, fmt.COUNTERS_BYTES, 0), facts)
+    finally:
+        files.close(fd)
+
+
+def _closing(tail: _Tail, page: fmt.Page | None, facts: ProcessFacts, *, proven: bool, now_ms: int) -> list[Statement]:
+    """The statements to append; none when the process itself, or an earlier adopter, has said all there is."""
+    known = tail.known
+    highest = max(known.covered, known.present[-1][1] if known.present else 0)
+    # Under another boot id the page may be old, but counters only grow: what it says was given, was given.
+    last = max(highest, page.last if page is not None else 0)
+    excluded = max(known.excluded, page.excluded if page is not None else 0)
+    if known.closed in ("final", "adopted") and last == known.covered and excluded == known.excluded:
+        return []
+    lost: list[Lost] = []
+    after = known.covered
+    for first, until in [*known.present, (last + 1, last)]:
+        if first > after + 1:
+            lost.append(Lost(after + 1, first - 1, "killed"))
+        after = max(after, until)
+    said = page.facts if page is not None and page.facts is not None else facts
+    statement = Statement(
+        process=str(facts.process),
+        number=known.number + 1,
+        at=now_ms,
+        first=known.covered + 1,
+        last=last,
+        count=last - known.covered - sum(r.last - r.first + 1 for r in lost),
+        lost=lost,
+        excluded=excluded,
+        unwaited=known.unwaited,
+        # Begun and never sealed: these requests died with the process.
+        open_count=max(0, page.begun - page.last - page.excluded) if page is not None else 0,
+        watermark=max(now_ms, known.watermark),
+        closed="adopted",
+        proven=proven and tail.is_exact,
+        clock_steps=known.clock_steps,
+        host=said.host,
+        service=said.service,
+        started=said.started,
+    )
+    return split(statement, watermark_before=known.watermark)

@@ -1,0 +1,355 @@
+"""Reads the journals of all processes under one root, adopts those of dead ones, removes what is stored for good.
+
+Place: the indexer's (or a forwarder's) end of the journal. Invariants: the messages of a process come in order;
+closed segments are unlinked only behind a committed position, a directory only when its process is dead, all of it is
+read, and the end committed. Several sources over one root are safe: they read the same, and the lock decides who
+adopts. An idle poll costs one listing of the root and one `pread` per process.
+
+Local file systems only: locks, and counters shared through memory, do not work reliably over a network.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import TransportError
+from . import journal_format as fmt
+from .base import Batch, Message, Position, ProcessFacts
+from .files import Files
+from .journal_adopt import adopt
+from .journal_lock import DirectoryLock, take
+from .journal_reader import Damage, SegmentReader, Taken
+
+__all__ = ["JournalSource", "follow"]
+
+_POLL_BYTES_MAX = 8 << 20
+_STEP_SECONDS = 0.01
+_LEFTOVER_SECONDS = 60.0
+_LOG_SECONDS = 60.0
+log = logging.getLogger("asgi_audit")
+
+
+class _Partition:
+    __slots__ = ("committed", "delivered", "end", "lock", "name", "next_look", "reader", "unlinked_below")
+
+    def __init__(self, name: str, reader: SegmentReader) -> None:
+        self.name = name
+        self.reader = reader
+        self.committed = reader.at
+        self.delivered = reader.at  # behind the last message or damage handed out
+        self.end: int | None = None  # set when adopted
+        self.lock: DirectoryLock | None = None
+        self.next_look = float("-inf")
+        self.unlinked_below = -1
+
+
+class JournalSource:
+    """See `base.Source`. The partition of a process is its UUID."""
+
+    name = "journal"
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        files: Files | None = None,
+        boot: str | None = None,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        adopt_seconds: float = 1.0,
+    ) -> None:
+        """`adopt_seconds`: how often each process is asked whether it is dead."""
+        self.root = root
+        self._files = files or Files()
+        self._boot = fmt.boot_id() if boot is None else boot
+        self._wall = wall
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._adopt_seconds = adopt_seconds
+        self._partitions: dict[str, _Partition] = {}
+        self._positions: dict[str, Position] = {}
+        self._gone: list[str] = []
+        self._turn = 0
+        self._next_cleaning = float("-inf")
+        self._logged: dict[str, float] = {}
+
+    # ------------------------------------------------------------------------------------------------------- contract
+
+    def open(self, positions: Mapping[str, Position]) -> None:
+        self.close()
+        self._positions = dict(positions)
+
+    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+        deadline = self._monotonic() + timeout_seconds
+        while True:
+            batch = self._look(messages_max)
+            left = deadline - self._monotonic()
+            if batch.messages or batch.damaged or left <= 0:
+                return batch
+            self._sleep(min(_STEP_SECONDS, left))
+
+    def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
+        for name, position in positions.items():
+            self._positions[name] = position
+            partition = self._partitions.get(name)
+            if partition is None:
+                continue
+            partition.committed = max(partition.committed, position.next)
+            try:
+                self._unlink_behind(partition)
+                self._remove_if_done(partition)
+            except OSError as e:
+                self._log_rarely(f"remove {name}", "asgi-audit: journal %s: cannot be removed: %s", name, e)
+        gone, self._gone = self._gone, []
+        return gone
+
+    def close(self) -> None:
+        for partition in self._partitions.values():
+            partition.reader.close()
+            if partition.lock is not None:
+                partition.lock.release()
+        self._partitions = {}
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    def _look(self, messages_max: int) -> Batch:
+        looked_at = self._wall()  # before anything is read: whatever is written later may be missed
+        self._find_partitions()
+        messages: list[Message] = []
+        damaged: list[Damage] = []
+        positions: dict[str, Position] = {}
+        is_all = True
+        size = 0
+        partitions = list(self._partitions.values())
+        self._turn += 1  # whoever writes much must not keep the others from being read
+        for i in range(len(partitions)):
+            partition = partitions[(i + self._turn) % len(partitions)]
+            if len(messages) >= messages_max or size >= _POLL_BYTES_MAX:
+                is_all = False
+                break
+            try:
+                taken = self._take(partition, messages_max - len(messages), _POLL_BYTES_MAX - size)
+            except FileNotFoundError:
+                # Removed under us, or made anew: look again at the next poll.
+                partition.reader.close()
+                is_all = False
+                continue
+            except OSError as e:
+                self._log_rarely(
+                    f"read {partition.name}", "asgi-audit: journal %s: cannot be read: %s", partition.name, e
+                )
+                is_all = False
+                continue
+            if taken is None:
+                continue
+            is_all = is_all and not taken.more
+            if taken.messages or taken.damaged:
+                messages += taken.messages
+                damaged += taken.damaged
+                size += sum(len(m.payload) for m in taken.messages)
+                reader = partition.reader
+                # Behind the last message, not behind the header that may follow it: what the caller saw.
+                partition.delivered = reader.at if taken.damaged else taken.messages[-1].next
+                positions[partition.name] = Position(partition.delivered, reader.digest)
+        return Batch(messages, positions, looked_at if is_all else None, damaged)
+
+    def _take(self, partition: _Partition, messages_max: int, bytes_max: int) -> Taken | None:
+        now = self._monotonic()
+        if partition.lock is None and now >= partition.next_look:
+            partition.next_look = now + self._adopt_seconds
+            self._adopt_if_dead(partition)
+        reader = partition.reader
+        end = partition.end if partition.end is not None else reader.committed()
+        taken = reader.take(messages_max, bytes_max, end) if reader.at != end else None
+        if partition.end is not None and taken is None:
+            self._remove_if_done(partition)
+        return taken
+
+    def _find_partitions(self) -> None:
+        try:
+            names = self._files.names(self.root)
+        except FileNotFoundError:
+            names = []  # no process has begun yet
+        except OSError as e:
+            raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e
+        for name in names:
+            if name not in self._partitions and not name.startswith("."):
+                try:
+                    if str(uuid.UUID(name)) != name:
+                        continue
+                except ValueError:
+                    continue
+                position = self._positions.get(name, Position(0, b""))
+                reader = SegmentReader(self.root / name, name, self._files, position.next, position.digest)
+                self._partitions[name] = _Partition(name, reader)
+        for name in [n for n in self._partitions if n not in names]:
+            partition = self._partitions.pop(name)
+            partition.reader.close()
+            if partition.lock is not None:
+                partition.lock.release()
+            self._positions.setdefault(name, Position(partition.committed, b""))
+        now = self._monotonic()
+        if now >= self._next_cleaning:
+            self._next_cleaning = now + _LEFTOVER_SECONDS
+            for name in names:
+                if name.startswith((".new-", ".gone-")):
+                    self._clean(name)
+
+    # ----------------------------------------------------------------------------------------------- adopting,
+    # removing
+
+    def _adopt_if_dead(self, partition: _Partition) -> None:
+        directory = self.root / partition.name
+        if partition.reader.page_is_gone():
+            partition.reader.close()
+        try:
+            lock = take(directory, partition.name, self._files)
+        except FileNotFoundError:
+            # The lock file alone was removed: nobody can hold it, so nobody can prove to be alive. Leave it to a
+            # person.
+            return
+        if lock is None:
+            return
+        try:
+            facts = ProcessFacts(uuid.UUID(partition.name), "", "", 0)
+            end = adopt(directory, facts, self._files, boot=self._boot, now_ms=int(self._wall() * 1000))
+        except OSError as e:
+            lock.release()
+            partition.next_look = self._monotonic() + 5 * self._adopt_seconds
+            self._log_rarely(
+                f"adopt {partition.name}", "asgi-audit: journal %s: not adopted yet: %s", partition.name, e
+            )
+            return
+        except BaseException:
+            lock.release()
+            raise
+        partition.lock = lock
+        partition.end = end
+        partition.reader.ended()
+
+    def _unlink_behind(self, partition: _Partition) -> None:
+        """Unlink closed segments that end at or before the committed position."""
+        if partition.committed <= partition.unlinked_below:
+            return
+        try:
+            bases = partition.reader.bases()
+        except FileNotFoundError:
+            return
+        for base, following in itertools.pairwise(bases):
+            if following > partition.committed:
+                break
+            try:
+                self._files.unlink(partition.reader.directory / fmt.segment_name(base))
+            except FileNotFoundError:
+                pass
+        later = [base for base in bases if base > partition.committed]
+        # Nothing can be unlinked before the committed position reaches the next segment's beginning.
+        partition.unlinked_below = later[0] - 1 if later else partition.committed
+
+    def _remove_if_done(self, partition: _Partition) -> None:
+        if partition.end is None or partition.reader.at < partition.end or partition.committed < partition.delivered:
+            return
+        name = partition.name
+        # First out of sight under one rename: a half-emptied directory would be adopted as one that lost everything.
+        leaving = self.root / f".gone-{name}"
+        self._files.rename(partition.reader.directory, leaving)
+        partition.reader.close()
+        del self._partitions[name]
+        self._positions.pop(name, None)
+        self._gone.append(name)
+        try:
+            self._empty(leaving)
+        finally:
+            if partition.lock is not None:
+                partition.lock.release()
+
+    def _empty(self, directory: Path) -> None:
+        for inner in sorted(self._files.names(directory), key=lambda n: n == "lock"):
+            self._files.unlink(directory / inner)
+        self._files.rmdir(directory)
+
+    def _clean(self, name: str) -> None:
+        """Remove what a process left that died while it made or removed a directory: unlocked and a minute old."""
+        directory = self.root / name
+        process = name.split("-", 1)[1]
+        lock: DirectoryLock | None = None
+        try:
+            if self._wall() - self._files.stat(directory).st_mtime < _LEFTOVER_SECONDS:
+                return
+            lock = take(directory, process, self._files, create=True)
+            if lock is not None:
+                self._empty(directory)
+        except OSError:
+            return
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _log_rarely(self, key: str, text: str, *values: object) -> None:
+        now = self._monotonic()
+        if now - self._logged.get(key, float("-inf")) >= _LOG_SECONDS:
+            if len(self._logged) > 1000:
+                self._logged.clear()
+            self._logged[key] = now
+            log.warning(text, *values)
+
+
+def follow(
+    root: Path,
+    *,
+    from_beginning: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    sleep: Callable[[float], None] = time.sleep,
+    poll_seconds: float = 0.1,
+    files: Files | None = None,
+) -> Iterator[Message]:
+    """Entries of all processes as they are written, without adopting, committing or removing anything: for `tail`.
+
+    Ends when `stop()`, which is asked whenever nothing is waiting. Starts at what is written from now on, or at all
+    that is left."""
+    files = files or Files()
+    readers: dict[str, SegmentReader] = {}
+    is_first = True
+    try:
+        while True:
+            found = 0
+            try:
+                names = files.names(root)
+            except OSError:
+                names = []
+            for name in names:
+                if name.startswith(".") or fmt.segment_base(name) is not None:
+                    continue
+                try:
+                    reader = readers.get(name)
+                    if reader is None:
+                        uuid.UUID(name)
+                        reader = SegmentReader(root / name, name, files)
+                        if is_first and not from_beginning:
+                            reader.at = reader.committed()
+                        readers[name] = reader
+                    elif reader.page_is_gone():
+                        reader.close()
+                    end = reader.committed()
+                    if reader.at < end:
+                        taken = reader.take(1000, _POLL_BYTES_MAX, end)
+                        found += len(taken.messages)
+                        yield from taken.messages
+                except (OSError, ValueError):
+                    continue
+            for name in [n for n in readers if n not in names]:
+                readers.pop(name).close()
+            is_first = False
+            if not found:
+                if stop():
+                    return
+                sleep(poll_seconds)
+    finally:
+        for reader in readers.values():
+            reader.close()

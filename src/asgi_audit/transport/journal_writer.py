@@ -1,0 +1,365 @@
+"""One process's own journal: append-only segments under a lock, and a page of counters that survives kill -9.
+
+Place: the recorder's thread appends here; whoever reads the journal takes the entries on and removes them.
+Invariants: an append is one write, and all of its entries stand in the journal or none; readers go no further than
+the published end, so that they never see what a failed write left behind. Bounds: `bytes_max` for the whole root,
+dead processes included (their size and the free space of the disk are read once a second, so several processes
+together may pass the bound by one second's writing); a segment is closed at `segment_bytes`, or after a minute when
+it holds 64 KiB.
+
+kill -9 loses nothing that was appended. The machine's death loses what was appended after the last `sync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import struct
+import sys
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import RecordError, TransportError
+from ..record.statement import decode_statement
+from . import journal_format as fmt
+from .base import Entry, Kind, ProcessFacts
+from .files import Files
+from .journal_lock import DirectoryLock, take
+
+__all__ = ["JournalWriter"]
+
+_SCAN_SECONDS = 1.0
+_SEGMENT_SECONDS = 60.0
+_SEGMENT_BYTES_OLD = 1 << 16
+_UNSYNCED_MAX = 8  # closed segments whose bytes no sync has asked for yet; more are synced as they are closed
+_RESERVE_MAX = 1 << 20  # room for statements when records no longer fit
+_EXTENT = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+_writers: weakref.WeakSet[JournalWriter] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The child must neither hold the parent's files open nor ever write to its shared page.
+    for writer in list(_writers):
+        writer._abandon()
+    _writers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class JournalWriter:
+    """See `base.Writer`. Raises TransportError when the directory cannot be made; used by one thread."""
+
+    def __init__(
+        self,
+        root: Path,
+        facts: ProcessFacts,
+        *,
+        bytes_max: int,
+        segment_bytes: int,
+        files: Files | None = None,
+        boot: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.root = root
+        self._facts = facts
+        self._name = str(facts.process)
+        self._directory = root / self._name
+        self._bytes_max = bytes_max
+        self._segment_bytes = segment_bytes
+        self._files = files or Files()
+        self._boot = fmt.boot_id() if boot is None else boot
+        self._monotonic = monotonic
+        self._lock: DirectoryLock | None = None
+        self._fd = -1
+        self._end = 0  # the offset behind the last good entry
+        self._size = 0  # good bytes of the open segment
+        self._since = 0.0
+        self._dirty = False  # the open segment holds bytes that no sync has seen
+        self._names_dirty = True  # directory entries that no sync has seen
+        self._unsynced: list[int] = []
+        self._scanned_at = float("-inf")
+        self._used = 0
+        self._free = 0
+        self._known = fmt.SegmentHeader(process=self._name, base=0)
+        self._closed = False
+        try:
+            self._make_directory(bytes(24))
+        except OSError as e:
+            raise self._error("open", e) from e
+        _writers.add(self)
+
+    # ------------------------------------------------------------------------------------------------------- contract
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        try:
+            data = fmt.encode_entries(entries)
+        except ValueError as e:
+            raise TransportError(f"journal append: {e}", retriable=False) from e
+        if self._closed:
+            raise TransportError("journal append: the journal is closed", retriable=False)
+        try:
+            if self._used + len(data) > self._bytes_max or self._monotonic() - self._scanned_at >= _SCAN_SECONDS:
+                self._scan()
+                if self._used + len(data) > self._bytes_max:
+                    raise TransportError(
+                        f"journal append: {self._used} bytes in {self.root} of at most {self._bytes_max}",
+                        hint="an indexer or forwarder must take records from the journal",
+                    )
+            self._write(data)
+        except OSError as e:
+            raise self._error("append", e) from e
+        self._note(entries)
+
+    def sync(self) -> None:
+        """After a failure the kernel may have dropped the pages, and asking again would answer success for nothing:
+        the open segment is given up, and what the caller needs durable it must append again."""
+        failed: OSError | None = None
+        for fd in self._unsynced:
+            try:
+                self._files.fdatasync(fd)
+            except OSError as e:
+                failed = e
+            self._close_fd(fd)
+        self._unsynced = []
+        if self._dirty and self._fd >= 0:
+            try:
+                self._files.fdatasync(self._fd)
+                self._dirty = False
+            except OSError as e:
+                failed = e
+                self._give_up_segment()
+        if self._names_dirty and failed is None:
+            try:
+                self._files.fsync_directory(self._directory)
+                self._files.fsync_directory(self.root)
+                self._names_dirty = False
+            except OSError as e:
+                failed = e
+        if failed is not None:
+            raise self._error("sync", failed) from failed
+
+    def room(self) -> float:
+        if self._monotonic() - self._scanned_at >= _SCAN_SECONDS:
+            self._scan()
+        limit = min(self._bytes_max, self._used + max(0, self._free))
+        limit -= min(_RESERVE_MAX, limit // 16)
+        return self._used / limit if limit > 0 else 1.0
+
+    def close(self) -> None:
+        """Leaves the directory to whoever reads it."""
+        if self._closed:
+            return
+        self._closed = True
+        _writers.discard(self)
+        self._abandon()
+
+    # -------------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, data: bytes) -> None:
+        old = self._monotonic() - self._since >= _SEGMENT_SECONDS and self._size >= _SEGMENT_BYTES_OLD
+        if self._fd >= 0 and (self._size >= self._segment_bytes or old):
+            self._retire_segment()
+        for attempt in (1, 2):
+            if self._fd < 0:
+                self._begin_segment()
+            self._put(data)
+            # A write to a file that somebody unlinked succeeds and is gone with our descriptor.
+            if self._files.fstat(self._fd).st_nlink or attempt == 2:
+                break
+            self._give_up_segment()
+        self._size += len(data)
+        self._end += len(data)
+        self._used += len(data)
+        self._free -= len(data)
+        self._dirty = True
+        self._publish(committed=self._end)
+
+    def _put(self, data: bytes) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                written = self._files.pwrite(self._fd, memoryview(data)[done:], self._size + done)
+                if written <= 0:
+                    raise OSError(errno.EIO, "nothing was written")
+                done += written
+        except OSError:
+            try:
+                self._files.ftruncate(self._fd, self._size)
+            except OSError:
+                # Readers stop at the published end, and a new segment's base says where this one ends.
+                self._give_up_segment()
+            raise
+
+    def _begin_segment(self) -> None:
+        header = self._known
+        header.base = self._end
+        data = fmt.encode_segment_header(header)
+        try:
+            fd = self._files.open(self._directory / fmt.segment_name(self._end), _EXTENT)
+        except FileNotFoundError:
+            self._make_directory(bytes(self.counters))
+            fd = self._files.open(self._directory / fmt.segment_name(self._end), _EXTENT)
+        self._fd, self._size, self._since = fd, 0, self._monotonic()
+        self._names_dirty = True
+        try:
+            self._put(data)
+        except OSError:
+            if self._fd >= 0:
+                self._give_up_segment()
+            raise
+        base = self._end
+        self._size = len(data)
+        self._end += len(data)
+        self._used += len(data)
+        self._dirty = True
+        # In this order: a reader that sees the new end looks for the new base.
+        self._publish(open_base=base)
+        self._publish(committed=self._end)
+
+    def _retire_segment(self) -> None:
+        """Close the full segment; its bytes are synced by the next `sync`, or here when too many wait for one."""
+        fd, self._fd = self._fd, -1
+        if self._dirty:
+            self._unsynced.append(fd)
+            self._dirty = False
+        else:
+            self._close_fd(fd)
+        if len(self._unsynced) > _UNSYNCED_MAX:
+            oldest = self._unsynced.pop(0)
+            try:
+                if self._files.fstat(oldest).st_nlink:
+                    self._files.fdatasync(oldest)
+            finally:
+                self._close_fd(oldest)
+        self._scanned_at = float("-inf")
+
+    def _give_up_segment(self) -> None:
+        fd, self._fd = self._fd, -1
+        self._dirty = False
+        self._close_fd(fd)
+
+    def _note(self, entries: Sequence[Entry]) -> None:
+        """Remember what the next segment's header must say of this one."""
+        known = self._known
+        for kind, sequence, payload in entries:
+            if kind is Kind.RECORD:
+                if sequence > known.covered:
+                    fmt.add_sequence(known.present, sequence)
+            elif kind is Kind.STATEMENT:
+                try:
+                    statement = decode_statement(payload)
+                except RecordError:
+                    continue
+                known.covered = max(known.covered, statement.last)
+                known.present = [(max(a, known.covered + 1), b) for a, b in known.present if b > known.covered]
+                known.number = max(known.number, statement.number)
+                known.watermark = max(known.watermark, statement.watermark)
+                known.unwaited, known.excluded = statement.unwaited, statement.excluded
+                known.clock_steps, known.closed = statement.clock_steps, statement.closed
+
+    # ------------------------------------------------------------------------------------------------------ directory
+
+    def _make_directory(self, counts: bytes) -> None:
+        """Made under a temporary name, locked, then renamed: nobody ever sees it without its lock and counters."""
+        files = self._files
+        if self._lock is not None:
+            self._lock.release()  # of a directory that somebody removed
+            self._lock = None
+        files.makedirs(self.root)
+        making = self.root / f".new-{self._name}"
+        try:
+            files.mkdir(making)
+        except FileExistsError:  # left by an earlier attempt of ours
+            pass
+        try:
+            self._lock = take(making, self._name, files, create=True)
+            if self._lock is None:
+                raise OSError(errno.EWOULDBLOCK, "the directory of a new process is locked by another", str(making))
+            page = bytearray(fmt.new_page(self._facts, self._boot))
+            page[fmt.COUNTERS] = counts
+            fd = files.open(making / "counters", _EXTENT)
+            try:
+                # Written, not only truncated to its size: a hole would let the first store die of SIGBUS on a full
+                # disk.
+                if files.pwrite(fd, bytes(page), 0) != len(page):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
+                mapped = mmap.mmap(fd, len(page))
+            finally:
+                files.close(fd)
+            files.rename(making, self._directory)
+        except BaseException:
+            self._remove_made(making)
+            raise
+        self._names_dirty = True
+        view = memoryview(mapped)
+        self.counters = view[fmt.COUNTERS]
+        self._ends = view[fmt.COMMITTED.start : fmt.OPEN_BASE.stop]
+        self._end_words = self._ends.cast("Q") if sys.byteorder == "little" else None
+        self._publish(open_base=self._end)
+        self._publish(committed=self._end)
+
+    def _remove_made(self, making: Path) -> None:
+        for name in ("counters", "lock"):
+            try:
+                self._files.unlink(making / name)
+            except OSError:
+                pass
+        try:
+            self._files.rmdir(making)
+        except OSError:
+            pass
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _publish(self, *, committed: int | None = None, open_base: int | None = None) -> None:
+        at, value = (0, committed) if committed is not None else (1, open_base or 0)
+        if self._end_words is not None:
+            self._end_words[at] = value  # one aligned store: a reader never sees half of it
+        else:
+            struct.pack_into("<Q", self._ends, at * 8, value)
+
+    def _scan(self) -> None:
+        self._scanned_at = self._monotonic()
+        used = 0
+        try:
+            for name in self._files.names(self.root):
+                try:
+                    for inner in self._files.names(self.root / name):
+                        if inner.endswith(".seg"):
+                            used += self._files.stat(self.root / name / inner).st_size
+                except OSError:
+                    continue  # removed by a reader while we looked
+            self._used = used
+            self._free = self._files.free_bytes(self.root)
+        except OSError:
+            return
+
+    def _abandon(self) -> None:
+        for fd in (self._fd, *self._unsynced):
+            if fd >= 0:
+                self._close_fd(fd)
+        self._fd, self._unsynced = -1, []
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _close_fd(self, fd: int) -> None:
+        try:
+            self._files.close(fd)
+        except OSError:
+            pass
+
+    def _error(self, operation: str, e: OSError) -> TransportError:
+        hint = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the quota is used up",
+            errno.EROFS: "the file system is read-only; set `transport` to a place that can be written",
+            errno.EACCES: "the process may not write there; set `transport` or the directory's permissions",
+        }.get(e.errno or 0, "")
+        return TransportError(f"journal {operation} in {self._directory}: {e.strerror or e}", retriable=True, hint=hint)

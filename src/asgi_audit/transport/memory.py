@@ -1,0 +1,175 @@
+"""The journal's twin in memory: for tests, and where records are read in the process that makes them (`memory://`).
+
+Bounded in bytes: when nobody takes the records on and it is full, `append` fails, and the recorder counts and states
+the losses. What is here dies with the OS process; a forked child starts with an empty one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ..errors import TransportError
+from .base import Batch, Entry, Message, Position, ProcessFacts, digest_of
+
+__all__ = ["MemoryJournal", "MemorySource", "MemoryWriter"]
+
+_ENTRY_BYTES = 100  # what an entry costs beside its payload, about
+_shared: MemoryJournal | None = None
+_shared_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _shared, _shared_lock
+    _shared = None
+    _shared_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Partition:
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.first = 0  # offset of entries[0]
+        self.is_open = True
+
+
+class MemoryJournal:
+    """Any number of writers and sources, in any threads."""
+
+    def __init__(self, *, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.used = 0
+        self.changed = threading.Condition()
+        self.partitions: dict[str, _Partition] = {}
+
+    @classmethod
+    def shared(cls, *, bytes_max: int) -> MemoryJournal:
+        """The one of this OS process; the first call gives its bound."""
+        global _shared
+        with _shared_lock:
+            if _shared is None:
+                _shared = cls(bytes_max=bytes_max)
+            return _shared
+
+    def writer(self, facts: ProcessFacts) -> MemoryWriter:
+        return MemoryWriter(self, facts)
+
+    def source(self, *, wall: Callable[[], float] = time.time) -> MemorySource:
+        return MemorySource(self, wall=wall)
+
+
+class MemoryWriter:
+    """See `base.Writer`."""
+
+    def __init__(self, journal: MemoryJournal, facts: ProcessFacts) -> None:
+        self._journal = journal
+        self.counters = memoryview(bytearray(24))
+        with journal.changed:
+            self._partition = journal.partitions[str(facts.process)] = _Partition()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        journal = self._journal
+        size = sum(len(entry.payload) + _ENTRY_BYTES for entry in entries)
+        with journal.changed:
+            if not self._partition.is_open:
+                raise TransportError("memory append: the journal is closed", retriable=False)
+            if journal.used + size > journal.bytes_max:
+                raise TransportError(
+                    f"memory append: {journal.used} bytes of at most {journal.bytes_max} wait to be read",
+                    hint="records must be taken from the journal in this process",
+                )
+            self._partition.entries += entries
+            journal.used += size
+            journal.changed.notify_all()
+
+    def sync(self) -> None:
+        """Nothing here survives the OS process."""
+
+    def room(self) -> float:
+        return self._journal.used / (self._journal.bytes_max * 15 // 16)
+
+    def close(self) -> None:
+        with self._journal.changed:
+            self._partition.is_open = False
+            self._journal.changed.notify_all()
+
+
+class MemorySource:
+    """See `base.Source`. What is committed is forgotten, so two sources over one journal take it from each other."""
+
+    name = "memory"
+
+    def __init__(self, journal: MemoryJournal, *, wall: Callable[[], float]) -> None:
+        self._journal = journal
+        self._wall = wall
+        self._next: dict[str, int] = {}
+        self._positions: Mapping[str, Position] = {}
+
+    def open(self, positions: Mapping[str, Position]) -> None:
+        self._positions = dict(positions)
+        self._next = {}
+
+    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+        deadline = time.monotonic() + timeout_seconds
+        with self._journal.changed:
+            while True:
+                batch = self._look(messages_max)
+                left = deadline - time.monotonic()
+                if batch.messages or left <= 0:
+                    return batch
+                self._journal.changed.wait(left)
+
+    def _look(self, messages_max: int) -> Batch:
+        looked_at = self._wall()
+        messages: list[Message] = []
+        positions: dict[str, Position] = {}
+        is_all = True
+        for name, partition in self._journal.partitions.items():
+            at = self._next.get(name)
+            if at is None:
+                at = self._started(name, partition)
+            taken = partition.entries[at - partition.first :][: messages_max - len(messages)]
+            for entry in taken:
+                messages.append(Message(name, at, at + 1, *entry))
+                at += 1
+            self._next[name] = at
+            if taken:
+                positions[name] = Position(at, digest_of(taken[-1].payload))
+            is_all = is_all and at == partition.first + len(partition.entries)
+        return Batch(messages, positions, looked_at if is_all else None)
+
+    def _started(self, name: str, partition: _Partition) -> int:
+        """Where to begin: at the given position, or at the beginning when that is of another journal."""
+        position = self._positions.get(name)
+        if position is None or not partition.first <= position.next <= partition.first + len(partition.entries):
+            return partition.first
+        if position.next > partition.first:
+            before = partition.entries[position.next - partition.first - 1]
+            if position.digest and digest_of(before.payload) != position.digest:
+                return partition.first
+        return position.next
+
+    def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
+        journal = self._journal
+        gone: list[str] = []
+        with journal.changed:
+            for name, position in positions.items():
+                partition = journal.partitions.get(name)
+                if partition is None:
+                    continue
+                count = max(0, min(position.next - partition.first, len(partition.entries)))
+                journal.used -= sum(len(entry.payload) + _ENTRY_BYTES for entry in partition.entries[:count])
+                del partition.entries[:count]
+                partition.first += count
+            for name in [n for n, p in journal.partitions.items() if not p.is_open and not p.entries]:
+                del journal.partitions[name]
+                self._next.pop(name, None)
+                gone.append(name)
+        return gone
+
+    def close(self) -> None:
+        self._next = {}
