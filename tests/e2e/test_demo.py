@@ -1,0 +1,55 @@
+"""`asgi-audit demo` ends by itself with numbers that agree, and leaves nothing behind; `--keep` serves until it is
+stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .commands import COMMAND, run, running, until
+
+pytest.importorskip("datasette", reason="needs the demo's extra: pip install 'asgi-audit[server,demo]'")
+
+
+def processes_with(text: str) -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
+    return [line for line in listed.splitlines() if text in line]
+
+
+def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    done = run("demo", "--home", str(home), cwd=tmp_path, seconds=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    found = re.fullmatch(r"demo: (\d+) requests, (\d+) records indexed, (\d+) answered by usage, (\d+) by trail", last)
+    assert found is not None, last
+    assert len(set(found.groups())) == 1
+    assert int(found[1]) > 200
+    assert "found nowhere" in done.stdout
+    assert not processes_with(str(home))
+    assert done.stderr == ""
+
+
+def test_demo_refuses_a_directory_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep me")
+    done = run("demo", "--home", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no earlier demo made it" in done.stderr
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize(("number", "codes"), [(2, (0, 130)), (15, (143,)), (9, (-9,))])
+def test_demo_leaves_no_process_when_stopped_while_serving(number: int, codes: tuple[int, ...], tmp_path: Path) -> None:
+    home = tmp_path / "demo"
+    with running(COMMAND, "demo", "--keep", "--home", str(home), cwd=tmp_path) as demo:
+        demo.wait_for("serving until Ctrl-C", 90)
+        lines = demo.lines[next(i for i, line in enumerate(demo.lines) if "ask for it" in line) :]
+        pasted = "\n".join(line.strip() for line in lines if line.startswith("  "))
+        shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=30)
+        assert len(json.loads(shell.stdout)["data"]) == 10
+        assert demo.stop(number) in codes
+    until(lambda: not processes_with(str(home)), "all children have ended")
