@@ -94,6 +94,10 @@ def install(app: Any, **settings: Any) -> Any:
     """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Answers `app`."""
     from .capture.install import install_on
 
+    # The stack is built at the first request, which would be too late to hear of a wrong setting.
+    checked = settings_from(**settings)
+    if checked.enabled:
+        recorder_of(checked)
     return install_on(app, lambda inner: AuditMiddleware(inner, **settings))
 
 
