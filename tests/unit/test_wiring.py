@@ -1,0 +1,160 @@
+"""Settings to objects: one clear line for a missing package, and an API whose reads are audited once each."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from asgi_audit.errors import ConfigError
+from asgi_audit.record.codec import Decoded, decode
+from asgi_audit.settings import Settings, make_settings
+from asgi_audit.transport.base import Kind
+from asgi_audit.wiring import (
+    build_api,
+    build_indexer,
+    follow_journal,
+    open_control,
+    open_source,
+    open_store_reader,
+    open_store_writer,
+    settings_from,
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("ASGI_AUDIT_HOME", str(tmp_path))
+    return settings_from(query_wait_seconds=0)
+
+
+def journal_of(settings: Settings) -> list[Decoded]:
+    messages = follow_journal(settings, from_beginning=True, stop=lambda: True)
+    return [decode(m.payload) for m in messages if m.kind is Kind.RECORD]
+
+
+def question() -> dict[str, str]:
+    now = datetime.datetime.now(datetime.UTC)
+    hour = datetime.timedelta(hours=1)
+    return {"from": (now - hour).isoformat(), "to": (now + hour).isoformat()}
+
+
+async def within_lifespan(app: Any, work: Callable[[httpx.AsyncClient], Any]) -> None:
+    """What a server does: startup, requests, shutdown."""
+    to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}}, to_app.get, from_app.put))
+    await to_app.put({"type": "lifespan.startup"})
+    assert (await from_app.get())["type"] == "lifespan.startup.complete"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        await work(client)
+    await to_app.put({"type": "lifespan.shutdown"})
+    assert (await from_app.get())["type"] == "lifespan.shutdown.complete"
+    await lifespan
+
+
+def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings: Settings) -> None:
+    control = open_control(settings)
+    key = control.create_key("reader", ["default"])[1]
+    control.close()
+    headers = {"authorization": f"Bearer {key}"}
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for path in ("/health/live", "/health/ready"):
+            await client.get(path)
+        started = await client.post("/trail", json=question(), headers=headers)
+        execution = started.json()["queryExecutionId"]
+        for _ in range(3):
+            polled = await client.get(f"/trail/query-result/{execution}", headers=headers)
+            assert polled.json() == {"data": []}
+        assert (await client.post("/trail", json=question())).status_code == 401
+
+    asyncio.run(within_lifespan(build_api(settings), work))
+    found = journal_of(settings)
+    assert [(r.service, r.method, r.path, r.status) for r in found] == [
+        ("logs", "POST", "/trail", 200),
+        ("logs", "POST", "/trail", 401),
+    ]
+    # Metadata only: neither the key nor the question.
+    assert all(key.encode() not in r.data and b'"from"' not in r.data for r in found)
+
+
+def test_what_the_api_recorded_is_indexed_and_read(settings: Settings) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        await client.post("/trail", json=question())
+
+    asyncio.run(within_lifespan(build_api(settings), work))
+    writer = open_store_writer(settings)
+    stop = threading.Event()
+    indexer = build_indexer(settings, writer, stop=stop)
+    thread = threading.Thread(target=indexer.run)
+    thread.start()
+    reader = open_store_reader(settings)
+    try:
+        pause = threading.Event()
+        for _ in range(500):
+            if indexer.progress.indexed:
+                break
+            pause.wait(0.02)
+        assert indexer.progress.indexed == 1
+        assert reader.seen(None, "logs", "default")
+    finally:
+        stop.set()
+        thread.join(10)
+        reader.close()
+        writer.close()
+
+
+def test_reads_are_not_audited_when_auditing_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_AUDIT_ENABLED", "0")
+    settings = settings_from(home=tmp_path, query_wait_seconds=0)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        assert (await client.post("/trail", json=question())).status_code == 401
+
+    asyncio.run(within_lifespan(build_api(settings), work))
+    assert not (tmp_path / "journal").exists()
+
+
+def test_memory_cannot_be_indexed_from_another_process(tmp_path: Path) -> None:
+    settings = make_settings({}, home=tmp_path, transport="memory://")
+    with pytest.raises(ConfigError, match="accepted: journal:///path"):
+        open_source(settings)
+    with pytest.raises(ConfigError, match="accepted: journal:///path"):
+        follow_journal(settings, from_beginning=True, stop=lambda: True)
+
+
+def test_missing_package_is_one_line_that_names_the_extra(tmp_path: Path) -> None:
+    """In a process in which the server's packages cannot be imported, as after `pip install asgi-audit`."""
+    code = """
+import sys
+for name in ("apsw", "pydantic", "starlette", "uvicorn", "zstandard", "datasette"):
+    sys.modules[name] = None
+from asgi_audit.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    for arguments in (["serve"], ["index"], ["keys", "list"], ["keys", "create", "--role", "reader", "--account", "a"]):
+        (tmp_path / "control.db").touch()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments, "--home", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("asgi-audit: the package "), done.stderr
+        assert done.stderr.endswith(" is not installed; pip install 'asgi-audit[server]'\n")
+    bare = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "pip install 'asgi-audit[server]'" in bare.stdout
+    tail = subprocess.run(
+        [sys.executable, "-c", code, "tail"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert (tail.returncode, tail.stderr) == (0, "asgi-audit: no records yet in .asgi-audit/journal\n")
