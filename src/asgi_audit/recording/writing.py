@@ -102,7 +102,7 @@ class RecorderThread(threading.Thread):
                 closed = request.closed or closed
             is_due = self._writer is not None and now >= self._statement_at()
             seen = core.snapshot() if is_due or requests else None
-            self._drain(seen)
+            self._drain(seen, is_asked=bool(requests))
             is_written = not self._held
             if seen is not None and (is_due or closed):
                 is_written = self._state(seen, closed) and is_written
@@ -159,7 +159,7 @@ class RecorderThread(threading.Thread):
 
     # ------------------------------------------------------------------------------------------------------- building
 
-    def _drain(self, seen: Snapshot | None) -> None:
+    def _drain(self, seen: Snapshot | None, *, is_asked: bool) -> None:
         """Write what waits: all that was there at the beginning, or all that `seen` covers."""
         core = self._core
         left = len(core.queue)
@@ -167,7 +167,7 @@ class RecorderThread(threading.Thread):
         while core.queue and (left > 0 or core.queue[0][0].sequence <= until):
             left -= self._write_batch()
         if self._held:
-            self._append_held(is_asked=False)
+            self._append_held(is_asked=is_asked)
 
     def _write_batch(self) -> int:
         core = self._core
