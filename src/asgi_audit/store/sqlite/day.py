@@ -6,7 +6,7 @@ Whatever fails, the caller drops the object: the names it has interned may have 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -264,7 +264,7 @@ class DayWriter:
         """A free id (and its millisecond) as near as can be, later first, within the day: ids of two days must not
         meet."""
         day = timestamp - timestamp % DAY_MS
-        for ms in (*range(timestamp + 1, day + DAY_MS), *range(timestamp - 1, day - 1, -1)):
+        for ms in chain(range(timestamp + 1, day + DAY_MS), range(timestamp - 1, day - 1, -1)):
             number = last.get(ms)
             if number is None:
                 number = self._stored(ms)

@@ -1,0 +1,471 @@
+"""What only the SQLite store promises: crash points, ids, faults of the disk, files that come and go."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, everything, record, sequences, statement, walk
+
+from asgi_audit.errors import StoreError
+from asgi_audit.store.base import DeadLetter, Snapshot, Written
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
+from asgi_audit.store.sqlite import writer as writer_module
+from asgi_audit.store.sqlite.caught_up import CAUGHT_UP_NAME
+from asgi_audit.transport.base import Position
+
+
+def clock() -> float:
+    return (NOON + 3_600_000) / 1000
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def reader(index: Path) -> Iterator[SqliteReader]:
+    reader = SqliteReader(index)
+    yield reader
+    reader.close()
+
+
+class Crash(BaseException):
+    """Ends a write as the death of the process would: what is committed stays, nothing else is done."""
+
+
+class CrashingWriter(SqliteWriter):
+    """Dies after the step named: `day 0`, `day 1` …, `before main`, `after main`."""
+
+    at = ""
+    _steps = 0
+
+    def _write_day(self, *args: Any) -> Any:
+        found = super()._write_day(*args)
+        self._step(f"day {self._steps}")
+        self._steps += 1
+        return found
+
+    def _write_main(self, *args: Any) -> None:
+        self._step("before main")
+        super()._write_main(*args)
+        self._step("after main")
+
+    def _step(self, name: str) -> None:
+        if name == self.at:
+            raise Crash
+
+
+def over_days(first: int, count: int) -> list[Any]:
+    """Records of three days, in turn."""
+    return [record(s, NOON - (s % 3) * DAY_MS + s) for s in range(first, first + count)]
+
+
+@pytest.mark.parametrize("at", ["day 0", "day 1", "day 2", "before main", "after main"])
+@pytest.mark.parametrize("sliced", ["the same batch", "smaller batches", "a larger batch"])
+def test_records_are_visible_once_when_the_writer_dies_in_between(
+    index: Path, reader: SqliteReader, at: str, sliced: str
+) -> None:
+    """Goal: exactly once, whatever the source sends after the crash. Method: a batch of three days dies at each step;
+    the next writer gets its records again in other slices; a snapshot and a cursor from before stay what they were."""
+    first = SqliteWriter(index, clock=clock)
+    first.write(batch(over_days(1, 30), following=30))
+    first.close()
+    held = reader.snapshot().published
+    page, more = reader.page(everything(), published=held, before=None, limit=5, bytes_max=1 << 20)
+    assert more
+    dying = CrashingWriter(index, clock=clock)
+    dying.at = at
+    with pytest.raises(Crash):
+        dying.write(batch(over_days(31, 30), following=60, statements=[statement(1, 1, 60)]))
+    dying.close()
+    if at != "after main":
+        assert reader.snapshot().published == held
+        assert len(walk(reader)) == 30, "nothing of an unfinished batch may be seen"
+    again = SqliteWriter(index, clock=clock)
+    assert again.positions("test")[str(PROCESS)].next == (60 if at == "after main" else 30)
+    early = reader.snapshot().published
+    seen_early = sequences(walk(reader, published=early))
+    assert len(seen_early) == len(set(seen_early))
+    if sliced == "the same batch":
+        again.write(batch(over_days(31, 30), following=60, statements=[statement(1, 1, 60)]))
+    elif sliced == "smaller batches":
+        for start in range(31, 61, 4):
+            again.write(batch(over_days(start, min(4, 61 - start)), following=start + 3))
+            assert sorted(sequences(walk(reader, published=early))) == sorted(seen_early), "a snapshot changed"
+        again.write(batch(statements=[statement(1, 1, 60)]))
+    else:
+        again.write(batch(over_days(31, 40), following=70, statements=[statement(1, 1, 60)]))
+    last = 70 if sliced == "a larger batch" else 60
+    assert sorted(sequences(walk(reader))) == list(range(1, last + 1))
+    assert sequences(walk(reader, everything(accounts=frozenset({"acme"})))) == sequences(walk(reader))
+    (process,) = reader.processes()
+    assert process.indexed == last == reader.records(), "counted twice, or not at all"
+    rest = walk_from(reader, held, page[-1].id)
+    assert sorted(sequences([*page, *rest])) == list(range(1, 31)), "the cursor skipped or repeated"
+    again.close()
+
+
+def walk_from(reader: SqliteReader, published: int, before: int) -> list[Any]:
+    rows, more = reader.page(everything(), published=published, before=before, limit=1000, bytes_max=1 << 20)
+    assert not more
+    return rows
+
+
+def test_stream_of_unpublished_records_is_seen_when_the_next_writer_recovers(
+    index: Path, reader: SqliteReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    dying = CrashingWriter(index, clock=clock)
+    dying.at = "before main"
+    with pytest.raises(Crash):
+        dying.write(batch([record(1, instance="late"), record(0, process=None, identity="foreign")]))
+    dying.close()
+    assert not reader.seen(None, "gateway", "late")
+    with caplog.at_level(logging.INFO):
+        SqliteWriter(index, clock=clock).close()
+    assert "recovered 2 records" in caplog.text
+    assert reader.seen(frozenset({"acme"}), "gateway", "late")
+    assert len(walk(reader)) == 2
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        SqliteWriter(index, clock=clock).close()
+    assert "recovered" not in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_store_agrees_with_a_set_when_crashes_and_replays_are_random(
+    index: Path, reader: SqliteReader, seed: int
+) -> None:
+    print("seed", seed)
+    rng = random.Random(seed)
+    acknowledged = 0
+    while acknowledged < 200:
+        dying = CrashingWriter(index, clock=clock)
+        for _ in range(rng.randrange(1, 5)):
+            start = dying.positions("test").get(str(PROCESS), Position(1, b"")).next
+            acknowledged = start - 1
+            count = rng.randrange(1, 30)
+            dying._steps = 0
+            dying.at = rng.choice(["", "", "day 0", "day 1", "before main", "after main"])
+            try:
+                dying.write(batch(over_days(start, count), following=start + count))
+            except Crash:
+                break
+            visible = sequences(walk(reader))
+            assert len(visible) == len(set(visible))
+            assert set(visible) >= set(range(1, start + count))
+        dying.close()
+    SqliteWriter(index, clock=clock).close()
+    visible = sequences(walk(reader))
+    assert sorted(visible) == list(range(1, len(visible) + 1))
+    assert reader.processes()[0].indexed == len(visible)
+
+
+def test_ids_spill_into_neighbours_when_a_millisecond_is_full(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: four ids a millisecond instead of 65,536, and many records of the last ones of a day."""
+    monkeypatch.setattr("asgi_audit.store.sqlite.day.SLOTS", 4)
+    monkeypatch.setattr("asgi_audit.store.sqlite.reader.SLOTS", 4)
+    writer = SqliteWriter(index, clock=clock)
+    midnight = NOON - DAY_MS // 2
+    last = midnight - 1
+    times = [last] * 11 + [last - 1] * 5 + [midnight] * 9 + [midnight + 1] * 2
+    rng = random.Random(1)
+    numbered = list(enumerate(times, 1))
+    rng.shuffle(numbered)
+    for start in range(0, len(numbered), 5):
+        writer.write(batch(record(s, t) for s, t in numbered[start : start + 5]))
+    rows = walk(reader, limit=3)
+    assert sorted(sequences(rows)) == list(range(1, len(times) + 1))
+    assert len({r.id for r in rows}) == len(rows)
+    for at in (last - 1, last, midnight, midnight + 1):
+        for accounts in (None, frozenset({"acme"})):
+            found = walk(reader, everything(start=at, end=at + 1, accounts=accounts), limit=2)
+            assert sorted(sequences(found)) == [s for s, t in enumerate(times, 1) if t == at]
+    writer.close()
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[bool], None]:
+    """Files whose name contains `name` may not grow while it is on: SQLITE_FULL, as a full disk gives."""
+    connections: list[tuple[Path, apsw.Connection]] = []
+    state = {"on": False}
+    original = schema.open_writing
+
+    def opened(path: Path, script: str) -> apsw.Connection:
+        connection = original(path, script)
+        connections.append((path, connection))
+        if state["on"] and name in path.name:
+            connection.execute("PRAGMA max_page_count=1")
+        return connection
+
+    def switch(on: bool) -> None:
+        state["on"] = on
+        for path, connection in connections:
+            if name in path.name:
+                try:
+                    connection.execute(f"PRAGMA max_page_count={1 if on else 1 << 30}")
+                except apsw.ConnectionClosedError:
+                    pass
+
+    monkeypatch.setattr("asgi_audit.store.sqlite.day.open_writing", opened)
+    monkeypatch.setattr("asgi_audit.store.sqlite.writer.open_writing", opened)
+    return switch
+
+
+@pytest.mark.parametrize("name", ["day-", "day-2026-11-22", "main"])
+def test_write_is_retriable_and_loses_nothing_when_the_disk_is_full(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    switch = limited(monkeypatch, name)
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(over_days(1, 30)))
+    switch(True)
+    big = [record(s, NOON - (s % 3) * DAY_MS + s, path="/" + "x" * 3000 + str(s)) for s in range(31, 400)]
+    letters = [DeadLetter("test", "p", 1, "too big", b"x" * 65_536)]
+    full = batch(big, following=400, dead_letters=letters)
+    for _ in range(3):
+        with pytest.raises(StoreError) as caught:
+            writer.write(full)
+        assert caught.value.retriable
+        assert "FullError" in str(caught.value)
+        assert "Free space" in caught.value.hint
+        assert writer.positions("test")[str(PROCESS)].next == 1
+    switch(False)
+    written = writer.write(full)
+    assert (written.inserted + written.duplicates, written.dead) == (369, 1)
+    assert sorted(sequences(walk(reader))) == list(range(1, 400))
+    assert reader.dead_letters() == 1
+    assert reader.processes()[0].indexed == 399
+    writer.close()
+
+
+def test_write_is_retriable_when_the_file_is_locked(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_BUSY_MS", 20)
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)]))
+    shell = apsw.Connection(str(index / "main.db"))
+    shell.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError) as caught:
+        writer.write(batch([record(2)]))
+    assert caught.value.retriable
+    assert "BusyError" in str(caught.value)
+    shell.execute("ROLLBACK")
+    shell.close()
+    assert writer.write(batch([record(2)])) == Written(0, 1, 0, 0), "recovered before it was written again"
+    assert sorted(sequences(walk(reader))) == [1, 2]
+    writer.close()
+
+
+def test_opening_says_what_is_wrong_when_a_file_is_no_index(index: Path) -> None:
+    index.mkdir()
+    (index / "main.db").write_bytes(b"this is no database, only a text of some length" * 100)
+    with pytest.raises(StoreError, match="NotADBError") as caught:
+        SqliteWriter(index)
+    assert not caught.value.retriable
+    assert caught.value.hint
+    with pytest.raises(StoreError, match="NotADBError"):
+        SqliteReader(index).snapshot()
+    (index / "main.db").unlink()
+    other = apsw.Connection(str(index / "main.db"))
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    for attempt in (lambda: SqliteWriter(index), lambda: SqliteReader(index).snapshot()):
+        with pytest.raises(StoreError, match="no index of asgi-audit") as caught:
+            attempt()
+        assert not caught.value.retriable
+
+
+def test_opening_is_refused_when_a_newer_version_wrote_the_index(index: Path) -> None:
+    SqliteWriter(index).close()
+    newer = apsw.Connection(str(index / "main.db"))
+    newer.execute("PRAGMA user_version=99")
+    newer.close()
+    for attempt in (lambda: SqliteWriter(index), lambda: SqliteReader(index).snapshot()):
+        with pytest.raises(StoreError, match=r"has version 99.* reads up to 1") as caught:
+            attempt()
+        assert not caught.value.retriable
+
+
+def test_damaged_day_file_is_an_error_that_names_it(index: Path, reader: SqliteReader) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(s, body="x" * 500) for s in range(1, 200)]))
+    writer.close()
+    path = index / "day-2026-11-22.db"
+    with path.open("r+b") as f:
+        f.seek(8192)
+        f.write(b"\xff" * (path.stat().st_size - 8192))
+    with pytest.raises(StoreError, match=r"day-2026-11-22\.db.*Corrupt") as caught:
+        walk(reader)
+    assert not caught.value.retriable
+    assert "backup" in caught.value.hint
+
+
+def test_writing_ends_when_the_directory_was_removed_under_it(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)]))
+    shutil.rmtree(index)
+    with pytest.raises(StoreError, match="removed or replaced") as caught:
+        writer.write(batch([record(2)]))
+    assert not caught.value.retriable
+    writer.close()
+    again = SqliteWriter(index, clock=clock)
+    assert again.positions("test") == {}
+    again.close()
+
+
+def test_reader_makes_no_file_when_the_index_is_missing_or_closed(index: Path, reader: SqliteReader) -> None:
+    assert reader.snapshot() == Snapshot(0, 0.0)
+    assert walk(reader) == []
+    assert not index.exists()
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(over_days(1, 9), caught_up_at=5.0))
+    writer.close()
+    before = sorted(p.name for p in index.iterdir())
+    other = SqliteReader(index)
+    assert len(walk(other)) == 9
+    assert other.snapshot() == Snapshot(1, 5.0)
+    other.close()
+    assert sorted(p.name for p in index.iterdir()) == before
+
+
+def test_reader_follows_when_files_appear_vanish_and_are_made_anew(index: Path, reader: SqliteReader) -> None:
+    assert walk(reader) == []
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(over_days(1, 9)))
+    assert len(walk(reader)) == 9
+    writer.close()
+    for name in ("", "-wal", "-shm"):
+        (index / f"day-2026-11-21.db{name}").unlink()
+    assert sorted(sequences(walk(reader))) == [2, 3, 5, 6, 8, 9]
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(over_days(1, 9)))
+    assert sorted(sequences(walk(reader))) == list(range(1, 10))
+    writer.close()
+    shutil.rmtree(index)
+    assert walk(reader) == []
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(77)]))
+    assert sequences(walk(reader)) == [77]
+    writer.close()
+
+
+def test_caught_up_counts_as_never_when_main_came_back_from_a_backup(
+    index: Path, reader: SqliteReader, tmp_path: Path
+) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)], caught_up_at=10.0))
+    writer.close()
+    shutil.copytree(index, tmp_path / "backup")
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(2)], caught_up_at=20.0))
+    writer.close()
+    assert reader.snapshot() == Snapshot(2, 20.0)
+    shutil.copy(index / CAUGHT_UP_NAME, tmp_path / "backup")
+    restored = SqliteReader(tmp_path / "backup")
+    assert restored.snapshot() == Snapshot(1, 0.0)
+    restored.close()
+
+
+def test_reader_leaves_no_transaction_open_when_a_page_ends_early(index: Path, reader: SqliteReader) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(record(s, NOON + s) for s in range(1, 500)))
+    reader.page(everything(), published=1, before=None, limit=10, bytes_max=1 << 20)
+    reader.page(everything(method="GET"), published=1, before=None, limit=10, bytes_max=1)
+    day = apsw.Connection(str(index / "day-2026-11-22.db"))
+    day.set_busy_timeout(0)
+    # TRUNCATE needs that nobody reads from the WAL.
+    day.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    day.close()
+    writer.close()
+
+
+def test_days_are_closed_when_many_are_written(index: Path, reader: SqliteReader) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(record(s, NOON - s * DAY_MS) for s in range(1, 41)))
+    assert len(writer._days) == writer_module._DAYS_OPEN_MAX
+    assert sequences(walk(reader)) == list(range(1, 41))
+    assert len(reader._days) <= 16
+    writer.close()
+
+
+def test_dead_letters_keep_reason_position_and_64_kib(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    ahead = record(9, NOON + 3 * DAY_MS)
+    writer.write(batch([ahead], dead_letters=[DeadLetter("journal", "p", 41, "no JSON", b"x" * 100_000)]))
+    main = apsw.Connection(str(index / "main.db"))
+    kept = main.execute(
+        'SELECT source, partition, "offset", reason, length(payload), payload_bytes, at '
+        "FROM dead_letter ORDER BY source"
+    ).fetchall()
+    now = int(clock() * 1000)
+    assert kept[0] == ("journal", "p", 41, "no JSON", 65_536, 100_000, now)
+    assert kept[1][:3] == ("test", str(PROCESS), -1)
+    assert kept[1][3] == "timestamp is 255600 s ahead of the indexer's clock (sequence 9, id id-0001-9)"
+    assert kept[1][4] == len(ahead.data)
+    main.close()
+    writer.close()
+
+
+def test_dead_letters_are_bounded_when_they_are_many(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_DEAD_ROWS_MAX", 10)
+    monkeypatch.setattr(writer_module, "_DEAD_BYTES_MAX", 500)
+    writer = SqliteWriter(index, clock=clock)
+    for n in range(30):
+        writer.write(batch(dead_letters=[DeadLetter("s", "p", n, "r", b"x" * (100 if n % 2 else 1))]))
+    main = apsw.Connection(str(index / "main.db"))
+    rows: Any = main.execute('SELECT "offset", length(payload) FROM dead_letter ORDER BY id').fetchall()
+    assert len(rows) <= 10
+    assert sum(size for _, size in rows) <= 500
+    assert rows[-1][0] == 29
+    assert main.execute("SELECT dead_bytes FROM state").get == sum(size for _, size in rows)
+    main.close()
+    assert reader.dead_letters() == 30
+    writer.close()
+
+
+def test_statement_is_kept_as_it_was_said(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    said = [statement(1, 1, 5, process=OTHER, lost=[(2, 3, "queue")]), statement(2, 6, 6, process=OTHER)]
+    writer.write(batch(statements=said))
+    main = apsw.Connection(str(index / "main.db"))
+    kept = main.execute("SELECT process, number, last, watermark, data FROM statement ORDER BY number").fetchall()
+    main.close()
+    from asgi_audit.record.statement import decode_statement
+
+    assert [decode_statement(row[4]) for row in kept] == said
+    assert [row[:4] for row in kept] == [(OTHER.bytes, s.number, s.last, s.watermark) for s in said]
+    writer.close()
+
+
+def test_writer_waits_as_standby_when_another_holds_the_lease(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    with pytest.raises(StoreError, match="another indexer holds the lease") as caught:
+        SqliteWriter(index, wait_seconds=0.05)
+    assert caught.value.retriable
+    writer.write(batch([record(1)]))
+    writer.close()
+    SqliteWriter(index, wait_seconds=0.05).close()
+
+
+def test_connections_sync_fully_and_map_nothing(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)]))
+    (day,) = writer._days.values()
+    for connection in (writer._main, day._connection):
+        assert connection is not None
+        assert connection.pragma("synchronous") == 2
+        assert connection.pragma("journal_mode") == "wal"
+        assert connection.pragma("mmap_size") in (0, None)
+    writer.close()
