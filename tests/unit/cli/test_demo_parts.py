@@ -1,0 +1,82 @@
+"""The demo's own judgement: it must find what leaked and disagree when something differs."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_audit.cli.demo import _Demo
+from asgi_audit.cli.demo_app import CUSTOMERS, make_database
+from asgi_audit.cli.demo_ask import Asked, leaks
+from asgi_audit.cli.demo_drive import Sent
+from asgi_audit.cli.demo_show import shortened, table
+
+SECRET = "pw-0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f"...{SECRET}...".encode(),
+        SECRET.encode().hex().encode(),
+        base64.b64encode(f"root:{SECRET}".encode()),
+        base64.b64encode(f"x:{SECRET}!".encode()),
+        base64.b64encode(f":{SECRET}!!".encode()),
+        base64.b64encode(f"{SECRET}".encode()),
+    ],
+)
+def test_leaks_finds_a_secret_in_files_and_texts_in_every_form(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "index.db").write_bytes(b"\0" * 100 + data)
+    secrets = {"the password": SECRET, "the other": "pw-ffffffffffffffffffffffff"}
+    found, searched = leaks(secrets, [tmp_path / "index.db", tmp_path / "gone"], [("a record", data), ("none", b"x")])
+    assert searched == 100 + 2 * len(data) + 1
+    assert {line.split(" in ")[1] for line in found} == {str(tmp_path / "index.db"), "a record"}
+    assert all(line.startswith("the password") for line in found)
+
+
+def test_leaks_finds_nothing_when_the_value_was_masked(tmp_path: Path) -> None:
+    assert leaks({"the password": SECRET}, [], [("a record", b'{"password":"[REDACTED]"}')])[0] == []
+
+
+def record(request_id: str, method: str = "GET", path: str = "/", status: int = 200) -> dict[str, Any]:
+    return {
+        "metadata": {"requestId": request_id},
+        "request": {"method": method, "path": path},
+        "response": {"statusCode": status},
+    }
+
+
+def test_agree_counts_what_stands_once_as_its_client_saw_it(tmp_path: Path) -> None:
+    demo = _Demo(tmp_path)
+    sent = [Sent(name, "GET", "/", 200, 0, "g") for name in ("right", "twice", "missing", "other")]
+    records = [record("right"), record("twice"), record("twice"), record("other", status=500), record("nobody")]
+    assert demo._agree("usage", sent, records) == 1
+    assert [p.split(" as ")[0] for p in demo.problems] == [
+        "usage holds twice (GET /) 2 times",
+        "usage holds missing (GET /) 0 times",
+        "usage holds other",
+        "usage holds 1 records of requests that nobody sent",
+    ]
+
+
+def test_table_folds_equal_lines_and_record_is_shortened() -> None:
+    page = Asked("GET …", 200, "100 records + nextToken")
+    lines = table([Asked("POST /trail", 200, "id"), page, page, page]).splitlines()
+    assert len(lines) == 4
+    assert lines[-1].endswith("100 records + nextToken, 3 times")
+    assert "… (5000 characters)" in shortened({"request": {"body": ["x" * 5000]}})
+
+
+def test_database_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    rows = []
+    for name in ("a.db", "b.db"):
+        make_database(tmp_path / name)
+        db = sqlite3.connect(tmp_path / name)
+        rows.append(db.execute("SELECT * FROM customers ORDER BY id").fetchall())
+        db.close()
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == CUSTOMERS
