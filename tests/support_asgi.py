@@ -17,7 +17,8 @@ App = Callable[..., Awaitable[None]]
 
 
 class ListRecorder:
-    """Keeps sealed exchanges in a list. `wakes`: None leaves waiters waiting; True or False wakes them from a thread."""
+    """Keeps sealed exchanges in a list. `wakes`: None leaves waiters waiting; True or False wakes them from a
+    thread."""
 
     def __init__(self, *, budget: int = 1 << 30, wakes: bool | None = True, enqueues: bool = True) -> None:
         self.sealed: list[Exchange] = []

@@ -1,0 +1,167 @@
+"""Lifespan passes through while the recorder is opened and closed around it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+from tests.support_asgi import ListRecorder, Server, make_capture
+
+
+async def run_lifespan(capture: Any, messages: list[str]) -> list[str]:
+    sent: list[str] = []
+    given = iter(messages)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": f"lifespan.{next(given)}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"].removeprefix("lifespan."))
+
+    await capture({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    return sent
+
+
+async def usual(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200})
+        return await send({"type": "http.response.body"})
+    assert (await receive())["type"] == "lifespan.startup"
+    await send({"type": "lifespan.startup.complete"})
+    assert (await receive())["type"] == "lifespan.shutdown"
+    await send({"type": "lifespan.shutdown.complete"})
+    return None
+
+
+class SlowRecorder(ListRecorder):
+    """Blocks, and writes down in which thread."""
+
+    def __init__(self, seconds: float = 0.05, fails: bool = False) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.fails = fails
+        self.threads: list[threading.Thread] = []
+
+    def _block(self) -> None:
+        self.threads.append(threading.current_thread())
+        time.sleep(self.seconds)
+        if self.fails:
+            raise RuntimeError("ours")
+
+    def open(self, wait_seconds: float) -> None:
+        super().open(wait_seconds)
+        self._block()
+
+    def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
+        super().flush(timeout_seconds, close=close)
+        self._block()
+        return True
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_recorder_is_opened_and_closed_off_the_loop_when_lifespan_runs(fails: bool) -> None:
+    recorder = SlowRecorder(fails=fails)
+    capture, _ = make_capture(usual, recorder)
+    ticks = 0
+
+    async def main() -> list[str]:
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.005)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        sent = await run_lifespan(capture, ["startup", "shutdown"])
+        ticking.cancel()
+        server = Server()
+        await capture(server.scope, server.receive, server.send)
+        return sent
+
+    assert asyncio.run(main()) == ["startup.complete", "shutdown.complete"]
+    assert recorder.opened == [1.0]  # not again at the first request
+    assert recorder.flushed == [(2.0, True)]
+    assert threading.current_thread() not in recorder.threads
+    assert ticks > 3
+
+
+def test_startup_goes_on_when_the_journal_hangs() -> None:
+    recorder = SlowRecorder(seconds=5)
+    capture, _ = make_capture(usual, recorder)
+    began = time.monotonic()
+
+    async def main() -> None:
+        given = iter(["startup"])
+
+        async def receive() -> dict[str, Any]:
+            return {"type": f"lifespan.{next(given)}"}
+
+        async def send(message: Any) -> None:
+            raise ConnectionAbortedError  # ends the application after its start
+
+        with pytest.raises(ConnectionAbortedError):
+            await capture({"type": "lifespan"}, receive, send)
+
+    asyncio.run(main())
+    assert 0.9 < time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("error", [AssertionError("lifespan is not supported"), SystemError("boom")])
+def test_exception_passes_when_the_application_knows_no_lifespan(error: Exception) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise error
+        await usual(scope, receive, send)
+
+    capture, recorder = make_capture(app)
+
+    async def main() -> None:
+        with pytest.raises(type(error)) as caught:
+            await run_lifespan(capture, ["startup"])
+        assert caught.value is error
+        for _ in range(3):
+            server = Server()
+            await capture(server.scope, server.receive, server.send)
+
+    asyncio.run(main())
+    assert recorder.opened == [0.05]
+    assert recorder.flushed == []
+    assert len(recorder.sealed) == 3
+
+
+def test_recorder_is_closed_when_the_application_returns_without_saying_so() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+
+    capture, recorder = make_capture(app)
+    assert asyncio.run(run_lifespan(capture, ["startup", "shutdown"])) == ["startup.complete"]
+    assert recorder.flushed == [(2.0, True)]
+
+
+def test_recorder_is_opened_again_when_the_process_was_forked() -> None:
+    capture, recorder = make_capture(usual)
+
+    def one() -> None:
+        async def main() -> None:
+            server = Server()
+            await capture(server.scope, server.receive, server.send)
+
+        asyncio.run(main())
+
+    one()
+    one()
+    assert recorder.opened == [0.05]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            one()
+            os._exit(0 if recorder.opened == [0.05, 0.05] else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
