@@ -1,0 +1,65 @@
+"""A Source of a few lines: lists per partition, trimmed by commit, with faults to order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from asgi_audit.transport.base import Batch, Kind, Message, Position, digest_of
+
+
+class ListSource:
+    """`name` is the store's source. `fail`: exceptions that the next polls raise, in order; likewise `fail_commit`."""
+
+    name = "test"
+
+    def __init__(self) -> None:
+        self.entries: dict[str, list[Message]] = {}
+        self.at: dict[str, int] = {}
+        self.committed: dict[str, Position] = {}
+        self.opened: dict[str, Position] | None = None
+        self.damaged: list[tuple[str, int, str, bytes]] = []
+        self.ended: list[str] = []  # partitions that the next commit answers as gone
+        self.fail: list[Exception] = []
+        self.fail_commit: list[Exception] = []
+        self.polls: list[int] = []
+        self.now = time.time
+
+    def put(self, partition: str, kind: Kind, sequence: int, payload: bytes) -> None:
+        kept = self.entries.setdefault(partition, [])
+        at = kept[-1].next if kept else 0
+        kept.append(Message(partition, at, at + 1, kind, sequence, payload))
+
+    def open(self, positions: Mapping[str, Position]) -> None:
+        self.opened = dict(positions)
+        self.at = {p: position.next for p, position in positions.items()}
+
+    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+        if self.fail:
+            raise self.fail.pop(0)
+        self.polls.append(messages_max)
+        looked_at = self.now()
+        found: list[Message] = []
+        positions: dict[str, Position] = {}
+        for partition, entries in self.entries.items():
+            at = self.at.get(partition, 0)
+            taken = entries[at : at + messages_max - len(found)]
+            if taken:
+                found += taken
+                self.at[partition] = taken[-1].next
+                positions[partition] = Position(taken[-1].next, digest_of(taken[-1].payload))
+        waiting = any(self.at.get(p, 0) < len(e) for p, e in self.entries.items())
+        damaged, self.damaged = self.damaged, []
+        if not found and not damaged:
+            time.sleep(min(timeout_seconds, 0.002))
+        return Batch(found, positions, None if waiting else looked_at, damaged)
+
+    def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
+        if self.fail_commit:
+            raise self.fail_commit.pop(0)
+        self.committed.update(positions)
+        ended, self.ended = self.ended, []
+        return ended
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,329 @@
+"""The indexer's loop over a source and a store of a few lines."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.support_records import NOON, OTHER, PROCESS, payload, sequences, statement, walk
+from tests.support_source import ListSource
+
+from asgi_audit.errors import StoreError, TransportError
+from asgi_audit.indexing.indexer import Indexer, Progress
+from asgi_audit.record.statement import encode_statement
+from asgi_audit.store.base import Batch, Written
+from asgi_audit.store.memory import MemoryStore
+from asgi_audit.transport.base import Kind, Position
+
+P = str(PROCESS)
+
+
+class RecordingStore(MemoryStore):
+    """Remembers what it was given; fails when told, before anything is written."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=lambda: NOON / 1000)
+        self.batches: list[Batch] = []
+        self.attempts: list[Batch] = []
+        self.noted: list[float] = []
+        self.fail: list[Exception] = []
+        self.at_write: Callable[[], None] = lambda: None
+
+    def write(self, batch: Batch) -> Written:
+        self.attempts.append(batch)
+        if self.fail:
+            raise self.fail.pop(0)
+        self.batches.append(batch)
+        self.at_write()
+        return super().write(batch)
+
+    def caught_up(self, at: float) -> None:
+        if self.fail:
+            raise self.fail.pop(0)
+        self.noted.append(at)
+        super().caught_up(at)
+
+
+class Running:
+    def __init__(self, source: ListSource, store: RecordingStore, **given: object) -> None:
+        self.source = source
+        self.store = store
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self.indexer = Indexer(source, store, stop=self.stop, **given)  # type: ignore[arg-type]
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.indexer.run()
+        except BaseException as e:
+            self.error = e
+
+    def until(self, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < deadline, f"not reached; {self.indexer.progress}, {self.error!r}"
+            time.sleep(0.002)
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
+    monkeypatch.setattr("asgi_audit.indexing.indexer._PAUSE_FIRST", 0.005)
+    monkeypatch.setattr("asgi_audit.indexing.indexer._PAUSE_MAX", 0.02)
+    started: list[Running] = []
+
+    def begin(source: ListSource | Running, store: RecordingStore | None = None, **given: object) -> Running:
+        running = source if isinstance(source, Running) else Running(source, store or RecordingStore(), **given)
+        started.append(running)
+        running.thread.start()
+        return running
+
+    yield begin
+    for running in started:
+        running.stop.set()
+        running.thread.join(10)
+        assert not running.thread.is_alive()
+
+
+def filled(count: int, first: int = 1) -> ListSource:
+    source = ListSource()
+    for s in range(first, first + count):
+        source.put(P, Kind.RECORD, s, payload(s, NOON + s))
+    return source
+
+
+def test_records_are_written_with_positions_then_committed(start: Callable[..., Running]) -> None:
+    source, store = filled(1000), RecordingStore()
+    running = start(source, store)
+    running.until(lambda: source.committed.get(P, Position(0, b"")).next == 1000)
+    assert sorted(sequences(walk(store, limit=500))) == list(range(1, 1001))
+    assert store.positions("test")[P].next == 1000
+    progress = running.indexer.progress
+    assert (progress.indexed, progress.duplicates, progress.dead) == (1000, 0, 0)
+    assert progress.lag is not None
+
+
+def test_batches_grow_when_more_is_waiting_and_stay_below_their_maximum(start: Callable[..., Running]) -> None:
+    source, store = filled(3000), RecordingStore()
+    running = start(source, store, batch_max=1000)
+    running.until(lambda: running.indexer.progress.indexed == 3000)
+    sizes = [len(b.records) for b in store.batches]
+    assert sizes[:3] == [256, 512, 1000]
+    assert max(sizes) == 1000
+    assert [b.caught_up_at is None for b in store.batches] == [True] * (len(sizes) - 1) + [False]
+
+
+def test_batches_shrink_when_records_are_large(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_audit.indexing.indexer._BYTES_MAX", 100_000)
+    source, store = ListSource(), RecordingStore()
+    for s in range(1, 101):
+        source.put(P, Kind.RECORD, s, payload(s, NOON, body="x" * 10_000))
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.indexed == 100)
+    assert all(len(b.records) <= 10 for b in store.batches[1:])
+
+
+def test_trickle_is_gathered_when_nothing_else_is_waiting(start: Callable[..., Running]) -> None:
+    """Method: a record a millisecond for 200 ms; with a linger of 50 ms far fewer batches than records are written."""
+    source, store = ListSource(), RecordingStore()
+    running = start(source, store, linger_seconds=0.05)
+    for s in range(1, 201):
+        source.put(P, Kind.RECORD, s, payload(s, NOON + s))
+        time.sleep(0.001)
+    running.until(lambda: running.indexer.progress.indexed == 200)
+    assert len(store.batches) <= 20
+
+
+def test_indexing_goes_on_at_the_stored_positions_and_says_them_to_the_source(start: Callable[..., Running]) -> None:
+    source, store = filled(10), RecordingStore()
+    stored = Position(6, b"d" * 16)
+    store.write(Batch(source="test", positions={P: stored}))
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.indexed == 4)
+    assert source.opened == {P: stored}
+    assert sorted(sequences(walk(store))) == [7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sequence", "data", "reason"),
+    [
+        (Kind.RECORD, 1, b"{no json", "not a JSON record"),
+        (Kind.RECORD, 1, b"\xff", "not a JSON record"),
+        (Kind.RECORD, 2, payload(1), "header says sequence 2, its record 1"),
+        (Kind.RECORD, 1, payload(1, process=OTHER), f"of process {OTHER}, but stands in the journal of {PROCESS}"),
+        (Kind.RECORD, 1, payload(0, process=None), "header says sequence 1, its record 0"),
+        (Kind.STATEMENT, 1, b'{"statement":"1.0"}', "not a statement"),
+        (Kind.STATEMENT, 5, encode_statement(statement(1, 1, 4)), "covers up to 5, it says 4"),
+        (Kind.STATEMENT, 4, encode_statement(statement(1, 1, 4, process=OTHER)), "stands in the journal of"),
+        (Kind.STATEMENT, 4, encode_statement(statement(1, 1, 4, process="x")), "no UUID"),
+    ],
+)
+def test_entry_becomes_a_dead_letter_with_reason_and_position(
+    start: Callable[..., Running], kind: Kind, sequence: int, data: bytes, reason: str
+) -> None:
+    source, store = filled(3, first=11), RecordingStore()
+    source.put(P, kind, sequence, data)
+    source.put(P, Kind.RECORD, 21, payload(21))
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.indexed == 4)
+    (letter,) = [d for b in store.batches for d in b.dead_letters]
+    assert (letter.source, letter.partition, letter.offset, letter.payload) == ("test", P, 3, data)
+    assert reason in letter.reason
+    assert running.indexer.progress.dead == 1
+
+
+def test_damage_becomes_a_dead_letter_when_the_source_reports_it(start: Callable[..., Running]) -> None:
+    source, store = filled(1), RecordingStore()
+    source.damaged = [(P, 99, "crc does not match", b"torn")]
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.dead == 1)
+    assert store.batches[0].dead_letters[0].reason == "crc does not match"
+
+
+def test_statements_are_handed_on(start: Callable[..., Running]) -> None:
+    source, store = filled(4), RecordingStore()
+    said = statement(1, 1, 4, closed="final")
+    source.put(P, Kind.STATEMENT, 4, encode_statement(said))
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.statements == 1)
+    assert store.processes()[0].closed == "final"
+
+
+def test_intent_and_loss_are_counted_and_said_once_and_are_no_dead_letters(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    source, store = filled(2), RecordingStore()
+    for s in (3, 4):
+        source.put(P, Kind.INTENT, s, b"{}")
+        source.put(P, Kind.LOSS, s, b"{}")
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.skipped == 4)
+    assert running.indexer.progress.dead == 0
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{P} offset 2: entries of kind INTENT mean nothing to this version: skipped and counted"
+    ]
+    assert store.positions("test")[P].next == 6
+
+
+def test_partition_that_is_not_a_process_may_hold_records_of_any(start: Callable[..., Running]) -> None:
+    source, store = ListSource(), RecordingStore()
+    source.put("7", Kind.RECORD, 1, payload(1))
+    source.put("7", Kind.RECORD, 1, payload(1, process=OTHER))
+    source.put("7", Kind.RECORD, 0, payload(0, process=None, identity="foreign"))
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.indexed == 3)
+    assert running.indexer.progress.dead == 0
+
+
+def test_same_batch_is_tried_again_when_the_store_cannot_take_it(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    source, store = filled(5), RecordingStore()
+    store.fail = [StoreError("disk full", hint="Free space.") for _ in range(6)]
+    heard: list[Progress] = []
+    with caplog.at_level(logging.INFO):
+        running = start(source, store, on_progress=heard.append)
+        running.until(lambda: running.indexer.progress.indexed == 5)
+    assert len(store.attempts) >= 7
+    assert all(a is store.attempts[0] for a in store.attempts[:7])
+    assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"], "said once, and once that it goes on"
+    assert "disk full Free space." in caplog.text
+    assert [p.paused for p in heard][:2] == ["disk full Free space.", ""]
+    assert running.indexer.progress.dead == 0
+
+
+def test_stop_ends_the_loop_when_the_store_cannot_take_the_batch(start: Callable[..., Running]) -> None:
+    source, store = filled(5), RecordingStore()
+    store.fail = [StoreError("disk full")] * 1_000_000
+    running = start(source, store)
+    running.until(lambda: len(store.attempts) >= 2)
+    running.stop.set()
+    running.thread.join(5)
+    assert not running.thread.is_alive()
+    assert running.error is None
+    assert source.committed == {}, "what is not stored was committed"
+
+
+def test_loop_goes_on_when_the_source_recovers(start: Callable[..., Running]) -> None:
+    source, store = filled(5), RecordingStore()
+    source.fail = [TransportError("broken"), TransportError("broken")]
+    source.fail_commit = [TransportError("busy")] * 3
+    running = start(source, store)
+    running.until(lambda: source.committed.get(P, Position(0, b"")).next == 5)
+    assert running.indexer.progress.indexed == 5
+
+
+@pytest.mark.parametrize("where", ["poll", "commit", "write", "idle"])
+def test_loop_ends_with_the_error_when_it_is_not_retriable(start: Callable[..., Running], where: str) -> None:
+    source, store = filled(0 if where == "idle" else 5), RecordingStore()
+    broken: Exception
+    if where in ("poll", "commit"):
+        broken = TransportError("gone", retriable=False)
+        (source.fail if where == "poll" else source.fail_commit).append(broken)
+    else:
+        broken = StoreError("damaged", retriable=False)
+        store.fail.append(broken)
+    running = start(source, store)
+    running.thread.join(10)
+    assert running.error is broken
+
+
+def test_first_messages_survive_when_the_second_look_fails(start: Callable[..., Running]) -> None:
+    """Goal: the linger must not lose what the first poll gave. Method: the poll after a short batch raises."""
+    source, store = filled(5), RecordingStore()
+    original = source.poll
+
+    def poll(messages_max: int, timeout_seconds: float) -> object:
+        if timeout_seconds == 0 and len(source.polls) == 1:
+            source.polls.append(0)
+            raise TransportError("broken")
+        return original(messages_max, timeout_seconds)
+
+    source.poll = poll  # type: ignore[method-assign,assignment]
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.indexed == 5)
+    assert sorted(sequences(walk(store))) == [1, 2, 3, 4, 5]
+
+
+def test_caught_up_is_noted_at_most_every_25_ms_when_idle(start: Callable[..., Running]) -> None:
+    source, store = ListSource(), RecordingStore()
+    running = start(source, store, linger_seconds=0.0)
+    running.until(lambda: len(store.noted) >= 8)
+    gaps = [b - a for a, b in zip(store.noted, store.noted[1:], strict=False)]
+    assert min(gaps) >= 0.025
+    assert store.batches == []
+
+
+def test_caught_up_goes_back_when_the_clock_was_set_back(start: Callable[..., Running]) -> None:
+    source, store = ListSource(), RecordingStore()
+    times = iter([1000.0, 1000.01, 500.0])
+    source.now = lambda: next(times, 500.0)
+    running = start(source, store)
+    running.until(lambda: len(store.noted) >= 2)
+    assert store.noted[:2] == [1000.0, 500.0]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_position_is_forgotten_when_its_partition_ended(start: Callable[..., Running], stopped: bool) -> None:
+    source, store = filled(5), RecordingStore()
+    source.ended = [P]
+    running = start(source, store)
+    running.until(lambda: running.indexer.progress.indexed == 5)
+    if stopped:
+        running.stop.set()
+    running.until(lambda: store.positions("test") == {})
+    assert store.snapshot().published == 1
+
+
+def test_stop_ends_the_loop_after_the_batch_in_hand(start: Callable[..., Running]) -> None:
+    source, store = filled(2000), RecordingStore()
+    held = Running(source, store, batch_max=100)
+    store.at_write = lambda: held.stop.set() if len(store.batches) == 3 else None
+    running = start(held)
+    running.thread.join(10)
+    assert running.error is None
+    assert len(store.batches) == 3
+    assert source.committed[P].next == store.positions("test")[P].next == 300
