@@ -1,0 +1,69 @@
+"""Merkle tree hashes of RFC 6962 section 2.1 over a record's exact bytes, and the digest that chains statements.
+
+Leaf `SHA-256(0x00 ‖ record)`, node `SHA-256(0x01 ‖ left ‖ right)`, the empty tree `SHA-256("")`. A `Tree` keeps one
+hash a level: at most 64 for any number of leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+__all__ = ["EMPTY_ROOT", "Tree", "leaf_hash", "root_of", "statement_digest"]
+
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(record: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + record).digest()
+
+
+def statement_digest(statement: bytes) -> str:
+    """What the next statement of the process repeats as `previous`: SHA-256 of the exact bytes, 64 hex digits."""
+    return hashlib.sha256(statement).hexdigest()
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """A growing tree: `append` leaves in order, `root` at any time."""
+
+    __slots__ = ("_stack", "size")
+
+    def __init__(self, size: int = 0, stack: Iterable[bytes] = ()) -> None:
+        """`size` and `stack` of an earlier tree go on with it."""
+        self.size = size
+        self._stack = list(stack)  # roots of the full subtrees, largest first: one for each bit set in `size`
+        assert len(self._stack) == size.bit_count()
+
+    @property
+    def stack(self) -> list[bytes]:
+        """With `size` all that there is to keep of the tree; 32 bytes each."""
+        return list(self._stack)
+
+    def append(self, leaf: bytes) -> None:
+        """`leaf`: a leaf hash, 32 bytes."""
+        size = self.size
+        while size & 1:
+            leaf = _node(self._stack.pop(), leaf)
+            size >>= 1
+        self._stack.append(leaf)
+        self.size += 1
+
+    def root(self) -> bytes:
+        if not self._stack:
+            return EMPTY_ROOT
+        top = self._stack[-1]
+        for left in reversed(self._stack[:-1]):
+            top = _node(left, top)
+        return top
+
+
+def root_of(leaves: Iterable[bytes]) -> bytes:
+    """The root over leaf hashes in order."""
+    tree = Tree()
+    for leaf in leaves:
+        tree.append(leaf)
+    return tree.root()
