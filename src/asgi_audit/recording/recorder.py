@@ -157,6 +157,8 @@ class Core:
     def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
         request = FlushRequest(closed)
         with self.lock:
+            if self.is_stopping:
+                return False
             if self.thread is None and not (self.begun or closed):
                 return True
             self.start()

@@ -33,7 +33,11 @@ __all__ = ["FlushRequest", "RecorderThread"]
 _SLICE_NS = 1_000_000
 # Long enough that a thread that waits for the GIL gets it; sleep(0) gives it up and often takes it straight back.
 _YIELD_SECONDS = 5e-5
-_BATCH_RECORDS = 1000
+# Sealed this long ago and still not written: the machine has no time left, and each yield would cost us the
+# interpreter's whole switch interval (5 ms) while the backlog, and with it what a kill can take, grows. So we yield no
+# more than the interpreter makes us.
+_LATE_NS = 60_000_000
+_BATCH_RECORDS = 250
 _BATCH_BYTES = 1 << 20
 _HELD_BYTES_MAX = 8 << 20
 _QUIET_TURNS = 10  # turns without work before the thread parks
@@ -119,7 +123,7 @@ class RecorderThread(threading.Thread):
         with core.lock:
             if core.queue or core.requests or self._held:
                 self._quiet = 0
-            if core.is_urgent:
+            if core.is_urgent or self._oldest_ns(time.perf_counter_ns()) > _LATE_NS:
                 core.is_urgent = False
                 return
             self._quiet += 1
@@ -176,7 +180,9 @@ class RecorderThread(threading.Thread):
         waiters: list[Wake] = []
         entries: list[Entry] = []
         hand = self._hand
-        slice_end = time.perf_counter_ns() + _SLICE_NS
+        now_ns = time.perf_counter_ns()
+        is_late = self._oldest_ns(now_ns) > _LATE_NS
+        slice_end = now_ns + _SLICE_NS
         while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES:
             item = core.queue.popleft()
             hand.append(item)
@@ -202,7 +208,7 @@ class RecorderThread(threading.Thread):
             size += len(data)
             if wake is not None:
                 waiters.append(wake)
-            if time.perf_counter_ns() >= slice_end:
+            if not is_late and time.perf_counter_ns() >= slice_end:
                 time.sleep(_YIELD_SECONDS)
                 slice_end = time.perf_counter_ns() + _SLICE_NS
         if shed:
@@ -225,6 +231,14 @@ class RecorderThread(threading.Thread):
             for wake in waiters:
                 self._wake(wake, is_written)
         return count
+
+    def _oldest_ns(self, now_ns: int) -> int:
+        """For how long the oldest sealed exchange has waited."""
+        try:
+            exchange = self._core.queue[0][0]
+        except IndexError:
+            return 0
+        return now_ns - exchange.mono_ns - exchange.duration_ns
 
     def _pressure(self) -> tuple[int, str]:
         """What to leave out (0 nothing, 1 bodies, 2 headers too), and the reason why records are refused, or ''."""

@@ -99,6 +99,9 @@ class JournalSource:
             self._positions[name] = position
             partition = self._partitions.get(name)
             if partition is None:
+                if self._is_gone(name):  # removed by an earlier run that could not answer any more
+                    self._positions.pop(name, None)
+                    self._gone.append(name)
                 continue
             partition.committed = max(partition.committed, position.next)
             try:
@@ -268,6 +271,12 @@ class JournalSource:
         finally:
             if partition.lock is not None:
                 partition.lock.release()
+
+    def _is_gone(self, name: str) -> bool:
+        try:
+            return name not in self._files.names(self.root)
+        except OSError:
+            return False  # the whole root is away: say nothing
 
     def _empty(self, directory: Path) -> None:
         for inner in sorted(self._files.names(directory), key=lambda n: n == "lock"):
