@@ -12,6 +12,7 @@ Prints the seed and a table; exit code 1 when a number disagrees.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import signal
@@ -77,6 +78,7 @@ def _statement(process: uuid.UUID, number: int, stated: int, sequence: int, clos
 
 def index(root: Path, directory: Path, seed: int) -> None:
     """An indexer as `asgi-audit index` runs it, with small batches of a random size: more moments to be killed at."""
+    logging.basicConfig(level=logging.INFO, filename=directory.with_name("index.log"))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     writer = SqliteWriter(directory, wait_seconds=10, stop=stop)
@@ -114,7 +116,7 @@ class Cursor:
         if ids != sorted(set(ids), reverse=True):
             return "repeated a row or left the order"
         whole, _ = reader.page(everything(), published=self.published, before=None, limit=1 << 30, bytes_max=1 << 40)
-        return "" if [r.id for r in whole] == ids else f"skipped {len(set(r.id for r in whole) - set(ids))} rows"
+        return "" if [r.id for r in whole] == ids else f"skipped {len({r.id for r in whole} - set(ids))} rows"
 
 
 def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
@@ -138,7 +140,7 @@ def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
             if n % 3 == 2:  # some die at the start, most in full work
                 time.sleep(rng.uniform(0.0, 0.5))
             else:
-                _wait(lambda: reader.snapshot().published > before, indexer, 30)
+                _wait(lambda low=before: reader.snapshot().published > low, indexer, 30)
                 time.sleep(rng.uniform(0.0, 0.3))
             os.kill(indexer.pid, signal.SIGKILL)
             indexer.wait()
@@ -155,6 +157,8 @@ def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
         _wait(lambda: not [p for p in root.iterdir() if not p.name.startswith(".")], last, 120)
         last.send_signal(signal.SIGTERM)
         last.wait(30)
+        recovered = (home / "index.log").read_text().count("recovered ")
+        print(f"starts that found an unfinished write: {recovered} of {times + 1}")
         return _compare(reader, expected, cursors, killed_at)
     finally:
         reader.close()

@@ -469,3 +469,38 @@ def test_connections_sync_fully_and_map_nothing(index: Path) -> None:
         assert connection.pragma("journal_mode") == "wal"
         assert connection.pragma("mmap_size") in (0, None)
     writer.close()
+
+
+def test_day_file_is_learned_whole_when_it_was_brought_back(index: Path, reader: SqliteReader, tmp_path: Path) -> None:
+    writer = SqliteWriter(tmp_path / "other", clock=clock)
+    for s in range(1, 6):
+        writer.write(batch([record(s, NOON - DAY_MS + s, instance="elsewhere")]))
+    writer.close()
+    SqliteWriter(index, clock=clock).close()
+    shutil.copy(tmp_path / "other" / "day-2026-11-21.db", index)
+    writer = SqliteWriter(index, clock=clock)
+    assert sorted(sequences(walk(reader))) == [1, 2, 3, 4, 5]
+    assert reader.seen(frozenset({"acme"}), "gateway", "elsewhere")
+    assert reader.processes()[0].indexed == 5
+    assert writer.write(batch([record(9)])).inserted == 1
+    assert sorted(sequences(walk(reader))) == [1, 2, 3, 4, 5, 9]
+    writer.close()
+
+
+def test_records_are_answered_when_main_came_back_older_than_its_days(
+    index: Path, reader: SqliteReader, tmp_path: Path
+) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)], following=1))
+    writer.close()
+    shutil.copytree(index, tmp_path / "backup")
+    writer = SqliteWriter(index, clock=clock)
+    for s in (2, 3, 4):
+        writer.write(batch([record(s, instance=f"i{s}")], following=s))
+    writer.close()
+    shutil.copy(tmp_path / "backup" / "main.db", index)
+    writer = SqliteWriter(index, clock=clock)
+    assert writer.positions("test")[str(PROCESS)].next == 1
+    assert sorted(sequences(walk(reader))) == [1, 2, 3, 4]
+    assert all(reader.seen(None, "gateway", f"i{s}") for s in (1, 2, 3, 4))
+    writer.close()

@@ -108,19 +108,23 @@ class DayWriter:
         """Leave nothing in the WAL, for a day that is no longer written."""
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
-    def unpublished(self, published: int) -> list[Brought]:
-        """What this file holds above `published`."""
-        if self.highest <= published:
+    def unlearned(self, published: int, *, is_known: bool) -> list[Brought]:
+        """What main.db must still learn of this file: what stands above `published`, or all when it does not know the
+        day (an interrupted first batch, or a file that an operator brought back). Streams always all: main.db may be
+        older."""
+        if is_known and self.highest <= published:
             return []
-        return [
-            Brought(*row)
-            for row in self._connection.execute(
-                "SELECT p.process, s.account, s.service, s.instance, sum(u.records) FROM unpublished u "
-                "JOIN stream s ON s.sid = u.sid LEFT JOIN process p ON p.pid = u.pid "
-                "WHERE u.iseq > ? GROUP BY u.pid, u.sid",
-                (published,),
-            )
-        ]
+        read = self._connection.execute
+        sql = (
+            "SELECT p.process, s.account, s.service, s.instance, {count} FROM {table} u "
+            "JOIN stream s ON s.sid = u.sid LEFT JOIN process p ON p.pid = u.pid WHERE u.iseq > ? GROUP BY u.pid, u.sid"
+        )
+        if is_known:
+            rows: list[Any] = read(sql.format(count="sum(u.records)", table="unpublished"), (published,)).fetchall()
+        else:
+            rows = read(sql.format(count="count(*)", table="record"), (-1,)).fetchall()
+        rows += read("SELECT NULL, account, service, instance, 0 FROM stream").fetchall()
+        return [Brought(*row) for row in rows]
 
     def write(self, records: Sequence[Decoded], iseq: int, published: int) -> list[Brought]:
         """Insert those that are new under `iseq`; answers what was brought. On return it is on the disk, and not

@@ -29,6 +29,10 @@ from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, open_reading, stream_tok
 __all__ = ["SqliteReader"]
 
 _OPEN_MAX = 16
+_PROCESS = (
+    "process", "service", "host", "started", "last", "indexed", "lost", "excluded", "open_count", "watermark", "closed",
+    "proven",
+)  # fmt: skip
 _LEVELS_FAILED = ("ERROR", "FATAL")
 
 
@@ -140,10 +144,9 @@ class SqliteReader:
             return []
         with translated("read", self._main.path):
             rows: list[tuple[Any, ...]] = main.execute(
-                "SELECT process, service, host, started, last, indexed, lost, excluded, open_count, watermark, "
-                "closed, proven FROM process ORDER BY started, process"
+                f"SELECT {', '.join(_PROCESS)} FROM process ORDER BY started, process"
             ).fetchall()
-        return [Process._make((_uuid_text(row[0]), *row[1:11], bool(row[11]))) for row in rows]
+        return [Process(**dict(zip(_PROCESS, (_uuid_text(r[0]), *r[1:11], bool(r[11])), strict=True))) for r in rows]
 
     def dead_letters(self) -> int:
         main = self._main.get()

@@ -164,10 +164,9 @@ class SqliteWriter:
                 continue
             with translated("recover", self.directory / name):
                 file = self._day(day)
-                found = file.unpublished(published)
-                if found or day not in self._known_days:
+                brought += file.unlearned(published, is_known=day in self._known_days)
+                if day not in self._known_days:
                     days.append(day)
-                brought += found
                 highest = max(highest, file.highest)
         if highest > published or days:
             main.execute("BEGIN IMMEDIATE")
@@ -176,8 +175,8 @@ class SqliteWriter:
             main.execute("COMMIT")
             self._learned(days, brought)
             self._published = highest
-            if brought:
-                records = sum(b.records for b in brought)
+            records = sum(b.records for b in brought)
+            if records:
                 _log.info("recovered %d records that an interrupted write had left unpublished", records)
 
     def _still_ours(self) -> None:
