@@ -1,0 +1,45 @@
+"""From a request's key to the scope that it may see. A wrong key and none are told apart to nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from starlette.requests import Request
+
+from ..control import Control
+from ..errors import QueryError
+from ..query.model import Scope
+
+__all__ = ["scope_of"]
+
+
+async def scope_of(request: Request, control: Control, *, roles: Collection[str]) -> Scope:
+    """The scope of the key in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized' or
+    'forbidden'."""
+    text = _key_of(request)
+    # In a thread: the look-up reads a file.
+    grant = await asyncio.to_thread(control.authenticate, text) if text else None
+    if grant is None:
+        raise QueryError(
+            "a valid API key is required",
+            kind="unauthorized",
+            hint="Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one.",
+        )
+    if grant.role not in roles:
+        raise QueryError(
+            f"the role {grant.role} may not do this",
+            kind="forbidden",
+            hint=f"Use a key with one of the roles {', '.join(roles)}.",
+        )
+    return Scope(key_id=grant.key_id, role=grant.role, accounts=grant.accounts)
+
+
+def _key_of(request: Request) -> str:
+    """The one key that the request brings; '' for none, or for two that differ: it is not for us to choose."""
+    keys = {value.strip() for value in request.headers.getlist("x-api-key")}
+    for value in request.headers.getlist("authorization"):
+        scheme, _, credentials = value.strip().partition(" ")
+        if scheme.lower() == "bearer":
+            keys.add(credentials.strip())
+    return keys.pop() if len(keys) == 1 else ""

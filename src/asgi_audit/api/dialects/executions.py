@@ -1,0 +1,94 @@
+"""What usage and trail share: a POST starts a query and answers its id, a GET reads one page of it, errors are
+{type, message, action}.
+
+Both are translations only: HTTP to `Query`, `Page` to HTTP. A page is joined from stored bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...control import Control
+from ...query.model import Query
+from ...query.service import QueryService
+from ...record.views import Cuts
+from ..auth import scope_of
+from ..params import json_object, limit_of, method_of, optional_string, query_parameter, window_of
+from ..routing import Failure, json_response
+
+__all__ = ["ROLES", "Executions", "fail"]
+
+ROLES = ("reader", "auditor")
+
+# Slugs for the words of the documents' error table.
+_TYPES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "content_too_large",
+    500: "internal_server_error",
+    503: "service_unavailable",
+}
+
+
+def fail(failure: Failure) -> Response:
+    body = {"type": _TYPES[failure.status], "message": failure.message, "action": failure.action}
+    if not failure.action:
+        del body["action"]
+    return json_response(orjson.dumps(body), failure.status, failure.headers)
+
+
+class Executions:
+    """The two operations of one dialect. `about` answers (service, instance) of a request, or None for the whole
+    account."""
+
+    def __init__(
+        self,
+        service: QueryService,
+        control: Control,
+        *,
+        dialect: str,
+        about: Callable[[Request], tuple[str, str] | None],
+        view: Callable[[bytes, Cuts], bytes],
+    ) -> None:
+        self._service = service
+        self._control = control
+        self._dialect = dialect
+        self._about = about
+        self._view = view
+
+    async def start(self, request: Request) -> Response:
+        scope = await scope_of(request, self._control, roles=ROLES)
+        about = self._about(request)
+        fields = await json_object(request)
+        start, end = window_of(fields)
+        query = Query(
+            accounts=scope.accounts,
+            start=start,
+            end=end,
+            service=about[0] if about else None,
+            instance=about[1] if about else None,
+            method=method_of(fields),
+        )
+        next_token = optional_string(fields, "nextToken")
+        execution = await self._service.start(scope, query, next_token, dialect=self._dialect, must_have_seen=about)
+        return json_response(orjson.dumps({"queryExecutionId": execution}))
+
+    async def result(self, request: Request) -> Response:
+        scope = await scope_of(request, self._control, roles=ROLES)
+        about = self._about(request)
+        limit = limit_of(request)
+        next_token = query_parameter(request, "nextToken")
+        page = await self._service.page(
+            scope, request.path_params["execution"], next_token, limit, dialect=self._dialect, of=about
+        )
+        view = self._view
+        data = b",".join([view(row.record, row.cuts) for row in page.rows])
+        end = b"}" if page.next_token is None else b',"nextToken":' + orjson.dumps(page.next_token) + b"}"
+        return json_response(b"".join((b'{"data":[', data, b"]", end)))

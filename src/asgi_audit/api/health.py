@@ -1,0 +1,38 @@
+"""Whether we live, and whether we can answer; without a key, and so without any detail of what is here."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..control import Control
+from ..errors import StoreError
+from ..query.service import QueryService
+from .routing import json_response
+
+__all__ = ["Health"]
+
+
+class Health:
+    def __init__(self, service: QueryService, control: Control) -> None:
+        self._service = service
+        self._control = control
+
+    async def live(self, _: Request) -> Response:
+        return json_response(b'{"status":"ok"}')
+
+    async def ready(self, _: Request) -> Response:
+        """200, or 503 with the reasons. An index that lags is ready: it answers as far as it stands."""
+        reasons = []
+        if why := await self._service.unready():
+            reasons.append(why)
+        try:
+            await asyncio.to_thread(self._control.authenticate, "aa_0_0")
+        except StoreError:
+            reasons.append("the keys cannot be read")
+        if reasons:
+            return json_response(orjson.dumps({"status": "unavailable", "reasons": reasons}), 503, {"retry-after": "1"})
+        return json_response(b'{"status":"ok"}')

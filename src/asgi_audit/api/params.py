@@ -1,0 +1,192 @@
+"""What a client sends, checked: instants, windows, methods, limits, names in the path, the JSON body of a query.
+
+Everything here answers a value or raises QueryError whose message begins with the name of the offending field, as
+the client knows it, and says what is accepted. Bounds: a body of at most `BODY_BYTES_MAX`; what is quoted of a wrong
+value is at most 60 characters.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date
+from typing import Any
+
+from starlette.requests import Request
+
+from ..errors import QueryError
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "LIMIT_DEFAULT",
+    "LIMIT_MAX",
+    "METHODS",
+    "instance_in_path",
+    "json_object",
+    "limit_of",
+    "method_of",
+    "optional_string",
+    "query_parameter",
+    "service_in_path",
+    "window_of",
+]
+
+BODY_BYTES_MAX = 65_536
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+
+_INSTANT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))", re.ASCII
+)
+_INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
+_SERVICE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_INSTANCE = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_NS = 1_000_000_000
+# Timestamps of records lie in [0, 2^43) ms. Instants outside mean "from the beginning" and "for ever": the same
+# answer, and no number that is too large for the store's row ids.
+_MS_MAX = 1 << 43
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The body as an object, whatever its content type says. Fields that we do not know are left to the caller to
+    ignore."""
+    body = await _bounded_body(request)
+    try:
+        value = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise QueryError(
+            "body: it is no JSON in UTF-8; accepted: a JSON object with from and to", field="body"
+        ) from None
+    if not isinstance(value, _Pairs):
+        raise QueryError("body: it is no JSON object; accepted: a JSON object with from and to", field="body")
+    fields = dict(value)
+    if len(fields) != len(value):
+        names = [name for name, _ in value]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise QueryError(f"{_shown(twice)[1:-1]}: it is given more than once", field=twice)
+    return fields
+
+
+def window_of(fields: dict[str, Any]) -> tuple[int, int]:
+    """(`from`, `to`) in ms since the epoch, inclusive and exclusive.
+
+    Both are rounded up: a record's whole millisecond is >= an instant exactly when it is >= the next whole one, and
+    likewise for <; so a finer instant keeps its meaning."""
+    start, end = _instant(fields, "from"), _instant(fields, "to")
+    if start > end:
+        raise QueryError(
+            "from: it is later than to; accepted: from before to, or equal for an empty answer", field="from"
+        )
+    return _ms(start), _ms(end)
+
+
+def method_of(fields: dict[str, Any]) -> str | None:
+    method = fields.get("method")
+    if method is not None and method not in METHODS:
+        raise QueryError(f"method: it is {_shown(method)}; accepted: {', '.join(METHODS)}", field="method")
+    return method
+
+
+def optional_string(fields: dict[str, Any], name: str) -> str | None:
+    """The field; None when it is absent or null."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise QueryError(f"{name}: it is {_shown(value)}; accepted: a string", field=name)
+    return value
+
+
+def query_parameter(request: Request, name: str) -> str | None:
+    """The parameter of the URL; None when it is absent."""
+    values = request.query_params.getlist(name)
+    if len(values) > 1:
+        raise QueryError(f"{name}: it is given more than once", field=name)
+    return values[0] if values else None
+
+
+def limit_of(request: Request, default: int = LIMIT_DEFAULT, most: int = LIMIT_MAX) -> int:
+    text = query_parameter(request, "limit")
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+        raise QueryError(f"limit: it is {_shown(text)}; accepted: a whole number from 1 to {most}", field="limit")
+    return int(text)
+
+
+def service_in_path(request: Request) -> str:
+    service: str = request.path_params["service"]
+    if not _SERVICE.fullmatch(service):
+        raise QueryError(
+            f"service: it is {_shown(service)}; accepted: 1 to 64 letters, digits, dots, underscores and hyphens",
+            field="service",
+        )
+    return service
+
+
+def instance_in_path(request: Request) -> str:
+    instance: str = request.path_params["instance"]
+    if not _INSTANCE.fullmatch(instance) or instance in (".", ".."):
+        raise QueryError(
+            f"instanceResourceId: it is {_shown(instance)}; accepted: 1 to 200 characters without '/' and control "
+            "characters, not '.' or '..'",
+            field="instanceResourceId",
+        )
+    return instance
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object before equal names fall together."""
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+async def _bounded_body(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
+            raise QueryError(f"body: it is longer than {BODY_BYTES_MAX} bytes", field="body", kind="too_large")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _instant(fields: dict[str, Any], name: str) -> int:
+    """Nanoseconds since the epoch."""
+    text = fields.get(name)
+    if text is None:
+        raise QueryError(f"{name}: it is missing; accepted: {_INSTANT_ACCEPTED}", field=name)
+    match = _INSTANT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise QueryError(f"{name}: it is {_shown(text)}; accepted: {_INSTANT_ACCEPTED}", field=name)
+    year, month, day, hour, minute, second, fraction, _, sign, off_hours, off_minutes = match.groups()
+    offset = 60 * int(off_hours or 0) + int(off_minutes or 0)
+    try:
+        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
+        if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59 or offset > 23 * 60 + 59:
+            raise ValueError
+        if int(off_minutes or 0) > 59:
+            raise ValueError
+    except ValueError:
+        raise QueryError(
+            f"{name}: {_shown(text)} is no such day or time; accepted: {_INSTANT_ACCEPTED}", field=name
+        ) from None
+    minutes = days * 1440 + int(hour) * 60 + int(minute) - (-offset if sign == "-" else offset)
+    return (minutes * 60 + int(second or 0)) * _NS + int((fraction or "0").ljust(9, "0"))
+
+
+def _ms(ns: int) -> int:
+    return min(max(-(-ns // 1_000_000), 0), _MS_MAX)
+
+
+def _shown(value: Any) -> str:
+    """The value as JSON, cut: a client finds its mistake, and an answer stays small."""
+    if isinstance(value, _Pairs):
+        return "an object"
+    if isinstance(value, list):
+        return "an array"
+    text = json.dumps(value[:60] if isinstance(value, str) else value)
+    return text if len(text) <= 80 else text[:80] + "…"

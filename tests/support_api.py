@@ -1,0 +1,52 @@
+"""The API over a store in memory, with keys for two accounts; asked through httpx without a socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from asgi_audit.api.app import create_app
+from asgi_audit.control import Control
+from asgi_audit.query.service import QueryService
+from asgi_audit.record.codec import Decoded
+from asgi_audit.settings import Settings
+from asgi_audit.store.base import Batch, Reader
+from asgi_audit.store.memory import MemoryStore
+from asgi_audit.transport.base import Position
+
+DAY = {"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}
+DAY_MS = 1_704_067_200_000
+
+
+class Api:
+    """`acme`, `beta`, `both`, `everything`: keys in clear."""
+
+    def __init__(self, directory: Path, *, wait_seconds: float = 0.0, **given: Any) -> None:
+        self.store = MemoryStore(clock=lambda: DAY_MS / 1000)
+        self.control = Control(directory / "control.db")
+        self.acme_id, self.acme = self.control.create_key("reader", ["acme"])
+        _, self.beta = self.control.create_key("auditor", ["beta"])
+        _, self.both = self.control.create_key("reader", ["acme", "beta"])
+        _, self.everything = self.control.create_key("reader", "*")
+        self.service = QueryService(self.reader, self.control.secret(), wait_seconds=wait_seconds, **given)
+        self.app: Starlette = create_app(self.service, self.control, Settings())
+        self._count = 0
+
+    def reader(self) -> Reader:
+        return self.store
+
+    def add(self, *records: Decoded) -> None:
+        self._count += len(records)
+        self.store.write(Batch(source="t", records=records, positions={"p": Position(self._count, b"")}))
+
+    def client(self, key: str | None = None) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=True)
+        return httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers)
+
+    def close(self) -> None:
+        self.service.close()
+        self.control.close()
