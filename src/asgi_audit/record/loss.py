@@ -1,0 +1,53 @@
+"""A loss entry: what a statement already covered and was lost later says so itself, in the record's place and
+partition.
+
+Wire form: one line of JSON that begins `{"loss":"1.0"`. `leaf` is the RFC 6962 leaf hash of the record's exact bytes,
+so that the Merkle root of the statement that covers it can still be checked without the record.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import RecordError
+
+__all__ = ["Loss", "decode_loss", "encode_loss", "is_loss"]
+
+_HEAD = b'{"loss":'
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "loss"}):
+    """Sequence `sequence` of `process` became a record of `bytes` bytes, and is not there because of `reason`."""
+
+    version: str = "1.0"
+    process: str
+    sequence: int
+    at: int  # ms since the epoch, when the loss was noticed
+    reason: str  # a word: `refused` (the broker does not take it)
+    leaf: str  # 64 hex digits: SHA-256(0x00 || record)
+    bytes: int
+    detail: str = ""
+
+
+_decoder = msgspec.json.Decoder(Loss)
+_encoder = msgspec.json.Encoder()
+
+
+def is_loss(data: bytes) -> bool:
+    return data.startswith(_HEAD)
+
+
+def encode_loss(loss: Loss) -> bytes:
+    return _encoder.encode(loss)
+
+
+def decode_loss(data: bytes) -> Loss:
+    """Raises RecordError."""
+    try:
+        data.decode()
+        loss = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise RecordError(f"not a loss entry: {e}") from e
+    if not loss.version.startswith("1."):
+        raise RecordError(f"loss entry version is {loss.version[:16]!r}; this version reads 1.x")
+    return loss

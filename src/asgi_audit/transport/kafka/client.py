@@ -1,0 +1,349 @@
+"""What forwarder and source share: a thread with a loop of its own, connections with the configured security, a bounded
+end.
+
+Invariants: nothing of aiokafka runs outside our threads; every wait on a broker has a timeout here; an object of
+aiokafka that does not stop in time is cut off (its connections closed, its tasks cancelled: aiokafka #1101, #1013) and
+never waited for. aiokafka's own log lines from our threads are dropped: it writes several a second while a broker is
+away, and at DEBUG it writes requests whole, the password of SASL PLAIN among them. We write one line per change of
+state instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import errors as vendor
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.codec import has_lz4, has_zstd
+from aiokafka.conn import create_conn
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.metadata import MetadataRequest
+
+from ...errors import ConfigError, TransportError
+from .config import KafkaConfig
+from .errors import translate, vendor_errors
+
+try:
+    from .topic_id import TopicIdRequest
+
+    _KNOWS_IDS = True
+except (
+    ImportError
+):  # a later aiokafka may lay out its protocol classes differently: then topics are known by digest alone
+    _KNOWS_IDS = False
+
+__all__ = [
+    "LoopThread", "Probe", "TopicFacts", "cause_of", "compression_of", "connection_options", "dispose", "new_consumer",
+    "new_producer", "run_bounded",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+STOP_SECONDS = 2.0  # what a producer, consumer or client gets to stop by itself
+
+# Every logger of aiokafka 0.14 that our calls reach (`grep getLogger`).
+_VENDOR_LOGGERS = (
+    "aiokafka", "aiokafka.admin.client", "aiokafka.cluster", "aiokafka.conn", "aiokafka.consumer.consumer",
+    "aiokafka.consumer.fetcher", "aiokafka.consumer.group_coordinator", "aiokafka.consumer.subscription_state",
+    "aiokafka.producer.producer", "aiokafka.producer.sender", "asyncio",
+)  # fmt: skip
+_ours: set[int] = set()  # idents of our threads
+
+
+class _NotFromUs(logging.Filter):
+    """Drops what our threads log; the application's own use of aiokafka logs as before."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread not in _ours
+
+
+_filter = _NotFromUs()
+
+
+class LoopThread:
+    """A daemon thread that runs `main(stop)` in an event loop of its own. `stop` is set when the end is asked for.
+
+    The end is bounded: what `main` leaves behind is cancelled and gets a second, then the loop is closed under it."""
+
+    def __init__(self, name: str, main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+        self._main = main
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._asked = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Set `stop`; from any thread, any number of times."""
+        with self._lock:
+            self._asked = True
+            if self._loop is not None and self._stop is not None:
+                self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end; True in time."""
+        self._thread.join(max(0.0, timeout_seconds))
+        return not self._thread.is_alive()
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Run `call` in the loop; nothing happens before the start or after the end."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call)
+
+    def _run(self) -> None:
+        ident = threading.get_ident()
+        _ours.add(ident)
+        for name in _VENDOR_LOGGERS:
+            logging.getLogger(name).addFilter(_filter)  # adding it twice does nothing
+        # Not the policy's loop: the host may have installed uvloop, whose behaviour our tests have not seen.
+        loop = asyncio.SelectorEventLoop()
+        asyncio.set_event_loop(loop)
+        loop.set_exception_handler(lambda _loop, _context: None)
+        try:
+            with self._lock:
+                self._stop = asyncio.Event()
+                self._loop = loop
+                if self._asked:
+                    self._stop.set()
+            loop.run_until_complete(self._main(self._stop))
+        finally:
+            with self._lock:
+                self._loop = None
+            with contextlib.suppress(Exception):
+                loop.run_until_complete(cancel_rest(1.0))
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+            asyncio.set_event_loop(None)
+            _ours.discard(ident)
+
+
+async def cancel_rest(seconds: float) -> None:
+    """Cancel every task of this loop but the caller's, and wait at most so long for them."""
+    rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in rest:
+        task.cancel()
+    if rest:
+        done, _ = await asyncio.wait(rest, timeout=seconds)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # seen: nobody else will ask
+
+
+def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, operation: str) -> T:
+    """Run `work()` in a thread and loop of its own, from any thread, loop or none. Raises TransportError, also when it
+    takes longer than `seconds`, and lets our own errors pass."""
+    result: list[T] = []
+    error: list[BaseException] = []
+
+    async def main(_stop: asyncio.Event) -> None:
+        try:
+            result.append(await asyncio.wait_for(work(), seconds))
+        except (TransportError, ConfigError) as e:
+            error.append(e)
+        except vendor_errors() as e:
+            ours = translate(operation, e)
+            ours.__cause__ = e
+            error.append(ours)
+
+    thread = LoopThread("asgi-audit-kafka", main)
+    thread.start()
+    thread.join(seconds + 2 * STOP_SECONDS)
+    if error:
+        raise error[0]
+    if not result:
+        raise TransportError(f"Kafka: {operation}: no answer in {seconds:g} s")
+    return result[0]
+
+
+def connection_options(config: KafkaConfig) -> dict[str, Any]:
+    """What every client of aiokafka takes. Raises ConfigError when the TLS files cannot be used."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(config.servers),
+        "client_id": config.client_id,
+        "request_timeout_ms": int(config.request_seconds * 1000),
+        "security_protocol": config.security_protocol,
+        "ssl_context": config.ssl_context(),
+    }
+    if config.sasl_mechanism:
+        options["sasl_mechanism"] = config.sasl_mechanism
+        options["sasl_plain_username"] = config.username
+        options["sasl_plain_password"] = config.password
+    return options
+
+
+def compression_of(config: KafkaConfig) -> str | None:
+    """The codec to send with. `auto` takes zstd where its library is there, else none: gzip of aiokafka runs at level
+    9, which costs thirty times what all the rest of forwarding does. Raises ConfigError for a codec whose library is
+    missing."""
+    wanted = config.compression
+    if wanted == "auto":
+        return "zstd" if has_zstd() else None
+    if (wanted == "zstd" and not has_zstd()) or (wanted == "lz4" and not has_lz4()):
+        raise ConfigError(
+            f"compression {wanted} needs a library that is not installed: pip install 'asgi-audit[kafka]'"
+        )
+    return None if wanted == "none" else wanted
+
+
+def new_producer(config: KafkaConfig, *, batch_bytes: int, idempotent: bool) -> Any:
+    """Not started. Of aiokafka's defaults four are not safe for audit: acks, idempotence, batch size, timeout."""
+    return AIOKafkaProducer(
+        **connection_options(config),
+        acks="all",
+        enable_idempotence=idempotent,
+        compression_type=compression_of(config),
+        max_batch_size=batch_bytes,
+        linger_ms=0,
+        metadata_max_age_ms=30_000,
+        retry_backoff_ms=200,
+    )
+
+
+def new_consumer(config: KafkaConfig, *, fetch_wait_ms: int) -> Any:
+    """Not started. Without a group: positions are ours, and nothing of aiokafka's group machinery can stall us (#929,
+    #1040)."""
+    return AIOKafkaConsumer(
+        **connection_options(config),
+        group_id=None,
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=fetch_wait_ms,
+        fetch_max_bytes=16 << 20,
+        max_partition_fetch_bytes=2 << 20,
+        metadata_max_age_ms=10_000,
+        retry_backoff_ms=200,
+    )
+
+
+async def dispose(thing: Any, stop: Callable[[], Awaitable[Any]], seconds: float = STOP_SECONDS) -> None:
+    """Stop a producer, consumer or client within about `seconds`; what does not stop is cut off. Raises nothing but
+    cancellation."""
+    with contextlib.suppress(*vendor_errors()):
+        await asyncio.wait_for(stop(), seconds)
+        return
+    client = getattr(thing, "client", None) or getattr(thing, "_client", None) or thing
+    # Closed connections fail the requests that stop() was waiting for.
+    with contextlib.suppress(*vendor_errors()):
+        await asyncio.wait_for(client.close(), 1.0)
+
+
+async def cause_of(config: KafkaConfig, error: BaseException) -> BaseException:
+    """Why a cluster could not be reached: bootstrap logs the reason (a wrong password, a wrong CA) and raises without
+    it."""
+    if not isinstance(error, vendor.KafkaConnectionError):
+        return error
+    options = connection_options(config)
+    servers = options.pop("bootstrap_servers")
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            connection = await asyncio.wait_for(
+                create_conn(host.strip("[]"), int(port), **options), config.request_seconds
+            )
+        except vendor_errors() as e:
+            error = e
+        else:
+            connection.close()
+    return error
+
+
+class TopicFacts(NamedTuple):
+    """What the cluster says of the topic now. `leaders`: partition to node, -1 where there is none. `topic_id`: 16
+    bytes, new when a topic is made anew; None where the broker or aiokafka cannot say. `error` is None when the topic
+    is there."""
+
+    cluster_id: str
+    topic_id: bytes | None
+    leaders: Mapping[int, int]
+    brokers: int
+    error: BaseException | None
+
+
+class Probe:
+    """A client of its own for what the producer and the consumer of aiokafka do not tell: cluster and topic identity,
+    partitions; and for committing offsets without a group's machinery. Never creates a topic."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._client = AIOKafkaClient(**connection_options(config), metadata_max_age_ms=30_000)
+        self._coordinator: int | None = None
+        self._by_id = _KNOWS_IDS
+
+    async def connect(self) -> None:
+        """Raises what aiokafka raises."""
+        await asyncio.wait_for(self._client.bootstrap(), self._config.request_seconds)
+
+    async def close(self) -> None:
+        await dispose(self._client, self._client.close)
+
+    async def facts(self) -> TopicFacts:
+        """Asked anew each time, 0.3 ms of CPU. Raises what aiokafka raises."""
+        topic = self._config.topic
+        if self._by_id:
+            try:
+                answer = await self._ask(TopicIdRequest(topic))
+            except (NotImplementedError, vendor.IncompatibleBrokerVersion):  # a broker before 3.0
+                self._by_id = False
+        if not self._by_id:
+            answer = await self._ask(MetadataRequest([topic], False))
+        found = next((t for t in answer.topics if t[1] == topic), None)
+        error: BaseException | None = None
+        topic_id: bytes | None = None
+        partitions: list[tuple[Any, ...]] = []
+        if found is None:
+            error = vendor.UnknownTopicOrPartitionError()
+        else:
+            kind = vendor.for_code(found[0])
+            error = None if kind is vendor.NoError else kind()
+            topic_id = found[2] if self._by_id else None
+            partitions = found[4] if self._by_id else found[3]
+        return TopicFacts(
+            cluster_id=str(answer.cluster_id),
+            topic_id=topic_id,
+            leaders={p[1]: p[2] for p in partitions},
+            brokers=len(answer.brokers),
+            error=error,
+        )
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets under the configured group, for lag tools alone: nobody reads them back. Raises what aiokafka
+        raises."""
+        group = self._config.group_id
+        if self._coordinator is None:
+            lookup = self._client.coordinator_lookup(CoordinationType.GROUP, group)
+            self._coordinator = await asyncio.wait_for(lookup, self._config.request_seconds)
+        topics = [(self._config.topic, [(partition, offset, "") for partition, offset in offsets.items()])]
+        request = OffsetCommitRequest(group, -1, "", -1, topics)
+        try:
+            answer = await asyncio.wait_for(self._client.send(self._coordinator, request), self._config.request_seconds)
+        except vendor_errors():
+            self._coordinator = None
+            raise
+        for _topic, partitions in answer.topics:
+            for _partition, code in partitions:
+                kind = vendor.for_code(code)
+                if kind is not vendor.NoError:
+                    self._coordinator = None
+                    raise kind()
+
+    async def _ask(self, request: Any) -> Any:
+        """Any broker will do; each is tried once."""
+        error: BaseException = vendor.NodeNotReadyError("no broker is known")
+        for broker in sorted(self._client.cluster.brokers()):
+            try:
+                return await asyncio.wait_for(self._client.send(broker.nodeId, request), self._config.request_seconds)
+            except (TimeoutError, vendor.KafkaError, OSError) as e:
+                if isinstance(e, vendor.IncompatibleBrokerVersion):
+                    raise
+                error = e
+        raise error

@@ -1,0 +1,179 @@
+"""Where the topic is and how we may speak to it: `kafka://host:port[,host:port]/topic` plus security settings,
+validated whole.
+
+No secret is ever in the address: user and password come from settings, and are masked in `repr`. Every wrong value is a
+ConfigError that names what is accepted and shows no secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ...errors import ConfigError
+
+__all__ = ["COMPRESSIONS", "SASL_MECHANISMS", "KafkaConfig", "kafka_config"]
+
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+COMPRESSIONS = ("auto", "zstd", "lz4", "gzip", "none")
+
+_ACCEPTED = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
+# Kafka's own rule for topic names (org.apache.kafka.common.internals.Topic).
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+")
+_DEFAULT_PORT = 9092
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaConfig:
+    """One topic of one cluster. Built by `kafka_config`; a dataclass so that tests may replace a field."""
+
+    servers: tuple[str, ...]
+    topic: str
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password: str | None = dataclasses.field(default=None, metadata={"secret": True})
+    sasl_mechanism: str = ""
+    username: str = ""
+    password: str | None = dataclasses.field(default=None, metadata={"secret": True})
+    client_id: str = "asgi-audit"
+    group_id: str = "asgi-audit-indexer"
+    compression: str = "auto"
+    request_seconds: float = 15.0
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{f.name}={'***' if f.metadata.get('secret') else repr(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        )
+        return f"KafkaConfig({', '.join(shown)})"
+
+    @property
+    def address(self) -> str:
+        """`host:port[,host:port]/topic`, for messages; there is no secret in it."""
+        return f"{','.join(self.servers)}/{self.topic}"
+
+    @property
+    def security_protocol(self) -> str:
+        return ("SASL_" if self.sasl_mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Certificates are checked, the host's name too; with `cert_file` the client shows its own. Raises
+        ConfigError."""
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+            if self.cert_file:
+                # An empty password in place of None: with None, OpenSSL would ask for one on the terminal and wait for
+                # ever.
+                key = str(self.key_file) if self.key_file else None
+                context.load_cert_chain(str(self.cert_file), key, password=self.key_password or "")
+        except (OSError, ssl.SSLError) as e:
+            files = ", ".join(str(f) for f in (self.ca_file, self.cert_file, self.key_file) if f)
+            raise ConfigError(
+                f"the TLS files of Kafka ({files or 'the system CA store'}) cannot be used: {e}; "
+                "accepted are PEM files that this process can read"
+            ) from None
+        return context
+
+
+def kafka_config(
+    url: str,
+    *,
+    tls: bool | None = None,
+    ca_file: str | Path | None = None,
+    cert_file: str | Path | None = None,
+    key_file: str | Path | None = None,
+    key_password: str | None = None,
+    sasl_mechanism: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    client_id: str = "asgi-audit",
+    group_id: str = "asgi-audit-indexer",
+    compression: str = "auto",
+    request_seconds: float = 15.0,
+) -> KafkaConfig:
+    """From an address and settings; None and '' mean not given. Raises ConfigError.
+
+    `tls` may be given beside `kafka://`; `kafkas://` means it. SASL is on as soon as a mechanism or a user is given
+    (SCRAM-SHA-512 when only a user is). `group_id` is the name under which offsets are committed for lag tools.
+    `request_seconds` bounds one request to a broker."""
+    servers, topic, secure = _split(url)
+    if tls is False and secure:
+        raise ConfigError("kafkas:// and TLS turned off contradict each other; use kafka:// without TLS")
+    tls = secure or bool(tls)
+    if not tls:
+        for name, value in (("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)):
+            if value:
+                raise ConfigError(f"Kafka's {name} is given but TLS is off; use kafkas:// in place of kafka://")
+    if key_file and not cert_file:
+        raise ConfigError("Kafka's key_file needs a cert_file beside it")
+    if username and not sasl_mechanism:
+        sasl_mechanism = "SCRAM-SHA-512"
+    if sasl_mechanism:
+        sasl_mechanism = sasl_mechanism.upper()
+        if sasl_mechanism not in SASL_MECHANISMS:
+            raise ConfigError(
+                f"SASL mechanism {sasl_mechanism[:40]!r} is unknown; accepted: {', '.join(SASL_MECHANISMS)}"
+            )
+        if not username or not password:
+            raise ConfigError(f"SASL {sasl_mechanism} needs a user name and a password")
+    elif password:
+        raise ConfigError("a password for Kafka is given without a user name")
+    if compression not in COMPRESSIONS:
+        raise ConfigError(f"compression is {compression[:40]!r}; accepted: {', '.join(COMPRESSIONS)}")
+    if not 1 <= request_seconds <= 300:
+        raise ConfigError(f"request_seconds is {request_seconds}; accepted: seconds from 1 to 300")
+    return KafkaConfig(
+        servers=servers,
+        topic=topic,
+        tls=tls,
+        ca_file=Path(ca_file) if ca_file else None,
+        cert_file=Path(cert_file) if cert_file else None,
+        key_file=Path(key_file) if key_file else None,
+        key_password=key_password or None,
+        sasl_mechanism=sasl_mechanism or "",
+        username=username or "",
+        password=password or None,
+        client_id=client_id,
+        group_id=group_id,
+        compression=compression,
+        request_seconds=float(request_seconds),
+    )
+
+
+def _split(url: str) -> tuple[tuple[str, ...], str, bool]:
+    if "@" in url:
+        # Never shown, not even in part: what stands before the @ is most likely a password.
+        raise ConfigError(
+            f"the address of Kafka has an '@' in it; accepted: {_ACCEPTED}",
+            hint="User and password are settings of their own, so that no log line shows them.",
+        )
+    parts = urlsplit(url)
+    if parts.scheme not in ("kafka", "kafkas"):
+        raise ConfigError(f"{url[:200]!r} is no address of Kafka; accepted: {_ACCEPTED}")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"the address of Kafka has a '?' or '#' in it; accepted: {_ACCEPTED}")
+    topic = parts.path.removeprefix("/")
+    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        raise ConfigError(
+            f"{url[:200]!r} names no topic; accepted: {_ACCEPTED}, "
+            "the topic being 1 to 249 letters, digits, '.', '_', '-'"
+        )
+    servers = []
+    for server in parts.netloc.split(","):
+        host, colon, port = server.rpartition(":")
+        if not colon or (server.startswith("[") and server.endswith("]")):
+            host, port = server, str(_DEFAULT_PORT)
+        if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
+            raise ConfigError(f"{server[:100]!r} in {url[:200]!r} is no host:port; accepted: {_ACCEPTED}")
+        servers.append(f"{host}:{int(port)}")
+    return tuple(servers), topic, parts.scheme == "kafkas"

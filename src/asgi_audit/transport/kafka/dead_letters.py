@@ -1,0 +1,76 @@
+"""The forwarder's local dead letters: what a broker refuses for good is kept beside the journal, readable by its owner
+alone.
+
+One JSON object a line in `refused.jsonl` (mode 0600): `at` (ms), `process`, `sequence`, `kind`, `reason`, `bytes`, and
+the entry itself as `text` when it is UTF-8, else as `base64`. At most `bytes_max` in all; beyond it the line stands
+without its entry, and beyond twice that nothing is written and the count alone remains. Written and synced before the
+loss is stated, so that a crash between the two repeats the refusal and loses nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+__all__ = ["DeadLetters"]
+
+_encoder = msgspec.json.Encoder()
+
+
+class DeadLetters:
+    """Used by one thread. `write` never raises: a full disk must not stop the forwarder."""
+
+    def __init__(
+        self, directory: Path, *, bytes_max: int = 64 << 20, opener: Callable[[Path, int, int], int] = os.open
+    ) -> None:
+        self.path = directory / "refused.jsonl"
+        self.written = 0
+        self.cut = 0  # lines whose entry was left out, or that were not written at all
+        self.failed = 0
+        self._bytes_max = bytes_max
+        self._open = opener
+
+    def write(self, *, at: int, process: str, sequence: int, kind: str, reason: str, entry: bytes) -> bool:
+        """True when the entry itself stands on disk."""
+        line: dict[str, Any] = {
+            "at": at,
+            "process": process,
+            "sequence": sequence,
+            "kind": kind,
+            "reason": reason,
+            "bytes": len(entry),
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            handle = self._open(self.path, flags, 0o600)
+            try:
+                size = os.fstat(handle).st_size
+                room = size + len(entry) <= self._bytes_max
+                if size >= 2 * self._bytes_max:
+                    self.cut += 1
+                    return False
+                if room:
+                    try:
+                        line["text"] = entry.decode()
+                    except UnicodeDecodeError:
+                        line["base64"] = base64.b64encode(entry).decode()
+                data = _encoder.encode(line) + b"\n"
+                if os.write(handle, data) != len(data):
+                    # A torn line must not swallow the next one.
+                    os.ftruncate(handle, size)
+                    raise OSError("short write")
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError:
+            self.failed += 1
+            return False
+        self.written += 1
+        self.cut += not room
+        return room

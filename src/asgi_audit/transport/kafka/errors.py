@@ -1,0 +1,174 @@
+"""The one seam where the exceptions of aiokafka become ours.
+
+Three questions are answered here and nowhere else: what the operator is told, whether trying the same again can help,
+and whether the *data* of a batch is to blame (then the batch is bisected) or its surroundings (then it waits). The rule
+on blame is narrow on purpose: an error of the surroundings that is taken for one of the data would throw away good
+records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from aiokafka import errors as vendor
+
+from ...errors import TransportError
+
+__all__ = [
+    "blames_batch_size",
+    "blames_clock",
+    "blames_data",
+    "blames_topic",
+    "is_retriable",
+    "translate",
+    "vendor_errors",
+]
+
+_TOO_LARGE: tuple[type[BaseException], ...] = (
+    vendor.MessageSizeTooLargeError,
+    vendor.RecordListTooLargeError,
+    vendor.RecordTooLargeError,
+)
+_DATA: tuple[type[BaseException], ...] = (
+    *_TOO_LARGE,
+    # Not InvalidTimestampError: the timestamp is our send time, so it is our clock that is refused, and with it every
+    # batch.
+    vendor.CorruptRecordException,
+    vendor.UnsupportedForMessageFormatError,
+    vendor.PolicyViolationError,
+)
+
+# The same attempt fails again until somebody changes a setting, a right or a topic. We still try again, slowly, because
+# that somebody changes it at the broker and will not think of restarting us; `retriable` tells a command to give up at
+# once.
+_FINAL: tuple[type[BaseException], ...] = (
+    vendor.AuthenticationFailedError,
+    vendor.AuthenticationMethodNotSupported,
+    vendor.SaslAuthenticationFailed,
+    vendor.UnsupportedSaslMechanismError,
+    vendor.IllegalSaslStateError,
+    vendor.TopicAuthorizationFailedError,
+    vendor.GroupAuthorizationFailedError,
+    vendor.ClusterAuthorizationFailedError,
+    vendor.TransactionalIdAuthorizationFailed,
+    vendor.DelegationTokenAuthDisabled,
+    vendor.DelegationTokenNotFound,
+    vendor.DelegationTokenOwnerMismatch,
+    vendor.DelegationTokenRequestNotAllowed,
+    vendor.DelegationTokenAuthorizationFailed,
+    vendor.DelegationTokenExpired,
+    vendor.InvalidPrincipalType,
+    vendor.SecurityDisabled,
+    vendor.InvalidTopicError,
+    vendor.TopicAlreadyExistsError,
+    vendor.InvalidPartitionsError,
+    vendor.InvalidReplicationFactorError,
+    vendor.InvalidReplicationAssignmentError,
+    vendor.InvalidConfigurationError,
+    vendor.InvalidRequestError,
+    vendor.InvalidFetchRequestError,
+    vendor.InvalidRequiredAcksError,
+    vendor.InvalidGroupIdError,
+    vendor.InvalidSessionTimeoutError,
+    vendor.InvalidTransactionTimeout,
+    vendor.InvalidCommitOffsetSizeError,
+    vendor.OffsetMetadataTooLargeError,
+    vendor.InconsistentGroupProtocolError,
+    vendor.UnsupportedVersionError,
+    vendor.UnrecognizedBrokerVersion,
+    vendor.IncompatibleBrokerVersion,
+    vendor.UnsupportedCodecError,
+    vendor.KafkaConfigurationError,
+    vendor.IllegalStateError,
+    vendor.IllegalArgumentError,
+    vendor.IllegalOperation,
+    vendor.NonEmptyGroup,
+    vendor.ListenerNotFound,
+    vendor.InvalidTimestampError,
+    ssl.SSLCertVerificationError,
+    *_DATA,
+)
+
+_IN_SYNC = "Too few replicas are in sync for min.insync.replicas; start the missing brokers."
+_REACH = "Check that the broker runs and that its advertised.listeners can be reached from here."
+
+_HINTS: tuple[tuple[type[BaseException], str], ...] = (
+    (vendor.AuthenticationFailedError, "Check the user name and the password of Kafka."),
+    (vendor.SaslAuthenticationFailed, "Check the user name and the password of Kafka."),
+    (vendor.UnsupportedSaslMechanismError, "Choose a SASL mechanism that the broker has enabled."),
+    (vendor.IllegalSaslStateError, "The listener may not want SASL; check the port and the SASL settings."),
+    (vendor.TopicAuthorizationFailedError, "Give our user the right to read, write and describe the topic."),
+    (vendor.GroupAuthorizationFailedError, "Give our user the right to read the consumer group."),
+    (vendor.ClusterAuthorizationFailedError, "Give our user the right IdempotentWrite on the cluster."),
+    (vendor.UnknownTopicOrPartitionError, "Create it with `asgi-audit topics create`."),
+    (vendor.InvalidReplicationFactorError, "The cluster has fewer brokers than replicas were asked for."),
+    (vendor.UnsupportedCodecError, "Install the codecs: pip install 'asgi-audit[kafka]'."),
+    (vendor.NotEnoughReplicasError, _IN_SYNC),
+    (vendor.NotEnoughReplicasAfterAppendError, _IN_SYNC),
+    (vendor.InvalidTimestampError, "The clocks of this machine and of the broker are more than an hour apart."),
+    (vendor.KafkaStorageError, "A disk of the broker has failed; see the broker's log."),
+    (ssl.SSLCertVerificationError, "Give the CA of the broker's certificate, and use the name that stands in it."),
+    (ssl.SSLError, "The listener may not speak TLS; check the port, kafka:// or kafkas://."),
+    (vendor.KafkaConnectionError, _REACH),
+    (OSError, _REACH),
+)  # fmt: skip
+
+
+def vendor_errors() -> tuple[type[BaseException], ...]:
+    """What a call of aiokafka may raise, to stand in an `except`."""
+    return (
+        vendor.KafkaError,
+        vendor.ConsumerStoppedError,
+        vendor.IllegalOperation,
+        OSError,
+        asyncio.TimeoutError,
+        # aiokafka asserts on a state that a replaced connection can bring about, and raises what struct and the codecs
+        # raise on bytes that no broker should send; neither may end our thread.
+        AssertionError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        RuntimeError,
+    )
+
+
+def blames_data(error: BaseException) -> bool:
+    """Whether the broker refused what stands in the batch, so that sending it again is refused again."""
+    return isinstance(error, _DATA)
+
+
+def blames_batch_size(error: BaseException) -> bool:
+    """Whether a smaller batch of the same records may be taken."""
+    return isinstance(error, _TOO_LARGE)
+
+
+def blames_clock(error: BaseException) -> bool:
+    """Whether the broker refused the send time, which is this machine's clock: without a timestamp it takes the
+    batch."""
+    return isinstance(error, vendor.InvalidTimestampError)
+
+
+def blames_topic(error: BaseException) -> bool:
+    """Whether the cluster answers and the topic is not there."""
+    return isinstance(error, vendor.UnknownTopicOrPartitionError)
+
+
+def is_retriable(error: BaseException) -> bool:
+    """False when the same attempt fails again until somebody changes something."""
+    return not isinstance(error, _FINAL)
+
+
+def translate(operation: str, error: BaseException) -> TransportError:
+    """Ours, to be raised `from error`. `operation` says what was tried on what: 'send to topic audit-records'."""
+    hint = next((text for kind, text in _HINTS if isinstance(error, kind)), "")
+    return TransportError(f"Kafka: {operation}: {_said(error)}", retriable=is_retriable(error), hint=hint)
+
+
+def _said(error: BaseException) -> str:
+    """The error's name and text on one line, bounded. aiokafka puts no password into its texts (the tests look)."""
+    name = type(error).__name__.removesuffix("Error").removesuffix("Exception") or type(error).__name__
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,515 @@
+"""The forwarder: reads what was written ahead and carries it to the topic, in order, until every entry is acknowledged.
+
+Place in the path: Journal ═► *Forwarder* ═► Kafka. A thread of its own in the application, or the command
+`asgi-audit forward`.
+
+Invariants:
+* All entries of a process go to one partition (murmur2 of the process's UUID, as Java clients place a key) in the order
+  in which they were read: one batch of a partition is in flight at a time, several partitions at once.
+* Nothing is removed at the source before the broker acknowledged it with acks=all. What is sent again after a failure
+  stands twice in the topic; the index drops the second.
+* At most `buffer_bytes` (plus one read of 2,000 entries) wait in memory. Brokers away: the journal grows, we do not.
+* Every wait on a broker is bounded, the end too. A producer that failed is replaced (aiokafka #1017), after a pause
+  with jitter.
+* An entry that the broker refuses for itself never blocks those behind it: the batch is halved until the guilty one
+  stands alone; it goes to the local dead letters, and a loss entry with its leaf hash takes its place.
+
+A crash loses nothing: what was not acknowledged is still at the source, and is sent by whoever reads it next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import AuditError, TransportError
+from ...record.digest import leaf_hash
+from ...record.loss import Loss, encode_loss
+from ..base import Kind, Source
+from .client import LoopThread, cause_of, compression_of, connection_options, dispose, new_producer
+from .config import KafkaConfig
+from .dead_letters import DeadLetters
+from .errors import blames_batch_size, blames_clock, blames_data, blames_topic, translate, vendor_errors
+from .lanes import Lane, Lanes
+
+__all__ = ["Forwarder", "ForwarderState", "ForwarderStats"]
+
+log = logging.getLogger("asgi_audit.transport.kafka")
+
+_READ_MAX = 2_000  # entries a read
+# Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
+_SLICE = 200
+_BATCH_BYTES_MIN = 16_384
+_REFUSALS_MAX = 3  # tries of a single entry that is refused as corrupt: that can happen on the way, too
+_TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
+_STOPPING_SECONDS = 0.02  # how often the source is read while we are asked to stop
+_CLOCK_SECONDS = 600.0  # how long a refused clock keeps timestamps off
+_NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
+
+OnRefused = Callable[[str, int, str, bytes], None]
+Lag = Callable[[], tuple[int, float | None]]
+
+
+class ForwarderState(enum.Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting for Kafka"
+    NO_TOPIC = "the topic does not exist"
+    DENIED = "Kafka denies access"
+    STOPPED = "stopped"
+
+
+class ForwarderStats(NamedTuple):
+    """Counts since the start. `sent` counts an entry again when it is sent again. `lag_bytes` and `oldest_seconds` are
+    the source's when `lag` was given, else of what is in memory. `last_error` holds no secret."""
+
+    state: ForwarderState
+    sent: int
+    acknowledged: int
+    refused: int
+    damaged: int
+    batches: int
+    retries: int
+    producers: int
+    in_flight: int
+    pending: int
+    pending_bytes: int
+    lag_bytes: int
+    oldest_seconds: float | None
+    dead_letters: int
+    dead_letters_failed: int
+    last_error: str
+
+
+class Forwarder:
+    """Carries everything that `source` holds to `config.topic`. The source is used by the forwarder's thread alone.
+
+    `dead_letters`: the directory for what the broker refuses. `on_refused(process, sequence, reason, payload)` is
+    called in the forwarder's thread after it was kept; what it raises is logged. `lag()` answers (bytes, seconds) that
+    wait at the source. `linger_seconds`: how often a source that had nothing more is read again: batches grow with it,
+    and so does the way to the topic. `delivery_seconds`: what one batch may take before its producer is replaced. With
+    `drain` the forwarder ends by itself when the source is empty and all is acknowledged. Raises ConfigError when the
+    codec or the TLS files cannot be used."""
+
+    def __init__(
+        self,
+        source: Source,
+        config: KafkaConfig,
+        *,
+        dead_letters: Path,
+        on_refused: OnRefused | None = None,
+        lag: Lag | None = None,
+        linger_seconds: float = 0.2,
+        batch_bytes: int = 524_288,
+        buffer_bytes: int = 8 << 20,
+        delivery_seconds: float = 30.0,
+        backoff_seconds: tuple[float, float] = (0.2, 15.0),
+        drain: bool = False,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        compression_of(config)
+        connection_options(config)
+        self._source = source
+        self._config = config
+        self._dead_letters = DeadLetters(dead_letters)
+        self._on_refused = on_refused
+        self._lag = lag
+        self._linger = linger_seconds
+        self._batch_bytes = batch_bytes
+        self._buffer_bytes = buffer_bytes
+        self._delivery = delivery_seconds
+        self._backoff = backoff_seconds
+        self._drain = drain
+        self._clock = clock
+        self._random = rng or random.Random()
+        self._thread = LoopThread("asgi-audit-forwarder", self._main)
+        self._stop_at = float("inf")  # monotonic: when a stop that was asked for ends whatever is left
+        self._ended = threading.Event()
+
+        self._lanes = Lanes()
+        self._partitions: list[int] = []
+        self._producer: Any = None
+        self._idempotent = True
+        self._failed: BaseException | None = None  # why the producer must be replaced
+        self._timestamps_off_until = 0.0  # monotonic
+        self._caught_up = False
+        self._read_at = 0.0
+        self._oldest_at: float | None = None
+        self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+
+        self._state = ForwarderState.STARTING
+        self._last_error = ""
+        self._counts: Counter[str] = Counter()
+        self._in_flight = 0
+
+    # For callers, from any thread
+
+    def start(self) -> None:
+        """Returns at once, whether Kafka is there or not."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Send what the source still holds, at most so long, then end. True when everything was acknowledged.
+
+        Returns within the timeout and a second, whatever the broker does; the thread is a daemon."""
+        self._stop_at = time.monotonic() + max(0.0, timeout_seconds - 0.5)
+        self._thread.ask()
+        self._ended.wait(timeout_seconds + 1.0)
+        return self._ended.is_set() and self._caught_up and not self._lanes.entries
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait until it ended by itself (`drain`); True in time."""
+        return self._ended.wait(timeout_seconds)
+
+    @property
+    def state(self) -> ForwarderState:
+        return self._state
+
+    def stats(self) -> ForwarderStats:
+        lag_bytes, oldest = self._lanes.pending_bytes, self._oldest_at
+        age = None if oldest is None else max(0.0, time.monotonic() - oldest)
+        if self._lag is not None:
+            with contextlib.suppress(AuditError, OSError):
+                lag_bytes, age = self._lag()
+        c = self._counts
+        return ForwarderStats(
+            state=self._state,
+            sent=c["sent"],
+            acknowledged=c["acknowledged"],
+            refused=c["refused"],
+            damaged=c["damaged"],
+            batches=c["batches"],
+            retries=c["retries"],
+            producers=c["producers"],
+            in_flight=self._in_flight,
+            pending=self._lanes.entries,
+            pending_bytes=self._lanes.pending_bytes,
+            lag_bytes=lag_bytes,
+            oldest_seconds=age,
+            dead_letters=self._dead_letters.written,
+            dead_letters_failed=self._dead_letters.failed,
+            last_error=self._last_error,
+        )
+
+    # In the thread
+
+    async def _main(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        pauses = 0
+        try:
+            await self._open_source()
+            while not self._over():
+                before = self._counts["acknowledged"]
+                try:
+                    await self._connect()
+                    self._enter(ForwarderState.RUNNING)
+                    await self._pump()
+                    if self._failed is not None:
+                        raise self._failed
+                except vendor_errors() as e:
+                    if self._counts["acknowledged"] > before:
+                        pauses = 0
+                    if blames_data(e) or blames_clock(e):
+                        # The producer is replaced at once, but tens of refusals in a row must not become a busy loop.
+                        await asyncio.sleep(0.01)
+                    else:
+                        pauses += 1
+                        self._counts["retries"] += 1
+                        self._note(await self._explained(e))
+                        await self._disconnect()
+                        await self._pause(pauses)
+                await self._disconnect()
+        finally:
+            self._commit()
+            await self._disconnect()
+            with contextlib.suppress(AuditError, OSError):
+                self._source.close()
+            self._enter(ForwarderState.STOPPED)
+            self._ended.set()
+
+    def _over(self) -> bool:
+        """Whether to end: drained, or stopped and nothing left, or stopped and out of time."""
+        if self._stop.is_set() and time.monotonic() >= self._stop_at:
+            return True
+        return (self._stop.is_set() or self._drain) and self._caught_up and not self._lanes.entries
+
+    async def _open_source(self) -> None:
+        attempt = 0
+        while not self._over():
+            try:
+                self._source.open({})
+                return
+            except TransportError as e:
+                attempt += 1
+                self._note_once(str(e))
+                await self._pause(attempt)
+
+    async def _connect(self) -> None:
+        """A producer that knows the topic's partitions. Raises what aiokafka raises."""
+        self._failed = None
+        self._counts["producers"] += 1
+        # After a refusal the idempotent producer's numbering has a hole that the broker does not know, and every later
+        # batch of the partition would be out of order; so a refused batch is taken apart without idempotence.
+        self._idempotent = not self._lanes.careful
+        self._producer = new_producer(self._config, batch_bytes=self._batch_bytes, idempotent=self._idempotent)
+        await asyncio.wait_for(self._producer.start(), self._bounded(self._config.request_seconds))
+        try:
+            found = await asyncio.wait_for(
+                self._producer.partitions_for(self._config.topic), self._bounded(_TOPIC_SECONDS)
+            )
+        except TimeoutError:
+            cluster = self._producer.client.cluster
+            if cluster.brokers() and not cluster.partitions_for_topic(self._config.topic):
+                self._enter(ForwarderState.NO_TOPIC, f"topic {self._config.topic!r} does not exist")
+            raise
+        self._partitions = sorted(found)
+        self._lanes.fit(self._partitions)
+
+    async def _disconnect(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        await dispose(producer, producer.stop, self._bounded(2.0))
+        # The loop is ours alone: whatever else runs in it belongs to the producer that was just given up.
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    async def _pump(self) -> None:
+        """Read, send and commit until the producer fails, another kind of producer is needed, or it is over."""
+        sends: set[asyncio.Task[None]] = set()
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            while not self._over() and self._failed is None and self._lanes.careful != self._idempotent:
+                self._wake.clear()
+                linger = _STOPPING_SECONDS if self._stop.is_set() else self._linger
+                room = self._lanes.pending_bytes < self._buffer_bytes
+                if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
+                    self._read()
+                for lane in self._lanes.idle():
+                    lane.busy = True
+                    sends.add(asyncio.create_task(self._send(lane)))
+                self._commit()
+                if self._drain and self._over():
+                    break
+                if room and not self._caught_up:
+                    await asyncio.sleep(0)
+                else:
+                    left = self._read_at + linger - time.monotonic() if room else linger
+                    await self._wait(max(0.001, left), stopping)
+                sends = {task for task in sends if not task.done()}
+        finally:
+            stopping.cancel()
+            await self._finish(sends)
+
+    async def _wait(self, seconds: float, stopping: asyncio.Task[Any]) -> None:
+        """Until something happens: a batch was answered, somebody asked to stop, or the time is over."""
+        woken = asyncio.create_task(self._wake.wait())
+        events = {woken} if stopping.done() else {woken, stopping}
+        await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        woken.cancel()
+
+    async def _finish(self, sends: set[asyncio.Task[None]]) -> None:
+        """What is in flight gets its answer or its timeout."""
+        if sends:
+            await asyncio.wait(sends, timeout=self._bounded(self._delivery))
+            for task in sends:
+                task.cancel()
+            await asyncio.wait(sends, timeout=1.0)
+        for lane in self._lanes.all():
+            lane.busy = False
+        self._in_flight = 0
+        self._commit()
+
+    def _read(self) -> None:
+        """One read of the source, distributed over the lanes."""
+        try:
+            batch = self._source.poll(_READ_MAX, 0)
+        except TransportError as e:
+            # Its disk, not Kafka: what is in memory goes on; the read is tried again after a linger.
+            self._note_once(str(e))
+            self._caught_up, self._read_at = True, time.monotonic()
+            return
+        self._caught_up, self._read_at = batch.caught_up_at is not None, time.monotonic()
+        for process, offset, reason, data in batch.damaged:
+            self._counts["damaged"] += 1
+            self._keep(process, 0, f"damaged at {offset}", reason, data)
+        self._lanes.add(batch.messages, batch.positions, self._partitions)
+        if batch.messages and self._oldest_at is None:
+            self._oldest_at = self._read_at
+
+    async def _send(self, lane: Lane) -> None:
+        """One batch from the head of the lane; the outcome is in the lane and in `_failed`."""
+        count = 0
+        try:
+            batch, count = await self._packed(lane)
+            self._in_flight += count
+            self._counts["sent"] += count
+            self._counts["batches"] += 1
+            async with asyncio.timeout(self._delivery):
+                # Sends at once: closed batches do not linger. The answer is a future of its own.
+                await (await self._producer.send_batch(batch, self._config.topic, partition=lane.partition))
+            self._lanes.acknowledge(lane, count)
+            self._counts["acknowledged"] += count
+            if self._lanes.pending_bytes == 0:
+                self._oldest_at = None
+        except vendor_errors() as e:
+            self._judge(lane, count, e)
+        finally:
+            self._in_flight = max(0, self._in_flight - count)
+            lane.busy = False
+            self._wake.set()
+
+    async def _packed(self, lane: Lane) -> tuple[Any, int]:
+        """A batch of the lane's first entries, and how many they are (at least one, however large it is)."""
+        batch = self._producer.create_batch()
+        append = batch.append
+        off = time.monotonic() < self._timestamps_off_until
+        stamp = _NO_TIMESTAMP if off else self._now_ms()
+        for key, entries in lane.slices(_SLICE):
+            for message in entries:
+                if append(timestamp=stamp, key=key, value=message.payload) is None:
+                    return batch, batch.record_count()
+            await asyncio.sleep(0)  # meanwhile the lane is only appended to
+        batch.close()
+        return batch, batch.record_count()
+
+    def _commit(self) -> None:
+        """Tell the source what it may remove. When it cannot, the next commit says it again."""
+        moved = self._lanes.moved()
+        if not moved:
+            return
+        try:
+            gone = self._source.commit(moved)
+        except TransportError as e:
+            self._note_once(str(e))
+            return
+        self._lanes.forget(gone)
+
+    def _judge(self, lane: Lane, count: int, error: BaseException) -> None:
+        """What a failed batch of `count` entries means: a guilty entry, our clock, or a producer to be replaced."""
+        if blames_clock(error):
+            # All batches of this machine would be refused; without a timestamp the broker takes them.
+            self._timestamps_off_until = time.monotonic() + _CLOCK_SECONDS
+            self._note_once(self._told(error))
+            self._failed = error
+            return
+        if not blames_data(error) or not count:
+            self._failed = error
+            return
+        if self._idempotent:
+            self._failed = error
+        if count > 1:
+            lane.suspect(count)
+            if blames_batch_size(error):
+                self._batch_bytes = max(_BATCH_BYTES_MIN, self._batch_bytes // 2)
+            return
+        lane.suspect(1)
+        lane.refusals += 1
+        if blames_batch_size(error) or lane.refusals >= _REFUSALS_MAX:
+            self._give_up(lane, error)
+
+    def _give_up(self, lane: Lane, error: BaseException) -> None:
+        """The entry at the head of the lane is refused for itself: keep it, state it, put the loss in its place."""
+        message = lane.head
+        reason = self._told(error)
+        self._counts["refused"] += 1
+        self._keep(message.partition, message.sequence, message.kind.name.lower(), reason, message.payload)
+        log.error(
+            "entry %d of process %s (%d bytes) is kept in %s: %s",
+            message.sequence,
+            message.partition,
+            len(message.payload),
+            self._dead_letters.path,
+            reason,
+        )
+        if self._on_refused is not None:
+            try:
+                self._on_refused(message.partition, message.sequence, reason, message.payload)
+            except Exception:
+                log.exception("on_refused raised")
+        if message.kind is Kind.LOSS:
+            # A few hundred bytes are not refused for their size; should it ever be, the hole stays unstated and the
+            # index reports it as missing. What must not happen is a lane that never moves again.
+            self._lanes.acknowledge(lane, 1)
+            return
+        loss = Loss(
+            process=message.partition,
+            sequence=message.sequence,
+            at=self._now_ms(),
+            reason="refused",
+            leaf=leaf_hash(message.payload).hex(),
+            bytes=len(message.payload),
+            detail=type(error).__name__,
+        )
+        self._lanes.replace_head(lane, message._replace(kind=Kind.LOSS, payload=encode_loss(loss)))
+
+    def _keep(self, process: str, sequence: int, kind: str, reason: str, entry: bytes) -> None:
+        self._dead_letters.write(
+            at=self._now_ms(), process=process, sequence=sequence, kind=kind, reason=reason, entry=entry
+        )
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _bounded(self, seconds: float) -> float:
+        """Not longer than a stop that was asked for allows."""
+        return max(0.1, min(seconds, self._stop_at - time.monotonic()))
+
+    async def _pause(self, attempt: int) -> None:
+        """Twice as long each time up to the cap, half of it by chance, so that a thousand processes do not come as
+        one."""
+        low, high = self._backoff
+        seconds = min(high, low * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * self._random.random())
+        if self._stop.is_set():
+            await asyncio.sleep(self._bounded(min(seconds, 0.5)))
+        else:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _explained(self, error: BaseException) -> BaseException:
+        try:
+            return await asyncio.wait_for(cause_of(self._config, error), self._bounded(self._config.request_seconds))
+        except vendor_errors():
+            return error
+
+    def _told(self, error: BaseException) -> str:
+        return str(translate(f"send to {self._config.address}", error))
+
+    def _note(self, error: BaseException) -> None:
+        if blames_topic(error):
+            self._enter(ForwarderState.NO_TOPIC, f"topic {self._config.topic!r} does not exist")
+        elif self._state is not ForwarderState.NO_TOPIC or not isinstance(error, asyncio.TimeoutError):
+            ours = translate(f"send to {self._config.address}", error)
+            state = ForwarderState.WAITING if ours.retriable else ForwarderState.DENIED
+            self._enter(state, f"{ours} {ours.hint}".strip())
+
+    def _note_once(self, text: str) -> None:
+        if text != self._last_error:
+            self._last_error = text
+            log.warning("%s", text)
+
+    def _enter(self, state: ForwarderState, error: str = "") -> None:
+        """One log line for each change of state, none for a repetition."""
+        if error:
+            self._last_error = error
+        if state is self._state:
+            return
+        self._state = state
+        if state is ForwarderState.RUNNING:
+            log.info("forwarding to Kafka topic %s", self._config.address)
+        elif state is ForwarderState.NO_TOPIC:
+            log.error("%s; create it with `asgi-audit topics create`. Records wait in the journal.", error)
+        elif state in (ForwarderState.WAITING, ForwarderState.DENIED):
+            log.warning("records wait in the journal: %s", self._last_error)

@@ -1,0 +1,199 @@
+"""The forwarder's books: which entries wait for which partition of the topic, and what the source may remove.
+
+A *lane* is one partition of the topic, with its entries in order; a *track* is one partition of the source (a process).
+All entries of a process stand in one lane, in the order in which they were read, so the acknowledged ones are always a
+prefix: a position counts as passed when as many entries are acknowledged as had been read when it was reached.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aiokafka.partitioner import murmur2
+
+from ..base import Message, Position
+
+__all__ = ["Lane", "Lanes", "partition_of"]
+
+
+def partition_of(key: bytes, partitions: Sequence[int]) -> int:
+    """Where Java's default partitioner puts this key; `partitions` sorted."""
+    number: int = murmur2(key) & 0x7FFFFFFF
+    return partitions[number % len(partitions)]
+
+
+@dataclass
+class _Track:
+    key: bytes
+    read: int = 0
+    acknowledged: int = 0
+    checkpoints: deque[tuple[int, Position]] = field(default_factory=deque)
+
+
+class _Run:
+    """Entries of one process that stand together in a lane; those before `at` are acknowledged. Kept as the list that
+    the source gave: a copy, a tuple or a count for each entry would double what forwarding costs."""
+
+    __slots__ = ("at", "entries", "key", "process")
+
+    def __init__(self, process: str, key: bytes, entries: Sequence[Message]) -> None:
+        self.process = process
+        self.key = key
+        self.entries = entries
+        self.at = 0
+
+
+@dataclass
+class Lane:
+    """`careful`: so many entries at the head belong to a batch that was refused, and are sent `step` at a time until
+    the guilty one stands alone; `refusals` counts how often it was refused alone."""
+
+    partition: int
+    runs: deque[_Run] = field(default_factory=deque)
+    busy: bool = False
+    careful: int = 0
+    step: int = 0
+    refusals: int = 0
+
+    def suspect(self, count: int) -> None:
+        """The first `count` entries were refused together."""
+        self.careful = max(self.careful, count)
+        self.step = max(1, count // 2)
+
+    @property
+    def head(self) -> Message:
+        run = self.runs[0]
+        return run.entries[run.at]
+
+    def slices(self, size: int) -> Iterator[tuple[bytes, Sequence[Message]]]:
+        """(key, at most `size` entries) from the head on; only what is there now, and in careful mode only `step`."""
+        left = min(self.step, self.careful) if self.careful else (1 << 62)
+        for run in list(self.runs):
+            end = min(len(run.entries), run.at + left)
+            for at in range(run.at, end, size):
+                yield run.key, run.entries[at : min(at + size, end)]
+            left -= end - run.at
+            if left <= 0:
+                return
+
+
+class Lanes:
+    """Used by one thread; `pending_bytes` and `entries` may be looked at from others."""
+
+    def __init__(self) -> None:
+        self.pending_bytes = 0
+        self.entries = 0
+        self._tracks: dict[str, _Track] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._lane_of: dict[str, Lane] = {}
+        self._moved: dict[str, Position] = {}
+
+    @property
+    def careful(self) -> bool:
+        """Whether some refused batch is being taken apart."""
+        return any(lane.careful for lane in self._lanes.values())
+
+    def all(self) -> list[Lane]:
+        return list(self._lanes.values())
+
+    def idle(self) -> list[Lane]:
+        """Lanes with something to send and nothing in flight."""
+        return [lane for lane in self._lanes.values() if lane.runs and not lane.busy]
+
+    def add(self, messages: Sequence[Message], positions: Mapping[str, Position], partitions: Sequence[int]) -> None:
+        """What one read of the source found. A process is pinned to its lane when it is first seen, so that partitions
+        added to the topic later do not split it."""
+        if len(positions) == 1 and messages:
+            self._run(messages[0].partition, messages, partitions)
+        else:
+            for process, run in itertools.groupby(messages, key=_process):
+                self._run(process, list(run), partitions)
+        for process, position in positions.items():
+            track = self._track(process)
+            track.checkpoints.append((track.read, position))
+            self._settle(process, track)
+
+    def acknowledge(self, lane: Lane, count: int) -> None:
+        """The first `count` entries of the lane are in the topic for good."""
+        self.entries -= count
+        lane.refusals = 0
+        if lane.careful:
+            lane.careful = max(0, lane.careful - count)
+            lane.step = max(1, lane.careful // 2)
+        while count:
+            run = lane.runs[0]
+            done = run.entries[run.at : run.at + count]
+            count -= len(done)
+            run.at += len(done)
+            if run.at == len(run.entries):
+                lane.runs.popleft()
+            self.pending_bytes -= _size(done)
+            track = self._tracks[run.process]
+            track.acknowledged += len(done)
+            self._settle(run.process, track)
+
+    def replace_head(self, lane: Lane, message: Message) -> None:
+        """Put another entry in the place of the lane's first."""
+        run = lane.runs[0]
+        self.pending_bytes += len(message.payload) - len(lane.head.payload)
+        run.entries = [*run.entries[: run.at], message, *run.entries[run.at + 1 :]]
+        lane.refusals = 0
+
+    def fit(self, partitions: Sequence[int]) -> None:
+        """Place all anew when a lane's partition is there no longer: the topic was made anew with fewer."""
+        if all(lane.partition in partitions for lane in self._lanes.values()):
+            return
+        waiting = [run for lane in self._lanes.values() for run in lane.runs]
+        self._lanes.clear()
+        self._lane_of.clear()
+        for run in waiting:
+            self._lane(run.process, partitions).runs.append(run)
+
+    def moved(self) -> Mapping[str, Position]:
+        """The positions that the source may remove everything before; the same until `forget`."""
+        return self._moved
+
+    def forget(self, gone: Sequence[str]) -> None:
+        """The source took `moved`; these of its partitions ended."""
+        self._moved = {}
+        for process in gone:
+            self._tracks.pop(process, None)
+            self._lane_of.pop(process, None)
+
+    def _run(self, process: str, entries: Sequence[Message], partitions: Sequence[int]) -> None:
+        track = self._track(process)
+        self._lane(process, partitions).runs.append(_Run(process, track.key, entries))
+        track.read += len(entries)
+        self.entries += len(entries)
+        self.pending_bytes += _size(entries)
+
+    def _track(self, process: str) -> _Track:
+        track = self._tracks.get(process)
+        if track is None:
+            track = self._tracks[process] = _Track(process.encode())
+        return track
+
+    def _lane(self, process: str, partitions: Sequence[int]) -> Lane:
+        lane = self._lane_of.get(process)
+        if lane is None:
+            number = partition_of(self._track(process).key, partitions)
+            lane = self._lanes.get(number)
+            if lane is None:
+                lane = self._lanes[number] = Lane(number)
+            self._lane_of[process] = lane
+        return lane
+
+    def _settle(self, process: str, track: _Track) -> None:
+        while track.checkpoints and track.checkpoints[0][0] <= track.acknowledged:
+            self._moved[process] = track.checkpoints.popleft()[1]
+
+
+def _process(message: Message) -> str:
+    return message.partition
+
+
+def _size(entries: Sequence[Message]) -> int:
+    return sum([len(m.payload) for m in entries])

@@ -1,0 +1,150 @@
+"""What the source knows of one partition: where it stands, whether that is still the same log, how far it is proven
+read.
+
+Pure bookkeeping without a broker, so that each case has a unit test. Offsets are Kafka's; a *chunk* is what one fetch
+gave of one partition, on its way to `poll`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..base import Kind, Message, Position, digest_of
+
+__all__ = ["Chunk", "Incident", "Partition", "cut", "kind_of"]
+
+_HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
+
+
+def kind_of(payload: bytes) -> Kind:
+    """What an entry is, by its first bytes; what is none of ours is taken for a record, and decoding it will say so."""
+    for head, kind in _HEADS:
+        if payload.startswith(head):
+            return kind
+    return Kind.RECORD
+
+
+class Incident(NamedTuple):
+    """Something happened to a partition's history. `kind` is `topic_recreated` (the topic was made anew: `start` was
+    our position, reading goes on at its beginning, `end`) or `retention_passed` (the offsets from `start` to `end`,
+    exclusive, were removed before they were read). `at`: seconds since the epoch, when it was noticed."""
+
+    kind: str
+    partition: str
+    start: int
+    end: int
+    at: float
+    detail: str
+
+
+class Chunk(NamedTuple):
+    """`last`: (the offset after the last message, its value, its timestamp in ms since the epoch)."""
+
+    partition: str
+    messages: list[Message]
+    damaged: list[tuple[str, int, str, bytes]]
+    last: tuple[int, bytes, int]
+    size: int
+
+
+def cut(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
+    """The first `count` messages (at least one, not all), and the rest. What is damaged stays with the messages before
+    which it stands, so that no position passes it before it is handed over."""
+    head, tail = chunk.messages[:count], chunk.messages[count:]
+    last = head[-1]
+    size = sum([len(m.payload) for m in head])
+    early = [d for d in chunk.damaged if d[1] < last.offset]
+    late = [d for d in chunk.damaged if d[1] > last.offset]
+    # The timestamp is kept for the chunk's last message alone, which is at most one fetch later.
+    first = Chunk(chunk.partition, head, early, (last.next, last.payload, chunk.last[2]), size)
+    return first, Chunk(chunk.partition, tail, late, chunk.last, chunk.size - size)
+
+
+class Partition:
+    """`next` is the offset to go on at; None: at the log's beginning. `expected` is the digest of the message before
+    it, until that has been read again and compared."""
+
+    def __init__(self, number: int, position: Position | None) -> None:
+        self.number = number
+        self.next: int | None = position.next if position else None
+        self.expected: bytes | None = None
+        self.lag: int | None = None
+        self.heard_at = time.monotonic()
+        self._digest = position.digest if position else b""
+        self._value: bytes | None = None  # of the last message, whose digest is taken when it is asked for
+        self._begin = 0
+        self._answered_at: int | None = None
+        self._proven_at: float | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """Of the last message that was read; b'' when there is none or it is not known."""
+        return self._digest if self._value is None else digest_of(self._value)
+
+    def place(self, begin: int, end: int, anew: bool, now: float) -> tuple[int, Incident | None]:
+        """Where to read on, given the log's first offset and the one after its last; `anew` when the topic has another
+        id than before. The message before `next` is read again when it is still there."""
+        at = self.next
+        self.expected = self._answered_at = self._proven_at = self.lag = None
+        self.heard_at = time.monotonic()
+        self._begin = begin
+        if at is None or (at == 0 and (anew or begin == 0)):
+            self.next = begin
+            return begin, None
+        if anew or end < at:
+            why = "the topic has another id" if anew else f"it ends at {end}"
+            return begin, self._restart("topic_recreated", begin, now, why)
+        if begin > at:
+            return begin, self._restart("retention_passed", begin, now, "the topic's retention")
+        if begin == at or not self.digest:
+            return at, None  # nothing before it to compare with; nothing that we have not read is gone
+        self.expected = self.digest
+        return at - 1, None
+
+    def check(self, records: Sequence[Any], now: float) -> tuple[Sequence[Any], Incident | None]:
+        """What is new of the first records after `place`; or an incident when another message stands before `next`."""
+        expected, self.expected = self.expected, None
+        first = records[0]
+        if expected is None or first.offset != (self.next or 0) - 1:
+            # Not there: compaction took the message before our position, and what we have not read begins right here.
+            return records, None
+        if digest_of(first.value or b"") == expected:
+            return records[1:], None
+        return (), self._restart("topic_recreated", self._begin, now, "another message stands there")
+
+    def _restart(self, kind: str, begin: int, now: float, detail: str) -> Incident:
+        incident = Incident(kind, str(self.number), self.next or 0, begin, now, detail)
+        self.next, self._value, self._digest = begin, None, b""
+        return incident
+
+    def take(self, records: Sequence[Any]) -> Chunk:
+        """Records (at least one) as messages, and the position behind them."""
+        number = str(self.number)
+        messages: list[Message] = []
+        damaged: list[tuple[str, int, str, bytes]] = []
+        size = 0
+        for record in records:
+            offset, value = record.offset, record.value
+            if value is None:
+                damaged.append((number, offset, "a tombstone (a message without a value)", record.key or b""))
+                continue
+            size += len(value)
+            messages.append(Message(number, offset, offset + 1, kind_of(value), 0, value))
+        last = records[-1]
+        self.next, self._value = last.offset + 1, last.value or b""
+        return Chunk(number, messages, damaged, (last.offset + 1, last.value or b"", last.timestamp), size)
+
+    def heard(self, answered_at: int | None, high: int | None, position: int) -> float | None:
+        """The time (seconds since the epoch) before which everything acknowledged is read; None while that is not
+        proven.
+
+        `answered_at`: when the last fetch was answered, in ms; `high`: the high watermark that it told; `position`:
+        where the next fetch begins. That fetch was asked for after the answer before it had come."""
+        if answered_at != self._answered_at:
+            before, self._answered_at = self._answered_at, answered_at
+            self.heard_at = time.monotonic()
+            self._proven_at = before / 1000 if before is not None else None
+        self.lag = None if high is None else max(0, high - position)
+        return self._proven_at if self.lag == 0 and self.expected is None else None

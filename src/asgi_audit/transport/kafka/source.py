@@ -1,0 +1,498 @@
+"""The topic as a Source: all partitions by hand, from positions that are checked and never guessed.
+
+Place in the path: Kafka ═► *KafkaSource* ═► Indexer. A thread with a loop of its own fetches into a bounded queue;
+`poll` takes from it.
+
+Invariants:
+* A partition goes on exactly at its position. On every connection the message before it is read again and its digest
+  compared: a topic that was made anew, or a range that retention took, is an *incident*, never a silent skip. While we
+  read, the topic's id (asked once a second) and every "offset out of range" are watched for the same.
+* `caught_up_at` is proven: fetches to one broker follow each other, so an answer that says "nothing more" was asked for
+  after the answer before it had come; everything acknowledged before *that* has been handed over.
+* At most `queue_messages` messages and `queue_bytes` bytes (plus one fetch) wait in memory; then we stop fetching.
+* A consumer that has gone silent (aiokafka #1154, #1037) is replaced after `silent_seconds`, which is harmless.
+
+A crash loses nothing: the positions are stored with the records by whoever reads us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import TopicPartition
+from aiokafka import errors as vendor
+
+from ...errors import TransportError
+from ..base import Batch, Kind, Message, Position, digest_of
+from .client import LoopThread, Probe, TopicFacts, cause_of, compression_of, connection_options, dispose, new_consumer
+from .config import KafkaConfig
+from .errors import blames_topic, translate, vendor_errors
+from .partition import Chunk, Incident, Partition, cut
+
+__all__ = ["Incident", "KafkaSource", "KafkaSourceStats", "SourceState"]
+
+log = logging.getLogger("asgi_audit.transport.kafka")
+
+_FETCH_MAX = 2_000  # messages from one call of getmany
+_FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
+_COMMIT_SECONDS = 1.0
+_RECORD_HEAD = b'{"account_id":'
+
+
+class SourceState(enum.Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting for Kafka"
+    NO_TOPIC = "the topic does not exist"
+    DENIED = "Kafka denies access"
+    STOPPED = "stopped"
+
+
+class KafkaSourceStats(NamedTuple):
+    state: SourceState
+    fetched: int
+    queued: int
+    lag: int | None  # messages behind the high watermarks as last heard; None before the first answer
+    consumers: int
+    incidents: int
+    commits_failed: int
+    last_error: str
+
+
+class _Silent(vendor.KafkaError):  # type: ignore[misc]
+    """No answer to a fetch for `silent_seconds`."""
+
+
+class _Anew(vendor.KafkaError):  # type: ignore[misc]
+    """Partitions were added, or the topic was made anew: assign again."""
+
+    retriable = True
+
+
+class KafkaSource:
+    """See `base.Source`. The partition of a message is the topic's, as text; its `sequence` is 0: it stands in the
+    record.
+
+    `name` connects (at most `connect_seconds`), because the cluster's id is part of it: positions of another cluster
+    are not taken for ours. The state, the incidents and the source times may be asked from any thread."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        *,
+        queue_messages: int = 20_000,
+        queue_bytes: int = 32 << 20,
+        fetch_wait_ms: int = 50,
+        facts_seconds: float = 1.0,
+        silent_seconds: float = 20.0,
+        connect_seconds: float = 30.0,
+        backoff_seconds: tuple[float, float] = (0.2, 15.0),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`fetch_wait_ms`: how long a broker holds an empty answer back; `caught_up_at` is at most two of them old.
+        `facts_seconds`: how often the topic's partitions and id are asked for. Raises ConfigError."""
+        compression_of(config)
+        connection_options(config)
+        self._config = config
+        self._queue_messages = queue_messages
+        self._queue_bytes = queue_bytes
+        self._fetch_wait_ms = fetch_wait_ms
+        self._facts_seconds = facts_seconds
+        self._silent_seconds = silent_seconds
+        self._connect_seconds = connect_seconds
+        self._backoff = backoff_seconds
+        self._clock = clock
+        self._thread = LoopThread("asgi-audit-kafka-source", self._main)
+        self._started = False
+
+        # Shared with the caller's thread, under `_ready`'s lock.
+        self._ready = threading.Condition()
+        self._queue: deque[Chunk] = deque()
+        self._queued = 0
+        self._queued_bytes = 0
+        self._caught_up_at: float | None = None
+        self._cluster = ""
+        self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
+        self._incidents: deque[Incident] = deque(maxlen=1000)
+        self._append_times: dict[str, int] = {}
+        self._state = SourceState.STARTING
+        self._last_error = ""
+        self._wrong = False
+
+        # Of the thread.
+        self._opened = threading.Event()
+        self._positions: dict[str, Position] = {}
+        self._partitions: dict[int, Partition] = {}
+        self._topic_id: bytes | None = None
+        self._consumer: Any = None
+        self._probe: Probe | None = None
+        self._to_commit: dict[int, int] = {}
+        self._facts_at = 0.0
+        self._seen = 0
+        self._ours = 0
+        self._counts = {"fetched": 0, "consumers": 0, "incidents": 0, "commits_failed": 0}
+
+    # ------------------------------------------------------------------------------------------------- contract
+
+    @property
+    def name(self) -> str:
+        """`kafka:<cluster id>:<topic>`. Raises TransportError when no broker answers in time."""
+        self._start()
+        with self._ready:
+            if not self._ready.wait_for(lambda: bool(self._cluster), self._connect_seconds):
+                raise TransportError(
+                    f"Kafka: connect to {self._config.address}: {self._last_error or 'no answer in time'}",
+                    hint="Check that the broker runs and that its advertised.listeners can be reached from here.",
+                )
+            return f"kafka:{self._cluster}:{self._config.topic}"
+
+    def open(self, positions: Mapping[str, Position]) -> None:
+        """Once. Partitions are checked in the thread; `poll` gives nothing of one before its position is proven."""
+        if self._opened.is_set():
+            raise TransportError("a KafkaSource is opened once; make a new one", retriable=False)
+        self._positions = dict(positions)
+        self._opened.set()
+        self._start()
+
+    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+        messages: list[Message] = []
+        damaged: list[tuple[str, int, str, bytes]] = []
+        positions: dict[str, Position] = {}
+        with self._ready:
+            if not self._queue:
+                self._ready.wait_for(lambda: bool(self._queue), timeout_seconds)
+            while self._queue and len(messages) < messages_max:
+                chunk = self._queue[0]
+                room = messages_max - len(messages)
+                if len(chunk.messages) > room:
+                    chunk, self._queue[0] = cut(chunk, room)
+                else:
+                    self._queue.popleft()
+                self._queued -= len(chunk.messages)
+                self._queued_bytes -= chunk.size
+                messages += chunk.messages
+                damaged += chunk.damaged
+                following, value, appended = chunk.last
+                positions[chunk.partition] = Position(following, digest_of(value))
+                self._append_times[chunk.partition] = appended
+            caught_up_at = None if self._queue else self._caught_up_at
+        return Batch(messages, positions, caught_up_at, damaged)
+
+    def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
+        """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
+        the partitions that the topic has no longer."""
+        offsets = {int(partition): position.next for partition, position in positions.items() if partition.isdigit()}
+        self._thread.call_soon(lambda: self._to_commit.update(offsets))
+        with self._ready:
+            known = self._known
+        return [partition for partition in positions if partition not in known] if known else []
+
+    def close(self) -> None:
+        """At most about 5 seconds, whatever the broker does."""
+        self._thread.ask()
+        self._opened.set()
+        if self._started:
+            self._thread.join(5.0)
+
+    # ------------------------------------------------------------------------------------- beside the contract
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """Those not yet taken, oldest first. An incident that was not stored before a crash is noticed again."""
+        with self._ready:
+            return tuple(self._incidents)
+
+    def take_incidents(self) -> list[Incident]:
+        with self._ready:
+            taken = list(self._incidents)
+            self._incidents.clear()
+            return taken
+
+    @property
+    def state(self) -> SourceState:
+        return self._state
+
+    @property
+    def wrong_topic(self) -> bool:
+        """True when none of the first hundred messages was of ours: most likely the wrong topic is wired."""
+        return self._wrong
+
+    def append_times(self) -> Mapping[str, int]:
+        """Partition to the time (ms since the epoch) at which the last message that `poll` gave of it was appended
+        (sent, where the topic keeps create time)."""
+        with self._ready:
+            return dict(self._append_times)
+
+    def stats(self) -> KafkaSourceStats:
+        lags = [p.lag for p in list(self._partitions.values())]
+        return KafkaSourceStats(
+            state=self._state,
+            fetched=self._counts["fetched"],
+            queued=self._queued,
+            lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queued,
+            consumers=self._counts["consumers"],
+            incidents=self._counts["incidents"],
+            commits_failed=self._counts["commits_failed"],
+            last_error=self._last_error,
+        )
+
+    # --------------------------------------------------------------------------------------------- in the thread
+
+    def _start(self) -> None:
+        with self._ready:
+            if self._started:
+                return
+            self._started = True
+        self._thread.start()
+
+    async def _main(self, stop: asyncio.Event) -> None:
+        attempt = 0
+        try:
+            while not stop.is_set():
+                before = self._counts["fetched"]
+                began = time.monotonic()
+                try:
+                    await self._session(stop)
+                except _Anew:
+                    attempt = 0
+                except vendor_errors() as e:
+                    calm = self._counts["fetched"] > before or time.monotonic() - began > 60
+                    attempt = 1 if calm else attempt + 1
+                    with contextlib.suppress(*vendor_errors()):
+                        e = await cause_of(self._config, e)
+                    self._note(e)
+                finally:
+                    self._caught_up_at = None
+                    await self._disconnect()
+                low, high = self._backoff
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(stop.wait(), min(high, low * 2.0 ** min(attempt, 16)))
+        finally:
+            self._enter(SourceState.STOPPED)
+
+    async def _disconnect(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        probe, self._probe = self._probe, None
+        if consumer is not None:
+            await dispose(consumer, consumer.stop)
+        if probe is not None:
+            await probe.close()
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        """One consumer's life, until it fails, is silent, or must be assigned anew."""
+        self._probe = Probe(self._config)
+        await self._probe.connect()
+        facts = await self._probe.facts()
+        with self._ready:
+            self._cluster = self._cluster or facts.cluster_id
+            self._ready.notify_all()
+        if facts.error is not None:
+            raise facts.error
+        while not self._opened.is_set():  # noqa: ASYNC110 - set from another thread, once in a life
+            await asyncio.sleep(0.01)
+        if stop.is_set():
+            return
+        self._consumer = new_consumer(self._config, fetch_wait_ms=self._fetch_wait_ms)
+        self._counts["consumers"] += 1
+        await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
+        await self._assign(facts)
+        self._enter(SourceState.RUNNING)
+        chores = asyncio.create_task(self._chores())
+        try:
+            while not stop.is_set():
+                if chores.done():
+                    chores.result()
+                if self._full():
+                    await asyncio.sleep(0.01)
+                    self._heard()
+                    continue
+                await self._fetch()
+        finally:
+            chores.cancel()
+
+    def _full(self) -> bool:
+        return self._queued >= self._queue_messages or self._queued_bytes >= self._queue_bytes
+
+    def _heard(self) -> None:
+        now = time.monotonic()
+        for partition in self._partitions.values():
+            partition.heard_at = now
+
+    async def _assign(self, facts: TopicFacts) -> None:
+        """All partitions that there are, each at its checked position. Raises what aiokafka raises."""
+        anew = self._topic_id is not None and facts.topic_id is not None and facts.topic_id != self._topic_id
+        self._topic_id = facts.topic_id
+        numbers = sorted(facts.leaders)
+        for number in set(numbers) - set(self._partitions):
+            self._partitions[number] = Partition(number, self._positions.get(str(number)))
+        for number in set(self._partitions) - set(numbers):
+            del self._partitions[number]
+        with self._ready:
+            self._known = frozenset(str(number) for number in numbers)
+        tps = [self._tp(number) for number in self._partitions]
+        self._consumer.assign(tps)
+        for number, partition in self._partitions.items():
+            # Before anything is awaited: without a position, aiokafka looks for one by itself and reports an error.
+            self._consumer.seek(self._tp(number), partition.next or 0)
+            self._consumer.pause(self._tp(number))
+        begins, ends = await asyncio.wait_for(
+            asyncio.gather(self._consumer.beginning_offsets(tps), self._consumer.end_offsets(tps)),
+            self._config.request_seconds,
+        )
+        for number, partition in self._partitions.items():
+            tp = self._tp(number)
+            start, incident = partition.place(begins[tp], ends[tp], anew, self._clock())
+            self._report(incident)
+            self._consumer.seek(tp, start)
+        self._consumer.resume(*tps)
+
+    def _tp(self, number: int) -> Any:
+        return TopicPartition(self._config.topic, number)
+
+    def _report(self, incident: Incident | None) -> None:
+        if incident is None:
+            return
+        self._counts["incidents"] += 1
+        with self._ready:
+            self._incidents.append(incident)
+        if incident.kind == "retention_passed":
+            text = "offsets %d to %d were removed before they were read (%s)"
+        else:
+            text = "the topic was made anew: position %d is gone, reading goes on at %d (%s)"
+        log.error(
+            "partition %s of %s: " + text,
+            incident.partition,
+            self._config.address,
+            incident.start,
+            incident.end,
+            incident.detail,
+        )
+
+    async def _fetch(self) -> None:
+        """One turn: what has arrived goes to the queue, and what is proven is stated. Raises what aiokafka raises."""
+        consumer = self._consumer
+        try:
+            found = await asyncio.wait_for(
+                consumer.getmany(timeout_ms=self._fetch_wait_ms, max_records=_FETCH_MAX), self._silent_seconds
+            )
+        except vendor.OffsetOutOfRangeError as e:
+            # Retention, or a topic made anew: the new session looks which.
+            raise _Anew("a position is out of range") from e
+        chunks: list[Chunk] = []
+        anew = False
+        for tp, records in found.items():
+            partition = self._partitions[tp.partition]
+            if partition.expected is not None:
+                records, incident = partition.check(records, self._clock())
+                self._report(incident)
+                anew = anew or incident is not None
+            if records:
+                chunks.append(partition.take(records))
+                self._counts["fetched"] += len(records)
+                if self._seen < _FOREIGN_SAMPLE:
+                    self._sample(chunks[-1].messages)
+        caught_up_at = await self._proven()
+        with self._ready:
+            for chunk in chunks:
+                self._queue.append(chunk)
+                self._queued += len(chunk.messages)
+                self._queued_bytes += chunk.size
+            self._caught_up_at = None if anew else caught_up_at
+            if chunks:
+                self._ready.notify_all()
+        if anew:  # after the queue has what the other partitions gave
+            raise _Anew("another message stands at a position")
+
+    def _sample(self, messages: Sequence[Message]) -> None:
+        self._seen += len(messages)
+        self._ours += sum(m.kind is not Kind.RECORD or m.payload.startswith(_RECORD_HEAD) for m in messages)
+        if self._seen >= _FOREIGN_SAMPLE and not self._ours:
+            self._wrong = True
+            log.error("none of the first %d messages of %s is a record of ours: is it the right topic?",
+                      self._seen, self._config.address)  # fmt: skip
+
+    async def _proven(self) -> float | None:
+        """The time before which everything acknowledged has been taken up by this turn, over all partitions."""
+        consumer = self._consumer
+        proven = []
+        for number, partition in self._partitions.items():
+            tp = self._tp(number)
+            # `position` does not wait where there is one; it stands behind the markers of transactions, too.
+            position = await consumer.position(tp)
+            proven.append(partition.heard(consumer.last_poll_timestamp(tp), consumer.highwater(tp), position))
+        known = [at for at in proven if at is not None]
+        return min(known) if known and len(known) == len(proven) else None
+
+    async def _chores(self) -> None:
+        """Beside the fetching: watch the topic's id and partitions, commit offsets, notice silence. Raises to end the
+        session."""
+        assert self._probe is not None
+        committed_at = 0.0
+        while True:
+            await asyncio.sleep(min(self._facts_seconds, 0.2))
+            now = time.monotonic()
+            silent = [p for p in self._partitions.values() if now - p.heard_at > self._silent_seconds]
+            if silent:
+                raise _Silent(f"no answer to a fetch for {self._silent_seconds:g} s")
+            if now - committed_at >= _COMMIT_SECONDS:
+                committed_at = now
+                await self._commit_offsets()
+            if now - self._facts_at >= self._facts_seconds:
+                self._facts_at = now
+                await self._watch_topic()
+
+    async def _watch_topic(self) -> None:
+        assert self._probe is not None
+        try:
+            facts = await self._probe.facts()
+        except vendor_errors():
+            return  # no broker answers: the fetches will notice, or come back
+        if facts.error is not None:
+            raise facts.error
+        if facts.topic_id != self._topic_id or set(facts.leaders) != set(self._partitions):
+            raise _Anew("the topic changed")
+
+    async def _commit_offsets(self) -> None:
+        assert self._probe is not None
+        if not self._to_commit or not self._config.group_id:
+            return
+        offsets, self._to_commit = self._to_commit, {}
+        try:
+            await self._probe.commit(offsets)
+        except vendor_errors():
+            self._counts["commits_failed"] += 1
+            self._to_commit = {**offsets, **self._to_commit}
+
+    def _note(self, error: BaseException) -> None:
+        ours = translate(f"read {self._config.address}", error)
+        if blames_topic(error):
+            self._enter(SourceState.NO_TOPIC, f"topic {self._config.topic!r} does not exist")
+        elif ours.retriable:
+            self._enter(SourceState.WAITING, f"{ours} {ours.hint}".strip())
+        else:
+            self._enter(SourceState.DENIED, f"{ours} {ours.hint}".strip())
+
+    def _enter(self, state: SourceState, error: str = "") -> None:
+        """One log line for each change of state, none for a repetition."""
+        if error:
+            self._last_error = error
+        if state is self._state:
+            return
+        self._state = state
+        if state is SourceState.RUNNING:
+            log.info("reading Kafka topic %s", self._config.address)
+        elif state is SourceState.NO_TOPIC:
+            log.error("%s; create it with `asgi-audit topics create`", error)
+        elif state is not SourceState.STOPPED:
+            log.warning("not reading: %s", error)

@@ -1,0 +1,222 @@
+"""Make the topic, and explain one that differs from what the audit trail needs. For `asgi-audit topics create` and
+`doctor`.
+
+Synchronous: each call runs in a thread and loop of its own, at most `seconds`. Errors are TransportErrors with a hint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import errors as vendor
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from ...errors import ConfigError, TransportError
+from .client import Probe, cause_of, connection_options, dispose, run_bounded
+from .config import KafkaConfig
+from .errors import translate, vendor_errors
+
+__all__ = ["Difference", "TopicFound", "TopicWanted", "check_topic", "create_topic", "describe_topic"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicWanted:
+    """`replication` None: 3, or as many brokers as there are. `min_insync` None: 2 where there are three replicas, else
+    1. `message_bytes` bounds a batch as sent; it must hold the largest record."""
+
+    partitions: int = 6
+    replication: int | None = None
+    min_insync: int | None = None
+    retention_ms: int = 7 * 86_400_000
+    message_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("partitions", 1, 10_000),
+            ("replication", 1, 100),
+            ("min_insync", 1, 100),
+            ("retention_ms", -1, 1 << 62),
+            ("message_bytes", 65_536, 1 << 30),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{name} of the topic is {value}; accepted: a whole number from {low} to {high}")
+        if self.min_insync and self.replication and self.min_insync > self.replication:
+            raise ConfigError(
+                f"min_insync is {self.min_insync} and replication {self.replication}: nothing could ever be written; "
+                "accepted: at most as many in sync as there are replicas"
+            )
+
+
+class TopicFound(NamedTuple):
+    """`settings`: Kafka's own names and values. `leaderless`: partitions that nobody can write to now."""
+
+    cluster_id: str
+    brokers: int
+    partitions: int
+    replication: int
+    in_sync_least: int
+    leaderless: int
+    settings: Mapping[str, str]
+
+
+class Difference(NamedTuple):
+    """One setting of an existing topic that differs. `severe`: records may be lost or refused because of it."""
+
+    setting: str
+    found: str
+    wanted: str
+    why: str
+    severe: bool
+
+
+def create_topic(config: KafkaConfig, wanted: TopicWanted, *, seconds: float = 30.0) -> bool:
+    """True when it was made, False when it was there already (see `check_topic`). Raises TransportError."""
+    return run_bounded(lambda: _create(config, wanted), seconds, f"create topic {config.address}")
+
+
+def describe_topic(config: KafkaConfig, *, seconds: float = 15.0) -> TopicFound | None:
+    """None when the cluster answers and the topic is not there. Raises TransportError."""
+    return run_bounded(lambda: _describe(config), seconds, f"describe topic {config.address}")
+
+
+def check_topic(found: TopicFound, wanted: TopicWanted) -> list[Difference]:
+    """What of an existing topic differs from what is wanted, the severe first. Nothing is changed at the broker."""
+    differences: list[Difference] = []
+
+    def differ(setting: str, is_found: object, is_wanted: object, why: str, *, severe: bool = False) -> None:
+        differences.append(Difference(setting, str(is_found), str(is_wanted), why, severe))
+
+    settings = found.settings
+    replication = wanted.replication or min(3, found.brokers)
+    min_insync = wanted.min_insync or (2 if replication >= 3 else 1)
+    if found.leaderless:
+        differ("leaders", f"{found.leaderless} partitions without", "all with", "their records wait", severe=True)
+    if settings.get("cleanup.policy", "delete") != "delete":
+        why = "compaction keeps one record of each process and throws the others away"
+        differ("cleanup.policy", settings["cleanup.policy"], "delete", why, severe=True)
+    if found.replication < replication:
+        why = "a broker that is lost takes its records with it"
+        differ("replication", found.replication, replication, why, severe=found.replication < 2 <= replication)
+    if int(settings.get("min.insync.replicas", min_insync)) < min_insync:
+        why = "a record may be acknowledged while one broker alone has it"
+        differ("min.insync.replicas", settings["min.insync.replicas"], min_insync, why, severe=True)
+    elif found.replication > 1 and int(settings.get("min.insync.replicas", 1)) >= found.replication:
+        why = "when one broker is away, nothing can be written; records wait in the journal"
+        differ("min.insync.replicas", settings["min.insync.replicas"], found.replication - 1, why)
+    if settings.get("unclean.leader.election.enable") == "true":
+        why = "a replica that lags may become leader, and acknowledged records are gone"
+        differ("unclean.leader.election.enable", "true", "false", why, severe=True)
+    retention = int(settings.get("retention.ms", wanted.retention_ms))
+    if retention != -1 and (wanted.retention_ms == -1 or retention < wanted.retention_ms):
+        why = "an indexer that stands still for longer loses records"
+        differ("retention.ms", retention, wanted.retention_ms, why, severe=retention < 86_400_000)
+    if int(settings.get("retention.bytes", -1)) != -1:
+        why = "a burst may push records out before they are indexed"
+        differ("retention.bytes", settings["retention.bytes"], -1, why)
+    if int(settings.get("max.message.bytes", wanted.message_bytes)) < wanted.message_bytes:
+        why = "a larger record is refused and goes to the dead letters"
+        differ("max.message.bytes", settings["max.message.bytes"], wanted.message_bytes, why, severe=True)
+    if settings.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
+        why = "completeness then depends on the clocks of the senders, not on the broker's alone"
+        differ("message.timestamp.type", settings["message.timestamp.type"], "LogAppendTime", why)
+    if found.partitions < wanted.partitions:
+        why = "fewer processes can be forwarded at the same time"
+        differ("partitions", found.partitions, wanted.partitions, why)
+    return sorted(differences, key=lambda d: not d.severe)
+
+
+def _settings_of(wanted: TopicWanted, replication: int) -> dict[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "min.insync.replicas": str(wanted.min_insync or (2 if replication >= 3 else 1)),
+        "retention.ms": str(wanted.retention_ms),
+        "max.message.bytes": str(wanted.message_bytes),
+        "message.timestamp.type": "LogAppendTime",
+    }
+
+
+async def _create(config: KafkaConfig, wanted: TopicWanted) -> bool:
+    admin = AIOKafkaAdminClient(**connection_options(config))
+    try:
+        await _started(config, admin)
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replication = wanted.replication or min(3, brokers)
+        if wanted.min_insync and wanted.min_insync > replication:
+            raise ConfigError(
+                f"min_insync is {wanted.min_insync} and the cluster of {brokers} can keep {replication} replicas; "
+                f"accepted: at most {replication}"
+            )
+        topic = NewTopic(config.topic, wanted.partitions, replication, topic_configs=_settings_of(wanted, replication))
+        answer = await admin.create_topics([topic])
+        _name, code, text = answer.topic_errors[0]
+        error = vendor.for_code(code)
+        if error is vendor.TopicAlreadyExistsError:
+            return False
+        if error is not vendor.NoError:
+            raise error(text or "")
+        await _visible(config)
+        return True
+    finally:
+        await dispose(admin, admin.close)
+
+
+async def _visible(config: KafkaConfig) -> None:
+    """Wait until every partition has a leader: a topic that was just made is not at once known to all."""
+    probe = Probe(config)
+    try:
+        await probe.connect()
+        while True:
+            facts = await probe.facts()
+            if facts.error is None and facts.leaders and -1 not in facts.leaders.values():
+                return
+            await asyncio.sleep(0.05)
+    finally:
+        await probe.close()
+
+
+async def _describe(config: KafkaConfig) -> TopicFound | None:
+    probe = Probe(config)
+    admin = AIOKafkaAdminClient(**connection_options(config))
+    try:
+        await _started(config, admin)
+        await probe.connect()
+        facts = await probe.facts()
+        if isinstance(facts.error, vendor.UnknownTopicOrPartitionError):
+            return None
+        if facts.error is not None:
+            raise facts.error
+        described = await admin.describe_topics([config.topic])
+        partitions = described[0]["partitions"]
+        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, config.topic)])
+        settings: dict[str, str] = {}
+        for code, text, _kind, _name, entries in answers[0].resources:
+            error = vendor.for_code(code)
+            if error is not vendor.NoError:
+                raise error(text or "")
+            settings = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+        return TopicFound(
+            cluster_id=facts.cluster_id,
+            brokers=facts.brokers,
+            partitions=len(facts.leaders),
+            replication=min((len(p["replicas"]) for p in partitions), default=0),
+            in_sync_least=min((len(p["isr"]) for p in partitions), default=0),
+            leaderless=sum(leader == -1 for leader in facts.leaders.values()),
+            settings=settings,
+        )
+    finally:
+        await dispose(admin, admin.close)
+        await probe.close()
+
+
+async def _started(config: KafkaConfig, admin: Any) -> None:
+    try:
+        await asyncio.wait_for(admin.start(), config.request_seconds)
+    except vendor_errors() as e:
+        cause = await cause_of(config, e)
+        ours: TransportError = translate(f"connect to {config.address}", cause)
+        raise ours from cause

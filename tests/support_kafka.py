@@ -1,0 +1,225 @@
+"""Real Kafka for tests: where a broker comes from, and a local cluster that can be killed, stopped in its tracks and
+restarted.
+
+A broker is taken from, in this order: the address in ASGI_AUDIT_TEST_KAFKA; testcontainers, where a Docker engine
+answers; a local JVM (17 or later) whose jars Maven fetches once into the user's cache. `LocalKafka` is the JVM: one
+process a broker in KRaft mode, ports of its own, everything in one directory, SIGKILL / SIGSTOP / SIGCONT / restart on
+the same data. About 3 s to start and 350 MB resident each.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+KAFKA_VERSION = "4.3.1"
+ADDRESS_VARIABLE = "ASGI_AUDIT_TEST_KAFKA"
+HOW_TO_GET_ONE = (
+    f"no Kafka: set {ADDRESS_VARIABLE}=host:port, or start a Docker engine, or install java (17 or later) and mvn "
+    "(`apt-get install openjdk-17-jre-headless maven`)"
+)
+SASL_USER = "audit"
+SASL_PASSWORD = "wr0ng-h0rse-battery"
+
+_POM = Path(__file__).parent / "kafka_broker" / "pom.xml"
+
+
+def jars() -> Path | None:
+    """The directory of the broker's jars, fetched when it is not there yet; None where java or mvn is missing."""
+    if shutil.which("java") is None:
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = cache / "asgi-audit-tests" / f"kafka-{KAFKA_VERSION}"
+    directory.mkdir(parents=True, exist_ok=True)
+    whole = directory / ".whole"
+    with (directory / ".lock").open("w") as lock:  # two test runs at once fetch once
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            if shutil.which("mvn") is None:
+                return None
+            command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies"]
+            command += [f"-DoutputDirectory={directory}", "-DincludeScope=runtime"]
+            subprocess.run(command, check=True, timeout=900, stdin=subprocess.DEVNULL)
+            whole.touch()
+    return directory
+
+
+def docker_answers() -> bool:
+    """Whether a Docker engine is there (asked of its socket, so that nothing is imported on a machine without one)."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        done = subprocess.run(["docker", "version"], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for s in held:
+            s.bind(("127.0.0.1", 0))
+        return [int(s.getsockname()[1]) for s in held]
+    finally:
+        for s in held:
+            s.close()
+
+
+def read_with_java(jars: Path, address: str, topic: str, count: int, *, seconds: int = 30) -> list[tuple[str, bytes]]:
+    """(key, value) of the first `count` messages of a topic as Java's console consumer prints them: no code of ours."""
+    command = ["java", "-Xmx128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{jars}/*"]
+    command += ["org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", address, "--topic", topic]
+    command += ["--from-beginning", "--max-messages", str(count), "--timeout-ms", str(seconds * 1000)]
+    command += ["--formatter-property", "print.key=true", "--formatter-property", "key.separator=|"]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=seconds + 60, stdin=subprocess.DEVNULL)
+    lines = (line.partition(b"|") for line in done.stdout.splitlines())
+    return [(key.decode(), value) for key, _, value in lines]
+
+
+class LocalKafka:
+    """A cluster of `brokers` JVMs, numbered from 1. Every broker is voter and broker, and has a listener with SASL
+    too."""
+
+    def __init__(
+        self,
+        directory: Path,
+        jars: Path,
+        *,
+        brokers: int = 1,
+        heap: str = "384m",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.brokers = range(1, brokers + 1)
+        self._jars = jars
+        self._heap = heap
+        self._settings = dict(settings or {})
+        ports = free_ports(3 * brokers)
+        self._plain = {i: ports[3 * i - 3] for i in self.brokers}
+        self._sasl = {i: ports[3 * i - 2] for i in self.brokers}
+        self._control = {i: ports[3 * i - 1] for i in self.brokers}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        return ",".join(f"127.0.0.1:{port}" for port in self._plain.values())
+
+    @property
+    def sasl_address(self) -> str:
+        """The listener that wants SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512) of SASL_USER, without TLS."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._sasl.values())
+
+    def start(self) -> LocalKafka:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        for i in self.brokers:
+            self._configuration(i).write_text("\n".join(f"{k}={v}" for k, v in self._properties(i).items()) + "\n")
+            command = ["java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{self._jars}/*"]
+            command += ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._configuration(i))]
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                command += ["--add-scram", f"{mechanism}=[name={SASL_USER},password={SASL_PASSWORD}]"]
+            subprocess.run(command, check=True, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
+        for i in self.brokers:
+            self._spawn(i)
+        for i in self.brokers:
+            self._wait_started(i, 0)
+        return self
+
+    def kill(self, broker: int = 1) -> None:
+        """SIGKILL: nothing is flushed, nobody is told."""
+        process = self._processes.pop(broker)
+        process.kill()
+        process.wait(30)
+
+    def pause(self, broker: int = 1) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self._processes[broker].send_signal(signal.SIGSTOP)
+
+    def resume(self, broker: int = 1) -> None:
+        self._processes[broker].send_signal(signal.SIGCONT)
+
+    def restart(self, broker: int = 1) -> None:
+        """Start a killed broker again on its old data."""
+        before = self._started(broker)
+        self._spawn(broker)
+        self._wait_started(broker, before)
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+        for process in self._processes.values():
+            process.wait(30)
+        self._processes.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _configuration(self, broker: int) -> Path:
+        return self.directory / f"{broker}.properties"
+
+    def _log(self, broker: int) -> Path:
+        return self.directory / f"{broker}.log"
+
+    def _properties(self, broker: int) -> dict[str, str]:
+        many = len(self.brokers)
+        replicas, in_sync = str(min(many, 3)), "2" if many >= 3 else "1"
+        plain, sasl, control = self._plain[broker], self._sasl[broker], self._control[broker]
+        jaas = "org.apache.kafka.common.security"
+        user = f'username="{SASL_USER}" password="{SASL_PASSWORD}" user_{SASL_USER}="{SASL_PASSWORD}"'
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(broker),
+            "controller.quorum.voters": ",".join(f"{i}@127.0.0.1:{port}" for i, port in self._control.items()),
+            "listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{control}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "listener.name.sasl.plain.sasl.jaas.config": f"{jaas}.plain.PlainLoginModule required {user};",
+            "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{jaas}.scram.ScramLoginModule required;",
+            "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{jaas}.scram.ScramLoginModule required;",
+            "log.dirs": str(self.directory / f"{broker}.data"),
+            "offsets.topic.num.partitions": "1",
+            "offsets.topic.replication.factor": replicas,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.num.partitions": "1",
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
+            "default.replication.factor": replicas,
+            "min.insync.replicas": in_sync,
+            "group.initial.rebalance.delay.ms": "0",
+            "broker.session.timeout.ms": "6000",
+            "auto.create.topics.enable": "false",
+            "log.retention.check.interval.ms": "1000",
+            "log.initial.task.delay.ms": "500",
+            **self._settings,
+        }
+
+    def _spawn(self, broker: int) -> None:
+        command = ["java", f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        command += ["-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info"]
+        command += ["-cp", f"{self._jars}/*", "kafka.Kafka", str(self._configuration(broker))]
+        with self._log(broker).open("ab") as log:
+            self._processes[broker] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _started(self, broker: int) -> int:
+        log = self._log(broker)
+        return log.read_bytes().count(b"Kafka Server started") if log.exists() else 0
+
+    def _wait_started(self, broker: int, before: int) -> None:
+        deadline = time.monotonic() + 90
+        while self._started(broker) <= before:
+            if self._processes[broker].poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"broker {broker} did not start:\n{self._log(broker).read_text()[-3000:]}")
+            time.sleep(0.1)
