@@ -174,6 +174,7 @@ def test_application_goes_on_and_numbers_agree_when(application: Application, fa
     assert application.files.failures > 0, "the fault was never met"
     durable_during = list(application.durable)
     application.files.failing = {}
+    until(lambda: application.recorder.flush(1))
     application.requests(40)
     until(lambda: application.recorder.flush(1))
     stats = application.recorder.stats()

@@ -91,7 +91,7 @@ class Core:
         self.is_stopping = False
         self.signal = _thread.allocate_lock()
         self.signal.acquire()
-        self.opened = threading.Event()
+        self.opened = threading.Event()  # or the first attempt failed: nobody waits for the next ones
         self.thread: RecorderThread | None = None
 
     def reset_after_fork(self) -> None:

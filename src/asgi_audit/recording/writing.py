@@ -284,6 +284,7 @@ class RecorderThread(threading.Thread):
             writer = core.open_writer(core.facts)
         except TransportError as e:
             self._failed(e)
+            core.opened.set()
             self._say(
                 logging.ERROR,
                 "open",

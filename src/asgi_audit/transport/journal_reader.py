@@ -19,6 +19,7 @@ from .files import Files
 __all__ = ["Damage", "SegmentReader", "Taken"]
 
 _CHUNK = 1 << 20
+_HEADER_BYTES_MAX = 1 << 17  # 2,000 ranges of two 19-digit numbers fit
 _DAMAGE_BYTES_MAX = 1 << 16  # of a damaged stretch that are handed on; a dead letter keeps no more
 _WORD = struct.Struct("<Q")
 log = logging.getLogger("asgi_audit")
@@ -176,12 +177,12 @@ class SegmentReader:
         """The header of the segment with this base, and its size; None when it is damaged."""
         fd = self._files.open(self.directory / fmt.segment_name(base), os.O_RDONLY)
         try:
-            return fmt.decode_segment_header(self._files.pread(fd, _CHUNK, 0))
+            return fmt.decode_segment_header(self._files.pread(fd, _HEADER_BYTES_MAX, 0))
         finally:
             self._files.close(fd)
 
     def _pass_header(self, end: int, damaged: list[Damage]) -> None:
-        found = fmt.decode_segment_header(self._files.pread(self._fd, _CHUNK, 0))
+        found = fmt.decode_segment_header(self._files.pread(self._fd, _HEADER_BYTES_MAX, 0))
         if found is not None:
             self.at = self._base + found[1]
         else:

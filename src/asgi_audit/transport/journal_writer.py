@@ -107,7 +107,9 @@ class JournalWriter:
                 self._scan()
                 if self._used + len(data) > self._bytes_max:
                     raise TransportError(
-                        f"journal append: {self._used} bytes in {self.root} of at most {self._bytes_max}",
+                        f"journal append: {self._used} bytes in {self.root} and {len(data)} more; accepted are at most "
+                        f"{self._bytes_max}",
+                        retriable=len(data) <= self._bytes_max,
                         hint="an indexer or forwarder must take records from the journal",
                     )
             self._write(data)

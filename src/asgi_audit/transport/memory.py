@@ -79,7 +79,9 @@ class MemoryWriter:
                 raise TransportError("memory append: the journal is closed", retriable=False)
             if journal.used + size > journal.bytes_max:
                 raise TransportError(
-                    f"memory append: {journal.used} bytes of at most {journal.bytes_max} wait to be read",
+                    f"memory append: {journal.used} bytes wait to be read, {size} more; accepted are at most "
+                    f"{journal.bytes_max}",
+                    retriable=size <= journal.bytes_max,
                     hint="records must be taken from the journal in this process",
                 )
             self._partition.entries += entries

@@ -353,6 +353,32 @@ def test_turn_goes_on_and_states_the_loss_when_a_bug_breaks_it(house: House, mon
     assert [(r.first, r.last) for s in statements for r in s.lost] == [(2, 2), (3, 3)]
 
 
+def test_record_that_can_never_fit_is_lost_alone(house: House) -> None:
+    house.recorder.open(2)
+    house.recorder._core.lock.acquire()  # so that all three are in one batch
+    for size in (10, 5 << 20, 10):
+        go(house.recorder, exchange(body=b"b" * size))
+    house.recorder._core.lock.release()
+    assert house.recorder.flush(5, close=True)
+    records, statements = house.read()
+    assert [r["n"] for r in records] == [1, 3]
+    assert [r for s in statements for r in s.lost] == [Lost(2, 2, "journal")]
+
+
+def test_open_does_not_wait_when_the_journal_cannot_be_opened() -> None:
+    house = House()
+    house.recorder.stop()
+
+    def open_writer(facts: ProcessFacts) -> Any:
+        raise TransportError("journal open: read-only file system")
+
+    house.recorder = shared_recorder(house.settings, open_writer, builder_factory=TrivialBuilder)
+    began = time.monotonic()
+    house.recorder.open(30)
+    assert time.monotonic() - began < 10
+    house.recorder.stop(0.1)
+
+
 def test_unwaited_is_stated(house: House) -> None:
     house.recorder.unwaited()
     assert house.recorder.flush(5, close=True)
