@@ -409,8 +409,8 @@ def _on_a_loop_of_its_own(
 
     thread = threading.Thread(target=target, name="asgi-audit-transparent", daemon=True)
     thread.start()
-    thread.join()
-    if isinstance(result[0], TimeoutError):
+    thread.join(timeout_seconds + 5)
+    if not result or isinstance(result[0], TimeoutError):  # nothing: it never gave its loop a chance to stop it
         raise AssertionError(
             f"the application did not end within {timeout_seconds:g} s; an endless one needs requests with leaves_after"
         )
