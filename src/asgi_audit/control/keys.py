@@ -3,7 +3,7 @@
 A key reads `aa_<id>_<secret>`: the id is public (lists, logs), the secret has 256 random bits and is shown once.
 Stored is its plain SHA-256: slow password hashes make *guessable* secrets costly to guess; 256 random bits cannot be
 guessed, and a slow hash would let anybody burn our CPU by sending wrong keys. Every look-up goes to the file (about
-15 µs), so a revocation counts from the next request on, in every process. When a key was last used is written at
+25 µs), so a revocation counts from the next request on, in every process. When a key was last used is written at
 most once a minute and key, by a thread of its own: it never slows or fails a request, and is lost when the process
 dies.
 """
