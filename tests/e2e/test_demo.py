@@ -8,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .commands import COMMAND, run, running, until
@@ -16,8 +17,13 @@ pytest.importorskip("datasette", reason="needs the demo's extra: pip install 'as
 
 
 def processes_with(text: str) -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    return [line for line in listed.splitlines() if text in line]
+    """Command lines of living processes that name `text`."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if text in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(line)
+    return found
 
 
 def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
@@ -32,6 +38,20 @@ def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
     assert "found nowhere" in done.stdout
     assert not processes_with(str(home))
     assert done.stderr == ""
+
+
+def test_demo_works_whatever_the_environment_says_of_us(tmp_path: Path) -> None:
+    """A newcomer's own settings, even wrong ones, are not the demo's. And a sidecar that dies ends it in one line."""
+    home = tmp_path / "demo"
+    environment = {"ASGI_AUDIT_ENABLED": "0", "ASGI_AUDIT_PORT": "wrong", "ASGI_AUDIT_ACCOUNT_ID": "mine"}
+    with running(COMMAND, "demo", "--home", str(home), cwd=tmp_path, **environment) as demo:
+        demo.wait_for("login with a password", 60)
+        sidecar = [p for p in psutil.Process(demo.process.pid).children() if "index" in p.cmdline()]
+        assert len(sidecar) == 1
+        sidecar[0].kill()
+        assert demo.process.wait(60) == 1
+        until(lambda: "asgi-audit: sidecar ended with code -9" in demo.said, "the line is said")
+    assert not processes_with(str(home))
 
 
 def test_demo_refuses_a_directory_that_is_not_its_own(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The command `asgi-audit`: one module for each subcommand, found when it is called.
 
-Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted, 141 when whoever read our output went
-away. Errors are one line on standard error; a traceback is a bug.
+Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 70 a bug of ours, 130 interrupted, 141 when whoever read
+our output went away. Errors are one line on standard error.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": "make, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",
 }
+_TRACEBACK = "ASGI_AUDIT_TEST_TRACEBACK"
 _MODULES = {name: f".{name}" for name in COMMANDS}
 
 
@@ -110,6 +111,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Else the interpreter complains when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as e:
+        return _fail(f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", 1)
+    except Exception as e:
+        if os.environ.get(_TRACEBACK):
+            raise
+        return _fail(f"a bug of ours, {type(e).__name__}: {e}; {_TRACEBACK}=1 shows where", 70)
 
 
 def _fail(error: AuditError | str, code: int) -> int:

@@ -61,6 +61,12 @@ def test_help_of_each_command_explains(name: str, capsys: Captured) -> None:
         (StoreError("disk\nfull", hint="make room"), 1, "asgi-audit: disk full; make room"),
         (TransportError("gone"), 1, "asgi-audit: gone"),
         (KeyboardInterrupt(), 130, ""),
+        (PermissionError(13, "Permission denied", "/x"), 1, "asgi-audit: Permission denied: /x"),
+        (
+            ValueError("y\nz"),
+            70,
+            "asgi-audit: a bug of ours, ValueError: y z; ASGI_AUDIT_TEST_TRACEBACK=1 shows where",
+        ),
         (
             ModuleNotFoundError("No module named 'apsw'", name="apsw"),
             2,
@@ -77,6 +83,7 @@ def test_error_is_one_line_and_an_exit_code(
 
 
 def test_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASGI_AUDIT_TEST_TRACEBACK", "1")
     command(monkeypatch, ModuleNotFoundError("No module named 'asgi_audit.x'", name="asgi_audit.x"))
     with pytest.raises(ModuleNotFoundError):
         main(["tail"])
