@@ -1,0 +1,57 @@
+"""`make bench`: every figure in one run on one machine. `--tiny` is what every test run does."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import time
+
+from . import indexing, path, serving
+
+
+def main(argv: list[str] | None = None) -> dict[str, object]:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--tiny", action="store_true", help="small inputs: that it runs, not what it says")
+    parser.add_argument("--seed", type=int, default=20260101)
+    parser.add_argument("--only", choices=("path", "serving", "indexing", "queryable"), action="append")
+    options = parser.parse_args(argv)
+    tiny = options.tiny
+    only = options.only or ["path", "serving", "indexing", "queryable"]
+    begun = time.monotonic()
+    print(
+        f"CPython {platform.python_version()}, {platform.machine()}, seed {options.seed}, {'tiny' if tiny else 'full'}"
+    )
+    figures: dict[str, object] = {}
+    if "path" in only:
+        rounds, times = (1, 50) if tiny else (9, 1500)
+        print(f"\nA request in process, {rounds} × {times} calls, medians")
+        table = path.measure(rounds, times)
+        figures["path"] = table
+        print(*path.report(table), sep="\n", flush=True)
+    if "serving" in only:
+        rate, seconds, rounds = (100, 0.5, 1) if tiny else (400, 8.0, 5)
+        print(f"\nPOST 1 kB to uvicorn at {rate} requests a second, {rounds} × {seconds:g} s")
+        served = serving.measure(rate, seconds, rounds)
+        figures["serving"] = served
+        print(*serving.report(served), sep="\n", flush=True)
+    if "indexing" in only:
+        number, pages = (2_000, 10) if tiny else (200_000, 1_000)
+        print("\nIndexing into SQLite, then reading")
+        indexed = indexing.measure(number, pages, options.seed)
+        figures["indexing"] = indexed
+        print(*indexing.report(indexed), sep="\n", flush=True)
+    if "queryable" in only:
+        requests = 5 if tiny else 300
+        p50, p99 = indexing.queryable(requests, 20.0)
+        figures["queryable"] = (p50, p99)
+        print(
+            f"\nFrom the end of a request to an answer that holds it, {requests} requests: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+        )
+    digest = hashlib.sha256(repr(sorted(figures)).encode() + str(options.seed).encode()).hexdigest()[:12]
+    print(f"\n{time.monotonic() - begun:.0f} s, parameters and parts {digest}")
+    return figures
+
+
+if __name__ == "__main__":
+    main()
