@@ -8,8 +8,8 @@ answer they read to its end; at a random moment all servers are killed at once. 
 (it adopts what the dead left) into a fresh index, and the index answers:
 
 * durable: every request that a client saw complete has its record.
-* buffered: records + stated losses = last sequence given, for each process; and no more is missing than is stated, as lost
-  or as open (the server may be killed between an answer's last byte and the seal).
+* buffered: records + stated losses = last sequence given, for each process; and no more is missing than is stated, as
+  lost or as open (the server may be killed between an answer's last byte and the seal).
 * both: no dead letter, no record twice, nothing left in the journal, each tail proven.
 
 One line a run, a table at the end, exit code 1 on any disagreement.

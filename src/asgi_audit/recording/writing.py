@@ -36,7 +36,7 @@ _YIELD_SECONDS = 5e-5
 # Sealed this long ago and still not written: the machine has no time left, and each yield would cost us the
 # interpreter's whole switch interval (5 ms) while the backlog, and with it what a kill can take, grows. So we yield no
 # more than the interpreter makes us.
-_LATE_NS = 60_000_000
+_LATE_NS = 40_000_000
 _BATCH_RECORDS = 250
 _BATCH_BYTES = 1 << 20
 _HELD_BYTES_MAX = 8 << 20
