@@ -89,6 +89,23 @@ def test_request_is_seen_by_tail_and_by_the_printed_curl_lines(tmp_path: Path) -
         assert app.stop() in (0, -15)
 
 
+def test_first_screen_of_the_readme_works_as_written(tmp_path: Path) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+    application = re.search(r"```python\n# shop\.py\n(.*?)```", readme, re.DOTALL)
+    login = re.search(r"^curl -s localhost:8000(/login.*)$", readme, re.MULTILINE)
+    assert application is not None
+    assert login is not None
+    (tmp_path / "shop.py").write_text(application[1], "utf-8")
+    with running(*UVICORN, "shop:app", cwd=tmp_path) as app:
+        port = port_of(app.wait_for("Uvicorn running on"))
+        command = f"curl -s http://127.0.0.1:{port}{login[1]}"
+        assert subprocess.run(command, shell=True, capture_output=True, text=True).stdout == '{"welcome":"ada"}'
+        until(lambda: "POST /login → 200 OK" in run("tail", cwd=tmp_path).stdout, "tail shows the login")
+        record = json.loads(run("tail", "-n", "1", "--json", cwd=tmp_path).stdout)
+        assert record["request"]["body"]["name"] == "ada"
+        assert "hunter2" not in json.dumps(record)
+
+
 def test_tail_follows_until_its_reader_leaves(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     with (

@@ -161,5 +161,6 @@ class IndexerBeside:
             )
             if self._stopping.wait(wait):
                 return
+            self._child.stop()  # it has ended; this closes our end of its pipe
             wait = min(wait * 2, _RESTART_SECONDS[1])
             self._child = self._start(self._arguments)

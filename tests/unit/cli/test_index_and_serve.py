@@ -1,0 +1,139 @@
+"""The progress line, the supervision of the indexer beside `serve`, and children that end with their parent."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from asgi_audit.cli.index import Progress
+from asgi_audit.cli.processes import Child, free_port, wait_for_port
+from asgi_audit.cli.serve import IndexerBeside
+from asgi_audit.errors import AuditError
+from asgi_audit.settings import Settings
+
+
+class Counts(NamedTuple):
+    indexed: int
+    dead: int = 0
+    lag: float | None = 0.0
+
+
+def test_progress_line_says_records_rate_lag_and_dead_letters() -> None:
+    now, counts = 0.0, Counts(0, lag=None)
+    progress = Progress(lambda: counts, threading.Event(), clock=lambda: now, terminal=True)
+    assert progress.line() == "0 records indexed, 0 a second, behind since the start"
+    now, counts = 2.0, Counts(3000, dead=2, lag=0.52)
+    assert progress.line() == "3,000 records indexed, 1,500 a second, lag 0.5 s, 2 dead letters"
+
+
+def test_progress_is_silent_when_nothing_was_indexed_and_nobody_watches() -> None:
+    counts = Counts(5)
+    progress = Progress(lambda: counts, threading.Event(), clock=lambda: 1.0, terminal=False)
+    assert progress.line().startswith("5 records")
+    assert progress.line() == ""
+    counts = Counts(6)
+    assert progress.line().startswith("6 records")
+
+
+def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp_path: Path) -> None:
+    started: list[list[str]] = []
+    second = threading.Event()
+    children: list[Child] = []
+
+    def start(arguments: list[str]) -> Child:
+        started.append(arguments)
+        # The first one ends at once, the second one stays until it is told to go.
+        code = "import sys; sys.stdin.read()" if len(started) > 1 else "import sys; sys.exit(3)"
+        child = child_of(code, tmp_path / "log")
+        children.append(child)
+        if len(started) == 2:
+            second.set()
+        return child
+
+    beside = IndexerBeside(Settings(home=tmp_path), start=start)
+    assert second.wait(20)
+    beside.stop()
+    assert not any(child.running() for child in children)
+    assert len(started) == 2
+    assert started[0] == started[1]
+    assert started[0][:3] == ["index", "--home", str(tmp_path)]
+
+
+def child_of(code: str, log: Path) -> Child:
+    """A Child whose module is a program of the test's own."""
+    name = f"child_{os.getpid()}_{abs(hash(code))}"
+    (log.parent / f"{name}.py").write_text(code)
+    return Child("child", name, [], log=log, environment={**os.environ, "PYTHONPATH": str(log.parent)})
+
+
+def test_child_is_killed_when_it_does_not_end_in_time(tmp_path: Path) -> None:
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    child = child_of(code, tmp_path / "log")
+    pause = threading.Event()
+    for _ in range(200):
+        if child.last_words() == "deaf":
+            break
+        pause.wait(0.05)
+    assert child.stop(0.1) == -signal.SIGKILL
+    assert child.stop() == -signal.SIGKILL
+
+
+def test_wait_for_port_says_the_last_words_of_a_child_that_ended(tmp_path: Path) -> None:
+    child = child_of("import sys; print('no such database'); sys.exit(7)", tmp_path / "log")
+    try:
+        with pytest.raises(AuditError, match="child ended with code 7: no such database"):
+            wait_for_port(child, free_port())
+    finally:
+        child.stop()
+
+
+def test_child_hears_of_its_parents_death_when_that_is_killed(tmp_path: Path) -> None:
+    """Parent and child print; the parent is killed; the pipe ends only when the child has ended too."""
+    parent = f"""
+import os, signal, sys
+from asgi_audit.cli.processes import Child
+sys.path.insert(0, {str(tmp_path)!r})
+child = Child("child", "watching", [], environment={{**os.environ, "PYTHONPATH": {str(tmp_path)!r}}})
+sys.stdin.readline()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "watching.py").write_text(
+        "import threading\n"
+        "from asgi_audit.cli.processes import on_closed_stdin\n"
+        "gone = threading.Event()\n"
+        "on_closed_stdin(gone.set)\n"
+        "print('watching', flush=True)\n"
+        "gone.wait(60)\n"
+        "print('alone', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        assert process.stdout.readline() == "watching\n"
+        process.stdin.write("die\n")
+        process.stdin.flush()
+        assert process.stdout.read() == "alone\n"
+    assert process.wait(20) == -signal.SIGKILL
+
+
+def test_settings_reach_the_indexer_beside_when_urls_are_given(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def start(arguments: list[str]) -> Child:
+        seen.append(arguments)
+        return child_of("import sys; sys.stdin.read()", tmp_path / "log")
+
+    settings = dataclasses.replace(Settings(), transport="journal:////j", store="sqlite:////s")
+    IndexerBeside(settings, start=start).stop()
+    assert seen[0][-4:] == ["--from", "journal:////j", "--to", "sqlite:////s"]
