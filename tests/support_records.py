@@ -99,6 +99,11 @@ def batch(records: Iterable[Decoded] = (), *, following: int = 1, **given: Any) 
     return Batch(source="test", records=list(records), **given)
 
 
+def over_days(first: int, count: int) -> list[Decoded]:
+    """Records of three days, in turn."""
+    return [record(s, NOON - (s % 3) * DAY_MS + s) for s in range(first, first + count)]
+
+
 def everything(**given: Any) -> Query:
     """All accounts, all times, unless `given` says less."""
     return Query(**{"accounts": None, "start": 0, "end": 1 << 43, **given})
