@@ -1,0 +1,148 @@
+"""From the raw bytes of a body to what stands in the record: a JSON fragment and the word for `captured`.
+
+| body | stands in the record as | captured |
+|---|---|---|
+| JSON: object or array by its content, other values when labelled | its own bytes, CR and LF as spaces | full |
+| form (`application/x-www-form-urlencoded`) | object of strings, arrays when repeated | full |
+| text: labelled so, or not labelled and printable UTF-8 | string | full |
+| any of them over the limit | the kept bytes as a string, cut at a whole character | truncated |
+| the request was answered before it was read to its end | the same | unread |
+| compressed, multipart, binary; not wanted; not provably clean of secrets | null | omitted |
+| UTF-16, invalid UTF-8 where text was announced | null | undecodable |
+| bytes were dropped because memory was short | null | pressure |
+| no bytes | null | empty, or unread |
+
+JSON that orjson refuses (beyond depth 1024, `1e999`, lone surrogates) is text. With a sensitive name in it, broken
+or cut JSON is omitted: which value belongs to the name cannot be proven. Nothing here raises for any bytes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+import orjson
+
+from ..capture.exchange import Body
+from .redaction import Names, TooDense, decoded_pairs, mask_text, note, redact_json
+
+__all__ = ["fragment"]
+
+NULL = b"null"
+_TEXT_TYPES = re.compile(
+    rb"text/|application/(?:[a-z0-9.+-]*\+)?(?:json|xml|x?html|javascript|ecmascript|graphql|yaml|toml|x-ndjson|ndjson|jsonl|x-yaml"
+    rb"|json-seq|jsonlines|x-javascript|sql|x-www-form-urlencoded)|image/svg"
+)
+_JSON_TYPE = re.compile(rb"[a-z0-9.*-]+/(?:[a-z0-9.-]+\+)?json(?:[; ]|\Z)")
+_CHARSET = re.compile(rb"charset=[\"']?([a-z0-9_.:-]{1,40})")
+_LATIN = frozenset((b"latin-1", b"latin1", b"iso-8859-1", b"iso8859-1", b"windows-1252", b"cp1252"))
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]")
+_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
+_BRACKETS_FLAT = 900
+_BOM = b"\xef\xbb\xbf"
+
+
+def fragment(
+    body: Body, content_type: bytes, content_encoding: bytes, names: Names, base: str, redacted: list[str],
+    *, request: bool, expected: bool = True,
+) -> tuple[bytes, str]:  # fmt: skip
+    """(JSON fragment of one line, captured).
+
+    base: path prefix in `redacted`, such as `request.body`. expected: whether the headers announce a request body; an
+    unannounced one that never came is `empty`, not `unread`."""
+    total = body.total
+    if total == 0:
+        return NULL, "unread" if request and expected and not body.complete else "empty"
+    if body.pressure and body.kept < total:
+        return NULL, "pressure"
+    captured = "full"
+    if body.kept < total:
+        captured = "truncated"
+    elif not body.complete:
+        captured = "unread" if request else "truncated"
+    content_type = content_type.lower() if content_type else b""
+    if (content_encoding and content_encoding.strip().lower() not in (b"", b"identity")) or content_type.startswith(
+        b"multipart/"
+    ):
+        return NULL, "omitted"
+    if body.kept == 0:
+        return NULL, "omitted" if captured == "truncated" else captured
+    data = body.data()
+    if captured == "full":
+        made = _json(data, content_type, names, base, redacted)
+        if made is not None:
+            return made
+    return _text(data, content_type, captured, names, base, redacted)
+
+
+def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: list[str]) -> tuple[bytes, str] | None:
+    """None when it is no JSON."""
+    first = data[:1]
+    if first != b"{" and first != b"[":
+        if data.startswith(_BOM):
+            data = data[3:]
+        first = data.lstrip(b" \t\r\n")[:1]
+        if first != b"{" and first != b"[" and not _JSON_TYPE.match(content_type):
+            return None
+    try:
+        if data.count(b"[") + data.count(b"{") > _BRACKETS_FLAT:
+            # The record around it adds to the depth: what only just fits alone would make it unreadable.
+            orjson.loads(b"[" * 24 + data + b"]" * 24)
+        else:
+            orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    if b"\n" in data or b"\r" in data:
+        data = data.translate(_LINE_ENDS)
+    if names.hit(data):
+        try:
+            data = redact_json(data, names, base, redacted)
+        except TooDense:
+            note(redacted, base)
+            return NULL, "omitted"
+    return data, "full"
+
+
+def _text(
+    data: bytes, content_type: bytes, captured: str, names: Names, base: str, redacted: list[str]
+) -> tuple[bytes, str]:
+    labelled = _TEXT_TYPES.match(content_type) is not None
+    if content_type and not labelled:
+        return NULL, "omitted"
+    text = _decoded(data, content_type, cut=captured != "full")
+    if text is None:
+        return NULL, "undecodable" if labelled else "omitted"
+    raw = text.encode()
+    hit = names.hit(raw)
+    form = content_type.startswith(b"application/x-www-form-urlencoded")
+    if form and captured == "full":
+        found, cut = decoded_pairs(raw, names, redacted, base, hit=hit)
+        if not cut:
+            return orjson.dumps(found), captured
+    if hit:
+        looks_like_json = _JSON_TYPE.match(content_type) or (
+            captured != "full" and text.lstrip()[:1] in ("{", "[", '"')
+        )
+        lists_columns = b"csv" in content_type or b"tab-sep" in content_type
+        masked = None if form or looks_like_json or lists_columns else mask_text(raw, names, redacted, base)
+        if masked is None:
+            note(redacted, base)
+            return NULL, "omitted"
+        text = masked.decode("utf-8", "replace")
+    return orjson.dumps(text), captured
+
+
+def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> str | None:
+    """Text without NUL and its like; of cut bytes without the half character at the end. None: it is none."""
+    if _CONTROL.search(data):
+        return None
+    if data.startswith(_BOM):
+        data = data[3:]
+    try:
+        if not cut:
+            return data.decode()
+        return codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        pass
+    charset = _CHARSET.search(content_type)
+    return data.decode("cp1252", "replace") if charset and charset[1] in _LATIN else None

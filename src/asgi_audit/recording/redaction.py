@@ -1,0 +1,256 @@
+"""What is masked before a byte leaves the process: headers, URL and query, forms and text; JSON has its own module.
+
+By name, on by default, fail-closed: where it cannot be told what belongs to a sensitive name, everything to the end
+of the line, the whole string, or the whole body goes. `names` says which names are sensitive. Each function adds the
+paths of what it masked to a list (`request.headers.authorization`), never a value, at most 64 of them.
+
+Nothing here remembers a value. All scans are linear in their input.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from .names import CLEAN, CODE, LABEL, REDACTED, VALUE_PATTERN, VALUED, Names, card_spans
+from .redaction_json import PATHS_MAX, TooDense, redact_json
+
+__all__ = [
+    "COOKIE", "HIDDEN", "PAIRS_MAX", "PLAIN", "PROTOCOL", "REDACTED", "SET_COOKIE", "URL", "Names", "TooDense",
+    "decoded_pairs", "header_kind", "mask_header", "mask_query", "mask_text", "note", "redact_json",
+]  # fmt: skip
+
+PAIRS_MAX = 2000
+_MASK = REDACTED.encode()
+
+PLAIN, HIDDEN, COOKIE, SET_COOKIE, URL, PROTOCOL = range(6)
+_KINDS = {
+    "cookie": COOKIE, "set-cookie": SET_COOKIE, "location": URL, "referer": URL, "link": URL, "content-location": URL,
+    "refresh": URL, "origin": URL, "x-original-url": URL, "x-rewrite-url": URL, "x-forwarded-uri": URL,
+    "hx-current-url": URL, "sec-websocket-protocol": PROTOCOL,
+}  # fmt: skip
+_USERINFO = re.compile(rb"(?<=//)[^/?#\s@<>\"]{1,512}@")
+# Consumes whatever it meets: a pattern that can fail is tried again from each byte, which is quadratic.
+_PAIR = re.compile(rb"([^?&;#=<>\s]*+)(?:=([^&;#<>\s]*+)|[?&;#<>\s]|\Z)")
+_OAUTH_BESIDE = frozenset(
+    (b"state", b"session_state", b"grant_type", b"redirect_uri", b"client_id", b"iss", b"code_verifier")
+)
+
+
+def note(redacted: list[str], path: str) -> None:
+    if len(redacted) < PATHS_MAX and path not in redacted:
+        redacted.append(path[:200])
+
+
+def shown(name: str) -> str:
+    """A name as it stands in a path of `redacted`: what could be a value is left out of it."""
+    if "=" in name or ":" in name or not name.isprintable():
+        return REDACTED
+    return name if len(name) <= 40 else name[:40] + "…"
+
+
+def header_kind(name: str, names: Names) -> int:
+    """How the value of a header of this lower-case name is treated."""
+    kind = _KINDS.get(name)
+    if kind is not None:
+        return kind
+    return PLAIN if names.classify(name) in (CLEAN, CODE, LABEL, VALUED) else HIDDEN
+
+
+def mask_header(kind: int, value: bytes, names: Names) -> bytes:
+    """The value as it may be kept; the very same object when nothing was masked. Latin-1 bytes in and out."""
+    if kind == HIDDEN:
+        return _MASK
+    if kind == COOKIE:
+        return b"; ".join(
+            part.split(b"=", 1)[0].strip() + b"=" + _MASK if b"=" in part else _MASK for part in value.split(b";")
+        )
+    if kind == SET_COOKIE:
+        pair, _, attributes = value.partition(b";")
+        name, equals, _ = pair.partition(b"=")
+        kept = name.strip() + b"=" + _MASK if equals else _MASK
+        return kept + b";" + attributes if attributes else kept
+    if kind == URL:
+        return mask_url(value, names)
+    if not names.hit(value):
+        # A sub-protocol is a short word; browsers have no other place to put a token.
+        if kind == PROTOCOL and any(len(part.strip()) > 40 for part in value.split(b",")):
+            return _MASK
+        return value
+    if kind == PROTOCOL or names.suspicious(value):
+        return _MASK
+    return value
+
+
+def mask_url(value: bytes, names: Names) -> bytes:
+    """A URL, or a header with URLs in it: user information and sensitive parameters of query and fragment masked."""
+    if b"@" in value:
+        value = _USERINFO.sub(_MASK + b"@", value)
+    if not names.hit(value) and b"code=" not in value:
+        return value
+    return _mask_pairs(value, names, None, "")
+
+
+def mask_query(raw: bytes, names: Names, redacted: list[str], base: str) -> bytes:
+    """A raw query string with the values of sensitive parameters masked, the rest as received."""
+    return _mask_pairs(raw, names, redacted, base)
+
+
+def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str) -> bytes:
+    oauth = _speaks_oauth(text)
+
+    def one(m: re.Match[bytes]) -> bytes:
+        name, value = m[1], m[2]
+        plain = decoded(name)
+        if not value:
+            # No pair, or one whose name holds the value: `?{"password":"x"}`.
+            if name and names.hit(plain) and names.suspicious(plain):
+                if redacted is not None:
+                    note(redacted, base + "." + REDACTED)
+                return _MASK + m[0][len(name) :]
+            return m[0]
+        kind = names.classify_bytes(plain)
+        hidden_name = b":" in plain and kind not in (CLEAN, CODE, LABEL, VALUED)
+        clean = kind in (CLEAN, LABEL, VALUED) or (kind == CODE and not oauth)
+        if clean and not (names.hit(value) and names.suspicious(decoded(value))):
+            return m[0]
+        if redacted is not None:
+            note(redacted, base + "." + shown(plain.decode("utf-8", "replace")))
+        return (_MASK if hidden_name else name) + b"=" + _MASK
+
+    return _PAIR.sub(one, text)
+
+
+def _speaks_oauth(text: bytes) -> bool:
+    if b"code" not in text:
+        return False
+    return any(part.partition(b"=")[0] in _OAUTH_BESIDE for part in re.split(rb"[?&;#]", text, maxsplit=PAIRS_MAX))
+
+
+def decoded(text: bytes) -> bytes:
+    """Percent and plus decoded, once."""
+    if b"+" in text:
+        text = text.replace(b"+", b" ")
+    return unquote_to_bytes(text) if b"%" in text else text
+
+
+def decoded_pairs(
+    raw: bytes, names: Names, redacted: list[str], base: str, *, hit: bool
+) -> tuple[dict[str, str | list[str]], bool]:
+    """The parameters of a query or form, repeated ones as arrays, the sensitive ones masked when `hit`; and whether
+    they were cut after PAIRS_MAX. Names and values that are no UTF-8 have U+FFFD where it broke."""
+    found: dict[str, str | list[str]] = {}
+    parts = raw.split(b"&", PAIRS_MAX)
+    cut = len(parts) > PAIRS_MAX
+    oauth = hit or _speaks_oauth(raw)
+    oauth = oauth and (_speaks_oauth(raw) or b"grant_type" in raw)
+    for part in parts[:PAIRS_MAX]:
+        if not part:
+            continue
+        name, _, value = part.partition(b"=")
+        plain_name = decoded(name)
+        key = plain_name.decode("utf-8", "replace")
+        plain = decoded(value)
+        text = plain.decode("utf-8", "replace")
+        if hit or oauth:
+            kind = names.classify_bytes(plain_name)
+            sensitive = kind not in (CLEAN, CODE, LABEL, VALUED) or (kind == CODE and oauth)
+            if sensitive and (b":" in plain_name or b"=" in plain_name):
+                key = REDACTED
+            hide = sensitive or (names.hit(plain) and names.suspicious(plain))
+            if hide and (text or key is REDACTED):
+                text = REDACTED
+                note(redacted, base + "." + shown(key))
+        before = found.get(key)
+        if before is None:
+            found[key] = text
+        elif isinstance(before, list):
+            before.append(text)
+        else:
+            found[key] = [before, text]
+    return found, cut
+
+
+def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> bytes | None:
+    """Text (UTF-8) that had a hit, with what follows a sensitive name masked to the end of its line; None when that
+    cannot be proven enough and the text must be omitted.
+
+    Lines that are JSON documents of their own (NDJSON, server-sent events) are masked as JSON."""
+    first = text.lstrip()[:1]
+    lines = text.split(b"\n")
+    at_json = [k for k, line in enumerate(lines) if _json_begin(line) >= 0]
+    if at_json and len(at_json) < len([line for line in lines if line.strip()]) // 2 and first in (b"{", b"["):
+        return None  # one broken document over many lines: names and values may stand on different ones
+    done = bytearray(len(lines))
+    for k in at_json:
+        line = lines[k]
+        if not names.hit(line):
+            continue
+        begin = _json_begin(line)
+        document = line[begin:].rstrip()
+        try:
+            orjson.loads(document)
+            masked = redact_json(document, names, base, redacted)
+        except (orjson.JSONDecodeError, TooDense):
+            if begin == 0 and len(lines) == 1:
+                return None
+            masked = _MASK
+            note(redacted, base)
+        lines[k] = line[:begin] + masked
+        done[k] = 1
+    joined = b"\n".join(b"" if done[k] else line for k, line in enumerate(lines))
+    for k in names.lines_hit(joined):
+        if done[k]:
+            continue
+        note(redacted, base)
+        kept, rest = _mask_line(lines[k], names)
+        lines[k] = kept
+        follow = k
+        while not (stripped := rest.strip(b" \t\r\"'")):
+            # The value stands on the next line; which may be the name of another one.
+            follow = next((n for n in range(follow + 1, len(lines)) if lines[n].strip()), -1)
+            if follow < 0:
+                break
+            rest = _mask_line(lines[follow], names)[1] if names.suspicious(lines[follow]) else lines[follow]
+            lines[follow] = _MASK
+            done[follow] = 1
+        opens = stripped[:1] in (b"{", b"[", b"(", b"|", b">", b"<") or stripped[-1:] in (b"\\", b"{", b"[", b"(")
+        if opens or b"-----BEGIN" in rest:
+            # A value that goes on over lines: where it ends cannot be told.
+            return b"\n".join(lines[: max(k, follow) + 1])
+    return b"\n".join(lines)
+
+
+def _json_begin(line: bytes) -> int:
+    """Where a JSON container begins on this line, after `data:` of an event; -1 when none does."""
+    stripped = line.lstrip()
+    at = len(line) - len(stripped)
+    if stripped.startswith(b"data:"):
+        rest = stripped[5:].lstrip()
+        at = len(line) - len(rest)
+        stripped = rest
+    return at if stripped[:1] in (b"{", b"[") else -1
+
+
+_CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
+
+
+def _mask_line(line: bytes, names: Names) -> tuple[bytes, bytes]:
+    """The line with everything after the first sensitive name's separator masked, and what was masked."""
+    pattern = VALUE_PATTERN.search(line)
+    cards = card_spans(line)
+    starts = [m.start() for m in (pattern,) if m] + [cards[0][0] for _ in (1,) if cards]
+    limit = min(starts, default=len(line))
+    if len(line) <= 2048:
+        for m in _CLAUSE.finditer(line):
+            if m.end() > limit:
+                break
+            if names.names_value(m[0]):
+                rest = line[m.end() :]
+                lead = len(rest) - len(rest.lstrip(b" \"'"))
+                return line[: m.end() + lead] + _MASK, rest
+        if starts:
+            return line[:limit] + _MASK, line[limit:]
+    return _MASK, line
