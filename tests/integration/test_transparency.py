@@ -1,5 +1,5 @@
-"""The application and its server see the same with and without the middleware, for a table of applications; and the proof
-notices middleware that is not transparent."""
+"""The application and its server see the same with and without the middleware, for a table of applications; and the
+proof notices middleware that is not transparent."""
 
 from __future__ import annotations
 
