@@ -63,7 +63,7 @@ async def within_lifespan(app: Any, work: Callable[[httpx.AsyncClient], Any]) ->
 
 def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings: Settings) -> None:
     control = open_control(settings)
-    key = control.create_key("reader", ["default"])[1]
+    key_id, key = control.create_key("reader", ["acme"])
     control.close()
     headers = {"authorization": f"Bearer {key}"}
 
@@ -83,6 +83,8 @@ def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings
         ("logs", "POST", "/trail", 200),
         ("logs", "POST", "/trail", 401),
     ]
+    # Who read: in the account that the key reads, if it is one.
+    assert [(r.account, r.principal) for r in found] == [("acme", f"key:{key_id}"), ("default", "")]
     # Metadata only: neither the key nor the question.
     assert all(key.encode() not in r.data and b'"from"' not in r.data for r in found)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
+from ..capture.identity import annotate
 from ..control import Control
 from ..errors import QueryError
 from ..query.model import Scope
@@ -26,6 +27,9 @@ async def scope_of(request: Request, control: Control, *, roles: Collection[str]
             kind="unauthorized",
             hint="Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one.",
         )
+    # Who read is part of the trail: a key of one account is seen in that account's own.
+    account = next(iter(grant.accounts)) if grant.accounts is not None and len(grant.accounts) == 1 else None
+    annotate(request, principal=f"key:{grant.key_id}", account_id=account, auth_method="key", public_key=grant.key_id)
     if grant.role not in roles:
         raise QueryError(
             f"the role {grant.role} may not do this",
