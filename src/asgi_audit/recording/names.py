@@ -25,7 +25,6 @@ import re
 import string
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 __all__ = [
     "CLEAN", "CODE", "LABEL", "LOOSE", "REDACTED", "SENSITIVE", "SEPARATORS", "STEMS", "VALUED", "VALUE_PATTERN",
@@ -104,13 +103,14 @@ _TEXT_TO = string.ascii_lowercase.encode() + b"::" + b",,,,,,,,,,\n"
 _TEXT = bytes.maketrans(_TEXT_FROM, _TEXT_TO)
 _TEXT_DROP = bytes(c for c in _IGNORED if c not in b";&{}()<?|")
 
-_JWT = rb"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"
+# Only where a word begins: tried at each `eyJ` inside a run of them, it would be quadratic.
+_JWT = rb"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"
 VALUE_PATTERN = re.compile(
     _JWT + rb"|\b(?i:bearer)[ +]{1,4}[A-Za-z0-9._~+/=-]{8,}"
     rb"|-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"
 )
 # The look behind stands after the first digit: before it, the search would try at each byte.
-_CARD = re.compile(rb"[2-6](?<![0-9A-Za-z.-].)(?:[ -]?[0-9]){14,15}(?![0-9A-Za-z])")
+_CARD = re.compile(rb"[2-6](?<![0-9A-Za-z.-].)(?:(?:[ +-]|%20)?[0-9]){14,15}(?![0-9A-Za-z])")
 _CARD_ISSUER = re.compile(rb"(?:4|5[1-5]|2[2-7]|6(?:011|4|5|2)|35)[0-9]+")
 # In text a short word counts when it is one by itself (`pin: 1`, `card_pin=1`, `userPin=1`).
 _SHORT_WORDS = "|".join(sorted(_SHORT | _SHORT_LOOSE))
@@ -125,7 +125,9 @@ _ESCAPE = re.compile(rb"\\+u00([2-7][0-9a-fA-F])")
 # Line breaks that were escaped, once or more: without them `\\npin` would be another word.
 _BREAKS = re.compile(rb"\\+[nrtbf]")
 _BREAK_BEFORE_END = re.compile(rb"\"[ \\]{0,20}\\[nrtbf][ \\nrtbf]{0,40}[:=>]")
-_PERCENT = re.compile(rb"%(?:25)*[2-7][0-9a-fA-F]")
+_PERCENT = re.compile(rb"%(?:25)*([2-7][0-9a-fA-F])")
+_ESCAPES_MAX = 2000
+_ASCII = {b"%02x" % c: bytes((c,)) for c in range(128)} | {b"%02X" % c: bytes((c,)) for c in range(128)}
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 _CACHE_MAX = 2048
 
@@ -168,23 +170,32 @@ def _alternation(words: Iterable[str]) -> str:
 
 
 def _unescaped(data: bytes) -> bytes:
-    """`data` with percent and \\u escapes of ASCII characters undone, five levels deep at most."""
+    """`data` with percent and \\u escapes of printable ASCII undone, however often escaped. To search in only."""
     for _ in range(5):
         before = data
         if b"\\u" in data:
-            data = _ESCAPE.sub(lambda m: bytes((int(m[1], 16),)), data)
+            data = _ESCAPE.sub(_character, data)
         if b"%" in data:
-            data = unquote_to_bytes(data)
+            data = _PERCENT.sub(_character, data.replace(b"%25", b"%"))
         if data == before:
             break
     return data
+
+
+def _riddled(data: bytes) -> bool:
+    """So many escapes that undoing them would take milliseconds: then everything is suspicious."""
+    return data.count(b"%") > _ESCAPES_MAX or data.count(b"\\u00") > _ESCAPES_MAX
+
+
+def _character(m: re.Match[bytes]) -> bytes:
+    return _ASCII.get(m[1]) or _ASCII[m[1].lower()]
 
 
 def card_spans(data: bytes) -> list[tuple[int, int]]:
     """Spans of card numbers: 15 or 16 digits of a known issuer whose last is the Luhn digit of the others."""
     spans = []
     for m in _CARD.finditer(data):
-        digits = m[0].translate(None, b" -")
+        digits = m[0].replace(b"%20", b"").translate(None, b" +-")
         amex = len(digits) == 15
         if (digits.startswith((b"34", b"37")) if amex else _CARD_ISSUER.match(digits)) and _luhn(digits):
             spans.append(m.span())
@@ -266,6 +277,8 @@ class Names:
         if (b"%" in data and _PERCENT.search(data)) or (
             b"\\" in data and (_ESCAPE.search(data) or _BREAK_BEFORE_END.search(data))
         ):
+            if _riddled(data):
+                return True
             plain = _BREAKS.sub(b" ", _unescaped(data))
             return plain != data and bool(self._search(plain.translate(_SKELETON, _SKELETON_DROP)))
         return False
@@ -275,6 +288,8 @@ class Names:
         if self.names_value(text) or VALUE_PATTERN.search(text) or card_spans(text):
             return True
         if b"%" in text or b"\\" in text:
+            if _riddled(text):
+                return True
             plain = _BREAKS.sub(b" ", _unescaped(text))
             return plain != text and bool(self.names_value(plain) or VALUE_PATTERN.search(plain) or card_spans(plain))
         return False
@@ -282,21 +297,39 @@ class Names:
     def names_value(self, text: bytes) -> bool:
         return bool(self._in_text.search(self.text_form(text)) or _SHORT_IN_TEXT.search(text))
 
-    def lines_hit(self, text: bytes) -> list[int]:
-        """Numbers of the lines (between line feeds) of `text` on which `suspicious` is true."""
-        form = self.text_form(text).split(b"\n")
-        raw = text.split(b"\n")
-        search = self._in_text.search
-        decode = b"%" in text or b"\\u" in text
-        return [
-            at
-            for at, line in enumerate(raw)
-            if search(form[at])
-            or _SHORT_IN_TEXT.search(line)
-            or VALUE_PATTERN.search(line)
-            or card_spans(line)
-            or (decode and self.suspicious(line))
-        ]
+    def lines_hit(self, text: bytes, limit: int) -> list[int] | None:
+        """Numbers of the lines (between line feeds) on which `suspicious` is true; None: more than `limit`."""
+        found: set[int] = set()
+        form = self.text_form(text)
+        for searched, matches in (
+            (form, self._in_text.finditer(form)),
+            (text, _SHORT_IN_TEXT.finditer(text)),
+            (text, VALUE_PATTERN.finditer(text)),
+        ):
+            line = at = 0
+            for m in matches:
+                line += searched.count(b"\n", at, m.start())
+                at = m.start()
+                found.add(line)
+                if len(found) > limit:
+                    return None
+        found.update(text.count(b"\n", 0, start) for start, _ in card_spans(text)[: limit + 1])
+        odd = {m.start() for m in _ESCAPE.finditer(text)} if b"\\u" in text else set()
+        if b"%" in text:
+            odd.update(m.start() for m in _PERCENT.finditer(text))
+        if odd and _riddled(text):
+            return None
+        if odd:
+            lines = text.split(b"\n")
+            line = at = 0
+            for start in sorted(odd):
+                if start >= at:
+                    line += text.count(b"\n", at, start)
+                    at = text.find(b"\n", start)
+                    at = len(text) if at < 0 else at
+                    if line not in found and self.suspicious(lines[line]):
+                        found.add(line)
+        return sorted(found) if len(found) <= limit else None
 
     @staticmethod
     def text_form(text: bytes) -> bytes:

@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 PAIRS_MAX = 2000
+LINES_MAX = 300  # lines of a text with something to mask: beyond, the text is omitted and the thread freed
 _MASK = REDACTED.encode()
 
 PLAIN, HIDDEN, COOKIE, SET_COOKIE, URL, PROTOCOL = range(6)
@@ -157,8 +158,12 @@ def decoded_pairs(
         if hit or oauth:
             kind = names.classify_bytes(plain_name)
             sensitive = kind not in (CLEAN, CODE, LABEL, VALUED) or (kind == CODE and oauth)
-            if sensitive and (b":" in plain_name or b"=" in plain_name):
+            # The name itself may hold the value: `{"password":"x"}` sent as a form.
+            if (b":" in plain_name or b"=" in plain_name or b"%" in plain_name) and (
+                sensitive or (names.hit(plain_name) and names.suspicious(plain_name))
+            ):
                 key = REDACTED
+                sensitive = True
             hide = sensitive or (names.hit(plain) and names.suspicious(plain))
             if hide and (text or key is REDACTED):
                 text = REDACTED
@@ -183,11 +188,17 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
     at_json = [k for k, line in enumerate(lines) if _json_begin(line) >= 0]
     if at_json and len(at_json) < len([line for line in lines if line.strip()]) // 2 and first in (b"{", b"["):
         return None  # one broken document over many lines: names and values may stand on different ones
+    if len(at_json) > 10 * LINES_MAX:
+        return None
     done = bytearray(len(lines))
+    masked_json = 0
     for k in at_json:
         line = lines[k]
         if not names.hit(line):
             continue
+        masked_json += 1
+        if masked_json > LINES_MAX:
+            return None
         begin = _json_begin(line)
         document = line[begin:].rstrip()
         try:
@@ -201,7 +212,10 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
         lines[k] = line[:begin] + masked
         done[k] = 1
     joined = b"\n".join(b"" if done[k] else line for k, line in enumerate(lines))
-    for k in names.lines_hit(joined):
+    hits = names.lines_hit(joined, LINES_MAX)
+    if hits is None:
+        return None
+    for k in hits:
         if done[k]:
             continue
         note(redacted, base)

@@ -3,7 +3,7 @@ survive.
 
 The document was accepted by orjson before. Escaped quotes are blanked (same length), then one `split` at the quotes
 tells strings from structure, so every string is visited once, in Python, and nothing is parsed or backtracked:
-linear, 25 µs for a kB with hits (m). A document of more than `PIECES_MAX` strings or `BRACKETS_MAX` brackets that
+linear, 25 µs for a kB with hits (m). A document of more than `PIECES_MAX` strings or `CONTAINERS_MAX` containers that
 has a hit is given up (the caller omits it): 64 KiB of brackets would hold the thread for 20 ms.
 """
 
@@ -17,10 +17,11 @@ import orjson
 
 from .names import CLEAN, CODE, LABEL, LOOSE, REDACTED, SENSITIVE, VALUED, Names
 
-__all__ = ["BRACKETS_MAX", "PIECES_MAX", "TooDense", "redact_json"]
+__all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json"]
 
 PIECES_MAX = 16_000
-BRACKETS_MAX = 16_000
+CONTAINERS_MAX = 8_000
+SPANS_MAX = 1_000
 PATHS_MAX = 64
 _MASK = b'"' + REDACTED.encode() + b'"'
 _COLONS = frozenset((b":", b": ", b" : ", b" :"))
@@ -29,7 +30,7 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 _SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
 _SPACE = b" \t\r\n"
 _FEW = 8  # more sensitive keys than these: the walk is cheaper than going back from each
-_FEW_BRACKETS = 1_000
+_FEW_CONTAINERS = 500
 _KEY_SHOWN_MAX = 40
 _PATH_MAX = 200
 
@@ -93,13 +94,17 @@ class _Walk:
             # Pairs in a run of backslashes are aligned from its begin, so two replacements find every escaped quote.
             plain = data.replace(b"\\\\", b"\x01\x01").replace(b'\\"', b"\x01\x01")
         self.pieces = plain.split(b'"')
-        if len(self.pieces) > 2 * PIECES_MAX:
+        structure = b"".join(self.pieces[::2])
+        opened = structure.count(b"{") + structure.count(b"[")
+        if len(self.pieces) > 2 * PIECES_MAX or opened > CONTAINERS_MAX:
             raise TooDense
+        self.opened_few = opened <= _FEW_CONTAINERS
         self.ends = list(accumulate(map(len, self.pieces)))
         self.oauth = b"grant_type" in data
         self.spans: list[tuple[int, int]] = []
         self.values: list[int] = []
         self.stack: list[_Frame] = []
+        self.paths_made = 0
 
     def at(self, piece: int) -> int:
         """Offset in the data of the first byte of a piece."""
@@ -118,7 +123,7 @@ class _Walk:
         pieces = self.pieces
         known = self.names._cache.get
         keys: list[int] = []
-        if self.data.count(b"{") + self.data.count(b"[") > _FEW_BRACKETS:
+        if not self.opened_few:
             return False
         values = self.values
         for j in range(1, len(pieces), 2):
@@ -205,7 +210,7 @@ class _Walk:
         self.deep = deep
         self.spans = []
         self.values = []
-        self.brackets = 0
+        self.paths_made = 0
         self.pending = CLEAN  # the kind of the key whose value comes next
         self.key = -1
         self.skip_depth = -1  # depth of the container that is masked whole
@@ -285,7 +290,7 @@ class _Walk:
     def names_field(self, j: int) -> bool:
         """Whether a string is the name of a sensitive field, and no sentence that mentions one."""
         raw = self.string(j)
-        return len(raw) <= 100 and raw.count(b" ") <= 2 and self.kind_of(j) in (SENSITIVE, LOOSE)
+        return len(raw) <= 100 and raw.count(b" ") <= 1 and self.kind_of(j) in (SENSITIVE, LOOSE)
 
     def note(self, frame: _Frame, start: int, end: int) -> None:
         if frame.valued is None:
@@ -302,14 +307,11 @@ class _Walk:
             if rest and rest[0] not in b"[{":
                 self.scalar(start + at, rest)
         for m in _BRACKET.finditer(p, offset):
-            self.brackets += 1
             c = m[0]
             if c == b"{" or c == b"[":
                 self.opened(c == b"{", start + m.start())
             else:
                 self.closed(start + m.end())
-        if self.brackets > BRACKETS_MAX:
-            raise TooDense
 
     def scalar(self, at: int, rest: bytes) -> None:
         """A number, true, false or null under a key that is not clean."""
@@ -382,8 +384,11 @@ class _Walk:
 
     def mask(self, start: int, end: int, key: int, name: bytes | None = None) -> None:
         self.spans.append((start, end))
-        if len(self.redacted) >= PATHS_MAX:
+        if len(self.spans) > SPANS_MAX:
+            raise TooDense
+        if len(self.redacted) >= PATHS_MAX or self.paths_made > 4 * PATHS_MAX:
             return
+        self.paths_made += 1  # many masks may share one path
         path = self.base
         for frame in self.stack[1:]:
             if frame.name is not None:

@@ -1,0 +1,150 @@
+"""What becomes of a body: how it stands in the record, and the word for it."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import orjson
+import pytest
+from tests.support_exchanges import make_body, make_builder, make_exchange
+from tests.support_schema import checked
+
+from asgi_audit.recording.bodies import fragment
+from asgi_audit.recording.names import Names
+
+NAMES = Names()
+FORM = b"application/x-www-form-urlencoded"
+
+
+def seen(data: bytes, content_type: bytes = b"", encoding: bytes = b"", **body: Any) -> tuple[bytes, str]:
+    return fragment(make_body(data, **body), content_type, encoding, NAMES, "request.body", [], request=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "stands"),
+    [
+        (
+            b'{"a":1.50,"a":2,"b":1e3,"n":12345678901234567890123}',
+            b"application/json",
+            b'{"a":1.50,"a":2,"b":1e3,"n":12345678901234567890123}',
+        ),
+        (b'\r\n{\n  "a": 1\r\n}\n', b"application/json", b'  {   "a": 1  } '),
+        (b'{"a":1}', b"text/plain", b'{"a":1}'),
+        (b'{"a":1}', FORM, b'{"a":1}'),
+        (b"[1]", b"image/png", b"[1]"),
+        (b"[1]", b"", b"[1]"),
+        (b"5", b"application/json", b"5"),
+        (b'"x"', b"application/problem+json; charset=utf-8", b'"x"'),
+        (b"null", b"application/json", b"null"),
+        (b"5", b"text/plain", b'"5"'),
+        (b'\xef\xbb\xbf{"a":1}', b"application/json", b'{"a":1}'),
+        (b'{"a":1e999}', b"application/json", b'"{\\"a\\":1e999}"'),
+        (b'{"a":"\\ud800"}', b"application/json", b'"{\\"a\\":\\"\\\\ud800\\"}"'),
+        (b'{"a":', b"application/json", b'"{\\"a\\":"'),
+        (b"a=1&b=%C3%A9&a=2&c", FORM, '{"a":["1","2"],"b":"é","c":""}'.encode()),
+        (b"h\xe9llo", b"text/plain; charset=ISO-8859-1", '"héllo"'.encode()),
+        ("héllo\nx".encode(), b"", '"héllo\\nx"'.encode()),
+        (b"<b>x</b>", b"text/html", b'"<b>x</b>"'),
+        (b'{"a":1}\n{"a":2}\n', b"application/x-ndjson", b'"{\\"a\\":1}\\n{\\"a\\":2}\\n"'),
+        (b"data: x\n\n", b"text/event-stream", b'"data: x\\n\\n"'),
+    ],
+)
+def test_body_stands_in_the_record(data: bytes, content_type: bytes, stands: bytes) -> None:
+    assert seen(data, content_type) == (stands, "full")
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "encoding", "captured"),
+    [
+        (gzip.compress(b"{}"), b"application/json", b"gzip", "omitted"),
+        (b"--x\r\n", b"multipart/form-data; boundary=x", b"", "omitted"),
+        (b"\x89PNG\r\n", b"image/png", b"", "omitted"),
+        (b"text", b"application/octet-stream", b"", "omitted"),
+        (b"\x00\x01", b"", b"", "omitted"),
+        (b"\xff\xfe", b"", b"", "omitted"),
+        (b"\xff\xfe", b"text/plain", b"", "undecodable"),
+        ('{"a":1}'.encode("utf-16"), b"application/json", b"", "undecodable"),
+        ("password=x".encode("utf-16-le"), b"text/plain; charset=utf-16", b"", "undecodable"),
+        (b'{"password":"x"', b"application/json", b"", "omitted"),
+        (b"user,password\nbob,x", b"text/csv", b"", "omitted"),
+        (b"", b"application/json", b"", "empty"),
+    ],
+)
+def test_body_is_left_out(data: bytes, content_type: bytes, encoding: bytes, captured: str) -> None:
+    assert seen(data, content_type, encoding) == (b"null", captured)
+
+
+def test_identity_encoding_is_none() -> None:
+    assert seen(b"[1]", b"application/json", b"identity") == (b"[1]", "full")
+
+
+def test_cut_body_is_a_string_of_whole_characters() -> None:
+    data = '{"a": "é☃"}'.encode()
+    for kept in range(1, len(data)):
+        stands, captured = seen(data, b"application/json", kept=kept)
+        assert captured == "truncated"
+        assert orjson.loads(stands) == data[:kept].decode("utf-8", "ignore")
+
+
+def test_cut_json_with_a_sensitive_name_is_omitted() -> None:
+    assert seen(b'{"password": "hunter2", "b": 1}', b"application/json", kept=20) == (b"null", "omitted")
+    assert seen(b"password=hunter2&b=1", FORM, kept=18) == (b"null", "omitted")
+
+
+def test_unread_and_broken_off_bodies_are_said() -> None:
+    assert seen(b"", complete=False) == (b"null", "unread")
+    assert seen(b"[1,", b"application/json", complete=False) == (b'"[1,"', "unread")
+    assert fragment(make_body(b"[1,", complete=False), b"", b"", NAMES, "b", [], request=False) == (
+        b'"[1,"',
+        "truncated",
+    )
+    assert fragment(make_body(b"", complete=False), b"", b"", NAMES, "b", [], request=False) == (b"null", "empty")
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "version", "captured"),
+    [
+        ("GET", [], "1.1", "empty"),
+        ("POST", [], "1.1", "empty"),
+        ("POST", [(b"content-length", b"5")], "1.1", "unread"),
+        ("POST", [(b"content-length", b"0")], "1.1", "empty"),
+        ("POST", [(b"transfer-encoding", b"chunked")], "1.1", "unread"),
+        ("POST", [], "2", "unread"),
+        ("GET", [], "2", "empty"),
+    ],
+)
+def test_a_body_that_was_never_announced_is_empty(
+    method: str, headers: list[tuple[bytes, bytes]], version: str, captured: str
+) -> None:
+    x = make_exchange(method, headers=headers, http_version=version)
+    x.request_body.complete = False
+    assert checked(make_builder().build(x))["context"]["requestBody"]["captured"] == captured
+
+
+def test_pressure_leaves_the_body_out() -> None:
+    assert seen(b"[1,2]", kept=3, pressure=True) == (b"null", "pressure")
+    assert seen(b"[1,2]", pressure=True) == (b"[1,2]", "full")
+
+
+def test_limit_of_nothing_omits() -> None:
+    assert seen(b"[1,2]", kept=0) == (b"null", "omitted")
+
+
+@pytest.mark.parametrize("depth", [900, 1000, 1010, 1023, 1024, 1025, 30_000])
+def test_deep_json_never_makes_a_record_that_cannot_be_read(depth: int) -> None:
+    data = b"[" * depth + b"]" * depth
+    value = orjson.loads(
+        make_builder().build(
+            make_exchange(
+                "POST", body=data, content_type=b"application/json", answer=b'{"a":' * depth + b"1" + b"}" * depth
+            )
+        )
+    )
+    assert isinstance(value["request"]["body"], list if depth <= 1000 else str)
+
+
+def test_form_with_too_many_fields_is_kept_as_text_or_omitted() -> None:
+    many = b"&".join(b"k%d=1" % i for i in range(3000))
+    assert seen(many, FORM) == (b'"' + many + b'"', "full")
+    assert seen(many + b"&password=x", FORM) == (b"null", "omitted")
