@@ -45,6 +45,8 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "s
     unwaited: int = 0  # in total: `durable` exchanges that were served before their record was durable
     open_count: int = 0
     open_oldest: int | None = None  # ms since the epoch
+    open_long: int = 0  # those open for 60 s and more: they no longer hold W back
+    open_long_newest: int | None = None  # ms since the epoch: when the last of these began
     watermark: int  # W, ms: every exchange begun before it, except the older open ones counted, is at most `last`
     closed: Literal["", "provisional", "final", "adopted"] = ""
     proven: bool = True  # False: adopted under another boot id, or without counters: the true tail is not known

@@ -6,12 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
+
 from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..record.views import Cuts
 from ..transport.base import Position
 
-__all__ = ["Batch", "DeadLetter", "Process", "Query", "Reader", "Row", "Snapshot", "Writer", "Written"]
+__all__ = [
+    "Batch", "Completeness", "Completion", "DeadLetter", "Incident", "Known", "Process", "ProcessState", "Purged",
+    "Query", "Reader", "Resumed", "Row", "Snapshot", "Standing", "Writer", "Written",
+]  # fmt: skip
+
+Standing = Literal["active", "left", "off"]
+"""Of a process: it counts for T; closed and settled; silent for too long and written off."""
 
 
 class DeadLetter(NamedTuple):
@@ -22,6 +30,89 @@ class DeadLetter(NamedTuple):
     offset: int
     reason: str
     payload: bytes
+
+
+class Incident(msgspec.Struct, kw_only=True):
+    """Why T may say more than is there, or what was noticed about a process's own statements. Times in ms since the
+    epoch.
+
+    Kinds: `missing` (sequences that neither came nor are stated lost), `gap` (numbers of statements that did not come),
+    `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
+    (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came)."""
+
+    id: int
+    kind: Literal["missing", "gap", "silent", "late", "unproven", "altered"]
+    process: str
+    opened_at: int
+    resolved_at: int | None = None
+    start: int  # of the window that it concerns, inclusive: exchanges begun in it
+    end: int | None  # exclusive; None: no end yet
+    ranges: list[tuple[int, int]] = []  # still missing: sequences, or numbers of statements; both ends inclusive
+    count: int = 0  # how many they are: more than `ranges` name, when they were too many to name
+    detail: str = ""
+
+
+class ProcessState(msgspec.Struct, kw_only=True):
+    """What the indexer must know of a process to go on; the store keeps it as it is."""
+
+    process: bytes
+    partition: str
+    started: int  # ms since the epoch
+    standing: Standing = "active"
+    number: int = 0  # of the last statement
+    last: int = 0  # the highest sequence that a statement covers
+    low: int = 0  # low(p), ms; its start before the first statement
+    at: int = 0  # when the last statement was made, ms
+    digest: str = ""  # SHA-256 of the last statement's bytes
+    closed: str = ""
+    lost: int = 0
+    missing: int = 0
+    unverified: int = 0  # statements whose root could not be checked: not all of their records came in order
+    open_count: int = 0  # exchanges open at the last statement for long, or for ever: their process died
+    open_from: int = 0  # when the first and the last of them began, both inclusive, ms
+    open_to: int = 0
+    open_oldest: int | None = None  # start of the oldest of all open ones
+    above: list[tuple[int, int]] = []  # sequences beyond `last` that are settled, both ends inclusive
+    leaves: list[bytes] = []  # the Merkle tree since the last statement, as `record.digest.Tree` keeps it
+    leaf_count: int = 0
+    leaf_last: int = 0
+    leaves_whole: bool = True  # False: the tree began in the middle
+
+
+class Known(NamedTuple):
+    """A process as the store has it, with its incidents that are open."""
+
+    state: ProcessState
+    incidents: list[Incident]
+
+
+class Resumed(NamedTuple):
+    """Where completeness goes on: T as it was last published, the processes that are active, the highest id of an
+    incident ever given (0: none), and what `caught_up_at` says (ms; None: never)."""
+
+    until: int | None = None
+    known: Sequence[Known] = ()
+    last_incident: int = 0
+    caught_up: int | None = None
+
+
+class Completion(NamedTuple):
+    """What a batch changes: `processes` and `incidents` replace those with the same id. `until`: T in ms, exclusive;
+    None before the first statement. `follows`: nobody is active, so T is wherever `caught_up_at` stands."""
+
+    until: int | None
+    follows: bool
+    processes: Sequence[ProcessState] = ()
+    incidents: Sequence[Incident] = ()
+
+
+class Completeness(NamedTuple):
+    """For a window: T (ms, exclusive; None before the first statement), how many open incidents overlap it, and how
+    many long-open exchanges began in it (those of a process that died included)."""
+
+    until: int | None
+    incidents: int
+    open: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +126,7 @@ class Batch:
     positions: Mapping[str, Position]
     forget: Sequence[str] = ()  # partitions whose positions are no longer needed
     caught_up_at: float | None = None  # seconds since the epoch
+    completion: Completion | None = None  # written with the positions
 
 
 class Written(NamedTuple):
@@ -42,6 +134,14 @@ class Written(NamedTuple):
     duplicates: int
     expired: int
     dead: int
+
+
+class Purged(NamedTuple):
+    """What a purge removed, and where the horizon stands after it (ms; records below it are expired)."""
+
+    horizon: int
+    days: int
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +194,9 @@ class Process(NamedTuple):
     watermark: int
     closed: Literal["", "provisional", "final", "adopted"]
     proven: bool
+    missing: int = 0  # covered by a statement, and neither indexed nor stated lost
+    standing: Standing = "active"
+    low: int = 0  # ms: what it said until here is settled
 
 
 class Writer(Protocol):
@@ -107,6 +210,21 @@ class Writer(Protocol):
 
     def caught_up(self, at: float) -> None:
         """Nothing new, but everything until `at` is indexed. Cheap: called up to 40 times a second."""
+
+    def purge(self, before: int) -> Purged:
+        """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward only;
+        a crash inside is finished by the next writer."""
+
+    def purge_asked(self) -> int | None:
+        """What another process asks to be purged, as `purge` takes it. Cheap: asked once a second."""
+
+    def last_used(self) -> float | None:
+        """Wall-clock time (s) at which the index was last written before this writer opened it."""
+
+    def resumed(self) -> Resumed: ...
+
+    def known(self, process: bytes) -> Known | None:
+        """One process, active or not."""
 
     def close(self) -> None: ...
 
@@ -126,6 +244,12 @@ class Reader(Protocol):
         """Whether any record of this service and instance was ever indexed for one of the accounts."""
 
     def processes(self) -> list[Process]: ...
+
+    def completeness(self, start: int, end: int) -> Completeness:
+        """Of the window from `start` (ms, inclusive) to `end` (exclusive), as of now. Cheap: asked for every answer."""
+
+    def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
+        """The newest that overlap the window, open ones first, with `ranges` cut to 100."""
 
     def dead_letters(self) -> int: ...
 

@@ -1,0 +1,317 @@
+"""T and the incidents, case by case. Times in ms after `BASE`; one process unless it says otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.record.digest import leaf_hash, root_of
+from asgi_audit.record.statement import Lost, Statement
+from asgi_audit.store.base import Completion, Incident, Known, ProcessState, Resumed
+
+BASE = 1_795_348_800_000
+
+
+class Indexer:
+    """A tracker with a store that keeps what it says."""
+
+    def __init__(self) -> None:
+        self.tracker = Tracker()
+        self.states: dict[bytes, ProcessState] = {}
+        self.incidents: dict[int, Incident] = {}
+
+    def take(self, *events: Seen | Stated, now: int, caught_up: int | None = None) -> Completion | None:
+        known = {p: self.known(p) for p in self.tracker.unknown(events) if p in self.states}
+        consumed = Consumed(events, BASE + now, None if caught_up is None else BASE + caught_up)
+        completion = self.tracker.take(consumed, known)
+        if completion is not None:
+            self.states |= {s.process: s for s in completion.processes}
+            self.incidents |= {i.id: i for i in completion.incidents}
+        return completion
+
+    def known(self, process: bytes) -> Known:
+        return Known(self.states[process], [i for i in self.open() if i.process.endswith(f"{process[-1]:02x}")])
+
+    def open(self) -> list[Incident]:
+        return [i for i in self.incidents.values() if i.resolved_at is None]
+
+    def until(self) -> int | None:
+        return None if self.tracker.until is None else self.tracker.until - BASE
+
+    def restart(self) -> None:
+        known = [self.known(p) for p, s in self.states.items() if s.standing == "active"]
+        self.tracker = Tracker(Resumed(self.tracker.until, known, max(self.incidents, default=0)))
+
+
+def process(n: int, started: int = 0) -> bytes:
+    return (BASE + started).to_bytes(6, "big") + bytes([0x70, 0, 0x80]) + n.to_bytes(7, "big")
+
+
+P = process(1)
+Q = process(2)
+
+
+def data(sequence: int) -> bytes:
+    return f"record {sequence}".encode()
+
+
+def rec(sequence: int, *, at: int = 0, of: bytes = P) -> Seen:
+    return Seen(of, "p", sequence, BASE + at, leaf_hash(data(sequence)))
+
+
+def said(
+    number: int, first: int, last: int, *, at: int, watermark: int | None = None, of: bytes = P, **more: Any
+) -> Stated:
+    lost = [Lost(*r) for r in more.pop("lost", [])]
+    count = last - first + 1 - sum(r.last - r.first + 1 for r in lost)
+    more.setdefault("started", BASE + int.from_bytes(of[:6], "big") - BASE)
+    for name in ("open_oldest", "open_long_newest"):
+        if name in more:
+            more[name] += BASE
+    statement = Statement(
+        process="", number=number, at=BASE + at, first=first, last=last, count=count, lost=lost,
+        watermark=BASE + (at if watermark is None else watermark), **more,
+    )  # fmt: skip
+    return Stated(of, "p", statement, f"digest {number}")
+
+
+def test_nothing_is_claimed_before_the_first_statement() -> None:
+    i = Indexer()
+    assert i.take(now=5, caught_up=5) is None
+    completion = i.take(rec(1), now=10, caught_up=10)
+    assert completion is not None
+    assert (completion.until, completion.follows) == (None, False)
+    i.take(said(1, 1, 1, at=11), now=12, caught_up=12)
+    assert i.until() == 11
+
+
+def test_t_is_the_lowest_watermark_of_those_that_are_active() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), said(1, 1, 0, at=10, of=Q), now=11)
+    i.take(said(2, 1, 0, at=500), now=501)
+    assert i.until() == 10
+    i.take(said(2, 1, 0, at=400, of=Q), now=501)
+    assert i.until() == 400
+    assert i.incidents == {}
+
+
+def test_t_follows_the_source_when_all_have_closed_and_nothing_is_written_meanwhile() -> None:
+    i = Indexer()
+    completion = i.take(said(1, 1, 0, at=10, closed="final"), now=20, caught_up=15)
+    assert completion is not None
+    assert completion.follows
+    assert i.until() == 15
+    assert i.take(now=900, caught_up=890) is None
+    assert i.until() == 890
+
+
+def test_t_does_not_go_back_when_the_indexers_clock_does() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10, closed="final"), now=20, caught_up=15)
+    i.take(now=7_000_000, caught_up=7_000_000)
+    completion = i.take(now=100, caught_up=100)
+    assert completion is not None  # or readers, who look at the source's time, would go back with it
+    assert completion.until == BASE + 7_000_000
+
+
+def test_a_hole_is_missing_when_a_statement_covers_it_and_resolved_when_it_comes() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10, watermark=8), rec(1), rec(4), now=20)
+    i.take(said(2, 1, 5, at=30, watermark=25, lost=[(3, 3, "queue")]), now=40)
+    (incident,) = i.open()
+    assert (incident.kind, incident.ranges, incident.count) == ("missing", [(2, 2), (5, 5)], 2)
+    # Begun after what was promised before, and sealed before the statement was made.
+    assert (incident.start - BASE, incident.end) == (8, BASE + 31)
+    assert i.until() == 25
+    assert (i.states[P].missing, i.states[P].lost) == (2, 1)
+    i.take(rec(5), rec(5), now=50)
+    assert i.open()[0].ranges == [(2, 2)]
+    i.restart()
+    i.take(Seen(P, "p", 2, None, None, is_loss=True), now=60)
+    assert i.open() == []
+    assert (i.states[P].missing, i.states[P].lost) == (0, 2)
+
+
+def test_the_window_of_a_hole_begins_with_the_oldest_open_exchange_when_one_was_open_for_long() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=100_000, open_count=1, open_oldest=7, open_long=1, open_long_newest=7), now=100_000)
+    i.take(said(2, 1, 1, at=200_000), now=200_000)
+    assert i.open()[0].start == BASE + 7
+
+
+def test_a_record_behind_its_statement_is_not_missing_when_both_are_in_one_batch() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 2, at=10), rec(2), rec(1), now=20)
+    assert i.incidents == {}
+
+
+def test_a_batch_changes_nothing_when_it_comes_twice() -> None:
+    i = Indexer()
+    batch = [rec(1), rec(3), said(1, 1, 4, at=10, lost=[(2, 2, "queue")]), rec(5)]
+    i.take(*batch, now=20)
+    before = (i.until(), i.states[P].lost, i.states[P].missing, i.states[P].above, len(i.incidents))
+    i.take(*batch, now=30)
+    assert (i.until(), i.states[P].lost, i.states[P].missing, i.states[P].above, len(i.incidents)) == before
+
+
+def test_a_provisional_end_is_revoked_by_a_later_statement() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10, caught_up=10)
+    i.take(said(2, 1, 0, at=20, closed="provisional"), now=30, caught_up=29)
+    assert (i.until(), i.states[P].standing) == (29, "left")
+    i.take(now=100, caught_up=100)
+    i.take(rec(1, at=95), now=130)
+    assert i.states[P].standing == "active"
+    (incident,) = i.open()
+    assert (incident.kind, incident.start - BASE, incident.end) == ("late", 20, BASE + 100)
+    i.take(said(3, 1, 1, at=140), now=150)
+    assert i.open() == []
+    assert i.until() == 140
+
+
+def test_a_process_is_written_off_when_silent_and_its_late_journal_resolves_it() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10, caught_up=10)
+    i.take(said(1, 1, 0, at=11, of=Q), now=11, caught_up=11)
+    for step in range(1, 14):
+        i.take(said(1 + step, 1, 0, at=step * 10_000, of=Q), now=step * 10_000, caught_up=step * 10_000)
+    assert i.until() == 130_000
+    (incident,) = i.open()
+    assert (incident.kind, incident.start - BASE, incident.end) == ("silent", 10, None)
+    assert i.states[P].standing == "off"
+    i.take(rec(1, at=50), now=131_000)
+    assert (i.states[P].standing, i.open()[0].end) == ("active", BASE + 130_000)
+    i.take(said(15, 1, 0, at=140_000, of=Q), now=140_000)
+    assert i.until() == 130_000  # T stands while it is catching up
+    i.take(said(2, 1, 1, at=141_000, closed="adopted"), now=141_000)
+    assert (i.open(), i.until()) == ([], 140_000)
+
+
+def test_nobody_is_written_off_when_the_clock_jumps() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10, caught_up=10)
+    i.take(now=7_200_000, caught_up=7_200_000)
+    i.take(now=7_300_000, caught_up=7_300_000)
+    assert i.states[P].standing == "active"
+
+
+def test_a_late_process_is_noted_when_t_had_passed_what_it_brings() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(2, 1, 0, at=1000), now=1000)
+    # All that it brings began at 900, below T, and is there now: noted, and resolved at once.
+    i.take(rec(1, at=900, of=Q), said(1, 1, 1, at=1100, of=Q), now=1100)
+    (incident,) = i.incidents.values()
+    assert (incident.kind, incident.start - BASE, incident.end) == ("late", 900, BASE + 1000)
+    assert incident.resolved_at == BASE + 1100
+
+
+def test_a_new_process_is_no_incident_when_it_had_nothing_to_state_below_t() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(2, 1, 0, at=1000), now=1000)
+    i.take(said(1, 1, 0, at=1010, of=Q, open_count=1, open_oldest=1009, watermark=1009), now=1020)
+    assert i.incidents == {}
+
+
+def test_t_is_not_in_the_future_when_the_application_clock_is() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=7_200_000), now=50)
+    assert i.until() == 50
+    # Set back: what it promised for then is no promise for the same times that come again.
+    i.take(said(2, 1, 0, at=100_060, watermark=7_200_000), now=100_100)
+    assert i.until() == 40_060
+
+
+def test_an_adopted_tail_without_proof_stays_an_incident() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(2, 1, 0, at=500, closed="adopted", proven=False), now=500, caught_up=499)
+    assert [(x.kind, x.start - BASE, x.end) for x in i.open()] == [("unproven", 10, BASE + 501)]
+    assert i.until() == 499
+
+
+def test_an_adopted_end_counts_when_its_number_is_lower_than_one_that_came() -> None:
+    i = Indexer()
+    i.take(rec(1), said(7, 1, 1, at=10), now=10)
+    end = said(1, 2, 2, at=20, closed="adopted", lost=[(2, 2, "killed")])
+    i.take(end, end, now=30, caught_up=29)
+    assert (i.states[P].standing, i.states[P].lost, i.states[P].last) == ("left", 1, 2)
+
+
+def test_missing_statements_are_a_gap_when_no_record_of_theirs_is_missing() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(4, 1, 0, at=40), now=40)
+    (incident,) = i.open()
+    assert (incident.kind, incident.ranges) == ("gap", [(2, 3)])
+    i.take(said(3, 1, 0, at=30), said(2, 1, 0, at=20), now=50)
+    assert i.open() == []
+    assert i.until() == 40
+
+
+def test_open_exchanges_are_counted_when_nothing_waits_for_them() -> None:
+    i = Indexer()
+    long = {"open_count": 3, "open_oldest": 5, "open_long": 2, "open_long_newest": 9}
+    i.take(said(1, 1, 0, at=100_000, **long), now=100_000)
+    s = i.states[P]
+    assert (s.open_count, s.open_from - BASE, s.open_to - BASE) == (2, 5, 9)
+    i.take(said(2, 1, 0, at=100_500, closed="adopted", open_count=3), now=100_500)
+    s = i.states[P]
+    assert (s.open_count, s.open_from - BASE, s.open_to - BASE) == (3, 5, 100_500)
+
+
+def test_losses_without_numbers_are_no_hole_when_they_explain_it() -> None:
+    i = Indexer()
+    i.take(rec(1), said(1, 1, 5, at=10, lost=[(2, 2, "queue")], lost_more=3), now=10)
+    assert i.incidents == {}
+    assert i.states[P].lost == 4
+    i.take(said(2, 6, 9, at=20, lost_more=3), now=20)
+    (incident,) = i.open()
+    assert incident.count == 4
+    assert "3 of them are stated lost" in incident.detail
+
+
+def roots(*sequences: int) -> str:
+    return root_of([leaf_hash(data(n)) for n in sequences]).hex()
+
+
+def test_roots_are_checked_across_batches_restarts_and_repeats() -> None:
+    i = Indexer()
+    i.take(rec(1), rec(2), now=10)
+    i.restart()
+    i.take(rec(2), rec(3), said(1, 1, 3, at=10, root=roots(1, 2, 3)), rec(3), rec(4), now=10)
+    i.take(rec(6), said(2, 4, 6, at=20, root=roots(4, 6), previous="digest 1", lost=[(5, 5, "build")]), now=20)
+    assert i.incidents == {}
+    assert i.states[P].unverified == 0
+
+
+def test_another_record_than_the_stated_one_is_altered() -> None:
+    i = Indexer()
+    i.take(rec(1), Seen(P, "p", 2, BASE, leaf_hash(b"forged")), said(1, 1, 2, at=10, root=roots(1, 2)), now=10)
+    assert [x.kind for x in i.open()] == ["altered"]
+
+
+def test_another_statement_than_the_one_before_is_altered() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), said(2, 1, 0, at=20, previous="digest of another"), now=20)
+    assert [x.kind for x in i.open()] == ["altered"]
+
+
+def test_a_root_is_unverified_when_not_all_came_in_order() -> None:
+    i = Indexer()
+    i.take(rec(2), rec(1), said(1, 1, 2, at=10, root=roots(1, 2)), now=10)
+    assert i.incidents == {}
+    assert i.states[P].unverified == 1
+    i.take(rec(3), said(2, 3, 3, at=20, root=roots(3)), now=20)
+    assert i.states[P].unverified == 1
+
+
+def test_memory_holds_active_processes_only() -> None:
+    i = Indexer()
+    for n in range(1, 50):
+        of = process(n)
+        i.take(said(1, 1, 0, at=10, of=of), now=10)
+        i.take(said(2, 1, 0, at=20, of=of, closed="adopted"), now=20, caught_up=20)
+    assert i.tracker._processes == {}
+    assert {s.standing for s in i.states.values()} == {"left"}
