@@ -47,7 +47,8 @@ def write(main: apsw.Connection, completion: Completion) -> None:
     main.execute("UPDATE completeness SET until = ?, follows = ?", (completion.until, int(completion.follows)))
     main.executemany(
         "INSERT INTO tracked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET standing = excluded.standing, low = excluded.low, lost = excluded.lost, missing = excluded.missing, open_count = excluded.open_count, "
+        "ON CONFLICT DO UPDATE SET standing = excluded.standing, low = excluded.low, lost = excluded.lost, "
+        "missing = excluded.missing, open_count = excluded.open_count, "
         "open_from = excluded.open_from, open_to = excluded.open_to, data = excluded.data",
         [
             (s.process, s.standing, s.low, s.lost, s.missing, s.open_count, s.open_from, s.open_to, _encode(s))

@@ -1,0 +1,131 @@
+"""One suite over every store: what the indexer said of completeness is there for it again, and for every answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pytest
+from tests.support_records import NOON, OTHER, PROCESS, batch, record, statement
+
+from asgi_audit.store.base import Completeness, Completion, Incident, ProcessState, Reader, Resumed, Writer
+from asgi_audit.store.memory import MemoryStore
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
+
+_ALL = (0, 1 << 43)
+
+
+class Store(NamedTuple):
+    writer: Writer
+    reader: Reader
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        twin = MemoryStore(clock=lambda: NOON / 1000)
+        yield Store(twin, twin)
+        return
+    writer = SqliteWriter(tmp_path / "index", clock=lambda: NOON / 1000)
+    reader = SqliteReader(tmp_path / "index")
+    yield Store(writer, reader)
+    reader.close()
+    writer.close()
+
+
+def state(process: uuid.UUID = PROCESS, **given: Any) -> ProcessState:
+    return ProcessState(process=process.bytes, partition="p", started=NOON, **given)
+
+
+def incident(number: int, start: int, end: int | None, *, of: uuid.UUID = PROCESS, resolved: bool = False) -> Incident:
+    kind: Literal["missing"] = "missing"
+    return Incident(
+        id=number, kind=kind, process=str(of), opened_at=NOON, resolved_at=NOON if resolved else None, start=start,
+        end=end, ranges=[(number, number + 1)], count=2,
+    )  # fmt: skip
+
+
+def write(store: Store, *states: ProcessState, until: int | None = NOON, follows: bool = False, **more: Any) -> None:
+    incidents = more.pop("incidents", ())
+    store.writer.write(batch(completion=Completion(until, follows, states, incidents), **more))
+
+
+def test_nothing_is_complete_when_nothing_was_said(store: Store) -> None:
+    assert store.reader.completeness(*_ALL) == Completeness(None, 0, 0)
+    assert store.reader.incidents(*_ALL) == []
+    assert store.writer.resumed() == Resumed(known=[])
+    assert store.writer.known(PROCESS.bytes) is None
+
+
+def test_incidents_are_counted_when_open_and_overlapping(store: Store) -> None:
+    write(store, incidents=[incident(1, 100, 200), incident(2, 150, None), incident(3, 0, 300, resolved=True)])
+    counted = {
+        w: store.reader.completeness(*w).incidents for w in ((0, 100), (0, 101), (199, 200), (200, 300), (150, 150))
+    }
+    assert counted == {(0, 100): 0, (0, 101): 1, (199, 200): 2, (200, 300): 1, (150, 150): 0}
+    assert [i.id for i in store.reader.incidents(*_ALL)] == [2, 1, 3]
+    assert [i.id for i in store.reader.incidents(0, 120)] == [1, 3]
+    assert [i.id for i in store.reader.incidents(*_ALL, limit=1)] == [2]
+
+
+def test_open_exchanges_are_counted_when_begun_in_the_window(store: Store) -> None:
+    write(
+        store, state(open_count=3, open_from=100, open_to=200), state(OTHER, open_count=2, open_from=150, open_to=150)
+    )
+    counted = {w: store.reader.completeness(*w).open for w in ((0, 100), (0, 101), (150, 151), (200, 201), (201, 300))}
+    assert counted == {(0, 100): 0, (0, 101): 3, (150, 151): 5, (200, 201): 3, (201, 300): 0}
+
+
+def test_t_is_what_was_written_when_somebody_is_active(store: Store) -> None:
+    write(store, state(), caught_up_at=(NOON + 5000) / 1000)
+    assert store.reader.completeness(*_ALL).until == NOON
+
+
+def test_t_follows_caught_up_when_nobody_is_active(store: Store) -> None:
+    write(store, follows=True)
+    assert store.reader.completeness(*_ALL).until == NOON
+    store.writer.caught_up((NOON + 5000) / 1000)
+    assert store.reader.completeness(*_ALL).until == NOON + 5000
+    resumed = store.writer.resumed()
+    assert (resumed.until, resumed.caught_up) == (NOON + 5000, NOON + 5000)
+    store.writer.caught_up((NOON - 5000) / 1000)
+    assert store.reader.completeness(*_ALL).until == NOON
+
+
+def test_state_is_there_again_when_asked_for(store: Store) -> None:
+    kept = state(number=3, last=9, low=NOON + 1, digest="d", above=[(11, 12)], leaves=[b"\0" * 32], leaf_count=1)
+    left = state(OTHER, standing="left", closed="adopted")
+    theirs = incident(4, 1, 2, of=OTHER)
+    write(store, kept, left, incidents=[incident(1, 1, 2), incident(2, 1, 2, resolved=True), theirs])
+    resumed = store.writer.resumed()
+    assert resumed.until == NOON
+    assert resumed.last_incident == 4
+    assert [(k.state, [i.id for i in k.incidents]) for k in resumed.known] == [(kept, [1])]
+    known = store.writer.known(OTHER.bytes)
+    assert known is not None
+    assert (known.state, known.incidents) == (left, [theirs])
+
+
+def test_later_words_replace_earlier_ones_when_of_the_same_id(store: Store) -> None:
+    write(store, state(lost=1), incidents=[incident(1, 1, 2)])
+    write(store, state(lost=2, standing="off"), until=NOON + 1, incidents=[incident(1, 1, 2, resolved=True)])
+    assert store.reader.completeness(*_ALL) == Completeness(NOON + 1, 0, 0)
+    assert store.writer.resumed() == Resumed(NOON + 1, [], 1)
+
+
+def test_processes_show_what_is_missing_when_it_is_known(store: Store) -> None:
+    write(store, state(lost=4, missing=2, low=NOON + 7), records=[record(1)], statements=[statement(1, 1, 7)])
+    (process,) = store.reader.processes()
+    assert (process.last, process.indexed, process.lost, process.missing) == (7, 1, 4, 2)
+    assert (process.standing, process.low) == ("active", NOON + 7)
+
+
+def test_ranges_are_cut_when_there_are_many(store: Store) -> None:
+    many = incident(1, 1, 2)
+    many.ranges, many.count = [(n, n) for n in range(1, 500, 2)], 250
+    write(store, state(), incidents=[many])
+    (shown,) = store.reader.incidents(*_ALL)
+    assert (len(shown.ranges), shown.count) == (100, 250)
+    assert len(store.writer.resumed().known[0].incidents[0].ranges) == 250
