@@ -221,6 +221,12 @@ class Settings:
         1 << 30, _int(1 << 20, 1 << 50, "bytes"), "The whole journal on disk, dead processes included."
     )
     segment_bytes: int = _setting(8 << 20, _int(1 << 12, 1 << 30, "bytes"), "Size at which a journal file is closed.")
+    retention_days: int = _setting(
+        0,
+        _int(0, 36_500, "days; 0 keeps all"),
+        "How many days before today the index keeps; 0 keeps all.",
+        only="server",
+    )
     host: str = _setting("127.0.0.1", _host, "Address that `serve` listens on.", only="server")
     port: int = _setting(8400, _int(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server")
     query_wait_seconds: float = _setting(

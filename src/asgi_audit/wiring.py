@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,21 +20,24 @@ if TYPE_CHECKING:
 
     from .capture.middleware import ASGIApp, Receive, Send
     from .control import Control
-    from .indexing.indexer import Indexer
+    from .indexing.indexer import Indexer, Progress
     from .recording.base import RecorderBase
     from .store import base as store_base
+    from .store.sqlite import Doomed
     from .transport import base as transport_base
 
 __all__ = [
     "AuditMiddleware",
     "build_api",
     "build_indexer",
+    "doomed",
     "follow_journal",
     "install",
     "open_control",
     "open_source",
     "open_store_reader",
     "open_store_writer",
+    "purge",
     "settings_from",
 ]
 
@@ -181,6 +184,23 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
     return SqliteReader(url_path(settings.store_url))
 
 
+def doomed(settings: Settings, before: int) -> Sequence[Doomed]:
+    """The days that a purge before `before` (ms) would remove, oldest first. Raises StoreError, ConfigError."""
+    with extra():
+        from .store.sqlite import doomed as of_directory
+
+    return of_directory(url_path(settings.store_url), before)
+
+
+def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
+    """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so after
+    `wait_seconds`: it will, as soon as it can. Raises StoreError, ConfigError."""
+    with extra():
+        from .store.sqlite import purge_directory
+
+    return purge_directory(url_path(settings.store_url), before, wait_seconds=wait_seconds)
+
+
 def open_control(settings: Settings) -> Control:
     """Keys and the signing secret. Raises StoreError, ConfigError."""
     with extra():
@@ -189,12 +209,20 @@ def open_control(settings: Settings) -> Control:
     return Control(settings.control_path)
 
 
-def build_indexer(settings: Settings, writer: store_base.Writer, *, stop: threading.Event) -> Indexer:
+def build_indexer(
+    settings: Settings,
+    writer: store_base.Writer,
+    *,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Indexer:
     """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. Raises TransportError, ConfigError."""
     with extra():
         from .indexing.indexer import Indexer
 
-    return Indexer(open_source(settings), writer, stop=stop)
+    return Indexer(
+        open_source(settings), writer, stop=stop, on_progress=on_progress, retention_days=settings.retention_days
+    )
 
 
 def build_api(settings: Settings) -> ASGIApp:

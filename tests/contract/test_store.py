@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from tests.support_records import (
     PROCESS,
     batch,
     everything,
+    over_days,
     payload,
     record,
     sequences,
@@ -31,7 +32,6 @@ from asgi_audit.transport.base import Position
 class Store(NamedTuple):
     writer: Writer
     reader: Reader
-    set_horizon: Callable[[int | None], None]
 
 
 def _clock() -> float:
@@ -42,11 +42,11 @@ def _clock() -> float:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "memory":
         twin = MemoryStore(clock=_clock)
-        yield Store(twin, twin, twin.set_horizon)
+        yield Store(twin, twin)
         return
     writer = SqliteWriter(tmp_path / "index", clock=_clock)
     reader = SqliteReader(tmp_path / "index")
-    yield Store(writer, reader, writer.set_horizon)
+    yield Store(writer, reader)
     reader.close()
     writer.close()
 
@@ -235,11 +235,49 @@ def test_record_is_a_dead_letter_when_more_than_a_day_ahead(store: Store) -> Non
 
 
 def test_record_is_expired_when_older_than_the_horizon(store: Store) -> None:
-    store.set_horizon(NOON)
-    assert store.writer.write(batch([record(1, NOON - 1), record(2, NOON)])) == Written(1, 0, 1, 0)
+    midnight = NOON - DAY_MS // 2
+    assert store.writer.purge(NOON).horizon == midnight, "whole days only"
+    assert store.writer.write(batch([record(1, midnight - 1), record(2, midnight)])) == Written(1, 0, 1, 0)
     assert sequences(walk(store.reader)) == [2]
-    store.set_horizon(None)
-    assert store.writer.write(batch([record(1, NOON - 1)])) == Written(1, 0, 0, 0)
+
+
+def test_whole_days_vanish_and_stay_away_when_they_are_purged(store: Store) -> None:
+    store.writer.write(batch(over_days(1, 30), following=30))
+    before, positions = store.reader.snapshot(), store.writer.positions("test")
+    kept = [s for s in sequences(walk(store.reader)) if s % 3 == 0]
+    store.writer.purge(NOON)
+    assert sequences(walk(store.reader)) == kept
+    assert (store.reader.snapshot(), store.writer.positions("test")) == (before, positions)
+    assert store.writer.write(batch(over_days(1, 30))) == Written(0, 10, 20, 0)
+    assert sequences(walk(store.reader)) == kept
+
+
+def test_horizon_moves_forward_only_and_never_past_today(store: Store) -> None:
+    midnight = NOON - DAY_MS // 2
+    assert store.writer.purge(NOON - DAY_MS).horizon == midnight - DAY_MS
+    assert store.writer.purge(NOON - 9 * DAY_MS).horizon == midnight - DAY_MS
+    store.writer.write(batch([record(1)]))
+    assert store.writer.purge(NOON + 5 * DAY_MS).horizon == midnight
+    assert sequences(walk(store.reader)) == [1]
+
+
+def test_stream_stays_known_when_all_of_its_records_are_purged(store: Store) -> None:
+    store.writer.write(batch([record(1, NOON - 5 * DAY_MS)]))
+    store.writer.purge(NOON)
+    assert walk(store.reader) == []
+    assert store.reader.seen(frozenset(["acme"]), "gateway", "i1")
+    assert not store.reader.seen(frozenset(["beta"]), "gateway", "i1")
+
+
+def test_pages_go_on_without_repeat_when_days_are_purged_in_between(store: Store) -> None:
+    store.writer.write(batch(over_days(1, 30)))
+    published = store.reader.snapshot().published
+    rows, more = store.reader.page(everything(), published=published, before=None, limit=13, bytes_max=1 << 20)
+    assert more
+    store.writer.purge(NOON - DAY_MS)
+    rest, more = store.reader.page(everything(), published=published, before=rows[-1].id, limit=99, bytes_max=1 << 20)
+    assert not more
+    assert sorted(sequences(rows + rest)) == [s for s in range(1, 31) if s % 3 != 2]
 
 
 def test_dead_letters_are_counted_when_a_batch_brings_them(store: Store) -> None:

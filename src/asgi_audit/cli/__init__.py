@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "answer queries over HTTP, and index the journal",
     "index": "carry records from the journal into the index: the sidecar",
     "tail": "show the newest records; needs no server and no key",
+    "purge": "remove the days before a date from the index, for good",
     "keys": "make, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",
 }

@@ -36,7 +36,14 @@ _STANDBY_SECONDS = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
-    add_settings(parser, "home", "transport", "store", aliases={"transport": ("--from",), "store": ("--to",)})
+    add_settings(
+        parser,
+        "home",
+        "transport",
+        "store",
+        "retention_days",
+        aliases={"transport": ("--from",), "store": ("--to",)},
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

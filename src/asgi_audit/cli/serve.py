@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "home",
         "transport",
         "store",
+        "retention_days",
         "host",
         "port",
         "query_wait_seconds",
@@ -138,6 +139,7 @@ class IndexerBeside:
 
     def __init__(self, settings: Settings, *, start: Callable[[list[str]], Child] | None = None) -> None:
         self._arguments = ["index", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
+        self._arguments += ["--retention-days", str(settings.retention_days)]
         self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
         self._start = start or (lambda arguments: Child("indexer", "asgi_audit", arguments))
         self._stopping = threading.Event()

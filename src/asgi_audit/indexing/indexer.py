@@ -28,6 +28,7 @@ from ..record.statement import Statement, decode_statement
 from ..store.base import Batch, DeadLetter, Writer, Written
 from ..transport import base as transport
 from ..transport.base import Kind, Message, Position, Source
+from .retention import Retention
 
 __all__ = ["Indexer", "Progress"]
 
@@ -79,6 +80,7 @@ class Indexer:
         linger_seconds: float = 0.02,
         stop: threading.Event | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        retention_days: int = 0,
     ) -> None:
         self._source = source
         self._writer = writer
@@ -87,6 +89,7 @@ class Indexer:
         self._linger = linger_seconds
         self._stop = stop if stop is not None else threading.Event()
         self._on_progress = on_progress
+        self._retention = Retention(writer, days=retention_days, clock=clock)
         self._size = min(batch_max, _BATCH_FIRST)
         self._message_bytes = 2048.0  # moving average
         self._to_commit: dict[str, Position] = {}
@@ -112,6 +115,7 @@ class Indexer:
             # The last run may have ended between its write and its commit: what it did not say is said now.
             self._commit(positions)
             while not self._stop.is_set():
+                self._retention.tend()
                 found = self._insist("read the source", self._gather)
                 if found.messages or found.damaged or found.positions or self._to_forget:
                     self._index(found)
@@ -276,6 +280,7 @@ class Indexer:
                     self._tell()
                 if self._stop.wait(pause):
                     raise _Stopped from None
+                self._retention.tend()  # a purge may be what ends a full disk
                 pause = min(_PAUSE_MAX, pause * 2)
                 continue
             if self._progress.paused:

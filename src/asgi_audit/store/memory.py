@@ -15,7 +15,7 @@ from time import time
 from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..transport.base import Position
-from .base import Batch, DeadLetter, Process, Query, Row, Snapshot, Written
+from .base import Batch, DeadLetter, Process, Purged, Query, Row, Snapshot, Written
 
 __all__ = ["MemoryStore"]
 
@@ -38,9 +38,23 @@ class MemoryStore:
         self._published = 0
         self._caught_up_at = 0.0
         self._horizon = 0
+        self._past: set[tuple[str, str, str]] = set()  # streams of purged records
 
-    def set_horizon(self, at: int | None) -> None:
-        self._horizon = at or 0
+    def purge(self, before: int) -> Purged:
+        with self._lock:
+            before = min(before, int(self._clock() * 1000))
+            self._horizon = max(self._horizon, before - before % _DAY_MS)
+            gone = [n for n, (_, d) in self._rows.items() if d.timestamp < self._horizon]
+            days = {self._rows[n][1].timestamp // _DAY_MS for n in gone}
+            for number in gone:
+                self._past.add(_stream(self._rows.pop(number)[1]))
+            return Purged(self._horizon, len(days), 0)
+
+    def purge_asked(self) -> int | None:
+        return None
+
+    def last_used(self) -> float | None:
+        return None
 
     def positions(self, source: str) -> dict[str, Position]:
         return dict(self._positions.get(source, {}))
@@ -111,10 +125,8 @@ class MemoryStore:
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         with self._lock:
-            return any(
-                (accounts is None or d.account in accounts) and d.service == service and d.instance == instance
-                for _, d in self._rows.values()
-            )
+            streams = self._past | {_stream(d) for _, d in self._rows.values()}
+            return any((accounts is None or a in accounts) and (s, i) == (service, instance) for a, s, i in streams)
 
     def processes(self) -> list[Process]:
         found: list[Process] = []
@@ -148,6 +160,10 @@ class MemoryStore:
 
     def records(self) -> int:
         return len(self._rows)
+
+
+def _stream(d: Decoded) -> tuple[str, str, str]:
+    return d.account, d.service, d.instance
 
 
 def _matches(q: Query, d: Decoded) -> bool:

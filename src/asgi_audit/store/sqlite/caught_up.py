@@ -18,7 +18,7 @@ import struct
 import zlib
 from pathlib import Path
 
-__all__ = ["CAUGHT_UP_NAME", "CaughtUpFile", "read_caught_up"]
+__all__ = ["CAUGHT_UP_NAME", "CaughtUpFile", "last_used", "read_caught_up"]
 
 CAUGHT_UP_NAME = "caught_up"
 _BODY = struct.Struct("<Qd")
@@ -40,6 +40,14 @@ class CaughtUpFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def last_used(directory: Path) -> float | None:
+    """When the file was last written, by the clock of then; None when it never was. Raises OSError."""
+    try:
+        return os.stat(directory / CAUGHT_UP_NAME).st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def read_caught_up(fd: int) -> tuple[int, float]:

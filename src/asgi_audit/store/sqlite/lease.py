@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 
-__all__ = ["LEASE_NAME", "Lease"]
+__all__ = ["LEASE_NAME", "Lease", "LeaseHeld"]
 
 LEASE_NAME = "lease"
 _POLL_SECONDS = 0.1
@@ -34,6 +34,10 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+class LeaseHeld(StoreError):
+    """Somebody else writes this index."""
+
+
 class Lease:
     """Held from construction to `close`. Waits at most `wait_seconds`, or until `stop` is set, then raises a retriable
     StoreError."""
@@ -48,7 +52,7 @@ class Lease:
         while not self._take():
             left = until - time.monotonic()
             if left <= 0 or pause.wait(min(_POLL_SECONDS, left)):
-                raise StoreError(
+                raise LeaseHeld(
                     f"another indexer holds the lease of {directory}{self._holder()}",
                     retriable=True,
                     hint="One indexer writes an index at a time; stop the other one, or let this one wait.",

@@ -117,11 +117,16 @@ class SqliteReader:
         left = bytes_max
         for (day,) in days:
             file = self._day(day)
-            with translated("read", file.path):
-                connection = file.get()
-                if connection is None:
-                    continue  # purged
-                left, more = self._page_of_day(connection, query, words, published, before, limit, left, rows)
+            try:
+                with translated("read", file.path):
+                    connection = file.get()
+                    if connection is None:
+                        continue  # purged
+                    left, more = self._page_of_day(connection, query, words, published, before, limit, left, rows)
+            except StoreError:
+                if file.path.exists():
+                    raise
+                continue  # purged while we opened it: without its -wal a file can look damaged
             if more:
                 return rows, True
         return rows, False

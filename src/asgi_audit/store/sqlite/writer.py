@@ -32,8 +32,9 @@ from ...errors import StoreError
 from ...record.codec import Decoded
 from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
-from ..base import Batch, DeadLetter, Written
-from .caught_up import CaughtUpFile
+from ..base import Batch, DeadLetter, Purged, Written
+from . import retention
+from .caught_up import CaughtUpFile, last_used
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
@@ -81,6 +82,8 @@ class SqliteWriter:
         with translated("open the index", directory):
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop)
+            self._last_used = last_used(directory)
+            retention.keep_reserve(directory)
         try:
             self._opened()
         except BaseException:
@@ -120,13 +123,42 @@ class SqliteWriter:
         self._abandon()
         self._lease.close()
 
-    # -- beyond it
+    # -- retention
 
-    def set_horizon(self, at: int | None) -> None:
-        """Records with a timestamp (ms) below it count as expired; None: none do."""
+    def purge(self, before: int) -> Purged:
+        try:
+            return self._purge(before)
+        except StoreError as e:
+            # A commit needs room, and we may be what is to end a full disk.
+            if not isinstance(e.__cause__, apsw.FullError) or not retention.release_reserve(self.directory):
+                raise
+            return self._purge(before)
+
+    def _purge(self, before: int) -> Purged:
         main = self._opened()
-        with translated("write", self.directory / MAIN_NAME):
-            main.execute("UPDATE meta SET value = ? WHERE key = 'horizon'", (at,))
+        try:
+            with translated("purge", self.directory):
+                self._still_ours()
+                now = int(self._clock() * 1000)
+                horizon = retention.forward(main, min(before, now))
+                for day in [d for d in self._days if d < retention.day_of(horizon)]:
+                    self._days.pop(day).abandon()
+                self._known_days = {d for d in self._known_days if d >= retention.day_of(horizon)}
+                days, size = retention.sweep(self.directory, horizon)
+                retention.keep_reserve(self.directory)
+                retention.forget_dead_letters(main, horizon)
+                retention.unask(self.directory, before)
+                return Purged(horizon, days, size)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def purge_asked(self) -> int | None:
+        with translated("read", self.directory):
+            return retention.asked(self.directory)
+
+    def last_used(self) -> float | None:
+        return self._last_used
 
     # -- opening and recovering
 
@@ -155,6 +187,10 @@ class SqliteWriter:
         self._published = published = int(main.execute("SELECT published FROM state").get)
         self._known_days = {day for (day,) in main.execute("SELECT day FROM day")}
         self._known_streams.clear()
+        # A purge that was cut short: its days are not opened again.
+        horizon = retention.horizon_of(main)
+        if horizon is not None:
+            retention.sweep(self.directory, horizon)
         highest = published
         brought: list[Brought] = []
         days: list[str] = []
@@ -259,8 +295,7 @@ class SqliteWriter:
         if batch.records:
             now = int(self._clock() * 1000)
             latest = now + AHEAD_MS_MAX
-            horizon = main.execute("SELECT value FROM meta WHERE key = 'horizon'").get
-            earliest = 0 if horizon is None else int(horizon)
+            earliest = retention.horizon_of(main) or 0
             for d in batch.records:
                 at = d.timestamp
                 if at > latest:

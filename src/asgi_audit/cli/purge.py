@@ -1,0 +1,68 @@
+"""Remove the days before a date from the index, for good.
+
+  asgi-audit purge --before 2026-10-01 --dry-run      shows which days would go
+  asgi-audit purge --before 2026-10-01                removes them; days are UTC
+
+It may run at any time. An indexer that runs is asked to do it and does so within a second; without one it is done
+here. Records of those days that arrive later are counted as expired and not taken. `--retention-days` of `index` and
+`serve` does the same by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+
+from ..errors import ConfigError, StoreError
+from .flags import add_settings, settings_of
+
+__all__ = ["add_arguments", "run"]
+
+_WAIT_SECONDS = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--before", required=True, metavar="DATE", help="as 2026-10-01 (UTC): the first day that stays")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+    add_settings(parser, "home", "store")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..wiring import doomed, purge
+
+    settings = settings_of(arguments)
+    before = _day(arguments.before)
+    days = doomed(settings, before)
+    if arguments.dry_run:
+        for day in days:
+            print(f"{day.day}  {day.records:>12,} records  {_bytes(day.bytes):>10}")
+    elif not purge(settings, before, wait_seconds=_WAIT_SECONDS):
+        raise StoreError(
+            f"the indexer has not yet purged {settings.store_url} after {_WAIT_SECONDS:g} s",
+            hint="It was asked, and will as soon as it can; its log says what it waits for.",
+        )
+    records, size = sum(d.records for d in days), sum(d.bytes for d in days)
+    verb = "would be removed" if arguments.dry_run else "removed"
+    print(f"{len(days):,} days, {records:,} records, {_bytes(size)} {verb}", file=sys.stderr)
+    return 0
+
+
+def _day(text: str) -> int:
+    """The beginning (ms) of the day. Raises ConfigError."""
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--before is {text[:40]!r}; accepted: a date such as 2026-10-01") from None
+    today = datetime.datetime.now(datetime.UTC).date()
+    if day > today:
+        raise ConfigError(f"--before is {day}; accepted: a date up to today, {today} (UTC): today's records stay")
+    return int(datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()) * 1000
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

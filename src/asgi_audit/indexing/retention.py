@@ -1,0 +1,93 @@
+"""When days are removed: at the indexer's start, once an hour after it, and when somebody asks.
+
+Place: the indexer's loop calls `tend` between batches and while it waits for a disk to work again, so that a purge can
+end a full disk. Invariants: the store moves its horizon only forward and removes whole days only. A clock that is
+suddenly more than a day ahead of what was last seen is not believed for an hour: a wrong clock must not remove what
+nothing brings back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from ..errors import StoreError
+from ..store.base import Writer
+
+__all__ = ["Retention"]
+
+_log = logging.getLogger("asgi_audit.indexing")
+
+DAY_SECONDS = 86_400
+EVERY_SECONDS = 3600.0
+_LOOK_SECONDS = 1.0  # between two looks for requests: a listing of the directory, 0.3 ms for 1,000 files
+_AGAIN_SECONDS = 10.0  # after a failure
+_AHEAD_SECONDS = DAY_SECONDS
+
+
+class Retention:
+    """`days`: how many days before today are kept; 0 keeps all, and only requests remove. Used in the indexer's
+    thread."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        days: int = 0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._days = days
+        self._clock = clock
+        self._monotonic = monotonic
+        self._next_look = self._next_purge = monotonic()
+        self._is_failing = False
+        # What the clock should say now, if it was right when the index was last written.
+        last = writer.last_used()
+        self._seen = (clock() if last is None else last, monotonic())
+
+    def tend(self) -> None:
+        """Cheap when nothing is due. Raises StoreErrors that are not retriable; the others are said once and it is
+        tried again."""
+        now = self._monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_SECONDS
+        try:
+            asked = self._writer.purge_asked()
+            if asked is not None:
+                self._purge(asked, "as asked")
+            if self._days and now >= self._next_purge:
+                wall = self._clock()
+                if self._believed(wall, now):
+                    today = int(wall) - int(wall) % DAY_SECONDS
+                    self._purge((today - self._days * DAY_SECONDS) * 1000, f"older than {self._days} days")
+                self._next_purge = now + EVERY_SECONDS
+        except StoreError as e:
+            if not e.retriable:
+                raise
+            self._next_look = now + _AGAIN_SECONDS
+            if not self._is_failing:
+                _log.warning("days cannot be purged yet, trying again until it works: %s", e)
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _purge(self, before: int, why: str) -> None:
+        purged = self._writer.purge(before)
+        if purged.days:
+            _log.info("purged %d days, %s bytes: %s", purged.days, f"{purged.bytes:,}", why)
+
+    def _believed(self, wall: float, now: float) -> bool:
+        then, at = self._seen
+        self._seen = (wall, now)
+        ahead = wall - (then + now - at)
+        if ahead > _AHEAD_SECONDS:
+            _log.warning(
+                "the clock is %.1f days ahead of what was last seen; days are purged in an hour if it stays so",
+                ahead / DAY_SECONDS,
+            )
+            return False
+        return True

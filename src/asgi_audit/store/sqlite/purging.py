@@ -1,0 +1,60 @@
+"""Purging from outside: with the lease when it is free, else by asking whoever holds it.
+
+Safe beside anything: the request is written first and withdrawn only by who has removed the days, so that it is done
+even if this process dies while it waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ...errors import StoreError
+from . import retention
+from .errors import translated
+from .lease import LeaseHeld
+from .retention import Doomed
+from .schema import MAIN_NAME
+from .writer import SqliteWriter
+
+__all__ = ["doomed", "purge_directory"]
+
+_POLL_SECONDS = 0.1
+
+
+def doomed(directory: Path, before: int) -> list[Doomed]:
+    """The days that a purge before `before` (ms) would remove, oldest first. Raises StoreError."""
+    with translated("read", directory):
+        return retention.doomed(directory, before)
+
+
+def purge_directory(
+    directory: Path,
+    before: int,
+    *,
+    wait_seconds: float,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """True when the days are gone; False when the indexer that holds the lease has been asked and is not done after
+    `wait_seconds`. Raises StoreError."""
+    if not (directory / MAIN_NAME).is_file():
+        raise StoreError(f"there is no index in {directory}", retriable=False, hint="Name its directory with --store.")
+    with translated("ask for a purge", directory):
+        request = retention.ask(directory, before)
+    deadline = monotonic() + wait_seconds
+    while request.exists():
+        try:
+            writer = SqliteWriter(directory, clock=clock)
+        except LeaseHeld:  # by an indexer, which reads our request within a second
+            if monotonic() >= deadline:
+                return False
+            sleep(_POLL_SECONDS)
+            continue
+        try:
+            writer.purge(before)
+        finally:
+            writer.close()
+    return True

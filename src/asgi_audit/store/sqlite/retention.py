@@ -1,0 +1,176 @@
+"""Removing whole days: the horizon in main.db first, then the files.
+
+    forward    horizon, and which days there are    one transaction in main.db, synced
+    sweep      unlink what lies below the horizon   day file, then its -wal and -shm; the directory synced
+
+Invariants: the horizon stands at a day's beginning (UTC) and only moves forward; a day below it is in no answer from
+the commit on, and its file is never opened again. A crash between the two leaves files that nobody reads; the next
+writer sweeps before it opens anything. Readers that have a file open go on reading it until they close it.
+
+A commit needs room, and a purge may be what is to end a full disk: the file `reserve` holds 1 MiB that is given back
+when the commit does not fit, and taken again after the days are gone.
+
+A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
+the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
+survive a crash: the next indexer finds them.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from .schema import DAY_MS, day_name, day_of_name, open_reading
+
+__all__ = [
+    "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "ask", "asked", "day_of", "doomed", "forget_dead_letters", "forward",
+    "horizon_of", "keep_reserve", "ms_of", "release_reserve", "sweep", "unask",
+]  # fmt: skip
+
+RESERVE_NAME = "reserve"
+RESERVE_BYTES = 1 << 20
+_ASKED = "purge-"
+_BESIDE = ("-wal", "-shm")
+
+
+class Doomed(NamedTuple):
+    """A day that a purge removes: `2026-11-22`, its records, the bytes of its files."""
+
+    day: str
+    records: int
+    bytes: int
+
+
+def horizon_of(main: apsw.Connection) -> int | None:
+    found = main.execute("SELECT value FROM meta WHERE key = 'horizon'").get
+    return None if found is None else int(found)
+
+
+def forward(main: apsw.Connection, before: int) -> int:
+    """Move the horizon to `before` (ms, rounded down to a day) unless it is there already; answers where it stands.
+    Streams stay: once seen is known."""
+    before -= before % DAY_MS
+    main.execute("BEGIN IMMEDIATE")
+    horizon = horizon_of(main)
+    if horizon is None or horizon < before:
+        horizon = before
+        main.execute("UPDATE meta SET value = ? WHERE key = 'horizon'", (before,))
+        main.execute("DELETE FROM day WHERE day < ?", (day_of(before),))
+    main.execute("COMMIT")
+    return horizon
+
+
+def forget_dead_letters(main: apsw.Connection, before: int) -> None:
+    """Those taken down before it (ms): they hold what was in records. They stay counted."""
+    if main.execute("SELECT 1 FROM dead_letter WHERE at < ? LIMIT 1", (before,)).get:
+        main.execute("BEGIN IMMEDIATE")
+        main.execute("DELETE FROM dead_letter WHERE at < ?", (before,))
+        main.execute("UPDATE state SET dead_bytes = (SELECT coalesce(sum(length(payload)), 0) FROM dead_letter)")
+        main.execute("COMMIT")
+
+
+def keep_reserve(directory: Path) -> None:
+    """Have a file that takes `RESERVE_BYTES` of the disk, if there is room for it."""
+    path = directory / RESERVE_NAME
+    try:
+        if path.exists() and path.stat().st_size >= RESERVE_BYTES:
+            return
+        path.write_bytes(bytes(RESERVE_BYTES))
+    except OSError:
+        pass  # a full disk: it is made when there is room again
+
+
+def release_reserve(directory: Path) -> bool:
+    """Give its room back; False when there was none."""
+    try:
+        os.unlink(directory / RESERVE_NAME)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sweep(directory: Path, horizon: int) -> tuple[int, int]:
+    """Unlink every day file below the horizon; answers how many days and bytes that were. Raises OSError: what is
+    left goes at the next sweep."""
+    first_kept = day_of(horizon)
+    days = size = 0
+    names = sorted(os.listdir(directory))
+    # First all day files: a -wal that goes before its file would leave an older day to be read.
+    for suffix in ("", *_BESIDE):
+        for name in names:
+            day = day_of_name(name.removesuffix(suffix)) if name.endswith(suffix) else None
+            if day is None or day >= first_kept:
+                continue
+            try:
+                size += os.stat(directory / name).st_size
+                os.unlink(directory / name)
+            except FileNotFoundError:
+                continue
+            days += not suffix
+    if size or days:
+        _sync(directory)
+    return days, size
+
+
+def doomed(directory: Path, before: int) -> list[Doomed]:
+    """What a purge before `before` (ms) would remove, oldest first. Raises apsw's errors and OSError."""
+    first_kept = day_of(before)
+    found: list[Doomed] = []
+    names = os.listdir(directory) if directory.is_dir() else []
+    for day in sorted(d for d in map(day_of_name, names) if d is not None and d < first_kept):
+        path = directory / day_name(day)
+        size = sum(os.stat(p).st_size for p in (path, *(Path(f"{path}{b}") for b in _BESIDE)) if p.exists())
+        connection = open_reading(path)
+        try:
+            records: Any = connection.execute("SELECT records FROM state").get
+        finally:
+            connection.close(True)
+        found.append(Doomed(day, int(records), size))
+    return found
+
+
+def ask(directory: Path, before: int) -> Path:
+    """Ask whoever holds the lease to purge; answers the request, which is gone when it is done."""
+    path = directory / (_ASKED + day_of(before))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    _sync(directory)
+    return path
+
+
+def asked(directory: Path) -> int | None:
+    """The latest day (ms of its beginning) that somebody asks to purge before."""
+    days = []
+    for name in os.listdir(directory):
+        if name.startswith(_ASKED) and day_of_name(f"day-{name[len(_ASKED) :]}.db") is not None:
+            days.append(name[len(_ASKED) :])
+    return ms_of(max(days)) if days else None
+
+
+def unask(directory: Path, before: int) -> None:
+    """These requests are answered: those up to `before`."""
+    for name in os.listdir(directory):
+        if name.startswith(_ASKED) and name[len(_ASKED) :] <= day_of(before):
+            try:
+                os.unlink(directory / name)
+            except FileNotFoundError:
+                pass
+
+
+def day_of(ms: int) -> str:
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d")
+
+
+def ms_of(day: str) -> int:
+    return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,134 @@
+"""When days are purged: at the start, every hour, when asked; and what a wrong clock or a full disk does to it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from tests.support_records import DAY_MS, NOON
+
+from asgi_audit.errors import StoreError
+from asgi_audit.indexing.retention import Retention
+from asgi_audit.store.base import Purged
+from asgi_audit.store.memory import MemoryStore
+
+MIDNIGHT = NOON - DAY_MS // 2
+
+
+class Store(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.purges: list[int] = []
+        self.asked: int | None = None
+        self.used: float | None = None
+        self.fail: list[Exception] = []
+
+    def purge(self, before: int) -> Purged:
+        if self.fail:
+            raise self.fail.pop(0)
+        self.purges.append(before)
+        self.asked = None
+        return Purged(before, 1, 4096)
+
+    def purge_asked(self) -> int | None:
+        return self.asked
+
+    def last_used(self) -> float | None:
+        return self.used
+
+
+class Time:
+    """A wall clock and a monotonic one that a test moves, together or apart."""
+
+    def __init__(self) -> None:
+        self.wall = NOON / 1000
+        self.mono = 100.0
+
+    def passes(self, seconds: float) -> None:
+        self.wall += seconds
+        self.mono += seconds
+
+
+def make(store: Store, time: Time, days: int) -> Retention:
+    return Retention(store, days=days, clock=lambda: time.wall, monotonic=lambda: time.mono)
+
+
+def test_days_are_purged_at_the_start_and_once_an_hour_when_a_retention_is_set() -> None:
+    store, time = Store(), Time()
+    retention = make(store, time, 30)
+    for _ in range(2 * 3600):
+        retention.tend()
+        time.passes(1)
+    assert store.purges == [MIDNIGHT - 30 * DAY_MS] * 2
+    time.passes(86_400)
+    retention.tend()
+    assert store.purges[-1] == MIDNIGHT - 29 * DAY_MS
+
+
+def test_nothing_is_purged_by_itself_when_no_retention_is_set() -> None:
+    store, time = Store(), Time()
+    retention = make(store, time, 0)
+    for _ in range(3):
+        time.passes(3601)
+        retention.tend()
+    assert store.purges == []
+    store.asked = MIDNIGHT
+    time.passes(1)
+    retention.tend()
+    assert store.purges == [MIDNIGHT]
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_clock_that_jumped_ahead_is_not_believed_for_an_hour(restarted: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong clock at boot, and one set wrong while we run: nothing goes, and it goes when the clock stays so."""
+    store, time = Store(), Time()
+    if restarted:
+        store.used = time.wall
+        time.wall += 400 * 86_400
+        retention = make(store, time, 30)
+    else:
+        retention = make(store, time, 30)
+        retention.tend()
+        time.wall += 400 * 86_400
+        time.passes(3600)
+    store.purges.clear()
+    retention.tend()
+    time.passes(3000)
+    retention.tend()
+    assert store.purges == []
+    assert "400.0 days ahead" in caplog.text
+    time.passes(600)
+    retention.tend()
+    assert len(store.purges) == 1
+
+
+def test_clock_that_was_set_right_again_purges_by_the_right_one() -> None:
+    store, time = Store(), Time()
+    store.used = time.wall
+    time.wall += 400 * 86_400
+    retention = make(store, time, 30)
+    retention.tend()
+    time.wall -= 400 * 86_400
+    time.passes(3600)
+    retention.tend()
+    assert store.purges == [MIDNIGHT - 30 * DAY_MS]
+
+
+def test_purge_is_tried_again_and_said_once_when_the_disk_fails(caplog: pytest.LogCaptureFixture) -> None:
+    store, time = Store(), Time()
+    store.fail = [StoreError("disk full"), StoreError("disk full")]
+    retention = make(store, time, 1)
+    with caplog.at_level(logging.INFO):
+        for _ in range(30):
+            retention.tend()
+            time.passes(1)
+    assert store.purges == [MIDNIGHT - DAY_MS]
+    assert caplog.text.count("disk full") == 1
+    assert "purged 1 days, 4,096 bytes: older than 1 days" in caplog.text
+
+
+def test_error_that_waiting_cannot_mend_ends_the_loop() -> None:
+    store, time = Store(), Time()
+    store.fail = [StoreError("damaged", retriable=False)]
+    with pytest.raises(StoreError, match="damaged"):
+        make(store, time, 1).tend()

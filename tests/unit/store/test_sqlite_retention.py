@@ -1,0 +1,258 @@
+"""Purging day files: what a crash, an open reader, a full disk or a running indexer makes of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support_records import DAY_MS, NOON, batch, everything, over_days, record, sequences, walk
+
+from asgi_audit.errors import StoreError
+from asgi_audit.store.base import DeadLetter, Written
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, doomed, purge_directory, retention
+from asgi_audit.store.sqlite.reader import _File
+
+MIDNIGHT = NOON - DAY_MS // 2
+
+
+def clock() -> float:
+    return (NOON + 3_600_000) / 1000
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """Three days of ten records each."""
+    writer = SqliteWriter(tmp_path / "index", clock=clock)
+    writer.write(batch(over_days(1, 30)))
+    writer.close()
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def reader(index: Path) -> Iterator[SqliteReader]:
+    reader = SqliteReader(index)
+    yield reader
+    reader.close()
+
+
+def days_on_disk(index: Path) -> set[str]:
+    return {name[4:14] for name in os.listdir(index) if name.startswith("day-")}
+
+
+def test_files_of_a_day_are_gone_when_it_is_purged(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    before = {p.name for p in index.iterdir()}
+    assert {"day-2026-11-20.db", "day-2026-11-20.db-wal", "day-2026-11-20.db-shm"} <= before
+    writer.write(batch(over_days(31, 3)))  # so that the day is open
+    purged = writer.purge(NOON)
+    assert (purged.days, purged.horizon) == (2, MIDNIGHT)
+    assert purged.bytes > 2 * 8192
+    assert days_on_disk(index) == {"2026-11-22"}
+    assert writer.write(batch(over_days(34, 3))) == Written(1, 0, 2, 0)
+    assert writer.purge(NOON).days == 0
+    writer.close()
+
+
+class Crash(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("unlinked", [0, 1, 2, 4])
+def test_purge_is_finished_by_the_next_writer_when_it_was_cut_short(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch, unlinked: int
+) -> None:
+    """Method: the purge dies before the n-th unlink; at once nobody reads the days, and the next writer finishes."""
+    left = [unlinked]
+    real = os.unlink
+
+    def dying(path: Any) -> None:
+        if "day-" in str(path):
+            if not left[0]:
+                raise Crash
+            left[0] -= 1
+        real(path)
+
+    writer = SqliteWriter(index, clock=clock)
+    monkeypatch.setattr("asgi_audit.store.sqlite.retention.os.unlink", dying)
+    with pytest.raises(Crash):
+        writer.purge(NOON)
+    writer.close()
+    monkeypatch.undo()
+    kept = [s for s in range(30, 0, -1) if s % 3 == 0]
+    assert sequences(walk(reader)) == kept
+    assert len(days_on_disk(index)) > 1
+    again = SqliteWriter(index, clock=clock)
+    assert days_on_disk(index) == {"2026-11-22"}
+    assert sequences(walk(reader)) == kept
+    assert again.write(batch(over_days(1, 30))) == Written(0, 10, 20, 0)
+    again.close()
+
+
+def test_purged_day_is_not_learned_again_when_a_crash_left_it_unpublished(index: Path) -> None:
+    """A batch whose day file is committed and main.db is not; then the horizon passes it."""
+
+    class Dying(SqliteWriter):
+        def _write_main(self, *_: Any) -> None:
+            raise Crash
+
+    writer = Dying(index, clock=clock)
+    with pytest.raises(Crash):
+        writer.write(batch([record(99, NOON - 2 * DAY_MS)]))
+    writer.close()
+    after = SqliteWriter(index, clock=clock)
+    after.purge(NOON)
+    assert after.write(batch([record(99, NOON - 2 * DAY_MS)])) == Written(0, 0, 1, 0)
+    after.close()
+
+
+def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, reader: SqliteReader) -> None:
+    """Method: the purge happens between two rows of an open statement, and between opening a file and reading it."""
+    writer = SqliteWriter(index, clock=clock)
+    published = reader.snapshot().published
+    original = reader._decompress
+    decompressed = 0
+
+    def purging(data: bytes) -> bytes:
+        nonlocal decompressed
+        decompressed += 1
+        if decompressed == 15:  # in the middle of the second day
+            writer.purge(NOON)
+        return original(data)
+
+    reader._decompress = purging  # type: ignore[assignment]
+    rows, more = reader.page(everything(), published=published, before=None, limit=99, bytes_max=1 << 20)
+    assert not more
+    assert len(sequences(rows)) == len(set(sequences(rows))) == 20, "the open day to its end, the next one not at all"
+    rest = reader.page(everything(), published=published, before=rows[14].id, limit=99, bytes_max=1 << 20)
+    assert rest == ([], False)
+    writer.close()
+
+
+def test_page_passes_over_a_day_when_its_wal_goes_before_it_is_read(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    original = _File.get
+
+    def slow(file: _File) -> Any:
+        found = original(file)
+        if "day-2026-11-21" in file.path.name and file.path.exists():
+            writer.purge(NOON)
+            raise StoreError("as a file without its -wal looks", retriable=False)
+        return found
+
+    monkeypatch.setattr(_File, "get", slow)
+    assert sequences(walk(reader)) == [s for s in range(30, 0, -1) if s % 3 == 0]
+    writer.close()
+
+
+def test_orphaned_wal_files_go_when_a_reader_made_them_after_the_purge(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.purge(NOON)
+    (index / "day-2026-11-20.db-wal").write_bytes(b"")
+    (index / "day-2026-11-20.db-shm").write_bytes(bytes(32768))
+    writer.close()
+    SqliteWriter(index, clock=clock).close()
+    assert days_on_disk(index) == {"2026-11-22"}
+
+
+def test_dead_letters_of_before_the_horizon_go_too(index: Path, reader: SqliteReader) -> None:
+    now = NOON - 3 * DAY_MS
+    writer = SqliteWriter(index, clock=lambda: now / 1000)
+    writer.write(batch(dead_letters=[DeadLetter("test", "p", 1, "no record", b"x" * 100)]))
+    now = NOON
+    writer.write(batch(dead_letters=[DeadLetter("test", "p", 2, "no record", b"x" * 50)]))
+    writer.purge(NOON)
+    assert writer._opened().execute('SELECT "offset" FROM dead_letter').fetchall() == [(2,)]
+    assert writer._opened().execute("SELECT dead_bytes FROM state").get == 50
+    assert reader.dead_letters() == 2, "counted for ever"
+    writer.close()
+
+
+def test_dry_run_says_days_records_and_bytes_and_removes_nothing(index: Path) -> None:
+    found = doomed(index, NOON)
+    assert [(d.day, d.records) for d in found] == [("2026-11-20", 10), ("2026-11-21", 10)]
+    assert all(d.bytes > 8192 for d in found)
+    assert days_on_disk(index) == {"2026-11-20", "2026-11-21", "2026-11-22"}
+    assert doomed(index / "nothing", NOON) == []
+
+
+def test_purge_needs_no_indexer(index: Path, reader: SqliteReader) -> None:
+    assert purge_directory(index, NOON, wait_seconds=0, clock=clock)
+    assert days_on_disk(index) == {"2026-11-22"}
+    assert retention.asked(index) is None
+    with pytest.raises(StoreError, match="there is no index"):
+        purge_directory(index / "nothing", NOON, wait_seconds=0, clock=clock)
+
+
+def test_purge_is_asked_of_whoever_holds_the_lease_and_waits_for_it(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    assert not purge_directory(index, NOON, wait_seconds=0, clock=clock)
+    assert writer.purge_asked() == MIDNIGHT, "the request stays"
+    writer.close()
+    late = SqliteWriter(index, clock=clock)
+    asked = late.purge_asked()
+    assert asked is not None
+
+    done: list[bool] = []
+    waiting = threading.Thread(target=lambda: done.append(purge_directory(index, NOON, wait_seconds=20, clock=clock)))
+    waiting.start()
+    late.purge(asked)
+    waiting.join(20)
+    assert done == [True]
+    assert late.purge_asked() is None
+    late.close()
+
+
+def test_requests_of_nonsense_are_passed_over_and_one_for_the_future_removes_no_more_than_up_to_today(
+    index: Path,
+) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    (index / "purge-yesterday").touch()
+    assert writer.purge_asked() is None
+    (index / "purge-2099-01-01").touch()
+    asked = writer.purge_asked()
+    assert asked is not None
+    assert writer.purge(asked).horizon == MIDNIGHT
+    assert writer.purge_asked() is None
+    writer.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a small tmpfs: run as root")
+def test_purge_works_when_the_disk_is_really_full(tmp_path: Path) -> None:
+    """Method: a tmpfs of 8 MiB is filled by records of two days until a write fails, then to its last byte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a tmpfs cannot be mounted here: run in a container with --privileged")
+    try:
+        writer = SqliteWriter(disk / "index", clock=clock)
+        sequence = 1
+        days = (NOON - 2 * DAY_MS, NOON)
+        while True:
+            records = [record(sequence + i, days[i % 2] + sequence, body=os.urandom(500).hex()) for i in range(50)]
+            try:
+                writer.write(batch(records, following=sequence))
+            except StoreError as e:
+                assert e.retriable
+                break
+            sequence += 50
+        try:
+            with (disk / "filler").open("wb", 0) as filler:
+                while True:
+                    filler.write(b"x" * 4096)
+        except OSError as e:
+            assert e.errno == errno.ENOSPC
+        assert writer.purge(NOON).days == 1
+        assert writer.write(batch(records, following=sequence)).inserted == 25
+        assert (disk / "index/reserve").stat().st_size == retention.RESERVE_BYTES
+        writer.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
