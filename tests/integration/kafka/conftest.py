@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests import support_kafka
 from tests.support_kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE, LocalKafka
 
@@ -65,7 +64,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             cluster.stop()
 
 
-Admin = Callable[..., Any]
+@pytest.fixture(scope="session")
+def local(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """One broker that tests may kill, stop and restart, and that has a listener with SASL. Whoever harms it heals
+    it."""
+    cluster = LocalKafka(tmp_path_factory.mktemp("local-kafka"), jars)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
 
 
 def admin(address: str, method: str, *arguments: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
+from tests.support_kafka import read_with_java
 
 from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.loss import decode_loss
@@ -19,7 +20,6 @@ from asgi_audit.transport.journal_source import JournalSource
 from asgi_audit.transport.journal_writer import JournalWriter
 from asgi_audit.transport.kafka.config import kafka_config
 from asgi_audit.transport.kafka.forwarder import Forwarder, ForwarderState
-from tests.support_kafka import read_with_java
 
 from .conftest import ListSource, make_topic, read_all, record, until, write_journal
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,7 +28,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from ...errors import ConfigError, TransportError
 from .config import KafkaConfig
-from .errors import translate, vendor_errors
+from .errors import escaped_errors, translate, vendor_errors
 
 try:
     from .topic_id import TopicIdRequest
@@ -39,8 +40,8 @@ except (
     _KNOWS_IDS = False
 
 __all__ = [
-    "LoopThread", "Probe", "TopicFacts", "cause_of", "compression_of", "connection_options", "dispose", "new_consumer",
-    "new_producer", "run_bounded",
+    "LoopThread", "Probe", "TopicFacts", "cause_of", "compression_of", "connection_options", "cut_off", "dispose",
+    "new_consumer", "new_producer", "run_bounded",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -64,6 +65,26 @@ class _NotFromUs(logging.Filter):
 
 
 _filter = _NotFromUs()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Not the policy's loop: the host may have installed uvloop, whose behaviour our tests have not seen. Remembers its
+    connections, because aiokafka loses sight of those that it gives up, and a frozen broker never lets them close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
+        self.set_exception_handler(lambda _loop, _context: None)
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+        transport, protocol = await super().create_connection(*arguments, **options)
+        self._opened.add(transport)
+        return transport, protocol
+
+    def abort_connections(self) -> None:
+        for transport in list(self._opened):
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
 
 
 class LoopThread:
@@ -105,10 +126,8 @@ class LoopThread:
         _ours.add(ident)
         for name in _VENDOR_LOGGERS:
             logging.getLogger(name).addFilter(_filter)  # adding it twice does nothing
-        # Not the policy's loop: the host may have installed uvloop, whose behaviour our tests have not seen.
-        loop = asyncio.SelectorEventLoop()
+        loop = _Loop()
         asyncio.set_event_loop(loop)
-        loop.set_exception_handler(lambda _loop, _context: None)
         try:
             with self._lock:
                 self._stop = asyncio.Event()
@@ -120,15 +139,17 @@ class LoopThread:
             with self._lock:
                 self._loop = None
             with contextlib.suppress(Exception):
-                loop.run_until_complete(cancel_rest(1.0))
+                loop.run_until_complete(cut_off(1.0))
                 loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
             asyncio.set_event_loop(None)
             _ours.discard(ident)
 
 
-async def cancel_rest(seconds: float) -> None:
-    """Cancel every task of this loop but the caller's, and wait at most so long for them."""
+async def cut_off(seconds: float = 0.2) -> None:
+    """End everything that runs in this loop beside the caller's own task, and every connection, within about `seconds`.
+    The loop is ours alone: whatever else is in it belongs to an object of aiokafka that was given up."""
+    loop = asyncio.get_running_loop()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in rest:
         task.cancel()
@@ -137,6 +158,9 @@ async def cancel_rest(seconds: float) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # seen: nobody else will ask
+    if isinstance(loop, _Loop):
+        loop.abort_connections()
+    await asyncio.sleep(0)  # an aborted connection is closed in the loop's next turn
 
 
 def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, operation: str) -> T:
@@ -225,16 +249,17 @@ def new_consumer(config: KafkaConfig, *, fetch_wait_ms: int) -> Any:
     )
 
 
-async def dispose(thing: Any, stop: Callable[[], Awaitable[Any]], seconds: float = STOP_SECONDS) -> None:
-    """Stop a producer, consumer or client within about `seconds`; what does not stop is cut off. Raises nothing but
-    cancellation."""
-    with contextlib.suppress(*vendor_errors()):
+async def dispose(stop: Callable[[], Awaitable[Any]], seconds: float = STOP_SECONDS) -> bool:
+    """Stop a producer, consumer or client; True within `seconds`. Else `cut_off` must follow. Raises only a
+    cancellation that is meant for the caller: `AIOKafkaConsumer.stop()` lets that of its own fetches escape."""
+    try:
         await asyncio.wait_for(stop(), seconds)
-        return
-    client = getattr(thing, "client", None) or getattr(thing, "_client", None) or thing
-    # Closed connections fail the requests that stop() was waiting for.
-    with contextlib.suppress(*vendor_errors()):
-        await asyncio.wait_for(client.close(), 1.0)
+    except escaped_errors():
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return False
+    return True
 
 
 async def cause_of(config: KafkaConfig, error: BaseException) -> BaseException:
@@ -284,7 +309,7 @@ class Probe:
         await asyncio.wait_for(self._client.bootstrap(), self._config.request_seconds)
 
     async def close(self) -> None:
-        await dispose(self._client, self._client.close)
+        await dispose(self._client.close)
 
     async def facts(self) -> TopicFacts:
         """Asked anew each time, 0.3 ms of CPU. Raises what aiokafka raises."""

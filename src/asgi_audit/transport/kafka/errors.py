@@ -133,6 +133,13 @@ def vendor_errors() -> tuple[type[BaseException], ...]:
     )
 
 
+def escaped_errors() -> tuple[type[BaseException], ...]:
+    """What the outermost loop of a thread of ours catches, because that thread must never die: `vendor_errors`,
+    whatever else went wrong, and cancellation. Nobody cancels that loop; aiokafka lets the cancellation of its own
+    futures escape to whoever happens to wait for them."""
+    return (*vendor_errors(), Exception, asyncio.CancelledError)
+
+
 def blames_data(error: BaseException) -> bool:
     """Whether the broker refused what stands in the batch, so that sending it again is refused again."""
     return isinstance(error, _DATA)
@@ -167,8 +174,10 @@ def translate(operation: str, error: BaseException) -> TransportError:
 
 def _said(error: BaseException) -> str:
     """The error's name and text on one line, bounded. aiokafka puts no password into its texts (the tests look)."""
-    name = type(error).__name__.removesuffix("Error").removesuffix("Exception") or type(error).__name__
+    name = type(error).__name__.lstrip("_").removesuffix("Error").removesuffix("Exception") or "Error"
     text = " ".join(str(error).split())[:300]
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
+    if isinstance(error, asyncio.CancelledError):
+        return "given up"
     return f"{name}: {text}" if text else name

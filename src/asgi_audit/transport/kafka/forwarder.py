@@ -35,10 +35,10 @@ from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
 from ..base import Kind, Source
-from .client import LoopThread, cause_of, compression_of, connection_options, dispose, new_producer
+from .client import LoopThread, cause_of, compression_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
-from .errors import blames_batch_size, blames_clock, blames_data, blames_topic, translate, vendor_errors
+from .errors import blames_batch_size, blames_clock, blames_data, blames_topic, escaped_errors, translate, vendor_errors
 from .lanes import Lane, Lanes
 
 __all__ = ["Forwarder", "ForwarderState", "ForwarderStats"]
@@ -217,7 +217,7 @@ class Forwarder:
                     await self._pump()
                     if self._failed is not None:
                         raise self._failed
-                except vendor_errors() as e:
+                except escaped_errors() as e:
                     if self._counts["acknowledged"] > before:
                         pauses = 0
                     if blames_data(e) or blames_clock(e):
@@ -226,7 +226,8 @@ class Forwarder:
                     else:
                         pauses += 1
                         self._counts["retries"] += 1
-                        self._note(await self._explained(e))
+                        if not self._stop.is_set():  # then there is no time to find out why
+                            self._note(await self._explained(e))
                         await self._disconnect()
                         await self._pause(pauses)
                 await self._disconnect()
@@ -280,11 +281,8 @@ class Forwarder:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        await dispose(producer, producer.stop, self._bounded(2.0))
-        # The loop is ours alone: whatever else runs in it belongs to the producer that was just given up.
-        for task in asyncio.all_tasks():
-            if task is not asyncio.current_task():
-                task.cancel()
+        await dispose(producer.stop, self._bounded(2.0))
+        await cut_off()
 
     async def _pump(self) -> None:
         """Read, send and commit until the producer fails, another kind of producer is needed, or it is over."""

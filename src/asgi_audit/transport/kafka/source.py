@@ -32,9 +32,19 @@ from aiokafka import errors as vendor
 
 from ...errors import TransportError
 from ..base import Batch, Kind, Message, Position, digest_of
-from .client import LoopThread, Probe, TopicFacts, cause_of, compression_of, connection_options, dispose, new_consumer
+from .client import (
+    LoopThread,
+    Probe,
+    TopicFacts,
+    cause_of,
+    compression_of,
+    connection_options,
+    cut_off,
+    dispose,
+    new_consumer,
+)
 from .config import KafkaConfig
-from .errors import blames_topic, translate, vendor_errors
+from .errors import blames_topic, escaped_errors, translate, vendor_errors
 from .partition import Chunk, Incident, Partition, cut
 
 __all__ = ["Incident", "KafkaSource", "KafkaSourceStats", "SourceState"]
@@ -263,7 +273,7 @@ class KafkaSource:
                     await self._session(stop)
                 except _Anew:
                     attempt = 0
-                except vendor_errors() as e:
+                except escaped_errors() as e:
                     calm = self._counts["fetched"] > before or time.monotonic() - began > 60
                     attempt = 1 if calm else attempt + 1
                     with contextlib.suppress(*vendor_errors()):
@@ -282,12 +292,10 @@ class KafkaSource:
         consumer, self._consumer = self._consumer, None
         probe, self._probe = self._probe, None
         if consumer is not None:
-            await dispose(consumer, consumer.stop)
+            await dispose(consumer.stop)
         if probe is not None:
             await probe.close()
-        for task in asyncio.all_tasks():
-            if task is not asyncio.current_task():
-                task.cancel()
+        await cut_off()
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One consumer's life, until it fails, is silent, or must be assigned anew."""

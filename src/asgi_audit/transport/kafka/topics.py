@@ -162,7 +162,7 @@ async def _create(config: KafkaConfig, wanted: TopicWanted) -> bool:
         await _visible(config)
         return True
     finally:
-        await dispose(admin, admin.close)
+        await dispose(admin.close)
 
 
 async def _visible(config: KafkaConfig) -> None:
@@ -209,7 +209,7 @@ async def _describe(config: KafkaConfig) -> TopicFound | None:
             settings=settings,
         )
     finally:
-        await dispose(admin, admin.close)
+        await dispose(admin.close)
         await probe.close()
 
 
