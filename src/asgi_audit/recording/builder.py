@@ -86,6 +86,15 @@ def _text(value: object, limit: int = TEXT_MAX) -> bytes:
         return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
+def _found(x: Exchange, name: str) -> str | None:
+    """Route or endpoint, which the exchange reads from the framework's own objects only now."""
+    try:
+        value: str | None = getattr(x, name)
+    except Exception:  # somebody else's property
+        return None
+    return value
+
+
 class Builder:
     """One per face of the recorder and process, used by the recorder's thread alone.
 
@@ -170,8 +179,8 @@ class Builder:
         for name, value in (
             (b',"principal":', x.principal),
             (b',"client":', x.client),
-            (b',"route":', x.route),
-            (b',"operation":', x.operation or x.endpoint),
+            (b',"route":', _found(x, "route")),
+            (b',"operation":', x.operation or _found(x, "endpoint")),
         ):
             if value:
                 add(name)
@@ -418,7 +427,7 @@ class Builder:
     def _message(self, message: str, redacted: Redacted) -> bytes:
         raw = str(message).encode("utf-8", "replace")
         kept = mask_url(raw, self._names) if b"?" in raw or b"//" in raw else raw
-        if self._names.hit(kept) and self._names.suspicious(kept):
+        if self._names.suspicious(kept):
             kept = _HIDDEN
         if kept != raw:
             note(redacted, "context.message")

@@ -80,7 +80,7 @@ def mask_header(kind: int, value: bytes, names: Names) -> bytes:
         if kind == PROTOCOL and any(len(part.strip()) > 40 for part in value.split(b",")):
             return _MASK
         return value
-    if kind == PROTOCOL or names.suspicious(value):
+    if kind == PROTOCOL or names.reveals(value):
         return _MASK
     return value
 
@@ -107,7 +107,7 @@ def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str
         plain = decoded(name)
         if not value:
             # No pair, or one whose name holds the value: `?{"password":"x"}`.
-            if name and names.hit(plain) and names.suspicious(plain):
+            if name and names.suspicious(plain):
                 if redacted is not None:
                     note(redacted, base + "." + REDACTED)
                 return _MASK + m[0][len(name) :]
@@ -115,7 +115,7 @@ def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str
         kind = names.classify_bytes(plain)
         hidden_name = b":" in plain and kind not in (CLEAN, CODE, LABEL, VALUED)
         clean = kind in (CLEAN, LABEL, VALUED) or (kind == CODE and not oauth)
-        if clean and not (names.hit(value) and names.suspicious(decoded(value))):
+        if clean and not names.suspicious(decoded(value)):
             return m[0]
         if redacted is not None:
             note(redacted, base + "." + shown(plain.decode("utf-8", "replace")))
@@ -160,11 +160,11 @@ def decoded_pairs(
             sensitive = kind not in (CLEAN, CODE, LABEL, VALUED) or (kind == CODE and oauth)
             # The name itself may hold the value: `{"password":"x"}` sent as a form.
             if (b":" in plain_name or b"=" in plain_name or b"%" in plain_name) and (
-                sensitive or (names.hit(plain_name) and names.suspicious(plain_name))
+                sensitive or names.suspicious(plain_name)
             ):
                 key = REDACTED
                 sensitive = True
-            hide = sensitive or (names.hit(plain) and names.suspicious(plain))
+            hide = sensitive or names.suspicious(plain)
             if hide and (text or key is REDACTED):
                 text = REDACTED
                 note(redacted, base + "." + shown(key))

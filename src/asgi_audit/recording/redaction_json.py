@@ -75,8 +75,9 @@ def redact_json(data: bytes, names: Names, base: str, redacted: list[str]) -> by
     walk = _Walk(data, names, base, redacted)
     if walk.few():
         return walk.spliced()
-    walk.run(deep=False)
-    if names.hit(walk.clean_values()):
+    if not walk.values_hit:
+        walk.run(deep=False)
+    if walk.values_hit or names.hit(walk.clean_values()):
         # A string that is no field of a sensitive name holds one (JSON in JSON, GraphQL, text): look at each.
         walk.run(deep=True)
     return walk.spliced()
@@ -105,6 +106,7 @@ class _Walk:
         self.values: list[int] = []
         self.stack: list[_Frame] = []
         self.paths_made = 0
+        self.values_hit = False
 
     def at(self, piece: int) -> int:
         """Offset in the data of the first byte of a piece."""
@@ -138,6 +140,7 @@ class _Walk:
                     return False
                 keys.append(j)
         if self.names.hit(self.clean_values()):
+            self.values_hit = True
             return False
         last = 0
         for j in keys:
@@ -285,7 +288,21 @@ class _Walk:
     def suspicious(self, raw: bytes) -> bool:
         if b"\\" in raw:
             raw = orjson.loads(b'"' + raw + b'"').encode()
-        return self.names.hit(raw) and self.names.suspicious(raw)
+        if not self.names.hit(raw):
+            return False
+        if raw.lstrip()[:1] in (b"{", b"["):
+            # JSON in JSON: its own fields tell more exactly than text rules.
+            inner: list[str] = []
+            try:
+                orjson.loads(raw)
+                redact_json(raw, self.names, "", inner)
+            except TooDense:
+                return True
+            except orjson.JSONDecodeError:
+                pass
+            else:
+                return bool(inner)
+        return self.names.reveals(raw)
 
     def names_field(self, j: int) -> bool:
         """Whether a string is the name of a sensitive field, and no sentence that mentions one."""

@@ -324,3 +324,16 @@ def test_injected_salt_and_ids_are_used() -> None:
     x = make_exchange()
     assert fixed.build(x) == fixed.build(x)
     assert checked(fixed.build(x))["metadata"]["id"] == "id-1795348800123"
+
+
+def test_route_that_raises_is_left_out() -> None:
+    """The exchange keeps the framework's own route object; its attributes may be anybody's properties."""
+
+    class Route:
+        @property
+        def path(self) -> str:
+            raise RuntimeError("not now")
+
+    x = make_exchange()
+    x.route = Route()  # type: ignore[assignment]
+    assert "route" not in built(x)["context"]
