@@ -19,15 +19,18 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from ..errors import AuditError, RecordError, StoreError, TransportError
 from ..record.codec import Decoded, decode
+from ..record.digest import leaf_hash, statement_digest
+from ..record.loss import decode_loss
 from ..record.statement import Statement, decode_statement
-from ..store.base import Batch, DeadLetter, Writer, Written
+from ..store.base import Batch, Completion, DeadLetter, Known, Writer, Written
 from ..transport import base as transport
 from ..transport.base import Kind, Message, Position, Source
+from .completeness import Consumed, Seen, Stated, Tracker
 from .retention import Retention
 
 __all__ = ["Indexer", "Progress"]
@@ -98,6 +101,7 @@ class Indexer:
         self._caught_up_at: float | None = None
         self._said_skipped = False
         self._uuids: dict[str, bytes | None] = {}
+        self._tracker = Tracker()
         self._progress = Progress()
 
     @property
@@ -111,6 +115,7 @@ class Indexer:
         ours."""
         try:
             positions = self._insist("read the positions", lambda: self._writer.positions(self._source.name))
+            self._tracker = Tracker(self._insist("read how far the index is complete", self._writer.resumed))
             self._insist("open the source", lambda: self._source.open(positions))
             # The last run may have ended between its write and its commit: what it did not say is said now.
             self._commit(positions)
@@ -120,7 +125,7 @@ class Indexer:
                 if found.messages or found.damaged or found.positions or self._to_forget:
                     self._index(found)
                 elif found.caught_up_at is not None:
-                    self._idle(found.caught_up_at)
+                    self._idle(found.caught_up_at, found.times)
             if self._to_forget:  # or their positions would stay for ever: the next run does not hear of them again
                 self._index(transport.Batch((), {}, None))
         except _Stopped:
@@ -146,10 +151,11 @@ class Indexer:
             {**first.positions, **second.positions},
             second.caught_up_at,
             [*first.damaged, *second.damaged],
+            {**first.times, **second.times},
         )
 
     def _index(self, found: transport.Batch) -> None:
-        records, statements, dead, skipped = self._read(found)
+        records, statements, dead, events, skipped = self._read(found)
         batch = Batch(
             source=self._source.name,
             records=records,
@@ -158,6 +164,8 @@ class Indexer:
             positions=found.positions,
             forget=tuple(self._to_forget),
             caught_up_at=found.caught_up_at,
+            # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
+            completion=self._complete(events, found.caught_up_at, found.times),
         )
         written = self._insist("write to the store", lambda: self._writer.write(batch))
         self._to_forget.clear()
@@ -168,8 +176,23 @@ class Indexer:
         self._commit(found.positions)
         self._tell()
 
-    def _read(self, found: transport.Batch) -> tuple[list[Decoded], list[Statement], list[DeadLetter], int]:
+    def _complete(
+        self, events: Sequence[Seen | Stated], caught_up_at: float | None, times: Mapping[str, float]
+    ) -> Completion | None:
+        unknown = self._tracker.unknown(events)
+        known: dict[bytes, Known] = {}
+        if unknown:
+            found = self._insist("read what is known of a process", lambda: [self._writer.known(p) for p in unknown])
+            known = {k.state.process: k for k in found if k is not None}
+        caught_up = None if caught_up_at is None else int(caught_up_at * 1000)
+        by_partition = {partition: int(at * 1000) for partition, at in times.items()}
+        return self._tracker.take(Consumed(events, int(self._clock() * 1000), caught_up, by_partition), known)
+
+    def _read(
+        self, found: transport.Batch
+    ) -> tuple[list[Decoded], list[Statement], list[DeadLetter], list[Seen | Stated], int]:
         records: list[Decoded] = []
+        events: list[Seen | Stated] = []
         statements: list[Statement] = []
         name = self._source.name
         dead = [DeadLetter(name, partition, at, why, data) for partition, at, why, data in found.damaged]
@@ -177,9 +200,16 @@ class Indexer:
         for m in found.messages:
             try:
                 if m.kind == Kind.RECORD:
-                    records.append(self._record(m))
+                    d = self._record(m)
+                    records.append(d)
+                    if d.process is not None:
+                        events.append(Seen(d.process, m.partition, d.sequence, d.timestamp, leaf_hash(m.payload)))
                 elif m.kind == Kind.STATEMENT:
-                    statements.append(self._statement(m))
+                    process, s = self._statement(m)
+                    statements.append(s)
+                    events.append(Stated(process, m.partition, s, statement_digest(m.payload)))
+                elif m.kind == Kind.LOSS:
+                    events.append(self._loss(m))
                 else:
                     skipped += 1
                     if not self._said_skipped:
@@ -190,28 +220,45 @@ class Indexer:
                         )  # fmt: skip
             except RecordError as e:
                 dead.append(DeadLetter(name, m.partition, m.offset, str(e), m.payload))
-        return records, statements, dead, skipped
+                process_of = self._process_of(m.partition)
+                if m.kind == Kind.RECORD and m.sequence and process_of is not None:
+                    events.append(Seen(process_of, m.partition, m.sequence, None, leaf_hash(m.payload)))
+        return records, statements, dead, events, skipped
 
     def _record(self, m: Message) -> Decoded:
         d = decode(m.payload)
-        if d.sequence != m.sequence:
+        if m.sequence and d.sequence != m.sequence:  # not every source has a header of its own
             raise RecordError(f"the entry's header says sequence {m.sequence}, its record {d.sequence}")
         if d.process is not None:
             self._same_process(m.partition, d.process)
         return d
 
-    def _statement(self, m: Message) -> Statement:
+    def _statement(self, m: Message) -> tuple[bytes, Statement]:
         s = decode_statement(m.payload)
         try:
             process = uuid.UUID(s.process).bytes
         except ValueError:
             raise RecordError("the statement's process is no UUID") from None
         self._same_process(m.partition, process)
-        if s.last != m.sequence:
+        if m.sequence and s.last != m.sequence:
             raise RecordError(f"the entry's header says the statement covers up to {m.sequence}, it says {s.last}")
-        return s
+        return process, s
+
+    def _loss(self, m: Message) -> Seen:
+        loss = decode_loss(m.payload)
+        try:
+            process, leaf = uuid.UUID(loss.process).bytes, bytes.fromhex(loss.leaf)
+        except ValueError:
+            raise RecordError("the loss entry's process is no UUID, or its leaf no hash") from None
+        self._same_process(m.partition, process)
+        return Seen(process, m.partition, loss.sequence, None, leaf, is_loss=True)
 
     def _same_process(self, partition: str, process: bytes) -> None:
+        known = self._process_of(partition)
+        if known is not None and known != process:
+            raise RecordError(f"it is of process {uuid.UUID(bytes=process)}, but stands in the journal of {partition}")
+
+    def _process_of(self, partition: str) -> bytes | None:
         """The partition of a journal is its process; other sources' partitions are not UUIDs and say nothing."""
         known = self._uuids.get(partition, b"")
         if known == b"":
@@ -222,8 +269,7 @@ class Indexer:
             except ValueError:
                 known = None
             self._uuids[partition] = known
-        if known is not None and known != process:
-            raise RecordError(f"it is of process {uuid.UUID(bytes=process)}, but stands in the journal of {partition}")
+        return known
 
     # -- around it
 
@@ -246,11 +292,16 @@ class Indexer:
         self._to_commit.clear()
         self._to_forget.update(dict.fromkeys(gone))
 
-    def _idle(self, at: float) -> None:
+    def _idle(self, at: float, times: Mapping[str, float]) -> None:
         last = self._caught_up_at
         # Also when the clock was set back: then the later time must be unsaid.
         if last is None or not 0 <= at - last < _CAUGHT_UP_SECONDS:
-            self._insist("write to the store", lambda: self._writer.caught_up(at))
+            completion = self._complete((), at, times)
+            if completion is None:
+                self._insist("write to the store", lambda: self._writer.caught_up(at))
+            else:  # somebody was silent for too long
+                batch = Batch(source=self._source.name, positions={}, caught_up_at=at, completion=completion)
+                self._insist("write to the store", lambda: self._writer.write(batch))
             self._caught_up_at = at
         if self._commit_failing:
             self._commit({})

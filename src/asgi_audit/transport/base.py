@@ -66,12 +66,15 @@ class Batch(NamedTuple):
 
     `caught_up_at`: None while more is waiting; else the wall clock (seconds since the epoch) read *before* the source was
     looked at: everything written before it is in this batch or in an earlier one.
-    `damaged`: (partition, offset, reason, bytes) of what stands there but cannot be read: dead letters."""
+    `damaged`: (partition, offset, reason, bytes) of what stands there but cannot be read: dead letters.
+    `times`: the source's time by partition, seconds since the epoch, where it is known: the append time of the last message
+    handed out, or now when nothing more is waiting there."""
 
     messages: Sequence[Message]
     positions: Mapping[str, Position]
     caught_up_at: float | None
     damaged: Sequence[tuple[str, int, str, bytes]] = ()
+    times: Mapping[str, float] = {}
 
 
 class Writer(Protocol):

@@ -13,8 +13,9 @@ from tests.support_source import ListSource
 
 from asgi_audit.errors import StoreError, TransportError
 from asgi_audit.indexing.indexer import Indexer, Progress
+from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
-from asgi_audit.store.base import Batch, Written
+from asgi_audit.store.base import Batch, Completeness, Written
 from asgi_audit.store.memory import MemoryStore
 from asgi_audit.transport.base import Kind, Position
 
@@ -192,20 +193,65 @@ def test_statements_are_handed_on(start: Callable[..., Running]) -> None:
     assert store.processes()[0].closed == "final"
 
 
-def test_intent_and_loss_are_counted_and_said_once_and_are_no_dead_letters(
+def test_intent_is_counted_and_said_once_and_is_no_dead_letter(
     start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     source, store = filled(2), RecordingStore()
     for s in (3, 4):
         source.put(P, Kind.INTENT, s, b"{}")
-        source.put(P, Kind.LOSS, s, b"{}")
     running = start(source, store)
-    running.until(lambda: running.indexer.progress.skipped == 4)
+    running.until(lambda: running.indexer.progress.skipped == 2)
     assert running.indexer.progress.dead == 0
     assert [r.getMessage() for r in caplog.records] == [
         f"{P} offset 2: entries of kind INTENT mean nothing to this version: skipped and counted"
     ]
-    assert store.positions("test")[P].next == 6
+    assert store.positions("test")[P].next == 4
+
+
+def _tomorrow() -> float:
+    """T never lies ahead of the indexer's clock."""
+    return time.time() + 86_400
+
+
+def test_completeness_is_written_with_the_batch(start: Callable[..., Running]) -> None:
+    """A record, a dead letter with a known place, a loss entry and a stated loss are settled; the fifth is missing."""
+    source, store = filled(1), RecordingStore()
+    source.put(P, Kind.RECORD, 2, b"no record")
+    loss = Loss(process=str(PROCESS), sequence=3, at=NOON, reason="refused", leaf="00" * 32, bytes=9)
+    source.put(P, Kind.LOSS, 3, encode_loss(loss))
+    said = statement(1, 1, 5, lost=[(4, 4, "queue")], started=NOON - 10)
+    source.put(P, Kind.STATEMENT, 5, encode_statement(said))
+    running = start(source, store, clock=_tomorrow)
+    running.until(lambda: running.indexer.progress.statements == 1)
+    assert store.completeness(0, 1 << 43) == Completeness(NOON + 1, 1, 0)
+    (incident,) = store.incidents(0, 1 << 43)
+    assert (incident.kind, incident.ranges, incident.process) == ("missing", [(5, 5)], P)
+    (process,) = store.processes()
+    assert (process.indexed, process.lost, process.missing) == (1, 2, 1)
+    assert running.indexer.progress.dead == 1
+
+
+def test_completeness_goes_on_when_the_indexer_starts_again(start: Callable[..., Running]) -> None:
+    source, store = filled(3), RecordingStore()
+    running = start(source, store, clock=_tomorrow)
+    running.until(lambda: running.indexer.progress.indexed == 3)
+    running.stop.set()
+    running.thread.join(10)
+    source.put(P, Kind.STATEMENT, 3, encode_statement(statement(1, 1, 3)))
+    again = start(source, store, clock=_tomorrow)
+    again.until(lambda: again.indexer.progress.statements == 1)
+    assert store.completeness(0, 1 << 43) == Completeness(NOON + 1, 0, 0)
+
+
+def test_completeness_writes_off_who_is_silent_while_nothing_comes(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_audit.indexing.completeness.SILENT_MS", 1100)
+    source, store = ListSource(), RecordingStore()
+    source.put(P, Kind.STATEMENT, 0, encode_statement(statement(1, 1, 0)))
+    start(source, store, clock=_tomorrow).until(lambda: bool(store.incidents(0, 1 << 43)))
+    assert [(i.kind, i.start, i.end) for i in store.incidents(0, 1 << 43)] == [("silent", NOON + 1, None)]
+    assert store.processes()[0].standing == "off"
 
 
 def test_partition_that_is_not_a_process_may_hold_records_of_any(start: Callable[..., Running]) -> None:
