@@ -16,8 +16,9 @@ from asgi_audit.transport.base import Entry, Kind, Message
 from asgi_audit.transport.journal_source import JournalSource
 from asgi_audit.transport.journal_writer import JournalWriter
 from asgi_audit.transport.kafka.config import kafka_config
-from asgi_audit.transport.kafka.forwarder import Forwarder, ForwarderState
+from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.transport.kafka.source import KafkaSource
+from asgi_audit.transport.kafka.state import KafkaState
 from asgi_audit.transport.kafka.topics import TopicWanted, create_topic
 
 from .conftest import ListSource, admin, append_journal, make_topic, read_all, read_from, record, until, write_journal
@@ -81,7 +82,7 @@ def test_nothing_is_missing_when_the_broker_is_killed_and_restarted_while_record
                     local.restart()
                 time.sleep(0.01)
             until(lambda f=first: forwarder.stats().acknowledged >= 2 * (f - 1), 60)
-            assert forwarder.state is ForwarderState.RUNNING, turn
+            assert forwarder.state is KafkaState.RUNNING, turn
         expected = [record(n) for n in range(1, first)]
         until(lambda: len({(m.partition, m.payload) for m in reader.messages}) >= len(expected), 30)
         until(lambda: reader.source.stats().lag == 0, 30)
@@ -109,7 +110,7 @@ def test_forwarder_delivers_when_kafka_comes_up_after_it(local: LocalKafka, tmp_
     forwarder = Forwarder(source, config, dead_letters=tmp_path, backoff_seconds=(0.05, 0.3))
     try:
         forwarder.start()
-        until(lambda: forwarder.state is ForwarderState.WAITING)
+        until(lambda: forwarder.state is KafkaState.WAITING)
         assert "KafkaConnection" in forwarder.stats().last_error or "Refused" in forwarder.stats().last_error
     finally:
         local.restart()

@@ -19,7 +19,8 @@ from asgi_audit.transport.base import Entry, Kind
 from asgi_audit.transport.journal_source import JournalSource
 from asgi_audit.transport.journal_writer import JournalWriter
 from asgi_audit.transport.kafka.config import kafka_config
-from asgi_audit.transport.kafka.forwarder import Forwarder, ForwarderState
+from asgi_audit.transport.kafka.forwarder import Forwarder
+from asgi_audit.transport.kafka.state import KafkaState
 
 from .conftest import ListSource, make_topic, read_all, record, until, write_journal
 
@@ -67,7 +68,7 @@ def test_forwarder_removes_only_what_is_acknowledged_when_the_source_is_a_journa
     until(lambda: forwarder.stats().acknowledged == 6000)
     until(lambda: len(list((root / process).iterdir())) < segments - 4)
     assert forwarder.stop(5)
-    assert forwarder.state is ForwarderState.STOPPED
+    assert forwarder.state is KafkaState.STOPPED
     assert [m.payload for m in read_all(config, 6000)] == [record(n, 1000) for n in range(1, 6001)]
 
 
@@ -147,7 +148,7 @@ def test_forwarder_waits_and_says_so_when_the_topic_does_not_exist(
     source = ListSource([Entry(Kind.RECORD, 1, record(1))])
     forwarder = Forwarder(source, config, dead_letters=tmp_path, backoff_seconds=(0.05, 0.2))
     forwarder.start()
-    until(lambda: forwarder.state is ForwarderState.NO_TOPIC)
+    until(lambda: forwarder.state is KafkaState.NO_TOPIC)
     made = make_topic(address, name=name)
     until(lambda: forwarder.stats().acknowledged == 1)
     assert forwarder.stop(5)
@@ -167,7 +168,7 @@ def test_forwarder_starts_and_stops_at_once_when_no_broker_is_there(
     forwarder.start()
     assert time.monotonic() - began < 0.5
     until(lambda: forwarder.stats().retries >= 5)
-    assert forwarder.state is ForwarderState.WAITING
+    assert forwarder.state is KafkaState.WAITING
     assert not forwarder.stop(1)
     assert time.monotonic() - began < 8
     assert source.committed == 0

@@ -11,7 +11,8 @@ from aiokafka.admin import NewPartitions, RecordsToDelete
 from asgi_audit.errors import TransportError
 from asgi_audit.transport.base import Kind, Position, digest_of
 from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
-from asgi_audit.transport.kafka.source import KafkaSource, SourceState
+from asgi_audit.transport.kafka.source import KafkaSource
+from asgi_audit.transport.kafka.state import KafkaState
 
 from .conftest import admin, delete_topic, make_topic, read_from, read_until_caught_up, record, send, until
 
@@ -73,7 +74,7 @@ def test_source_goes_on_at_its_position_when_it_is_opened_again(address: str) ->
         assert set(source.append_times()) == {"1"}
     finally:
         source.close()
-    assert source.state is SourceState.STOPPED
+    assert source.state is KafkaState.STOPPED
 
 
 def test_caught_up_covers_everything_acknowledged_before_it_when_records_keep_coming(address: str) -> None:
@@ -275,7 +276,7 @@ def test_source_waits_for_the_topic_when_it_does_not_exist_yet(address: str) -> 
     try:
         assert source.name.endswith(config.topic)
         source.open({})
-        until(lambda: source.state is SourceState.NO_TOPIC)
+        until(lambda: source.state is KafkaState.NO_TOPIC)
         make_topic(address, name=config.topic)
         send(config, _records(1, 3))
         assert [m.payload for m in read_from(source, 3)[0]] == _records(1, 3)

@@ -12,8 +12,9 @@ from tests.support_kafka import SASL_PASSWORD, SASL_USER, LocalKafka
 from asgi_audit.errors import TransportError
 from asgi_audit.transport.base import Entry, Kind
 from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
-from asgi_audit.transport.kafka.forwarder import Forwarder, ForwarderState
+from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.transport.kafka.source import KafkaSource
+from asgi_audit.transport.kafka.state import KafkaState
 from asgi_audit.transport.kafka.topics import TopicWanted, check_topic, create_topic, describe_topic
 
 from .conftest import ListSource, make_topic, read_all, record, until
@@ -95,7 +96,7 @@ def test_a_wrong_password_is_told_and_never_shown_when_the_listener_wants_sasl(
     source = KafkaSource(config, connect_seconds=2, backoff_seconds=(0.05, 0.1))
     with pytest.raises(TransportError, match="SaslAuthenticationFailed") as raised:
         _ = source.name
-    until(lambda: forwarder.state is ForwarderState.DENIED)
+    until(lambda: forwarder.state is KafkaState.DENIED)
     with pytest.raises(TransportError, match="SaslAuthenticationFailed"):
         describe_topic(config)
     told = forwarder.stats().last_error

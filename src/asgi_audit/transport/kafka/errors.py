@@ -175,7 +175,10 @@ def translate(operation: str, error: BaseException) -> TransportError:
 def _said(error: BaseException) -> str:
     """The error's name and text on one line, bounded. aiokafka puts no password into its texts (the tests look)."""
     name = type(error).__name__.lstrip("_").removesuffix("Error").removesuffix("Exception") or "Error"
-    text = " ".join(str(error).split())[:300]
+    try:
+        text = " ".join(str(error).split())[:300]
+    except AttributeError:  # aiokafka's base class of broker errors cannot say itself
+        text = ""
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
     if isinstance(error, asyncio.CancelledError):

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import logging
 import random
 import threading
 import time
@@ -38,12 +36,11 @@ from ..base import Kind, Source
 from .client import LoopThread, cause_of, compression_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
-from .errors import blames_batch_size, blames_clock, blames_data, blames_topic, escaped_errors, translate, vendor_errors
+from .errors import blames_batch_size, blames_clock, blames_data, escaped_errors, vendor_errors
 from .lanes import Lane, Lanes
+from .state import Condition, KafkaState, log
 
-__all__ = ["Forwarder", "ForwarderState", "ForwarderStats"]
-
-log = logging.getLogger("asgi_audit.transport.kafka")
+__all__ = ["Forwarder", "ForwarderStats"]
 
 _READ_MAX = 2_000  # entries a read
 # Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
@@ -59,20 +56,11 @@ OnRefused = Callable[[str, int, str, bytes], None]
 Lag = Callable[[], tuple[int, float | None]]
 
 
-class ForwarderState(enum.Enum):
-    STARTING = "starting"
-    RUNNING = "running"
-    WAITING = "waiting for Kafka"
-    NO_TOPIC = "the topic does not exist"
-    DENIED = "Kafka denies access"
-    STOPPED = "stopped"
-
-
 class ForwarderStats(NamedTuple):
     """Counts since the start. `sent` counts an entry again when it is sent again. `lag_bytes` and `oldest_seconds` are
     the source's when `lag` was given, else of what is in memory. `last_error` holds no secret."""
 
-    state: ForwarderState
+    state: KafkaState
     sent: int
     acknowledged: int
     refused: int
@@ -148,8 +136,7 @@ class Forwarder:
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
 
-        self._state = ForwarderState.STARTING
-        self._last_error = ""
+        self._condition = Condition("send to", config.address, "Records wait in the journal.")
         self._counts: Counter[str] = Counter()
         self._in_flight = 0
 
@@ -173,8 +160,8 @@ class Forwarder:
         return self._ended.wait(timeout_seconds)
 
     @property
-    def state(self) -> ForwarderState:
-        return self._state
+    def state(self) -> KafkaState:
+        return self._condition.state
 
     def stats(self) -> ForwarderStats:
         lag_bytes, oldest = self._lanes.pending_bytes, self._oldest_at
@@ -184,7 +171,7 @@ class Forwarder:
                 lag_bytes, age = self._lag()
         c = self._counts
         return ForwarderStats(
-            state=self._state,
+            state=self._condition.state,
             sent=c["sent"],
             acknowledged=c["acknowledged"],
             refused=c["refused"],
@@ -199,7 +186,7 @@ class Forwarder:
             oldest_seconds=age,
             dead_letters=self._dead_letters.written,
             dead_letters_failed=self._dead_letters.failed,
-            last_error=self._last_error,
+            last_error=self._condition.last_error,
         )
 
     # In the thread
@@ -213,7 +200,7 @@ class Forwarder:
                 before = self._counts["acknowledged"]
                 try:
                     await self._connect()
-                    self._enter(ForwarderState.RUNNING)
+                    self._condition.enter(KafkaState.RUNNING)
                     await self._pump()
                     if self._failed is not None:
                         raise self._failed
@@ -227,7 +214,7 @@ class Forwarder:
                         pauses += 1
                         self._counts["retries"] += 1
                         if not self._stop.is_set():  # then there is no time to find out why
-                            self._note(await self._explained(e))
+                            self._condition.failed(await self._explained(e))
                         await self._disconnect()
                         await self._pause(pauses)
                 await self._disconnect()
@@ -236,7 +223,7 @@ class Forwarder:
             await self._disconnect()
             with contextlib.suppress(AuditError, OSError):
                 self._source.close()
-            self._enter(ForwarderState.STOPPED)
+            self._condition.enter(KafkaState.STOPPED)
             self._ended.set()
 
     def _over(self) -> bool:
@@ -253,7 +240,7 @@ class Forwarder:
                 return
             except TransportError as e:
                 attempt += 1
-                self._note_once(str(e))
+                self._condition.once(str(e))
                 await self._pause(attempt)
 
     async def _connect(self) -> None:
@@ -272,7 +259,7 @@ class Forwarder:
         except TimeoutError:
             cluster = self._producer.client.cluster
             if cluster.brokers() and not cluster.partitions_for_topic(self._config.topic):
-                self._enter(ForwarderState.NO_TOPIC, f"topic {self._config.topic!r} does not exist")
+                self._condition.no_topic()
             raise
         self._partitions = sorted(found)
         self._lanes.fit(self._partitions)
@@ -336,7 +323,7 @@ class Forwarder:
             batch = self._source.poll(_READ_MAX, 0)
         except TransportError as e:
             # Its disk, not Kafka: what is in memory goes on; the read is tried again after a linger.
-            self._note_once(str(e))
+            self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
         self._caught_up, self._read_at = batch.caught_up_at is not None, time.monotonic()
@@ -391,7 +378,7 @@ class Forwarder:
         try:
             gone = self._source.commit(moved)
         except TransportError as e:
-            self._note_once(str(e))
+            self._condition.once(str(e))
             return
         self._lanes.forget(gone)
 
@@ -400,7 +387,7 @@ class Forwarder:
         if blames_clock(error):
             # All batches of this machine would be refused; without a timestamp the broker takes them.
             self._timestamps_off_until = time.monotonic() + _CLOCK_SECONDS
-            self._note_once(self._told(error))
+            self._condition.once(self._condition.told(error))
             self._failed = error
             return
         if not blames_data(error) or not count:
@@ -421,7 +408,7 @@ class Forwarder:
     def _give_up(self, lane: Lane, error: BaseException) -> None:
         """The entry at the head of the lane is refused for itself: keep it, state it, put the loss in its place."""
         message = lane.head
-        reason = self._told(error)
+        reason = self._condition.told(error)
         self._counts["refused"] += 1
         self._keep(message.partition, message.sequence, message.kind.name.lower(), reason, message.payload)
         log.error(
@@ -481,33 +468,3 @@ class Forwarder:
             return await asyncio.wait_for(cause_of(self._config, error), self._bounded(self._config.request_seconds))
         except vendor_errors():
             return error
-
-    def _told(self, error: BaseException) -> str:
-        return str(translate(f"send to {self._config.address}", error))
-
-    def _note(self, error: BaseException) -> None:
-        if blames_topic(error):
-            self._enter(ForwarderState.NO_TOPIC, f"topic {self._config.topic!r} does not exist")
-        elif self._state is not ForwarderState.NO_TOPIC or not isinstance(error, asyncio.TimeoutError):
-            ours = translate(f"send to {self._config.address}", error)
-            state = ForwarderState.WAITING if ours.retriable else ForwarderState.DENIED
-            self._enter(state, f"{ours} {ours.hint}".strip())
-
-    def _note_once(self, text: str) -> None:
-        if text != self._last_error:
-            self._last_error = text
-            log.warning("%s", text)
-
-    def _enter(self, state: ForwarderState, error: str = "") -> None:
-        """One log line for each change of state, none for a repetition."""
-        if error:
-            self._last_error = error
-        if state is self._state:
-            return
-        self._state = state
-        if state is ForwarderState.RUNNING:
-            log.info("forwarding to Kafka topic %s", self._config.address)
-        elif state is ForwarderState.NO_TOPIC:
-            log.error("%s; create it with `asgi-audit topics create`. Records wait in the journal.", error)
-        elif state in (ForwarderState.WAITING, ForwarderState.DENIED):
-            log.warning("records wait in the journal: %s", self._last_error)

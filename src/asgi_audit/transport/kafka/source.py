@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import logging
 import threading
 import time
 from collections import deque
@@ -44,12 +42,11 @@ from .client import (
     new_consumer,
 )
 from .config import KafkaConfig
-from .errors import blames_topic, escaped_errors, translate, vendor_errors
+from .errors import escaped_errors, vendor_errors
 from .partition import Chunk, Incident, Partition, cut
+from .state import Condition, KafkaState, log
 
-__all__ = ["Incident", "KafkaSource", "KafkaSourceStats", "SourceState"]
-
-log = logging.getLogger("asgi_audit.transport.kafka")
+__all__ = ["Incident", "KafkaSource", "KafkaSourceStats"]
 
 _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
@@ -57,17 +54,8 @@ _COMMIT_SECONDS = 1.0
 _RECORD_HEAD = b'{"account_id":'
 
 
-class SourceState(enum.Enum):
-    STARTING = "starting"
-    RUNNING = "running"
-    WAITING = "waiting for Kafka"
-    NO_TOPIC = "the topic does not exist"
-    DENIED = "Kafka denies access"
-    STOPPED = "stopped"
-
-
 class KafkaSourceStats(NamedTuple):
-    state: SourceState
+    state: KafkaState
     fetched: int
     queued: int
     lag: int | None  # messages behind the high watermarks as last heard; None before the first answer
@@ -133,8 +121,7 @@ class KafkaSource:
         self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
         self._incidents: deque[Incident] = deque(maxlen=1000)
         self._append_times: dict[str, int] = {}
-        self._state = SourceState.STARTING
-        self._last_error = ""
+        self._condition = Condition("read", config.address, "Nothing is read.")
         self._wrong = False
 
         # Of the thread.
@@ -159,7 +146,7 @@ class KafkaSource:
         with self._ready:
             if not self._ready.wait_for(lambda: bool(self._cluster), self._connect_seconds):
                 raise TransportError(
-                    f"Kafka: connect to {self._config.address}: {self._last_error or 'no answer in time'}",
+                    f"Kafka: connect to {self._config.address}: {self._condition.last_error or 'no answer in time'}",
                     hint="Check that the broker runs and that its advertised.listeners can be reached from here.",
                 )
             return f"kafka:{self._cluster}:{self._config.topic}"
@@ -227,8 +214,8 @@ class KafkaSource:
             return taken
 
     @property
-    def state(self) -> SourceState:
-        return self._state
+    def state(self) -> KafkaState:
+        return self._condition.state
 
     @property
     def wrong_topic(self) -> bool:
@@ -244,14 +231,14 @@ class KafkaSource:
     def stats(self) -> KafkaSourceStats:
         lags = [p.lag for p in list(self._partitions.values())]
         return KafkaSourceStats(
-            state=self._state,
+            state=self._condition.state,
             fetched=self._counts["fetched"],
             queued=self._queued,
             lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queued,
             consumers=self._counts["consumers"],
             incidents=self._counts["incidents"],
             commits_failed=self._counts["commits_failed"],
-            last_error=self._last_error,
+            last_error=self._condition.last_error,
         )
 
     # --------------------------------------------------------------------------------------------- in the thread
@@ -278,7 +265,7 @@ class KafkaSource:
                     attempt = 1 if calm else attempt + 1
                     with contextlib.suppress(*vendor_errors()):
                         e = await cause_of(self._config, e)
-                    self._note(e)
+                    self._condition.failed(e)
                 finally:
                     self._caught_up_at = None
                     await self._disconnect()
@@ -286,7 +273,7 @@ class KafkaSource:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), min(high, low * 2.0 ** min(attempt, 16)))
         finally:
-            self._enter(SourceState.STOPPED)
+            self._condition.enter(KafkaState.STOPPED)
 
     async def _disconnect(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -315,7 +302,7 @@ class KafkaSource:
         self._counts["consumers"] += 1
         await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
         await self._assign(facts)
-        self._enter(SourceState.RUNNING)
+        self._condition.enter(KafkaState.RUNNING)
         chores = asyncio.create_task(self._chores())
         try:
             while not stop.is_set():
@@ -481,26 +468,3 @@ class KafkaSource:
         except vendor_errors():
             self._counts["commits_failed"] += 1
             self._to_commit = {**offsets, **self._to_commit}
-
-    def _note(self, error: BaseException) -> None:
-        ours = translate(f"read {self._config.address}", error)
-        if blames_topic(error):
-            self._enter(SourceState.NO_TOPIC, f"topic {self._config.topic!r} does not exist")
-        elif ours.retriable:
-            self._enter(SourceState.WAITING, f"{ours} {ours.hint}".strip())
-        else:
-            self._enter(SourceState.DENIED, f"{ours} {ours.hint}".strip())
-
-    def _enter(self, state: SourceState, error: str = "") -> None:
-        """One log line for each change of state, none for a repetition."""
-        if error:
-            self._last_error = error
-        if state is self._state:
-            return
-        self._state = state
-        if state is SourceState.RUNNING:
-            log.info("reading Kafka topic %s", self._config.address)
-        elif state is SourceState.NO_TOPIC:
-            log.error("%s; create it with `asgi-audit topics create`", error)
-        elif state is not SourceState.STOPPED:
-            log.warning("not reading: %s", error)

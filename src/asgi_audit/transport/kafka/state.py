@@ -1,0 +1,72 @@
+"""The state that forwarder and source show, and the one log line that each change of it is worth.
+
+While a broker is away an attempt fails several times a second; what the operator needs is that it is away, and since
+when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+
+from .errors import blames_topic, translate
+
+__all__ = ["Condition", "KafkaState", "log"]
+
+log = logging.getLogger("asgi_audit.transport.kafka")
+
+
+class KafkaState(enum.Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting for Kafka"
+    NO_TOPIC = "the topic does not exist"
+    DENIED = "Kafka refuses us until something is changed"
+    STOPPED = "stopped"
+
+
+class Condition:
+    """`operation` ('send to', 'read') and `address` name what is tried; `meanwhile` is what happens to the records
+    while it fails. Written by one thread, read by any. `last_error` holds no secret."""
+
+    def __init__(self, operation: str, address: str, meanwhile: str) -> None:
+        self.state = KafkaState.STARTING
+        self.last_error = ""
+        self._operation = operation
+        self._address = address
+        self._meanwhile = meanwhile
+
+    def enter(self, state: KafkaState, error: str = "") -> None:
+        """A line when the state changes, none when it is repeated."""
+        if error:
+            self.last_error = error
+        if state is self.state:
+            return
+        self.state = state
+        if state is KafkaState.RUNNING:
+            log.info("%s Kafka topic %s", self._operation, self._address)
+        elif state is KafkaState.NO_TOPIC:
+            log.error("%s; create it with `asgi-audit topics create`. %s", self.last_error, self._meanwhile)
+        elif state is not KafkaState.STOPPED:
+            log.warning("%s: %s", self._meanwhile.rstrip("."), self.last_error)
+
+    def failed(self, error: BaseException) -> None:
+        """An attempt failed: enter the state that says what kind of failure it is."""
+        if blames_topic(error):
+            self.no_topic()
+        elif self.state is not KafkaState.NO_TOPIC or not isinstance(error, asyncio.TimeoutError):
+            ours = translate(f"{self._operation} {self._address}", error)
+            self.enter(KafkaState.WAITING if ours.retriable else KafkaState.DENIED, f"{ours} {ours.hint}".strip())
+
+    def no_topic(self) -> None:
+        self.enter(KafkaState.NO_TOPIC, f"Kafka topic {self._address} does not exist")
+
+    def told(self, error: BaseException) -> str:
+        return str(translate(f"{self._operation} {self._address}", error))
+
+    def once(self, text: str) -> None:
+        """A line for something that is no change of state, unless it was the last thing that was told."""
+        if text != self.last_error:
+            self.last_error = text
+            log.warning("%s", text)

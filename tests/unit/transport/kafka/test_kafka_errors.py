@@ -1,0 +1,84 @@
+"""Every exception of aiokafka is mapped at the one seam, and blame on the data is narrow."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
+
+from aiokafka import errors as vendor
+
+from asgi_audit.errors import TransportError
+from asgi_audit.transport.kafka import errors
+
+
+def _all() -> Iterator[type[BaseException]]:
+    for value in vars(vendor).values():
+        if isinstance(value, type) and issubclass(value, BaseException) and value.__module__ == vendor.__name__:
+            yield value
+
+
+# What fails again until somebody changes a setting, a right or a topic. Whoever moves a class here or away says why.
+FINAL = """
+AuthenticationFailedError AuthenticationMethodNotSupported ClusterAuthorizationFailedError CorruptRecordException
+DelegationTokenAuthDisabled DelegationTokenAuthorizationFailed DelegationTokenExpired DelegationTokenNotFound
+DelegationTokenOwnerMismatch DelegationTokenRequestNotAllowed GroupAuthorizationFailedError IllegalArgumentError
+IllegalOperation IllegalSaslStateError IllegalStateError InconsistentGroupProtocolError IncompatibleBrokerVersion
+InvalidCommitOffsetSizeError InvalidConfigurationError InvalidFetchRequestError InvalidGroupIdError
+InvalidPartitionsError InvalidPrincipalType InvalidReplicationAssignmentError InvalidReplicationFactorError
+InvalidRequestError InvalidRequiredAcksError InvalidSessionTimeoutError InvalidTimestampError InvalidTopicError
+InvalidTransactionTimeout KafkaConfigurationError ListenerNotFound MessageSizeTooLargeError NonEmptyGroup
+OffsetMetadataTooLargeError PolicyViolationError RecordListTooLargeError RecordTooLargeError
+SaslAuthenticationFailed SecurityDisabled TopicAlreadyExistsError TopicAuthorizationFailedError
+TransactionalIdAuthorizationFailed UnrecognizedBrokerVersion UnsupportedCodecError UnsupportedForMessageFormatError
+UnsupportedSaslMechanismError UnsupportedVersionError
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("kind", sorted(set(_all()), key=lambda k: k.__name__))
+def test_every_vendor_exception_is_caught_and_translated(kind: type[BaseException]) -> None:
+    error = kind()
+    assert isinstance(error, errors.vendor_errors())
+    ours = errors.translate("send to h:9092/t", error)
+    assert isinstance(ours, TransportError)
+    assert str(ours).startswith("Kafka: send to h:9092/t: ")
+    assert "\n" not in str(ours)
+    assert ours.retriable == (kind.__name__ not in FINAL)
+
+
+def test_vendor_says_no_to_a_retry_that_we_make_only_when_we_know_why() -> None:
+    """aiokafka never retries these; we do, with a new producer, because they pass."""
+    ours_alone = {k.__name__ for k in set(_all()) if errors.is_retriable(k()) and not getattr(k, "retriable", False)}
+    assert {"OutOfOrderSequenceNumber", "UnknownProducerId", "InvalidProducerEpoch", "ProducerClosed"} <= ours_alone
+    never = {k.__name__ for k in set(_all()) if getattr(k, "retriable", False) and not errors.is_retriable(k())}
+    assert never == set()
+
+
+def test_data_is_blamed_only_for_what_the_broker_says_of_the_data() -> None:
+    blamed = {k.__name__ for k in set(_all()) if errors.blames_data(k())}
+    assert blamed == {
+        "MessageSizeTooLargeError", "RecordListTooLargeError", "RecordTooLargeError", "CorruptRecordException",
+        "UnsupportedForMessageFormatError", "PolicyViolationError",
+    }  # fmt: skip
+    assert errors.blames_clock(vendor.InvalidTimestampError())
+    assert errors.blames_topic(vendor.UnknownTopicOrPartitionError())
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "hint"),
+    [
+        (TimeoutError(), "no answer in time", "advertised.listeners"),
+        (ConnectionRefusedError(111, "refused"), "refused", "advertised.listeners"),
+        (ssl.SSLCertVerificationError("bad"), "bad", "CA of the broker"),
+        (vendor.UnknownTopicOrPartitionError(), "UnknownTopicOrPartition", "topics create"),
+        (vendor.KafkaConnectionError("x" * 1000), "xxx", "advertised.listeners"),
+    ],
+)
+def test_message_and_hint_help_the_operator(error: BaseException, told: str, hint: str) -> None:
+    ours = errors.translate("send to h/t", error)
+    assert told in str(ours)
+    assert hint in ours.hint
+    assert len(str(ours)) < 500
