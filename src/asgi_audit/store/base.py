@@ -144,14 +144,6 @@ class Purged(NamedTuple):
     bytes: int
 
 
-class Purged(NamedTuple):
-    """What a purge removed, and where the horizon stands after it (ms; records below it are expired)."""
-
-    horizon: int
-    days: int
-    bytes: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """What is asked. None: not filtered. `accounts` None means all (a key with `*`). Window in ms since the epoch: `start`
@@ -218,16 +210,6 @@ class Writer(Protocol):
 
     def caught_up(self, at: float) -> None:
         """Nothing new, but everything until `at` is indexed. Cheap: called up to 40 times a second."""
-
-    def purge(self, before: int) -> Purged:
-        """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward only;
-        a crash inside is finished by the next writer."""
-
-    def purge_asked(self) -> int | None:
-        """What another process asks to be purged, as `purge` takes it. Cheap: asked once a second."""
-
-    def last_used(self) -> float | None:
-        """Wall-clock time (s) at which the index was last written before this writer opened it."""
 
     def purge(self, before: int) -> Purged:
         """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward only;

@@ -12,10 +12,27 @@ import uuid
 from collections.abc import Callable
 from time import time
 
+import msgspec
+
 from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..transport.base import Position
-from .base import Batch, DeadLetter, Process, Purged, Query, Row, Snapshot, Written
+from .base import (
+    Batch,
+    Completeness,
+    Completion,
+    DeadLetter,
+    Incident,
+    Known,
+    Process,
+    ProcessState,
+    Purged,
+    Query,
+    Resumed,
+    Row,
+    Snapshot,
+    Written,
+)  # fmt: skip
 
 __all__ = ["MemoryStore"]
 
@@ -37,6 +54,9 @@ class MemoryStore:
         self._dead: list[DeadLetter] = []
         self._published = 0
         self._caught_up_at = 0.0
+        self._completion = Completion(None, False)
+        self._tracked: dict[bytes, bytes] = {}
+        self._incidents: dict[int, bytes] = {}
         self._horizon = 0
         self._past: set[tuple[str, str, str]] = set()  # streams of purged records
 
@@ -95,10 +115,52 @@ class MemoryStore:
         self._published += bool(inserted)
         if batch.caught_up_at is not None:
             self._caught_up_at = batch.caught_up_at
+        if batch.completion is not None:
+            self._completion = batch.completion
+            # As bytes: what the indexer goes on to change must not change here.
+            self._tracked |= {s.process: msgspec.msgpack.encode(s) for s in batch.completion.processes}
+            self._incidents |= {i.id: msgspec.msgpack.encode(i) for i in batch.completion.incidents}
         return Written(inserted, duplicates, expired, len(dead))
 
     def caught_up(self, at: float) -> None:
         self._caught_up_at = at
+
+    def resumed(self) -> Resumed:
+        known = [k for p in self._tracked if (k := self.known(p)) is not None and k.state.standing == "active"]
+        caught_up = int(self._caught_up_at * 1000) or None
+        return Resumed(self._until(), known, max(self._incidents, default=0), caught_up)
+
+    def known(self, process: bytes) -> Known | None:
+        data = self._tracked.get(process)
+        if data is None:
+            return None
+        name = str(uuid.UUID(bytes=process))
+        found = [i for i in self._all_incidents() if i.process == name and i.resolved_at is None]
+        return Known(msgspec.msgpack.decode(data, type=ProcessState), found)
+
+    def _until(self) -> int | None:
+        until = self._completion.until
+        if until is not None and self._completion.follows:
+            until = max(until, int(self._caught_up_at * 1000))
+        return until
+
+    def _all_incidents(self) -> list[Incident]:
+        return [msgspec.msgpack.decode(self._incidents[n], type=Incident) for n in sorted(self._incidents)]
+
+    def completeness(self, start: int, end: int) -> Completeness:
+        if start >= end:
+            return Completeness(self._until(), 0, 0)
+        states = [msgspec.msgpack.decode(data, type=ProcessState) for data in self._tracked.values()]
+        open_count = sum(s.open_count for s in states if s.open_count and s.open_from < end and s.open_to >= start)
+        count = sum(i.resolved_at is None for i in self.incidents(start, end))
+        return Completeness(self._until(), count, open_count)
+
+    def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
+        found = [i for i in self._all_incidents() if i.start < end and (i.end is None or i.end > start)]
+        found.sort(key=lambda i: (i.resolved_at is not None, -i.id))
+        for incident in found:
+            incident.ranges = incident.ranges[:100]
+        return found[:limit]
 
     def close(self) -> None:
         pass
@@ -137,6 +199,8 @@ class MemoryStore:
                 of = [self._statements[key] for key in sorted(self._statements) if key[0] == name]
                 latest = of[-1] if of else None
                 at = int(name[:8] + name[9:13], 16) if name[14] == "7" else 0
+                tracked = self.known(uuid.UUID(name).bytes)
+                state = tracked.state if tracked else None
                 found.append(
                     Process(
                         process=name,
@@ -145,12 +209,17 @@ class MemoryStore:
                         started=latest.started if latest else at,
                         last=max((s.last for s in of), default=0),
                         indexed=indexed,
-                        lost=sum(s.lost_more + sum(r.last - r.first + 1 for r in s.lost) for s in of),
+                        lost=state.lost
+                        if state
+                        else sum(s.lost_more + sum(r.last - r.first + 1 for r in s.lost) for s in of),
                         excluded=latest.excluded if latest else 0,
                         open_count=latest.open_count if latest else 0,
                         watermark=max((s.watermark for s in of), default=0),
                         closed=latest.closed if latest else "",
                         proven=all(s.proven for s in of),
+                        missing=state.missing if state else 0,
+                        standing=state.standing if state else "active",
+                        low=state.low if state else 0,
                     )
                 )
         return sorted(found, key=lambda p: (p.started, p.process))

@@ -18,7 +18,7 @@ import struct
 import zlib
 from pathlib import Path
 
-__all__ = ["CAUGHT_UP_NAME", "CaughtUpFile", "last_used", "read_caught_up"]
+__all__ = ["CAUGHT_UP_NAME", "CaughtUpFile", "last_used", "read_caught_up", "read_caught_up_at"]
 
 CAUGHT_UP_NAME = "caught_up"
 _BODY = struct.Struct("<Qd")
@@ -60,3 +60,13 @@ def read_caught_up(fd: int) -> tuple[int, float]:
             published, at = _BODY.unpack(data[:16])
             return published, at
     return 0, 0.0
+
+
+def read_caught_up_at(directory: Path, published: int) -> int | None:
+    """For the writer: until when everything is indexed, in ms; None when it was never said of what is published."""
+    fd = os.open(directory / CAUGHT_UP_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        known, at = read_caught_up(fd)
+    finally:
+        os.close(fd)
+    return int(at * 1000) if at and known <= published else None

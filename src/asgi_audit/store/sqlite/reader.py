@@ -20,7 +20,8 @@ import apsw
 
 from ...errors import StoreError
 from ...record.views import unpack_cuts
-from ..base import Process, Query, Row, Snapshot
+from ..base import Completeness, Incident, Process, Query, Row, Snapshot
+from . import completeness
 from .caught_up import CAUGHT_UP_NAME, read_caught_up
 from .codec import Decompressor
 from .errors import translated
@@ -30,8 +31,9 @@ __all__ = ["SqliteReader"]
 
 _OPEN_MAX = 16
 _PROCESS = (
-    "process", "service", "host", "started", "last", "indexed", "lost", "excluded", "open_count", "watermark", "closed",
-    "proven",
+    "process", "p.service", "p.host", "p.started", "p.last", "p.indexed", "ifnull(t.lost, p.lost)", "p.excluded",
+    "p.open_count", "p.watermark", "p.closed", "p.proven", "ifnull(t.missing, 0)", "ifnull(t.standing, 'active')",
+    "ifnull(t.low, 0)",
 )  # fmt: skip
 _LEVELS_FAILED = ("ERROR", "FATAL")
 
@@ -149,9 +151,26 @@ class SqliteReader:
             return []
         with translated("read", self._main.path):
             rows: list[tuple[Any, ...]] = main.execute(
-                f"SELECT {', '.join(_PROCESS)} FROM process ORDER BY started, process"
+                f"SELECT {', '.join(_PROCESS)} FROM process p LEFT JOIN tracked t USING (process) "
+                "ORDER BY p.started, process"
             ).fetchall()
-        return [Process(**dict(zip(_PROCESS, (_uuid_text(r[0]), *r[1:11], bool(r[11])), strict=True))) for r in rows]
+        return [Process._make((_uuid_text(r[0]), *r[1:11], bool(r[11]), *r[12:])) for r in rows]
+
+    def completeness(self, start: int, end: int) -> Completeness:
+        known, at = self._read_caught_up()
+        main = self._main.get()
+        if main is None:
+            return Completeness(None, 0, 0)
+        with translated("read", self._main.path):
+            published = int(main.execute("SELECT published FROM state").get)
+            return completeness.read(main, start, end, int(at * 1000) if at and known <= published else None)
+
+    def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
+        main = self._main.get()
+        if main is None:
+            return []
+        with translated("read", self._main.path):
+            return completeness.incidents(main, start, end, limit)
 
     def dead_letters(self) -> int:
         main = self._main.get()

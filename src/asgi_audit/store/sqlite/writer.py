@@ -32,9 +32,9 @@ from ...errors import StoreError
 from ...record.codec import Decoded
 from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
-from ..base import Batch, DeadLetter, Purged, Written
-from . import retention
-from .caught_up import CaughtUpFile, last_used
+from ..base import Batch, DeadLetter, Known, Purged, Resumed, Written
+from . import completeness, retention
+from .caught_up import CaughtUpFile, last_used, read_caught_up_at
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
@@ -114,6 +114,16 @@ class SqliteWriter:
             assert self._caught_up is not None
             self._caught_up.write(self._published, at)
 
+    def resumed(self) -> Resumed:
+        main = self._opened()
+        with translated("read", self.directory / MAIN_NAME):
+            return completeness.resumed(main, read_caught_up_at(self.directory, self._published))
+
+    def known(self, process: bytes) -> Known | None:
+        main = self._opened()
+        with translated("read", self.directory / MAIN_NAME):
+            return completeness.known(main, process)
+
     def close(self) -> None:
         for day in self._days.values():
             try:
@@ -173,6 +183,8 @@ class SqliteWriter:
                     raise self._lost()
                 main = open_writing(path, MAIN)
                 self._main = main
+                with main:  # an index of before has them not yet
+                    main.execute(completeness.TABLES)
                 there = os.stat(path)
                 self._main_file = (there.st_ino, there.st_dev)
                 self._caught_up = CaughtUpFile(self.directory)
@@ -334,6 +346,8 @@ class SqliteWriter:
                 _state(main, statement)
             if dead:
                 self._bury(main, dead)
+            if batch.completion is not None:
+                completeness.write(main, batch.completion)
             main.executemany(
                 "DELETE FROM position WHERE source = ? AND partition = ?", [(batch.source, p) for p in batch.forget]
             )
