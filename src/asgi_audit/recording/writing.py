@@ -300,6 +300,7 @@ class RecorderThread(threading.Thread):
         self._is_failing = False
         self._retry_after = _RETRY_SECONDS[0]
         core.opened.set()
+        log.info("asgi-audit: auditing to %s, process %s", core.settings.transport_url, core.facts.process)
 
     def _failed(self, e: TransportError) -> None:
         now = time.monotonic()
