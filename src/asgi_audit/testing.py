@@ -99,7 +99,7 @@ class AuditRecords(Sequence[dict[str, Any]]):
         from .capture.middleware import live_captures
 
         original = wiring.recorder_of
-        before = {capture: capture.recorder for capture in live_captures()}
+        before = {capture: capture.recorder for capture in live_captures() if capture.recorder is not None}
         for capture in before:
             capture.recorder = self._recorder_of(capture.settings)
         wiring.recorder_of = self._recorder_of

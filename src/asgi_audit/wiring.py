@@ -61,7 +61,7 @@ def settings_from(**given: Any) -> Settings:
     return make_settings(os.environ, **given)
 
 
-class AuditMiddleware:
+class AuditMiddleware(Capture):
     """Audits every HTTP exchange of `app`: `AuditMiddleware(app)`, `app.add_middleware(AuditMiddleware,
     service="shop")`.
 
@@ -69,28 +69,19 @@ class AuditMiddleware:
     once for a wrong setting; never raises into a request."""
 
     def __init__(self, app: ASGIApp, **settings: Any) -> None:
-        self.settings = settings_from(**settings)
-        self.app = app
-        self._capture: Capture | None = None
-        if self.settings.enabled:
-            self._capture = Capture(app, self.settings, recorder_of(self.settings))
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if self._capture is None:
-            await self.app(scope, receive, send)
-        else:
-            await self._capture(scope, receive, send)
+        made = settings_from(**settings)
+        super().__init__(app, made, recorder_of(made) if made.enabled else None)
 
     def __getattr__(self, name: str) -> Any:
         # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
         # wrapper.
-        if name.startswith("__") or name in ("app", "_capture", "settings"):
+        if name.startswith("_") or name in ("app", "settings"):
             raise AttributeError(name)
         return getattr(self.app, name)
 
     def stats(self) -> dict[str, int]:
         """Counters of this process since its start; {} when turned off."""
-        return self._capture.recorder.stats() if self._capture is not None else {}
+        return self.recorder.stats() if self.recorder is not None else {}
 
 
 def install(app: Any, **settings: Any) -> Any:

@@ -323,13 +323,11 @@ def test_records_are_this_tests_own_when_the_application_is_older(audit_records:
 
 
 def test_recorder_is_the_former_one_when_the_fixture_is_over() -> None:
-    assert BEFORE._capture is not None
-    former = BEFORE._capture.recorder
+    former = BEFORE.recorder
     with AuditRecords().capturing() as records:
-        assert BEFORE._capture.recorder is not former
+        assert BEFORE.recorder is not former
         made = AuditMiddleware(cookies)
-        assert made._capture is not None
-        inside = made._capture.recorder
+        inside = made.recorder
         assert records.stats()["begun"] == 0
-    assert BEFORE._capture.recorder is former
-    assert made._capture.recorder is not inside
+    assert BEFORE.recorder is former
+    assert made.recorder is not inside

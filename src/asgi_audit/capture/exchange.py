@@ -4,8 +4,9 @@ An exchange is written by the request's own task until it is sealed and is read 
 nobody writes it then. Bounds: each body keeps at most `limit` bytes, copied or sliced, so that 64 KiB never pin a 100
 MB chunk.
 
-The exchange is a msgspec struct because those are made in C: 0.5 µs with all their defaults where `__slots__` and an
-`__init__` took 1.2 µs, once a request. They compare and hash by identity, and their `repr` shows no content.
+Both are msgspec structs because those are made in C: an exchange in 0.5 µs with all its defaults where `__slots__` and
+an `__init__` took 1.2. They compare and hash by identity, and their `repr` shows no content. What the route is called
+is worked out when it is asked for, in the recorder's thread.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ import msgspec
 __all__ = ["Body", "Exchange"]
 
 
-class Body:
+class Body(msgspec.Struct, eq=False):
     """What was seen of one body. `chunks` holds the first `kept` of `total` bytes."""
 
-    __slots__ = ("chunks", "complete", "kept", "pressure", "total")
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-        self.kept = 0  # bytes in `chunks`
-        self.total = 0  # bytes that passed by, kept or not
-        self.complete = False  # the final message of the body was seen
-        self.pressure = False  # bytes were dropped because the shared budget was spent
+    chunks: list[bytes] = []
+    kept: int = 0  # bytes in `chunks`
+    total: int = 0  # bytes that passed by, kept or not
+    complete: bool = False  # the final message of the body was seen
+    pressure: bool = False  # bytes were dropped because the shared budget was spent
 
     def data(self) -> bytes:
         return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+
+    def __repr__(self) -> str:
+        return f"<Body of {self.total} bytes>"
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -66,8 +67,8 @@ class Exchange(msgspec.Struct, eq=False):
     principal: str | None = None
     org_id: str | None = None
     org_key: str | None = None
-    route: str | None = None  # the template, without the mount's root path
-    endpoint: str | None = None  # the route's or endpoint's name
+    route_found: Any = None  # the framework's own object, or the template
+    endpoint_found: Any = None  # the framework's own object, or a name
     operation: str | None = None  # annotated
     level: str | None = None  # annotated
     message: str | None = None  # annotated
@@ -81,3 +82,32 @@ class Exchange(msgspec.Struct, eq=False):
     def __repr__(self) -> str:
         # Logs and tracebacks show reprs; a body or a header must not get there.
         return f"<Exchange {self.sequence} {self.outcome} {self.status}>"
+
+    @property
+    def route(self) -> str | None:
+        """The template, without the mount's root path."""
+        found = self.route_found
+        return _text(found if isinstance(found, str) else getattr(found, "path", None))
+
+    @route.setter
+    def route(self, value: str | None) -> None:
+        self.route_found = value
+
+    @property
+    def endpoint(self) -> str | None:
+        """The route's name, else the name of the endpoint's function or class."""
+        name = getattr(self.route_found, "name", None)
+        if name and isinstance(name, str):
+            return _text(name)
+        found = self.endpoint_found
+        if found is None or isinstance(found, str):
+            return _text(found)
+        return _text(getattr(found, "__name__", None) or type(found).__name__)
+
+    @endpoint.setter
+    def endpoint(self, value: str | None) -> None:
+        self.endpoint_found = value
+
+
+def _text(value: Any) -> str | None:
+    return value[:200] if isinstance(value, str) and value else None

@@ -16,43 +16,93 @@ likewise). A client that left explains whatever follows, so `disconnected` goes 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from ..recording.base import RecorderBase, Wake
+from ..settings import Settings
 from .asgi import Message, Receive, Scope, Send
 from .exchange import Body, Exchange
 from .identity import Slot, apply_notes, read_identity
+from .policy import Decision
 from .waiter import new_waiter
 
-__all__ = ["Flow", "FlowFacts"]
+__all__ = ["EMPTY", "UNREAD", "Facts", "Flow", "facts_of"]
 
+_log = logging.getLogger("asgi_audit")
+_logged: list[str] = []
+
+SMALL_BYTES = 4096
 _JOIN_BELOW = 1024  # small chunks are joined up to this, or 64 KiB in single bytes would cost megabytes of objects
 _NO_BODY = (204, 304)
 _CLIENT_GONE = ("BrokenResourceError", "ClosedResourceError", "ClientDisconnected")
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
-class FlowFacts(Protocol):
-    """What a flow asks of the middleware that it belongs to."""
+class Facts(msgspec.Struct, eq=False):
+    """What all requests of one middleware share."""
 
     recorder: RecorderBase
+    excluded: bool
     durable: bool
     wait_seconds: float
     request_limit: int
     response_limit: int
+    request_small: int  # at most so many bytes of a body are taken in one step and accounted for at the seal
+    response_small: int
+    header_in: bytes
     header_out: bytes | None
 
-    def internal_error(self, where: str) -> None: ...
+    def internal_error(self, where: str) -> None:
+        """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
+        try:
+            self.recorder.count("internal_errors")
+            if not _logged:
+                _logged.append(where)
+                _log.exception("asgi-audit failed at %r; the application is not affected", where)
+        except Exception:
+            pass
+
+
+def facts_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> Facts:
+    limit = settings.body_bytes_max
+    request = limit if decision.request == "bodies" else 0
+    response = limit if decision.response == "bodies" else 0
+    header = settings.request_id_header
+    out = header.encode("ascii") if header is not None else None
+    return Facts(
+        recorder=recorder,
+        excluded=decision.excluded,
+        durable=settings.delivery == "durable" and not decision.excluded,
+        wait_seconds=settings.durable_wait_seconds,
+        request_limit=request,
+        response_limit=response,
+        request_small=min(request, SMALL_BYTES),
+        response_small=min(response, SMALL_BYTES),
+        header_in=out or b"x-request-id",
+        header_out=out,
+    )
+
+
+class _Shared(Body):
+    """A body of which there is one for all requests."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("this body is shared by all requests")
+
+
+UNREAD: Body = _Shared()
+EMPTY: Body = _Shared(complete=True)
 
 
 class Flow(msgspec.Struct, eq=False):
     """The two wrapped callables of one request. `exchange` is None once it is sealed: everything passes through
     then."""
 
-    capture: FlowFacts
+    facts: Facts
     exchange: Exchange | None
     slot: Slot
     scope: Scope
@@ -63,55 +113,66 @@ class Flow(msgspec.Struct, eq=False):
     trailers: bool = False  # announced: the last trailer is the final message
     bodyless: bool = False  # HEAD, 204, 304: the server sends no body, whatever the application does
     length: int = -1  # the declared Content-Length; only when delivery needs it
+    pending: int = 0  # bytes of small bodies, accounted for at the seal
 
     async def receive(self) -> Message:
         message = await self.inner_receive()
         exchange = self.exchange
         if exchange is not None:
             try:
-                kind = message["type"]
-                if kind == "http.request":
-                    body = exchange.request_body
-                    data = message.get("body")
-                    if data:
-                        self._keep(exchange, body, data, self.capture.request_limit)
-                    if not message.get("more_body", False):
-                        body.complete = True
-                elif kind == "http.disconnect" and not self.finishing and not self._all_sent(exchange):
+                if message["type"] == "http.request":
+                    data = message.get("body", b"")
+                    if (
+                        exchange.request_body is UNREAD
+                        and not message.get("more_body")
+                        and type(data) is bytes
+                        and len(data) <= self.facts.request_small
+                    ):
+                        # The usual request in one step.
+                        size = len(data)
+                        self.pending = size
+                        exchange.request_body = Body([data], size, size, True)
+                    else:
+                        self._request_body(exchange, data, message.get("more_body", False))
+                elif message["type"] == "http.disconnect" and not self.finishing and not self._all_sent(exchange):
                     self.gone = True
             except Exception:
-                self.capture.internal_error("receive")
+                self.facts.internal_error("receive")
         return message
 
     async def send(self, message: Message) -> None:
         exchange = self.exchange
         if exchange is None:
             return await self.inner_send(message)
-        last = False
-        starting = False
+        last = starting = False
         try:
-            kind = message["type"]
-            if kind == "http.response.body":
-                body = exchange.response_body
-                data = message.get("body")
-                if data and not self.bodyless:
-                    self._keep(exchange, body, data, self.capture.response_limit)
-                if not message.get("more_body", False):
-                    body.complete = True
+            if message["type"] == "http.response.body":
+                data = message.get("body", b"")
+                if (
+                    exchange.response_body is UNREAD
+                    and not message.get("more_body")
+                    and type(data) is bytes
+                    and len(data) <= self.facts.response_small
+                    and not self.bodyless
+                ):
+                    # The usual response in one step.
+                    size = len(data)
+                    self.pending += size
+                    exchange.response_body = Body([data], size, size, True)
                     last = not self.trailers
-                elif self.length >= 0 and body.total >= self.length:
-                    body.complete = True
-                    last = True
-            elif kind == "http.response.start":
+                else:
+                    last = self._response_body(exchange, data, message.get("more_body", False))
+            elif message["type"] == "http.response.start":
                 if exchange.status is None:
                     starting = True
-                    message, last = self._start(exchange, message)
+                    message = self._start(exchange, message)
+                    last = self.facts.durable and self._completes(exchange)
             else:
-                last = self._other(exchange, kind, message)
+                last = self._other(exchange, message["type"], message)
         except Exception:
-            self.capture.internal_error("send")
+            self.facts.internal_error("send")
         if last:
-            if self.capture.durable:
+            if self.facts.durable:
                 await self._seal_durably("disconnected" if self.gone else "completed")
                 return await self.inner_send(message)
             self.finishing = True
@@ -126,40 +187,71 @@ class Flow(msgspec.Struct, eq=False):
             self.seal("disconnected" if self.gone else "completed")
         return None
 
-    def _start(self, exchange: Exchange, message: Message) -> tuple[Message, bool]:
-        """The message to forward, and whether it completes the response for the client (only asked for `durable`)."""
-        given = message.get("headers")
+    def _request_body(self, exchange: Exchange, data: Any, more: bool) -> None:
+        body = exchange.request_body
+        if isinstance(body, _Shared):
+            body = exchange.request_body = Body()
+        if data:
+            self._keep(exchange, body, data, self.facts.request_limit)
+        if not more:
+            body.complete = True
+
+    def _response_body(self, exchange: Exchange, data: Any, more: bool) -> bool:
+        """True when this is the last of the response, or completes it for the client of a `durable` one."""
+        body = self._own_response_body(exchange)
+        if data and not self.bodyless:
+            self._keep(exchange, body, data, self.facts.response_limit)
+        if not more:
+            body.complete = True
+            return not self.trailers
+        if 0 <= self.length <= body.total:
+            body.complete = True
+            return True
+        return False
+
+    def _own_response_body(self, exchange: Exchange) -> Body:
+        if isinstance(exchange.response_body, _Shared):
+            exchange.response_body = Body()
+        return exchange.response_body
+
+    def _start(self, exchange: Exchange, message: Message) -> Message:
+        """The message to forward: the same one, or a copy with the request id."""
+        status = message["status"]
+        exchange.status = status if type(status) is int else int(status)  # not an HTTPStatus
+        given = message.get("headers", ())
         # A list of its own: Starlette hands over a response's own list, and appending to it would grow it on every
         # call.
-        headers = list(given) if given is not None else []
-        status = message["status"]
-        if type(status) is not int:  # an HTTPStatus
-            status = int(status)
-        exchange.status = status
-        exchange.response_headers = headers
-        if message.get("trailers", False):
-            self.trailers = True
-        if exchange.method == "HEAD" or status in _NO_BODY:
+        exchange.response_headers = headers = list(given)
+        if "trailers" in message:
+            self.trailers = bool(message["trailers"])
+        if status in _NO_BODY or exchange.method == "HEAD":
             self.bodyless = True
-        capture = self.capture
-        wanted = capture.header_out
-        if wanted is not None and not _names(headers, wanted):
-            added = (wanted, exchange.request_id.encode("ascii"))
-            message = {**message, "headers": [*headers, added]}
-        elif given is not None and not isinstance(given, (list, tuple)):
-            message = {**message, "headers": headers}  # an iterator, which can be read only once
-        if not capture.durable or self.trailers:
-            return message, False
+        wanted = self.facts.header_out
+        if wanted is not None:
+            size = len(wanted)
+            for name, _ in headers:
+                if len(name) == size and name.lower() == wanted:
+                    break
+            else:
+                return {**message, "headers": [*headers, (wanted, exchange.request_id.encode())]}
+        if isinstance(given, (list, tuple)):
+            return message
+        return {**message, "headers": headers}  # an iterator, which can be read only once
+
+    def _completes(self, exchange: Exchange) -> bool:
+        """Whether the start completes the response for the client; for `durable` delivery."""
+        if self.trailers:
+            return False
         if not self.bodyless:
-            self.length = _content_length(headers)
-        if self.bodyless or self.length == 0:
-            exchange.response_body.complete = True
-            return message, True
-        return message, False
+            self.length = _content_length(exchange.response_headers)
+            if self.length != 0:
+                return False
+        exchange.response_body = EMPTY
+        return True
 
     def _other(self, exchange: Exchange, kind: str, message: Message) -> bool:
         """Messages of extensions; True for one that is the last of the response."""
-        body = exchange.response_body
+        body = self._own_response_body(exchange)
         if kind == "http.response.pathsend":
             # The server reads the file; what it declared is all that we know of the size without asking the disk.
             body.total += max(0, _content_length(exchange.response_headers))
@@ -195,7 +287,7 @@ class Flow(msgspec.Struct, eq=False):
                 return
         if body.pressure:
             return
-        if not self.capture.recorder.reserve(exchange, size):
+        if not self.facts.recorder.reserve(exchange, size):
             body.pressure = True
             return
         if size < given:
@@ -242,7 +334,7 @@ class Flow(msgspec.Struct, eq=False):
             exchange.status = 500 if outcome == "failed" else 499
             # The server answers an exception with a 500 that the client sees complete. Whatever is no Exception ends
             # the process or the task: nothing waits then.
-            if self.capture.durable and isinstance(error, Exception) and not self.gone:
+            if self.facts.durable and isinstance(error, Exception) and not self.gone:
                 await self._seal_durably(outcome)
         self.seal(outcome)  # does nothing the second time
 
@@ -257,7 +349,7 @@ class Flow(msgspec.Struct, eq=False):
             outcome = "failed" if exchange.status is None else "interrupted"
         if exchange.status is None:
             exchange.status = 499 if self.gone else 500
-            if self.capture.durable and not self.gone:
+            if self.facts.durable and not self.gone:
                 await self._seal_durably(outcome)
         self.seal(outcome)  # does nothing the second time
 
@@ -268,8 +360,8 @@ class Flow(msgspec.Struct, eq=False):
             waiter = new_waiter()
         except Exception:
             waiter = None
-            self.capture.internal_error("wait")
-        recorder = self.capture.recorder
+            self.facts.internal_error("wait")
+        recorder = self.facts.recorder
         if waiter is None:
             if self.seal(outcome):
                 recorder.unwaited()
@@ -277,11 +369,11 @@ class Flow(msgspec.Struct, eq=False):
         if not self.seal(outcome, waiter.wake):
             return  # lost or excluded: counted already
         try:
-            durable = await waiter.wait(self.capture.wait_seconds)
+            durable = await waiter.wait(self.facts.wait_seconds)
             if not durable:
                 recorder.unwaited()
         except Exception:
-            self.capture.internal_error("wait")
+            self.facts.internal_error("wait")
 
     def seal(self, outcome: str, wake: Wake | None = None) -> bool:
         """Make the exchange a record, once; True when it was enqueued (and `wake` will be called)."""
@@ -291,27 +383,30 @@ class Flow(msgspec.Struct, eq=False):
         self.exchange = None
         slot = self.slot
         slot.exchange = None
-        capture = self.capture
+        facts = self.facts
         exchange.outcome = outcome
         try:
             read_identity(exchange, self.scope)
         except Exception:
-            capture.internal_error("identity")
+            facts.internal_error("identity")
         try:
+            recorder = facts.recorder
+            if self.pending and not recorder.reserve(exchange, self.pending):
+                exchange.request_body = _without_data(exchange.request_body)
+                exchange.response_body = _without_data(exchange.response_body)
             if slot.notes is not None:
                 apply_notes(exchange, slot.notes)
-            return capture.recorder.seal(exchange, wake)
+            return recorder.seal(exchange, wake)
         except Exception:
-            capture.internal_error("seal")
+            facts.internal_error("seal")
             return False
 
 
-def _names(headers: list[tuple[bytes, bytes]], wanted: bytes) -> bool:
-    size = len(wanted)
-    for name, _ in headers:  # noqa: SIM110  a generator costs 0.6 µs more
-        if len(name) == size and name.lower() == wanted:
-            return True
-    return False
+def _without_data(body: Body) -> Body:
+    """A small body whose bytes the shared budget has no room for; larger ones have their share of it already."""
+    if 0 < body.kept == body.total <= SMALL_BYTES:
+        return Body(total=body.total, complete=body.complete, pressure=True)
+    return body
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int:

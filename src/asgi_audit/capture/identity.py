@@ -214,27 +214,25 @@ def apply_notes(exchange: Exchange, notes: dict[str, Any]) -> None:
 
 
 def read_identity(exchange: Exchange, scope: MutableMapping[str, Any]) -> None:
-    """Route, endpoint and principal as the frameworks leave them in the scope; what is not there stays None. May raise
-    what the application's own objects raise."""
-    route = scope.get("route")  # Starlette and FastAPI: the route object
+    """Route, endpoint and principal as the frameworks leave them in the scope; what is not there stays None. Routes are
+    kept as the framework's own objects, which live as long as the application. May raise what the application's own
+    objects raise."""
+    get = scope.get
+    route = get("route")  # Starlette and FastAPI: the route object
+    endpoint = get("endpoint")
     if route is not None:
-        fastapi = scope.get("fastapi")
+        fastapi = get("fastapi")
         if fastapi is not None:
             # FastAPI 0.165: an included router's routes do not know its prefix; the context of this inclusion does.
             context = fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
             if context is not None and getattr(context, "original_route", None) is route:
                 route = context
-        exchange.route = _text(getattr(route, "path", None))
-        exchange.endpoint = _text(getattr(route, "name", None))
-    elif (template := scope.get("path_template")) is not None:  # Litestar
-        exchange.route = _text(template)
-        exchange.endpoint = _text(getattr(scope.get("route_handler"), "handler_name", None))
-    if exchange.endpoint is None:
-        endpoint = scope.get("endpoint")
-        if endpoint is not None:
-            name = getattr(endpoint, "__name__", None)
-            exchange.endpoint = _text(name if name is not None else type(endpoint).__name__)
-    user = scope.get("user")
+        exchange.route_found = route
+    elif endpoint is None:  # Litestar
+        exchange.route_found = get("path_template")
+        endpoint = getattr(get("route_handler"), "handler_name", None)
+    exchange.endpoint_found = endpoint
+    user = get("user")
     if user is not None:
         exchange.principal = _principal(user)
 

@@ -8,32 +8,40 @@ flushed before the server hears that the application has shut down.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import weakref
+from operator import itemgetter
+from typing import Any
 
 from ..record.ids import new_request_id
 from ..recording.base import RecorderBase
 from ..settings import Settings
 from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange
-from .flow import Flow
+from .flow import UNREAD, Facts, Flow, facts_of
 from .identity import SCOPE_KEY, Slot, current_slot
 from .policy import decide
 from .waiter import off_loop
 
 __all__ = ["ASGIApp", "Capture", "Message", "Receive", "Scope", "Send", "live_captures"]
 
-_log = logging.getLogger("asgi_audit")
-
 OPEN_SECONDS_STARTUP = 1.0
 OPEN_SECONDS_FIRST_REQUEST = 0.05
 CLOSE_SECONDS = 2.0
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
-_logged: list[str] = []
 _live: weakref.WeakSet[Capture] = weakref.WeakSet()
+# In the order of Exchange's fields.
+_PARTS = itemgetter("method", "path", "raw_path", "query_string", "root_path", "http_version", "scheme", "client")
+_OPTIONAL = {
+    "raw_path": None,
+    "query_string": b"",
+    "root_path": "",
+    "http_version": "1.1",
+    "scheme": "http",
+    "client": None,
+}
 _forks = 0
 
 
@@ -46,35 +54,50 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Capture:
-    """`app` with its HTTP exchanges recorded by `recorder`. WebSocket and unknown scopes pass through."""
+    """`app` with its HTTP exchanges recorded by `recorder`. WebSocket and unknown scopes pass through. Without a
+    recorder everything does.
 
-    def __init__(self, app: ASGIApp, settings: Settings, recorder: RecorderBase) -> None:
+    `AuditMiddleware` inherits from it: a layer of its own would cost another coroutine a request."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, recorder: RecorderBase | None) -> None:
         self.app = app
         self.settings = settings
-        self.recorder = recorder
-        self.decision = decide(settings)
-        # The exchange's own default is `bodies`; whatever else is set on it costs a dict.
-        self._detail = None if self.decision == ("bodies", "bodies") else self.decision
-        self.durable = settings.delivery == "durable" and not self.decision.excluded
-        self.wait_seconds = settings.durable_wait_seconds
-        limit = settings.body_bytes_max
-        self.request_limit = limit if self.decision.request == "bodies" else 0
-        self.response_limit = limit if self.decision.response == "bodies" else 0
-        header = settings.request_id_header
-        self.header_out = header.encode("ascii") if header is not None else None
-        self.header_in = self.header_out or b"x-request-id"
-        _live.add(self)
         self._opened = -1  # the value of `_forks` when the recorder was opened in this OS process
+        self._facts: Facts | None = None
+        # The exchange's own default is `bodies`.
+        decision = decide(settings)
+        self._detail = None if decision == ("bodies", "bodies") else decision
+        if recorder is not None:
+            self._facts = facts_of(settings, recorder, decision)
+            _live.add(self)
+
+    @property
+    def recorder(self) -> RecorderBase | None:
+        return self._facts.recorder if self._facts is not None else None
+
+    @recorder.setter
+    def recorder(self, recorder: RecorderBase) -> None:
+        if self._facts is not None:
+            self._facts.recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        facts = self._facts
         kind = scope["type"]
-        if kind != "http":
-            if kind == "lifespan":
-                await self._lifespan(scope, receive, send)
+        if kind != "http" or facts is None:
+            if kind == "lifespan" and facts is not None:
+                await self._lifespan(facts.recorder, scope, receive, send)
             else:
                 await self.app(scope, receive, send)
             return
-        flow = self._begin(scope, receive, send)
+        try:
+            slot = scope.get(SCOPE_KEY)
+            if slot is not None and slot.exchange is not None:
+                flow = None  # audited by an AuditMiddleware outside of this one
+            else:
+                flow = self._begin(facts, scope, receive, send)
+        except Exception:
+            flow = None
+            facts.internal_error("begin")
         if flow is None:
             await self.app(scope, receive, send)
             return
@@ -94,62 +117,34 @@ class Capture:
             except ValueError:
                 pass  # driven from another context than it was begun in
 
-    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Flow | None:
-        """None: this request is audited by an AuditMiddleware outside of this one already, or we failed."""
+    def _begin(self, facts: Facts, scope: Scope, receive: Receive, send: Send) -> Flow:
+        if self._opened != _forks:
+            self._opened = _forks
+            facts.recorder.open(OPEN_SECONDS_FIRST_REQUEST)
+        # Few steps in Python, more in C: between two requests the application empties the processor's caches, and then
+        # every byte code costs 12 ns (perf, Starlette) where a warm loop shows 4.
+        headers = list(scope["headers"])
+        parts: tuple[str, str, bytes | None, bytes, str, str, str, Any]
         try:
-            slot = scope.get(SCOPE_KEY)
-            if slot is not None and slot.exchange is not None:
-                return None
-            if self._opened != _forks:
-                self._opened = _forks
-                self.recorder.open(OPEN_SECONDS_FIRST_REQUEST)
-            headers = list(scope["headers"])
-            request_id = None
-            wanted = self.header_in
-            for name, value in headers:
-                if name == wanted:
-                    if _REQUEST_ID.fullmatch(value) is not None:
-                        request_id = value.decode("ascii")
-                    break
-            if request_id is None:
-                request_id = new_request_id()
-            get = scope.get
-            client = get("client")
-            exchange = Exchange(
-                scope["method"],
-                scope["path"],
-                get("raw_path"),
-                get("query_string", b""),
-                get("root_path", ""),
-                get("http_version", "1.1"),
-                get("scheme", "http"),
-                client[0] if client else None,
-                headers,
-                request_id,
-            )
-            if self._detail is not None:
-                exchange.detail_request, exchange.detail_response = self._detail
-            slot = Slot(exchange, self.recorder, request_id)
-            flow = Flow(self, exchange, slot, scope, receive, send)
-            scope[SCOPE_KEY] = slot
-            self.recorder.begin(exchange)
-            return flow
-        except Exception:
-            self.internal_error("begin")
-            return None
+            parts = _PARTS(scope)
+        except KeyError:  # a server that leaves out what ASGI calls optional
+            parts = _PARTS({**_OPTIONAL, **scope})
+        given = dict(headers).get(facts.header_in)
+        if given is not None and _REQUEST_ID.fullmatch(given) is not None:
+            request_id = given.decode("ascii")
+        else:
+            request_id = new_request_id()
+        exchange = Exchange(*parts, headers, request_id, UNREAD, UNREAD)
+        client = exchange.client
+        exchange.client = client[0] if client else None
+        if self._detail is not None:
+            exchange.detail_request, exchange.detail_response = self._detail
+        slot = scope[SCOPE_KEY] = Slot(exchange, facts.recorder, request_id)
+        flow = Flow(facts, exchange, slot, scope, receive, send)
+        facts.recorder.begin(exchange)
+        return flow
 
-    def internal_error(self, where: str) -> None:
-        """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
-        try:
-            self.recorder.count("internal_errors")
-            if not _logged:
-                _logged.append(where)
-                _log.exception("asgi-audit failed at %r; the application is not affected", where)
-        except Exception:
-            pass
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        recorder = self.recorder
+    async def _lifespan(self, recorder: RecorderBase, scope: Scope, receive: Receive, send: Send) -> None:
         stopping = closed = False
 
         async def watched_receive() -> Message:

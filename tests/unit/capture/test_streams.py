@@ -379,3 +379,25 @@ def test_both_requests_are_recorded_when_a_scope_is_used_again_after_the_seal() 
     server = Server()
     asyncio.run(run())
     assert len(recorder.sealed) == 2
+
+
+def test_small_bodies_are_dropped_for_pressure_when_the_budget_has_no_room_at_the_seal() -> None:
+    """Bodies of one chunk of at most 4 KiB are accounted for at the seal, with one call."""
+    recorder = ListRecorder(budget=7)
+    server, exchange, _ = serve_once(answers(START, body(b"four")), body=(b"four",), recorder=recorder, method="POST")
+    assert server.body == b"four"
+    for dropped in (exchange.request_body, exchange.response_body):
+        assert (dropped.data(), dropped.total, dropped.complete, dropped.pressure) == (b"", 4, True, True)
+    assert exchange.held == 0
+    _, kept, _ = serve_once(
+        answers(START, body(b"fou")), body=(b"four",), recorder=ListRecorder(budget=7), method="POST"
+    )
+    assert (kept.held, kept.request_body.pressure) == (7, False)
+
+
+def test_shared_bodies_stay_empty_when_requests_have_none() -> None:
+    for _ in range(2):
+        _, exchange, _ = serve_once(answers(START, body(b""), reads=False))
+        assert (exchange.request_body.total, exchange.request_body.complete) == (0, False)
+        with pytest.raises(AttributeError, match="shared"):
+            exchange.request_body.total = 1
