@@ -92,7 +92,7 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
             orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    if b"\n" in data or b"\r" in data:
+    if 10 in data or 13 in data:
         data = data.translate(_LINE_ENDS)
     if names.hit(data):
         try:

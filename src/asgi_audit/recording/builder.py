@@ -63,6 +63,7 @@ _REPEATED = frozenset({
     b"x-frame-options", b"x-requested-with", b"x-xss-protection",
 })  # fmt: skip
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 _OUTCOMES = {
     o: b',"outcome":"' + o.encode() + b'"' for o in ("completed", "failed", "disconnected", "cancelled", "interrupted")
@@ -73,26 +74,19 @@ _CAPTURED = {
 }
 
 Redacted = list[str]
+_dumps = orjson.dumps
 
 
 def _text(value: object, limit: int = TEXT_MAX) -> bytes:
     """JSON string of any object that should be text: cut, lone surrogates as U+FFFD."""
-    text = value if type(value) is str else str(value)
-    if len(text) > limit:
-        text = text[:limit]
+    if type(value) is str and len(value) <= limit:
+        text = value
+    else:
+        text = str(value)[:limit]
     try:
-        return orjson.dumps(text)
+        return _dumps(text)
     except (TypeError, ValueError):
         return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-
-
-def _found(x: Exchange, name: str) -> str | None:
-    """Route or endpoint, which the exchange reads from the framework's own objects only now."""
-    try:
-        value: str | None = getattr(x, name)
-    except Exception:  # somebody else's property
-        return None
-    return value
 
 
 class Builder:
@@ -122,8 +116,10 @@ class Builder:
         self._context_host = b',"host":' + _text(facts.host) if facts.host else b""
         self._capture_head = b',"capture":{"process":"%b","sequence":' % str(facts.process).encode()
         self._pairs: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}  # encoded (name, value) of repeated headers
-        self._headers: dict[bytes, tuple[bytes, int, bool]] = {}  # name: encoded, its kind, whether its values repeat
+        self._headers: dict[bytes, tuple[bytes, int, bytes]] = {}  # name: encoded, its kind, in lower case
         self._hosts: dict[bytes, bytes] = {}
+        self._places: dict[tuple[str | None, str | None], bytes] = {}  # encoded (route, operation)
+        self._id_header = (settings.request_id_header or "").encode()
         self._types: dict[bytes, bytes] = {}
 
     @staticmethod
@@ -148,8 +144,11 @@ class Builder:
         if x.auth_method is not None or x.auth_public_key is not None:
             auth = b'{"method":%b,"publicKey":%b}' % (_text(x.auth_method or "none"), _text(x.auth_public_key or ""))
 
-        request_headers, asked = self._headers_of(x.request_headers, "request.headers", redacted, truncated)
-        response_headers, answered = self._headers_of(x.response_headers, "response.headers", redacted, truncated)
+        request_id = x.request_id.encode() if _REQUEST_ID.fullmatch(x.request_id) else None
+        request_headers, asked = self._headers_of(x.request_headers, "request.headers", request_id, redacted, truncated)
+        response_headers, answered = self._headers_of(
+            x.response_headers, "response.headers", request_id, redacted, truncated
+        )
         if x.detail_request in ("none", "metadata") or shed > 1:
             request_headers = b"{}"
         if x.detail_response in ("none", "metadata") or shed > 1:
@@ -176,15 +175,11 @@ class Builder:
             b'},"timestamp":%d,"context":{"durationNs":%d' % (timestamp, max(x.duration_ns, 0)), self._context_host,
         ]  # fmt: skip
         add = parts.append
-        for name, value in (
-            (b',"principal":', x.principal),
-            (b',"client":', x.client),
-            (b',"route":', _found(x, "route")),
-            (b',"operation":', x.operation or _found(x, "endpoint")),
-        ):
-            if value:
-                add(name)
-                add(_text(value))
+        if x.principal:
+            add(b',"principal":' + _text(x.principal))
+        if x.client:
+            add(b',"client":' + _text(x.client))
+        add(self._place(x))
         trace = asked.get(b"traceparent")
         if trace is not None:
             self._trace(trace, add)
@@ -223,78 +218,101 @@ class Builder:
         add(b'%d,"salt":"%b"}}}' % (x.sequence, self._salt().encode()))
         return b"".join(parts)
 
+    def _place(self, x: Exchange) -> bytes:
+        """Route and operation, which repeat."""
+        try:
+            place = (x.route, x.operation or x.endpoint)
+        except Exception:  # the exchange reads them only now from the framework's own objects
+            place = (None, x.operation)
+        known = self._places.get(place)
+        if known is None:
+            route, operation = place
+            known = (b',"route":' + _text(route) if route else b"") + (
+                b',"operation":' + _text(operation) if operation else b""
+            )
+            if len(self._places) >= _CACHE_MAX:
+                self._places.clear()
+            self._places[place] = known
+        return known
+
     # Headers
 
     def _headers_of(
-        self, headers: list[tuple[bytes, bytes]], base: str, redacted: Redacted, truncated: list[str]
+        self,
+        headers: list[tuple[bytes, bytes]],
+        base: str,
+        request_id: bytes | None,
+        redacted: Redacted,
+        truncated: list[str],
     ) -> tuple[bytes, dict[bytes, bytes]]:
         """(JSON object, the first value of each name that the builder itself reads, by lower-case name).
 
         Values of known headers come from the cache; the others are scanned for secrets in one go."""
         first: dict[bytes, bytes] = {}
         pairs: list[tuple[bytes, bytes]] = []
-        fresh: list[tuple[int, int, bytes, bytes]] = []  # place in `pairs`, kind, value, name
+        fresh: list[tuple[int, bytes, bytes, int, bytes]] = []  # place in `pairs`, encoded name, value, kind, name
         cached = self._pairs.get
         size = 0
         if len(headers) > HEADERS_MAX:
             headers = headers[:HEADERS_MAX]
             truncated.append(base)
-        for pair in headers:
-            name, value = pair
+        for name, value in headers:
+            known = cached((name, value))
+            if known is not None:
+                if name in _READ:
+                    first.setdefault(name, value)
+                pairs.append(known)
+                size += 40
+                continue
             size += len(name) + len(value)
             if size > HEADER_BYTES_MAX:
                 truncated.append(base)
                 break
-            known = cached((name, value))
-            if known is not None:
-                pairs.append(known)
-                if name in _READ:
-                    first.setdefault(name, value)
-                continue
-            encoded, kind, repeated = self._headers.get(name) or self._header(name)
-            lower = name if name in _READ else name.lower()
+            encoded, kind, lower = self._headers.get(name) or self._header(name)
             if lower in _READ:
                 first.setdefault(lower, value)
-            fresh.append((len(pairs), kind, value, name if repeated else b""))
-            pairs.append((encoded, b""))
+            if kind == HIDDEN:
+                pairs.append((encoded, _HIDDEN_JSON))
+                note(redacted, base + "." + encoded[1:-2].decode())
+            elif lower == self._id_header and value == request_id:
+                # Stands in the record already, and may hold letters, digits and three marks only.
+                pairs.append((encoded, b'"' + value + b'"'))
+            else:
+                fresh.append((len(pairs), encoded, value, kind, lower))
+                pairs.append((encoded, b""))
         if fresh:
             self._encode(fresh, pairs, base, redacted)
         merged = dict(pairs)
         if len(merged) != len(pairs):
             return self._repeated(pairs), first
-        if not merged:
-            return b"{}", first
         return b"{" + b",".join([name + value for name, value in merged.items()]) + b"}", first
 
     def _encode(
         self,
-        fresh: list[tuple[int, int, bytes, bytes]],
+        fresh: list[tuple[int, bytes, bytes, int, bytes]],
         pairs: list[tuple[bytes, bytes]],
         base: str,
         redacted: Redacted,
     ) -> None:
         names = self._names
-        alarm = names.hit(b"\n".join([value for _, kind, value, _ in fresh if kind == PLAIN]))
-        for at, kind, value, repeated in fresh:
+        alarm = names.hit(b"\n".join([value for _, _, value, kind, _ in fresh if kind == PLAIN]))
+        for at, encoded_name, value, kind, lower in fresh:
             kept = value
-            if kind == HIDDEN:
-                kept = _HIDDEN
-            elif kind != PLAIN or alarm:
+            if kind != PLAIN or alarm:
                 kept = mask_header(kind, value, names)
-            encoded_name = pairs[at][0]
             encoded = _text(kept.decode("latin-1"), HEADER_BYTES_MAX)
             if kept is not value and kept != value:
                 note(redacted, base + "." + encoded_name[1:-2].decode())
-            elif repeated and len(value) <= _CACHED_BYTES_MAX:
+            elif lower in _REPEATED and len(value) <= _CACHED_BYTES_MAX:
                 if len(self._pairs) >= _CACHE_MAX:
                     self._pairs.clear()
-                self._pairs[repeated, value] = (encoded_name, encoded)
+                self._pairs[lower, value] = (encoded_name, encoded)
             pairs[at] = (encoded_name, encoded)
 
-    def _header(self, name: bytes) -> tuple[bytes, int, bool]:
+    def _header(self, name: bytes) -> tuple[bytes, int, bytes]:
         """What is to be done with headers of this name, remembered."""
         text = name.decode("latin-1").lower()[:200]
-        known = (_text(text) + b":", header_kind(text, self._names), name in _REPEATED)
+        known = (_text(text) + b":", header_kind(text, self._names), text.encode("latin-1"))
         if len(name) <= 64:
             if len(self._headers) >= _CACHE_MAX:
                 self._headers.clear()
@@ -353,6 +371,11 @@ class Builder:
         """Encoded (path inside the mount, URL as received, query object)."""
         path = x.path
         root = x.root_path
+        given = x.raw_path
+        plain = given is not None and not root and not x.query_string and len(path) <= 1024 and path.isascii()
+        if plain and given == path.encode() and "?" not in path:  # by far the most
+            encoded = _text(path)
+            return encoded, encoded, b"{}"
         if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
             path = path[len(root) :] or "/"
         if x.raw_path is not None:
@@ -372,7 +395,7 @@ class Builder:
             raw = raw[:PATH_BYTES_MAX]
             truncated.append("request.query")
         names = self._names
-        hit = names.hit(raw) or b"code=" in raw
+        hit = names.hit(raw) or raw.find(b"code=") >= 0
         kept = mask_query(raw, names, redacted, "request.query") if hit else raw
         query, cut = decoded_pairs(raw, names, redacted, "request.query", hit=hit)
         if cut and "request.query" not in truncated:
@@ -439,6 +462,7 @@ _READ = frozenset(
     (b"host", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"traceparent")
 )
 _HIDDEN = b"[REDACTED]"
+_HIDDEN_JSON = b'"[REDACTED]"'
 
 
 def _readable(value: object) -> str:

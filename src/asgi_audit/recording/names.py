@@ -299,8 +299,9 @@ class Names:
         # Dots go with the separators, so a float of 17 digits looks like a card number here.
         if skeleton.find(_DIGITS) >= 0 and card_spans(data):
             return True
-        if (b"%" in data and _PERCENT.search(data)) or (
-            b"\\" in data and (_ESCAPE.search(data) or _BREAK_BEFORE_END.search(data))
+        # `37 in data` is a memchr; `b"%" in data` first tries its operand as a number, and fails, for 0.5 µs.
+        if (37 in data and _PERCENT.search(data)) or (
+            92 in data and (_ESCAPE.search(data) or _BREAK_BEFORE_END.search(data))
         ):
             if _riddled(data):
                 return True
@@ -316,7 +317,7 @@ class Names:
         """`suspicious` of a text that had a hit."""
         if self._reveals(text):
             return True
-        if b"%" in text or b"\\" in text:
+        if 37 in text or 92 in text:
             if _riddled(text):
                 return True
             plain = _BREAKS.sub(b" ", _unescaped(text))
@@ -365,7 +366,7 @@ class Names:
                 found.add(line)
                 if len(found) > limit:
                     return None
-        if b"%" in text or b"\\" in text:
+        if 37 in text or 92 in text:
             if _riddled(text):
                 return None
             for line, raw in enumerate(text.split(b"\n")):
