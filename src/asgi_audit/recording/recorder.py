@@ -33,7 +33,7 @@ from ..settings import Settings
 from ..transport.base import ProcessFacts, Writer
 from .base import Wake
 from .clock import Clock
-from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot
+from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
 from .writing import FlushRequest, RecorderThread
 
 __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
@@ -62,6 +62,7 @@ class Core:
         self.open_writer = open_writer
         self.clock = clock or Clock()
         self.generation = 0
+        self.policies: set[str] = set()
         self._begin_process()
 
     def _begin_process(self) -> None:
@@ -75,6 +76,7 @@ class Core:
         self.ledger = Ledger(
             process=str(self.facts.process), host=self.facts.host, service=self.facts.service, started=now
         )
+        self.ledger.policy = policy_digest(self.policies) if self.policies else None
         self.queue: deque[tuple[Exchange, Recorder, Wake | None]] = deque()
         self.open: dict[int, Exchange] = {}
         self.begun = 0
@@ -142,7 +144,9 @@ class Core:
             last, excluded, unwaited = self.last, self.excluded, self.unwaited
         # One that is registered and has no time yet takes it later than `now`.
         starts = [exchange.started_ns for exchange in exchanges if exchange.started_ns]
-        recent = [start for start in starts if start > now_ns - RECENT_SECONDS * 1_000_000_000]
+        recent_from = now_ns - RECENT_SECONDS * 1_000_000_000
+        recent = [start for start in starts if start > recent_from]
+        long_newest = max((start for start in starts if start <= recent_from), default=None)
         return Snapshot(
             now=now_ns // 1_000_000,
             open_count=len(exchanges),
@@ -152,7 +156,15 @@ class Core:
             excluded=excluded,
             unwaited=unwaited,
             clock_steps=self.clock.steps,
+            open_long=len(starts) - len(recent),
+            open_long_newest=None if long_newest is None else long_newest // 1_000_000,
         )
+
+    def govern(self, settings: Settings) -> None:
+        """Another middleware with settings of its own; statements say by which policies records were made."""
+        with self.lock:
+            self.policies.add(policy_of(settings))
+            self.ledger.policy = policy_digest(self.policies)
 
     def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
         request = FlushRequest(closed)
@@ -190,6 +202,7 @@ class Recorder:
         self._core = core
         self._settings = settings
         self._builder_factory = builder_factory
+        core.govern(settings)
         self._builder: BuilderBase | None = None
         self._built_for = 0
 

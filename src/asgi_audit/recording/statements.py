@@ -4,24 +4,35 @@ Place: the recorder's thread makes statements here and appends them to the journ
 Invariants: a sequence that got no record is in exactly one statement; W never decreases; a statement is at most 64
 KB, so many ranges of losses become several statements, the earlier of which cover less and keep the old W. Bound:
 20,000 ranges of losses are kept by name, the sequences of more are only counted (`lost_more`).
+
+A statement holds the Merkle root of the records that it covers and the digest of the statement before it. The records'
+leaf hashes come here in the order of the journal, in which nothing stands between the records that a statement covers
+and the statement; so one hash a level is all that is kept. Statements that split one range have no root.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from .. import __version__
+from ..record.digest import Tree, statement_digest
 from ..record.statement import Lost, Statement
+from ..settings import Settings
 
-__all__ = ["RECENT_SECONDS", "Ledger", "Losses", "Snapshot", "merged", "split"]
+__all__ = ["RECENT_SECONDS", "Ledger", "Losses", "Snapshot", "merged", "policy_digest", "policy_of", "split"]
 
 Closed = Literal["", "provisional", "final", "adopted"]
 
 RECENT_SECONDS = 60  # an exchange open for longer no longer holds W back; it is counted instead
 _RANGES_MAX = 20_000
 _RANGES_EACH = 1000  # two 19-digit numbers and a reason each: 55 KB
+# What decides which exchanges become records, and how much of them.
+_POLICY = ("body_bytes_max", "capture_bytes_max", "delivery", "detail", "queue_max", "redact_names", "region", "scope")
 
 
 class Snapshot(NamedTuple):
@@ -36,6 +47,8 @@ class Snapshot(NamedTuple):
     excluded: int
     unwaited: int
     clock_steps: int
+    open_long: int = 0  # those open for RECENT_SECONDS and more
+    open_long_newest: int | None = None
 
 
 class Losses:
@@ -98,9 +111,22 @@ class Ledger:
         self._service = service
         self._started = started
         self.losses = Losses()
+        self.policy: str | None = None
+        self._tree = Tree()
+        self._is_tree_whole = True  # it began with the first record of the next statement
+        self._made_last = 0
+        self._previous: str | None = None
         self.number = 0
         self.last = 0
         self.watermark = 0
+
+    def recorded(self, leaf: bytes) -> None:
+        """A record stands in the journal; `leaf` is its hash. In the order of the journal."""
+        self._tree.append(leaf)
+
+    def chained(self, statement: Statement) -> Statement:
+        """The statement with the digest of the one that was written before it."""
+        return replace(statement, previous=self._previous)
 
     def make(self, seen: Snapshot, closed: Closed = "") -> list[Statement]:
         """Statements that cover everything up to `seen.last`. Nothing is remembered until `written`."""
@@ -121,18 +147,28 @@ class Ledger:
             unwaited=seen.unwaited,
             open_count=seen.open_count,
             open_oldest=seen.open_oldest,
+            open_long=seen.open_long,
+            open_long_newest=seen.open_long_newest,
             watermark=max(self.watermark, watermark),
             closed=closed,
             clock_steps=seen.clock_steps,
             host=self._host,
             service=self._service,
             started=self._started,
+            root=self._tree.root().hex() if self._is_tree_whole else None,
+            policy=self.policy,
         )
+        self._made_last = seen.last
         return split(statement, watermark_before=self.watermark)
 
-    def written(self, statements: Sequence[Statement]) -> None:
-        """They stand in the journal: their losses are stated."""
+    def written(self, statements: Sequence[Statement], data: bytes = b"") -> None:
+        """They stand in the journal, the last of them as `data`: their losses are stated."""
         latest = statements[-1]
+        # Part of a range: which of the leaves were its records is not known any more.
+        self._is_tree_whole = latest.last >= self._made_last
+        if self._is_tree_whole:
+            self._tree = Tree()
+        self._previous = statement_digest(data) if data else None
         self.number = latest.number
         self.last = latest.last
         self.watermark = latest.watermark
@@ -162,10 +198,21 @@ def split(statement: Statement, *, watermark_before: int) -> list[Statement]:
                 lost_more=more,
                 watermark=statement.watermark if is_final else watermark_before,
                 closed=statement.closed if is_final else "",
+                root=None,
             )
         )
         first = last + 1
     return parts
+
+
+def policy_of(settings: Settings) -> str:
+    """The settings that decide what is captured, as one line."""
+    return json.dumps({name: getattr(settings, name) for name in _POLICY}, sort_keys=True)
+
+
+def policy_digest(policies: Iterable[str]) -> str:
+    """One digest for all middlewares of a process: of our version and of what `policy_of` says of each."""
+    return hashlib.sha256("\n".join([__version__, *sorted(policies)]).encode()).hexdigest()
 
 
 def _inside(lost: Sequence[Lost], first: int) -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..capture.exchange import Exchange
 from ..errors import TransportError
+from ..record.digest import leaf_hash
 from ..record.statement import encode_statement
 from ..transport.base import Entry, Kind, Writer
 from .base import Wake
@@ -66,7 +67,9 @@ class RecorderThread(threading.Thread):
         self._writer: Writer | None = None
         self._counters: memoryview | None = None
         self._hand: list[tuple[Exchange, Recorder, Wake | None]] = []
-        self._held: deque[Entry] = deque()
+        self._held: deque[tuple[Entry, bytes]] = (
+            deque()
+        )  # with the leaf hash, made where the record is built, in slices
         self._held_bytes = 0
         self._retry_at = 0.0
         self._retry_after = _RETRY_SECONDS[0]
@@ -106,9 +109,10 @@ class RecorderThread(threading.Thread):
                 closed = request.closed or closed
             is_due = self._writer is not None and now >= self._statement_at()
             seen = core.snapshot() if is_due or requests else None
-            self._drain(seen, is_asked=bool(requests))
+            is_stating = is_due or bool(closed)
+            self._drain(seen, is_asked=bool(requests), is_exact=is_stating)
             is_written = not self._held
-            if seen is not None and (is_due or closed):
+            if seen is not None and is_stating:
                 is_written = self._state(seen, closed) and is_written
             if requests:
                 is_written = self._sync() and is_written
@@ -163,27 +167,31 @@ class RecorderThread(threading.Thread):
 
     # ------------------------------------------------------------------------------------------------------- building
 
-    def _drain(self, seen: Snapshot | None, *, is_asked: bool) -> None:
-        """Write what waits: all that was there at the beginning, or all that `seen` covers."""
+    def _drain(self, seen: Snapshot | None, *, is_asked: bool, is_exact: bool) -> None:
+        """Write what waits: all that was there at the beginning, or all that `seen` covers. `is_exact`: nothing else,
+        because a statement follows, and its root is checked over what stands before it."""
         core = self._core
-        left = len(core.queue)
+        left = 0 if is_exact else len(core.queue)
         until = seen.last if seen is not None else 0
         while core.queue and (left > 0 or core.queue[0][0].sequence <= until):
-            left -= self._write_batch()
+            left -= self._write_batch(until if is_exact else None)
         if self._held:
             self._append_held(is_asked=is_asked)
 
-    def _write_batch(self) -> int:
+    def _write_batch(self, until: int | None) -> int:
         core = self._core
         shed, refused = self._pressure()
         size = count = 0
         waiters: list[Wake] = []
         entries: list[Entry] = []
+        held: list[tuple[Entry, bytes]] = []
         hand = self._hand
         now_ns = time.perf_counter_ns()
         is_late = self._oldest_ns(now_ns) > _LATE_NS
         slice_end = now_ns + _SLICE_NS
         while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES:
+            if until is not None and core.queue[0][0].sequence > until:
+                break
             item = core.queue.popleft()
             hand.append(item)
             exchange, face, wake = item
@@ -205,6 +213,7 @@ class RecorderThread(threading.Thread):
                 self._say(logging.ERROR, "build", "asgi-audit: a record could not be built: %s", type(e).__name__)
                 continue
             entries.append(Entry(Kind.RECORD, exchange.sequence, data))
+            held.append((entries[-1], leaf_hash(data)))
             size += len(data)
             if wake is not None:
                 waiters.append(wake)
@@ -220,7 +229,7 @@ class RecorderThread(threading.Thread):
         for exchange, _, _ in hand:
             self._give_back(exchange)
         hand.clear()
-        self._held += entries
+        self._held += held
         self._held_bytes += size
         is_written = False
         try:
@@ -324,7 +333,7 @@ class RecorderThread(threading.Thread):
         while self._held:
             chunk: list[Entry] = []
             size = 0
-            for entry in self._held:
+            for entry, _ in self._held:
                 chunk.append(entry)
                 size += len(entry.payload)
                 if size >= _BATCH_BYTES:
@@ -358,7 +367,8 @@ class RecorderThread(threading.Thread):
                     self._cut_held()
                     return False
             for _ in chunk:
-                self._held.popleft()
+                _, leaf = self._held.popleft()
+                self._core.ledger.recorded(leaf)
             self._held_bytes -= size
             with self._core.lock:
                 self._core.recorded += len(chunk)
@@ -380,7 +390,7 @@ class RecorderThread(threading.Thread):
     def _cut_held(self) -> None:
         """What does not fit into memory is lost: the newest, so that what is held stays without gaps."""
         while self._held_bytes > _HELD_BYTES_MAX:
-            entry = self._held.pop()
+            entry, _ = self._held.pop()
             self._held_bytes -= len(entry.payload)
             self._core.lose(entry.sequence, entry.sequence, "journal")
 
@@ -419,9 +429,10 @@ class RecorderThread(threading.Thread):
         self._stated_at = time.monotonic()
         try:
             for statement in statements:
-                writer.append([Entry(Kind.STATEMENT, statement.last, encode_statement(statement))])
+                data = encode_statement(core.ledger.chained(statement))
+                writer.append([Entry(Kind.STATEMENT, statement.last, data)])
                 with core.lock:
-                    core.ledger.written([statement])
+                    core.ledger.written([statement], data)
         except TransportError as e:
             self._failed(e)
             self._say(logging.ERROR, "append", "asgi-audit: the journal cannot be written: %s", e)
