@@ -14,7 +14,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from ..errors import RecordError
+from ..record.digest import Tree, leaf_hash, statement_digest
 from ..record.statement import Lost, Statement, decode_statement, encode_statement
 from ..recording.statements import split
 from . import journal_format as fmt
@@ -38,11 +41,21 @@ def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_
         tail = _Tail(reader, files, name, page)
         statements = _closing(tail, page, facts, proven=page is not None and boot == page.boot != "", now_ms=now_ms)
         if statements:
-            entries = [Entry(Kind.STATEMENT, s.last, encode_statement(s)) for s in statements]
-            tail.append(entries)
+            tail.append(_chained(statements))
         return tail.end
     finally:
         reader.close()
+
+
+def _chained(statements: Sequence[Statement]) -> list[Entry]:
+    """As entries; each names the one before it."""
+    entries: list[Entry] = []
+    previous = statements[0].previous
+    for statement in statements:
+        data = encode_statement(replace(statement, previous=previous))
+        previous = statement_digest(data)
+        entries.append(Entry(Kind.STATEMENT, statement.last, data))
+    return entries
 
 
 class _Tail:
@@ -53,6 +66,8 @@ class _Tail:
         self._files = files
         self.known = fmt.SegmentHeader(process=name, base=0)
         self.is_exact = True
+        self._tree = Tree()
+        self._tree_last = 0
         self.base: int | None = None
         self.end = 0
         bases = reader.bases()
@@ -71,6 +86,8 @@ class _Tail:
             if not self.is_exact and page is not None:
                 self.known.covered = page.last
             self.end = page.committed if page is not None and not bases else 0
+        # Records since the last statement that stand in earlier segments may be gone: then there is no root.
+        self._is_tree_whole = not self.known.present
         if not bases:
             return
         reader.at = bases[start]
@@ -92,6 +109,11 @@ class _Tail:
             self._cut(torn - self.base)
             self.end = torn
 
+    def root(self, count: int) -> str | None:
+        """The Merkle root of the `count` records since the last statement; None when not all of them can be read."""
+        is_whole = self._is_tree_whole and self.is_exact and self._tree.size == count
+        return self._tree.root().hex() if is_whole else None
+
     def _size(self, base: int) -> int:
         return self._files.stat(self._directory / fmt.segment_name(base)).st_size
 
@@ -100,6 +122,9 @@ class _Tail:
         for m in messages:
             if m.kind is Kind.RECORD and m.sequence > known.covered:
                 fmt.add_sequence(known.present, m.sequence)
+                if m.sequence > self._tree_last:  # else a repeat
+                    self._tree.append(leaf_hash(m.payload))
+                    self._tree_last = m.sequence
             elif m.kind is Kind.STATEMENT:
                 try:
                     statement = decode_statement(m.payload)
@@ -111,6 +136,8 @@ class _Tail:
                 known.watermark = max(known.watermark, statement.watermark)
                 known.unwaited, known.excluded = statement.unwaited, statement.excluded
                 known.clock_steps, known.closed = statement.clock_steps, statement.closed
+                known.previous, known.policy = statement_digest(m.payload), statement.policy
+                self._tree, self._tree_last, self._is_tree_whole = Tree(), known.covered, True
 
     def _cut(self, size: int) -> None:
         fd = self._files.open(self._directory / fmt.segment_name(self.base or 0), os.O_RDWR)
@@ -164,6 +191,7 @@ def _closing(tail: _Tail, page: fmt.Page | None, facts: ProcessFacts, *, proven:
         if first > after + 1:
             lost.append(Lost(after + 1, first - 1, "killed"))
         after = max(after, until)
+    count = last - known.covered - sum(r.last - r.first + 1 for r in lost)
     said = page.facts if page is not None and page.facts is not None else facts
     statement = Statement(
         process=str(facts.process),
@@ -171,7 +199,7 @@ def _closing(tail: _Tail, page: fmt.Page | None, facts: ProcessFacts, *, proven:
         at=now_ms,
         first=known.covered + 1,
         last=last,
-        count=last - known.covered - sum(r.last - r.first + 1 for r in lost),
+        count=count,
         lost=lost,
         excluded=excluded,
         unwaited=known.unwaited,
@@ -184,5 +212,8 @@ def _closing(tail: _Tail, page: fmt.Page | None, facts: ProcessFacts, *, proven:
         host=said.host,
         service=said.service,
         started=said.started,
+        root=tail.root(count),
+        policy=known.policy,
+        previous=known.previous,
     )
     return split(statement, watermark_before=known.watermark)

@@ -123,6 +123,8 @@ class SegmentHeader(msgspec.Struct, kw_only=True):
     excluded: int = 0
     clock_steps: int = 0
     closed: str = ""
+    previous: str | None = None  # digest of the last statement's bytes
+    policy: str | None = None
 
 
 _headers = msgspec.json.Decoder(SegmentHeader)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import RecordError, TransportError
+from ..record.digest import statement_digest
 from ..record.statement import decode_statement
 from . import journal_format as fmt
 from .base import Entry, Kind, ProcessFacts
@@ -263,6 +264,7 @@ class JournalWriter:
                 known.watermark = max(known.watermark, statement.watermark)
                 known.unwaited, known.excluded = statement.unwaited, statement.excluded
                 known.clock_steps, known.closed = statement.clock_steps, statement.closed
+                known.previous, known.policy = statement_digest(payload), statement.policy
 
     # ------------------------------------------------------------------------------------------------------ directory
 
