@@ -143,6 +143,10 @@ def _host(value: Any) -> str:
     return value
 
 
+def _optional_port(value: Any) -> int | None:
+    return None if value is None or value == "" else int(_int(0, 65_535)(value))
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -229,6 +233,18 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", _host, "Address that `serve` listens on.", only="server")
     port: int = _setting(8400, _int(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server")
+    metrics_host: str = _setting(
+        "127.0.0.1", _host, "Address on which `index` shows its metrics and health.", only="server"
+    )
+    metrics_port: int | None = _setting(
+        None,
+        _optional_port,
+        "Port on which `index` shows `/metrics`, `/health/live` and `/health/ready`; not set: off; 0 takes a free one.",
+        only="server",
+    )
+    log_format: str = _setting(
+        "text", _choice("text", "json"), "How the commands log: `json` is one object a line.", only="server"
+    )
     query_wait_seconds: float = _setting(
         2.0, _seconds(0, 60), "Longest that a query waits to see the requests made before it.", only="server"
     )

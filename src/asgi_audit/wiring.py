@@ -7,32 +7,41 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .capture.middleware import Capture
-from .errors import ConfigError
+from .errors import AuditError, ConfigError, TransportError
+from .metrics import Value, Values, attach, lost_by_reason
 from .settings import Settings, make_settings, url_path
 
 if TYPE_CHECKING:
     import threading
+
+    from prometheus_client import CollectorRegistry
 
     from .capture.middleware import ASGIApp, Receive, Send
     from .control import Control
     from .indexing.indexer import Indexer, Progress
     from .recording.base import RecorderBase
     from .store import base as store_base
-    from .store.sqlite import Doomed
+    from .store.sqlite import Doomed, IndexFacts
     from .transport import base as transport_base
+    from .transport.journal import ProcessJournal
 
 __all__ = [
     "AuditMiddleware",
     "build_api",
     "build_indexer",
+    "check_index",
     "doomed",
     "follow_journal",
     "install",
+    "look_at_index",
+    "look_at_journal",
+    "measures",
     "open_control",
     "open_source",
     "open_store_reader",
@@ -48,6 +57,7 @@ EXTRAS = {
     "starlette": "server",
     "uvicorn": "server",
     "zstandard": "server",
+    "prometheus_client": "server",
     "aiokafka": "kafka",
     "datasette": "server,demo",
     "datasette_auth_passwords": "server,demo",
@@ -66,11 +76,16 @@ class AuditMiddleware(Capture):
     service="shop")`.
 
     `settings` are those of the settings table by name; the environment fills what is not given. Raises ConfigError at
-    once for a wrong setting; never raises into a request."""
+    once for a wrong setting; never raises into a request. `metrics`: a prometheus_client registry that shall show
+    `stats()`; which one is yours to choose, and nothing is registered without."""
 
-    def __init__(self, app: ASGIApp, **settings: Any) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: CollectorRegistry | None = None, **settings: Any) -> None:
         made = settings_from(**settings)
-        super().__init__(app, made, recorder_of(made) if made.enabled else None)
+        recorder = recorder_of(made) if made.enabled else None
+        super().__init__(app, made, recorder)
+        if metrics is not None and recorder is not None:
+            with extra():
+                attach(metrics, made.transport_url, recorder)
 
     def __getattr__(self, name: str) -> Any:
         # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
@@ -84,15 +99,16 @@ class AuditMiddleware(Capture):
         return self.recorder.stats() if self.recorder is not None else {}
 
 
-def install(app: Any, **settings: Any) -> Any:
-    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Answers `app`."""
+def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: Any) -> Any:
+    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Answers `app`.
+    Arguments as for AuditMiddleware."""
     from .capture.install import install_on
 
     # The stack is built at the first request, which would be too late to hear of a wrong setting.
     checked = settings_from(**settings)
     if checked.enabled:
         recorder_of(checked)
-    return install_on(app, lambda inner: AuditMiddleware(inner, **settings))
+    return install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
 
 
 def recorder_of(settings: Settings) -> RecorderBase:
@@ -175,6 +191,78 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
     return SqliteReader(url_path(settings.store_url))
 
 
+def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
+    """The journal of each process as it stands, [] when records do not go to one. Raises TransportError, StoreError."""
+    if urlsplit(settings.transport_url).scheme != "journal":
+        return []
+    from .transport.journal import look
+
+    facts = look_at_index(settings)
+    try:
+        return look(url_path(settings.transport_url), facts.positions if facts else {}, ask_alive=ask_alive)
+    except OSError as e:
+        raise TransportError(f"the journal {settings.transport_url} cannot be read: {e.strerror or e}") from e
+
+
+def look_at_index(settings: Settings) -> IndexFacts | None:
+    """The index as it stands, without its records; None when there is none. Raises StoreError, ConfigError."""
+    with extra():
+        from .store.sqlite import inspect
+
+    return inspect(url_path(settings.store_url))
+
+
+def check_index(settings: Settings) -> str:
+    """'' when main.db is sound, else what is wrong. Reads all of it. Raises StoreError, ConfigError."""
+    with extra():
+        from .store.sqlite import quick_check
+
+    return quick_check(url_path(settings.store_url))
+
+
+def measures(settings: Settings) -> Values:
+    """Journal and index as metrics, read now. Never raises: what cannot be read is left out."""
+    values: dict[str, Value] = {"asgi_audit_index_readable": 1.0}
+    now = time.time()
+    try:
+        journals = look_at_journal(settings)
+        since = [j.waiting_since for j in journals if j.waiting_since is not None]
+        values["asgi_audit_journal_bytes"] = sum(j.bytes for j in journals)
+        values["asgi_audit_journal_bytes_max"] = settings.journal_bytes_max
+        values["asgi_audit_journal_processes"] = len(journals)
+        values["asgi_audit_journal_lag_bytes"] = sum(j.waiting_bytes for j in journals)
+        values["asgi_audit_journal_oldest_age_seconds"] = max(0.0, now - min(since)) if since else 0.0
+        facts = look_at_index(settings)
+        if facts is None:
+            return values
+        values["asgi_audit_index_captured"] = facts.captured
+        values["asgi_audit_index_excluded"] = facts.excluded
+        values["asgi_audit_index_lost"] = lost_by_reason(facts.lost)
+        values["asgi_audit_index_records"] = facts.indexed
+        values["asgi_audit_index_dead_letters"] = facts.dead
+        values["asgi_audit_index_published"] = facts.snapshot.published
+        values["asgi_audit_index_bytes"] = facts.bytes
+        values["asgi_audit_index_days"] = len(facts.days)
+        if facts.snapshot.caught_up_at:
+            values["asgi_audit_index_caught_up_age_seconds"] = max(0.0, now - facts.snapshot.caught_up_at)
+        values |= _completeness_measures(settings, now)
+    except AuditError:
+        values["asgi_audit_index_readable"] = 0.0
+    return values
+
+
+def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
+    reader = open_store_reader(settings)
+    try:
+        found = reader.completeness(0, 1 << 43)
+    finally:
+        reader.close()
+    values = {"asgi_audit_index_incidents": float(found.incidents)}
+    if found.until is not None:
+        values["asgi_audit_index_complete_until_age_seconds"] = max(0.0, now - found.until / 1000)
+    return values
+
+
 def doomed(settings: Settings, before: int) -> Sequence[Doomed]:
     """The days that a purge before `before` (ms) would remove, oldest first. Raises StoreError, ConfigError."""
     with extra():
@@ -216,10 +304,11 @@ def build_indexer(
     )
 
 
-def build_api(settings: Settings) -> ASGIApp:
+def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") -> ASGIApp:
     """The API as an ASGI application, its reads audited: one record for each execution, none for each poll.
 
-    Raises StoreError when the keys cannot be read, ConfigError."""
+    `unready`: why what stands beside it is not ready, or ''. Raises StoreError when the keys cannot be read,
+    ConfigError."""
     with extra():
         from .api.app import create_app
         from .query.service import QueryService
@@ -237,7 +326,8 @@ def build_api(settings: Settings) -> ASGIApp:
         service.close()
         control.close()
 
-    return _audit_reads(create_app(service, control, settings), settings, close)
+    app = create_app(service, control, settings, measures=lambda: measures(settings), unready=unready)
+    return _audit_reads(app, settings, close)
 
 
 def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:

@@ -18,16 +18,20 @@ other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from ..control import Control
+from ..metrics import Values
 from ..query.service import QueryService
 from ..settings import Settings
 from .dialects.executions import fail
 from .dialects.trail import trail
 from .dialects.usage import usage
 from .health import Health
+from .measured import Measured
 from .routing import Anything, Path, Resource
 
 __all__ = ["RESERVED", "create_app", "routes"]
@@ -42,30 +46,40 @@ _ELSEWHERE = (
 )
 
 
-def create_app(service: QueryService, control: Control, settings: Settings) -> Starlette:
+def create_app(
+    service: QueryService,
+    control: Control,
+    settings: Settings,
+    *,
+    measures: Callable[[], Values] = dict,
+    unready: Callable[[], str] = lambda: "",
+) -> Starlette:
     """The API over `service` and `control`, which the caller closes after the server has stopped. `settings` are at
-    hand in `app.state.settings`."""
-    app = Starlette(routes=routes(service, control))
+    hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own. `unready`: why something
+    beside us is not ready, or ''."""
+    measured = Measured(measures)
+    app = Starlette(routes=routes(service, control, Health(service, control, unready), measured))
+    app.add_middleware(measured.around)
     app.router.redirect_slashes = False
     app.state.settings = settings
     return app
 
 
-def routes(service: QueryService, control: Control) -> list[BaseRoute]:
-    health = Health(service, control)
+def routes(service: QueryService, control: Control, health: Health, measured: Measured) -> list[BaseRoute]:
     of_instance, of_account = usage(service, control), trail(service, control)
     usage_start, usage_result = Resource(fail, POST=of_instance.start), Resource(fail, GET=of_instance.result)
     trail_start, trail_result = Resource(fail, POST=of_account.start), Resource(fail, GET=of_account.result)
     return [
-        Path("/health/live", Resource(fail, GET=health.live)),
-        Path("/health/ready", Resource(fail, GET=health.ready)),
-        Path("/usage/{service}/{instance}", usage_start),
-        Path("/usage/{service}/{instance}/query-result/{execution}", usage_result),
-        Path("/trail", trail_start),
-        Path("/trail/query-result/{execution}", trail_result),
-        Path("/query-result/{execution}", trail_result),
-        Path("/{service}/{instance}", usage_start, reserved=RESERVED),
-        Path("/{service}/{instance}/query-result/{execution}", usage_result, reserved=RESERVED),
-        Path("/", trail_start),
+        Path("/health/live", Resource(fail, GET=health.live), dialect="health"),
+        Path("/health/ready", Resource(fail, GET=health.ready), dialect="health"),
+        Path("/metrics", Resource(fail, GET=measured.show), dialect="metrics"),
+        Path("/usage/{service}/{instance}", usage_start, dialect="usage"),
+        Path("/usage/{service}/{instance}/query-result/{execution}", usage_result, dialect="usage"),
+        Path("/trail", trail_start, dialect="trail"),
+        Path("/trail/query-result/{execution}", trail_result, dialect="trail"),
+        Path("/query-result/{execution}", trail_result, dialect="trail"),
+        Path("/{service}/{instance}", usage_start, reserved=RESERVED, dialect="usage"),
+        Path("/{service}/{instance}/query-result/{execution}", usage_result, reserved=RESERVED, dialect="usage"),
+        Path("/", trail_start, dialect="trail"),
         Anything(fail, _ELSEWHERE),
     ]

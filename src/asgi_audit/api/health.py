@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import orjson
 from starlette.requests import Request
@@ -17,9 +18,12 @@ __all__ = ["Health"]
 
 
 class Health:
-    def __init__(self, service: QueryService, control: Control) -> None:
+    """`unready`: why something beside us is not ready, or ''."""
+
+    def __init__(self, service: QueryService, control: Control, unready: Callable[[], str] = lambda: "") -> None:
         self._service = service
         self._control = control
+        self._beside = unready
 
     async def live(self, _: Request) -> Response:
         return json_response(b'{"status":"ok"}')
@@ -33,6 +37,8 @@ class Health:
             await asyncio.to_thread(self._control.authenticate, "aa_0_0")
         except StoreError:
             reasons.append("the keys cannot be read")
+        if why := self._beside():
+            reasons.append(why)
         if reasons:
             return json_response(orjson.dumps({"status": "unavailable", "reasons": reasons}), 503, {"retry-after": "1"})
         return json_response(b'{"status":"ok"}')

@@ -24,10 +24,11 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import QueryError, StoreError
 
-__all__ = ["Anything", "Failure", "Path", "Resource", "json_response"]
+__all__ = ["DIALECT_KEY", "Anything", "Failure", "Path", "Resource", "json_response"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+DIALECT_KEY = "asgi_audit.dialect"
 _log = logging.getLogger("asgi_audit.api")
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _STATUS = {"invalid": 400, "unauthorized": 401, "forbidden": 403, "missing": 404, "too_large": 413}
@@ -98,13 +99,17 @@ class Resource:
 class Path(BaseRoute):
     """One path: literal segments and `{names}`, each of which stands for one segment, not empty.
 
-    `reserved`: values that the first segment must not have, when it is a name."""
+    `reserved`: values that the first segment must not have, when it is a name. `dialect`: told to who measures, in the
+    scope under `DIALECT_KEY`."""
 
-    def __init__(self, path: str, resource: Resource, *, reserved: Collection[str] = ()) -> None:
+    def __init__(
+        self, path: str, resource: Resource, *, reserved: Collection[str] = (), dialect: str = "none"
+    ) -> None:
         self.path = path
         self._pattern = [part for part in path.split("/") if part]
         self._resource = resource
         self._reserved = reserved
+        self._dialect = dialect
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http":
@@ -118,7 +123,7 @@ class Path(BaseRoute):
                 named[pattern[1:-1]] = segment
             elif pattern != segment:
                 return Match.NONE, {}
-        return Match.FULL, {"path_params": named, "endpoint": self._resource}
+        return Match.FULL, {"path_params": named, "endpoint": self._resource, DIALECT_KEY: self._dialect}
 
     def url_path_for(self, name: str, /, **path_params: object) -> None:  # type: ignore[override]
         raise NoMatchFound(name, dict(path_params))

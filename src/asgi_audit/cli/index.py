@@ -4,7 +4,8 @@
   asgi-audit index --from journal:////var/lib/app/journal --to sqlite:////var/lib/audit
 
 One process at a time writes an index; a second one waits as standby and takes over when the first one ends. It may be
-killed at any moment: nothing is lost and nothing is indexed twice.
+killed at any moment: nothing is lost and nothing is indexed twice. With --metrics-port it shows /metrics, /health/live
+and /health/ready, without a key: they tell numbers alone. A standby is ready.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Protocol
 from ..errors import StoreError
 from ..settings import Settings
 from ..store.base import Writer
-from ..wiring import build_indexer, open_store_writer
+from ..wiring import build_indexer, measures, open_store_writer
 from .flags import add_settings, settings_of
 from .processes import on_closed_stdin
+from .sidecar import Sidecar, serving
 
 __all__ = ["Progress", "add_arguments", "run"]
 
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "transport",
         "store",
         "retention_days",
+        "metrics_host",
+        "metrics_port",
+        "log_format",
         aliases={"transport": ("--from",), "store": ("--to",)},
     )
 
@@ -60,12 +65,19 @@ def run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, ask_to_stop)
     if arguments.until_stdin_closes:
         on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    sidecar = Sidecar(lambda: measures(settings))
+    with serving(sidecar, settings.metrics_host, settings.metrics_port):
+        return _index(settings, sidecar, stop, is_quiet=arguments.quiet)
+
+
+def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_quiet: bool) -> int:
     writer = _lease(settings, stop)
     if writer is None:
         return 0
     try:
-        indexer = build_indexer(settings, writer, stop=stop)
-        if not arguments.quiet:
+        indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell)
+        sidecar.active(lambda: indexer.progress)
+        if not is_quiet:
             _log.info("indexing from %s to %s", settings.transport_url, settings.store_url)
             Progress(lambda: indexer.progress, stop).start()
         indexer.run()

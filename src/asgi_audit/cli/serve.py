@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "query_wait_seconds",
         "execution_seconds",
         "page_bytes_max",
+        "log_format",
         aliases={"transport": ("--from",)},
     )
 
@@ -58,7 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if not arguments.no_index:
         open_source(settings).close()  # a wrong URL is said here, not by the indexer again and again
-    app = build_api(settings)
+    beside: IndexerBeside | None = None
+    app = build_api(
+        settings, unready=lambda: "the indexer beside is not running" if beside and not beside.running() else ""
+    )
     listening = _listen(settings.host, settings.port)
     port = listening.getsockname()[1]
     base = f"http://{shown_host(settings.host)}:{port}"
@@ -139,13 +143,16 @@ class IndexerBeside:
 
     def __init__(self, settings: Settings, *, start: Callable[[list[str]], Child] | None = None) -> None:
         self._arguments = ["index", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
-        self._arguments += ["--retention-days", str(settings.retention_days)]
+        self._arguments += ["--retention-days", str(settings.retention_days), "--log-format", settings.log_format]
         self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
         self._start = start or (lambda arguments: Child("indexer", "asgi_audit", arguments))
         self._stopping = threading.Event()
         self._child = self._start(self._arguments)
         self._thread = threading.Thread(target=self._watch, name="asgi-audit-indexer", daemon=True)
         self._thread.start()
+
+    def running(self) -> bool:
+        return self._child.running()
 
     def stop(self) -> None:
         """Lets the indexer finish its batch: at most ten seconds."""

@@ -60,6 +60,7 @@ class Progress(NamedTuple):
     batches: int = 0
     lag: float | None = None
     paused: str = ""
+    batch_seconds: float = 0.0  # to write the last batch
 
 
 class _Stopped(Exception):
@@ -167,7 +168,7 @@ class Indexer:
             # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
             completion=self._complete(events, found.caught_up_at, found.times),
         )
-        written = self._insist("write to the store", lambda: self._writer.write(batch))
+        written = self._insist("write to the store", lambda: self._write(batch))
         self._to_forget.clear()
         self._count(written, len(statements), skipped)
         self._adapt(found)
@@ -339,6 +340,12 @@ class Indexer:
                 self._progress = self._progress._replace(paused="")
                 self._tell()
             return result
+
+    def _write(self, batch: Batch) -> Written:
+        began = time.perf_counter()
+        written = self._writer.write(batch)
+        self._progress = self._progress._replace(batch_seconds=time.perf_counter() - began)
+        return written
 
     def _count(self, written: Written, statements: int, skipped: int) -> None:
         p = self._progress

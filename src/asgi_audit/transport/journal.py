@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .journal_source import JournalSource, follow
+from .journal_stat import ProcessJournal, look
 from .journal_writer import JournalWriter
 
-__all__ = ["JournalSource", "JournalWriter", "follow"]
+__all__ = ["JournalSource", "JournalWriter", "ProcessJournal", "follow", "look"]

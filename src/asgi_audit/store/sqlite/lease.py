@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 
-__all__ = ["LEASE_NAME", "Lease", "LeaseHeld"]
+__all__ = ["LEASE_NAME", "Lease", "LeaseHeld", "holder"]
 
 LEASE_NAME = "lease"
 _POLL_SECONDS = 0.1

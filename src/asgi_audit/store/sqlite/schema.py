@@ -24,8 +24,8 @@ import apsw
 from ...errors import StoreError
 
 __all__ = [
-    "DAY_MS", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name", "open_reading",
-    "open_writing", "stream_token", "token",
+    "DAY_MS", "LOSSES", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
+    "open_reading", "open_writing", "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 1
@@ -70,6 +70,9 @@ CREATE TABLE dead_letter (
   "offset" INTEGER NOT NULL, reason TEXT NOT NULL, payload BLOB NOT NULL, payload_bytes INTEGER NOT NULL
 );
 """
+
+# Sequences stated lost, by reason. Apart from MAIN: an index of before does not have it.
+LOSSES = "CREATE TABLE IF NOT EXISTS loss (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID"
 
 DAY = """
 CREATE TABLE state (

@@ -39,7 +39,7 @@ from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
 from .lease import Lease
-from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
+from .schema import DAY_MS, LOSSES, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
 
 __all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
 
@@ -183,6 +183,7 @@ class SqliteWriter:
                     raise self._lost()
                 main = open_writing(path, MAIN)
                 self._main = main
+                main.execute(LOSSES)
                 with main:  # an index of before has them not yet
                     main.execute(completeness.TABLES)
                 there = os.stat(path)
@@ -421,6 +422,11 @@ def _state(main: apsw.Connection, s: Statement) -> None:
     if not main.changes():
         return
     lost = s.lost_more + sum(r.last - r.first + 1 for r in s.lost)
+    by_reason = [(r.reason[:32], r.last - r.first + 1) for r in s.lost]
+    by_reason += [("other", s.lost_more)] if s.lost_more else []
+    main.executemany(
+        "INSERT INTO loss VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count", by_reason
+    )
     main.execute(
         "INSERT INTO process (process, service, host, started) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (process, s.service, s.host, s.started),

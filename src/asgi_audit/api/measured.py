@@ -1,0 +1,58 @@
+"""How long answers take, by dialect and status, and `/metrics`: without a key, because no number tells of a record.
+
+Both labels are bounded: dialects are those of the routes, statuses those that we answer with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..metrics import TABLE, Collector, Values
+from .routing import DIALECT_KEY
+
+__all__ = ["Measured"]
+
+_NAME = "asgi_audit_api_request_seconds"
+
+
+class Measured:
+    """A registry of its own, never the global one."""
+
+    def __init__(self, measures: Callable[[], Values]) -> None:
+        self.registry = CollectorRegistry()
+        metric = TABLE[_NAME]
+        self._seconds = Histogram(_NAME, metric.help, metric.labels, registry=self.registry)
+        self.registry.register(Collector(measures))
+
+    async def show(self, _: Request) -> Response:
+        body = await asyncio.to_thread(generate_latest, self.registry)
+        return Response(body, headers={"cache-control": "no-store", "content-type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        async def measured(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            began = time.perf_counter()
+            status = "none"  # nothing was answered: the client left
+
+            async def noting(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = str(message["status"])
+                await send(message)
+
+            try:
+                await app(scope, receive, noting)
+            finally:
+                self._seconds.labels(scope.get(DIALECT_KEY, "none"), status).observe(time.perf_counter() - began)
+
+        return measured

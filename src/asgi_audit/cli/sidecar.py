@@ -1,0 +1,171 @@
+"""What a running `asgi-audit index` shows of itself over HTTP: `/metrics`, `/health/live`, `/health/ready`.
+
+Place: beside the indexer's loop, in daemon threads of its own. Invariants: off unless a port is set; a port that cannot
+be had is one error line, and indexing goes on; at most `_ASKING_MAX` questions at a time, the others are turned away.
+No key is needed: numbers and the state of this process, never a name of an account, a service or a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
+
+from ..metrics import TABLE, Collector, Value, Values
+
+__all__ = ["Counts", "Sidecar", "serving"]
+
+_log = logging.getLogger("asgi_audit.index")
+_ASKING_MAX = 8
+_BATCH = "asgi_audit_indexer_batch_seconds"
+_COUNTED = ("indexed", "duplicates", "expired", "dead", "statements")
+
+
+class Counts(Protocol):
+    """What is shown of the indexer's progress."""
+
+    @property
+    def indexed(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def expired(self) -> int: ...
+    @property
+    def dead(self) -> int: ...
+    @property
+    def statements(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
+    @property
+    def batch_seconds(self) -> float: ...
+    @property
+    def lag(self) -> float | None: ...
+    @property
+    def paused(self) -> str: ...
+
+
+class Sidecar:
+    """A standby until `active` is called. `measures`: journal and index as they stand."""
+
+    def __init__(self, measures: Callable[[], Values]) -> None:
+        from prometheus_client import CollectorRegistry, Histogram
+
+        self._measures = measures
+        self._progress: Callable[[], Counts] | None = None
+        self._batches = 0
+        self.registry = CollectorRegistry()
+        self._batch_seconds = Histogram(_BATCH, TABLE[_BATCH].help, registry=self.registry)
+        self.registry.register(Collector(self._values))
+
+    def active(self, progress: Callable[[], Counts]) -> None:
+        self._progress = progress
+
+    def tell(self, progress: Counts) -> None:
+        """Called by the indexer after each batch, and when a pause begins or ends."""
+        if progress.batches > self._batches:
+            self._batches = progress.batches
+            self._batch_seconds.observe(progress.batch_seconds)
+
+    def unready(self) -> str:
+        """'' for a standby too: it is ready to take over."""
+        paused = self._progress().paused if self._progress is not None else ""
+        return "the indexer waits; its log says what for" if paused else ""
+
+    def _values(self) -> Values:
+        values: dict[str, Value] = dict(self._measures())
+        values["asgi_audit_indexer_active"] = float(self._progress is not None)
+        if self._progress is None:
+            return values
+        now = self._progress()
+        for name in _COUNTED:
+            shown = "dead_letters" if name == "dead" else name
+            values[f"asgi_audit_indexer_{shown}"] = float(getattr(now, name))
+        values["asgi_audit_indexer_paused"] = float(bool(now.paused))
+        if now.lag is not None:
+            values["asgi_audit_indexer_lag_seconds"] = now.lag
+        return values
+
+
+@contextlib.contextmanager
+def serving(sidecar: Sidecar, host: str, port: int | None) -> Iterator[None]:
+    """Answers on `port` (0: a free one, which the log names) until the end; None: nothing listens."""
+    server = None if port is None else _listening(sidecar, host, port)
+    if server is None:
+        yield
+        return
+    thread = threading.Thread(target=server.serve_forever, name="asgi-audit-metrics", daemon=True)
+    thread.start()
+    shown = f"[{host}]" if ":" in host else host
+    _log.info("metrics and health on http://%s:%d", shown, server.server_address[1])
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def _listening(sidecar: Sidecar, host: str, port: int) -> ThreadingHTTPServer | None:
+    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+    asking = threading.BoundedSemaphore(_ASKING_MAX)
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5  # of the socket: a client that says nothing holds no thread
+        server_version = "asgi-audit"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            if not asking.acquire(blocking=False):
+                self._answer(503, b'{"status":"unavailable","reasons":["too many questions at once"]}')
+                return
+            try:
+                self._route(self.path.partition("?")[0].rstrip("/"))
+            finally:
+                asking.release()
+
+        do_HEAD = do_GET
+
+        def _route(self, path: str) -> None:
+            if path == "/metrics":
+                self._answer(200, generate_latest(sidecar.registry), CONTENT_TYPE_PLAIN_0_0_4)
+            elif path == "/health/live":
+                self._answer(200, b'{"status":"ok"}')
+            elif path == "/health/ready":
+                why = sidecar.unready()
+                body = {"status": "unavailable", "reasons": [why]} if why else {"status": "ok"}
+                self._answer(503 if why else 200, json.dumps(body).encode())
+            else:
+                self._answer(404, b'{"status":"error","message":"there is /metrics, /health/live and /health/ready"}')
+
+        def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass  # a probe every few seconds is no news
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            _log.debug("an answer to a probe failed", exc_info=True)
+
+    try:
+        return Server((host, port), Handler)
+    except OSError as e:
+        _log.error(
+            "metrics and health cannot be shown on %s port %d: %s; indexing without", host, port, e.strerror or e
+        )
+        return None

@@ -1,0 +1,178 @@
+"""The metrics: names and help once, and how numbers become what Prometheus reads.
+
+Four groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
+`asgi_audit_index_…` and `asgi_audit_journal_…`: of the index and the journal on disk, the same whoever says them (take
+`max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process. `asgi_audit_api_…`: of one API process.
+
+Invariants: labels come from fixed lists, never from a request, and there is no account, service or path in any, so that
+`/metrics` needs no key. Everything is read when it is asked for: nothing runs in between. prometheus_client is imported
+when a collector is made; its global registry is never touched.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric as Family
+
+__all__ = [
+    "LOST_REASONS",
+    "TABLE",
+    "Collector",
+    "HasStats",
+    "Metric",
+    "Values",
+    "attach",
+    "collector",
+    "lost_by_reason",
+]
+
+LOST_REASONS = ("queue", "journal", "journal_full", "build", "killed", "kafka")
+"""Label values of `reason`; any other reason counts as `other`."""
+
+Value = float | Mapping[str, float]
+Values = Mapping[str, Value]
+"""By name in TABLE: a number, or numbers by label value. What is not known is left out."""
+
+
+class Metric(NamedTuple):
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+TABLE: dict[str, Metric] = {
+    # the application
+    "asgi_audit_begun": Metric("counter", "Exchanges that began."),
+    "asgi_audit_captured": Metric("counter", "Exchanges that were given a sequence: each becomes a record or a loss."),
+    "asgi_audit_recorded": Metric("counter", "Records written to the journal."),
+    "asgi_audit_excluded": Metric("counter", "Exchanges that the policy leaves out."),
+    "asgi_audit_lost": Metric("counter", "Exchanges that became no record, by the reason that is stated.", ("reason",)),
+    "asgi_audit_unwaited": Metric("counter", "Durable exchanges that were served before their record was on disk."),
+    "asgi_audit_annotations_late": Metric("counter", "Annotations that came after the record was sealed."),
+    "asgi_audit_internal_errors": Metric("counter", "Failures inside the middleware, unseen by the application."),
+    "asgi_audit_open": Metric("gauge", "Exchanges that have begun and not ended."),
+    "asgi_audit_waiting": Metric("gauge", "Sealed exchanges that wait to be written."),
+    "asgi_audit_held_bytes": Metric("gauge", "Bodies in memory of exchanges that are open or not yet written."),
+    # the journal
+    "asgi_audit_journal_bytes": Metric("gauge", "Bytes of the journal on disk, dead processes included."),
+    "asgi_audit_journal_bytes_max": Metric("gauge", "Bytes at which the journal is full."),
+    "asgi_audit_journal_processes": Metric("gauge", "Processes whose journal is on disk."),
+    "asgi_audit_journal_lag_bytes": Metric("gauge", "Bytes of the journal that are not indexed yet."),
+    "asgi_audit_journal_oldest_age_seconds": Metric("gauge", "Age of the oldest entry not indexed yet; 0: none."),
+    # the index
+    "asgi_audit_index_readable": Metric("gauge", "1 when the index could be read just now."),
+    "asgi_audit_index_captured": Metric("counter", "Sequence numbers that processes have stated."),
+    "asgi_audit_index_excluded": Metric("counter", "Exchanges that the policy left out, as stated."),
+    "asgi_audit_index_lost": Metric("counter", "Exchanges that became no record, as stated, by reason.", ("reason",)),
+    "asgi_audit_index_records": Metric("counter", "Records ever indexed."),
+    "asgi_audit_index_dead_letters": Metric("counter", "Entries that were no usable record."),
+    "asgi_audit_index_missing": Metric("gauge", "Records that are neither indexed nor stated lost."),
+    "asgi_audit_index_incidents": Metric("gauge", "Open incidents of completeness."),
+    "asgi_audit_index_published": Metric("gauge", "Number of the newest visible batch."),
+    "asgi_audit_index_caught_up_age_seconds": Metric("gauge", "Seconds since nothing was left to index."),
+    "asgi_audit_index_complete_until_age_seconds": Metric("gauge", "Seconds since the index is complete until."),
+    "asgi_audit_index_bytes": Metric("gauge", "Bytes of the index on disk."),
+    "asgi_audit_index_days": Metric("gauge", "Days of which the index holds a file."),
+    # the indexer
+    "asgi_audit_indexer_active": Metric("gauge", "1 for the one that holds the lease and indexes, 0 for a standby."),
+    "asgi_audit_indexer_paused": Metric("gauge", "1 while it waits for a disk or a source to work again."),
+    "asgi_audit_indexer_indexed": Metric("counter", "Records indexed by this process."),
+    "asgi_audit_indexer_duplicates": Metric("counter", "Records that were indexed already."),
+    "asgi_audit_indexer_expired": Metric("counter", "Records of days that are purged."),
+    "asgi_audit_indexer_dead_letters": Metric("counter", "Entries that were no usable record."),
+    "asgi_audit_indexer_statements": Metric("counter", "Statements of processes that were taken in."),
+    "asgi_audit_indexer_lag_seconds": Metric("gauge", "Seconds since nothing was left to index; absent: never yet."),
+    "asgi_audit_indexer_batch_seconds": Metric("histogram", "Time to write one batch to the index."),
+    # the API
+    "asgi_audit_api_request_seconds": Metric("histogram", "Time to answer a request.", ("dialect", "status")),
+}  # fmt: skip
+
+# Of `stats()`; `lost_<reason>` is handled apart.
+_OF_STATS = {
+    "begun": "asgi_audit_begun",
+    "sealed": "asgi_audit_captured",
+    "recorded": "asgi_audit_recorded",
+    "excluded": "asgi_audit_excluded",
+    "unwaited": "asgi_audit_unwaited",
+    "annotate_late": "asgi_audit_annotations_late",
+    "internal_errors": "asgi_audit_internal_errors",
+    "open": "asgi_audit_open",
+    "waiting": "asgi_audit_waiting",
+    "held_bytes": "asgi_audit_held_bytes",
+}
+
+
+class HasStats(Protocol):
+    def stats(self) -> dict[str, int]: ...
+
+
+class Collector:
+    """For a registry: reads `values` at each scrape. Names that TABLE does not hold are a bug and raise KeyError."""
+
+    def __init__(self, values: Callable[[], Values]) -> None:
+        from prometheus_client import metrics_core
+
+        self._core = metrics_core
+        self._values = values
+
+    def describe(self) -> list[Any]:
+        return []  # else the registry would collect to learn the names
+
+    def collect(self) -> Iterator[Family]:
+        for name, value in self._values().items():
+            metric = TABLE[name]
+            make = self._core.CounterMetricFamily if metric.kind == "counter" else self._core.GaugeMetricFamily
+            family = make(name, metric.help, labels=metric.labels)
+            if isinstance(value, Mapping):
+                for label, number in sorted(value.items()):
+                    family.add_metric([label], number)
+            else:
+                family.add_metric([], value)
+            yield family
+
+
+def collector(*sources: HasStats) -> Collector:
+    """What `AuditMiddleware.stats()` says, summed up over `sources`: `registry.register(collector(middleware))`."""
+    return Collector(lambda: _app_values([source.stats() for source in sources]))
+
+
+_attached: dict[int, tuple[CollectorRegistry, dict[str, HasStats]]] = {}
+_attached_lock = threading.Lock()
+
+
+def attach(registry: CollectorRegistry, journal: str, source: HasStats) -> None:
+    """Let `registry` show the counters of the recorder over `journal`. Again is fine: the middleware of one application
+    may be made several times, and all that write to one journal have the same counters."""
+    with _attached_lock:
+        known = _attached.get(id(registry))
+        if known is None:
+            sources: dict[str, HasStats] = {}
+            registry.register(Collector(lambda: _app_values([s.stats() for s in list(sources.values())])))
+            _attached[id(registry)] = known = (registry, sources)
+        known[1][journal] = source
+
+
+def lost_by_reason(counts: Mapping[str, int]) -> dict[str, float]:
+    """With a bounded set of reasons, each of them present."""
+    found = dict.fromkeys([*LOST_REASONS, "other"], 0.0)
+    for reason, count in counts.items():
+        found[reason if reason in LOST_REASONS else "other"] += count
+    return found
+
+
+def _app_values(stats: list[dict[str, int]]) -> Values:
+    values: dict[str, Value] = {}
+    lost: dict[str, int] = {}
+    for one in stats:
+        for name, number in one.items():
+            if name.startswith("lost_"):
+                lost[name[5:]] = lost.get(name[5:], 0) + number
+            elif name in _OF_STATS:
+                values[_OF_STATS[name]] = float(values.get(_OF_STATS[name], 0)) + number  # type: ignore[arg-type]
+    values["asgi_audit_lost"] = lost_by_reason(lost)
+    return values

@@ -1,0 +1,144 @@
+"""What an index says of itself, without its records: for metrics and for `asgi-audit doctor`. Reads only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from ...transport.base import Position
+from ..base import Snapshot
+from . import retention
+from .caught_up import CAUGHT_UP_NAME, read_caught_up
+from .errors import translated
+from .lease import holder
+from .schema import MAIN_NAME, day_of_name, open_reading
+
+__all__ = ["Burial", "IndexFacts", "inspect", "quick_check"]
+
+_BURIALS = 5
+
+
+class Burial(NamedTuple):
+    """A dead letter without its bytes. `at`: ms."""
+
+    at: int
+    source: str
+    partition: str
+    offset: int
+    reason: str
+
+
+class IndexFacts(NamedTuple):
+    """`snapshot` and all counts are as main.db has them now. `until`: T (ms), None before the first statement.
+    `held_by`: of the lease, 'process 12 on host', None when nobody holds it."""
+
+    bytes: int
+    days: list[str]
+    horizon: int | None
+    snapshot: Snapshot
+    captured: int
+    excluded: int
+    indexed: int
+    lost: dict[str, int]
+    dead: int
+    newest_dead: list[Burial]
+    held_by: str | None
+    positions: dict[str, Position]
+
+
+def inspect(directory: Path, *, source: str = "journal") -> IndexFacts | None:
+    """None when there is no index. `source`: whose positions are told. Raises StoreError."""
+    path = directory / MAIN_NAME
+    if not path.is_file():
+        return None
+    with translated("read", directory):
+        size, days = _files(directory)
+        known, at = _caught_up(directory)  # before main.db, as every reader
+        main = open_reading(path)
+        try:
+            if not main.pragma("user_version"):
+                return None
+            main.execute("BEGIN")  # one moment for all of them; it ends with the connection
+            return _facts(main, directory, size, days, known, at, source)
+        finally:
+            main.close(True)
+
+
+def quick_check(directory: Path) -> str:
+    """'' when main.db is sound, else the first complaint. Reads all of it. Raises StoreError when that cannot be."""
+    with translated("check", directory / MAIN_NAME):
+        main = open_reading(directory / MAIN_NAME)
+        try:
+            found = str(main.execute("PRAGMA quick_check(1)").get)
+        except apsw.CorruptError as e:
+            return str(e)
+        finally:
+            main.close(True)
+    return "" if found == "ok" else found
+
+
+def _facts(
+    main: apsw.Connection, directory: Path, size: int, days: list[str], known: int, at: float, source: str
+) -> IndexFacts:
+    published, dead = _row(main, "SELECT published, dead FROM state")
+    captured, excluded, indexed, stated = _row(
+        main,
+        "SELECT ifnull(sum(max(last, indexed)), 0), ifnull(sum(excluded), 0), ifnull(sum(indexed), 0), "
+        "ifnull(sum(lost), 0) FROM process",
+    )
+    lost: dict[str, int] = {}
+    if main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'loss'").get:
+        rows: Any = main.execute("SELECT reason, count FROM loss").fetchall()
+        lost = dict(rows)
+    if stated > sum(lost.values()):
+        lost["other"] = lost.get("other", 0) + stated - sum(lost.values())
+    newest: Any = main.execute(
+        'SELECT at, source, partition, "offset", reason FROM dead_letter ORDER BY id DESC LIMIT ?', (_BURIALS,)
+    ).fetchall()
+    rows = main.execute("SELECT partition, next, digest FROM position WHERE source = ?", (source,))
+    return IndexFacts(
+        bytes=size,
+        days=days,
+        horizon=retention.horizon_of(main),
+        snapshot=Snapshot(published, at if known <= published else 0.0),
+        captured=captured,
+        excluded=excluded,
+        indexed=indexed,
+        lost=lost,
+        dead=dead,
+        newest_dead=[Burial(*row) for row in newest],
+        held_by=holder(directory),
+        positions={partition: Position(following, digest) for partition, following, digest in rows},
+    )
+
+
+def _row(main: apsw.Connection, sql: str) -> Any:
+    return main.execute(sql).fetchone()
+
+
+def _files(directory: Path) -> tuple[int, list[str]]:
+    size = 0
+    days = []
+    for name in os.listdir(directory):
+        try:
+            size += os.stat(directory / name).st_blocks * 512
+        except FileNotFoundError:
+            continue  # purged while we looked
+        day = day_of_name(name)
+        if day is not None:
+            days.append(day)
+    return size, sorted(days)
+
+
+def _caught_up(directory: Path) -> tuple[int, float]:
+    try:
+        fd = os.open(directory / CAUGHT_UP_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0, 0.0
+    try:
+        return read_caught_up(fd)
+    finally:
+        os.close(fd)

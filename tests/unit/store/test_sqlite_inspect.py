@@ -1,0 +1,69 @@
+"""What an index says of itself: for metrics and for the doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support_records import NOON, OTHER, PROCESS, batch, over_days, record, statement
+
+from asgi_audit.errors import StoreError
+from asgi_audit.store.base import DeadLetter, Snapshot
+from asgi_audit.store.sqlite import SqliteWriter, inspect, quick_check
+
+
+def clock() -> float:
+    return NOON / 1000 + 3600
+
+
+def test_inspect_is_none_when_there_is_no_index(tmp_path: Path) -> None:
+    assert inspect(tmp_path / "none") is None
+
+
+def test_inspect_sums_up_processes_and_losses_by_reason(tmp_path: Path) -> None:
+    writer = SqliteWriter(tmp_path, clock=clock)
+    writer.write(batch(over_days(1, 30), following=77, caught_up_at=123.5))
+    lost = [(31, 33, "queue"), (34, 34, "build")]
+    writer.write(batch(statements=[statement(1, 1, 34, lost=lost, excluded=7)]))
+    writer.write(batch(statements=[statement(1, 1, 34, lost=lost, excluded=7)]))  # again: nothing new
+    writer.write(batch([record(1, process=OTHER)], statements=[statement(1, 1, 9, process=OTHER, lost_more=4)]))
+    writer.write(batch(dead_letters=[DeadLetter("test", "p", n, f"reason {n}", b"x") for n in range(7)]))
+    found = inspect(tmp_path, source="test")
+    assert found is not None
+    assert (found.captured, found.indexed, found.excluded) == (34 + 9, 31, 7)
+    assert found.lost == {"queue": 3, "build": 1, "other": 4}
+    assert found.snapshot == Snapshot(2, 123.5)
+    assert found.days == ["2026-11-20", "2026-11-21", "2026-11-22"]
+    assert found.dead == 7
+    assert [b.reason for b in found.newest_dead] == [f"reason {n}" for n in (6, 5, 4, 3, 2)]
+    assert found.held_by == "this very process"
+    assert set(found.positions) == {str(PROCESS)}
+    assert found.bytes > 100_000
+    writer.close()
+    after = inspect(tmp_path, source="test")
+    assert after is not None
+    assert after.held_by is None
+    SqliteWriter(tmp_path, clock=clock).close()  # looking has left the lease free
+
+
+def test_quick_check_finds_damage(tmp_path: Path) -> None:
+    writer = SqliteWriter(tmp_path, clock=clock)
+    for n in range(200):
+        writer.write(batch([record(1, account=f"account-{n}", process=None, identity=str(n))]))
+    writer.close()
+    assert quick_check(tmp_path) == ""
+    with (tmp_path / "main.db").open("r+b") as f:
+        size = f.seek(0, 2)
+        f.seek(8192)
+        f.write(b"\xaa" * (size - 8192))
+    assert quick_check(tmp_path) != ""
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be taken for one" * 50])
+def test_inspect_tells_an_empty_file_from_somebody_elses(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "main.db").write_bytes(content)
+    if not content:
+        assert inspect(tmp_path) is None
+    else:
+        with pytest.raises(StoreError, match="NotADBError"):
+            inspect(tmp_path)
