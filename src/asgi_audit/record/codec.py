@@ -1,8 +1,8 @@
 """From the bytes of a message to what the index needs of it: one `Decoded`, or a RecordError that says why not.
 
-Invariants: a `Decoded.data` is one line of valid UTF-8 JSON in the wire order of DESIGN, compact at its top level and inside
-`metadata`; a record that arrives in another order or spacing (a foreign producer) is put into it, its bodies byte for byte.
-Records of ours pass through untouched: `data` is the very object that came in.
+Invariants: a `Decoded.data` is one line of valid UTF-8 JSON in the wire order, compact at its top level, with nothing
+beside the fields of the schema there; a record that arrives in another order or spacing (a foreign producer) is put
+into it, its bodies byte for byte. Records of ours pass through untouched: `data` is the very object that came in.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import RecordError
-from .summary import level_of, message_of, operation_of
+from .summary import LEVELS, level_of, message_of, operation_of
 from .views import Cuts
 
 __all__ = ["RECORD_VERSION", "Decoded", "decode"]
@@ -21,17 +21,24 @@ __all__ = ["RECORD_VERSION", "Decoded", "decode"]
 RECORD_VERSION = "1.0"
 
 _EMPTY = msgspec.Raw(b"")
+_HEADS_MAX = 1_024
+_HEAD_BYTES_MAX = 1_024
 
 
-class _Top(msgspec.Struct):
-    account_id: msgspec.Raw
-    service: msgspec.Raw
-    instance_id: msgspec.Raw
+class _Parts(msgspec.Struct):
+    """The record's long parts as their own bytes, for their lengths."""
+
     metadata: msgspec.Raw
     request: msgspec.Raw
     response: msgspec.Raw
-    timestamp: msgspec.Raw
     context: msgspec.Raw = _EMPTY
+
+
+class _Top(_Parts, kw_only=True):
+    account_id: msgspec.Raw
+    service: msgspec.Raw
+    instance_id: msgspec.Raw
+    timestamp: msgspec.Raw
 
 
 class _Metadata(msgspec.Struct):
@@ -61,7 +68,7 @@ class _Capture(msgspec.Struct):
     sequence: int
 
 
-class _Context(msgspec.Struct):
+class _Context(msgspec.Struct, frozen=True):
     durationNs: int | None = None
     host: str | None = None
     principal: str | None = None
@@ -105,14 +112,24 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
         return self.level in ("ERROR", "FATAL")
 
 
+class _Record(msgspec.Struct):
+    account_id: str
+    service: str
+    instance_id: str
+    metadata: _Metadata
+    request: _Request
+    response: _Response
+    timestamp: int
+    context: _Context = _Context()
+
+
+_record = msgspec.json.Decoder(_Record)
+_parts = msgspec.json.Decoder(_Parts)
 _top = msgspec.json.Decoder(_Top)
-_metadata = msgspec.json.Decoder(_Metadata)
-_request = msgspec.json.Decoder(_Request)
-_response = msgspec.json.Decoder(_Response)
-_context = msgspec.json.Decoder(_Context)
-_string = msgspec.json.Decoder(str)
-_integer = msgspec.json.Decoder(int)
-_NONE = _Context()
+# The bytes before ",\"metadata\":" of records that were seen, and where account and service end in them: a producer
+# writes the same ones again and again. The processes likewise, as bytes.
+_heads: dict[bytes, tuple[int, int]] = {}
+_processes: dict[str, bytes] = {}
 
 
 def decode(data: bytes) -> Decoded:
@@ -120,19 +137,14 @@ def decode(data: bytes) -> Decoded:
     try:
         if not data.isascii():
             data.decode()
-        top = _top.decode(data)
-        account = _string.decode(top.account_id)
-        service = _string.decode(top.service)
-        instance = _string.decode(top.instance_id)
-        metadata = _metadata.decode(top.metadata)
-        request = _request.decode(top.request)
-        response = _response.decode(top.response)
-        timestamp = _integer.decode(top.timestamp)
-        context = _context.decode(top.context) if len(bytes(top.context)) else _NONE
+        record = _record.decode(data)
+        parts = _parts.decode(data)
     except msgspec.ValidationError as e:
         raise RecordError(f"not a record of schema {RECORD_VERSION}: {e}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise RecordError(f"not a JSON record in UTF-8: {e}") from e
+    metadata, request, response, context = record.metadata, record.request, record.response, record.context
+    timestamp = record.timestamp
     if not metadata.version.startswith("1."):
         raise RecordError(f"metadata.version is {metadata.version[:16]!r}; this version reads 1.x")
     if not 0 <= timestamp < 1 << 43:
@@ -142,24 +154,31 @@ def decode(data: bytes) -> Decoded:
     process: bytes | None = None
     sequence = 0
     if context.capture is not None:
-        try:
-            process = uuid.UUID(context.capture.process).bytes
-        except ValueError as e:
-            raise RecordError("context.capture.process is no UUID") from e
+        process = _processes.get(context.capture.process) or _process(context.capture.process)
         sequence = context.capture.sequence
         if not 0 < sequence < 1 << 63:
             raise RecordError(f"context.capture.sequence is {sequence}; it counts from 1")
-    data, cuts = _in_wire_order(data, top)
+    duration = context.durationNs
+    if duration is not None and not 0 <= duration < 1 << 63:
+        raise RecordError(f"context.durationNs is {duration}; accepted are 0 to 2**63 - 1")
+    cuts = _cuts(data, parts, timestamp)
+    if cuts is None:
+        data, cuts = _in_wire_order(data)
     error = context.error.type if context.error is not None else ""
     fatal = context.error is not None and context.error.fatal
     outcome = context.outcome or "completed"
-    level = context.level or level_of(request.method, response.statusCode, outcome, error, fatal)
+    # A level that is none of ours (a foreign producer's) would be found by no query.
+    level = (
+        context.level
+        if context.level in LEVELS
+        else level_of(request.method, response.statusCode, outcome, error, fatal)
+    )
     return Decoded(
         data=data,
         cuts=cuts,
-        account=account,
-        service=service,
-        instance=instance,
+        account=record.account_id,
+        service=record.service,
+        instance=record.instance_id,
         id=metadata.id,
         request_id=metadata.requestId,
         region=metadata.region,
@@ -175,16 +194,59 @@ def decode(data: bytes) -> Decoded:
         outcome=outcome,
         level=level,
         message=context.message
-        or message_of(
-            request.method, request.path, response.statusCode, context.principal, context.durationNs, error or None
-        ),
+        or message_of(request.method, request.path, response.statusCode, context.principal, duration, error or None),
         host=context.host or "",
-        duration_ns=context.durationNs or 0,
+        duration_ns=duration or 0,
     )
 
 
-def _in_wire_order(data: bytes, top: _Top) -> tuple[bytes, Cuts]:
-    """The record and its cuts: found from the lengths of the parts, checked against the literal keys between them."""
+def _process(text: str) -> bytes:
+    try:
+        process = uuid.UUID(text).bytes
+    except ValueError as e:
+        raise RecordError("context.capture.process is no UUID") from e
+    if len(_processes) >= _HEADS_MAX:
+        _processes.clear()
+    _processes[text] = process
+    return process
+
+
+def _cuts(data: bytes, parts: _Parts, timestamp: int) -> Cuts | None:
+    """The cuts of a record in wire order whose head was seen before; None when that cannot be told here.
+
+    That the lengths of the parts and of the literals between them add up to the whole proves that nothing else stands
+    there, no second `account_id` at the end either, of which a parser would take the last and a slice the first."""
+    instance_end = data.find(b',"metadata":')
+    ends = _heads.get(data[:instance_end])
+    if ends is None:
+        return None
+    metadata_end = instance_end + 12 + len(memoryview(parts.metadata))
+    request_end = metadata_end + 11 + len(memoryview(parts.request))
+    response_end = request_end + 12 + len(memoryview(parts.response))
+    middle = b'},"request":'
+    moment = b',"timestamp":%d' % timestamp
+    timestamp_end = response_end + len(moment)
+    context = len(memoryview(parts.context))
+    end = timestamp_end + 11 + context if context else timestamp_end
+    if (
+        end + 1 == len(data)
+        and data.startswith(middle, metadata_end - 1)
+        and data.startswith(b',"response":', request_end)
+        and data.startswith(moment, response_end)
+        and (not context or data.startswith(b',"context":', timestamp_end))
+        and 10 not in data
+        and 13 not in data
+    ):
+        return Cuts(ends[0], ends[1], instance_end, metadata_end - 1, timestamp_end)
+    return None
+
+
+def _in_wire_order(data: bytes) -> tuple[bytes, Cuts]:
+    """The record in wire order and its cuts, found from the lengths of the parts."""
+    try:
+        top = _top.decode(data)
+    except (msgspec.DecodeError, RecursionError) as e:
+        raise RecordError(f"not a JSON record in UTF-8: {e}") from e
     parts: tuple[Any, ...] = (top.account_id, top.service, top.instance_id, top.metadata, top.request, top.response)
     a, s, i, m, rq, rs = (len(memoryview(p)) for p in parts)
     account_end = 14 + a
@@ -194,30 +256,34 @@ def _in_wire_order(data: bytes, top: _Top) -> tuple[bytes, Cuts]:
     request_end = metadata_end + 11 + rq
     response_end = request_end + 12 + rs
     timestamp_end = response_end + 13 + len(memoryview(top.timestamp))
+    context = len(memoryview(top.context))
     if (
-        data.startswith(b'{"account_id":')
+        (timestamp_end + 11 + context if context else timestamp_end) + 1 == len(data)
+        and data.startswith(b'{"account_id":')
         and data.startswith(b',"service":', account_end)
         and data.startswith(b',"instance_id":', service_end)
         and data.startswith(b',"metadata":', instance_end)
-        and data.startswith(b',"request":', metadata_end)
+        and data.startswith(b'},"request":', metadata_end - 1)
         and data.startswith(b',"response":', request_end)
         and data.startswith(b',"timestamp":', response_end)
-        and (data.startswith(b',"context":', timestamp_end) or (data[timestamp_end:] == b"}"))
-        and data[metadata_end - 1 : metadata_end] == b"}"
-        and b"\n" not in data
-        and b"\r" not in data
+        and (not context or data.startswith(b',"context":', timestamp_end))
+        and 10 not in data
+        and 13 not in data
     ):
+        if instance_end <= _HEAD_BYTES_MAX and data.find(b',"metadata":') == instance_end:
+            if len(_heads) >= _HEADS_MAX:
+                _heads.clear()
+            _heads[data[:instance_end]] = (account_end, service_end)
         return data, Cuts(account_end, service_end, instance_end, metadata_end - 1, timestamp_end)
-    if b"\n" in data or b"\r" in data:  # never inside a JSON string, so white space between tokens
-        flat = data.replace(b"\n", b" ").replace(b"\r", b" ").strip()
-        return _in_wire_order(flat, _top.decode(flat))
+    if 10 in data or 13 in data:  # never inside a JSON string, so white space between tokens
+        return _in_wire_order(data.replace(b"\n", b" ").replace(b"\r", b" ").strip())
     ordered = [
         b'{"account_id":', bytes(top.account_id), b',"service":', bytes(top.service), b',"instance_id":',
         bytes(top.instance_id), b',"metadata":', bytes(top.metadata), b',"request":', bytes(top.request),
         b',"response":', bytes(top.response), b',"timestamp":', bytes(top.timestamp),
     ]  # fmt: skip
-    if len(bytes(top.context)):
+    if context:
         ordered += [b',"context":', bytes(top.context)]
-    joined = b"".join([*ordered, b"}"])
-    # What stood beside the known fields at the top level is no part of schema 1.0 and is not kept.
-    return _in_wire_order(joined, _top.decode(joined))
+    # What stood beside the known fields at the top level is no part of schema 1.0 and is not kept; of a repeated field
+    # the last stands, which is the one that was decoded.
+    return _in_wire_order(b"".join([*ordered, b"}"]))

@@ -1,4 +1,4 @@
-"""What is derived from a record when it is indexed: level, message, operation. Pure, so that it can be derived again."""
+"""What is derived from a record when it is indexed: level, message, operation. Pure, to be derived again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from http import HTTPStatus
 __all__ = ["LEVELS", "level_of", "message_of", "operation_of"]
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-_PHRASES = {int(s): s.phrase for s in HTTPStatus}
+# Python 3.13 renamed these four (RFC 9110): a message must not depend on which one derived it.
+_PHRASES = {int(s): s.phrase for s in HTTPStatus} | {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
 
 
 def level_of(method: str, status: int, outcome: str, error: str, fatal: bool) -> str:
