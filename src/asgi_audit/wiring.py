@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from .capture.middleware import Capture
 from .errors import AuditError, ConfigError, TransportError
 from .metrics import Value, Values, attach, lost_by_reason
-from .settings import Settings, make_settings, url_path
+from .settings import Settings, environment_name, make_settings, url_path
 
 if TYPE_CHECKING:
     import threading
@@ -39,6 +39,7 @@ __all__ = [
     "doomed",
     "follow_journal",
     "install",
+    "log_format",
     "look_at_index",
     "look_at_journal",
     "measures",
@@ -69,6 +70,15 @@ _UNRECORDED = ("/health/", "/metrics", "/openapi.json", "/docs")
 def settings_from(**given: Any) -> Settings:
     """Arguments or flags over this process's environment over the defaults. Raises ConfigError."""
     return make_settings(os.environ, **given)
+
+
+def log_format(flag: str | None) -> str:
+    """How a command logs, whatever its other settings are. A value that is no format is text until they are checked."""
+    name = environment_name("log_format")
+    try:
+        return make_settings({k: v for k, v in os.environ.items() if k == name}, log_format=flag).log_format
+    except ConfigError:
+        return "text"
 
 
 class AuditMiddleware(Capture):

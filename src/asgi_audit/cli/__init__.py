@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import AuditError, ConfigError
+from .logs import configure, is_json
 
 __all__ = ["COMMANDS", "main"]
 
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if parsed.command is None:
                 parser.print_help()
                 return 0
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            configure(getattr(parsed, "setting_log_format", None))
             from ..wiring import extra
 
             with extra():
@@ -123,5 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(error: AuditError | str, code: int) -> int:
     hint = error.hint if isinstance(error, AuditError) else ""
     text = f"{error}; {hint}" if hint else str(error)
+    if is_json():
+        logging.getLogger("asgi_audit").error("%s", error, extra={"fields": {"hint": hint} if hint else {}})
+        return code
     print("asgi-audit: " + " ".join(text.split()), file=sys.stderr)
     return code

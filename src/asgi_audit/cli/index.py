@@ -78,7 +78,8 @@ def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_qu
         indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell)
         sidecar.active(lambda: indexer.progress)
         if not is_quiet:
-            _log.info("indexing from %s to %s", settings.transport_url, settings.store_url)
+            urls = {"from": settings.transport_url, "to": settings.store_url}
+            _log.info("indexing from %s to %s", *urls.values(), extra={"fields": urls})
             Progress(lambda: indexer.progress, stop).start()
         indexer.run()
     finally:
@@ -147,7 +148,8 @@ class Progress:
             if self._terminal:
                 print(f"\r{line:<78}", end="", file=sys.stderr, flush=True)
             elif line:
-                _log.info("%s", line)
+                now = self._counts()
+                _log.info("%s", line, extra={"fields": {"indexed": now.indexed, "dead": now.dead, "lag": now.lag}})
         if self._terminal:
             print(file=sys.stderr)
 

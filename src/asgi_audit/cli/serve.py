@@ -3,7 +3,8 @@
   asgi-audit serve                          everything in .asgi-audit, on http://127.0.0.1:8400
   asgi-audit serve --no-index               answer only: `asgi-audit index` runs elsewhere
 
-The first start without any key makes one and prints it, once, with curl lines that use it.
+The first start without any key makes one and prints it, once, with curl lines that use it; not with
+--log-format json, whose lines are collected and must hold no secret.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..settings import Settings
 from ..wiring import build_api, open_control, open_source
 from .curls import curl_lines, shown_host
 from .flags import add_settings, settings_of
+from .logs import is_json
 from .processes import Child, on_closed_stdin
 
 __all__ = ["IndexerBeside", "add_arguments", "run"]
@@ -88,7 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop())
     try:
-        print(f"asgi-audit {__version__} answers on {base}, home {settings.home}", flush=True)
+        if is_json():
+            _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": str(settings.home)}})
+        else:
+            print(f"asgi-audit {__version__} answers on {base}, home {settings.home}", flush=True)
         _first_key(settings, base, arguments.account)
         server.run(sockets=[listening])
     finally:
@@ -123,6 +128,9 @@ def _first_key(settings: Settings, base: str, account: str | None) -> None:
     control = open_control(settings)
     try:
         if control.list_keys():
+            return
+        if is_json():  # what collects these lines must not get a secret
+            _log.warning("there is no key yet: make one with `asgi-audit keys create --role reader --account NAME`")
             return
         name = account or settings.account_id
         clear = control.create_key("auditor" if name == "*" else "reader", [name])[1]

@@ -1,0 +1,55 @@
+"""How the commands log, on standard error: text for people, or one JSON object a line for machines.
+
+JSON lines have `time` (RFC 3339, UTC, ms), `level`, `logger`, `message`, then what a line gives in
+`extra={"fields": {…}}`. Of an exception they hold its type and the places it went through, never its text, which may
+quote values.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..wiring import log_format
+
+__all__ = ["JsonFormatter", "configure", "is_json"]
+
+_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_OWN = ("time", "level", "logger", "message")
+_FRAMES = 8
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, Mapping):
+            line.update((str(name), value) for name, value in fields.items() if name not in _OWN)
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+            frames = traceback.extract_tb(record.exc_info[2])[-_FRAMES:]
+            line["where"] = [f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in reversed(frames)]
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure(flag: str | None) -> None:
+    """`flag`: what the command line says, else the environment does."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format(flag) == "json" else logging.Formatter(_TEXT))
+    # As `basicConfig`: who runs us inside something that has set up its logging keeps it.
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def is_json() -> bool:
+    """Whether the lines of this process go out as JSON."""
+    return any(isinstance(h.formatter, JsonFormatter) for h in logging.getLogger().handlers)
