@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from asgi_audit.record.codec import Decoded, decode
-from asgi_audit.store.base import Process, Query, Row, Snapshot
+from asgi_audit.store.base import Completeness, Incident, Process, Query, Row, Snapshot
 
 
 def record_bytes(
@@ -55,6 +55,8 @@ class TinyStore:
         self.published = 0
         self.caught_up_at = 0.0
         self.opened = 0
+        self.completeness = Completeness(None, 0, 0)
+        self.at_completeness = lambda: None  # what happens right after it was read
         self.lock = threading.Lock()
 
     def add(self, *records: Decoded) -> None:
@@ -116,6 +118,15 @@ class TinyReader:
             )
 
     def processes(self) -> list[Process]:
+        return []
+
+    def completeness(self, start: int, end: int) -> Completeness:
+        with self._alone():
+            found = self._store.completeness
+            self._store.at_completeness()
+            return found
+
+    def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         return []
 
     def dead_letters(self) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..store.base import Query, Row
+from ..store.base import Completeness, Query, Row
 
-__all__ = ["Page", "Query", "Scope"]
+__all__ = ["Completeness", "Execution", "Page", "Query", "Scope"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,17 @@ class Scope:
 
 
 class Page(NamedTuple):
-    """Rows, newest first, and the token of the page after it (None at the end)."""
+    """Rows, newest first, and the token of the page after it (None at the end). `completeness` is that of the query's
+    window as of now: what was indexed since the execution began is counted there, and is not in the rows."""
 
     rows: list[Row]
     next_token: str | None
+    completeness: Completeness = Completeness(None, 0, 0)
+
+
+class Execution(NamedTuple):
+    """`completeness` of the query's window was read before the snapshot was taken: what it promises is in the answer.
+    Only when an earlier query goes on, with the snapshot of then, is it that of now."""
+
+    id: str
+    completeness: Completeness

@@ -23,7 +23,7 @@ from typing import TypeVar
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Snapshot
 from .cursor import Kind, Sealer, Token
-from .model import Page, Scope
+from .model import Execution, Page, Scope
 
 __all__ = ["ANSWER_SECONDS", "PENDING_MAX", "REACH_SECONDS", "READERS", "QueryService"]
 
@@ -79,35 +79,52 @@ class QueryService:
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> str:
-        """The id of a new execution of `query` (its accounts become those of `scope`).
+        """The id of a new execution of `query`: see `execute`."""
+        execution = await self.execute(scope, query, next_token, dialect=dialect, must_have_seen=must_have_seen)
+        return execution.id
+
+    async def execute(
+        self,
+        scope: Scope,
+        query: Query,
+        next_token: str | None = None,
+        *,
+        dialect: str,
+        must_have_seen: tuple[str, str] | None = None,
+    ) -> Execution:
+        """A new execution of `query` (its accounts become those of `scope`).
 
         Without `next_token`: when the window reaches into the present, waits until what was requested before is
         indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
         it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
         arrival = self._clock()
         query = dataclasses.replace(query, accounts=scope.accounts)
+        published: int | None = None
         before: int | None = None
         if next_token is not None:
-            token = self._sealer.open(next_token, Kind.PAGE, dialect, scope.accounts, arrival)
-            _same_query(token.query, query)
-            published, before = token.published, token.before
+            given = self._sealer.open(next_token, Kind.PAGE, dialect, scope.accounts, arrival)
+            _same_query(given.query, query)
+            published, before = given.published, given.before
         else:
             waited = query.end > (arrival - REACH_SECONDS) * 1000
-            snapshot = await (self._settled(arrival) if waited else self._snapshot())
-            published = snapshot.published
+            if waited:
+                await self._settled(arrival)
             if must_have_seen is not None:
                 await self._must_have_seen(scope, *must_have_seen, None if waited else arrival)
-        return self._sealer.seal(
-            Token(
-                kind=Kind.EXECUTION,
-                dialect=dialect,
-                query=query,
-                published=published,
-                before=before,
-                expires=int(arrival) + self._execution_seconds,
-                nonce=secrets.token_bytes(_NONCE_BYTES),
-            )
+        # First what is complete, then the snapshot: the other way round we would promise what is not in it.
+        completeness, snapshot = await self._readers.ask(
+            lambda reader: (reader.completeness(query.start, query.end), reader.snapshot())
         )
+        token = Token(
+            kind=Kind.EXECUTION,
+            dialect=dialect,
+            query=query,
+            published=snapshot.published if published is None else published,
+            before=before,
+            expires=int(arrival) + self._execution_seconds,
+            nonce=secrets.token_bytes(_NONCE_BYTES),
+        )
+        return Execution(self._sealer.seal(token), completeness)
 
     async def page(
         self,
@@ -143,14 +160,18 @@ class QueryService:
                 )
             before = token.before
         if query.start >= query.end:
-            return Page([], None)
-        rows, more = await self._readers.ask(
-            lambda reader: reader.page(
-                query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
+            completeness = await self._readers.ask(lambda reader: reader.completeness(query.start, query.end))
+            return Page([], None, completeness)
+        (rows, more), completeness = await self._readers.ask(
+            lambda reader: (
+                reader.page(
+                    query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
+                ),
+                reader.completeness(query.start, query.end),
             )
         )
         if not (more and rows):
-            return Page(rows, None)
+            return Page(rows, None, completeness)
         following = Token(
             kind=Kind.PAGE,
             dialect=dialect,
@@ -159,7 +180,7 @@ class QueryService:
             before=rows[-1].id,
             expires=execution.expires,
         )
-        return Page(rows, self._sealer.seal(following))
+        return Page(rows, self._sealer.seal(following), completeness)
 
     async def unready(self) -> str:
         """Why no question can be answered now, or ''."""
@@ -191,10 +212,10 @@ class QueryService:
     async def _snapshot(self) -> Snapshot:
         return await self._readers.ask(lambda reader: reader.snapshot())
 
-    async def _settled(self, arrival: float) -> Snapshot:
-        """The newest snapshot, which holds all that was requested before `arrival` if the indexer is quick enough."""
+    async def _settled(self, arrival: float) -> None:
+        """Until a snapshot would hold all that was requested before `arrival`, if the indexer is quick enough."""
         if self._wait_seconds <= 0:
-            return await self._snapshot()
+            return
         # The wall clock may be set while we wait: it says what to wait for, the monotonic one how long.
         deadline = self._monotonic() + self._wait_seconds
         await self._sleep(min(_GRACE_SECONDS, self._wait_seconds))
@@ -207,9 +228,8 @@ class QueryService:
                     raise
             else:
                 if snapshot.caught_up_at >= arrival + _GRACE_SECONDS:
-                    return snapshot
+                    return
             await self._sleep(_POLL_SECONDS)
-        return await self._snapshot()
 
     async def _poll(self) -> Snapshot:
         """A snapshot that may be a little old, for many who wait: one of them reads it, the others take what was read

@@ -15,6 +15,7 @@ from tests.support_api import DAY, DAY_MS, Api
 from tests.support_store import record
 
 from asgi_audit.errors import StoreError
+from asgi_audit.store.base import Batch, Completion, Incident, ProcessState
 from asgi_audit.store.memory import MemoryStore
 
 Work = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
@@ -473,3 +474,27 @@ def test_path_is_found_below_a_root_path_and_without_raw_path(api: Api) -> None:
             api.app({"type": "http", "method": "GET", "query_string": b"", "headers": [], **scope}, receive, send)
         )
         assert sent[0]["status"] == 200
+
+
+@pytest.mark.parametrize("path", ["/usage/gateway/i1", "/trail", "/"])
+def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
+    api.add(record(DAY_MS + 5))
+    execution = query(api, path, api.acme)
+    result = f"{path.rstrip('/')}/query-result/{execution}"
+    before = ask(api, "GET", result, api.acme)
+    assert "audit-complete-until" not in before.headers  # no process has said anything yet
+    assert (before.headers["audit-incidents"], before.headers["audit-open"]) == ("0", "0")
+    process = bytes(16)
+    incidents = [
+        Incident(id=n, kind="missing", process="0" * 32, opened_at=0, start=DAY_MS + at, end=DAY_MS + at + 10)
+        for n, at in ((1, 0), (2, 500), (3, 86_400_000))
+    ]
+    state = ProcessState(
+        process=process, partition="p", started=0, open_count=3, open_from=DAY_MS + 7, open_to=DAY_MS + 9
+    )
+    completion = Completion(DAY_MS + 1234, False, [state], incidents)
+    api.store.write(Batch(source="t", positions={}, completion=completion))
+    for answer in (ask(api, "GET", result, api.acme), ask(api, "POST", path, api.acme, json=DAY)):
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["audit-complete-until"] == "2024-01-01T00:00:01.234Z"
+        assert (answer.headers["audit-incidents"], answer.headers["audit-open"]) == ("2", "3")

@@ -16,7 +16,7 @@ from asgi_audit.errors import QueryError, StoreError
 from asgi_audit.query import service as module
 from asgi_audit.query.model import Scope
 from asgi_audit.query.service import QueryService
-from asgi_audit.store.base import Query, Reader, Snapshot
+from asgi_audit.store.base import Completeness, Query, Reader, Snapshot
 
 ACME = Scope(key_id="k", role="reader", accounts=frozenset({"acme"}))
 BETA = Scope(key_id="b", role="reader", accounts=frozenset({"beta"}))
@@ -380,3 +380,29 @@ def test_closed_service_says_so() -> None:
             await service.start(ACME, query(), dialect="trail")
 
     run(TinyStore(), work)
+
+
+def test_completeness_of_a_start_promises_no_more_than_its_snapshot_holds() -> None:
+    """Method: a record arrives between the two readings; it may be in the snapshot, but T must be the one of before."""
+    store = TinyStore()
+    store.completeness = Completeness(50, 1, 2)
+
+    def arrive() -> None:
+        store.at_completeness = lambda: None
+        store.add(record(60))
+        store.completeness = Completeness(70, 0, 0)
+
+    store.at_completeness = arrive
+
+    async def work() -> None:
+        service = QueryService(store.reader, b"s" * 32, wait_seconds=0)
+        execution = await service.execute(ACME, query(), dialect="trail")
+        assert execution.completeness == Completeness(50, 1, 2)
+        page = await service.page(ACME, execution.id, dialect="trail")
+        assert len(page.rows) == 1
+        assert page.completeness == Completeness(70, 0, 0)  # as of now
+        empty = await service.execute(ACME, dataclasses.replace(query(), start=5, end=5), dialect="trail")
+        assert (await service.page(ACME, empty.id, dialect="trail")).completeness.until == 70
+        service.close()
+
+    asyncio.run(work())

@@ -17,6 +17,7 @@ from ...query.model import Query
 from ...query.service import QueryService
 from ...record.views import Cuts
 from ..auth import scope_of
+from ..completeness import audit_headers
 from ..params import json_object, limit_of, method_of, optional_string, query_parameter, window_of
 from ..routing import Failure, json_response
 
@@ -77,8 +78,9 @@ class Executions:
             method=method_of(fields),
         )
         next_token = optional_string(fields, "nextToken")
-        execution = await self._service.start(scope, query, next_token, dialect=self._dialect, must_have_seen=about)
-        return json_response(orjson.dumps({"queryExecutionId": execution}))
+        execution = await self._service.execute(scope, query, next_token, dialect=self._dialect, must_have_seen=about)
+        headers = audit_headers(execution.completeness)
+        return json_response(orjson.dumps({"queryExecutionId": execution.id}), headers=headers)
 
     async def result(self, request: Request) -> Response:
         scope = await scope_of(request, self._control, roles=ROLES)
@@ -91,4 +93,5 @@ class Executions:
         view = self._view
         data = b",".join([view(row.record, row.cuts) for row in page.rows])
         end = b"}" if page.next_token is None else b',"nextToken":' + orjson.dumps(page.next_token) + b"}"
-        return json_response(b"".join((b'{"data":[', data, b"]", end)))
+        headers = audit_headers(page.completeness)
+        return json_response(b"".join((b'{"data":[', data, b"]", end)), headers=headers)
