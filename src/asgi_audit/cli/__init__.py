@@ -26,7 +26,9 @@ COMMANDS = {
     "serve": "answer queries over HTTP, and index the journal",
     "index": "carry records from the journal into the index: the sidecar",
     "tail": "show the newest records; needs no server and no key",
+    "completeness": "until when the index is complete, and what is missing",
     "purge": "remove the days before a date from the index, for good",
+    "doctor": "look at everything that records pass through, and say what to do",
     "keys": "make, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",
 }
@@ -49,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
-    lines = "\n".join(f"  {name:8} {help}" for name, help in COMMANDS.items())
+    lines = "\n".join(f"  {name:12} {help}" for name, help in COMMANDS.items())
     parser = _Parser(
         prog="asgi-audit",
         usage="asgi-audit COMMAND [options]",
