@@ -234,7 +234,7 @@ def measures(settings: Settings) -> Values:
     """Journal and index as metrics, read now. Never raises: what cannot be read is left out."""
     values: dict[str, Value] = {"asgi_audit_index_readable": 1.0}
     now = time.time()
-    try:
+    with contextlib.suppress(AuditError):
         journals = look_at_journal(settings)
         since = [j.waiting_since for j in journals if j.waiting_since is not None]
         values["asgi_audit_journal_bytes"] = sum(j.bytes for j in journals)
@@ -242,6 +242,7 @@ def measures(settings: Settings) -> Values:
         values["asgi_audit_journal_processes"] = len(journals)
         values["asgi_audit_journal_lag_bytes"] = sum(j.waiting_bytes for j in journals)
         values["asgi_audit_journal_oldest_age_seconds"] = max(0.0, now - min(since)) if since else 0.0
+    try:
         facts = look_at_index(settings)
         if facts is None:
             return values

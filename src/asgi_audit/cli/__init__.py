@@ -29,6 +29,7 @@ COMMANDS = {
     "completeness": "until when the index is complete, and what is missing",
     "purge": "remove the days before a date from the index, for good",
     "doctor": "look at everything that records pass through, and say what to do",
+    "doctor": "look at everything that records pass through, and say what to do",
     "keys": "make, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",
 }

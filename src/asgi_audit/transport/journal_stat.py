@@ -37,7 +37,8 @@ class ProcessJournal(NamedTuple):
 
 
 def look(root: Path, positions: Mapping[str, Position], *, ask_alive: bool = False) -> list[ProcessJournal]:
-    """Every process's journal under `root`; [] when there is none. `positions`: where each was indexed up to."""
+    """Every process's journal under `root`; [] when there is none. `positions`: where each was indexed up to. Raises
+    OSError."""
     files = Files()
     try:
         names = sorted(files.names(root))
@@ -52,7 +53,7 @@ def look(root: Path, positions: Mapping[str, Position], *, ask_alive: bool = Fal
             continue
         try:
             found.append(_one(root / name, name, positions.get(name, Position(0, b"")), files, ask_alive))
-        except OSError:
+        except FileNotFoundError:
             continue  # removed while we looked
     return found
 

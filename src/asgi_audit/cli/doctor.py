@@ -1,0 +1,70 @@
+"""Look at everything that records pass through, and say what to do; changes nothing.
+
+  asgi-audit doctor                one line for each thing looked at
+  asgi-audit doctor --json         the same for machines
+
+Run it as the user of the application or the indexer. Exit code 0: fine, or warnings; 1: something is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+
+from ..errors import AuditError, ConfigError
+from ..settings import Settings
+from .doctor_checks import CHECKS, Check, Found
+from .flags import add_settings, settings_of
+
+__all__ = ["add_arguments", "examine", "run"]
+
+_LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    add_settings(
+        parser,
+        "home",
+        "transport",
+        "store",
+        "journal_bytes_max",
+        aliases={"transport": ("--from",), "store": ("--to",)},
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    found: list[Found] = []
+    try:
+        settings = settings_of(arguments)
+    except ConfigError as e:
+        found.append(Found("bad", "settings", str(e), e.hint or "Nothing else was looked at: set this right first."))
+        _show(found[0], arguments.json)
+    else:
+        for one in examine(settings):
+            found.append(one)
+            _show(one, arguments.json)
+    is_broken = any(one.level == "bad" for one in found)
+    if arguments.json:
+        checks = [{"level": f.level, "about": f.about, "message": f.message, "do": f.do} for f in found]
+        print(json.dumps({"ok": not is_broken, "checks": checks}, ensure_ascii=False, indent=2))
+    return int(is_broken)
+
+
+def examine(settings: Settings, checks: Sequence[Check] = CHECKS) -> Iterator[Found]:
+    """Every finding of every check; one that fails does not keep the next from looking."""
+    for check in checks:
+        try:
+            yield from check(settings)
+        except AuditError as e:
+            yield Found("bad", check.__name__.replace("_", " "), str(e), e.hint or _LOOK)
+        except Exception as e:
+            what = f"could not look: {type(e).__name__}: {e}"
+            yield Found("bad", check.__name__.replace("_", " "), what, _LOOK)
+
+
+def _show(found: Found, is_json: bool) -> None:
+    if not is_json:
+        line = f"{found.level:4}  {found.about:12}  {found.message}"
+        print(" ".join(line.splitlines()) + (f". {found.do}" if found.do else ""), flush=True)

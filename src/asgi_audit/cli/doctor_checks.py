@@ -1,0 +1,292 @@
+"""What `asgi-audit doctor` looks at: one function a subject, in the order in which a record meets it.
+
+A check reads and changes nothing (a lock that is free is taken for an instant). It yields findings; a ConfigError,
+TransportError or StoreError that it raises is a finding too. To add one, write a function and put it into CHECKS.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from ..settings import Settings, url_path
+from ..wiring import (
+    check_index,
+    look_at_index,
+    look_at_journal,
+    open_control,
+    open_store_reader,
+)
+
+__all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
+
+Level = Literal["ok", "warn", "bad"]
+
+_EPHEMERAL = ("tmpfs", "ramfs", "overlay", "aufs", "devtmpfs")
+_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs")
+_FREE_BAD = 16 << 20
+_FREE_WARN = 256 << 20
+_LAG_SECONDS = 60.0
+_AHEAD_SECONDS = 60.0
+_REASONS = 3
+
+
+class Found(NamedTuple):
+    """One line. `do`: what an operator should do, '' when nothing."""
+
+    level: Level
+    about: str
+    message: str
+    do: str = ""
+
+
+Check = Callable[[Settings], Iterator[Found]]
+
+
+def settings(s: Settings) -> Iterator[Found]:
+    where = f"records go to {s.transport_url}, the index is {s.store_url}"
+    if s.enabled:
+        yield Found("ok", "settings", where)
+    else:
+        yield Found("warn", "settings", f"turned off; {where}", "Unset ASGI_AUDIT_ENABLED to record.")
+
+
+def journal(s: Settings) -> Iterator[Found]:
+    path = _journal_path(s)
+    if path is None:
+        return
+    yield from _directory("journal", path)
+    if not path.is_dir():
+        return
+    used = sum(j.bytes for j in look_at_journal(s))
+    share = used / s.journal_bytes_max
+    text = f"{_size(used)} of {_size(s.journal_bytes_max)} used ({share:.0%})"
+    do = "Start `asgi-audit index`, or look why it does not keep up; over the bound records are lost and stated."
+    yield Found(
+        "bad" if share >= 0.9 else "warn" if share >= 0.5 else "ok", "journal", text, do if share >= 0.5 else ""
+    )
+    free = shutil.disk_usage(path).free
+    if _FREE_WARN <= free < s.journal_bytes_max - used:
+        yield Found(
+            "warn",
+            "journal",
+            f"{_size(free)} free on its disk: it is full before the journal is",
+            "Lower journal_bytes_max, or free space.",
+        )
+
+
+def processes(s: Settings) -> Iterator[Found]:
+    if _journal_path(s) is None:
+        return
+    found = look_at_journal(s, ask_alive=True)
+    alive = [j for j in found if j.is_alive]
+    dead = [j for j in found if not j.is_alive]
+    yield Found("ok", "processes", f"{len(alive)} alive")
+    if dead:
+        waiting = sum(j.waiting_bytes for j in dead)
+        text = f"{len(dead)} dead, whose journals are not taken over yet ({_size(waiting)} not indexed)"
+        yield Found("warn", "processes", text, "Start `asgi-audit index`: it takes them over within seconds.")
+    since = min((j.waiting_since for j in found if j.waiting_since is not None), default=None)
+    if since is not None and time.time() - since > _LAG_SECONDS:
+        text = f"the oldest record that is not indexed waits for {_age(time.time() - since)}"
+        yield Found("warn", "processes", text, "Start `asgi-audit index`, or look at its log.")
+
+
+def clock(s: Settings) -> Iterator[Found]:
+    began = (time.time(), time.monotonic())
+    time.sleep(0.1)
+    drift = (time.time() - began[0]) - (time.monotonic() - began[1])
+    ahead: list[str] = []
+    if abs(drift) > 0.05:
+        ahead.append(f"the clock jumped by {drift:+.2f} s just now")
+    now = time.time()
+    if _journal_path(s) is not None:
+        newest = max((j.newest for j in look_at_journal(s)), default=0.0)
+        if newest > now + _AHEAD_SECONDS:
+            ahead.append(f"the journal was written to {_age(newest - now)} in the future")
+    facts = look_at_index(s)
+    if facts is not None:
+        tomorrow = (datetime.fromtimestamp(now, UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
+        future = [day for day in facts.days if day > tomorrow]
+        if future:
+            ahead.append(f"the index holds records of {future[-1]}")
+        if facts.snapshot.caught_up_at > now + _AHEAD_SECONDS:
+            ahead.append(f"the indexer's clock is {_age(facts.snapshot.caught_up_at - now)} ahead of this one")
+    for text in ahead:
+        yield Found("warn", "clock", text, "Look at the time synchronisation of the machines (chronyc tracking).")
+    if not ahead:
+        yield Found("ok", "clock", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}Z, nothing lies in the future")
+
+
+def index(s: Settings) -> Iterator[Found]:
+    path = url_path(s.store_url)
+    yield from _directory("index", path)
+    facts = look_at_index(s)
+    if facts is None:
+        yield Found("warn", "index", "nothing is indexed yet", "Start `asgi-audit serve` or `asgi-audit index`.")
+        return
+    damage = check_index(s)
+    if damage:
+        do = "Stop the indexer, keep a copy, restore main.db from a backup."
+        yield Found("bad", "index", f"main.db is damaged: {damage}", do)
+    days = f"{len(facts.days)} days from {facts.days[0]}" if facts.days else "no days"
+    kept = (
+        "" if facts.horizon is None else f", purged before {datetime.fromtimestamp(facts.horizon / 1000, UTC):%Y-%m-%d}"
+    )
+    yield Found("ok", "index", f"{facts.indexed:,} records ever, {days}, {_size(facts.bytes)}{kept}")
+    at = facts.snapshot.caught_up_at
+    if not at:
+        yield Found("warn", "index", "it has never caught up", "Look at the indexer's log.")
+    elif time.time() - at > _LAG_SECONDS:
+        text = f"it last caught up {_age(time.time() - at)} ago"
+        yield Found("warn", "index", text, "Start `asgi-audit index`, or look at its log.")
+    else:
+        yield Found("ok", "index", f"caught up {_age(max(0.0, time.time() - at))} ago")
+
+
+def lease(s: Settings) -> Iterator[Found]:
+    facts = look_at_index(s)
+    if facts is None:
+        return
+    if facts.held_by is None:
+        yield Found("warn", "lease", "nobody indexes", "Start `asgi-audit serve` or `asgi-audit index`.")
+    else:
+        yield Found("ok", "lease", f"held by {facts.held_by}")
+
+
+def keys(s: Settings) -> Iterator[Found]:
+    path = s.control_path
+    make = "Make one with `asgi-audit keys create --role reader --account NAME`."
+    if not path.exists():
+        yield Found("warn", "keys", f"there are none: {path} does not exist", make)
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        text = f"{path} has mode {mode:04o}: others may read the secret that seals tokens"
+        yield Found("bad", "keys", text, f"chmod 600 {path}")
+    control = open_control(s)
+    try:
+        known = control.list_keys()
+    finally:
+        control.close()
+    active = [key for key in known if key.revoked_at is None]
+    unused = [key.id for key in active if key.last_used_at is None]
+    text = f"{len(active)} active, {len(known) - len(active)} revoked"
+    if not active:
+        yield Found("warn", "keys", text, make)
+    elif unused:
+        more = f" and {len(unused) - _REASONS} more" if len(unused) > _REASONS else ""
+        text += f"; never used: {', '.join(unused[:_REASONS])}{more}"
+        yield Found("ok", "keys", text, "Revoke what nobody needs: `asgi-audit keys revoke ID`.")
+    else:
+        yield Found("ok", "keys", text)
+
+
+def dead_letters(s: Settings) -> Iterator[Found]:
+    facts = look_at_index(s)
+    if facts is None:
+        return
+    if not facts.dead:
+        yield Found("ok", "dead letters", "none")
+        return
+    reasons = list(dict.fromkeys(letter.reason[:120] for letter in facts.newest_dead))[:_REASONS]
+    said = f"; newest: {' | '.join(reasons)}" if reasons else ""
+    do = "They stand in the table dead_letter of main.db, with where they came from."
+    yield Found("warn", "dead letters", f"{facts.dead:,}{said}", do)
+
+
+def completeness(s: Settings) -> Iterator[Found]:
+    if look_at_index(s) is None:
+        return
+    reader = open_store_reader(s)
+    try:
+        found = reader.completeness(0, 1 << 43)
+    finally:
+        reader.close()
+    if found.until is None:
+        yield Found("ok", "completeness", "no process has stated anything yet")
+        return
+    text = f"complete until {datetime.fromtimestamp(found.until / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
+    if found.incidents:
+        text += f", {found.incidents:,} open incidents"
+        yield Found("warn", "completeness", text, "Records may be missing: every answer says so in Audit-Incidents.")
+    else:
+        yield Found("ok", "completeness", text)
+
+
+CHECKS: Sequence[Check] = (settings, journal, processes, clock, index, lease, keys, dead_letters, completeness)
+
+
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """The type of the file system under `path`, '' where that cannot be known. `mounts`: as /proc/self/mountinfo."""
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+        except OSError:
+            return ""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if len(fields) < 5 or not after:
+            continue
+        at = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        # The last of several on one point is the one on top.
+        if (real == at or real.startswith(at.rstrip("/") + "/")) and len(at) >= len(best):
+            best, kind = at, after.split()[0]
+    return kind
+
+
+def _directory(about: str, path: Path) -> Iterator[Found]:
+    """Whether a directory of ours can be used, and what it stands on."""
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        yield Found("bad", about, f"{there} is no directory", "Name another one in the settings.")
+        return
+    if not os.access(there, os.W_OK | os.X_OK):
+        do = f"Give it to the user that runs this: chown or chmod {there}."
+        yield Found("bad", about, f"this user may not write in {there}", do)
+        return
+    kind = file_system(there)
+    shown = f"{path} on {kind}" if kind else str(path)
+    if kind in _EPHEMERAL:
+        do = "Put it on a volume: what stands here goes with the container or at a restart."
+        yield Found("warn", about, f"{shown}, which does not last", do)
+    elif kind in _REMOTE:
+        do = "Use a local disk: locks and shared memory do not work reliably over a network."
+        yield Found("bad", about, f"{shown}, which is not local", do)
+    else:
+        yield Found("ok", about, shown if path.exists() else f"{shown}, not made yet")
+    free = shutil.disk_usage(there).free
+    if free < _FREE_WARN:
+        level: Level = "bad" if free < _FREE_BAD else "warn"
+        yield Found(level, about, f"only {_size(free)} free on its disk", "Free space on it.")
+
+
+def _journal_path(s: Settings) -> Path | None:
+    return url_path(s.transport_url) if urlsplit(s.transport_url).scheme == "journal" else None
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"
