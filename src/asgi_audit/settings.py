@@ -28,6 +28,10 @@ class _Wrong(ValueError):
     """`str(e)` is what is accepted."""
 
 
+class _WrongHidden(_Wrong):
+    """The value may hold a password and is not shown."""
+
+
 def _bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -137,6 +141,48 @@ def _url(*schemes: str) -> Parse:
     return parse
 
 
+def _transport(value: Any) -> str:
+    if isinstance(value, str) and value.partition(":")[0] in ("kafka", "kafkas"):
+        accepted = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
+        if "@" in value:
+            raise _WrongHidden(f"{accepted}; user and password are settings of their own")
+        if not re.fullmatch(r"kafkas?://[^/?#\s]+/[A-Za-z0-9._-]{1,249}", value):
+            raise _Wrong(accepted)
+        return value
+    accepted = "journal:///path or memory:// or kafka://host:port[,host:port]/topic"
+    try:
+        return str(_url("journal:///path", "memory://")(value))
+    except _Wrong as e:
+        raise _Wrong(accepted if "or memory" in str(e) else str(e)) from None
+
+
+def _journal(value: Any) -> Path | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value.startswith("journal:"):
+        return url_path(str(_url("journal:///path")(value)))
+    return _path(value)
+
+
+def _optional_path(value: Any) -> Path | None:
+    return None if value is None or value == "" else _path(value)
+
+
+def _optional_choice(*names: str) -> Parse:
+    def parse(value: Any) -> str:
+        return "" if value is None or value == "" else str(_choice(*names)(value))
+
+    return parse
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or "\0" in value or len(value) > 1000:
+        raise _Wrong("at most 1000 characters")
+    return value
+
+
 def _host(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._:%-]{1,255}", value):
         raise _Wrong("an address or a host name, such as 127.0.0.1, 0.0.0.0 or ::1")
@@ -168,7 +214,13 @@ class Settings:
         Path(".asgi-audit"), _path, "Directory in which everything meets that no other setting names."
     )
     transport: str = _setting(
-        "", _url("journal:///path", "memory://"), "Where records are written ahead. Default: `journal/` in the home."
+        "",
+        _transport,
+        "`journal:///path`, or `kafka://host:port[,host:port]/topic` (`kafkas://` for TLS), which is sent to from a "
+        "journal. Default: `journal/` in the home.",
+    )
+    journal: Path | None = _setting(  # noqa: RUF009 - a frozen default
+        None, _journal, "Directory of the journal when `transport` is Kafka. Default: `journal/` in the home."
     )
     store: str = _setting(
         "", _url("sqlite:///path"), "Where the index is. Default: `index/` in the home.", only="server"
@@ -224,7 +276,44 @@ class Settings:
     journal_bytes_max: int = _setting(
         1 << 30, _int(1 << 20, 1 << 50, "bytes"), "The whole journal on disk, dead processes included."
     )
+    record_bytes_max: int = _setting(
+        1_000_000,
+        _int(524_288, 64 << 20, "bytes"),
+        "Most that one record takes; below the topic's `max.message.bytes`. Bodies of a larger one are cut.",
+        only="middleware",
+    )
     segment_bytes: int = _setting(8 << 20, _int(1 << 12, 1 << 30, "bytes"), "Size at which a journal file is closed.")
+    kafka_ca_file: Path | None = _setting(  # noqa: RUF009
+        None, _optional_path, "CA certificates (PEM) by which a `kafkas://` broker is known. Default: the system's."
+    )
+    kafka_cert_file: Path | None = _setting(  # noqa: RUF009
+        None, _optional_path, "Our own certificate (PEM), when the broker asks."
+    )
+    kafka_key_file: Path | None = _setting(  # noqa: RUF009
+        None, _optional_path, "The key of our certificate (PEM)."
+    )
+    kafka_key_password: str = _setting("", _text, "Password of the key file.", secret=True)
+    kafka_sasl_mechanism: str = _setting(
+        "",
+        _optional_choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Default: the last, as soon as there is a user name.",
+    )
+    kafka_username: str = _setting("", _text, "User name at the broker.")
+    kafka_password: str = _setting("", _text, "Password at the broker.", secret=True)
+    kafka_compression: str = _setting(
+        "auto",
+        _choice("auto", "zstd", "lz4", "gzip", "none"),
+        "How batches are compressed. `auto`: the best that is installed.",
+    )
+    kafka_linger_seconds: float = _setting(
+        0.2, _seconds(0.005, 10), "How often the journal is read for more to send: larger batches, a longer way."
+    )
+    kafka_group_id: str = _setting(
+        "asgi-audit-indexer",
+        _name,
+        "Consumer group under which the indexer's offsets are committed, for lag tools alone.",
+        only="server",
+    )
     retention_days: int = _setting(
         0,
         _int(0, 36_500, "days; 0 keeps all"),
@@ -258,6 +347,22 @@ class Settings:
     @property
     def transport_url(self) -> str:
         return self.transport or f"journal:///{self.home / 'journal'}"
+
+    @property
+    def is_kafka(self) -> bool:
+        return self.transport.startswith(("kafka://", "kafkas://"))
+
+    @property
+    def journal_path(self) -> Path | None:
+        """The directory in which records are written ahead; None when they are kept in memory."""
+        if self.is_kafka:
+            return self.journal or self.home / "journal"
+        return url_path(self.transport_url) if self.transport_url.startswith("journal:") else None
+
+    @property
+    def dead_letters_path(self) -> Path:
+        """What a broker refuses for good. Beside the journal, not in it: its names are processes."""
+        return self.home / "dead-letters"
 
     @property
     def store_url(self) -> str:
@@ -318,7 +423,7 @@ def _parsed(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
     try:
         return f.metadata["parse"](value)
     except _Wrong as e:
-        what = "***" if f.metadata["secret"] else repr(value)[:200]
+        what = "***" if f.metadata["secret"] or isinstance(e, _WrongHidden) else repr(value)[:200]
         raise ConfigError(f"setting {shown} is {what}; accepted: {e}") from None
 
 

@@ -6,9 +6,10 @@ Imports stand inside the functions: the middleware's process must not load the s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -106,7 +107,13 @@ class AuditMiddleware(Capture):
 
     def stats(self) -> dict[str, int]:
         """Counters of this process since its start; {} when turned off."""
-        return self.recorder.stats() if self.recorder is not None else {}
+        if self.recorder is None:
+            return {}
+        if not self.settings.is_kafka:
+            return self.recorder.stats()
+        from .wiring_kafka import forward_stats
+
+        return self.recorder.stats() | forward_stats(self.settings)
 
 
 def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: Any) -> Any:
@@ -125,7 +132,18 @@ def recorder_of(settings: Settings) -> RecorderBase:
     """The recorder of this OS process for the journal that the settings name: one per journal root."""
     from .recording.recorder import shared_recorder
 
-    return shared_recorder(settings, lambda facts: open_journal(settings, facts))
+    if not settings.is_kafka:
+        return shared_recorder(settings, lambda facts: open_journal(settings, facts))
+    from .wiring_kafka import forwarding_of
+
+    forwarding = forwarding_of(settings)
+
+    def opened(facts: transport_base.ProcessFacts) -> transport_base.Writer:
+        writer = open_journal(settings, facts)
+        forwarding.start(str(facts.process))
+        return writer
+
+    return shared_recorder(settings, opened, on_closed=forwarding.closed)
 
 
 def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.Writer:
@@ -137,8 +155,10 @@ def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> tran
         return MemoryJournal.shared(bytes_max=settings.journal_bytes_max).writer(facts)
     from .transport.journal import JournalWriter
 
+    path = settings.journal_path
+    assert path is not None
     return JournalWriter(
-        url_path(settings.transport_url),
+        path,
         facts,
         bytes_max=settings.journal_bytes_max,
         segment_bytes=settings.segment_bytes,
@@ -161,9 +181,14 @@ def extra() -> Iterator[None]:
 
 def open_source(settings: Settings) -> transport_base.Source:
     """Where the indexer takes records from. Raises TransportError, ConfigError."""
+    if settings.is_kafka:
+        from .wiring_kafka import open_kafka_source
+
+        return open_kafka_source(settings)
     if urlsplit(settings.transport_url).scheme != "journal":
         raise ConfigError(
-            f"records cannot be indexed from {settings.transport_url!r} of another process; accepted: journal:///path"
+            f"records cannot be indexed from {settings.transport_url!r} of another process; accepted: journal:///path "
+            "or kafka://host:port[,host:port]/topic"
         )
     from .transport.journal import JournalSource
 
@@ -174,11 +199,12 @@ def follow_journal(
     settings: Settings, *, from_beginning: bool, stop: Callable[[], bool]
 ) -> Iterator[transport_base.Message]:
     """What the processes of this machine write, read without removing anything; ends when `stop()`, asked when idle."""
-    if urlsplit(settings.transport_url).scheme != "journal":
+    path = settings.journal_path
+    if path is None:
         raise ConfigError(f"there is no journal to read at {settings.transport_url!r}; accepted: journal:///path")
     from .transport.journal import follow
 
-    return follow(url_path(settings.transport_url), from_beginning=from_beginning, stop=stop)
+    return follow(path, from_beginning=from_beginning, stop=stop)
 
 
 def open_store_writer(
@@ -203,15 +229,23 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
 
 def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
     """The journal of each process as it stands, [] when records do not go to one. Raises TransportError, StoreError."""
-    if urlsplit(settings.transport_url).scheme != "journal":
+    path = settings.journal_path
+    if path is None:
         return []
     from .transport.journal import look
 
-    facts = look_at_index(settings)
+    positions: Mapping[str, transport_base.Position]
+    if settings.is_kafka:  # what waits is what is not forwarded yet
+        from .wiring_kafka import forwarded_positions
+
+        positions = forwarded_positions(path)
+    else:
+        facts = look_at_index(settings)
+        positions = facts.positions if facts else {}
     try:
-        return look(url_path(settings.transport_url), facts.positions if facts else {}, ask_alive=ask_alive)
+        return look(path, positions, ask_alive=ask_alive)
     except OSError as e:
-        raise TransportError(f"the journal {settings.transport_url} cannot be read: {e.strerror or e}") from e
+        raise TransportError(f"the journal {path} cannot be read: {e.strerror or e}") from e
 
 
 def look_at_index(settings: Settings) -> IndexFacts | None:
@@ -310,8 +344,15 @@ def build_indexer(
     with extra():
         from .indexing.indexer import Indexer
 
+    source = open_source(settings)
     return Indexer(
-        open_source(settings), writer, stop=stop, on_progress=on_progress, retention_days=settings.retention_days
+        source,
+        writer,
+        stop=stop,
+        on_progress=on_progress,
+        retention_days=settings.retention_days,
+        # A journal has none: its directories are made once.
+        take_incidents=getattr(source, "take_incidents", tuple),
     )
 
 
@@ -342,16 +383,9 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
 
 
 def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:
-    audited = AuditMiddleware(
-        app,
-        home=settings.home,
-        transport=settings.transport,
-        enabled=settings.enabled,
-        service="logs",
-        instance_id="default",
-        detail="metadata",
-        delivery="buffered",
-    )
+    given = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    given |= {"service": "logs", "instance_id": "default", "detail": "metadata", "delivery": "buffered"}
+    audited = AuditMiddleware(app, **given)
 
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):

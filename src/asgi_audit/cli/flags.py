@@ -8,7 +8,10 @@ from typing import Any
 from ..settings import Settings, table
 from ..wiring import settings_from
 
-__all__ = ["add_settings", "settings_of"]
+__all__ = ["KAFKA", "add_settings", "settings_of"]
+
+# Not the passwords: a command line can be seen by everybody on the machine.
+KAFKA = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_sasl_mechanism", "kafka_username")
 
 
 def add_settings(

@@ -1,7 +1,8 @@
-"""Carry records from the journal into the index, until SIGTERM or Ctrl-C: the sidecar.
+"""Carry records from the journal or from Kafka into the index, until SIGTERM or Ctrl-C: the sidecar.
 
   asgi-audit index                                                        from and to the home
   asgi-audit index --from journal:////var/lib/app/journal --to sqlite:////var/lib/audit
+  asgi-audit index --from kafka://broker:9092/audit-records --to sqlite:////var/lib/audit
 
 One process at a time writes an index; a second one waits as standby and takes over when the first one ends. It may be
 killed at any moment: nothing is lost and nothing is indexed twice. With --metrics-port it shows /metrics, /health/live
@@ -24,7 +25,7 @@ from ..errors import StoreError
 from ..settings import Settings
 from ..store.base import Writer
 from ..wiring import build_indexer, measures, open_store_writer
-from .flags import add_settings, settings_of
+from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving
 
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "home",
         "transport",
         "store",
+        *KAFKA,
+        "kafka_group_id",
         "retention_days",
         "metrics_host",
         "metrics_port",

@@ -1,6 +1,7 @@
 """Answer queries over HTTP, and index the journal of the home in a process beside it.
 
   asgi-audit serve                          everything in .asgi-audit, on http://127.0.0.1:8400
+  asgi-audit serve --from kafka://broker:9092/audit-records
   asgi-audit serve --no-index               answer only: `asgi-audit index` runs elsewhere
 
 The first start without any key makes one and prints it, once, with curl lines that use it; not with
@@ -22,7 +23,7 @@ from ..errors import AuditError, ConfigError
 from ..settings import Settings
 from ..wiring import build_api, open_control, open_source
 from .curls import curl_lines, shown_host
-from .flags import add_settings, settings_of
+from .flags import KAFKA, add_settings, settings_of
 from .logs import is_json
 from .processes import Child, on_closed_stdin
 
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "home",
         "transport",
         "store",
+        *KAFKA,
+        "kafka_group_id",
         "retention_days",
         "host",
         "port",
@@ -153,6 +156,9 @@ class IndexerBeside:
         self._arguments = ["index", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
         self._arguments += ["--retention-days", str(settings.retention_days), "--log-format", settings.log_format]
         self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
+        for name in (*KAFKA, "kafka_group_id") if settings.is_kafka else ():  # the passwords it has from where we do
+            if value := getattr(settings, name):
+                self._arguments += ["--" + name.replace("_", "-"), str(value)]
         self._start = start or (lambda arguments: Child("indexer", "asgi_audit", arguments))
         self._stopping = threading.Event()
         self._child = self._start(self._arguments)

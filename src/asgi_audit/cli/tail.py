@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     _tail(settings, arguments.lines, arguments.follow, show)
     if not shown:
-        print(f"asgi-audit: no records yet in {url_path(settings.transport_url)}", file=sys.stderr)
+        print(f"asgi-audit: no records yet in {settings.journal_path}", file=sys.stderr)
     return 0
 
 

@@ -101,6 +101,7 @@ class _Process:
         self.heard: tuple[str, int] | None = None
         self.is_new = is_new
         self.earliest: int | None = None  # the first timestamp of its records in its first batch
+        self.begun: int | None = None
         self.claim: Incident | None = None  # `silent` or `late`: T stands above what the process said
         self.missing: list[tuple[Incident, Ranges]] = []  # also gaps in the numbers of its statements
         self.others: list[Incident] = []
@@ -171,6 +172,16 @@ class Tracker:
         is_following = now[1] and self._told is not None and self._told[1]
         # A clock that was set back must not take T with it.
         return is_following and now[0] is not None and self._caught_up is not None and self._caught_up >= now[0]
+
+    def note(self, kind: Literal["retention_passed", "topic_recreated"], at: int, detail: str) -> None:
+        """Something happened to the source itself; told with the next `take`. It concerns what T did not yet cover, and
+        at most what began before it was noticed (`at`, ms)."""
+        start = 0 if self.until is None else self.until
+        self._last_incident += 1
+        self._changed[self._last_incident] = Incident(
+            id=self._last_incident, kind=kind, process=str(uuid.UUID(int=0)), opened_at=at, start=min(start, at),
+            end=at + 1, detail=detail,
+        )  # fmt: skip
 
     # -- one batch
 
@@ -269,6 +280,8 @@ class Tracker:
         if said.watermark:
             # A clock that was set back: the old promise speaks of times that come again.
             s.low = said.watermark if said.watermark <= said.at else said.at - _RECENT_MS
+        if p.is_new:
+            self._note_begun(p, said)
         s.number = max(s.number, said.number)
         s.last = max(s.last, said.last)
         p.above.remove(1, s.last)
@@ -323,7 +336,7 @@ class Tracker:
         """Whether it stays, and whether T had claimed more than it had said."""
         s = p.state
         if p.is_new:
-            begun = self._begun(p)
+            begun = s.started if p.begun is None else p.begun
             if self.until is not None and begun < self.until:
                 self._claim(p, "late", begun, self.until, "first heard of when T had passed its start")
             p.is_new = False
@@ -338,14 +351,12 @@ class Tracker:
         elif s.standing == "active" and self.until is not None and s.low < self.until:
             self._claim(p, "late", s.low, self.until, "it goes on below what T had claimed")
 
-    def _begun(self, p: _Process) -> int:
-        """The earliest that an exchange of a new process can have begun that T did not know of. Most are heard of first
-        by a statement made when there was nothing to state yet."""
-        s = p.state
-        is_all_there = s.number and s.leaf_last <= s.last and p.tree_number == s.number and not (s.lost or p.missing)
-        if not is_all_there or (s.last and p.earliest is None):
-            return s.started
-        return min(t for t in (s.low, s.open_oldest, p.earliest) if t is not None)
+    def _note_begun(self, p: _Process, said: Statement) -> None:
+        """The earliest that an exchange of a new process can have begun that T did not know of: not its start, when its
+        first statement says that there was nothing yet, or when all that it covers is there to be looked at."""
+        if said.number != 1 or said.lost or said.lost_more or p.missing or (said.last and p.earliest is None):
+            return
+        p.begun = min(t for t in (p.state.low, said.open_oldest, p.earliest) if t is not None)
 
     def _write_off(self, touched: dict[bytes, _Process]) -> None:
         if abs(self._now - self._looked_at) < 1000:

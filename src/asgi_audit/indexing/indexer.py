@@ -72,7 +72,8 @@ class Indexer:
 
     `batch_max`: messages written together at most. `linger_seconds`: how long a small batch waits for more when nothing
     else is waiting, so that a trickle does not cost a disk sync a record. `on_progress` is called in the loop's thread
-    after each batch and when a pause begins or ends; what it raises ends the loop."""
+    after each batch and when a pause begins or ends; what it raises ends the loop. `take_incidents`: what happened to
+    the source itself since it was asked last."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Indexer:
         stop: threading.Event | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         retention_days: int = 0,
+        take_incidents: Callable[[], Sequence[transport.Incident]] = tuple,
     ) -> None:
         self._source = source
         self._writer = writer
@@ -93,6 +95,7 @@ class Indexer:
         self._linger = linger_seconds
         self._stop = stop if stop is not None else threading.Event()
         self._on_progress = on_progress
+        self._take_incidents = take_incidents
         self._retention = Retention(writer, days=retention_days, clock=clock)
         self._size = min(batch_max, _BATCH_FIRST)
         self._message_bytes = 2048.0  # moving average
@@ -123,7 +126,9 @@ class Indexer:
             while not self._stop.is_set():
                 self._retention.tend()
                 found = self._insist("read the source", self._gather)
-                if found.messages or found.damaged or found.positions or self._to_forget:
+                # After the poll: what it gave may be the first of a topic that was made anew.
+                has_news = self._note_incidents()
+                if found.messages or found.damaged or found.positions or self._to_forget or has_news:
                     self._index(found)
                 elif found.caught_up_at is not None:
                     self._idle(found.caught_up_at, found.times)
@@ -131,6 +136,20 @@ class Indexer:
                 self._index(transport.Batch((), {}, None))
         except _Stopped:
             pass
+
+    def _note_incidents(self) -> bool:
+        """Tell the index of what happened to the source itself, with this batch."""
+        incidents = self._take_incidents()
+        for i in incidents:
+            if i.kind == "retention_passed":
+                detail = (
+                    f"partition {i.partition}: messages {i.start} to {i.end - 1} were removed before they were read"
+                )
+                self._tracker.note("retention_passed", int(i.at * 1000), detail)
+            else:
+                detail = f"partition {i.partition} was made anew: message {i.start} is gone, read again from {i.end}"
+                self._tracker.note("topic_recreated", int(i.at * 1000), detail)
+        return bool(incidents)
 
     # -- one batch
 

@@ -89,6 +89,12 @@ def _text(value: object, limit: int = TEXT_MAX) -> bytes:
         return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
+def _shorter(body: Body, size: int) -> Body:
+    if body.kept <= size:
+        return body
+    return Body([body.data()[:size]], size, body.total, body.complete, body.pressure)
+
+
 class Builder:
     """One per face of the recorder and process, used by the recorder's thread alone.
 
@@ -104,6 +110,7 @@ class Builder:
     ) -> None:
         self._salt = salt
         self._ids = ids
+        self._bytes_max = settings.record_bytes_max
         self._names = Names(settings.redact_names)
         self._account = _text(settings.account_id)
         self._service = _text(settings.service)
@@ -127,7 +134,26 @@ class Builder:
         return b'{"account_id":%b,"service":%b,"instance_id":%b,"metadata":{"id":"' % (account, service, instance)
 
     def build(self, exchange: Exchange, shed: int = 0) -> bytes:
-        """The record's bytes. shed: 0 all that the exchange's detail wants, 1 no bodies, 2 no headers either."""
+        """The record's bytes, at most `record_bytes_max`. shed: 0 all that the exchange's detail wants, 1 no bodies, 2
+        no headers either."""
+        record = self._build(exchange, shed)
+        if len(record) > self._bytes_max:
+            return self._cut(exchange, shed)
+        return record
+
+    def _cut(self, x: Exchange, shed: int) -> bytes:
+        """What a broker would refuse is cut before it is sealed: first the bodies, then they go, then the headers, then
+        what the application said."""
+        # A byte of a body may take six, so a 48th of the room is safe for two of them.
+        for share, more in ((4, 0), (16, 0), (48, 0), (48, 1), (48, 2)):
+            x.request_body = _shorter(x.request_body, self._bytes_max // share)
+            x.response_body = _shorter(x.response_body, self._bytes_max // share)
+            if more >= shed and len(record := self._build(x, more)) <= self._bytes_max:
+                return record
+        x.annotations = {"cut": "the annotations were too large"}
+        return self._build(x, 2)
+
+    def _build(self, exchange: Exchange, shed: int) -> bytes:
         x = exchange
         redacted: Redacted = []
         truncated: list[str] = []

@@ -40,7 +40,10 @@ __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
 
 _EXIT_SECONDS = 2.0
 # What belongs to the recorder itself: two middlewares over one journal must agree on it.
-_OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal_bytes_max", "segment_bytes")
+_OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal", "journal_bytes_max", "segment_bytes",
+        "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_key_password", "kafka_sasl_mechanism",
+        "kafka_username", "kafka_password", "kafka_compression", "kafka_linger_seconds")  # fmt: skip
+_SECRET = frozenset(("kafka_key_password", "kafka_password"))
 
 OpenWriter = Callable[[ProcessFacts], Writer]
 
@@ -57,9 +60,16 @@ class Core:
     """What all faces of one recorder share. `words` are the three counters that survive kill -9 once the journal is
     open."""
 
-    def __init__(self, settings: Settings, open_writer: OpenWriter, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_writer: OpenWriter,
+        clock: Clock | None = None,
+        on_closed: Callable[[float, bool], object] | None = None,
+    ) -> None:
         self.settings = settings
         self.open_writer = open_writer
+        self.on_closed = on_closed
         self.clock = clock or Clock()
         self.generation = 0
         self.policies: set[str] = set()
@@ -168,6 +178,7 @@ class Core:
 
     def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
         request = FlushRequest(closed)
+        deadline = time.monotonic() + timeout_seconds
         with self.lock:
             if self.is_stopping:
                 return False
@@ -177,7 +188,18 @@ class Core:
             self.requests.append(request)
             self.is_urgent = True
             self.awake()
-        return request.done.wait(timeout_seconds) and request.is_written
+        is_written = request.done.wait(timeout_seconds) and request.is_written
+        if closed:
+            self._carry_on(deadline - time.monotonic(), is_end=False)
+        return is_written
+
+    def _carry_on(self, seconds: float, *, is_end: bool) -> None:
+        """Let whoever takes the journal on do so before the process ends; what it cannot, stays in the journal."""
+        if self.on_closed is not None:
+            try:
+                self.on_closed(max(0.0, seconds), is_end)
+            except Exception:
+                self.count("internal_errors")
 
     def stop(self, timeout_seconds: float = _EXIT_SECONDS) -> None:
         """Flush, state the end, end the thread and close the journal: for tests and programs that end by themselves."""
@@ -189,6 +211,7 @@ class Core:
             thread = self.thread
         if thread is not None:
             thread.join(timeout_seconds)
+        self._carry_on(timeout_seconds, is_end=True)
 
     def at_exit(self) -> None:
         if self.pid == os.getpid() and self.thread is not None and self.thread.is_alive():
@@ -349,21 +372,26 @@ def shared_recorder(
     *,
     builder_factory: BuilderFactory = _default_builder,
     clock: Clock | None = None,
+    on_closed: Callable[[float, bool], object] | None = None,
 ) -> Recorder:
     """A face, with its own identity (service, account, instance …), over the one recorder of this OS process for the
-    journal that the settings name. The first call gives it `open_writer`, which is called in its thread.
+    journal that the settings name. The first call gives it `open_writer`, which is called in its thread, and
+    `on_closed(seconds, is_end)`, which is called when all is written at a shutdown, after which the process may yet go
+    on, or at the end: at most so long may it take to carry the journal on.
 
     Raises ConfigError when two callers want the shared part differently."""
     with _cores_lock:
         core = _cores.get(settings.transport_url)
         if core is None:
-            core = Core(settings, open_writer, clock)
+            core = Core(settings, open_writer, clock, on_closed)
             _cores[settings.transport_url] = core
             _every.add(core)
             atexit.register(core.at_exit)
     for name in _OWN:
         ours, theirs = getattr(core.settings, name), getattr(settings, name)
         if ours != theirs:
+            if name in _SECRET:
+                ours = theirs = "***"
             raise ConfigError(
                 f"setting {name} is {theirs!r}; accepted: {ours!r}, as another middleware of this process has it",
                 hint=f"both write to {settings.transport_url}; give them the same {name} or journals of their own",

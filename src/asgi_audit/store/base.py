@@ -38,10 +38,14 @@ class Incident(msgspec.Struct, kw_only=True):
 
     Kinds: `missing` (sequences that neither came nor are stated lost), `gap` (numbers of statements that did not come),
     `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
-    (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came)."""
+    (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
+    and of no process, but of the source (`process` is the nil UUID): `retention_passed` (the topic removed messages
+    before they were read), `topic_recreated` (the topic was made anew, with or without all that it had held)."""
 
     id: int
-    kind: Literal["missing", "gap", "silent", "late", "unproven", "altered"]
+    kind: Literal[
+        "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated"
+    ]  # fmt: skip
     process: str
     opened_at: int
     resolved_at: int | None = None

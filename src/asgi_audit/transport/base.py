@@ -12,7 +12,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["Batch", "Entry", "Kind", "Message", "Position", "ProcessFacts", "Source", "Writer", "digest_of"]
+__all__ = [
+    "Batch", "Entry", "Incident", "Kind", "Message", "Position", "ProcessFacts", "Source", "Writer", "digest_of",
+]  # fmt: skip
 
 
 class Kind(enum.IntEnum):
@@ -61,6 +63,19 @@ class Position(NamedTuple):
     digest: bytes
 
 
+class Incident(NamedTuple):
+    """Something happened to a partition's history. `kind` is `topic_recreated` (the topic was made anew: `start` was
+    our position, reading goes on at its beginning, `end`) or `retention_passed` (the offsets from `start` to `end`,
+    exclusive, were removed before they were read). `at`: seconds since the epoch, when it was noticed."""
+
+    kind: str
+    partition: str
+    start: int
+    end: int
+    at: float
+    detail: str
+
+
 class Batch(NamedTuple):
     """What one poll found. `positions` holds each partition that moved, after the batch.
 
@@ -100,7 +115,9 @@ class Writer(Protocol):
 class Source(Protocol):
     """Reads all partitions; used by one thread. Errors are TransportErrors."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the positions. May have to ask somebody (Kafka's cluster for its id), and so raise TransportError."""
 
     def open(self, positions: Mapping[str, Position]) -> None:
         """Where each partition goes on; partitions not named start at their beginning."""

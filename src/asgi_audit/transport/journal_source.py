@@ -3,7 +3,8 @@
 Place: the indexer's (or a forwarder's) end of the journal. Invariants: the messages of a process come in order;
 closed segments are unlinked only behind a committed position, a directory only when its process is dead, all of it is
 read, and the end committed. Several sources over one root are safe: they read the same, and the lock decides who
-adopts. An idle poll costs one listing of the root and one `pread` per process.
+adopts; but a living process that forwards its own journal is left to itself. An idle poll costs one listing of the
+root and one `pread` per process.
 
 Local file systems only: locks, and counters shared through memory, do not work reliably over a network.
 """
@@ -23,6 +24,7 @@ from .base import Batch, Message, Position, ProcessFacts
 from .files import Files
 from .journal_adopt import adopt
 from .journal_lock import DirectoryLock, take
+from .journal_position import Forwarded, read_forwarded, write_forwarded
 from .journal_reader import Damage, SegmentReader, Taken
 
 __all__ = ["JournalSource", "follow"]
@@ -35,7 +37,9 @@ log = logging.getLogger("asgi_audit")
 
 
 class _Partition:
-    __slots__ = ("committed", "delivered", "end", "lock", "name", "next_look", "reader", "unlinked_below")
+    __slots__ = (
+        "committed", "delivered", "end", "is_theirs", "lock", "name", "next_look", "reader", "unlinked_below"
+    )  # fmt: skip
 
     def __init__(self, name: str, reader: SegmentReader) -> None:
         self.name = name
@@ -46,6 +50,7 @@ class _Partition:
         self.lock: DirectoryLock | None = None
         self.next_look = float("-inf")
         self.unlinked_below = -1
+        self.is_theirs = False  # alive, and read by somebody else
 
 
 class JournalSource:
@@ -63,8 +68,12 @@ class JournalSource:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         adopt_seconds: float = 1.0,
+        only: str = "",
+        keeps_positions: bool = False,
     ) -> None:
-        """`adopt_seconds`: how often each process is asked whether it is dead."""
+        """`adopt_seconds`: how often each process is asked whether it is dead. `only`: the process whose journal is
+        read; of the others those that died. `keeps_positions`: what is committed stands in the process's directory,
+        and whoever reads it next with this option goes on there: for forwarders, whose topic keeps no positions."""
         self.root = root
         self._files = files or Files()
         self._boot = fmt.boot_id() if boot is None else boot
@@ -72,6 +81,8 @@ class JournalSource:
         self._monotonic = monotonic
         self._sleep = sleep
         self._adopt_seconds = adopt_seconds
+        self._only = only
+        self._keeps_positions = keeps_positions
         self._partitions: dict[str, _Partition] = {}
         self._positions: dict[str, Position] = {}
         self._gone: list[str] = []
@@ -105,6 +116,9 @@ class JournalSource:
                 continue
             partition.committed = max(partition.committed, position.next)
             try:
+                if self._keeps_positions:  # before anything is unlinked: it must not point behind what is left
+                    forwarded = Forwarded(position, by_itself=name == self._only)
+                    write_forwarded(partition.reader.directory, forwarded, self._files)
                 self._unlink_behind(partition)
                 self._remove_if_done(partition)
             except OSError as e:
@@ -167,6 +181,9 @@ class JournalSource:
         if partition.lock is None and now >= partition.next_look:
             partition.next_look = now + self._adopt_seconds
             self._adopt_if_dead(partition)
+            partition.is_theirs = partition.lock is None and self._is_theirs(partition.name)
+        if partition.is_theirs:
+            return None
         reader = partition.reader
         end = partition.end if partition.end is not None else reader.committed()
         taken = reader.take(messages_max, bytes_max, end) if reader.at != end else None
@@ -188,7 +205,7 @@ class JournalSource:
                         continue
                 except ValueError:
                     continue
-                position = self._positions.get(name, Position(0, b""))
+                position = self._positions.get(name) or self._kept(name)
                 reader = SegmentReader(self.root / name, name, self._files, position.next, position.digest)
                 self._partitions[name] = _Partition(name, reader)
         for name in [n for n in self._partitions if n not in names]:
@@ -234,7 +251,34 @@ class JournalSource:
             raise
         partition.lock = lock
         partition.end = end
+        if partition.is_theirs or partition.name == self._only:  # who had read it went further than we knew
+            position = self._kept(partition.name)
+            if position.next > partition.delivered:
+                partition.reader.close()
+                partition.reader = SegmentReader(directory, partition.name, self._files, position.next, position.digest)
+                partition.committed = partition.delivered = position.next
         partition.reader.ended()
+
+    def _is_theirs(self, name: str) -> bool:
+        """Whether a living process's journal is read by somebody else."""
+        if self._only:
+            return name != self._only
+        try:
+            forwarded = read_forwarded(self.root / name, self._files)
+        except OSError:
+            return False
+        return forwarded is not None and forwarded.by_itself
+
+    def _kept(self, name: str) -> Position:
+        """Where whoever forwarded it before had come to."""
+        if self._keeps_positions:
+            try:
+                forwarded = read_forwarded(self.root / name, self._files)
+            except OSError:
+                forwarded = None
+            if forwarded is not None:
+                return forwarded.position
+        return Position(0, b"")
 
     def _unlink_behind(self, partition: _Partition) -> None:
         """Unlink closed segments that end at or before the committed position."""

@@ -112,7 +112,10 @@ def test_wrong_argument_is_one_line(arguments: list[str], said: str, capsys: Cap
     ("arguments", "line"),
     [
         (["serve", "--port", "x"], "setting port is 'x'; accepted: a whole number from 0 to 65_535"),
-        (["tail", "--from", "kafka://x"], "setting transport is 'kafka://x'; accepted: journal:///path or memory://"),
+        (
+            ["tail", "--from", "kafka://x"],
+            "setting transport is 'kafka://x'; accepted: kafka://host:port[,host:port]/topic",
+        ),
         (["tail", "--from", "memory://"], "there is no journal to read at 'memory://'; accepted: journal:///path"),
         (["index", "--to", "sqlite:///"], "setting store is 'sqlite:///'; accepted: sqlite:///relative/path"),
         (["tail", "-n", "-1"], "--lines is -1; accepted: a whole number from 0 to 100000"),

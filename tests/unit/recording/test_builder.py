@@ -337,3 +337,22 @@ def test_route_that_raises_is_left_out() -> None:
     x = make_exchange()
     x.route = Route()  # type: ignore[assignment]
     assert "route" not in built(x)["context"]
+
+
+@pytest.mark.parametrize("body", [b"x" * 900_000, b"\n" * 900_000, b'{"a":"' + b"y" * 900_000 + b'"}'])
+def test_record_over_its_bound_is_cut_before_it_is_sealed_and_says_so(body: bytes) -> None:
+    """A broker would refuse it for good."""
+    builder = make_builder(record_bytes_max=524_288, body_bytes_max=2_000_000)
+    x = make_exchange("POST", body=body, answer=body, content_type=b"text/plain", annotations={"huge": "z" * 100_000})
+    record = builder.build(x)
+    assert len(record) <= 524_288
+    context = checked(record)["context"]
+    assert context["requestBody"]["captured"] == context["responseBody"]["captured"] == "truncated"
+    assert context["requestBody"]["bytes"] == context["responseBody"]["bytes"] == len(body)
+    assert context["annotations"] == {"huge": "z" * 100_000}
+
+
+def test_annotations_go_last_when_a_record_is_over_its_bound() -> None:
+    record = make_builder(record_bytes_max=524_288).build(make_exchange(annotations={"huge": "z" * 900_000}))
+    assert len(record) <= 524_288
+    assert checked(record)["context"]["annotations"] == {"cut": "the annotations were too large"}

@@ -131,8 +131,9 @@ class Forwarder:
         self._failed: BaseException | None = None  # why the producer must be replaced
         self._timestamps_off_until = 0.0  # monotonic
         self._caught_up = False
-        self._read_at = 0.0
+        self._read_from = self._read_at = 0.0
         self._oldest_at: float | None = None
+        self._flushes: list[tuple[float, threading.Event]] = []  # asked at (monotonic), set when all of then is sent
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
 
@@ -154,6 +155,16 @@ class Forwarder:
         self._thread.ask()
         self._ended.wait(timeout_seconds + 1.0)
         return self._ended.is_set() and self._caught_up and not self._lanes.entries
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Send what the source holds now, without waiting for a batch to grow, and go on; True when all of it was
+        acknowledged in time. False at once while Kafka does not answer: it stays in the journal."""
+        if self._condition.state not in (KafkaState.RUNNING, KafkaState.STARTING) or self._ended.is_set():
+            return False
+        done = threading.Event()
+        self._flushes.append((time.monotonic(), done))
+        self._thread.call_soon(self._wake.set)
+        return done.wait(timeout_seconds)
 
     def join(self, timeout_seconds: float) -> bool:
         """Wait until it ended by itself (`drain`); True in time."""
@@ -278,7 +289,7 @@ class Forwarder:
         try:
             while not self._over() and self._failed is None and self._lanes.careful != self._idempotent:
                 self._wake.clear()
-                linger = _STOPPING_SECONDS if self._stop.is_set() else self._linger
+                linger = _STOPPING_SECONDS if self._stop.is_set() or self._flushes else self._linger
                 room = self._lanes.pending_bytes < self._buffer_bytes
                 if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
                     self._read()
@@ -286,6 +297,7 @@ class Forwarder:
                     lane.busy = True
                     sends.add(asyncio.create_task(self._send(lane)))
                 self._commit()
+                self._flushed()
                 if self._drain and self._over():
                     break
                 if room and not self._caught_up:
@@ -297,6 +309,14 @@ class Forwarder:
         finally:
             stopping.cancel()
             await self._finish(sends)
+
+    def _flushed(self) -> None:
+        """Tell whoever waits in `flush`: all that was there when he asked is read and acknowledged."""
+        if self._flushes and self._caught_up and not self._lanes.entries:
+            for flush in list(self._flushes):
+                if flush[0] < self._read_from:
+                    self._flushes.remove(flush)
+                    flush[1].set()
 
     async def _wait(self, seconds: float, stopping: asyncio.Task[Any]) -> None:
         """Until something happens: a batch was answered, somebody asked to stop, or the time is over."""
@@ -319,6 +339,7 @@ class Forwarder:
 
     def _read(self) -> None:
         """One read of the source, distributed over the lanes."""
+        began = time.monotonic()
         try:
             batch = self._source.poll(_READ_MAX, 0)
         except TransportError as e:
@@ -326,7 +347,7 @@ class Forwarder:
             self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
-        self._caught_up, self._read_at = batch.caught_up_at is not None, time.monotonic()
+        self._caught_up, self._read_from, self._read_at = batch.caught_up_at is not None, began, time.monotonic()
         for process, offset, reason, data in batch.damaged:
             self._counts["damaged"] += 1
             self._keep(process, 0, f"damaged at {offset}", reason, data)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..base import Kind, Message, Position, digest_of
+from ..base import Incident, Kind, Message, Position, digest_of
 
-__all__ = ["Chunk", "Incident", "Partition", "cut", "kind_of"]
+__all__ = ["Chunk", "Partition", "cut", "kind_of"]
 
 _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
 
@@ -24,19 +24,6 @@ def kind_of(payload: bytes) -> Kind:
         if payload.startswith(head):
             return kind
     return Kind.RECORD
-
-
-class Incident(NamedTuple):
-    """Something happened to a partition's history. `kind` is `topic_recreated` (the topic was made anew: `start` was
-    our position, reading goes on at its beginning, `end`) or `retention_passed` (the offsets from `start` to `end`,
-    exclusive, were removed before they were read). `at`: seconds since the epoch, when it was noticed."""
-
-    kind: str
-    partition: str
-    start: int
-    end: int
-    at: float
-    detail: str
 
 
 class Chunk(NamedTuple):

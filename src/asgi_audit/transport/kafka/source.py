@@ -29,7 +29,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
 from ...errors import TransportError
-from ..base import Batch, Kind, Message, Position, digest_of
+from ..base import Batch, Incident, Kind, Message, Position, digest_of
 from .client import (
     LoopThread,
     Probe,
@@ -43,7 +43,7 @@ from .client import (
 )
 from .config import KafkaConfig
 from .errors import escaped_errors, vendor_errors
-from .partition import Chunk, Incident, Partition, cut
+from .partition import Chunk, Partition, cut
 from .state import Condition, KafkaState, log
 
 __all__ = ["Incident", "KafkaSource", "KafkaSourceStats"]
@@ -164,8 +164,13 @@ class KafkaSource:
         damaged: list[tuple[str, int, str, bytes]] = []
         positions: dict[str, Position] = {}
         with self._ready:
-            if not self._queue:
-                self._ready.wait_for(lambda: bool(self._queue), timeout_seconds)
+            if not self._queue or self._wrong:
+                self._ready.wait_for(lambda: bool(self._queue) and not self._wrong, timeout_seconds)
+            if self._wrong:
+                raise TransportError(
+                    f"none of the first {self._seen} messages of {self._config.address} is a record of ours",
+                    hint="Is it the right topic? Nothing of it is indexed until one of ours comes.",
+                )
             while self._queue and len(messages) < messages_max:
                 chunk = self._queue[0]
                 room = messages_max - len(messages)
@@ -181,7 +186,11 @@ class KafkaSource:
                 positions[chunk.partition] = Position(following, digest_of(value))
                 self._append_times[chunk.partition] = appended
             caught_up_at = None if self._queue else self._caught_up_at
-        return Batch(messages, positions, caught_up_at, damaged)
+            if caught_up_at is not None:
+                times = dict.fromkeys(self._known, caught_up_at)
+            else:
+                times = {partition: self._append_times[partition] / 1000 for partition in positions}
+        return Batch(messages, positions, caught_up_at, damaged, times)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
@@ -219,7 +228,9 @@ class KafkaSource:
 
     @property
     def wrong_topic(self) -> bool:
-        """True when none of the first hundred messages was of ours: most likely the wrong topic is wired."""
+        """True while none of the first hundred (and more) messages was of ours: most likely the wrong topic is wired.
+        Then `poll` raises, so that nobody takes a foreign topic for a flood of dead letters; what is read meanwhile,
+        at most the queue, is handed out as soon as one of ours is among it."""
         return self._wrong
 
     def append_times(self) -> Mapping[str, int]:
@@ -395,7 +406,7 @@ class KafkaSource:
             if records:
                 chunks.append(partition.take(records))
                 self._counts["fetched"] += len(records)
-                if self._seen < _FOREIGN_SAMPLE:
+                if self._seen < _FOREIGN_SAMPLE or self._wrong:
                     self._sample(chunks[-1].messages)
         caught_up_at = await self._proven()
         with self._ready:
@@ -412,8 +423,8 @@ class KafkaSource:
     def _sample(self, messages: Sequence[Message]) -> None:
         self._seen += len(messages)
         self._ours += sum(m.kind is not Kind.RECORD or m.payload.startswith(_RECORD_HEAD) for m in messages)
-        if self._seen >= _FOREIGN_SAMPLE and not self._ours:
-            self._wrong = True
+        was_wrong, self._wrong = self._wrong, self._seen >= _FOREIGN_SAMPLE and not self._ours
+        if self._wrong and not was_wrong:
             log.error("none of the first %d messages of %s is a record of ours: is it the right topic?",
                       self._seen, self._config.address)  # fmt: skip
 

@@ -1,0 +1,81 @@
+"""Carry the journal to Kafka, until SIGTERM or Ctrl-C: from outside of the applications that wrote it.
+
+  asgi-audit forward --from journal:////var/lib/app/journal --to kafka://broker:9092/audit-records
+  asgi-audit forward --once --to kafka://broker:9092/audit-records          until nothing is left, then end
+
+An application whose transport is Kafka forwards its own journal while it lives; this empties what dead ones left
+behind, and forwards for applications whose transport is a journal. What is acknowledged is removed. Exit code 1 when
+asked to end before everything was acknowledged, or with --once when it was not within --seconds: the rest stays in the
+journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+
+from ..errors import ConfigError
+from ..wiring_kafka import open_forwarder
+from .flags import KAFKA, add_settings, settings_of
+from .processes import on_closed_stdin
+
+__all__ = ["add_arguments", "run"]
+
+_log = logging.getLogger("asgi_audit.forward")
+_STOP_SECONDS = 10.0
+_SAY_SECONDS = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="end when the journal is empty and all is acknowledged")
+    parser.add_argument(
+        "--seconds", type=float, default=3600.0, metavar="N", help="longest that --once may take (default: %(default)g)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    add_settings(
+        parser,
+        "home",
+        "journal",
+        "transport",
+        *KAFKA,
+        "kafka_compression",
+        "kafka_linger_seconds",
+        "log_format",
+        aliases={"journal": ("--from",), "transport": ("--to",)},
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    if arguments.seconds <= 0:
+        raise ConfigError(f"--seconds is {arguments.seconds:g}; accepted: more than 0")
+    forwarder = open_forwarder(settings, drain=arguments.once)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if arguments.until_stdin_closes:
+        on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    if not arguments.quiet:
+        _log.info("forwarding from %s to %s", settings.journal_path, settings.transport)
+    forwarder.start()
+    said = 0
+    left = arguments.seconds if arguments.once else float("inf")
+    while left > 0 and not stop.wait(min(0.2 if arguments.once else _SAY_SECONDS, left)):
+        left -= 0.2 if arguments.once else 0.0
+        if arguments.once and forwarder.join(0):
+            break
+        acknowledged = forwarder.stats().acknowledged
+        if acknowledged != said and not arguments.quiet and not arguments.once:
+            said = acknowledged
+            _log.info("%d entries sent, %s", acknowledged, forwarder.state.value)
+    is_all = forwarder.stop(_STOP_SECONDS)
+    stats = forwarder.stats()
+    if not arguments.quiet:
+        _log.info("%d entries sent, %d refused", stats.acknowledged, stats.refused)
+    if not is_all:
+        _log.warning("not all is sent; the rest stays in %s. %s", settings.journal_path, stats.last_error)
+    return 0 if is_all else 1

@@ -1,0 +1,85 @@
+"""Make the Kafka topic that the audit trail needs, or explain what of an existing one differs.
+
+  asgi-audit topics create kafka://broker:9092/audit-records
+  asgi-audit topics create kafka://broker:9092/audit-records --partitions 12 --retention 14d
+
+Six partitions, three replicas (or as many as there are brokers), acknowledged by two of them, kept for seven days, with
+the broker's own time as timestamp. An existing topic is never changed; exit code 1 when it differs in a way by which
+records could be lost or refused. User and password come from the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from ..errors import ConfigError
+from ..wiring_kafka import check_topic, create_topic, describe_topic, topic_wanted
+from .flags import KAFKA, add_settings, settings_of
+
+__all__ = ["add_arguments", "run"]
+
+_UNITS = {"": 1, "ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="topics_command", metavar="create", required=True)
+    create = commands.add_parser("create", help="make it, or explain one that is there", allow_abbrev=False)
+    create.add_argument("url", metavar="TOPIC-URL", help="kafka://host:port[,host:port]/topic, or kafkas://")
+    create.add_argument("--partitions", type=int, metavar="N", help="processes forwarded side by side; default: 6")
+    create.add_argument("--replication", type=int, metavar="N", help="default: 3, or as many as there are brokers")
+    create.add_argument("--min-insync", type=int, metavar="N", help="default: 2 of three replicas, else 1")
+    create.add_argument("--retention", metavar="TIME", help="such as 7d, 12h or 'unlimited'; default: 7d")
+    create.add_argument("--message-bytes", metavar="SIZE", help="largest batch, such as 4m; default: 4m")
+    add_settings(create, *KAFKA)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    wanted = topic_wanted(
+        partitions=arguments.partitions,
+        replication=arguments.replication,
+        min_insync=arguments.min_insync,
+        retention_ms=_retention(arguments.retention),
+        message_bytes=_bytes(arguments.message_bytes),
+    )
+    is_made = create_topic(settings, arguments.url, wanted)
+    found = describe_topic(settings, arguments.url)
+    if found is None:
+        raise ConfigError(f"{arguments.url} was made and is not there; does somebody delete it?")
+    name = arguments.url.rsplit("/", 1)[1]
+    shown = ", ".join(
+        f"{key} {found.settings[key]}"
+        for key in ("min.insync.replicas", "retention.ms", "max.message.bytes", "message.timestamp.type")
+        if key in found.settings
+    )
+    print(
+        f"topic {name} {'made' if is_made else 'is there already'}: {found.partitions} partitions, "
+        f"{found.replication} replicas, {shown}"
+    )
+    differences = check_topic(found, wanted)
+    for d in differences:
+        level = "wrong" if d.severe else "differs"
+        print(f"{level}: {d.setting} is {d.found}, wanted {d.wanted}: {d.why}")
+    return 1 if any(d.severe for d in differences) else 0
+
+
+def _retention(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text == "unlimited":
+        return -1
+    found = re.fullmatch(r"(\d{1,15})(ms|s|m|h|d)?", text)
+    if found is None:
+        raise ConfigError(f"--retention is {text[:40]!r}; accepted: such as 7d, 12h, 90m, or unlimited")
+    return int(found[1]) * _UNITS[found[2] or ""]
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,12})([km])?", text.lower())
+    if found is None:
+        raise ConfigError(f"--message-bytes is {text[:40]!r}; accepted: such as 4194304, 4096k, 4m")
+    return int(found[1]) * _SIZES[found[2] or ""]

@@ -1,0 +1,237 @@
+"""The part of `wiring` that knows Kafka: settings to forwarders, sources and topics.
+
+Place: the recorder writes to the local journal, whatever the transport; with `kafka://` a forwarder thread in each OS
+process carries its journal on, and the journals of dead processes beside it. Invariants: nothing here waits for a
+broker when an application starts; a process forwards its own journal and that of the dead, never that of a living
+sibling; what is not acknowledged when the process ends stays in the journal, for whoever forwards next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import ConfigError
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .transport.base import Position
+    from .transport.kafka.config import KafkaConfig
+    from .transport.kafka.forwarder import Forwarder
+    from .transport.kafka.source import KafkaSource
+    from .transport.kafka.topics import Difference, TopicFound, TopicWanted
+
+__all__ = [
+    "Forwarding", "check_topic", "create_topic", "describe_topic", "forward_stats", "forwarded_positions",
+    "forwarding_of", "kafka_of", "open_forwarder", "open_kafka_source", "topic_wanted",
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if (e.name or "").split(".")[0] not in ("aiokafka", "cramjam"):
+            raise
+        raise ConfigError(
+            f"the package {(e.name or '').split('.')[0]} is not installed", hint="pip install 'asgi-audit[kafka]'"
+        ) from e
+
+
+def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = "") -> KafkaConfig:
+    """Where the topic is and how to speak to it. Raises ConfigError; connects to nobody."""
+    from .transport.kafka.config import kafka_config
+
+    return kafka_config(
+        url or settings.transport,
+        ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+        key_password=settings.kafka_key_password,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=settings.kafka_password,
+        client_id=client_id,
+        group_id=settings.kafka_group_id,
+        compression=settings.kafka_compression,
+    )
+
+
+class Forwarding:
+    """The forwarder of this OS process for one journal, made anew after fork. Raises ConfigError at once for what can
+    be known without a broker: a missing package or codec, files of TLS that cannot be used."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Here and not in the recorder's thread: aiokafka takes 0.1 s to import, and requests would wait for the GIL.
+        with _extra():
+            from .transport.kafka import forwarder  # noqa: F401
+            from .transport.kafka.client import compression_of, connection_options
+        self._settings = settings
+        self._config = kafka_of(settings)
+        compression_of(self._config)
+        connection_options(self._config)
+        self._forwarder: Forwarder | None = None
+        self._pid = 0
+
+    def start(self, process: str) -> None:
+        """Forward the journal of `process`, which is this one's, from now on. Called in the recorder's thread."""
+        from .transport.base import Position
+        from .transport.files import Files
+        from .transport.journal_position import Forwarded, write_forwarded
+
+        if self._forwarder is not None and self._pid == os.getpid():
+            self._forwarder.stop(0.0)  # the journal was opened anew; the old one's rest is adopted
+        root = _journal_of(self._settings)
+        with contextlib.suppress(OSError):  # then others may read it too, and the index drops what comes twice
+            write_forwarded(root / process, Forwarded(Position(0, b""), by_itself=True), Files())
+        self._pid = os.getpid()
+        self._forwarder = _forwarder(self._settings, self._config, root, only=process)
+        self._forwarder.start()
+
+    def closed(self, seconds: float, is_end: bool) -> None:
+        """All is written: send it, at most so long. With `is_end` the forwarder ends."""
+        forwarder = self._forwarder
+        if forwarder is None or self._pid != os.getpid():
+            return
+        if is_end:
+            self._forwarder = None
+            forwarder.stop(seconds)
+        else:
+            forwarder.flush(seconds)
+
+    def stats(self) -> dict[str, int]:
+        """Counters since this process began to forward; {} before."""
+        forwarder = self._forwarder
+        if forwarder is None or self._pid != os.getpid():
+            return {}
+        s = forwarder.stats()
+        return {
+            "forward_acknowledged": s.acknowledged,
+            "forward_pending": s.pending,
+            "forward_refused": s.refused,
+            "forward_retries": s.retries,
+        }
+
+
+_forwardings: dict[str, Forwarding] = {}
+
+
+def forwarding_of(settings: Settings) -> Forwarding:
+    """The one for the topic that the settings name; made by the first who asks. Raises ConfigError."""
+    found = _forwardings.get(settings.transport)
+    if found is None:
+        found = _forwardings[settings.transport] = Forwarding(settings)
+    return found
+
+
+def forward_stats(settings: Settings) -> dict[str, int]:
+    """{} when nothing is forwarded from this process."""
+    found = _forwardings.get(settings.transport)
+    return found.stats() if found is not None else {}
+
+
+def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
+    """From the journal to the topic, for the command `forward`: all processes but those that forward themselves.
+    Raises ConfigError."""
+    with _extra():
+        from .transport.kafka import forwarder  # noqa: F401
+    if not settings.is_kafka:
+        raise ConfigError(f"setting transport is {settings.transport!r}; accepted: kafka://host:port[,host:port]/topic")
+    return _forwarder(settings, kafka_of(settings), _journal_of(settings), drain=drain)
+
+
+def _forwarder(
+    settings: Settings, config: KafkaConfig, root: Path, *, only: str = "", drain: bool = False
+) -> Forwarder:
+    from .transport.journal import JournalSource
+    from .transport.kafka.forwarder import Forwarder
+
+    return Forwarder(
+        JournalSource(root, only=only, keeps_positions=True),
+        config,
+        dead_letters=settings.dead_letters_path,
+        linger_seconds=settings.kafka_linger_seconds,
+        drain=drain,
+    )
+
+
+def _journal_of(settings: Settings) -> Path:
+    root = settings.journal_path
+    if root is None:
+        raise ConfigError("there is no journal to forward from; accepted: journal:///path")
+    return root
+
+
+def open_kafka_source(settings: Settings) -> KafkaSource:
+    """Not connected yet. Raises ConfigError."""
+    with _extra():
+        from .transport.kafka.source import KafkaSource
+
+    return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"))
+
+
+def forwarded_positions(root: Path) -> dict[str, Position]:
+    """How far the journal of each process is forwarded, for `look_at_journal`."""
+    from .transport.files import Files
+    from .transport.journal_position import read_forwarded
+
+    found: dict[str, Position] = {}
+    files = Files()
+    with contextlib.suppress(OSError):
+        for name in files.names(root):
+            with contextlib.suppress(OSError):
+                forwarded = read_forwarded(root / name, files)
+                if forwarded is not None:
+                    found[name] = forwarded.position
+    return found
+
+
+# Topics
+
+
+def topic_wanted(
+    *,
+    partitions: int | None = None,
+    replication: int | None = None,
+    min_insync: int | None = None,
+    retention_ms: int | None = None,
+    message_bytes: int | None = None,
+) -> TopicWanted:
+    """None: the default. Raises ConfigError."""
+    with _extra():
+        from .transport.kafka.topics import TopicWanted
+
+    given = {
+        "partitions": partitions,
+        "replication": replication,
+        "min_insync": min_insync,
+        "retention_ms": retention_ms,
+        "message_bytes": message_bytes,
+    }
+    return TopicWanted(**{name: value for name, value in given.items() if value is not None})
+
+
+def create_topic(settings: Settings, url: str, wanted: TopicWanted) -> bool:
+    """False when it was there. Raises TransportError, ConfigError."""
+    from .transport.kafka import topics
+
+    return topics.create_topic(kafka_of(settings, url=url), wanted)
+
+
+def describe_topic(settings: Settings, url: str = "", *, seconds: float = 15.0) -> TopicFound | None:
+    """None when the cluster answers and has no such topic. Raises TransportError, ConfigError."""
+    with _extra():
+        from .transport.kafka import topics
+
+    return topics.describe_topic(kafka_of(settings, url=url), seconds=seconds)
+
+
+def check_topic(found: TopicFound, wanted: TopicWanted) -> list[Difference]:
+    """What differs, the severe first."""
+    from .transport.kafka import topics
+
+    return topics.check_topic(found, wanted)
