@@ -80,6 +80,7 @@ class _Process:
 
     __slots__ = (
         "above",
+        "begun",
         "claim",
         "earliest",
         "heard",
@@ -243,8 +244,9 @@ class Tracker:
                 p.tree.append(e.leaf)
             else:
                 s.leaves_whole = False
-        if p.is_new and e.timestamp is not None and (p.earliest is None or e.timestamp < p.earliest):
-            p.earliest = e.timestamp
+        if p.is_new:
+            at = s.started if e.timestamp is None else e.timestamp
+            p.earliest = at if p.earliest is None else min(at, p.earliest)
 
     def _came(self, p: _Process, kind: str, first: int, last: int, *, is_loss: bool = False) -> None:
         """What was missing is there, or stated lost."""

@@ -214,6 +214,21 @@ def test_a_new_process_is_no_incident_when_it_had_nothing_to_state_below_t() -> 
     assert i.incidents == {}
 
 
+def test_a_new_process_is_noted_from_its_first_exchange_when_it_went_on_at_once() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(2, 1, 0, at=1000), now=1000)
+    first = said(1, 1, 0, at=1010, of=Q, started=BASE + 20)
+    i.take(first, rec(1, at=1011, of=Q), rec(2, at=1012, of=Q), now=1020)
+    assert i.incidents == {}
+    # Its first statement speaks of a loss: nobody knows when that one began.
+    i.take(said(3, 1, 0, at=2000), now=2000)
+    r = process(3)
+    i.take(said(1, 1, 1, at=2010, of=r, started=BASE + 20, lost=[(1, 1, "queue")]), now=2020)
+    (incident,) = i.incidents.values()
+    assert (incident.kind, incident.start - BASE) == ("late", 20)
+
+
 def test_t_is_not_in_the_future_when_the_application_clock_is() -> None:
     i = Indexer()
     i.take(said(1, 1, 0, at=7_200_000), now=50)
