@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
@@ -54,7 +55,9 @@ def day(ago: int) -> str:
 
 def indexed(cwd: Path) -> int:
     try:
-        with sqlite3.connect(f"file:{cwd}/.asgi-audit/index/main.db?mode=ro", uri=True) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{cwd}/.asgi-audit/index/main.db?mode=ro", uri=True)
+        ) as connection:
             return int(connection.execute("SELECT coalesce(sum(indexed), 0) FROM process").fetchone()[0])
     except sqlite3.Error:
         return 0

@@ -157,6 +157,7 @@ class SqliteWriter:
                 days, size = retention.sweep(self.directory, horizon)
                 retention.keep_reserve(self.directory)
                 retention.forget_dead_letters(main, horizon)
+                retention.forget_statements(main, horizon)
                 retention.unask(self.directory, before)
                 return Purged(horizon, days, size)
         except BaseException:
