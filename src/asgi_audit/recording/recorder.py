@@ -32,6 +32,10 @@ from ..record.ids import new_process
 from ..settings import Settings
 from ..transport.base import ProcessFacts, Writer
 from .base import Wake
+
+# Imported with the middleware: loaded at the first record, by a thread that a busy server leaves little time, it kept
+# the first half second of records in memory.
+from .builder import Builder
 from .clock import Clock
 from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
 from .writing import FlushRequest, RecorderThread
@@ -344,12 +348,6 @@ def words_of(view: memoryview) -> memoryview | _PackedWords:
     return view.cast("B").cast("Q") if sys.byteorder == "little" else _PackedWords(view)
 
 
-def _default_builder(settings: Settings, facts: ProcessFacts) -> BuilderBase:
-    from .builder import Builder
-
-    return Builder(settings, facts)
-
-
 # One per journal in this OS process. `_every` also holds those that were made beside it, so that fork resets them too.
 _cores: dict[str, Core] = {}
 _every: weakref.WeakSet[Core] = weakref.WeakSet()
@@ -370,7 +368,7 @@ def shared_recorder(
     settings: Settings,
     open_writer: OpenWriter,
     *,
-    builder_factory: BuilderFactory = _default_builder,
+    builder_factory: BuilderFactory = Builder,
     clock: Clock | None = None,
     on_closed: Callable[[float, bool], object] | None = None,
 ) -> Recorder:
