@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-dev
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: demo test check format bench kill clean
+.PHONY: demo test check format bench kill image wheels clean
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "asgi-audit needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -41,6 +41,18 @@ bench: $(STAMP) ## the full benchmark; `make test` runs it tiny
 kill: $(STAMP) ## the long kill -9 runs: 30 times the application, 50 times the indexer
 	$(PY) -m tests.fault.kill_application --times 30
 	$(PY) -m tests.fault.kill_indexer --times 50
+
+# Of the environment, what a build needs to reach a package index; given to it where it is set.
+BUILD_ARGS := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_NO_INDEX HTTP_PROXY HTTPS_PROXY NO_PROXY
+
+image: ## the Docker image, as asgi-audit:latest and by its version; BUILD='--network host' adds to the build
+	docker build -f docker/Dockerfile $(foreach name,$(BUILD_ARGS),$(if $($(name)),--build-arg $(name))) $(BUILD) \
+	  -t asgi-audit:latest -t asgi-audit:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
+
+wheels: $(PY) ## for a build that reaches no package index: `make wheels`, then `PIP_NO_INDEX=1 make image`
+	$(PY) docker/requirements.py pyproject.toml all build >docker/wheels/requirements.txt
+	$(PY) -m pip download -q --disable-pip-version-check -d docker/wheels -r docker/wheels/requirements.txt --only-binary :all: \
+	  --python-version 3.13 $(foreach glibc,2_28 2_17,--platform manylinux_$(glibc)_$(shell uname -m)) --platform manylinux2014_$(shell uname -m)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Whether the command of this container lives: exit code 0 or 1. `healthcheck [URL]`; needs nothing but Python.
 
-Without a URL the address follows from the container's command: `serve` answers on ASGI_AUDIT_PORT, `index` and
-`forward` on ASGI_AUDIT_METRICS_PORT.
+Without a URL the address follows from the container's command: `serve` answers on ASGI_AUDIT_PORT, `index` on
+ASGI_AUDIT_METRICS_PORT. Every other command lives as long as its container runs.
 """
 
 import os
@@ -12,19 +12,24 @@ import urllib.request
 from pathlib import Path
 
 SECONDS = 4  # less than the timeout of HEALTHCHECK, so that the reason is told
+CMDLINE = Path("/proc/1/cmdline")
+PORTS = {"serve": ("ASGI_AUDIT_PORT", "8400"), "index": ("ASGI_AUDIT_METRICS_PORT", "9400")}
 
 
 def address() -> str:
-    words = Path("/proc/1/cmdline").read_bytes().split(b"\0")
-    if b"index" in words or b"forward" in words:
-        port = os.environ.get("ASGI_AUDIT_METRICS_PORT") or "9400"
-    else:
-        port = os.environ.get("ASGI_AUDIT_PORT") or "8400"
-    return f"http://127.0.0.1:{port}/health/live"
+    """'' for a command that answers nowhere."""
+    words = CMDLINE.read_bytes().decode(errors="replace").split("\0")
+    command = next((word for word in words if word in PORTS), "")
+    if not command:
+        return ""
+    variable, default = PORTS[command]
+    return f"http://127.0.0.1:{os.environ.get(variable) or default}/health/live"
 
 
 def main() -> int:
     url = sys.argv[1] if len(sys.argv) > 1 else address()
+    if not url:
+        return 0
     # Without this, a proxy of the environment would be asked for 127.0.0.1.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
