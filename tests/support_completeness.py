@@ -15,7 +15,7 @@ from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash, root_of, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
 from asgi_audit.recording.statements import Ledger, Snapshot
-from asgi_audit.store.base import Completion, Incident, Known, ProcessState, Resumed
+from asgi_audit.store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
 
 BASE = 1_795_348_800_000
 RECENT = 60_000
@@ -97,7 +97,7 @@ class Store:
 
     def published(self) -> int | None:
         if self.follows and self.until is not None and self.caught_up is not None:
-            return max(self.until, self.caught_up)
+            return max(self.until, self.caught_up - FOLLOW_MS)
         return self.until
 
     def resumed(self) -> Resumed:

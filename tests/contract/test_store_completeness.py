@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import pytest
 from tests.support_records import NOON, OTHER, PROCESS, batch, record, statement
 
-from asgi_audit.store.base import Completeness, Completion, Incident, ProcessState, Reader, Resumed, Writer
+from asgi_audit.store.base import FOLLOW_MS, Completeness, Completion, Incident, ProcessState, Reader, Resumed, Writer
 from asgi_audit.store.memory import MemoryStore
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 
@@ -87,9 +87,9 @@ def test_t_follows_caught_up_when_nobody_is_active(store: Store) -> None:
     write(store, follows=True)
     assert store.reader.completeness(*_ALL).until == NOON
     store.writer.caught_up((NOON + 5000) / 1000)
-    assert store.reader.completeness(*_ALL).until == NOON + 5000
+    assert store.reader.completeness(*_ALL).until == NOON + 5000 - FOLLOW_MS
     resumed = store.writer.resumed()
-    assert (resumed.until, resumed.caught_up) == (NOON + 5000, NOON + 5000)
+    assert (resumed.until, resumed.caught_up) == (NOON + 5000 - FOLLOW_MS, NOON + 5000)
     store.writer.caught_up((NOON - 5000) / 1000)
     assert store.reader.completeness(*_ALL).until == NOON
 

@@ -4,8 +4,8 @@ no disk; the indexer hands in what it consumed and stores what comes out in the 
 A process p states ranges of its sequences. settled(p) is the largest S such that each of 1…S was indexed,
 dead-lettered, expired, stated lost, or is *missing*: absent when a statement that covers it is consumed, which is an
 incident. So a statement settles all that it covers, and low(p) is what the latest one promises (its watermark).
-T = min low(p) over the processes that are active; the source's time when there are none. Processes that closed and are
-settled leave; one that is silent for 120 s of its partition's time is written off.
+T = min low(p) over the processes that are active; one second before the source's time when there are none. Processes
+that closed and are settled leave; one that is silent for 120 s of its partition's time is written off.
 
 T as published never decreases. When a process turns up, or turns up again, with less than T had claimed, T stands and
 an incident says from where it is unproven, until the process has caught up with it.
@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 from ..record.digest import Tree
 from ..record.statement import Statement
-from ..store.base import Completion, Incident, Known, ProcessState, Resumed
+from ..store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
 from .ranges import Ranges
 
 __all__ = ["SILENT_MS", "Consumed", "Seen", "Stated", "Tracker"]
@@ -172,7 +172,12 @@ class Tracker:
             return True
         is_following = now[1] and self._told is not None and self._told[1]
         # A clock that was set back must not take T with it.
-        return is_following and now[0] is not None and self._caught_up is not None and self._caught_up >= now[0]
+        return (
+            is_following
+            and now[0] is not None
+            and self._caught_up is not None
+            and self._caught_up - FOLLOW_MS >= now[0]
+        )
 
     def note(self, kind: Literal["retention_passed", "topic_recreated"], at: int, detail: str) -> None:
         """Something happened to the source itself; told with the next `take`. It concerns what T did not yet cover, and
@@ -386,9 +391,13 @@ class Tracker:
         if self.until is None and not stated:
             return  # no statement yet: nothing can be claimed
         lows = [p.state.low for p in self._processes.values()]
-        reached = min(min(lows), consumed.now) if lows else self._caught_up
-        if reached is None and self.until is None:
-            reached = min(stated)  # the first that there was has already left
+        if lows:
+            reached: int | None = min(min(lows), consumed.now)
+        else:
+            # What those that just left had said holds on, and the source's time goes on from there.
+            reached = min(max(stated), consumed.now) if stated else None
+            if self._caught_up is not None:
+                reached = max(self._caught_up - FOLLOW_MS, reached or 0)
         if reached is not None and (self.until is None or reached > self.until):
             self.until = reached
 

@@ -14,16 +14,22 @@ from ..record.views import Cuts
 from ..transport.base import Position
 
 __all__ = [
-    "Batch", "Completeness", "Completion", "DeadLetter", "Incident", "Known", "Process", "ProcessState", "Purged",
-    "Query", "Reader", "Resumed", "Row", "Snapshot", "Standing", "Writer", "Written",
+    "FOLLOW_MS", "Batch", "Completeness", "Completion", "DeadLetter", "Incident", "Known", "Process", "ProcessState",
+    "Purged", "Query", "Reader", "Resumed", "Row", "Snapshot", "Standing", "Writer", "Written",
 ]  # fmt: skip
 
 Standing = Literal["active", "left", "off"]
 """Of a process: it counts for T; closed and settled; silent for too long and written off."""
 
 
+FOLLOW_MS = 1000
+"""While nobody is active T follows the source's time so far behind: a process that begins is heard of some 100 ms after
+its start, and T must not have passed it by then (without it, five of six starts were an incident)."""
+
+
 class DeadLetter(NamedTuple):
-    """Bytes that could not become a record. The store keeps at most 64 KiB of `payload` and `payload_bytes` as its true size."""
+    """Bytes that could not become a record. The store keeps at most 64 KiB of `payload` and `payload_bytes` as its
+    true size."""
 
     source: str
     partition: str
@@ -150,8 +156,8 @@ class Purged(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is asked. None: not filtered. `accounts` None means all (a key with `*`). Window in ms since the epoch: `start`
-    inclusive, `end` exclusive. Newest first, always."""
+    """What is asked. None: not filtered. `accounts` None means all (a key with `*`). Window in ms since the epoch:
+    `start` inclusive, `end` exclusive. Newest first, always."""
 
     accounts: frozenset[str] | None
     start: int
@@ -169,7 +175,8 @@ class Query:
 
 
 class Row(NamedTuple):
-    """`id` is time-ordered and unique in the store: the cursor's position. `record` is the stored bytes, decompressed."""
+    """`id` is time-ordered and unique in the store: the cursor's position. `record` is the stored bytes,
+    decompressed."""
 
     id: int
     record: bytes
@@ -177,7 +184,8 @@ class Row(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """`published`: rows up to this index sequence are visible. `caught_up_at`: seconds since the epoch, 0.0 when never."""
+    """`published`: rows up to this index sequence are visible. `caught_up_at`: seconds since the epoch, 0.0 when
+    never."""
 
     published: int
     caught_up_at: float
@@ -204,7 +212,8 @@ class Process(NamedTuple):
 
 
 class Writer(Protocol):
-    """One at a time, held by a lease; used by one thread. Errors are StoreErrors (`retriable` for a full disk or a lock)."""
+    """One at a time, held by a lease; used by one thread. Errors are StoreErrors (`retriable` for a full disk or a
+    lock)."""
 
     def positions(self, source: str) -> dict[str, Position]: ...
 
@@ -216,8 +225,8 @@ class Writer(Protocol):
         """Nothing new, but everything until `at` is indexed. Cheap: called up to 40 times a second."""
 
     def purge(self, before: int) -> Purged:
-        """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward only;
-        a crash inside is finished by the next writer."""
+        """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward
+        only; a crash inside is finished by the next writer."""
 
     def purge_asked(self) -> int | None:
         """What another process asks to be purged, as `purge` takes it. Cheap: asked once a second."""
@@ -234,15 +243,16 @@ class Writer(Protocol):
 
 
 class Reader(Protocol):
-    """Any number, in any process; each used by one thread at a time. Short read transactions. Errors are StoreErrors."""
+    """Any number, in any process; each used by one thread at a time. Short read transactions. Errors are
+    StoreErrors."""
 
     def snapshot(self) -> Snapshot: ...
 
     def page(
         self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
     ) -> tuple[list[Row], bool]:
-        """At most `limit` rows, newest first, with id < `before`, visible at `published`; and whether more follow. Ends after
-        `bytes_max` bytes of records, but always holds at least one row if one matches."""
+        """At most `limit` rows, newest first, with id < `before`, visible at `published`; and whether more follow.
+        Ends after `bytes_max` bytes of records, but always holds at least one row if one matches."""
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         """Whether any record of this service and instance was ever indexed for one of the accounts."""

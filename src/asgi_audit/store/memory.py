@@ -18,6 +18,7 @@ from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..transport.base import Position
 from .base import (
+    FOLLOW_MS,
     Batch,
     Completeness,
     Completion,
@@ -141,7 +142,7 @@ class MemoryStore:
     def _until(self) -> int | None:
         until = self._completion.until
         if until is not None and self._completion.follows:
-            until = max(until, int(self._caught_up_at * 1000))
+            until = max(until, int(self._caught_up_at * 1000) - FOLLOW_MS)
         return until
 
     def _all_incidents(self) -> list[Incident]:

@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from ..base import Completeness, Completion, Incident, Known, ProcessState, Resumed
+from ..base import FOLLOW_MS, Completeness, Completion, Incident, Known, ProcessState, Resumed
 
 __all__ = ["TABLES", "incidents", "known", "read", "resumed", "write"]
 
@@ -69,7 +69,7 @@ def resumed(main: apsw.Connection, caught_up: int | None) -> Resumed:
         "SELECT until, follows, (SELECT coalesce(max(id), 0) FROM incident) FROM completeness"
     ).get
     if follows and until is not None and caught_up is not None:
-        until = max(until, caught_up)
+        until = max(until, caught_up - FOLLOW_MS)
     active = [p for (p,) in main.execute("SELECT process FROM tracked WHERE standing = 'active'")]
     return Resumed(until, [k for p in active if (k := known(main, p)) is not None], int(last), caught_up)
 
@@ -93,7 +93,7 @@ def read(main: apsw.Connection, start: int, end: int, caught_up: int | None) -> 
     ).get
     until, follows, count, open_count = found
     if until is not None and follows and caught_up is not None:
-        until = max(until, caught_up)
+        until = max(until, caught_up - FOLLOW_MS)
     return Completeness(until, count, open_count) if start < end else Completeness(until, 0, 0)
 
 
