@@ -1,7 +1,7 @@
 """Every exception of ours: one root, then one class per decision of the caller.
 
-A message says the operation, the offending name with its redacted value, and what is accepted; advice to the operator stands
-apart in `hint`.
+A message says the operation, the offending name with its redacted value, and what is accepted; advice to the operator
+stands apart in `hint`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A statement: what a process says about its own records, in the same journal and partition, after all that it covers.
 
-Wire form: one line of JSON that begins `{"statement":"1.0"`, at most 65,535 bytes (so that it can be an entry of a C2SP tile
-log). `root`, `policy` and `previous` are reserved: null until the digest chain is written.
+Wire form: one line of JSON that begins `{"statement":"1.0"`, at most 65,535 bytes (so that it can be an entry of a
+C2SP tile log). `root`, `policy` and `previous` are reserved: null until the digest chain is written.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _HEAD = b'{"statement":'
 class Lost(msgspec.Struct, array_like=True, frozen=True):
     """Sequences first..last, both inclusive, that became no record, and why.
 
-    Reasons: `queue` (more exchanges than the bound), `journal` (could not be written), `journal_full` (over the byte bound),
-    `build` (a record could not be built), `killed` (adopted: the process died before they were written)."""
+    Reasons: `queue` (more exchanges than the bound), `journal` (could not be written), `journal_full` (over the byte
+    bound), `build` (a record could not be built), `killed` (adopted: the process died before they were written)."""
 
     first: int
     last: int

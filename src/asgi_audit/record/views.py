@@ -1,9 +1,9 @@
 """Where the bytes of a record are cut: the only file that knows.
 
-A usage answer is the stored record up to `context`; a trail answer leaves out `service` and `instance_id` and has the service
-inside `metadata`. The offsets are found once, when a record is indexed, from the lengths of its decoded parts and never by
-searching (a body may contain any text); they are stored beside the record, and an answer is joined from slices.
-"""
+A usage answer is the stored record up to `context`; a trail answer leaves out `service` and `instance_id` and has the
+service inside `metadata`. The offsets are found once, when a record is indexed, from the lengths of its decoded parts
+and never by searching (a body may contain any text); they are stored beside the record, and an answer is joined from
+slices."""
 
 from __future__ import annotations
 

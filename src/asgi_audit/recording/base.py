@@ -29,14 +29,15 @@ class RecorderBase(Protocol):
         """Under one lock: duration, sequence, counter, enqueue or note of loss, deregister.
 
         True when it was enqueued, and then `wake` is called later; False when it is lost or excluded (`wake` is not
-        called). The second seal of an exchange, or one begun before a fork, does nothing and answers False. An exchange whose
-        details are both `none` is counted as excluded and gets no sequence."""
+        called). The second seal of an exchange, or one begun before a fork, does nothing and answers False. An
+        exchange whose details are both `none` is counted as excluded and gets no sequence."""
 
     def unwaited(self) -> None:
         """Count a `durable` exchange that was served before its record was durable; the next statement says so."""
 
     def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
-        """Write and sync all that is sealed; with `close` also a provisional `closed` statement. Blocks; True in time."""
+        """Write and sync all that is sealed; with `close` also a provisional `closed` statement. Blocks; True in
+        time."""
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of `stats()`."""

@@ -1,7 +1,7 @@
 """The contract of carrying: how entries are written ahead, and how whoever takes them on reads them.
 
-Three implementations stand beside it: the journal (a directory), memory (a bounded journal for a read-only machine and for
-tests), Kafka (later). One contract suite runs over all of them.
+Three implementations stand beside it: the journal (a directory), memory (a bounded journal for a read-only machine
+and for tests), Kafka (later). One contract suite runs over all of them.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class ProcessFacts(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One entry as read. `offset` is its integer position, `next` the one after it; the partition of a journal is the process
-    (UUID as text)."""
+    """One entry as read. `offset` is its integer position, `next` the one after it; the partition of a journal is the
+    process (UUID as text)."""
 
     partition: str
     offset: int
@@ -56,8 +56,8 @@ class Message(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where to go on: the next offset, and the digest of the last message before it, so that a partition that was made anew
-    is noticed."""
+    """Where to go on: the next offset, and the digest of the last message before it, so that a partition that was
+    made anew is noticed."""
 
     next: int
     digest: bytes
@@ -79,11 +79,11 @@ class Incident(NamedTuple):
 class Batch(NamedTuple):
     """What one poll found. `positions` holds each partition that moved, after the batch.
 
-    `caught_up_at`: None while more is waiting; else the wall clock (seconds since the epoch) read *before* the source was
-    looked at: everything written before it is in this batch or in an earlier one.
+    `caught_up_at`: None while more is waiting; else the wall clock (seconds since the epoch) read *before* the source
+    was looked at: everything written before it is in this batch or in an earlier one.
     `damaged`: (partition, offset, reason, bytes) of what stands there but cannot be read: dead letters.
-    `times`: the source's time by partition, seconds since the epoch, where it is known: the append time of the last message
-    handed out, or now when nothing more is waiting there."""
+    `times`: the source's time by partition, seconds since the epoch, where it is known: the append time of the last
+    message handed out, or now when nothing more is waiting there."""
 
     messages: Sequence[Message]
     positions: Mapping[str, Position]
@@ -95,8 +95,8 @@ class Batch(NamedTuple):
 class Writer(Protocol):
     """One process's own journal; used by one thread. Errors are TransportErrors.
 
-    `counters` is 24 writable bytes that survive kill -9 of the process (not of the machine): three unsigned 64-bit integers,
-    little endian: exchanges begun, last sequence given, exchanges excluded. Any thread may write them."""
+    `counters` is 24 writable bytes that survive kill -9 of the process (not of the machine): three unsigned 64-bit
+    integers, little endian: exchanges begun, last sequence given, exchanges excluded. Any thread may write them."""
 
     counters: memoryview
 
@@ -126,8 +126,8 @@ class Source(Protocol):
         """At most so many messages; an empty batch after the timeout. Messages of one partition come in order."""
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
-        """Everything before these positions is stored for good and may be removed here (idempotent). Answers the partitions
-        that ended and are gone: their positions may be forgotten."""
+        """Everything before these positions is stored for good and may be removed here (idempotent). Answers the
+        partitions that ended and are gone: their positions may be forgotten."""
 
     def close(self) -> None: ...
 
