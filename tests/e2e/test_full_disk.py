@@ -22,7 +22,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True)
     if done.returncode:
-        pytest.skip("needs a small tmpfs: run as root, in a container with --privileged")
+        pytest.skip("other platform: a tmpfs cannot be mounted here: run as root, in a container with --privileged")
     try:
         yield disk
     finally:

@@ -242,14 +242,14 @@ def test_requests_of_nonsense_are_passed_over_and_one_for_the_future_removes_no_
     writer.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs a small tmpfs: run as root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="other platform: only root can mount a small tmpfs")
 def test_purge_works_when_the_disk_is_really_full(tmp_path: Path) -> None:
     """Method: a tmpfs of 8 MiB is filled by records of two days until a write fails, then to its last byte."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("a tmpfs cannot be mounted here: run in a container with --privileged")
+        pytest.skip("other platform: a tmpfs cannot be mounted here: run in a container with --privileged")
     try:
         writer = SqliteWriter(disk / "index", clock=clock)
         sequence = 1
