@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
     elif support_kafka.docker_answers():
-        from testcontainers.kafka import KafkaContainer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # newer versions keep it under `community`, too
+            from testcontainers.core.config import testcontainers_config
+            from testcontainers.kafka import KafkaContainer
 
+        testcontainers_config.ryuk_disabled = True  # one more image to fetch; `with` stops the container
         with KafkaContainer().with_kraft() as container:
             yield container.get_bootstrap_server()
     else:
