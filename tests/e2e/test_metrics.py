@@ -58,6 +58,7 @@ def test_sidecar_and_standby_show_metrics_and_health(tmp_path: Path) -> None:
         port = port_of(first.wait_for("metrics and health on"))
         first.wait_for("indexing from")
         until(lambda: values(port).get("asgi_audit_indexer_indexed_total") == 25, "all is indexed")
+        until(lambda: "asgi_audit_index_caught_up_age_seconds" in values(port), "nothing is left")
         found = values(port)
         assert found["asgi_audit_indexer_active"] == 1
         assert found["asgi_audit_index_records_total"] == 25
@@ -65,8 +66,8 @@ def test_sidecar_and_standby_show_metrics_and_health(tmp_path: Path) -> None:
         assert found['asgi_audit_index_lost_total{reason="queue"}'] == 0
         assert found["asgi_audit_index_dead_letters_total"] == 0
         assert found["asgi_audit_indexer_batch_seconds_count"] >= 1
-        assert found["asgi_audit_index_caught_up_age_seconds"] < 5
-        until(lambda: values(port)["asgi_audit_journal_lag_bytes"] == 0, "nothing waits")
+        assert found["asgi_audit_index_caught_up_age_seconds"] < 60
+        until(lambda: values(port).get("asgi_audit_journal_lag_bytes") == 0, "nothing waits")
         assert get(port, "/health/ready") == (200, '{"status": "ok"}')
         with running(COMMAND, "index", cwd=tmp_path, ASGI_AUDIT_METRICS_PORT="0") as standby:
             other = port_of(standby.wait_for("metrics and health on"))

@@ -126,6 +126,12 @@ def _listening(sidecar: Sidecar, host: str, port: int) -> ThreadingHTTPServer | 
                 return
             try:
                 self._route(self.path.partition("?")[0].rstrip("/"))
+            except OSError:
+                raise  # the client left
+            except Exception as e:  # what is shown must never end what is done
+                _log.warning("%s could not be answered: %s", self.path[:100], type(e).__name__)
+                _log.debug("it failed here", exc_info=True)
+                self._answer(500, b'{"status":"error","message":"the log says which error"}')
             finally:
                 asking.release()
 

@@ -115,3 +115,16 @@ def test_registry_is_our_own(tmp_path: Path) -> None:
 
     Sidecar(dict)
     assert b"asgi_audit" not in generate_latest(REGISTRY)
+
+
+def test_metrics_that_cannot_be_read_are_a_500_and_no_dropped_connection(caplog: pytest.LogCaptureFixture) -> None:
+    def breaks() -> dict[str, float]:
+        raise RuntimeError("secret")
+
+    with serving(Sidecar(breaks), "127.0.0.1", 0):
+        port = port_of(caplog)
+        status, text = get(port, "/metrics")
+        assert status == 500
+        assert "secret" not in text
+        assert get(port, "/health/live")[0] == 200
+    assert "/metrics could not be answered: RuntimeError" in caplog.text
