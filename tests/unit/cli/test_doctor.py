@@ -89,7 +89,8 @@ def test_nothing_yet_warns_and_makes_nothing(home: Path) -> None:
 
 
 def test_dead_process_and_late_records_are_warned_of(home: Path) -> None:
-    journal_of(home, PROCESS, 5, at=NOW - 300_000).close()
+    now = int(time.time() * 1000)
+    journal_of(home, PROCESS, 5, at=now - 300_000).close()
     alive = journal_of(home, OTHER, 1)
     found = examined(home)["processes"]
     assert found[0].message == "1 alive"
