@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from ..errors import AuditError, ConfigError
 from ..settings import Settings
 from .doctor_checks import CHECKS, Check, Found
-from .flags import add_settings, settings_of
+from .doctor_kafka import kafka
+from .flags import KAFKA, add_settings, settings_of
 
 __all__ = ["add_arguments", "examine", "run"]
 
+ALL: Sequence[Check] = (*CHECKS[:3], kafka, *CHECKS[3:])  # in the order in which a record meets it
 _LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
 
 
@@ -28,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "home",
         "transport",
+        "journal",
         "store",
+        *KAFKA,
         "journal_bytes_max",
         aliases={"transport": ("--from",), "store": ("--to",)},
     )
@@ -52,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(is_broken)
 
 
-def examine(settings: Settings, checks: Sequence[Check] = CHECKS) -> Iterator[Found]:
+def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found]:
     """Every finding of every check; one that fails does not keep the next from looking."""
     for check in checks:
         try:

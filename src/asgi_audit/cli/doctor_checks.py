@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from ..settings import Settings, url_path
 from ..wiring import (
@@ -85,18 +84,19 @@ def journal(s: Settings) -> Iterator[Found]:
 def processes(s: Settings) -> Iterator[Found]:
     if _journal_path(s) is None:
         return
+    done, command = ("sent", "forward --once") if s.is_kafka else ("indexed", "index")
     found = look_at_journal(s, ask_alive=True)
     alive = [j for j in found if j.is_alive]
     dead = [j for j in found if not j.is_alive]
     yield Found("ok", "processes", f"{len(alive)} alive")
     if dead:
         waiting = sum(j.waiting_bytes for j in dead)
-        text = f"{len(dead)} dead, whose journals are not taken over yet ({_size(waiting)} not indexed)"
-        yield Found("warn", "processes", text, "Start `asgi-audit index`: it takes them over within seconds.")
+        text = f"{len(dead)} dead, whose journals are not taken over yet ({_size(waiting)} not {done})"
+        yield Found("warn", "processes", text, f"Start `asgi-audit {command}`: it takes them over within seconds.")
     since = min((j.waiting_since for j in found if j.waiting_since is not None), default=None)
     if since is not None and time.time() - since > _LAG_SECONDS:
-        text = f"the oldest record that is not indexed waits for {_age(time.time() - since)}"
-        yield Found("warn", "processes", text, "Start `asgi-audit index`, or look at its log.")
+        text = f"the oldest record that is not {done} waits for {_age(time.time() - since)}"
+        yield Found("warn", "processes", text, f"Start `asgi-audit {command}`, or look at its log.")
 
 
 def clock(s: Settings) -> Iterator[Found]:
@@ -274,7 +274,7 @@ def _directory(about: str, path: Path) -> Iterator[Found]:
 
 
 def _journal_path(s: Settings) -> Path | None:
-    return url_path(s.transport_url) if urlsplit(s.transport_url).scheme == "journal" else None
+    return s.journal_path
 
 
 def _size(size: float) -> str:

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -48,25 +49,41 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     given = os.environ.get(ADDRESS_VARIABLE)
     if given:
         yield given
-    elif support_kafka.docker_answers():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # newer versions keep it under `community`, too
-            from testcontainers.core.config import testcontainers_config
-            from testcontainers.kafka import KafkaContainer
-
-        testcontainers_config.ryuk_disabled = True  # one more image to fetch; `with` stops the container
-        with KafkaContainer().with_kraft() as container:
-            yield container.get_bootstrap_server()
-    else:
-        jars = support_kafka.jars()
-        if jars is None:
-            unavailable(HOW_TO_GET_ONE)
-            return
-        cluster = LocalKafka(tmp_path_factory.mktemp("kafka"), jars)
+        return
+    container = started_container() if support_kafka.docker_answers() else None
+    if container is not None:
         try:
-            yield cluster.start().address
+            yield container.get_bootstrap_server()
         finally:
-            cluster.stop()
+            container.stop()
+        return
+    jars = support_kafka.jars()
+    if jars is None:
+        unavailable(HOW_TO_GET_ONE)
+        return
+    cluster = LocalKafka(tmp_path_factory.mktemp("kafka"), jars)
+    try:
+        yield cluster.start().address
+    finally:
+        cluster.stop()
+
+
+def started_container() -> Any:
+    """None when the engine cannot start it: on a slow machine, or without the image, the JVM is the better broker."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer versions keep it under `community`, too
+        from testcontainers.core.config import testcontainers_config
+        from testcontainers.kafka import KafkaContainer
+
+    testcontainers_config.ryuk_disabled = True  # one more image to fetch; we stop the container ourselves
+    container = KafkaContainer().with_kraft()
+    try:
+        return container.start(timeout=60)
+    except Exception as e:
+        print(f"no Kafka from the Docker engine: {type(e).__name__}: {e}"[:500])
+        with contextlib.suppress(Exception):
+            container.stop()
+        return None
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +18,7 @@ from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.base import Batch, Completeness, Written
 from asgi_audit.store.memory import MemoryStore
-from asgi_audit.transport.base import Kind, Position
+from asgi_audit.transport.base import Incident, Kind, Position
 
 P = str(PROCESS)
 
@@ -373,3 +374,24 @@ def test_stop_ends_the_loop_after_the_batch_in_hand(start: Callable[..., Running
     assert running.error is None
     assert len(store.batches) == 3
     assert source.committed[P].next == store.positions("test")[P].next == 300
+
+
+def test_what_happens_to_the_source_itself_is_an_incident_of_the_batch(start: Callable[..., Running]) -> None:
+    """Also when nothing else came with it: the topic may be empty."""
+    store = RecordingStore()
+    waiting = [Incident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]
+
+    def take() -> list[Incident]:
+        taken = waiting[:]
+        waiting.clear()
+        return taken
+
+    running = start(ListSource(), store, take_incidents=take)
+    running.until(lambda: bool(store.incidents(0, 1 << 43)))
+    (incident,) = store.incidents(0, 1 << 43)
+    assert (incident.kind, incident.process) == ("retention_passed", str(uuid.UUID(int=0)))
+    assert incident.detail == "partition 3: messages 100 to 249 were removed before they were read"
+    assert (incident.start, incident.end, incident.resolved_at) == (0, 1_795_000_000_501, None)
+    waiting.append(Incident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id"))
+    running.until(lambda: len(store.incidents(0, 1 << 43)) == 2)
+    assert {i.kind for i in store.incidents(0, 1 << 43)} == {"retention_passed", "topic_recreated"}

@@ -1,0 +1,47 @@
+"""What `asgi-audit doctor` looks at when records go through Kafka: the broker, the topic, what of it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import TransportError
+from ..settings import Settings
+from ..wiring_kafka import check_topic, describe_topic, topic_wanted
+from .doctor_checks import Found
+
+__all__ = ["kafka"]
+
+_SECONDS = 10.0
+
+
+def kafka(s: Settings) -> Iterator[Found]:
+    if not s.is_kafka:
+        return
+    name = s.transport.rsplit("/", 1)[1]
+    try:
+        found = describe_topic(s, seconds=_SECONDS)
+    except TransportError as e:
+        do = e.hint or "Records wait in the journal until it answers; look at the broker."
+        yield Found("bad", "broker", str(e), do)
+        return
+    if found is None:
+        yield Found("ok", "broker", "the cluster answers")
+        do = f"asgi-audit topics create {s.transport}. Records wait in the journal until then."
+        yield Found("bad", "topic", f"{name} does not exist", do)
+        return
+    brokers = f"{found.brokers} broker{'s' if found.brokers != 1 else ''}"
+    yield Found("ok", "broker", f"cluster {found.cluster_id} answers, {brokers}")
+    shown = f"{name}: {found.partitions} partitions, {found.replication} replicas"
+    if found.in_sync_least < found.replication:
+        text = f"{shown}, of some partition only {found.in_sync_least} in sync"
+        yield Found("warn", "topic", text, "A broker is away or behind: bring it back.")
+    else:
+        yield Found("ok", "topic", shown)
+    least = int(found.settings.get("max.message.bytes", 1 << 40))
+    if s.record_bytes_max >= least:
+        text = f"record_bytes_max is {s.record_bytes_max} and the topic's max.message.bytes {least}"
+        yield Found("bad", "topic", text, "Lower the one or raise the other: a larger record is refused and lost.")
+    for d in check_topic(found, topic_wanted(partitions=1)):
+        if d.setting != "max.message.bytes":
+            do = f"Set it to {d.wanted} at the broker, if that is not meant so."
+            yield Found("bad" if d.severe else "warn", "topic", f"{d.setting} is {d.found}: {d.why}", do)
