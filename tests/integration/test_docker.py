@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.support_kafka import docker_answers, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,14 @@ def call(url: str, *, key: str = "", body: object = None) -> tuple[int, Any]:
             return e.code, json.loads(e.read())
 
 
+def kubernetes(name: str) -> Any:
+    """The pod of a StatefulSet of the example."""
+    for document in yaml.safe_load_all((ROOT / "docker" / "kubernetes.yaml").read_text("utf-8")):
+        if document and (document["kind"], document["metadata"]["name"]) == ("StatefulSet", name):
+            return document["spec"]["template"]["spec"]
+    raise AssertionError(f"there is no StatefulSet {name}")
+
+
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     command = compose_command() if docker_answers() else None
@@ -277,6 +286,40 @@ def test_records_arrive_once_when_kafka_and_the_application_died(stack: Stack) -
     stack.holds(before + away + after, 90)
     print(f"\nall there {time.monotonic() - started:.0f} s after Kafka was started again")
     stack.healthy()
+
+
+def test_forwarder_beside_sends_what_an_application_left_that_died(stack: Stack) -> None:
+    """The pod of docker/kubernetes.yaml with its own commands: an application and a forwarder that share a volume, here
+    one after the other."""
+    pod = kubernetes("shop")
+    (app,), (forward,) = pod["containers"], pod["initContainers"]
+    name = f"{stack.project}-shop"
+    environment = {e["name"]: e["value"] for e in app["env"]}
+    shared = ["--network", f"{stack.project}_default", "--read-only", "--tmpfs", "/tmp", "-v", f"{name}:/data"]
+    given = [word for key, value in environment.items() for word in ("-e", f"{key}={value}")]
+    try:
+        command = ["docker", "run", "-d", "--name", name, *shared, *given, "--entrypoint", app["command"][0], IMAGE]
+        run(*command, *app["command"][1:])
+        items = [f"pod-{n}" for n in range(5)]
+        script = (
+            "import json, urllib.request as u\n"
+            f"for item in {items}:\n"
+            "    u.urlopen('http://127.0.0.1:8000/orders', json.dumps({'item': item, 'password': 'p'}).encode(), 5)"
+        )
+        ready = ["docker", "exec", name, "python", "-c", "import socket; socket.create_connection(('127.0.0.1', 8000))"]
+        until(
+            lambda: subprocess.run(ready, capture_output=True).returncode == 0,
+            lambda: run("docker", "logs", name),
+            30,
+        )
+        run("docker", "exec", name, "python", "-c", script)
+        time.sleep(0.5)  # `buffered` may lose the last 20 ms by design
+        run("docker", "kill", "--signal", "KILL", name)
+        run("docker", "run", "--rm", *shared, IMAGE, *forward["args"], "--once", "--seconds", "60", seconds=90)
+        stack.holds(items, 30)
+    finally:
+        run("docker", "rm", "-f", name, check=False)
+        run("docker", "volume", "rm", name, check=False)
 
 
 def test_records_and_key_stay_when_the_stack_is_made_anew(stack: Stack) -> None:
