@@ -268,11 +268,19 @@ class Rig:
     # The account
 
     def indexed(self) -> int:
+        return sum(p.indexed for p in self._known())
+
+    def _known(self) -> list[Any]:
+        """The processes of the index as it stands; [] while it is being made."""
+        from asgi_audit.errors import StoreError
+
         reader = self._reader()
         if reader is None:
-            return 0
+            return []
         try:
-            return sum(p.indexed for p in reader.processes())
+            return list(reader.processes())
+        except StoreError:
+            return []
         finally:
             reader.close()
 
@@ -297,14 +305,7 @@ class Rig:
         last: list[Any] = []
 
         def is_settled() -> bool:
-            reader = self._reader()
-            if reader is None:
-                return False
-            try:
-                processes = reader.processes()
-            finally:
-                reader.close()
-            last[:] = processes
+            last[:] = processes = self._known()
             return bool(processes) and all(
                 p.closed in ("adopted", "final") and p.indexed + p.lost + p.missing >= p.last for p in processes
             )
