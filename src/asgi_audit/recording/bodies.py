@@ -25,6 +25,7 @@ import orjson
 
 from ..capture.exchange import Body
 from .redaction import Names, TooDense, decoded_pairs, mask_text, note, redact_json
+from .reflection import hidden_broken
 
 __all__ = ["fragment"]
 
@@ -98,6 +99,7 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
         try:
             data = redact_json(data, names, base, redacted)
         except TooDense:
+            hidden_broken(redacted, data, names)
             note(redacted, base)
             return NULL, "omitted"
     return data, "full"
@@ -126,6 +128,7 @@ def _text(
         lists_columns = b"csv" in content_type or b"tab-sep" in content_type
         masked = None if form or looks_like_json or lists_columns else mask_text(raw, names, redacted, base)
         if masked is None:
+            hidden_broken(redacted, raw, names)
             note(redacted, base)
             return NULL, "omitted"
         text = masked.decode("utf-8", "replace")

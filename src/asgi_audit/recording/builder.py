@@ -27,41 +27,17 @@ from ..record.summary import LEVELS
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 from .bodies import NULL, fragment
-from .redaction import (
-    HIDDEN,
-    PLAIN,
-    Names,
-    TooDense,
-    decoded_pairs,
-    header_kind,
-    mask_header,
-    mask_query,
-    mask_url,
-    note,
-    redact_json,
-)
+from .headers import First, Headers
+from .headers import json_text as _text
+from .redaction import Names, TooDense, decoded_pairs, mask_query, mask_url, note, redact_json
+from .reflection import Redacted, Search, hidden_text
 
-__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "PATH_BYTES_MAX", "TEXT_MAX", "Builder"]
+__all__ = ["PATH_BYTES_MAX", "Builder"]
 
-HEADER_BYTES_MAX = 65_536
-HEADERS_MAX = 500
 PATH_BYTES_MAX = 16_384
-TEXT_MAX = 1_000
 _CACHE_MAX = 1_024
-_CACHED_BYTES_MAX = 256
 _TIMESTAMP_MAX = (1 << 43) - 1
 
-# Headers whose values repeat from request to request and are no secrets: only these are remembered with their value.
-_REPEATED = frozenset({
-    b"accept", b"accept-encoding", b"accept-language", b"accept-ranges", b"access-control-allow-credentials",
-    b"access-control-allow-headers", b"access-control-allow-methods", b"access-control-allow-origin", b"age",
-    b"allow", b"cache-control", b"connection", b"content-encoding", b"content-language", b"content-length",
-    b"content-type", b"dnt", b"expect", b"host", b"keep-alive", b"pragma", b"priority", b"referrer-policy",
-    b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
-    b"sec-fetch-user", b"server", b"strict-transport-security", b"te", b"transfer-encoding",
-    b"upgrade-insecure-requests", b"user-agent", b"vary", b"via", b"x-content-type-options", b"x-forwarded-proto",
-    b"x-frame-options", b"x-requested-with", b"x-xss-protection",
-})  # fmt: skip
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
@@ -73,20 +49,36 @@ _CAPTURED = {
     for c in ("full", "truncated", "omitted", "empty", "unread", "undecodable", "pressure")
 }
 
-Redacted = list[str]
-_dumps = orjson.dumps
+
+# Where in the parts of a record the fragments stand that are searched whole: bodies with their numbers too.
+_FRAGMENTS = (
+    (7, "request.method"), (9, "request.path"), (11, "request.originalUrl"), (13, "request.hostname"),
+    (15, "request.headers"), (17, "request.query"), (19, "request.body"), (21, "response.headers"),
+    (23, "response.body"),
+)  # fmt: skip
+_CONTEXT_AT = 26  # the first part that is a piece of the context
 
 
-def _text(value: object, limit: int = TEXT_MAX) -> bytes:
-    """JSON string of any object that should be text: cut, lone surrogates as U+FFFD."""
-    if type(value) is str and len(value) <= limit:
-        text = value
-    else:
-        text = str(value)[:limit]
-    try:
-        return _dumps(text)
-    except (TypeError, ValueError):
-        return orjson.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+def _mask_again(parts: list[bytes], search: Search, redacted: Redacted, at_redacted: int) -> None:
+    """Mask in all parts what was masked in one of them. Identity, request id and what is no text of others stay."""
+    for at, name in _FRAGMENTS:
+        kept = search.masked(parts[at], numbers=name.endswith(".body"))
+        if kept is not parts[at]:
+            parts[at] = kept
+            note(redacted, "reflected." + name)
+    for at in range(_CONTEXT_AT, len(parts) - 2):
+        if at == at_redacted:
+            continue
+        named = parts[at - 1].endswith(b'":')  # a value by itself: annotations, the message
+        kept = search.masked(parts[at], keys=named, numbers=named)
+        if kept is not parts[at]:
+            parts[at] = kept
+            note(redacted, "reflected.context")
+    parts[at_redacted] = search.masked(_paths(redacted), keys=False, numbers=False)
+
+
+def _paths(redacted: Redacted) -> bytes:
+    return b',"redacted":' + orjson.dumps([_clean(path) for path in redacted])
 
 
 def _shorter(body: Body, size: int) -> Body:
@@ -122,12 +114,8 @@ class Builder:
         )  # fmt: skip
         self._context_host = b',"host":' + _text(facts.host) if facts.host else b""
         self._capture_head = b',"capture":{"process":"%b","sequence":' % str(facts.process).encode()
-        self._pairs: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}  # encoded (name, value) of repeated headers
-        self._headers: dict[bytes, tuple[bytes, int, bytes]] = {}  # name: encoded, its kind, in lower case
-        self._hosts: dict[bytes, bytes] = {}
+        self._headers = Headers(self._names, (settings.request_id_header or "").lower().encode())
         self._places: dict[tuple[str | None, str | None], bytes] = {}  # encoded (route, operation)
-        self._id_header = (settings.request_id_header or "").encode()
-        self._types: dict[bytes, bytes] = {}
 
     @staticmethod
     def _identity_of(account: bytes, service: bytes, instance: bytes) -> bytes:
@@ -155,7 +143,7 @@ class Builder:
 
     def _build(self, exchange: Exchange, shed: int) -> bytes:
         x = exchange
-        redacted: Redacted = []
+        redacted = Redacted()
         truncated: list[str] = []
         started = x.started_ns // 1_000_000
         timestamp = min(max(started, 0), _TIMESTAMP_MAX)
@@ -171,8 +159,10 @@ class Builder:
             auth = b'{"method":%b,"publicKey":%b}' % (_text(x.auth_method or "none"), _text(x.auth_public_key or ""))
 
         request_id = x.request_id.encode() if _REQUEST_ID.fullmatch(x.request_id) else None
-        request_headers, asked = self._headers_of(x.request_headers, "request.headers", request_id, redacted, truncated)
-        response_headers, answered = self._headers_of(
+        request_headers, asked = self._headers.encoded(
+            x.request_headers, "request.headers", request_id, redacted, truncated
+        )
+        response_headers, answered = self._headers.encoded(
             x.response_headers, "response.headers", request_id, redacted, truncated
         )
         if x.detail_request in ("none", "metadata") or shed > 1:
@@ -195,7 +185,7 @@ class Builder:
         parts = [
             identity, self._ids(timestamp).encode(), b'","requestId":', _text(x.request_id), self._metadata_tail, auth,
             b',"method":', _text(x.method), b',"path":', path, b',"originalUrl":', url,
-            b',"hostname":', self._hostname(host), b',"headers":', request_headers, b',"query":', query,
+            b',"hostname":', self._headers.hostname(host), b',"headers":', request_headers, b',"query":', query,
             b',"body":', request_body, b'},"response":{"statusCode":%d,"headers":' % status, response_headers,
             b',"body":', response_body,
             b'},"timestamp":%d,"context":{"durationNs":%d' % (timestamp, max(x.duration_ns, 0)), self._context_host,
@@ -219,10 +209,10 @@ class Builder:
         if x.error_type:
             add(b',"error":{"type":' + _text(x.error_type) + (b',"fatal":true}' if x.error_fatal else b"}"))
         add(b',"requestBody":{"bytes":%d' % x.request_body.total)
-        add(self._content_type(asked))
+        add(self._headers.content_type(asked))
         add(_CAPTURED[request_captured])
         add(b',"responseBody":{"bytes":%d' % x.response_body.total)
-        add(self._content_type(answered))
+        add(self._headers.content_type(answered))
         add(_CAPTURED[response_captured])
         if x.org_id or x.org_key:
             add(b',"org":{"id":%b,"key":%b}' % (_text(x.org_id or ""), _text(x.org_key or "")))
@@ -230,9 +220,10 @@ class Builder:
             add(b',"annotations":')
             add(self._annotations(x.annotations, redacted))
         message = self._message(x.message, redacted) if x.message else b""
+        add(b"")  # the place of `redacted`, of which more may follow
+        at_redacted = len(parts) - 1
         if redacted:
-            add(b',"redacted":')
-            add(orjson.dumps([_clean(path) for path in redacted]))
+            parts[at_redacted] = _paths(redacted)
         if truncated:
             add(b',"truncated":' + orjson.dumps(truncated))
         if x.level in LEVELS:
@@ -242,7 +233,13 @@ class Builder:
             add(message)
         add(self._capture_head)
         add(b'%d,"salt":"%b"}}}' % (x.sequence, self._salt().encode()))
-        return b"".join(parts)
+        record = b"".join(parts)
+        if redacted.values or redacted.spans:
+            search = Search(redacted)
+            if search.may_hit(record):
+                _mask_again(parts, search, redacted, at_redacted)
+                return b"".join(parts)
+        return record
 
     def _place(self, x: Exchange) -> bytes:
         """Route and operation, which repeat."""
@@ -259,130 +256,6 @@ class Builder:
             if len(self._places) >= _CACHE_MAX:
                 self._places.clear()
             self._places[place] = known
-        return known
-
-    # Headers
-
-    def _headers_of(
-        self,
-        headers: list[tuple[bytes, bytes]],
-        base: str,
-        request_id: bytes | None,
-        redacted: Redacted,
-        truncated: list[str],
-    ) -> tuple[bytes, dict[bytes, bytes]]:
-        """(JSON object, the first value of each name that the builder itself reads, by lower-case name).
-
-        Values of known headers come from the cache; the others are scanned for secrets in one go."""
-        first: dict[bytes, bytes] = {}
-        pairs: list[tuple[bytes, bytes]] = []
-        fresh: list[tuple[int, bytes, bytes, int, bytes]] = []  # place in `pairs`, encoded name, value, kind, name
-        cached = self._pairs.get
-        size = 0
-        if len(headers) > HEADERS_MAX:
-            headers = headers[:HEADERS_MAX]
-            truncated.append(base)
-        for name, value in headers:
-            known = cached((name, value))
-            if known is not None:
-                if name in _READ:
-                    first.setdefault(name, value)
-                pairs.append(known)
-                size += 40
-                continue
-            size += len(name) + len(value)
-            if size > HEADER_BYTES_MAX:
-                truncated.append(base)
-                break
-            encoded, kind, lower = self._headers.get(name) or self._header(name)
-            if lower in _READ:
-                first.setdefault(lower, value)
-            if kind == HIDDEN:
-                pairs.append((encoded, _HIDDEN_JSON))
-                note(redacted, base + "." + encoded[1:-2].decode())
-            elif lower == self._id_header and value == request_id:
-                # Stands in the record already, and may hold letters, digits and three marks only.
-                pairs.append((encoded, b'"' + value + b'"'))
-            else:
-                fresh.append((len(pairs), encoded, value, kind, lower))
-                pairs.append((encoded, b""))
-        if fresh:
-            self._encode(fresh, pairs, base, redacted)
-        merged = dict(pairs)
-        if len(merged) != len(pairs):
-            return self._repeated(pairs), first
-        return b"{" + b",".join([name + value for name, value in merged.items()]) + b"}", first
-
-    def _encode(
-        self,
-        fresh: list[tuple[int, bytes, bytes, int, bytes]],
-        pairs: list[tuple[bytes, bytes]],
-        base: str,
-        redacted: Redacted,
-    ) -> None:
-        names = self._names
-        alarm = names.hit(b"\n".join([value for _, _, value, kind, _ in fresh if kind == PLAIN]))
-        for at, encoded_name, value, kind, lower in fresh:
-            kept = value
-            if kind != PLAIN or alarm:
-                kept = mask_header(kind, value, names)
-            encoded = _text(kept.decode("latin-1"), HEADER_BYTES_MAX)
-            if kept is not value and kept != value:
-                note(redacted, base + "." + encoded_name[1:-2].decode())
-            elif lower in _REPEATED and len(value) <= _CACHED_BYTES_MAX:
-                if len(self._pairs) >= _CACHE_MAX:
-                    self._pairs.clear()
-                self._pairs[lower, value] = (encoded_name, encoded)
-            pairs[at] = (encoded_name, encoded)
-
-    def _header(self, name: bytes) -> tuple[bytes, int, bytes]:
-        """What is to be done with headers of this name, remembered."""
-        text = name.decode("latin-1").lower()[:200]
-        known = (_text(text) + b":", header_kind(text, self._names), text.encode("latin-1"))
-        if len(name) <= 64:
-            if len(self._headers) >= _CACHE_MAX:
-                self._headers.clear()
-            self._headers[name] = known
-        return known
-
-    @staticmethod
-    def _repeated(pairs: list[tuple[bytes, bytes]]) -> bytes:
-        together: dict[bytes, list[bytes]] = {}
-        for name, value in pairs:
-            together.setdefault(name, []).append(value)
-        return (
-            b"{"
-            + b",".join(
-                [n + (v[0] if len(v) == 1 else b"[" + b",".join(v) + b"]") for n, v in together.items()]
-            )
-            + b"}"
-        )  # fmt: skip
-
-    def _hostname(self, host: bytes) -> bytes:
-        """The name of `Host` without its port; an IPv6 address keeps its brackets."""
-        known = self._hosts.get(host)
-        if known is None:
-            text = host.decode("latin-1").strip().rpartition("@")[2]
-            end = text.find("]") + 1 if text.startswith("[") else text.find(":")
-            known = _text(text[:end] if end > 0 else text, 255)
-            if len(host) <= _CACHED_BYTES_MAX:
-                if len(self._hosts) >= _CACHE_MAX:
-                    self._hosts.clear()
-                self._hosts[host] = known
-        return known
-
-    def _content_type(self, headers: dict[bytes, bytes]) -> bytes:
-        value = headers.get(b"content-type")
-        if value is None:
-            return b""
-        known = self._types.get(value)
-        if known is None:
-            kept = mask_header(PLAIN, value[:200], self._names)
-            known = b',"contentType":' + _text(kept.decode("latin-1"))
-            if len(value) <= 100 and kept == value:
-                if len(self._types) >= _CACHE_MAX:
-                    self._types.clear()
-                self._types[value] = known
         return known
 
     @staticmethod
@@ -432,7 +305,7 @@ class Builder:
     # Bodies
 
     @staticmethod
-    def _expects_body(x: Exchange, headers: dict[bytes, bytes]) -> bool:
+    def _expects_body(x: Exchange, headers: First) -> bool:
         """Whether the request announced a body: without one, bytes that never came are none that nobody read."""
         length = headers.get(b"content-length")
         if length is not None:
@@ -443,7 +316,7 @@ class Builder:
         return not x.http_version.startswith("1") and x.method not in _NO_BODY_METHODS
 
     def _body_of(
-        self, body: Body, detail: str, shed: int, headers: dict[bytes, bytes], base: str, redacted: Redacted,
+        self, body: Body, detail: str, shed: int, headers: First, base: str, redacted: Redacted,
         expected: bool | None,
     ) -> tuple[bytes, str]:  # fmt: skip
         """expected: None for a response."""
@@ -475,20 +348,16 @@ class Builder:
 
     def _message(self, message: str, redacted: Redacted) -> bytes:
         raw = str(message).encode("utf-8", "replace")
-        kept = mask_url(raw, self._names) if b"?" in raw or b"//" in raw else raw
+        kept = mask_url(raw, self._names, redacted) if b"?" in raw or b"//" in raw else raw
         if self._names.suspicious(kept):
+            hidden_text(redacted, kept, self._names)
             kept = _HIDDEN
         if kept != raw:
             note(redacted, "context.message")
         return _text(kept.decode("utf-8", "replace"))
 
 
-# The headers that the builder itself looks at.
-_READ = frozenset(
-    (b"host", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"traceparent")
-)
 _HIDDEN = b"[REDACTED]"
-_HIDDEN_JSON = b'"[REDACTED]"'
 
 
 def _readable(value: object) -> str:

@@ -16,6 +16,7 @@ import orjson
 
 from .names import CLEAN, CODE, LABEL, REDACTED, VALUE_PATTERN, VALUED, Names, card_spans
 from .redaction_json import PATHS_MAX, TooDense, redact_json
+from .reflection import hidden, hidden_bytes, hidden_header, hidden_text, hidden_weak, hidden_word
 
 __all__ = [
     "COOKIE", "HIDDEN", "PAIRS_MAX", "PLAIN", "PROTOCOL", "REDACTED", "SET_COOKIE", "URL", "Names", "TooDense",
@@ -60,38 +61,72 @@ def header_kind(name: str, names: Names) -> int:
     return PLAIN if names.classify(name) in (CLEAN, CODE, LABEL, VALUED) else HIDDEN
 
 
-def mask_header(kind: int, value: bytes, names: Names) -> bytes:
-    """The value as it may be kept; the very same object when nothing was masked. Latin-1 bytes in and out."""
-    if kind == HIDDEN:
-        return _MASK
-    if kind == COOKIE:
-        return b"; ".join(
-            part.split(b"=", 1)[0].strip() + b"=" + _MASK if b"=" in part else _MASK for part in value.split(b";")
-        )
-    if kind == SET_COOKIE:
-        pair, _, attributes = value.partition(b";")
-        name, equals, _ = pair.partition(b"=")
-        kept = name.strip() + b"=" + _MASK if equals else _MASK
-        return kept + b";" + attributes if attributes else kept
-    if kind == URL:
-        return mask_url(value, names)
-    if not names.hit(value):
-        # A sub-protocol is a short word; browsers have no other place to put a token.
-        if kind == PROTOCOL and any(len(part.strip()) > 40 for part in value.split(b",")):
+def mask_header(kind: int, value: bytes, names: Names, redacted: list[str] | None = None) -> bytes:
+    """The value as it may be kept; the very same object when nothing was masked. Latin-1 bytes in and out.
+
+    redacted: takes what was masked, no path."""
+    if kind == PLAIN:
+        if value.find(b"//") >= 0 and 64 in value:
+            value = _without_userinfo(value, redacted)
+        if names.hit(value) and names.reveals(value):
+            hidden_text(redacted, value, names)
             return _MASK
         return value
-    if kind == PROTOCOL or names.reveals(value):
+    if kind == HIDDEN:
+        if redacted is not None:
+            hidden_header(redacted, value)
+        return _MASK
+    if kind == COOKIE:
+        kept = []
+        for part in value.split(b";"):
+            name, equals, secret = part.partition(b"=")
+            name = name.strip()
+            _hide_cookie(name, secret if equals else part, names, redacted)
+            kept.append(name + b"=" + _MASK if equals else _MASK)
+        return b"; ".join(kept)
+    if kind == SET_COOKIE:
+        pair, _, attributes = value.partition(b";")
+        name, equals, secret = pair.partition(b"=")
+        _hide_cookie(name.strip(), secret if equals else pair, names, redacted)
+        cookie = name.strip() + b"=" + _MASK if equals else _MASK
+        return cookie + b";" + attributes if attributes else cookie
+    if kind == URL:
+        return mask_url(value, names, redacted)
+    # A sub-protocol is a short word; browsers have no other place to put a token.
+    if names.hit(value) or any(len(part.strip()) > 40 for part in value.split(b",")):
+        for part in value.split(b",", 16):
+            hidden_weak(redacted, part.strip())
         return _MASK
     return value
 
 
-def mask_url(value: bytes, names: Names) -> bytes:
-    """A URL, or a header with URLs in it: user information and sensitive parameters of query and fragment masked."""
-    if b"@" in value:
-        value = _USERINFO.sub(_MASK + b"@", value)
-    if not names.hit(value) and b"code=" not in value:
+def _hide_cookie(name: bytes, value: bytes, names: Names, redacted: list[str] | None) -> None:
+    value = value.strip(b' \t"')
+    # What a cookie of a harmless name holds may be a language or a theme.
+    weak = len(name) <= 40 and names.classify_bytes(name) == CLEAN
+    hidden_bytes(redacted, value, weak=weak)
+    if 37 in value:
+        hidden_bytes(redacted, unquote_to_bytes(value), weak=weak)
+
+
+def _without_userinfo(value: bytes, redacted: list[str] | None) -> bytes:
+    def one(m: re.Match[bytes]) -> bytes:
+        name, colon, password = m[0][:-1].partition(b":")
+        hidden(redacted, decoded(password if colon else name))
+        return _MASK + b"@"
+
+    return _USERINFO.sub(one, value)
+
+
+def mask_url(value: bytes, names: Names, redacted: list[str] | None = None) -> bytes:
+    """A URL, or a header with URLs in it: user information and sensitive parameters of query and fragment masked.
+
+    redacted: takes what was masked, no path."""
+    if 64 in value:
+        value = _without_userinfo(value, redacted)
+    if not names.hit(value) and value.find(b"code=") < 0:
         return value
-    return _mask_pairs(value, names, None, "")
+    return _mask_pairs(value, names, redacted, "")
 
 
 def mask_query(raw: bytes, names: Names, redacted: list[str], base: str) -> bytes:
@@ -100,6 +135,7 @@ def mask_query(raw: bytes, names: Names, redacted: list[str], base: str) -> byte
 
 
 def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str) -> bytes:
+    """base: no path is noted when it is empty."""
     oauth = _speaks_oauth(text)
 
     def one(m: re.Match[bytes]) -> bytes:
@@ -108,16 +144,22 @@ def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str
         if not value:
             # No pair, or one whose name holds the value: `?{"password":"x"}`.
             if name and names.suspicious(plain):
-                if redacted is not None:
+                hidden_text(redacted, plain, names)
+                if redacted is not None and base:
                     note(redacted, base + "." + REDACTED)
                 return _MASK + m[0][len(name) :]
             return m[0]
         kind = names.classify_bytes(plain)
         hidden_name = b":" in plain and kind not in (CLEAN, CODE, LABEL, VALUED)
         clean = kind in (CLEAN, LABEL, VALUED) or (kind == CODE and not oauth)
-        if clean and not names.suspicious(decoded(value)):
+        plain_value = decoded(value)
+        if not clean:
+            hidden(redacted, plain_value)
+        elif not names.suspicious(plain_value):
             return m[0]
-        if redacted is not None:
+        else:
+            hidden_text(redacted, plain_value, names)
+        if redacted is not None and base:
             note(redacted, base + "." + shown(plain.decode("utf-8", "replace")))
         return (_MASK if hidden_name else name) + b"=" + _MASK
 
@@ -158,13 +200,18 @@ def decoded_pairs(
             kind = names.classify_bytes(plain_name)
             sensitive = kind not in (CLEAN, CODE, LABEL, VALUED) or (kind == CODE and oauth)
             # The name itself may hold the value: `{"password":"x"}` sent as a form.
-            if (b":" in plain_name or b"=" in plain_name or b"%" in plain_name) and (
+            if (b":" in plain_name or b"=" in plain_name or b"%" in plain_name or b">" in plain_name) and (
                 sensitive or names.suspicious(plain_name)
             ):
                 key = REDACTED
                 sensitive = True
+                hidden_text(redacted, plain_name, names)
             hide = sensitive or names.suspicious(plain)
             if hide and (text or key is REDACTED):
+                if sensitive:
+                    hidden(redacted, plain)
+                else:
+                    hidden_text(redacted, plain, names)
                 text = REDACTED
                 note(redacted, base + "." + shown(key))
         before = found.get(key)
@@ -207,6 +254,7 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
             if begin == 0 and len(lines) == 1:
                 return None
             masked = _MASK
+            hidden_text(redacted, document, names)
             note(redacted, base)
         lines[k] = line[:begin] + masked
         done[k] = 1
@@ -219,6 +267,7 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
             continue
         note(redacted, base)
         kept, rest = _mask_line(lines[k], names)
+        hidden_word(redacted, rest)
         lines[k] = kept
         follow = k
         while not (stripped := rest.strip(b" \t\r\"'")):
@@ -227,6 +276,7 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
             if follow < 0:
                 break
             rest = _mask_line(lines[follow], names)[1] if names.suspicious(lines[follow]) else lines[follow]
+            hidden_word(redacted, rest)
             lines[follow] = _MASK
             done[follow] = 1
         opens = stripped[:1] in (b"{", b"[", b"(", b"|", b">", b"<") or stripped[-1:] in (b"\\", b"{", b"[", b"(")

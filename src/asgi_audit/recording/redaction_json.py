@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from .names import CLEAN, CODE, LABEL, LOOSE, REDACTED, SENSITIVE, VALUED, Names
+from .reflection import Redacted, hidden_json, hidden_text
 
 __all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json"]
 
@@ -269,7 +270,7 @@ class _Walk:
         elif kind == VALUED:
             self.note(frame, self.at(j) - 1, self.ends[j] + j + 1)
         if self.deep and self.suspicious(self.string(j)):
-            self.mask(self.at(j) - 1, self.ends[j] + j + 1, self.key if frame.object else -1)
+            self.mask(self.at(j) - 1, self.ends[j] + j + 1, self.key if frame.object else -1, is_secret=False)
         else:
             self.values.append(j)
 
@@ -292,7 +293,9 @@ class _Walk:
             return False
         if raw.lstrip()[:1] in (b"{", b"["):
             # JSON in JSON: its own fields tell more exactly than text rules.
-            inner: list[str] = []
+            inner = Redacted()
+            if type(self.redacted) is Redacted:
+                inner.values, inner.spans = self.redacted.values, self.redacted.spans
             try:
                 orjson.loads(raw)
                 redact_json(raw, self.names, "", inner)
@@ -302,7 +305,10 @@ class _Walk:
                 pass
             else:
                 return bool(inner)
-        return self.names.reveals(raw)
+        if self.names.reveals(raw):
+            hidden_text(self.redacted, raw, self.names)
+            return True
+        return False
 
     def names_field(self, j: int) -> bool:
         """Whether a string is the name of a sensitive field, and no sentence that mentions one."""
@@ -398,9 +404,13 @@ class _Walk:
         raw = self.string(j)
         if b"=" in raw or b":" in raw or len(raw) > 200:
             self.spans.append((self.at(j) - 1, self.ends[j] + j + 1))
+            hidden_text(self.redacted, raw, self.names)
 
-    def mask(self, start: int, end: int, key: int, name: bytes | None = None) -> None:
+    def mask(self, start: int, end: int, key: int, name: bytes | None = None, *, is_secret: bool = True) -> None:
+        """is_secret: False when the span only holds one, which was collected before."""
         self.spans.append((start, end))
+        if is_secret:
+            hidden_json(self.redacted, self.data[start:end])
         if len(self.spans) > SPANS_MAX:
             raise TooDense
         if len(self.redacted) >= PATHS_MAX or self.paths_made > 4 * PATHS_MAX:

@@ -304,6 +304,16 @@ K64 = 65_536
         ("json", b'{"a":"' + b"pwd=" * 15_000 + b'"}'),
         ("json", b'{"a":"' + b"%25" * 20_000 + b'%70wd=1"}'),
         ("json", b'{"a":"' + b"\\\\" * 30_000 + b'u0070wd=1"}'),
+        ("json", b'{"a":"' + b"\\\\" * 30_000 + b'"}'),
+        ("json", b'{"pwd":"x", "a":"' + b"\\\\" * 30_000 + b'"}'),
+        ("text", b"\\" * K64),
+        ("json", b'{"pwd":"abcd12345","a":[' + b'"abcd12345",' * 5_000 + b"1]}"),
+        ("json", b'{"pwd":"abcd12345","a":[' + b'"%61bcd12345",' * 1_900 + b"1]}"),
+        ("json", b'{"pwd":"a&cd12345","a":"' + b"a&amp;cd12345 %41" * 3_800 + b'"}'),
+        (
+            "json",
+            b"[" + b",".join(b'{"pwd":"abcd%05d"}' % i for i in range(300)) + b',"abcd00007"' * 4_000 + b"]",
+        ),
         ("json", b'{"a":"' + b"-----BEGIN PRIVATE KEY-----" * 2_000 + b'"}'),
         ("json", b'{"a":"' + b"eyJ" * 20_000 + b'"}'),
         ("json", b'{"a":"' + b"4 " * 30_000 + b'"}'),
@@ -385,9 +395,6 @@ def test_caches_hold_no_value_of_a_request() -> None:
             ],
         )
         builder.build(x)
-    held = repr((builder._pairs, builder._headers, builder._hosts, builder._types, builder._names._cache))
+    held = repr((builder._headers.caches(), builder._names._cache))
     assert "hunter2" not in held.replace("hunter2q", "").replace("hunter2k", "")
-    assert all(
-        len(c) <= 2048
-        for c in (builder._pairs, builder._headers, builder._hosts, builder._types, builder._names._cache)
-    )
+    assert all(len(c) <= 2048 for c in (*builder._headers.caches(), builder._names._cache))

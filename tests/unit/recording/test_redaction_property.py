@@ -6,13 +6,15 @@ would call sensitive, and searches the record's bytes for it in all its encoding
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import random
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import orjson
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.support_exchanges import assert_absent, make_body, make_builder, make_exchange
 from tests.support_schema import checked
@@ -305,3 +307,94 @@ def test_annotations_hide_the_secret(data: Any, secret: str) -> None:
     value = checked(record)
     assert_absent(secret, record)
     assert value["context"]["annotations"]["user"]["id"] == 7
+
+
+# The same secret under a sensitive name in one place, and under a harmless one in another.
+
+
+def in_json(secret: str) -> tuple[bytes, bytes]:
+    return json.dumps({"user": "mira", "password": secret}).encode(), b"application/json"
+
+
+def in_form(secret: str) -> tuple[bytes, bytes]:
+    return f"user=mira&password={quote_plus(secret)}".encode(), b"application/x-www-form-urlencoded"
+
+
+def echoed(secret: str) -> list[tuple[bytes, bytes]]:
+    """(body, its type): ways in which an application may give back what it got."""
+    page = html.escape(secret)
+    return [
+        (json.dumps({"args": [secret], "n": 1.50}).encode(), b"application/json"),
+        (json.dumps({secret: {"x": f"got {secret}!"}}, ensure_ascii=False).encode(), b"application/json"),
+        (json.dumps({"detail": json.dumps({"input": secret})}).encode(), b"application/problem+json"),
+        (json.dumps(json.dumps(json.dumps([secret]))).encode(), b"application/json"),
+        (json.dumps({"next": f"/p?a={quote(secret, safe='')}&b={quote(secret)}"}).encode(), b"application/json"),
+        (json.dumps({"raw": base64.b64encode(f"xy{secret}z".encode()).decode()}).encode(), b"application/json"),
+        (json.dumps({"raw": base64.b64encode(secret.encode()).decode()}).encode(), b"application/json"),
+        (json.dumps({"raw": base64.urlsafe_b64encode(f"a:{secret}".encode()).decode()}).encode(), b"application/json"),
+        (("[" + '"' + "".join(f"\\u{ord(c):04x}" for c in secret) + '"]').encode(), b"application/json"),
+        (f"<form><input name=q value='{page}'></form>".encode(), b"text/html"),
+        (f"<p>{page.replace('&quot;', '&#34;').replace('&#x27;', '&#39;')}</p>".encode(), b"text/html"),
+        (f"no such user: {secret}".encode(), b"text/plain"),
+        (f'{{"a": "{json.dumps(secret)[1:-1]}", "cut'.encode(), b"application/json"),
+        (("".join(f"%{b:02x}" for b in secret.encode())).encode(), b"text/plain"),
+        (f"q={quote_plus(secret)}&p=1".encode(), b"application/x-www-form-urlencoded"),
+    ]
+
+
+@SETTINGS
+@given(st.data(), secrets)
+def test_reflected_secret_is_hidden(data: Any, secret: str) -> None:
+    """Goal: a secret masked by name in one place stands nowhere else. Method: plant it in one place, echo it in all
+    others in one of the spellings of frameworks."""
+    place = data.draw(
+        st.sampled_from(["json", "form", "query", "header", "cookie", "set-cookie", "answer", "location"])
+    )
+    body, kind = data.draw(st.sampled_from(echoed(secret)))
+    x = make_exchange(
+        "POST", "/find/" + (secret if data.draw(st.booleans()) else "x"), body=body, content_type=kind, answer=body,
+        answer_type=kind, principal=data.draw(st.sampled_from([None, secret, f"user {secret}"])),
+        message=data.draw(st.sampled_from([None, f"{secret} was wrong"])),
+        annotations=data.draw(st.sampled_from([None, {"seen": [secret], "n": 1}])),
+    )  # fmt: skip
+    if data.draw(st.booleans()):
+        x.query_string = f"q={quote_plus(secret)}&page=1".encode()
+    if data.draw(st.booleans()):
+        x.response_headers.append((b"x-echo", quote(secret).encode()))
+    raw = quote(secret, safe="").encode()
+    if place == "json":
+        x.request_body = make_body(in_json(secret)[0])
+        x.request_headers[-1] = (b"content-type", b"application/json")
+    elif place == "form":
+        x.request_body = make_body(in_form(secret)[0])
+        x.request_headers[-1] = (b"content-type", in_form(secret)[1])
+    elif place == "query":
+        x.query_string = b"page=1&token=" + raw
+    elif place == "header":
+        x.request_headers.append((b"x-api-key", secret.encode()))
+    elif place == "cookie":
+        x.request_headers.append((b"cookie", b"theme=dark; sid=" + raw + b"; a=b"))
+    elif place == "set-cookie":
+        x.response_headers.append((b"set-cookie", b"sid=" + raw + b"; Path=/"))
+    elif place == "answer":
+        x.response_body = make_body(in_json(secret)[0])
+        x.response_headers[0] = (b"content-type", b"application/json")
+    else:
+        x.response_headers.append((b"location", b"/in?a=1&access_token=" + raw))
+    record = BUILDER.build(x)
+    value = checked(record)
+    assert_absent(secret, record)
+    assert value["context"]["redacted"]
+    assert value["metadata"]["requestId"] == "r-1"
+
+
+@SETTINGS
+@given(st.integers(100_000, 10**12), st.sampled_from(["{}", "[{},1]", '{{"a":{{"b":{}}}}}', '["x{}y"]', '{{"{}":1}}']))
+def test_reflected_number_is_hidden(secret: int, form: str) -> None:
+    assume(len(set(str(secret))) > 1)  # 111111 is what is shown in place of a number
+    x = make_exchange("POST", body=json.dumps({"pin": secret}).encode(), answer=form.format(secret).encode())
+    x.response_headers.append((b"content-type", b"application/json"))
+    x.started_ns = x.duration_ns = 0
+    record = BUILDER.build(x)
+    checked(record)
+    assert json.dumps(secret) not in json.dumps([orjson.loads(record)[half] for half in ("request", "response")])

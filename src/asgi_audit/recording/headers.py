@@ -1,0 +1,343 @@
+"""The headers of a request or response as a JSON object, with what the builder itself reads of them.
+
+Clients and servers send the same names in the same order again and again, so a list of names is looked at once and
+becomes a plan: which values are hidden, which repeat, which must be scanned each time. What a plan's repeating values
+look like encoded is remembered too.
+
+Invariants: what is remembered are names, values of the headers in `_REPEATED`, and host names; never the value of a
+header that is hidden, masked, or of another name. Bounds: 500 headers and 64 KiB of them each way; 256 plans of at
+most 32 names of 64 bytes, 512 remembered objects of at most 2 KiB of values; 1,024 single pairs of at most 256 bytes,
+1,024 host names and content types. Each is emptied when full.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from .names import REDACTED, Names
+from .redaction import HIDDEN, PLAIN, header_kind, mask_header, note
+from .reflection import hidden_header
+
+__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "TEXT_MAX", "Headers", "json_text"]
+
+HEADER_BYTES_MAX = 65_536
+HEADERS_MAX = 500
+TEXT_MAX = 1_000
+_CACHE_MAX = 1_024
+_CACHED_BYTES_MAX = 256
+_PLANS_MAX = 256
+_PLAN_NAMES_MAX = 32
+_NAME_MAX = 64
+_OBJECTS_MAX = 512
+_OBJECT_BYTES_MAX = 2_048
+_FRESH_MAX = 1_024
+
+# Headers whose values repeat from request to request and are no secrets: only these are remembered with their value.
+_REPEATED = frozenset({
+    b"accept", b"accept-encoding", b"accept-language", b"accept-ranges", b"access-control-allow-credentials",
+    b"access-control-allow-headers", b"access-control-allow-methods", b"access-control-allow-origin", b"age",
+    b"allow", b"cache-control", b"connection", b"content-encoding", b"content-language", b"content-length",
+    b"content-type", b"dnt", b"expect", b"host", b"keep-alive", b"pragma", b"priority", b"referrer-policy",
+    b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
+    b"sec-fetch-user", b"server", b"strict-transport-security", b"te", b"transfer-encoding",
+    b"upgrade-insecure-requests", b"user-agent", b"vary", b"via", b"x-content-type-options", b"x-forwarded-proto",
+    b"x-frame-options", b"x-requested-with", b"x-xss-protection",
+})  # fmt: skip
+# The headers that the builder itself looks at.
+_READ = frozenset(
+    (b"host", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"traceparent")
+)
+_HIDDEN_JSON = b'"' + REDACTED.encode() + b'"'
+_dumps = orjson.dumps
+
+First = dict[bytes, bytes]
+"""The first value of each name in `_READ`, by lower-case name. Not to be changed: it may be remembered."""
+
+
+def json_text(value: object, limit: int = TEXT_MAX) -> bytes:
+    """JSON string of any object that should be text: cut, lone surrogates as U+FFFD."""
+    if type(value) is str and len(value) <= limit:
+        text = value
+    else:
+        text = str(value)[:limit]
+    try:
+        return _dumps(text)
+    except (TypeError, ValueError):
+        return _dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+class _Plan:
+    """What is to be done with headers of these names in this order; none is repeated."""
+
+    __slots__ = ("fresh", "hidden", "paths", "read", "repeated", "start")
+
+    def __init__(self) -> None:
+        self.start: list[bytes] = []  # for each header its encoded name and colon, with the value where that is hidden
+        self.hidden: list[int] = []
+        self.paths: list[str] = []  # of the hidden ones
+        self.repeated: list[int] = []
+        self.fresh: list[tuple[int, bytes, int, bytes]] = []  # place, encoded name, kind, lower-case name
+        self.read: list[tuple[int, bytes]] = []  # places of `_READ` among the fresh
+
+
+class Headers:
+    """One per builder, used by its thread alone. id_header: the name of the request id's header, lower case."""
+
+    def __init__(self, names: Names, id_header: bytes) -> None:
+        self._names = names
+        self._id_header = id_header
+        self._plans: dict[tuple[str, tuple[bytes, ...]], _Plan | None] = {}
+        self._objects: dict[tuple[_Plan, tuple[bytes, ...]], tuple[list[bytes], First]] = {}
+        self._pairs: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}  # encoded (name, value) of repeated headers
+        self._known: dict[bytes, tuple[bytes, int, bytes]] = {}  # name: encoded, its kind, in lower case
+        self._hosts: dict[bytes, bytes] = {}
+        self._types: dict[bytes, bytes] = {}
+
+    def encoded(
+        self,
+        headers: list[tuple[bytes, bytes]],
+        base: str,
+        request_id: bytes | None,
+        redacted: list[str],
+        truncated: list[str],
+    ) -> tuple[bytes, First]:
+        """(JSON object, what the builder reads). base: `request.headers` or `response.headers`."""
+        if not headers:
+            return b"{}", {}
+        if len(headers) > _PLAN_NAMES_MAX:
+            return self._each(headers, base, request_id, redacted, truncated)
+        names, values = zip(*headers, strict=True)
+        try:
+            plan = self._plans[base, names]
+        except KeyError:
+            plan = self._planned(base, names)
+        if plan is None:
+            return self._each(headers, base, request_id, redacted, truncated)
+        repeated = tuple([values[at] for at in plan.repeated])
+        known = self._objects.get((plan, repeated))
+        if known is None:
+            known = self._remembered(plan, names, values, repeated)
+            if known is None:
+                return self._each(headers, base, request_id, redacted, truncated)
+        pieces, first = known
+        if plan.hidden:
+            for at, path in zip(plan.hidden, plan.paths, strict=True):
+                hidden_header(redacted, values[at])
+                note(redacted, path)
+        if plan.fresh:
+            pieces = pieces.copy()
+            if not self._fresh(plan, values, pieces, base, request_id, redacted):
+                return self._each(headers, base, request_id, redacted, truncated)
+            if plan.read:
+                first = first.copy()
+                for at, name in plan.read:
+                    first[name] = values[at]
+        return b"{" + b",".join(pieces) + b"}", first
+
+    def _planned(self, base: str, names: tuple[bytes, ...]) -> _Plan | None:
+        """The plan of these names, remembered; None when they want a closer look each time."""
+        if any(len(name) > _NAME_MAX for name in names):
+            return None
+        plan: _Plan | None = _Plan()
+        lower = [name.decode("latin-1").lower().encode("latin-1") for name in names]
+        if len(set(lower)) != len(lower):
+            plan = None
+        else:
+            assert plan is not None
+            for at, name in enumerate(names):
+                encoded, kind, low = self._header(name)
+                plan.start.append(encoded)
+                if kind == HIDDEN:
+                    plan.start[at] = encoded + _HIDDEN_JSON
+                    plan.hidden.append(at)
+                    plan.paths.append(base + "." + encoded[1:-2].decode())
+                elif low in _REPEATED and kind == PLAIN and low != b"content-length":
+                    plan.repeated.append(at)
+                else:
+                    plan.fresh.append((at, encoded, kind, low))
+                    if low in _READ:
+                        plan.read.append((at, low))
+        if len(self._plans) >= _PLANS_MAX:
+            self._plans.clear()
+            self._objects.clear()
+        self._plans[base, names] = plan
+        return plan
+
+    def _remembered(
+        self, plan: _Plan, names: tuple[bytes, ...], values: tuple[bytes, ...], repeated: tuple[bytes, ...]
+    ) -> tuple[list[bytes], First] | None:
+        """The pieces with the repeating values in their places, remembered; None when one of those is suspicious."""
+        if sum(map(len, repeated)) > _OBJECT_BYTES_MAX or self._names.hit(b"\n".join(repeated)):
+            return None
+        pieces = plan.start.copy()
+        first: First = {}
+        for at in plan.repeated:
+            pieces[at] += json_text(values[at].decode("latin-1"), HEADER_BYTES_MAX)
+            low = names[at].lower()
+            if low in _READ:
+                first[low] = values[at]
+        if len(self._objects) >= _OBJECTS_MAX:
+            self._objects.clear()
+        self._objects[plan, repeated] = (pieces, first)
+        return pieces, first
+
+    def _fresh(
+        self,
+        plan: _Plan,
+        values: tuple[bytes, ...],
+        pieces: list[bytes],
+        base: str,
+        request_id: bytes | None,
+        redacted: list[str],
+    ) -> bool:
+        """Put the values that are new each time into their places; False when they are too long for that."""
+        scanned: list[tuple[int, bytes, int]] = []
+        for at, encoded, kind, low in plan.fresh:
+            value = values[at]
+            if value.isdigit() and len(value) < 15 and kind == PLAIN:
+                pieces[at] = encoded + b'"' + value + b'"'
+            elif low == self._id_header and value == request_id:
+                # Stands in the record already, and may hold letters, digits and three marks only.
+                pieces[at] = encoded + b'"' + value + b'"'
+            elif len(value) > _FRESH_MAX:
+                return False
+            else:
+                scanned.append((at, encoded, kind))
+        if not scanned:
+            return True
+        names = self._names
+        alarm = names.hit(b"\n".join([values[at] for at, _, kind in scanned if kind == PLAIN]))
+        for at, encoded, kind in scanned:
+            value = kept = values[at]
+            if kind != PLAIN or alarm or b"://" in value:
+                kept = mask_header(kind, value, names, redacted)
+                if kept is not value and kept != value:
+                    note(redacted, base + "." + encoded[1:-2].decode())
+            pieces[at] = encoded + json_text(kept.decode("latin-1"), HEADER_BYTES_MAX)
+        return True
+
+    def _each(
+        self,
+        headers: list[tuple[bytes, bytes]],
+        base: str,
+        request_id: bytes | None,
+        redacted: list[str],
+        truncated: list[str],
+    ) -> tuple[bytes, First]:
+        """`encoded` of any headers, one by one."""
+        first: First = {}
+        pairs: list[tuple[bytes, bytes]] = []
+        fresh: list[tuple[int, bytes, bytes, int, bytes]] = []  # place in `pairs`, encoded name, value, kind, name
+        cached = self._pairs.get
+        size = 0
+        if len(headers) > HEADERS_MAX:
+            headers = headers[:HEADERS_MAX]
+            truncated.append(base)
+        for name, value in headers:
+            known = cached((name, value))
+            if known is not None:
+                if name in _READ:
+                    first.setdefault(name, value)
+                pairs.append(known)
+                size += 40
+                continue
+            size += len(name) + len(value)
+            if size > HEADER_BYTES_MAX:
+                truncated.append(base)
+                break
+            encoded, kind, lower = self._header(name)
+            if lower in _READ:
+                first.setdefault(lower, value)
+            if kind == HIDDEN:
+                pairs.append((encoded, _HIDDEN_JSON))
+                hidden_header(redacted, value)
+                note(redacted, base + "." + encoded[1:-2].decode())
+            elif lower == self._id_header and value == request_id:
+                pairs.append((encoded, b'"' + value + b'"'))
+            else:
+                fresh.append((len(pairs), encoded, value, kind, lower))
+                pairs.append((encoded, b""))
+        if fresh:
+            self._encode(fresh, pairs, base, redacted)
+        merged = dict(pairs)
+        if len(merged) != len(pairs):
+            return _repeated(pairs), first
+        return b"{" + b",".join([name + value for name, value in merged.items()]) + b"}", first
+
+    def _encode(
+        self,
+        fresh: list[tuple[int, bytes, bytes, int, bytes]],
+        pairs: list[tuple[bytes, bytes]],
+        base: str,
+        redacted: list[str],
+    ) -> None:
+        names = self._names
+        alarm = names.hit(b"\n".join([value for _, _, value, kind, _ in fresh if kind == PLAIN]))
+        for at, encoded_name, value, kind, lower in fresh:
+            kept = value
+            if kind != PLAIN or alarm or b"://" in value:
+                kept = mask_header(kind, value, names, redacted)
+            encoded = json_text(kept.decode("latin-1"), HEADER_BYTES_MAX)
+            if kept is not value and kept != value:
+                note(redacted, base + "." + encoded_name[1:-2].decode())
+            elif lower in _REPEATED and len(value) <= _CACHED_BYTES_MAX:
+                if len(self._pairs) >= _CACHE_MAX:
+                    self._pairs.clear()
+                self._pairs[lower, value] = (encoded_name, encoded)
+            pairs[at] = (encoded_name, encoded)
+
+    def _header(self, name: bytes) -> tuple[bytes, int, bytes]:
+        """What is to be done with headers of this name, remembered."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        text = name.decode("latin-1").lower()[:200]
+        known = (json_text(text) + b":", header_kind(text, self._names), text.encode("latin-1", "replace"))
+        if len(name) <= _NAME_MAX:
+            if len(self._known) >= _CACHE_MAX:
+                self._known.clear()
+            self._known[name] = known
+        return known
+
+    def hostname(self, host: bytes) -> bytes:
+        """The name of `Host` without its port; an IPv6 address keeps its brackets."""
+        known = self._hosts.get(host)
+        if known is None:
+            text = host.decode("latin-1").strip().rpartition("@")[2]
+            end = text.find("]") + 1 if text.startswith("[") else text.find(":")
+            known = json_text(text[:end] if end > 0 else text, 255)
+            if len(host) <= _CACHED_BYTES_MAX:
+                if len(self._hosts) >= _CACHE_MAX:
+                    self._hosts.clear()
+                self._hosts[host] = known
+        return known
+
+    def content_type(self, first: First) -> bytes:
+        """`,"contentType":"…"`, or nothing."""
+        value = first.get(b"content-type")
+        if value is None:
+            return b""
+        known = self._types.get(value)
+        if known is None:
+            kept = mask_header(PLAIN, value[:200], self._names)
+            known = b',"contentType":' + json_text(kept.decode("latin-1"))
+            if len(value) <= 100 and kept == value:
+                if len(self._types) >= _CACHE_MAX:
+                    self._types.clear()
+                self._types[value] = known
+        return known
+
+    def caches(self) -> tuple[dict[object, object], ...]:
+        """All that is remembered, for the test that no secret is."""
+        return (self._plans, self._objects, self._pairs, self._known, self._hosts, self._types)  # type: ignore[return-value]
+
+
+def _repeated(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    together: dict[bytes, list[bytes]] = {}
+    for name, value in pairs:
+        together.setdefault(name, []).append(value)
+    return (
+        b"{"
+        + b",".join([n + (v[0] if len(v) == 1 else b"[" + b",".join(v) + b"]") for n, v in together.items()])
+        + b"}"
+    )

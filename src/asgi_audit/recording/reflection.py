@@ -1,0 +1,469 @@
+"""Secrets that were masked in one place of an exchange and stand in another under a harmless name.
+
+`?token=abc` that the application answers as `"args": ["abc"]`, the `input` of a validation error, a form filled in
+again, a `Location`: names do not tell. So the values that were masked are remembered while a record is built, and its
+fragments are searched for them before it is sealed.
+
+In the usual record nothing is found, and that must be cheap: each secret costs four searches of the record's bytes,
+for its longest run of letters and digits (which no escaping of JSON, URLs or HTML changes) and for its base64 at the
+three offsets. Only where one of them hits, or letters are escaped, each string is decoded, what is found is replaced
+there by the mask, and a string that still holds the secret in a spelling that we cannot replace is masked whole.
+
+Bounds: at most `SECRETS_MAX` secrets, `SECRET_BYTES_MAX` of them together; a fragment with more than a few of them
+and many strings is left out. Not collected, because they would take harmless text along: values below six characters,
+short words, media types, names of fields (a password `password`), cookies that do not look made by a machine. Not
+recognised: a secret in other letter case, hashed, cut or compressed. Values live as long as their record's building.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
+
+import orjson
+
+from .names import LOOSE, REDACTED, SENSITIVE, STEMS, Names
+
+_AhoCorasick: Any
+try:
+    from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+    _AhoCorasick = partial(BytesAhoCorasick, implementation=Implementation.NoncontiguousNFA)  # the fastest to make
+except ImportError:
+    _AhoCorasick = None
+
+__all__ = [
+    "SECRETS_MAX", "SECRET_BYTES_MAX", "Redacted", "Search", "hidden", "hidden_broken", "hidden_bytes", "hidden_header",
+    "hidden_json", "hidden_text", "hidden_weak", "hidden_word",
+]  # fmt: skip
+
+SECRETS_MAX = 64
+SECRET_BYTES_MAX = 8_192
+_COLLECTED_MAX = 256
+_SPAN_MAX = 16_384
+_SHORTEST = 6
+_CLAUSES_MAX = 64
+_ROUNDS_MAX = 4
+_ESCAPES_MAX = 2_000
+_DECODED_MAX = 250  # strings of a fragment that are looked at closely: 25 to 60 µs each
+_SINGLY_MAX = 4
+_WORK_MAX = 4 << 20  # bytes to be searched for all secrets of a fragment: 1 ns each, and twice
+_MASK = REDACTED.encode()
+_MASKED = b'"' + _MASK + b'"'
+
+# Values that stand under sensitive names and are no secrets.
+_COMMON = frozenset({
+    "anonymous", "required", "optional", "disabled", "undefined", "unauthorized", "forbidden", "redacted", "username",
+    "accesstoken", "refreshtoken", "idtoken", "csrftoken", "xsrftoken", "clientsecret", "setcookie", "bearertoken",
+    "authorizationcode", "clientcredentials", "newpassword", "oldpassword", "currentpassword", "confirmpassword",
+    "samesite", "httponly", "operation", "principal", "annotations", "localhost", "text/plain",
+    *STEMS,
+})  # fmt: skip
+_MEDIA_TYPE = re.compile(rb"(?:application|text|image|audio|video|font|multipart|message)/[a-z0-9.+*-]+")
+_RUN = re.compile(rb"[A-Za-z0-9]+")
+_QUOTES = b" \t\r\n\"'"
+# Letters and digits that are escaped, which only somebody who hides does; a secret may stand there in any spelling.
+# Three expressions that each begin with a literal: one of all three takes 100 µs a kB.
+_LETTER = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])"
+_PERCENT = re.compile(rb"%(?:25)*" + _LETTER)
+_UNICODE = re.compile(rb"\\u00" + _LETTER)
+_ENTITY = re.compile(rb"&#(?:[xX]0*" + _LETTER + rb"|0*(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2]))")
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+')
+_BACKSLASH = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+_CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
+_FIRST_WORD = re.compile(rb"[^\s\"'<>&;,(){}\[\]|\\]+")
+
+
+class Redacted(list[str]):
+    """The paths of what was masked in one record, and the masked values themselves until it is built."""
+
+    __slots__ = ("room", "spans", "values")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[bytes] = []  # as UTF-8
+        self.spans: list[bytes] = []  # JSON texts, not decoded yet
+        self.room = 4 * _SPAN_MAX  # bytes of spans that may follow: containers of secrets may stand in one another
+
+    def __repr__(self) -> str:
+        # Tracebacks show reprs.
+        return f"<Redacted {len(self)}>"
+
+
+def hidden(redacted: list[str] | None, value: bytes) -> None:
+    """A value was masked. Nothing happens when `redacted` is a plain list."""
+    if type(redacted) is Redacted and len(redacted.values) < _COLLECTED_MAX:
+        redacted.values.append(value)
+
+
+def hidden_weak(redacted: list[str] | None, value: bytes) -> None:
+    """The same of a value that may be none, the theme or language in a cookie: only when a machine made it."""
+    if len(value) >= 8 and type(redacted) is Redacted:
+        letters = value.translate(None, b"0123456789._-")
+        if (len(letters) != len(value) and letters) or len(value) >= 20:
+            hidden(redacted, value)
+
+
+def hidden_json(redacted: list[str], span: bytes) -> None:
+    """The JSON text of a value was masked: a string, a number, or a container of them."""
+    if type(redacted) is Redacted and len(redacted.spans) < _COLLECTED_MAX and len(span) <= redacted.room:
+        redacted.room -= len(span)
+        redacted.spans.append(span)
+
+
+def hidden_text(redacted: list[str] | None, text: bytes, names: Names) -> None:
+    """Text with sensitive names in it was masked or left out: the word after each of them."""
+    if type(redacted) is not Redacted:
+        return
+    text = text[:_SPAN_MAX]
+    if 37 in text:
+        text = unquote_to_bytes(text)
+    for number, m in enumerate(_CLAUSE.finditer(text)):
+        if number >= _CLAUSES_MAX:
+            break
+        if len(m[0]) < 3 or not names.hit(m[0]):
+            continue
+        if names.names_value(m[0]):
+            word = _FIRST_WORD.search(text, m.end(), m.end() + 2_048)
+            if word:
+                hidden(redacted, word[0])
+
+
+_ATTRIBUTE = re.compile(rb"(?i:value|content)\s*=\s*[\"']?([^\"'>\s]{6,})")
+_MEMBER = re.compile(rb'"([^"\\]{1,60}+)"\s*+:\s*+"((?:[^"\\]|\\.)*+)"')
+
+
+def hidden_word(redacted: list[str] | None, rest: bytes) -> None:
+    """A line of text was masked from here on: its first word, all of it when it is short, the value of an input."""
+    if type(redacted) is not Redacted:
+        return
+    rest = rest[:2_048]
+    if len(rest) <= 200:
+        hidden(redacted, rest.strip(_QUOTES + b",;"))
+    words = _FIRST_WORD.findall(rest)
+    if words:
+        hidden(redacted, words[0])
+        if len(words) > 1 and words[0].lower() in (b"bearer", b"basic", b"token"):
+            hidden(redacted, words[1])
+    attribute = _ATTRIBUTE.search(rest)
+    if attribute:
+        hidden(redacted, html.unescape(attribute[1].decode("utf-8", "replace")).encode())
+
+
+def hidden_broken(redacted: list[str] | None, text: bytes, names: Names) -> None:
+    """A body is left out, because it is cut JSON or the like: what its members look like."""
+    if type(redacted) is not Redacted:
+        return
+    for m in _MEMBER.finditer(text):
+        if len(redacted.spans) >= _COLLECTED_MAX:
+            break
+        if names.classify_bytes(m[1]) in (SENSITIVE, LOOSE):
+            hidden_json(redacted, b'"' + m[2] + b'"')
+    hidden_text(redacted, text, names)
+
+
+def hidden_header(redacted: list[str], value: bytes) -> None:
+    """A header was masked whole: a token, `Bearer …`, or `Basic …` with a password in it."""
+    if 32 in value:
+        scheme, _, value = value.strip().partition(b" ")
+        value = value.strip()
+        if scheme.lower() == b"basic":
+            try:
+                hidden(redacted, _decoded64(value).partition(b":")[2])
+            except ValueError:
+                pass
+        elif b"=" in value.rstrip(b"=") and b"," in value:
+            for part in value.split(b",", 16):
+                hidden_weak(redacted, part.partition(b"=")[2].strip(_QUOTES))
+    hidden_bytes(redacted, value)
+
+
+def hidden_bytes(redacted: list[str] | None, value: bytes, *, weak: bool = False) -> None:
+    """The value of a header, in which UTF-8 may stand or Latin-1."""
+    hide = hidden_weak if weak else hidden
+    hide(redacted, value)
+    if not value.isascii():
+        hide(redacted, value.decode("latin-1").encode())
+
+
+def _decoded64(value: bytes) -> bytes:
+    from base64 import b64decode
+
+    return b64decode(value, validate=True)
+
+
+def _leaves(span: bytes) -> Iterator[bytes]:
+    """Strings and numbers of a JSON text."""
+    if span[:1] not in (b'"', b"{", b"["):
+        yield span
+        return
+    if span[:1] == b'"' and 92 not in span:
+        yield span[1:-1]
+        return
+    try:
+        todo: list[Any] = [orjson.loads(span)]
+    except orjson.JSONDecodeError:
+        return
+    for _ in range(4 * _COLLECTED_MAX):
+        if not todo:
+            return
+        value = todo.pop()
+        if isinstance(value, str):
+            yield value.encode()
+        elif isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+        elif type(value) in (int, float):
+            yield repr(value).encode()
+
+
+def _is_secret(value: bytes) -> bool:
+    size = len(value)
+    if size < _SHORTEST or size > SECRET_BYTES_MAX // 2:
+        return False
+    if value.isalpha() and size < 8:
+        return False
+    if size <= 24:
+        if value.count(value[:1]) == size or value == _MASK:
+            return False
+        if value.translate(None, b"-_ ").decode("latin-1").lower() in _COMMON:
+            return False
+    return 47 not in value or not _MEDIA_TYPE.fullmatch(value)
+
+
+class _TooMany(Exception):
+    """More strings than may be looked at closely."""
+
+
+class Search:
+    """The secrets of one record."""
+
+    def __init__(self, redacted: Redacted) -> None:
+        unique = dict.fromkeys(redacted.values)
+        for span in redacted.spans:
+            unique.update(dict.fromkeys(_leaves(span)))
+        self.secrets: list[bytes] = []
+        self.found: dict[bytes, tuple[bytes, ...]] = {}
+        self.scan: Callable[[bytes], bool] | None = None
+        size = 0
+        for value in unique:
+            if not _is_secret(value):
+                value = value.strip(_QUOTES)
+                if not _is_secret(value):
+                    continue
+            size += len(value)
+            if size > SECRET_BYTES_MAX or len(self.secrets) >= SECRETS_MAX:
+                break
+            self.secrets.append(value)
+
+    def needles(self) -> dict[bytes, tuple[bytes, ...]]:
+        """By secret, bytes one of which stands wherever it does."""
+        if not self.found:
+            self.found = {s: (*_needles(s), *_base64(s)) for s in self.secrets}
+        return self.found
+
+    def may_hit(self, record: bytes) -> bool:
+        """Whether one of them may stand in these bytes, which are JSON, in any spelling."""
+        find = record.find
+        if len(self.secrets) > _SINGLY_MAX:
+            if self.scan is None:
+                every = [n for needles in self.needles().values() for n in needles]
+                self.scan = _scanner(every)
+            return self.scan(record) or _hides(record)
+        for secret in self.secrets:
+            if secret.isalnum() and secret.isascii():
+                if find(secret) >= 0:
+                    return True
+            elif any(find(needle) >= 0 for needle in _needles(secret)):
+                return True
+            for needle in _base64(secret):
+                if find(needle) >= 0:
+                    return True
+        return bool(self.secrets) and _hides(record)
+
+    def masked(self, fragment: bytes, *, keys: bool = True, numbers: bool = True) -> bytes:
+        """The fragment, which is JSON or a piece of an object, with the secrets masked in its strings; the very same
+        object when there were none. keys: names of members are searched too."""
+        hides = _hides(fragment)
+        if not hides and not self.may_hit(fragment):
+            return fragment
+        needles = self.needles()
+        present = self.secrets
+        if not hides:
+            present = [s for s in present if any(fragment.find(n) >= 0 for n in needles[s])]
+        spelled = [Spelled(s) for s in present]
+        wanted = [n for s in present for n in needles[s] if hides or fragment.find(n) >= 0]
+        digits = [s for s in present if s.strip(b"-").replace(b".", b"").isdigit()] if numbers else []
+        if len(wanted) * len(fragment) > _WORK_MAX:
+            return _left_out(fragment)
+        room = _DECODED_MAX
+
+        def one(m: re.Match[bytes]) -> bytes:
+            nonlocal room
+            token: bytes = m[0]
+            raw = m[1]
+            if raw is None:
+                return _MASKED if digits and _same_number(token, digits) else token
+            if len(raw) < _SHORTEST or (m[2] is not None and not keys):
+                return token
+            for needle in wanted:
+                if raw.find(needle) >= 0:
+                    break
+            else:
+                if not hides or not _hides(raw):
+                    return token
+            room -= 1
+            if room < 0:
+                raise _TooMany
+            new = _string(raw, spelled)
+            return token if new is None else new + (m[2] or b"")
+
+        try:
+            out = _STRING.sub(one, fragment)
+        except _TooMany:
+            return _left_out(fragment)
+        return fragment if out == fragment else out
+
+
+def _left_out(fragment: bytes) -> bytes:
+    """What stands for a fragment in which it would take too long to find them: of the same type, as far as that is
+    promised."""
+    if fragment[:1] == b"{":
+        return b'{"%b":%b}' % (_MASK, _MASKED)
+    if fragment[:1] == b",":
+        return b""
+    return _MASKED
+
+
+def _scanner(needles: list[bytes]) -> Callable[[bytes], bool]:
+    if _AhoCorasick is None:
+        return lambda data: any(data.find(needle) >= 0 for needle in needles)
+    find = _AhoCorasick(needles).find_matches_as_indexes
+    return lambda data: bool(find(data))
+
+
+def _hides(data: bytes) -> bool:
+    return (
+        (37 in data and _PERCENT.search(data) is not None)
+        or (92 in data and _UNICODE.search(data) is not None)
+        or (38 in data and _ENTITY.search(data) is not None)
+    )
+
+
+def _needles(secret: bytes) -> list[bytes]:
+    """Bytes one of which stands wherever the secret does, whatever JSON, URL and HTML escape, unless letters are."""
+    run = max(_RUN.findall(secret), key=len, default=b"")
+    if len(run) >= _SHORTEST or len(run) == len(secret):
+        return [run]
+    return [orjson.dumps(text)[1:-1] for text in _spellings(secret.decode("utf-8", "replace"))]
+
+
+def _base64(secret: bytes) -> list[bytes]:
+    """What stands in the base64 of any text with the secret in it; of both alphabets."""
+    out = []
+    for offset, skip in ((b"", 0), (b"\0", 2), (b"\0\0", 3)):
+        size = len(secret) + len(offset)
+        needle = b64encode(offset + secret)
+        needle = needle[skip:] if size % 3 == 0 else needle[skip : size * 8 // 6]
+        out.append(needle)
+        if 43 in needle or 47 in needle:
+            out.append(needle.replace(b"+", b"-").replace(b"/", b"_"))
+    return out
+
+
+def _spellings(text: str) -> list[str]:
+    """The spellings that frameworks write, the longest first; none stands inside another one that is left."""
+    json_ascii = _json_ascii(text)
+    json_text = orjson.dumps(text.encode("utf-8", "replace").decode())[1:-1].decode()
+    twice = orjson.dumps(json_text)[1:-1].decode()
+    found = {text, json_ascii, json_text, twice, _json_ascii(json_ascii), quote_plus(text)}
+    for safe in ("", "/", "/:@!$&'()*+,;=~-._"):
+        once = quote(text, safe=safe)
+        found.update((once, re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), once), quote(once, safe="")))
+    escaped = html.escape(text)
+    found.update(
+        (escaped, html.escape(text, quote=False), escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;"))
+    )
+    found.update((text.replace("'", "\\'"), escaped.replace("&#x27;", "&#39;")))
+    return sorted(found, key=len, reverse=True)
+
+
+def _json_ascii(text: str) -> str:
+    import json
+
+    return json.dumps(text)[1:-1]
+
+
+class Spelled:
+    """A secret with all that is searched for it."""
+
+    __slots__ = ("core", "forms", "raw", "text")
+
+    def __init__(self, secret: bytes) -> None:
+        self.raw = secret
+        self.text = secret.decode("utf-8", "replace")
+        if self.text.isascii() and self.text.isalnum():
+            self.forms = [self.text]
+        else:
+            self.forms = _spellings(self.text)
+        self.forms += [needle.decode() for needle in _base64(secret)]
+        run = max(_RUN.findall(secret), key=len, default=b"")
+        self.core = run.decode() if len(run) >= _SHORTEST else ""
+
+
+def _string(raw: bytes, secrets: list[Spelled]) -> bytes | None:
+    """The string with what is found masked; None when nothing was. raw: between the quotes."""
+    text: str = orjson.loads(b'"' + raw + b'"') if 92 in raw else raw.decode()
+    new = text
+    for secret in secrets:
+        for form in secret.forms:
+            if form in new:
+                new = new.replace(form, REDACTED)
+    if _still(new, secrets):
+        new = REDACTED
+    return None if new == text else orjson.dumps(new)
+
+
+def _still(text: str, secrets: list[Spelled]) -> bool:
+    """Whether a secret stands in the text in a spelling that was not replaced."""
+    if not _hides(text.encode()) and not any(not s.core or s.core in text for s in secrets):
+        return False
+    if any(s.text in text for s in secrets):
+        return True
+    if text.count("%") + text.count("\\") + text.count("&") > _ESCAPES_MAX:
+        return True  # undoing them would take milliseconds
+    for _ in range(_ROUNDS_MAX):
+        before = text
+        for mark, undo in (("%", unquote), ("&", html.unescape), ("\\", _plain)):
+            if mark in text:
+                text = undo(text)
+                spaced = text.replace("+", " ") if "+" in text else text
+                if any(s.text in text or s.text in spaced for s in secrets):
+                    return True
+        if text == before:
+            break
+    return False
+
+
+def _plain(text: str) -> str:
+    """One round of backslash escapes undone."""
+
+    def one(m: re.Match[str]) -> str:
+        c: str = m[1]
+        return chr(int(c[1:], 16)) if len(c) == 5 else _UNESCAPED.get(c, c)
+
+    return _BACKSLASH.sub(one, text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _same_number(token: bytes, digits: list[bytes]) -> bool:
+    token = token.lstrip(b"-")
+    if token.endswith(b".0"):
+        token = token[:-2]
+    return any(token == d.lstrip(b"-") or (len(d) >= 10 and d in token) for d in digits)
