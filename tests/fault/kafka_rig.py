@@ -75,6 +75,12 @@ class Load:
 
     def _run(self, number: int, choice: random.Random) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            self._send(connection, number, choice)
+        finally:
+            connection.close()
+
+    def _send(self, connection: http.client.HTTPConnection, number: int, choice: random.Random) -> None:
         count = 0
         due = time.monotonic()
         while not self._stop.is_set():

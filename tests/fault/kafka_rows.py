@@ -345,6 +345,7 @@ def _status(url: str) -> int:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as e:
+        e.close()
         return e.code
     except OSError:
         return 0

@@ -44,7 +44,7 @@ __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
 
 _EXIT_SECONDS = 2.0
 # What belongs to the recorder itself: two middlewares over one journal must agree on it.
-_OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal", "journal_bytes_max", "segment_bytes",
+_OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal_path", "journal_bytes_max", "segment_bytes",
         "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_key_password", "kafka_sasl_mechanism",
         "kafka_username", "kafka_password", "kafka_compression", "kafka_linger_seconds")  # fmt: skip
 _SECRET = frozenset(("kafka_key_password", "kafka_password"))
@@ -390,6 +390,7 @@ def shared_recorder(
         if ours != theirs:
             if name in _SECRET:
                 ours = theirs = "***"
+            name = name.removesuffix("_path")  # `journal` or `home`, whichever says where it is
             raise ConfigError(
                 f"setting {name} is {theirs!r}; accepted: {ours!r}, as another middleware of this process has it",
                 hint=f"both write to {settings.transport_url}; give them the same {name} or journals of their own",

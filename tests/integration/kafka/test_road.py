@@ -73,6 +73,14 @@ def test_request_is_answered_by_usage_and_trail_when_it_went_through_kafka(addre
 
         # tail shows the local journal, whatever becomes of it.
         assert "POST /orders" in run("tail", "--home", home, "--from", url, cwd=tmp_path).stdout
+        looked = run(
+            "doctor", "--from", url, "--home", home, "--to", f"sqlite:///{tmp_path}/.asgi-audit/index", cwd=tmp_path
+        )
+        assert " answers, 1 broker" in looked.stdout, looked.stdout
+        assert "2 partitions, 1 replicas" in looked.stdout
+        absent = run("doctor", "--from", url + "-not-there", "--home", home, cwd=tmp_path)
+        assert absent.returncode == 1
+        assert "-not-there does not exist. asgi-audit topics create" in absent.stdout
         # Killed: what it left is sent from outside, and its journal is gone.
         call(port, "GET", "/orders/1")
         app.stop(signal.SIGKILL)

@@ -267,7 +267,7 @@ def test_source_says_that_the_topic_is_wrong_when_nothing_in_it_is_ours(address:
     try:
         until(lambda: source.wrong_topic)
         for _ in range(2):
-            with pytest.raises(TransportError, match="none of the first 120 messages of .* is a record of ours"):
+            with pytest.raises(TransportError, match=r"none of the first 120 messages of .* is a record of ours"):
                 source.poll(1000, 0.01)
         send(config, [record(1)])
         until(lambda: not source.wrong_topic)
