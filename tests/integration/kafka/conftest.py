@@ -76,7 +76,7 @@ def started_container() -> Any:
         from testcontainers.kafka import KafkaContainer
 
     testcontainers_config.ryuk_disabled = True  # one more image to fetch; we stop the container ourselves
-    container = KafkaContainer().with_kraft()
+    container = KafkaContainer().with_kraft().with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
     try:
         return container.start(timeout=60)
     except Exception as e:
