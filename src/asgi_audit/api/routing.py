@@ -102,9 +102,7 @@ class Path(BaseRoute):
     `reserved`: values that the first segment must not have, when it is a name. `dialect`: told to who measures, in the
     scope under `DIALECT_KEY`."""
 
-    def __init__(
-        self, path: str, resource: Resource, *, reserved: Collection[str] = (), dialect: str = "none"
-    ) -> None:
+    def __init__(self, path: str, resource: Resource, *, reserved: Collection[str] = (), dialect: str = "none") -> None:
         self.path = path
         self._pattern = [part for part in path.split("/") if part]
         self._resource = resource
