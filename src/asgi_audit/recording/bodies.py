@@ -95,9 +95,10 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
         return None
     if 10 in data or 13 in data:
         data = data.translate(_LINE_ENDS)
-    if names.hit(data):
+    found = names.found(data)
+    if found is None or found:
         try:
-            data = redact_json(data, names, base, redacted)
+            data = redact_json(data, names, base, redacted, found)
         except TooDense:
             hidden_broken(redacted, data, names)
             note(redacted, base)

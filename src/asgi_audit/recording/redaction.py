@@ -15,7 +15,8 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from .names import CLEAN, CODE, LABEL, REDACTED, VALUE_PATTERN, VALUED, Names, card_spans
-from .redaction_json import PATHS_MAX, TooDense, redact_json
+from .redaction_json import TooDense, redact_json
+from .redaction_short import PATHS_MAX
 from .reflection import hidden, hidden_bytes, hidden_header, hidden_text, hidden_weak, hidden_word
 
 __all__ = [

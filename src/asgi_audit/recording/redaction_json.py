@@ -10,13 +10,25 @@ thread for 50 ms.
 
 from __future__ import annotations
 
-import re
 from itertools import accumulate
 from typing import Any
 
 import orjson
 
-from .names import CLEAN, CODE, LABEL, LOOSE, REDACTED, SENSITIVE, VALUED, Names
+from .names import CLEAN, CODE, LABEL, LOOSE, SENSITIVE, VALUED, Found, Names
+from .redaction_short import (
+    BRACKET,
+    COLONS,
+    COMMAS,
+    FEW,
+    MASK,
+    PATH_MAX,
+    PATHS_MAX,
+    SCALAR_END,
+    SPACE,
+    shortcut,
+    shown,
+)  # fmt: skip
 from .reflection import Redacted, hidden_json, hidden_text
 
 __all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json"]
@@ -24,16 +36,6 @@ __all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json"]
 PIECES_MAX = 16_000
 CONTAINERS_MAX = 8_000
 SPANS_MAX = 1_000
-PATHS_MAX = 64
-_MASK = b'"' + REDACTED.encode() + b'"'
-_COLONS = frozenset((b":", b": ", b" : ", b" :"))
-_COMMAS = frozenset((b",", b", ", b",\n", b" ,", b" , "))
-_BRACKET = re.compile(rb"[\[\]{}]")
-_SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
-_SPACE = b" \t\r\n"
-_FEW = 8  # more sensitive keys than these: the walk is cheaper than going back from each
-_KEY_SHOWN_MAX = 40
-_PATH_MAX = 200
 
 
 class TooDense(Exception):
@@ -69,10 +71,12 @@ class _Frame:
         self.second: tuple[int, int] | None = None
 
 
-def redact_json(data: bytes, names: Names, base: str, redacted: list[str]) -> bytes:
+def redact_json(data: bytes, names: Names, base: str, redacted: list[str], found: Found | None = None) -> bytes:
     """`data` with the sensitive values masked; their paths (`base.user.password`) are added to `redacted`.
 
-    Raises TooDense."""
+    found: what `names.found` answered of these bytes. Raises TooDense."""
+    if (short := shortcut(data, names, base, redacted, found)) is not None:
+        return short
     walk = _Walk(data, names, base, redacted)
     if walk.few():
         return walk.spliced()
@@ -130,7 +134,7 @@ class _Walk:
         j = -1
         for string, after in zip(pieces[1::2], pieces[2::2], strict=True):
             j += 2
-            if after not in _COLONS and after.lstrip(_SPACE)[:1] != b":":
+            if after not in COLONS and after.lstrip(SPACE)[:1] != b":":
                 values.append(self.string(j) if escaped else string)
                 continue
             kind = known(string)
@@ -139,7 +143,7 @@ class _Walk:
             if kind is None or escaped:
                 kind = self.kind_of(j)
             if kind in (SENSITIVE, LOOSE) or (kind == CODE and self.oauth):
-                if len(keys) == _FEW:
+                if len(keys) == FEW:
                     return False
                 keys.append(j)
         if self.names.hit(b"\n".join(values)):
@@ -165,13 +169,13 @@ class _Walk:
         for start, end, j in found:
             for k in range(done, j, 2):
                 p = pieces[k]
-                if p in _COLONS or p in _COMMAS:
+                if p in COLONS or p in COMMAS:
                     continue
-                for m in _BRACKET.finditer(p):
+                for m in BRACKET.finditer(p):
                     if m[0] in b"]}":
                         self.stack.pop()
                     else:
-                        keyed = k > 0 and not p[: m.start()].strip(b": \t\r\n") and p.lstrip(_SPACE)[:1] == b":"
+                        keyed = k > 0 and not p[: m.start()].strip(b": \t\r\n") and p.lstrip(SPACE)[:1] == b":"
                         self.stack.append(_Frame(m[0] == b"{", self.string(k - 1) if keyed else None))
             done = j + 1
             self.sensitive_key(j)
@@ -182,17 +186,17 @@ class _Walk:
         pieces = self.pieces
         p = pieces[key + 1]
         offset = p.index(b":") + 1
-        rest = p[offset:].lstrip(_SPACE)
+        rest = p[offset:].lstrip(SPACE)
         at = self.at(key + 1)
         if not rest:
             return self.at(key + 2) - 1, self.ends[key + 2] + key + 3
         start = len(p) - len(rest)
         if rest[0] not in b"[{":
-            end = _SCALAR_END.search(rest)
+            end = SCALAR_END.search(rest)
             return at + start, at + start + (end.start() if end else len(rest))
         depth = 0
         for k in range(key + 1, len(pieces), 2):
-            for m in _BRACKET.finditer(pieces[k], start if k == key + 1 else 0):
+            for m in BRACKET.finditer(pieces[k], start if k == key + 1 else 0):
                 depth += 1 if m[0] in b"[{" else -1
                 if depth == 0:
                     return at + start, self.at(k) + m.end()
@@ -228,23 +232,23 @@ class _Walk:
         for j in range(1, len(pieces), 2):
             p = pieces[j + 1]
             if self.skip_depth >= 0:
-                if p not in _COLONS and p not in _COMMAS:
+                if p not in COLONS and p not in COMMAS:
                     self.structure(j + 1, 0)
                 continue
-            if p in _COLONS:
+            if p in COLONS:
                 kind = None if escaped else known(pieces[j])
                 self.pending = self.kind_of(j) if kind is None else kind
                 self.key = j
                 if self.pending == SENSITIVE:
                     self.sensitive_key(j)
                 continue
-            if p in _COMMAS:
+            if p in COMMAS:
                 if self.pending == CLEAN and not deep and self.stack[-1].object:
                     values.append(j)
                 else:
                     self.value(j)
                 continue
-            t = p.lstrip(_SPACE)
+            t = p.lstrip(SPACE)
             if t[:1] == b":":
                 self.pending = self.kind_of(j)
                 self.key = j
@@ -325,11 +329,11 @@ class _Walk:
         p = self.pieces[piece]
         start = self.at(piece)
         if self.pending != CLEAN and self.skip_depth < 0 and offset:
-            rest = p[offset:].lstrip(_SPACE)
+            rest = p[offset:].lstrip(SPACE)
             at = len(p) - len(rest)
             if rest and rest[0] not in b"[{":
                 self.scalar(start + at, rest)
-        for m in _BRACKET.finditer(p, offset):
+        for m in BRACKET.finditer(p, offset):
             c = m[0]
             if c == b"{" or c == b"[":
                 self.opened(c == b"{", start + m.start())
@@ -339,7 +343,7 @@ class _Walk:
     def scalar(self, at: int, rest: bytes) -> None:
         """A number, true, false or null under a key that is not clean."""
         kind, self.pending = self.pending, CLEAN
-        end = _SCALAR_END.search(rest)
+        end = SCALAR_END.search(rest)
         text = rest[: end.start() if end else len(rest)]
         if text == b"null":
             return
@@ -419,16 +423,16 @@ class _Walk:
         path = self.base
         for frame in self.stack[1:]:
             if frame.name is not None:
-                path += "." + _shown(frame.name)
+                path += "." + shown(frame.name)
             if not frame.object:
                 path += "[]"
-            if len(path) > _PATH_MAX:
+            if len(path) > PATH_MAX:
                 break
         if name is None and key >= 0 and self.stack[-1].object:
             name = self.string(key)
         if name is not None:
-            path += "." + _shown(name)
-        path = path[:_PATH_MAX]
+            path += "." + shown(name)
+        path = path[:PATH_MAX]
         if path not in self.redacted:
             self.redacted.append(path)
 
@@ -438,17 +442,7 @@ class _Walk:
         for start, end in sorted(self.spans):
             if start < last:  # inside a value that is masked whole
                 continue
-            parts += (self.data[last:start], _MASK)
+            parts += (self.data[last:start], MASK)
             last = end
         parts.append(self.data[last:])
         return b"".join(parts)
-
-
-def _shown(name: bytes) -> str:
-    """A key as it stands in a path: cut, without what is not printable, and without what could be a value."""
-    text = name.decode("utf-8", "replace")
-    if "=" in text or ":" in text:
-        return REDACTED
-    if len(text) > _KEY_SHOWN_MAX:
-        text = text[:_KEY_SHOWN_MAX] + "…"
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
