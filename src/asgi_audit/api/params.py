@@ -54,7 +54,8 @@ async def json_object(request: Request) -> dict[str, Any]:
     ignore."""
     body = await _bounded_body(request)
     try:
-        value = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_no_constant)
+        # Decoded first: json.loads of bytes would take UTF-16 and UTF-32 too.
+        value = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_Pairs, parse_constant=_no_constant)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise QueryError(
             "body: it is no JSON in UTF-8; accepted: a JSON object with from and to", field="body"
@@ -166,7 +167,13 @@ def _instant(fields: dict[str, Any], name: str) -> int:
     offset = 60 * int(off_hours or 0) + int(off_minutes or 0)
     try:
         days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
-        if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59 or offset > 23 * 60 + 59:
+        # A leap second, 59:60, is the first of the next minute: the epoch does not count it.
+        if (
+            int(hour) > 23
+            or int(minute) > 59
+            or int(second or 0) > (60 if minute == "59" else 59)
+            or offset > 23 * 60 + 59
+        ):
             raise ValueError
         if int(off_minutes or 0) > 59:
             raise ValueError

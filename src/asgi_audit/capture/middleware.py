@@ -123,7 +123,10 @@ class Capture:
             facts.recorder.open(OPEN_SECONDS_FIRST_REQUEST)
         # Few steps in Python, more in C: between two requests the application empties the processor's caches, and then
         # every byte code costs 12 ns (perf, Starlette) where a warm loop shows 4.
-        headers = list(scope["headers"])
+        received = scope["headers"]
+        headers = list(received)
+        if type(received) is not list and not isinstance(received, (list, tuple)):
+            scope["headers"] = headers  # an iterator, which can be read only once
         parts: tuple[str, str, bytes | None, bytes, str, str, str, Any]
         try:
             parts = _PARTS(scope)

@@ -36,6 +36,7 @@ def window(start: Any, end: Any = "9999-12-31T23:59:59-23:59") -> tuple[int, int
         ("2024-01-01T00:00:00.1230001Z", 1_704_067_200_124),  # rounded up
         ("2024-01-01T00:00:00.000000001Z", 1_704_067_200_001),
         ("2024-02-29T00:00:00Z", 1_709_164_800_000),
+        ("2016-12-31T23:59:60Z", 1_483_228_800_000),  # a leap second
         ("0001-01-01T00:00:00+14:00", 0),
         ("1969-12-31T23:59:59.999Z", 0),
         ("9999-12-31T23:59:59-12:00", 1 << 43),
@@ -63,6 +64,7 @@ def test_instant_is_read_when_iso_8601_with_offset(text: str, ms: int) -> None:
         "2024-01-01T24:00:00Z",
         "2024-01-01T00:60:00Z",
         "2024-01-01T00:00:60Z",
+        "2024-01-01T00:59:61Z",
         "2024-13-01T00:00:00Z",
         "2023-02-29T00:00:00Z",
         "0000-01-01T00:00:00Z",
@@ -153,6 +155,7 @@ def test_body_is_read_when_object_in_chunks_with_unknown_fields() -> None:
         (b"", "body: it is no JSON"),
         (b"{", "body: it is no JSON"),
         (b"\xff{}", "body: it is no JSON"),
+        ("{}".encode("utf-16"), "body: it is no JSON"),
         (b'{"from": NaN}', "body: it is no JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "body: it is no JSON"),
         (b"[" * 60_000, "body: it is no JSON"),

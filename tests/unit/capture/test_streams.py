@@ -401,3 +401,15 @@ def test_shared_bodies_stay_empty_when_requests_have_none() -> None:
         assert (exchange.request_body.total, exchange.request_body.complete) == (0, False)
         with pytest.raises(AttributeError, match="shared"):
             exchange.request_body.total = 1
+
+
+def test_application_reads_all_headers_when_the_server_gives_an_iterator() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await send(START)
+        await send(body(b""))
+
+    _, exchange, _ = serve_once(app, headers=iter([(b"host", b"h"), (b"x", b"1")]))
+    assert seen == exchange.request_headers == [(b"host", b"h"), (b"x", b"1")]

@@ -38,10 +38,20 @@ _TYPES = {
 }
 
 
+# What the client can do, where the failure itself does not say it better.
+_ACTIONS = {
+    400: "Correct what the message names and send the request again.",
+    404: "Check the service, the instance and the id; an execution is gone when it has expired: start a new one.",
+    413: "Send a shorter body.",
+    500: "Try again; if it stays, give the reference to the operator of this API.",
+    503: "Try again in a moment.",
+}
+
+
 def fail(failure: Failure) -> Response:
-    body = {"type": _TYPES[failure.status], "message": failure.message, "action": failure.action}
-    if not failure.action:
-        del body["action"]
+    body = {"type": _TYPES[failure.status], "message": failure.message}
+    if action := failure.action or _ACTIONS.get(failure.status):
+        body["action"] = action
     return json_response(orjson.dumps(body), failure.status, failure.headers)
 
 
