@@ -7,6 +7,7 @@ ConfigError of one line: its name, its value (masked when secret), what is accep
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -372,6 +373,18 @@ class Settings:
     def control_path(self) -> Path:
         return self.home / "control.db"
 
+    def absolute(self) -> Settings:
+        """The same with every path absolute: for objects that live on in an application which may change its working
+        directory, and so that two spellings of one journal are one."""
+        changed: dict[str, Any] = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Path):
+                changed[f.name] = _absolute(value)
+            elif f.name in ("transport", "store") and ":///" in value:
+                changed[f.name] = f"{value.partition(':')[0]}:///{_absolute(url_path(value))}"
+        return dataclasses.replace(self, **changed)
+
     def __repr__(self) -> str:
         shown = (
             f"{f.name}={'***' if f.metadata['secret'] else repr(getattr(self, f.name))}"
@@ -379,6 +392,14 @@ class Settings:
             if getattr(self, f.name) != f.default
         )
         return f"Settings({', '.join(shown)})"
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        # A link stays as it is named, for it may be set anew; only what `..` means must be asked now.
+        return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+    except OSError:
+        return path  # the working directory is gone: what is relative to it fails where it is used
 
 
 def environment_name(name: str) -> str:

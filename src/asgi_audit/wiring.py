@@ -55,7 +55,6 @@ __all__ = [
 # Packages by the extra that brings them.
 EXTRAS = {
     "apsw": "server",
-    "pydantic": "server",
     "starlette": "server",
     "uvicorn": "server",
     "zstandard": "server",
@@ -64,6 +63,8 @@ EXTRAS = {
     "datasette": "server,demo",
     "datasette_auth_passwords": "server,demo",
 }
+# The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
+READS_ACCOUNT = "asgi-audit"
 # What a client asks again and again for one question, and what machines ask: no read that an auditor would look for.
 _UNRECORDED = ("/health/", "/metrics", "/openapi.json", "/docs")
 
@@ -91,7 +92,7 @@ class AuditMiddleware(Capture):
     `stats()`; which one is yours to choose, and nothing is registered without."""
 
     def __init__(self, app: ASGIApp, *, metrics: CollectorRegistry | None = None, **settings: Any) -> None:
-        made = settings_from(**settings)
+        made = settings_from(**settings).absolute()  # the application may change its working directory
         recorder = recorder_of(made) if made.enabled else None
         super().__init__(app, made, recorder)
         if metrics is not None and recorder is not None:
@@ -122,9 +123,11 @@ def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: A
     from .capture.install import install_on
 
     # The stack is built at the first request, which would be too late to hear of a wrong setting.
-    checked = settings_from(**settings)
+    checked = settings_from(**settings).absolute()
     if checked.enabled:
         recorder_of(checked)
+    # The stack may be built in another working directory.
+    settings |= {name: getattr(checked, name) for name in ("home", "transport", "journal")}
     return install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
 
 
@@ -132,6 +135,7 @@ def recorder_of(settings: Settings) -> RecorderBase:
     """The recorder of this OS process for the journal that the settings name: one per journal root."""
     from .recording.recorder import shared_recorder
 
+    settings = settings.absolute()
     if not settings.is_kafka:
         return shared_recorder(settings, lambda facts: open_journal(settings, facts))
     from .wiring_kafka import forwarding_of
@@ -344,7 +348,7 @@ def build_indexer(
     with extra():
         from .indexing.indexer import Indexer
 
-    source = open_source(settings)
+    source = open_source(settings.absolute())
     return Indexer(
         source,
         writer,
@@ -365,6 +369,7 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         from .api.app import create_app
         from .query.service import QueryService
 
+    settings = settings.absolute()  # readers are opened again and again
     control = open_control(settings)
     service = QueryService(
         lambda: open_store_reader(settings),
@@ -385,6 +390,8 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
 def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:
     given = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
     given |= {"service": "logs", "instance_id": "default", "detail": "metadata", "delivery": "buffered"}
+    # Calls without a valid key, and those of keys for several accounts: no tenant's trail shows them.
+    given["account_id"] = READS_ACCOUNT
     audited = AuditMiddleware(app, **given)
 
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

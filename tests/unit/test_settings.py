@@ -111,6 +111,37 @@ def test_everything_meets_in_the_home_when_no_url_is_given(tmp_path: Path) -> No
     assert absolute.control_path == tmp_path / "control.db"
 
 
+def test_paths_are_those_of_today_when_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spellings = [
+        {},
+        {"home": "./.asgi-audit"},
+        {"home": "x/../.asgi-audit"},
+        {"transport": "journal:///.asgi-audit/journal"},
+        {"transport": f"journal:///{tmp_path}/.asgi-audit//journal"},
+        {"transport": "kafka://broker:9092/t", "journal": ".asgi-audit/journal"},
+    ]
+    made = [make_settings({}, **given).absolute() for given in spellings]
+    assert {m.journal_path for m in made} == {tmp_path / ".asgi-audit/journal"}
+    assert {m.transport_url for m in made[:-1]} == {f"journal:///{tmp_path}/.asgi-audit/journal"}
+    assert made[-1].transport_url == "kafka://broker:9092/t"
+    assert {m.control_path for m in made} == {tmp_path / ".asgi-audit/control.db"}
+    stored = make_settings({}, store="sqlite:///i", transport="memory://", kafka_ca_file="ca.pem").absolute()
+    assert (stored.store_url, stored.transport) == (f"sqlite:///{tmp_path}/i", "memory://")
+    assert stored.kafka_ca_file == tmp_path / "ca.pem"
+    assert all(m.absolute() == m for m in made)
+
+
+def test_paths_stay_relative_when_the_working_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert make_settings({}).absolute() == make_settings({})
+
+
 @pytest.mark.parametrize("name", ["with space", "what?", "a#b", "100%", "x%20y", "é"])
 def test_home_survives_the_url_when_its_name_has_special_characters(name: str, tmp_path: Path) -> None:
     settings = make_settings({}, home=tmp_path / name)
