@@ -17,23 +17,23 @@ from ..base import FOLLOW_MS, Completeness, Completion, Incident, Known, Process
 __all__ = ["TABLES", "incidents", "known", "read", "resumed", "write"]
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS completeness (
+CREATE TABLE completeness (
   one INTEGER PRIMARY KEY CHECK (one = 1), until INTEGER, follows INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO completeness VALUES (1, NULL, 0);
-CREATE TABLE IF NOT EXISTS tracked (
+INSERT INTO completeness VALUES (1, NULL, 0);
+CREATE TABLE tracked (
   process BLOB NOT NULL UNIQUE, standing TEXT NOT NULL, low INTEGER NOT NULL, lost INTEGER NOT NULL,
   missing INTEGER NOT NULL, open_count INTEGER NOT NULL, open_from INTEGER NOT NULL, open_to INTEGER NOT NULL,
   data BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS tracked_active ON tracked (standing) WHERE standing = 'active';
-CREATE INDEX IF NOT EXISTS tracked_open ON tracked (open_from) WHERE open_count > 0;
-CREATE TABLE IF NOT EXISTS incident (
+CREATE INDEX tracked_active ON tracked (standing) WHERE standing = 'active';
+CREATE INDEX tracked_open ON tracked (open_from) WHERE open_count > 0;
+CREATE TABLE incident (
   id INTEGER PRIMARY KEY, process BLOB NOT NULL, opened_at INTEGER NOT NULL, resolved_at INTEGER,
   start INTEGER NOT NULL, "end" INTEGER, data BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS incident_open ON incident (start) WHERE resolved_at IS NULL;
-CREATE INDEX IF NOT EXISTS incident_process ON incident (process) WHERE resolved_at IS NULL;
+CREATE INDEX incident_open ON incident (start) WHERE resolved_at IS NULL;
+CREATE INDEX incident_process ON incident (process) WHERE resolved_at IS NULL;
 """
 
 _RANGES_SHOWN = 100

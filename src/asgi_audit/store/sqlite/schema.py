@@ -24,7 +24,7 @@ import apsw
 from ...errors import StoreError
 
 __all__ = [
-    "DAY_MS", "LOSSES", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
+    "DAY_MS", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
     "open_reading", "open_writing", "stream_token", "token",
 ]  # fmt: skip
 
@@ -69,10 +69,8 @@ CREATE TABLE dead_letter (
   id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, source TEXT NOT NULL, partition TEXT NOT NULL,
   "offset" INTEGER NOT NULL, reason TEXT NOT NULL, payload BLOB NOT NULL, payload_bytes INTEGER NOT NULL
 );
+CREATE TABLE loss (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;  -- sequences stated lost
 """
-
-# Sequences stated lost, by reason. Apart from MAIN: an index of before does not have it.
-LOSSES = "CREATE TABLE IF NOT EXISTS loss (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID"
 
 DAY = """
 CREATE TABLE state (

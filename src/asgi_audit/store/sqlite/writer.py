@@ -39,7 +39,7 @@ from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
 from .lease import Lease
-from .schema import DAY_MS, LOSSES, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
+from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
 
 __all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
 
@@ -182,11 +182,9 @@ class SqliteWriter:
             with translated("open", path):
                 if self._lease.lost():
                     raise self._lost()
-                main = open_writing(path, MAIN)
+                # All of main.db in one transaction: a reader meets all of its tables or none.
+                main = open_writing(path, MAIN + completeness.TABLES)
                 self._main = main
-                main.execute(LOSSES)
-                with main:  # an index of before has them not yet
-                    main.execute(completeness.TABLES)
                 there = os.stat(path)
                 self._main_file = (there.st_ino, there.st_dev)
                 self._caught_up = CaughtUpFile(self.directory)
