@@ -84,7 +84,7 @@ def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings
         ("logs", "POST", "/trail", 401),
     ]
     # Who read: in the account that the key reads, if it is one.
-    assert [(r.account, r.principal) for r in found] == [("acme", f"key:{key_id}"), ("default", "")]
+    assert [(r.account, r.principal) for r in found] == [("acme", f"key:{key_id}"), ("asgi-audit", "")]
     # Metadata only: neither the key nor the question.
     assert all(key.encode() not in r.data and b'"from"' not in r.data for r in found)
 
