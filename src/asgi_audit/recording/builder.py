@@ -235,7 +235,7 @@ class Builder:
         add(b'%d,"salt":"%b"}}}' % (x.sequence, self._salt().encode()))
         record = b"".join(parts)
         if redacted.values or redacted.spans:
-            search = Search(redacted)
+            search = Search(redacted, x.path)
             if search.may_hit(record):
                 _mask_again(parts, search, redacted, at_redacted)
                 return b"".join(parts)

@@ -131,22 +131,27 @@ _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 _CACHE_MAX = 2048
 
 Found = list[tuple[int, int, int]]
-"""(number of the needle, begin, end) in the skeleton."""
+"""(number of the needle or -1, begin, end) in the skeleton."""
+
+
+def _decisive(needles: Iterable[str]) -> list[str]:
+    """Without those that contain another one."""
+    unique = list(dict.fromkeys(needles))
+    return [w for w in unique if not any(o != w and o in w for o in unique)]
 
 
 def _searcher(needles: Iterable[str]) -> Callable[[bytes], list[tuple[int, int, int]]]:
-    """A function of bytes that answers (number, start, end) of where needles stand in them, not overlapping.
+    """A function of bytes that answers (number, start, end) of where needles stand in them, not overlapping. number:
+    -1 when it does not know.
 
     `ahocorasick_rs` is used when it happens to be installed: 2 µs a kB where the regular expression takes 20. Both find
     something in the same bytes."""
-    unique = list(dict.fromkeys(needles))
-    # A needle that contains another one is never decisive.
-    wanted = [w for w in unique if not any(o != w and o in w for o in unique)]
+    wanted = _decisive(needles)
     try:
         from ahocorasick_rs import BytesAhoCorasick
     except ImportError:
         found = re.compile(_alternation(wanted).encode("latin-1")).finditer
-        return lambda data: [(0, m.start(), m.end()) for m in found(data)]
+        return lambda data: [(-1, m.start(), m.end()) for m in found(data)]
     search: Callable[[bytes], list[tuple[int, int, int]]]
     search = BytesAhoCorasick([w.encode("latin-1") for w in wanted]).find_matches_as_indexes
     return search
@@ -253,7 +258,10 @@ class Names:
         words = [w + end for w in short for end in (":", "vlu", "typ")]
         self._short = _searcher(words)
         self._shapes = _searcher(_SHAPES)
-        self._search = _searcher([*(_skeleton(s.encode()) for s in STEMS), *words, *_NEEDLES_MORE, *skeletons])
+        stems = {_skeleton(s.encode()): s.encode() for s in STEMS}
+        needles = _decisive([*stems, *words, *_NEEDLES_MORE, *skeletons])
+        self._search = _searcher(needles)
+        self._spelled = [stems.get(needle, b"\0") for needle in needles]
         self._stems = _searcher([*STEMS, *self._own])
         self._cache: dict[bytes, int] = {}
 
@@ -320,9 +328,16 @@ class Names:
                 return None
         return found
 
-    @staticmethod
-    def places(data: bytes, found: Found) -> list[int]:
-        """Offsets in the bytes, or in the same string of a JSON document, of what was found."""
+    def places(self, data: bytes, found: Found) -> list[int]:
+        """Offsets in the bytes, or in the same string of a JSON document, of what was found; a guess, quickly, where
+        the same word stands more than once: who uses it must look at the rest again."""
+        lower = data.lower()
+        places: list[int] = []
+        for number, start, _ in found:
+            # The word as it is usually spelled is found by `find` in a tenth of the time.
+            place = lower.find(self._spelled[number], places[-1] + 1 if places else 0) if number >= 0 else -1
+            places.append(place if place >= 0 else _offset(data, start))
+        return places
         return [_offset(data, start) for _, start, _ in found]
 
     def suspicious(self, text: bytes) -> bool:

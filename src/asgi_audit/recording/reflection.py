@@ -18,8 +18,10 @@ recognised: a secret in other letter case, hashed, cut or compressed. Values liv
 from __future__ import annotations
 
 import html
+import json
 import re
-from base64 import b64encode
+from base64 import b64decode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -130,30 +132,41 @@ def hidden_text(redacted: list[str] | None, text: bytes, names: Names) -> None:
         if len(m[0]) < 3 or not names.hit(m[0]):
             continue
         if names.names_value(m[0]):
-            word = _FIRST_WORD.search(text, m.end(), m.end() + 2_048)
-            if word:
-                hidden(redacted, word[0])
+            end = text.find(b"\n", m.end())
+            hidden_word(redacted, text[m.end() : end if end >= 0 else len(text)])
 
 
 _ATTRIBUTE = re.compile(rb"(?i:value|content)\s*=\s*[\"']?([^\"'>\s]{6,})")
+_MARKUP = re.compile(rb"[<>{}\"=]")
 _MEMBER = re.compile(rb'"([^"\\]{1,60}+)"\s*+:\s*+"((?:[^"\\]|\\.)*+)"')
 
 
 def hidden_word(redacted: list[str] | None, rest: bytes) -> None:
-    """A line of text was masked from here on: its first word, all of it when it is short, the value of an input."""
+    """A line of text was masked from here on: its first word, a sentence without markup, the value of an input.
+
+    Of markup the next attribute may follow (`<label>Password</label><form action="/login">`), so that only what looks
+    made by a machine counts."""
     if type(redacted) is not Redacted:
         return
     rest = rest[:2_048]
-    if len(rest) <= 200:
-        hidden(redacted, rest.strip(_QUOTES + b",;"))
+    whole = rest.strip(_QUOTES + b",;")
+    if len(whole) <= 128 and whole.count(b" ") >= 2 and not _MARKUP.search(whole):
+        hidden(redacted, whole)
     words = _FIRST_WORD.findall(rest)
     if words:
-        hidden(redacted, words[0])
+        _hidden_made(redacted, words[0])
         if len(words) > 1 and words[0].lower() in (b"bearer", b"basic", b"token"):
-            hidden(redacted, words[1])
+            _hidden_made(redacted, words[1])
     attribute = _ATTRIBUTE.search(rest)
     if attribute:
-        hidden(redacted, html.unescape(attribute[1].decode("utf-8", "replace")).encode())
+        _hidden_made(redacted, html.unescape(attribute[1].decode("utf-8", "replace")).encode())
+
+
+def _hidden_made(redacted: Redacted, word: bytes) -> None:
+    if not word.startswith((b"/", b"http:", b"https:", b"#", b".")):
+        digits = len(word) - len(word.translate(None, b"0123456789"))
+        if digits > 0 or len(word) >= 20:
+            hidden(redacted, word)
 
 
 def hidden_broken(redacted: list[str] | None, text: bytes, names: Names) -> None:
@@ -175,7 +188,7 @@ def hidden_header(redacted: list[str], value: bytes) -> None:
         value = value.strip()
         if scheme.lower() == b"basic":
             try:
-                hidden(redacted, _decoded64(value).partition(b":")[2])
+                hidden(redacted, b64decode(value, validate=True).partition(b":")[2])
             except ValueError:
                 pass
         elif b"=" in value.rstrip(b"=") and b"," in value:
@@ -190,12 +203,6 @@ def hidden_bytes(redacted: list[str] | None, value: bytes, *, weak: bool = False
     hide(redacted, value)
     if not value.isascii():
         hide(redacted, value.decode("latin-1").encode())
-
-
-def _decoded64(value: bytes) -> bytes:
-    from base64 import b64decode
-
-    return b64decode(value, validate=True)
 
 
 def _leaves(span: bytes) -> Iterator[bytes]:
@@ -245,7 +252,8 @@ class _TooMany(Exception):
 class Search:
     """The secrets of one record."""
 
-    def __init__(self, redacted: Redacted) -> None:
+    def __init__(self, redacted: Redacted, path: str = "") -> None:
+        """path: the request's, which no cookie that remembers it may hide."""
         unique = dict.fromkeys(redacted.values)
         for span in redacted.spans:
             unique.update(dict.fromkeys(_leaves(span)))
@@ -258,6 +266,8 @@ class Search:
                 value = value.strip(_QUOTES)
                 if not _is_secret(value):
                     continue
+            if value[:1] == b"/" and value.decode("utf-8", "replace") in path:
+                continue
             size += len(value)
             if size > SECRET_BYTES_MAX or len(self.secrets) >= SECRETS_MAX:
                 break
@@ -367,12 +377,13 @@ def _needles(secret: bytes) -> list[bytes]:
 
 def _base64(secret: bytes) -> list[bytes]:
     """What stands in the base64 of any text with the secret in it; of both alphabets."""
-    out = []
-    for offset, skip in ((b"", 0), (b"\0", 2), (b"\0\0", 3)):
-        size = len(secret) + len(offset)
-        needle = b64encode(offset + secret)
-        needle = needle[skip:] if size % 3 == 0 else needle[skip : size * 8 // 6]
-        out.append(needle)
+    size = len(secret)
+    out = [
+        b2a_base64(secret, newline=False)[: size * 8 // 6],
+        b2a_base64(b"\0" + secret, newline=False)[2 : (size + 1) * 8 // 6],
+        b2a_base64(b"\0\0" + secret, newline=False)[3 : (size + 2) * 8 // 6],
+    ]
+    for needle in out[:3]:
         if 43 in needle or 47 in needle:
             out.append(needle.replace(b"+", b"-").replace(b"/", b"_"))
     return out
@@ -396,8 +407,6 @@ def _spellings(text: str) -> list[str]:
 
 
 def _json_ascii(text: str) -> str:
-    import json
-
     return json.dumps(text)[1:-1]
 
 

@@ -399,3 +399,23 @@ def test_caches_hold_no_value_of_a_request() -> None:
     held = repr((builder._headers.caches(), builder._names._cache))
     assert "hunter2" not in held.replace("hunter2q", "").replace("hunter2k", "")
     assert all(len(c) <= 2048 for c in (*builder._headers.caches(), builder._names._cache))
+
+
+def test_what_is_no_secret_is_masked_nowhere_else() -> None:
+    """The path, which is queried for, and common words stay, whatever stands beside a sensitive name."""
+    page = b'<label>Password</label><form action="/-/login" method="post"><input name="csrf" value="aB3dE6gH9j"></form>'
+    x = make_exchange(
+        "POST",
+        "/-/login",
+        headers=[(b"cookie", b"theme=darkest; last=/-/login; lang=en-GB; back=/-/login?a=12345")],
+        body=b'{"password":"secret","token":"Bearer","auth":"required","session":"active","cookie":"application/json"}',
+        content_type=b"application/json",
+        answer=page + b" secret active required aB3dE6gH9j darkest",
+        answer_type=b"text/html",
+        principal="active",
+    )
+    value = checked(make_builder().build(x))
+    assert value["request"]["path"] == value["request"]["originalUrl"] == "/-/login"
+    assert value["context"]["principal"] == "active"
+    assert value["request"]["headers"]["content-type"] == "application/json"
+    assert "aB3dE6gH9j" not in value["response"]["body"]
