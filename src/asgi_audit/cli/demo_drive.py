@@ -184,7 +184,7 @@ class Drive:
         for _ in range(2):  # where Datasette itself takes a token in the URL
             self.request(group, "GET", f"/-/auth-token?token={token}", expect=403)
         self.request(group, "GET", f"/shop/customers.json?_size=3&_access_token={token}")
-        # Taken for a column's filter: the answer quotes its value as a parameter of the SQL, under the name `p0`.
+        # Taken for a column's filter: the answer quotes its value as a parameter of the SQL, under the name `p1`.
         for n in range(3):
             self.request(group, "GET", f"/shop/customers.json?_size=3&id={n}&token={token}")
         bearer = {"Authorization": f"Bearer {self.hidden.bearer}"}

@@ -7,8 +7,9 @@ Invariants. `build` raises for no content of an exchange (surrogates, Latin-1 he
 and what it answers is valid UTF-8 JSON without a line feed. Bounds: path and URL 16 KiB each, a query 16 KiB and
 2,000 parameters, headers 64 KiB and 500 of them each way, a text of the context 1,000 characters; what was cut is
 named in `context.truncated`. A body is at most the setting `body_bytes_max`, which JSON's escapes can make six times
-as long: with the default settings a record stays below 1 MiB. The caches hold names, values of the headers in
-`_REPEATED`, and host names: at most 1,024 entries of at most 256 bytes, emptied when full.
+as long: with the default settings a record stays below 1 MiB. What was masked is searched for in the whole record
+before it is sealed (`reflection`); identity and request id are never altered. Beside the caches of `headers` and
+`names`, routes and operations are remembered: at most 1,024, emptied when full.
 """
 
 from __future__ import annotations
