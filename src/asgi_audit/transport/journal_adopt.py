@@ -16,9 +16,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ..errors import RecordError
 from ..record.digest import Tree, leaf_hash, statement_digest
-from ..record.statement import Lost, Statement, decode_statement, encode_statement
+from ..record.statement import Lost, Statement, encode_statement
 from ..recording.statements import split
 from . import journal_format as fmt
 from .base import Entry, Kind, Message, ProcessFacts
@@ -125,18 +124,7 @@ class _Tail:
                 if m.sequence > self._tree_last:  # else a repeat
                     self._tree.append(leaf_hash(m.payload))
                     self._tree_last = m.sequence
-            elif m.kind is Kind.STATEMENT:
-                try:
-                    statement = decode_statement(m.payload)
-                except RecordError:
-                    continue
-                known.covered = max(known.covered, statement.last)
-                known.present = [(max(a, known.covered + 1), b) for a, b in known.present if b > known.covered]
-                known.number = max(known.number, statement.number)
-                known.watermark = max(known.watermark, statement.watermark)
-                known.unwaited, known.excluded = statement.unwaited, statement.excluded
-                known.clock_steps, known.closed = statement.clock_steps, statement.closed
-                known.previous, known.policy = statement_digest(m.payload), statement.policy
+            elif m.kind is Kind.STATEMENT and fmt.note_statement(known, m.payload):
                 self._tree, self._tree_last, self._is_tree_whole = Tree(), known.covered, True
 
     def _cut(self, size: int) -> None:

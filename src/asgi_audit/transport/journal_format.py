@@ -25,6 +25,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..errors import RecordError
+from ..record.digest import statement_digest
+from ..record.statement import decode_statement
 from .base import Entry, Kind, ProcessFacts
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "encode_segment_header",
     "new_page",
     "next_entry",
+    "note_statement",
     "read_page",
     "segment_name",
 ]
@@ -155,6 +159,22 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int] | None:
         return _headers.decode(body), _SEGMENT.size + length
     except msgspec.DecodeError:
         return None
+
+
+def note_statement(header: SegmentHeader, payload: bytes) -> bool:
+    """What the next segment's header must say of a statement before it; False when it is none that can be read."""
+    try:
+        statement = decode_statement(payload)
+    except RecordError:
+        return False
+    header.covered = max(header.covered, statement.last)
+    header.present = [(max(a, header.covered + 1), b) for a, b in header.present if b > header.covered]
+    header.number = max(header.number, statement.number)
+    header.watermark = max(header.watermark, statement.watermark)
+    header.unwaited, header.excluded = statement.unwaited, statement.excluded
+    header.clock_steps, header.closed = statement.clock_steps, statement.closed
+    header.previous, header.policy = statement_digest(payload), statement.policy
+    return True
 
 
 def add_sequence(ranges: list[tuple[int, int]], sequence: int) -> None:

@@ -38,6 +38,10 @@ class DirectoryLock:
         self._files = files
         self._pid = os.getpid()
 
+    def stands(self, directory: Path) -> bool:
+        """Whether others who look for the lock of `directory` find this one. Raises OSError."""
+        return self._fd >= 0 and _same(self._files, self._fd, directory / "lock")
+
     def release(self) -> None:
         if self._fd < 0:
             return

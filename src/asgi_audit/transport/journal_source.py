@@ -153,9 +153,8 @@ class JournalSource:
             try:
                 taken = self._take(partition, messages_max - len(messages), _POLL_BYTES_MAX - size)
             except FileNotFoundError:
-                # Removed under us, or made anew: look again at the next poll.
                 partition.reader.close()
-                is_all = False
+                is_all = self._is_nothing(partition) and is_all
                 continue
             except OSError as e:
                 self._log_rarely(
@@ -175,6 +174,33 @@ class JournalSource:
                 partition.delivered = reader.at if taken.damaged else taken.messages[-1].next
                 positions[partition.name] = Position(partition.delivered, reader.digest)
         return Batch(messages, positions, looked_at if is_all else None, damaged)
+
+    def _is_nothing(self, partition: _Partition) -> bool:
+        """Of a directory where something was missing: whether there is nothing to read in it, now and as it stands. One
+        that somebody made or emptied by hand must not keep us from ever being caught up."""
+        directory = partition.reader.directory
+        try:
+            names = self._files.names(directory)
+            is_old = self._wall() - self._files.stat(directory).st_mtime >= _LEFTOVER_SECONDS
+        except OSError:
+            return False  # removed under us, or made anew: look again at the next poll
+        if "counters" in names:
+            return False
+        if any(fmt.segment_base(name) is not None for name in names):
+            self._log_rarely(
+                f"page {partition.name}",
+                "asgi-audit: journal %s: its file `counters` was removed and nothing of it is read; a process that "
+                "lives makes it again at its next record, of a dead one `touch %s` lets the journal be taken in",
+                partition.name,
+                directory / "lock",
+            )
+            return False
+        if not names and is_old:
+            try:
+                self._files.rmdir(directory)  # empty or not at all; a process that lives makes it again
+            except OSError:
+                pass
+        return True
 
     def _take(self, partition: _Partition, messages_max: int, bytes_max: int) -> Taken | None:
         now = self._monotonic()

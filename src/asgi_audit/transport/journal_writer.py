@@ -13,6 +13,7 @@ kill -9 loses nothing that was appended. The machine's death loses what was appe
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 import struct
@@ -22,9 +23,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import RecordError, TransportError
-from ..record.digest import statement_digest
-from ..record.statement import decode_statement
+from ..errors import TransportError
 from . import journal_format as fmt
 from .base import Entry, Kind, ProcessFacts
 from .files import Files
@@ -38,6 +37,8 @@ _SEGMENT_BYTES_OLD = 1 << 16
 _UNSYNCED_MAX = 8  # closed segments whose bytes no sync has asked for yet; more are synced as they are closed
 _RESERVE_MAX = 1 << 20  # room for statements when records no longer fit
 _EXTENT = os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+log = logging.getLogger("asgi_audit")
 
 _writers: weakref.WeakSet[JournalWriter] = weakref.WeakSet()
 
@@ -87,6 +88,8 @@ class JournalWriter:
         self._used = 0
         self._free = 0
         self._known = fmt.SegmentHeader(process=self._name, base=0)
+        self._page: tuple[int, int] | None = None  # device and inode
+        self._is_torn = False  # somebody removed our page or lock
         self._closed = False
         try:
             self._make_directory(bytes(24))
@@ -113,6 +116,8 @@ class JournalWriter:
                         retriable=len(data) <= self._bytes_max,
                         hint="an indexer or forwarder must take records from the journal",
                     )
+            if self._is_torn:
+                self._mend_directory()
             self._write(data)
         except OSError as e:
             raise self._error("append", e) from e
@@ -254,60 +259,123 @@ class JournalWriter:
                 if sequence > known.covered:
                     fmt.add_sequence(known.present, sequence)
             elif kind is Kind.STATEMENT:
-                try:
-                    statement = decode_statement(payload)
-                except RecordError:
-                    continue
-                known.covered = max(known.covered, statement.last)
-                known.present = [(max(a, known.covered + 1), b) for a, b in known.present if b > known.covered]
-                known.number = max(known.number, statement.number)
-                known.watermark = max(known.watermark, statement.watermark)
-                known.unwaited, known.excluded = statement.unwaited, statement.excluded
-                known.clock_steps, known.closed = statement.clock_steps, statement.closed
-                known.previous, known.policy = statement_digest(payload), statement.policy
+                fmt.note_statement(known, payload)
 
     # ------------------------------------------------------------------------------------------------------ directory
 
     def _make_directory(self, counts: bytes) -> None:
         """Made under a temporary name, locked, then renamed: nobody ever sees it without its lock and counters."""
-        files = self._files
         if self._lock is not None:
             self._lock.release()  # of a directory that somebody removed
             self._lock = None
-        files.makedirs(self.root)
-        making = self.root / f".new-{self._name}"
+        making = self._begin_making()
         try:
-            files.mkdir(making)
-        except FileExistsError:  # left by an earlier attempt of ours
-            pass
-        try:
-            self._lock = take(making, self._name, files, create=True)
-            if self._lock is None:
-                raise OSError(errno.EWOULDBLOCK, "the directory of a new process is locked by another", str(making))
-            page = bytearray(fmt.new_page(self._facts, self._boot))
-            page[fmt.COUNTERS] = counts
-            fd = files.open(making / "counters", _EXTENT)
-            try:
-                # Written, not only truncated to its size: a hole would let the first store die of SIGBUS on a full
-                # disk.
-                if files.pwrite(fd, bytes(page), 0) != len(page):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
-                mapped = mmap.mmap(fd, len(page))
-            finally:
-                files.close(fd)
-            files.rename(making, self._directory)
+            self._lock = self._made_lock(making)
+            mapped = self._made_page(making, counts)
+            self._files.rename(making, self._directory)
         except BaseException:
             self._remove_made(making)
             raise
+        self._take_page(mapped)
+
+    def _mend_directory(self) -> None:
+        """Put back what somebody removed of a directory that still stands. Without the page nobody reads what we
+        write; without the lock nobody knows that we live. The segments that are left there stay where they are."""
+        if not self._is_there(self._directory):
+            self._make_directory(bytes(self.counters))
+            self._say_mended()
+            return
+        making = self._begin_making()
+        try:
+            if self._lock is None or not self._lock.stands(self._directory):
+                if self._lock is not None:
+                    self._lock.release()
+                    self._lock = None
+                lock = self._made_lock(making)
+                # Locked before it has its name: an adopter would find us dead in between.
+                try:
+                    self._files.rename(making / "lock", self._directory / "lock")
+                except BaseException:
+                    lock.release()
+                    raise
+                self._lock = lock
+            if self._page_stands():
+                mapped = None
+            else:
+                mapped = self._made_page(making, bytes(self.counters))
+                self._files.rename(making / "counters", self._directory / "counters")
+        finally:
+            self._remove_files(making)
+        if mapped is not None:
+            self._take_page(mapped)
+        self._is_torn = False
+        self._names_dirty = True
+        self._say_mended()
+
+    def _say_mended(self) -> None:
+        log.warning("asgi-audit: files of the journal %s were removed while it is written; made again", self._directory)
+
+    def _begin_making(self) -> Path:
+        self._files.makedirs(self.root)
+        making = self.root / f".new-{self._name}"
+        try:
+            self._files.mkdir(making)
+        except FileExistsError:  # left by an earlier attempt of ours
+            pass
+        return making
+
+    def _made_lock(self, making: Path) -> DirectoryLock:
+        lock = take(making, self._name, self._files, create=True)
+        if lock is None:
+            raise OSError(errno.EWOULDBLOCK, "the directory of a new process is locked by another", str(making))
+        return lock
+
+    def _made_page(self, making: Path, counts: bytes) -> mmap.mmap:
+        files = self._files
+        page = bytearray(fmt.new_page(self._facts, self._boot))
+        page[fmt.COUNTERS] = counts
+        page[fmt.COMMITTED] = struct.pack("<Q", self._end)
+        page[fmt.OPEN_BASE] = struct.pack("<Q", self._end - self._size if self._fd >= 0 else self._end)
+        fd = files.open(making / "counters", _EXTENT)
+        try:
+            # Written, not only truncated to its size: a hole would let the first store die of SIGBUS on a full disk.
+            if files.pwrite(fd, bytes(page), 0) != len(page):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
+            there = files.fstat(fd)
+            self._page = there.st_dev, there.st_ino
+            return mmap.mmap(fd, len(page))
+        finally:
+            files.close(fd)
+
+    def _take_page(self, mapped: mmap.mmap) -> None:
+        self._is_torn = False
         self._names_dirty = True
         view = memoryview(mapped)
         self.counters = view[fmt.COUNTERS]
         self._ends = view[fmt.COMMITTED.start : fmt.OPEN_BASE.stop]
         self._end_words = self._ends.cast("Q") if sys.byteorder == "little" else None
-        self._publish(open_base=self._end)
-        self._publish(committed=self._end)
+
+    def _page_stands(self) -> bool:
+        try:
+            there = self._files.stat(self._directory / "counters")
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == self._page
+
+    def _is_there(self, path: Path) -> bool:
+        try:
+            self._files.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _remove_made(self, making: Path) -> None:
+        self._remove_files(making)
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _remove_files(self, making: Path) -> None:
         for name in ("counters", "lock"):
             try:
                 self._files.unlink(making / name)
@@ -317,9 +385,6 @@ class JournalWriter:
             self._files.rmdir(making)
         except OSError:
             pass
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
 
     def _publish(self, *, committed: int | None = None, open_base: int | None = None) -> None:
         at, value = (0, committed) if committed is not None else (1, open_base or 0)
@@ -341,6 +406,7 @@ class JournalWriter:
                     continue  # removed by a reader while we looked
             self._used = used
             self._free = self._files.free_bytes(self.root)
+            self._is_torn = not self._page_stands() or self._lock is None or not self._lock.stands(self._directory)
         except OSError:
             return
 
