@@ -3,7 +3,7 @@
 A document with a password in it has a hundred strings and one that matters. The strings are found in which the scan
 for names hit; only these are looked at, and the scan is repeated over all the rest, which proves that nothing else is
 there. What cannot be proven so (escapes, labels, pairs, containers under a sensitive name) is left to the walk of
-redaction_json. A kB takes 15 µs where the walk takes 60 (m); the property tests hold both to the same.
+redaction_json. The property tests hold both to the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def shortcut(data: bytes, names: Names, base: str, redacted: list[str], found: Found | None) -> bytes | None:
-    """The common case, four times as fast as the walk: a few keys are sensitive and nothing else. None: not proven.
+    """The common case: a few keys are sensitive and nothing else. None: not proven.
 
     The strings are found in which the scan hit. When each is a sensitive key with a scalar, or holds no secret, and
     the scan finds nothing in all the rest, no label, pair or value is left that the walk would look at."""
