@@ -30,11 +30,13 @@ class TransportError(AuditError):
 
 
 class StoreError(AuditError):
-    """The store could not write or answer; `retriable` says whether trying the same again can help."""
+    """The store could not write or answer; `retriable` says whether trying the same again can help, `is_full` that
+    there was no room for it: less may fit."""
 
-    def __init__(self, message: str, *, retriable: bool = True, hint: str = "") -> None:
+    def __init__(self, message: str, *, retriable: bool = True, hint: str = "", is_full: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.retriable = retriable
+        self.is_full = is_full
 
 
 class RecordError(AuditError):

@@ -7,7 +7,8 @@
 Invariants: at most one batch in memory, of at most `batch_max` messages and, by the sizes lately seen, about 32 MiB.
 The source is told only what the store holds for good, so a crash at any point repeats a batch and the store knows its
 records again. A batch that the store cannot take now (full disk, lock) is kept and tried again: no dead letter, no
-crash, no other batch in between.
+crash, no other batch in between. For one that does not fit the disk its halves are written, one after the other, each
+with its own positions: what a half lets the source remove may be the room for the next.
 
 What cannot be read becomes a dead letter with its position and the reason. Entries of the kinds that a later version
 writes (intent) are no dead letters: they are counted as `skipped`, said once, and passed over.
@@ -39,6 +40,7 @@ _log = logging.getLogger("asgi_audit.indexing")
 
 _BATCH_FIRST = 256  # messages of the first batch; doubled while more is waiting
 _BYTES_MAX = 32 << 20  # of one batch, estimated from the last ones
+_NARROW_BATCHES = 32  # so many small ones after one that did not fit, before the next is larger
 _CAUGHT_UP_SECONDS = 0.025  # between two notes that nothing is left
 _PAUSE_FIRST = 0.1
 _PAUSE_MAX = 5.0
@@ -65,6 +67,10 @@ class Progress(NamedTuple):
 
 class _Stopped(Exception):
     """`stop` was set while we waited for something to work again."""
+
+
+class _TooLarge(Exception):
+    """The store has no room for this batch."""
 
 
 class Indexer:
@@ -98,6 +104,7 @@ class Indexer:
         self._take_incidents = take_incidents
         self._retention = Retention(writer, days=retention_days, clock=clock)
         self._size = min(batch_max, _BATCH_FIRST)
+        self._narrow = 0  # batches to come that are not to be larger
         self._message_bytes = 2048.0  # moving average
         self._to_commit: dict[str, Position] = {}
         self._to_forget: dict[str, None] = {}
@@ -127,9 +134,9 @@ class Indexer:
                 self._retention.tend()
                 found = self._insist("read the source", self._gather)
                 # After the poll: what it gave may be the first of a topic that was made anew.
-                has_news = self._note_incidents()
-                if found.messages or found.damaged or found.positions or self._to_forget or has_news:
-                    self._index(found)
+                incidents = self._take_incidents()
+                if found.messages or found.damaged or found.positions or self._to_forget or incidents:
+                    self._index(found, incidents)
                 elif found.caught_up_at is not None:
                     self._idle(found.caught_up_at, found.times)
             if self._to_forget:  # or their positions would stay for ever: the next run does not hear of them again
@@ -137,9 +144,8 @@ class Indexer:
         except _Stopped:
             pass
 
-    def _note_incidents(self) -> bool:
+    def _note_incidents(self, incidents: Sequence[transport.Incident]) -> None:
         """Tell the index of what happened to the source itself, with this batch."""
-        incidents = self._take_incidents()
         for i in incidents:
             if i.kind == "retention_passed":
                 detail = (
@@ -149,7 +155,6 @@ class Indexer:
             else:
                 detail = f"partition {i.partition} was made anew: message {i.start} is gone, read again from {i.end}"
                 self._tracker.note("topic_recreated", int(i.at * 1000), detail)
-        return bool(incidents)
 
     # -- one batch
 
@@ -174,7 +179,22 @@ class Indexer:
             {**first.times, **second.times},
         )
 
-    def _index(self, found: transport.Batch) -> None:
+    def _index(self, found: transport.Batch, incidents: Sequence[transport.Incident] = ()) -> None:
+        self._note_incidents(incidents)
+        try:
+            self._index_whole(found)
+        except _TooLarge:
+            if not self._narrow:
+                _log.warning("the disk of the index has no room for %d messages: trying less", len(found.messages))
+            first, second = _halves(found)
+            self._size, self._narrow = len(first.messages), _NARROW_BATCHES
+            # It has taken the whole batch already; the store knows how far it really came, as after a crash.
+            self._tracker = Tracker(self._insist("read how far the index is complete", self._writer.resumed))
+            self._index(first, incidents)
+            self._index(second)
+
+    def _index_whole(self, found: transport.Batch) -> None:
+        """Raises _TooLarge for what does not fit and can be halved."""
         records, statements, dead, events, skipped = self._read(found)
         batch = Batch(
             source=self._source.name,
@@ -187,7 +207,8 @@ class Indexer:
             # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
             completion=self._complete(events, found.caught_up_at, found.times),
         )
-        written = self._insist("write to the store", lambda: self._write(batch))
+        can_be_less = len(found.messages) > 1
+        written = self._insist("write to the store", lambda: self._write(batch), can_be_less=can_be_less)
         self._to_forget.clear()
         self._count(written, len(statements), skipped)
         self._adapt(found)
@@ -332,12 +353,14 @@ class Indexer:
         if number:
             average = sum(len(m.payload) for m in found.messages) / number
             self._message_bytes = max(average, 0.5 * self._message_bytes + 0.5 * average, 1.0)
-        if found.caught_up_at is None:
+        if self._narrow:
+            self._narrow -= 1
+        elif found.caught_up_at is None:
             self._size = min(self._batch_max, self._size * 2)
 
-    def _insist(self, doing: str, attempt: Callable[[], T]) -> T:
+    def _insist(self, doing: str, attempt: Callable[[], T], *, can_be_less: bool = False) -> T:
         """Until it works or cannot: retriable errors pause us, said once. Raises _Stopped when `stop` is set
-        meanwhile."""
+        meanwhile, and _TooLarge, when it `can_be_less`, for what the store has no room for."""
         pause = _PAUSE_FIRST
         while True:
             try:
@@ -345,6 +368,8 @@ class Indexer:
             except (StoreError, TransportError) as e:
                 if not e.retriable:
                     raise
+                if can_be_less and isinstance(e, StoreError) and e.is_full:
+                    raise _TooLarge from e
                 if not self._progress.paused:
                     _log.warning("cannot %s, trying again until it works: %s", doing, _said(e))
                     self._progress = self._progress._replace(paused=_said(e))
@@ -381,6 +406,19 @@ class Indexer:
     def _tell(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.progress)
+
+
+def _halves(found: transport.Batch) -> tuple[transport.Batch, transport.Batch]:
+    """Of at least two messages; each half with the positions after it. Nothing is caught up before the second."""
+    middle = len(found.messages) // 2
+    messages = found.messages[:middle]
+    last = {m.partition: m for m in messages}
+    positions = {partition: Position(m.next, transport.digest_of(m.payload)) for partition, m in last.items()}
+    # Damage that a position passes over is told with it, or a crash between the halves would hide it.
+    before = [d for d in found.damaged if d[0] in last and d[1] < last[d[0]].next]
+    after = [d for d in found.damaged if not (d[0] in last and d[1] < last[d[0]].next)]
+    first = transport.Batch(messages, positions, None, before)
+    return first, found._replace(messages=found.messages[middle:], damaged=after)
 
 
 def _said(e: AuditError) -> str:

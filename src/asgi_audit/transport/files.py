@@ -59,6 +59,11 @@ class Files:
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 
+    def disk_bytes(self, path: Path) -> int:
+        """The size of the file system of `path`."""
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize
+
     def mkdir(self, path: Path) -> None:
         os.mkdir(path, 0o700)
 

@@ -4,8 +4,10 @@ Place: the recorder's thread appends here; whoever reads the journal takes the e
 Invariants: an append is one write, and all of its entries stand in the journal or none; readers go no further than
 the published end, so that they never see what a failed write left behind. Bounds: `bytes_max` for the whole root,
 dead processes included (their size and the free space of the disk are read once a second, so several processes
-together may pass the bound by one second's writing); a segment is closed at `segment_bytes`, or after a minute when
-it holds 64 KiB.
+together may pass the bound by one second's writing). It never fills the disk: below a floor of free space (16 MiB or
+two segments, at most a twentieth of the disk) it counts as full, so that an index on the same disk has room to take
+records in, which is what gives the room back. A segment is closed at `segment_bytes` (or half of the floor, when that
+is less: only whole segments are given back), or after a minute when it holds 64 KiB.
 
 kill -9 loses nothing that was appended. The machine's death loses what was appended after the last `sync`.
 """
@@ -36,6 +38,9 @@ _SEGMENT_SECONDS = 60.0
 _SEGMENT_BYTES_OLD = 1 << 16
 _UNSYNCED_MAX = 8  # closed segments whose bytes no sync has asked for yet; more are synced as they are closed
 _RESERVE_MAX = 1 << 20  # room for statements when records no longer fit
+_FLOOR_BYTES = 16 << 20  # of the disk, left free for the index
+_FLOOR_SHARE = 20  # at most one part in so many
+_SEGMENT_BYTES_MIN = 1 << 16
 _EXTENT = os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 log = logging.getLogger("asgi_audit")
@@ -87,6 +92,7 @@ class JournalWriter:
         self._scanned_at = float("-inf")
         self._used = 0
         self._free = 0
+        self._floor = 0
         self._known = fmt.SegmentHeader(process=self._name, base=0)
         self._page: tuple[int, int] | None = None  # device and inode
         self._is_torn = False  # somebody removed our page or lock
@@ -154,7 +160,7 @@ class JournalWriter:
     def room(self) -> float:
         if self._monotonic() - self._scanned_at >= _SCAN_SECONDS:
             self._scan()
-        limit = min(self._bytes_max, self._used + max(0, self._free))
+        limit = min(self._bytes_max, self._used + max(0, self._free - self._floor))
         limit -= min(_RESERVE_MAX, limit // 16)
         return self._used / limit if limit > 0 else 1.0
 
@@ -170,7 +176,7 @@ class JournalWriter:
 
     def _write(self, data: bytes) -> None:
         old = self._monotonic() - self._since >= _SEGMENT_SECONDS and self._size >= _SEGMENT_BYTES_OLD
-        if self._fd >= 0 and (self._size >= self._segment_bytes or old):
+        if self._fd >= 0 and (self._size >= self._segment_max() or old):
             self._retire_segment()
         for attempt in (1, 2):
             if self._fd < 0:
@@ -186,6 +192,11 @@ class JournalWriter:
         self._free -= len(data)
         self._dirty = True
         self._publish(committed=self._end)
+
+    def _segment_max(self) -> int:
+        return (
+            min(self._segment_bytes, max(_SEGMENT_BYTES_MIN, self._floor // 2)) if self._floor else self._segment_bytes
+        )
 
     def _put(self, data: bytes) -> None:
         done = 0
@@ -406,6 +417,8 @@ class JournalWriter:
                     continue  # removed by a reader while we looked
             self._used = used
             self._free = self._files.free_bytes(self.root)
+            floor = max(_FLOOR_BYTES, 2 * self._segment_bytes)
+            self._floor = min(floor, self._files.disk_bytes(self.root) // _FLOOR_SHARE)
             self._is_torn = not self._page_stands() or self._lock is None or not self._lock.stands(self._directory)
         except OSError:
             return

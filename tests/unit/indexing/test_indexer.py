@@ -282,6 +282,72 @@ def test_same_batch_is_tried_again_when_the_store_cannot_take_it(
     assert running.indexer.progress.dead == 0
 
 
+class SmallStore(RecordingStore):
+    """Has room for so many messages at once."""
+
+    room = 3
+
+    def write(self, batch: Batch) -> Written:
+        if len(batch.records) + len(batch.statements) > self.room:
+            self.attempts.append(batch)
+            raise StoreError("disk full", is_full=True)
+        return super().write(batch)
+
+
+def test_batch_is_halved_when_the_store_has_no_room_for_it(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Goal: each part stands with its own positions, nothing is said twice or lost, and completeness is as with one
+    batch. Two partitions, damage in the middle of one, a statement at its end, something that happened to the
+    source."""
+    source, store = filled(20), SmallStore()
+    source.put(P, Kind.STATEMENT, 20, encode_statement(statement(1, 1, 20, watermark=NOON)))
+    for s in range(1, 6):
+        source.put(str(OTHER), Kind.RECORD, s, payload(s, NOON + s, process=OTHER))
+    source.damaged = [(P, 7, "torn", b"x"), (P, 19, "torn", b"y"), (str(OTHER), 99, "torn", b"z")]
+    happened = [[Incident("topic_recreated", P, 3, 0, NOON / 1000, "")]]
+    with caplog.at_level(logging.WARNING):
+        running = start(source, store, take_incidents=lambda: happened.pop() if happened else [], linger_seconds=0)
+        running.until(lambda: running.indexer.progress.lag is not None)
+        running.until(lambda: source.committed.get(str(OTHER), Position(0, b"")).next == 5)
+    progress = running.indexer.progress
+    assert (progress.indexed, progress.duplicates, progress.dead, progress.statements) == (25, 0, 3, 1)
+    assert progress.paused == ""
+    assert caplog.text.count("trying less") == 1
+    at: dict[str, int] = {}
+    for batch in store.batches:
+        of_process = {PROCESS.bytes: P, OTHER.bytes: str(OTHER)}
+        for record in batch.records:
+            assert record.process is not None
+            partition = of_process[record.process]
+            assert batch.positions[partition].next >= record.sequence, "a record behind the position of its part"
+            assert at.get(partition, 0) < record.sequence
+        for dead in batch.dead_letters:
+            assert dead.offset == 99 or dead.offset < batch.positions[dead.partition].next
+            assert dead.offset >= at.get(dead.partition, 0)
+        at |= {partition: position.next for partition, position in batch.positions.items()}
+    assert all(b.caught_up_at is None for b in store.batches[:-1] if b.records)
+    assert store.positions("test") == source.committed
+    kinds = [i.kind for b in store.batches if b.completion for i in b.completion.incidents]
+    assert kinds == ["topic_recreated"]
+    assert store.known(PROCESS.bytes) is not None
+    assert store.known(PROCESS.bytes).state.last == 20  # type: ignore[union-attr]
+    assert store.known(PROCESS.bytes).state.unverified == 0  # type: ignore[union-attr]
+
+
+def test_batches_stay_small_for_a_while_when_one_did_not_fit(start: Callable[..., Running]) -> None:
+    source, store = filled(300), SmallStore()
+    running = start(source, store, linger_seconds=0)
+    running.until(lambda: running.indexer.progress.indexed == 300)
+    refused = len(store.attempts) - len(store.batches)
+    assert refused < 130, "most batches fit at once"
+    store.room = 1000
+    for s in range(301, 2301):
+        source.put(P, Kind.RECORD, s, payload(s, NOON + s))
+    running.until(lambda: running.indexer.progress.indexed == 2300)
+    assert max(len(b.records) for b in store.batches) > 100, "and large again later"
+
+
 def test_stop_ends_the_loop_when_the_store_cannot_take_the_batch(start: Callable[..., Running]) -> None:
     source, store = filled(5), RecordingStore()
     store.fail = [StoreError("disk full")] * 1_000_000

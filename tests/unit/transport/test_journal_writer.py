@@ -99,6 +99,43 @@ def test_room_is_full_when_the_disk_is(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_journal_leaves_room_for_the_index_when_the_disk_fills(tmp_path: Path) -> None:
+    class Disk(Files):
+        size, free = 100 << 30, 1 << 30
+
+        def free_bytes(self, path: Path) -> int:
+            return self.free
+
+        def disk_bytes(self, path: Path) -> int:
+            return self.size
+
+    disk, now = Disk(), [0.0]
+
+    def room() -> float:
+        now[0] += 2
+        return writer.room()
+
+    writer = JournalWriter(
+        tmp_path, facts(), bytes_max=1 << 30, segment_bytes=4 << 20, files=disk, monotonic=lambda: now[0]
+    )
+    assert room() < 0.1
+    disk.free = 15 << 20
+    assert room() >= 1.0, "below 16 MiB"
+    writer.append(records(1))  # as statements are
+    disk.size = 48 << 20
+    disk.free = 20 << 20
+    assert room() < 0.1, "a small disk keeps a twentieth"
+    disk.free = 2 << 20
+    assert room() >= 1.0
+    # Only whole segments are given back: two of them fit below the floor.
+    disk.free = 20 << 20
+    for n in range(2, 502):
+        writer.append([Entry(Kind.RECORD, n, b"x" * 8000)])
+    sizes = [p.stat().st_size for p in (tmp_path / writer._name).glob("*.seg")]
+    assert 0.8 * (48 << 20) / 40 < max(sizes[1:]) < (48 << 20) / 40 + 10_000
+    writer.close()
+
+
 def test_lock_is_never_taken_twice_when_we_hold_it_ourselves(tmp_path: Path) -> None:
     known = facts()
     writer = JournalWriter(tmp_path, known, bytes_max=1 << 20, segment_bytes=4096)

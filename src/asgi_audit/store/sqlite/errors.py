@@ -7,6 +7,7 @@ a missing permission. What waiting cannot mend (a damaged file, a bug of ours) i
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -70,6 +71,7 @@ MAPPED: dict[type[Exception], tuple[bool, str]] = {
     apsw.VFSNotImplementedError: (False, _OURS),
 }
 _UNMENDABLE_IO = (sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS)  # a wrong checksum, a damaged file system
+_FULL_IO = (sqlite3.SQLITE_IOERR_SHMSIZE,)  # the index of the write-ahead log could not grow
 
 
 class translated(AbstractContextManager[None]):
@@ -93,11 +95,15 @@ class translated(AbstractContextManager[None]):
             if getattr(e, "extendedresult", 0) in _UNMENDABLE_IO:
                 retriable, hint = False, _DAMAGED
             raise StoreError(
-                f"could not {self._doing} {self._path}: {type(e).__name__}: {e}", retriable=retriable, hint=hint
+                f"could not {self._doing} {self._path}: {type(e).__name__}: {e}",
+                retriable=retriable,
+                hint=hint,
+                is_full=isinstance(e, apsw.FullError) or getattr(e, "extendedresult", 0) in _FULL_IO,
             ) from e
         if isinstance(e, OSError):
             raise StoreError(
                 f"could not {self._doing} {self._path}: {e.strerror or e}",
                 retriable=True,
                 hint="Look at the disk and the permissions of the index; the indexer goes on by itself.",
+                is_full=e.errno in (errno.ENOSPC, errno.EDQUOT),
             ) from e
