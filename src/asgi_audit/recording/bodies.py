@@ -25,6 +25,7 @@ import orjson
 
 from ..capture.exchange import Body
 from .redaction import Names, TooDense, decoded_pairs, mask_text, note, redact_json
+from .redaction_json import speaks_oauth
 from .reflection import hidden_broken
 
 __all__ = ["fragment"]
@@ -96,7 +97,7 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
     if 10 in data or 13 in data:
         data = data.translate(_LINE_ENDS)
     found = names.found(data)
-    if found is None or found:
+    if found is None or found or speaks_oauth(data):
         try:
             data = redact_json(data, names, base, redacted, found)
         except TooDense:

@@ -30,7 +30,8 @@ from ..transport.base import ProcessFacts
 from .bodies import NULL, fragment
 from .headers import First, Headers
 from .headers import json_text as _text
-from .redaction import Names, TooDense, decoded_pairs, mask_query, mask_url, note, redact_json
+from .redaction import Names, TooDense, decoded_pairs, mask_path, mask_query, mask_url, note, redact_json
+from .redaction_json import speaks_oauth
 from .reflection import Redacted, Search, hidden_text
 
 __all__ = ["PATH_BYTES_MAX", "Builder"]
@@ -273,7 +274,7 @@ class Builder:
         root = x.root_path
         given = x.raw_path
         plain = given is not None and not root and not x.query_string and len(path) <= 1024 and path.isascii()
-        if plain and given == path.encode() and "?" not in path:  # by far the most
+        if plain and given == path.encode() and "?" not in path and not _PATH_MAY_HIDE(path):  # by far the most
             encoded = _text(path)
             return encoded, encoded, b"{}"
         if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
@@ -288,6 +289,9 @@ class Builder:
         if len(original) > PATH_BYTES_MAX:
             original = original[:PATH_BYTES_MAX]
             truncated.append("request.originalUrl")
+        if _PATH_MAY_HIDE(original) or _PATH_MAY_HIDE(path):
+            path = mask_path(path.encode("utf-8", "replace"), self._names, redacted).decode("utf-8", "replace")
+            original = mask_path(original.encode("latin-1", "replace"), self._names, redacted).decode("latin-1")
         raw = x.query_string
         if not raw or x.detail_request == "none":
             return _text(path, PATH_BYTES_MAX), _text(original, PATH_BYTES_MAX), b"{}"
@@ -339,7 +343,7 @@ class Builder:
             data = orjson.dumps(annotations, default=str, option=orjson.OPT_NON_STR_KEYS)
         except (TypeError, ValueError, RecursionError):
             data = orjson.dumps({_readable(k): _readable(v) for k, v in annotations.items()})
-        if not self._names.hit(data):
+        if not self._names.hit(data) and not speaks_oauth(data):
             return data
         try:
             return redact_json(data, self._names, "context.annotations", redacted)
@@ -349,7 +353,7 @@ class Builder:
 
     def _message(self, message: str, redacted: Redacted) -> bytes:
         raw = str(message).encode("utf-8", "replace")
-        kept = mask_url(raw, self._names, redacted) if b"?" in raw or b"//" in raw else raw
+        kept = mask_url(raw, self._names, redacted, text=True) if b"?" in raw or b"//" in raw else raw
         if self._names.suspicious(kept):
             hidden_text(redacted, kept, self._names)
             kept = _HIDDEN
@@ -359,6 +363,8 @@ class Builder:
 
 
 _HIDDEN = b"[REDACTED]"
+# A pair, an escape that could be one, a JWT, a card number: other paths have no place for a secret that we know.
+_PATH_MAY_HIDE = re.compile("[=%]|eyJ|[0-9]{4}[ -]?[0-9]{4}").search
 
 
 def _readable(value: object) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import orjson
 
 from .names import REDACTED, Names
-from .redaction import HIDDEN, PLAIN, header_kind, mask_header, note
+from .redaction import HIDDEN, HOST, PLAIN, header_kind, mask_header, note
 from .reflection import hidden_header
 
 __all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "TEXT_MAX", "Headers", "json_text"]
@@ -151,7 +151,7 @@ class Headers:
                     plan.start[at] = encoded + _HIDDEN_JSON
                     plan.hidden.append(at)
                     plan.paths.append(base + "." + encoded[1:-2].decode())
-                elif low in _REPEATED and kind == PLAIN and low != b"content-length":
+                elif low in _REPEATED and kind in (PLAIN, HOST) and low != b"content-length":
                     plan.repeated.append(at)
                 else:
                     plan.fresh.append((at, encoded, kind, low))
@@ -169,6 +169,8 @@ class Headers:
         """The pieces with the repeating values in their places, remembered; None when one of those is suspicious."""
         if sum(map(len, repeated)) > _OBJECT_BYTES_MAX or self._names.hit(b"\n".join(repeated)):
             return None
+        if any(names[at].lower() == b"host" and 64 in values[at] for at in plan.repeated):
+            return None  # with user information
         pieces = plan.start.copy()
         first: First = {}
         for at in plan.repeated:
@@ -306,7 +308,7 @@ class Headers:
             text = host.decode("latin-1").strip().rpartition("@")[2]
             end = text.find("]") + 1 if text.startswith("[") else text.find(":")
             known = json_text(text[:end] if end > 0 else text, 255)
-            if len(host) <= _CACHED_BYTES_MAX:
+            if len(host) <= _CACHED_BYTES_MAX and 64 not in host:
                 if len(self._hosts) >= _CACHE_MAX:
                     self._hosts.clear()
                 self._hosts[host] = known

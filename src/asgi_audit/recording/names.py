@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = [
-    "CLEAN", "CODE", "LABEL", "LOOSE", "REDACTED", "SENSITIVE", "SEPARATORS", "STEMS", "VALUED", "VALUE_PATTERN",
-    "Found", "Names", "card_spans",
+    "CLEAN", "CODE", "LABEL", "LOOSE", "REDACTED", "SENSITIVE", "SEPARATORS", "STEMS", "USERINFO", "VALUED",
+    "VALUE_PATTERN", "Found", "Names", "card_spans",
 ]  # fmt: skip
 
 REDACTED = "[REDACTED]"
@@ -42,16 +42,19 @@ _IGNORED = SEPARATORS + _CONTROL + _HIGH
 
 STEMS = (
     "password", "passwd", "passwort", "passphrase", "passcode", "passkey", "pwd", "kennwort", "motdepasse",
-    "contrasena", "secret", "token", "authorization", "cookie", "credential", "apikey", "accesskey", "privatekey",
-    "signingkey", "encryptionkey", "masterkey", "authkey", "sharedkey", "accountkey", "subscriptionkey",
+    "contrasena", "contrasea", "secret", "token", "authorization", "cookie", "credential", "apikey", "accesskey",
+    "privatekey", "signingkey", "encryptionkey", "masterkey", "authkey", "sharedkey", "accountkey", "subscriptionkey",
     "functionskey", "clientkey", "sshkey", "hmackey", "recoverykey", "servicekey", "webhookkey", "sessionid",
     "sessionkey", "sessid", "csrf", "xsrf", "jwt", "bearer", "cvv", "cvc", "cardnumber", "cardnum", "cardno",
     "creditcard", "debitcard", "pincode", "pinnumber", "otpcode", "onetimecode", "codeverifier", "devicecode",
     "authcode", "authorizationcode", "verificationcode", "securitycode", "securityanswer", "recoverycode",
     "backupcode", "signature", "samlresponse", "samlassertion", "clientassertion", "socialsecurity",
-    "connectionstring",
+    "connectionstring", "pswd", "mfacode", "2facode", "twofactorcode", "invitecode", "invitationcode", "rsakey",
+    "databaseurl", "mnemonic", "seedphrase", "recoveryphrase", "encryptioncustomerkey",
 )  # fmt: skip
-_SHORT = frozenset({"pin", "otp", "totp", "cvv2", "pw", "pass", "sid", "sig", "ssn", "csc"})
+_SHORT = frozenset(
+    {"pin", "otp", "totp", "cvv2", "pw", "pass", "pass1", "pass2", "psw", "sid", "sig", "ssn", "csc", "dsn"}
+)
 _SHORT_LOOSE = frozenset({"auth", "session"})
 # What may stand before one of them without a mark between: HTTP makes `userPin` `userpin`.
 _BEFORE_SHORT = (
@@ -76,12 +79,13 @@ _SEGMENT = re.compile(r"[.\[\]]+")
 _LABELS = frozenset({
     "loc", "name", "key", "field", "param", "parameter", "header", "path", "property", "attribute", "label",
     "fieldname", "location", "pointer", "instancepath", "datapath", "propertypath", "variable", "k", "n",
+    "type", "id", "blockid", "title", "question",
 })  # fmt: skip
 _VALUED = frozenset({
     "value", "values", "input", "inputvalue", "ctx", "context", "val", "data", "default", "current", "previous",
     "old", "new", "oldvalue", "newvalue", "from", "to", "before", "after", "rejectedvalue", "attemptedvalue",
     "invalidvalue", "actual", "received", "given", "content", "text", "v", "string", "stringvalue", "instance", "msg",
-    "message", "detail",
+    "message", "detail", "answer", "variables",
 })  # fmt: skip
 
 # The skeleton: lower case, digits as 0, what ends a name as ':', what separates inside one and a, e dropped. It is 40 %
@@ -93,9 +97,9 @@ _SKELETON = bytes.maketrans(_FROM, _TO)
 _KEPT = bytes(c for c in _IGNORED if c not in _ENDS)
 _SKELETON_DROP = bytes(set(_KEPT) | set(b"aeAE"))
 # What no stem covers: OAuth's `grant_type` (beside it `code` is a secret), the begin of a JWT.
-_NEEDLES_MORE = ("grnttyp", "yj")
+_NEEDLES_MORE = ("grnttyp", "yj", "inputvlu:")
 _DIGITS = b"0" * 15
-_SHAPES = ("yj", "brr", "privtky")  # without one of them VALUE_PATTERN finds nothing
+_SHAPES = ("yj", "brr", "privtky", "inputvlu:")  # without one of them VALUE_PATTERN finds nothing
 
 _NORMAL = bytes.maketrans(string.ascii_uppercase.encode(), string.ascii_lowercase.encode())
 
@@ -108,12 +112,19 @@ _TEXT_DROP = bytes(c for c in _IGNORED if c not in b";&{}()<?|")
 
 # Only where a word begins: tried at each `eyJ` inside a run of them, it would be quadratic.
 _JWT = rb"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"
+# `https://user:password@host`, and a long word before the `@` without a colon, which is a token. A run ends at a slash,
+# so that none is looked at twice.
+USERINFO = re.compile(rb":\\{0,4}/\\{0,4}/(?:[^/?#\s<>\"@:]*+:|(?=[^/?#\s<>\"@:]{16}))[^/?#\s<>\"]+@")
 VALUE_PATTERN = re.compile(
     _JWT + rb"|\b(?i:bearer)[ +]{1,4}[A-Za-z0-9._~+/=-]{8,}"
-    rb"|-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"
+    rb"|-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"
+    # The text of a pydantic error repeats what was refused.
+    rb"|input_value=[^\n]*?(?=, input_type=|\n|\Z)|" + USERINFO.pattern
 )
 # The look behind stands after the first digit: before it, the search would try at each byte.
 _CARD = re.compile(rb"[2-6](?<![0-9A-Za-z.-].)(?:(?:[ +-]|%20)?[0-9]){14,15}(?![0-9A-Za-z])")
+_CARDS_MAX = 1_000
+_TWICE = bytes.maketrans(b"0123456789", b"0246813579")
 _CARD_ISSUER = re.compile(rb"(?:4|5[1-5]|2[2-7]|6(?:011|4|5|2)|35)[0-9]+")
 # In text a short word counts when it is one by itself (`pin: 1`, `card_pin=1`, `userPin=1`); what stands before it is
 # looked at after the match.
@@ -123,6 +134,8 @@ _TAIL = re.compile(rb"[^:,\n]{0,40}+:")
 _ESCAPE = re.compile(rb"(?<!\\)\\++u00([2-7][0-9a-fA-F])")
 # Line breaks that were escaped, once or more: without them `\\npin` would be another word.
 _BREAKS = re.compile(rb"(?<!\\)\\++[nrtbf]")
+# Characters that no name is compared with, escaped inside a key: "pass\\tword".
+_ESCAPE_IN_KEY = re.compile(rb"\\(?:[nrtbf/\"\\]|u[0-9a-fA-F]{4})[^\"\\]{0,60}+\"[ \t\r\n]*+:")
 _BREAK_BEFORE_END = re.compile(rb"\"[ \\]{0,20}\\[nrtbf][ \\nrtbf]{0,40}[:=>]")
 _PERCENT = re.compile(rb"%(?:25)*([2-7][0-9a-fA-F])")
 _ESCAPES_MAX = 2000
@@ -224,25 +237,32 @@ def _short_in(text: bytes) -> Iterator[int]:
             yield start
 
 
-def card_spans(data: bytes) -> list[tuple[int, int]]:
-    """Spans of card numbers: 15 or 16 digits of a known issuer whose last is the Luhn digit of the others."""
+def card_spans(data: bytes, limit: int = _CARDS_MAX) -> list[tuple[int, int]]:
+    """Spans of card numbers: 15 or 16 digits of a known issuer whose last is the Luhn digit of the others.
+
+    At most `limit` of them; what follows `_CARDS_MAX` numbers that could be some is taken for one."""
     spans = []
-    for m in _CARD.finditer(data):
+    for number, m in enumerate(_CARD.finditer(data)):
+        if number >= _CARDS_MAX:
+            spans.append((m.start(), len(data)))
+            break
         digits = m[0].replace(b"%20", b"").translate(None, b" +-")
         amex = len(digits) == 15
         if (digits.startswith((b"34", b"37")) if amex else _CARD_ISSUER.match(digits)) and _luhn(digits):
             spans.append(m.span())
+            if len(spans) >= limit:
+                break
     return spans
 
 
+def _may_hold_user(data: bytes) -> bool:
+    """Whether USERINFO is worth a search: two searches for a byte and three."""
+    return 64 in data and (data.find(b":/") >= 0 or data.find(b":\\") >= 0)
+
+
 def _luhn(digits: bytes) -> bool:
-    total = 0
-    for at, c in enumerate(reversed(digits)):
-        d = c - 48
-        if at & 1:
-            d = d * 2 - 9 if d > 4 else d * 2
-        total += d
-    return total % 10 == 0
+    # A sum over bytes is 8 times as fast as a loop over digits: 64 KiB of card numbers took 75 ms.
+    return (sum(digits[::-2]) + sum(digits[-2::-2].translate(_TWICE)) - 48 * len(digits)) % 10 == 0
 
 
 class Names:
@@ -315,7 +335,9 @@ class Names:
             return None
         found = self._search(skeleton)
         # Dots go with the separators, so a float of 17 digits looks like a card number here.
-        if skeleton.find(_DIGITS) >= 0 and card_spans(data):
+        if skeleton.find(_DIGITS) >= 0 and card_spans(data, 1):
+            return None
+        if _may_hold_user(data) and USERINFO.search(data):
             return None
         # `37 in data` is a memchr; `b"%" in data` first tries its operand as a number, and fails, for 0.5 µs.
         if (37 in data and _PERCENT.search(data)) or (
@@ -324,8 +346,13 @@ class Names:
             if found or _riddled(data):
                 return None
             plain = _BREAKS.sub(b" ", _unescaped(data))
-            if plain != data and self._search(plain.translate(_SKELETON, _SKELETON_DROP)):
+            if plain != data and (
+                self._search(plain.translate(_SKELETON, _SKELETON_DROP))
+                or (_may_hold_user(plain) and USERINFO.search(plain))
+            ):
                 return None
+        if 92 in data and _ESCAPE_IN_KEY.search(data):
+            return None
         return found
 
     def places(self, data: bytes, found: Found) -> list[int]:
@@ -359,8 +386,8 @@ class Names:
         skeleton = text.translate(_SKELETON, _SKELETON_DROP)
         return (
             self.names_value(text)
-            or (bool(self._shapes(skeleton)) and VALUE_PATTERN.search(text) is not None)
-            or (skeleton.find(_DIGITS) >= 0 and bool(card_spans(text)))
+            or ((_may_hold_user(text) or bool(self._shapes(skeleton))) and VALUE_PATTERN.search(text) is not None)
+            or (skeleton.find(_DIGITS) >= 0 and bool(card_spans(text, 1)))
         )
 
     def names_value(self, text: bytes) -> bool:
@@ -383,7 +410,8 @@ class Names:
         """Numbers of the lines (between line feeds) on which `suspicious` is true; None: more than `limit`."""
         found: set[int] = set()
         form = self.text_form(text)
-        shapes = VALUE_PATTERN.finditer(text) if self._shapes(text.translate(_SKELETON, _SKELETON_DROP)) else ()
+        shaped = _may_hold_user(text) or self._shapes(text.translate(_SKELETON, _SKELETON_DROP))
+        shapes = VALUE_PATTERN.finditer(text) if shaped else ()
         for searched, starts in (
             (form, self._stems_in(form)),
             (text, self._short_in(text)),

@@ -20,7 +20,7 @@ from .redaction_short import PATHS_MAX
 from .reflection import hidden, hidden_bytes, hidden_header, hidden_text, hidden_weak, hidden_word
 
 __all__ = [
-    "COOKIE", "HIDDEN", "PAIRS_MAX", "PLAIN", "PROTOCOL", "REDACTED", "SET_COOKIE", "URL", "Names", "TooDense",
+    "COOKIE", "HIDDEN", "HOST", "PAIRS_MAX", "PLAIN", "PROTOCOL", "REDACTED", "SET_COOKIE", "URL", "Names", "TooDense",
     "decoded_pairs", "header_kind", "mask_header", "mask_query", "mask_text", "note", "redact_json",
 ]  # fmt: skip
 
@@ -28,17 +28,23 @@ PAIRS_MAX = 2000
 LINES_MAX = 300  # lines of a text with something to mask: beyond, the text is omitted and the thread freed
 _MASK = REDACTED.encode()
 
-PLAIN, HIDDEN, COOKIE, SET_COOKIE, URL, PROTOCOL = range(6)
+PLAIN, HIDDEN, COOKIE, SET_COOKIE, URL, PROTOCOL, HOST = range(7)
 _KINDS = {
     "cookie": COOKIE, "set-cookie": SET_COOKIE, "location": URL, "referer": URL, "link": URL, "content-location": URL,
     "refresh": URL, "origin": URL, "x-original-url": URL, "x-rewrite-url": URL, "x-forwarded-uri": URL,
-    "hx-current-url": URL, "sec-websocket-protocol": PROTOCOL,
+    "hx-current-url": URL, "host": HOST, "x-forwarded-host": HOST, "x-original-host": HOST, "x-host": HOST,
+    "forwarded": HOST, "sec-websocket-protocol": PROTOCOL,
 }  # fmt: skip
-_USERINFO = re.compile(rb"(?<=//)[^/?#\s@<>\"]{1,512}@")
+_USERINFO = re.compile(rb"(?<=//)[^/?#\s<>\"]+@")  # to the last one: a password may hold another
 # Consumes whatever it meets: a pattern that can fail is tried again from each byte, which is quadratic.
-_PAIR = re.compile(rb"([^?&;#=<>\s]*+)(?:=([^&;#<>\s]*+)|[?&;#<>\s]|\Z)")
+# In a text with URLs in it white space and angle brackets end a value; in a header that is one URL they do not, and in
+# a query or form only `&` does. A value that ended early kept the rest of a password.
+_PAIR_IN_TEXT = re.compile(rb"([^?&;#=<>\s]*+)(?:=([^&#<>\s]*+)|[?&;#<>\s]|\Z)")
+_PAIR_IN_URL = re.compile(rb"([^?&;#=]*+)(?:=([^&#]*+)|[?&;#]|\Z)")
+_PAIR_IN_QUERY = re.compile(rb"([^&=]*+)(?:=([^&]*+)|&|\Z)")
+_MARKED = re.compile(rb"[:=%>]")
 _OAUTH_BESIDE = frozenset(
-    (b"state", b"session_state", b"grant_type", b"redirect_uri", b"client_id", b"iss", b"code_verifier")
+    (b"state", b"scope", b"session_state", b"grant_type", b"redirect_uri", b"client_id", b"iss", b"code_verifier")
 )
 
 
@@ -73,6 +79,12 @@ def mask_header(kind: int, value: bytes, names: Names, redacted: list[str] | Non
             hidden_text(redacted, value, names)
             return _MASK
         return value
+    if kind == HOST:
+        user, at, host = value.rpartition(b"@")
+        if at:
+            hidden(redacted, user.rpartition(b":")[2])
+            return _MASK + at + host
+        return mask_header(PLAIN, value, names, redacted)
     if kind == HIDDEN:
         if redacted is not None:
             hidden_header(redacted, value)
@@ -119,25 +131,70 @@ def _without_userinfo(value: bytes, redacted: list[str] | None) -> bytes:
     return _USERINFO.sub(one, value)
 
 
-def mask_url(value: bytes, names: Names, redacted: list[str] | None = None) -> bytes:
+def mask_url(value: bytes, names: Names, redacted: list[str] | None = None, *, text: bool = False) -> bytes:
     """A URL, or a header with URLs in it: user information and sensitive parameters of query and fragment masked.
 
-    redacted: takes what was masked, no path."""
+    redacted: takes what was masked, no path. text: it is a text in which URLs stand."""
     if 64 in value:
         value = _without_userinfo(value, redacted)
     if not names.hit(value) and value.find(b"code=") < 0:
         return value
-    return _mask_pairs(value, names, redacted, "")
+    return _mask_pairs(_PAIR_IN_TEXT if 60 in value or text else _PAIR_IN_URL, value, names, redacted, "")
 
 
 def mask_query(raw: bytes, names: Names, redacted: list[str], base: str) -> bytes:
     """A raw query string with the values of sensitive parameters masked, the rest as received."""
-    return _mask_pairs(raw, names, redacted, base)
+    return _mask_pairs(_PAIR_IN_QUERY, raw, names, redacted, base)
 
 
-def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str) -> bytes:
+def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
+    """A path, decoded or as received, with matrix parameters (`;jsessionid=x`) and segments of the form name=value
+    masked; and segments that are a secret by their form."""
+    parts = _PATH_PARTS.split(path)
+    changed = False
+    for at in range(0, len(parts), 2):
+        part = parts[at]
+        if len(part) < 4 or not names.hit(part):
+            continue
+        plain = part
+        for _ in range(3):
+            plain = unquote_to_bytes(plain)
+        if b"=" not in plain:
+            if VALUE_PATTERN.search(plain) is None and not card_spans(plain, 1):
+                continue
+            hidden(redacted, plain)
+            parts[at] = _MASK
+        else:
+            masked = _mask_pairs(_PAIR_IN_URL, part, names, redacted, "")
+            if masked == part:
+                if not names.reveals(plain):
+                    continue
+                hidden_text(redacted, plain, names)
+                masked = _MASK
+            parts[at] = masked
+        changed = True
+    if not changed:
+        return path
+    note(redacted, "request.path")
+    return b"".join(parts)
+
+
+_PATH_PARTS = re.compile(rb"([/;])")
+
+
+def _hides_variables(raw: bytes, names: Names) -> bool:
+    """Whether this is a GraphQL query string in which a secret is passed as a variable of any name."""
+    return raw.find(b"variables=") >= 0 and any(
+        part.startswith(b"query=") and names.suspicious(decoded(part[6:])) for part in raw.split(b"&", PAIRS_MAX)
+    )
+
+
+def _mask_pairs(
+    pair: re.Pattern[bytes], text: bytes, names: Names, redacted: list[str] | None, base: str
+) -> bytes:  # fmt: skip
     """base: no path is noted when it is empty."""
     oauth = _speaks_oauth(text)
+    graphql = _hides_variables(text, names)
 
     def one(m: re.Match[bytes]) -> bytes:
         name, value = m[1], m[2]
@@ -151,8 +208,14 @@ def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str
                 return _MASK + m[0][len(name) :]
             return m[0]
         kind = names.classify_bytes(plain)
-        hidden_name = b":" in plain and kind not in (CLEAN, CODE, LABEL, VALUED)
         clean = kind in (CLEAN, LABEL, VALUED) or (kind == CODE and not oauth)
+        if graphql and plain == b"variables":
+            clean = False
+        hidden_name = False
+        if _MARKED.search(plain) and (not clean or names.suspicious(plain)):
+            hidden_name = True
+            clean = False
+            hidden_text(redacted, plain, names)
         plain_value = decoded(value)
         if not clean:
             hidden(redacted, plain_value)
@@ -164,7 +227,7 @@ def _mask_pairs(text: bytes, names: Names, redacted: list[str] | None, base: str
             note(redacted, base + "." + shown(plain.decode("utf-8", "replace")))
         return (_MASK if hidden_name else name) + b"=" + _MASK
 
-    return _PAIR.sub(one, text)
+    return pair.sub(one, text)
 
 
 def _speaks_oauth(text: bytes) -> bool:
@@ -189,6 +252,7 @@ def decoded_pairs(
     parts = raw.split(b"&", PAIRS_MAX)
     cut = len(parts) > PAIRS_MAX
     oauth = hit and _speaks_oauth(raw)
+    graphql = hit and _hides_variables(raw, names)
     for part in parts[:PAIRS_MAX]:
         if not part:
             continue
@@ -200,10 +264,9 @@ def decoded_pairs(
         if hit:
             kind = names.classify_bytes(plain_name)
             sensitive = kind not in (CLEAN, CODE, LABEL, VALUED) or (kind == CODE and oauth)
+            sensitive = sensitive or (graphql and key == "variables")
             # The name itself may hold the value: `{"password":"x"}` sent as a form.
-            if (b":" in plain_name or b"=" in plain_name or b"%" in plain_name or b">" in plain_name) and (
-                sensitive or names.suspicious(plain_name)
-            ):
+            if _MARKED.search(plain_name) and (sensitive or names.suspicious(plain_name)):
                 key = REDACTED
                 sensitive = True
                 hidden_text(redacted, plain_name, names)

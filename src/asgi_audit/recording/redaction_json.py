@@ -10,6 +10,7 @@ thread for 50 ms.
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 from typing import Any
 
@@ -31,11 +32,33 @@ from .redaction_short import (
 )  # fmt: skip
 from .reflection import Redacted, hidden_json, hidden_text
 
-__all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json"]
+__all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json", "speaks_oauth"]
 
 PIECES_MAX = 16_000
 CONTAINERS_MAX = 8_000
 SPANS_MAX = 1_000
+INNER_MAX = 200  # JSON documents in strings: 60 µs each
+
+
+_CODE_OF_OAUTH = re.compile(rb"\"code\"[ \t\r\n]*+:[ \t\r\n]*+\"[^\"\s]{12}")
+_OAUTH_BESIDE = (
+    b'"redirect_uri"',
+    b'"redirectUri"',
+    b'"code_verifier"',
+    b'"codeVerifier"',
+    b'"client_id"',
+    b'"clientId"',
+)
+
+
+def speaks_oauth(data: bytes) -> bool:
+    """Whether a `code` of this document is one of OAuth's, though no name in it is sensitive: beside what only OAuth
+    has, or a long one beside `state`."""
+    if data.find(b'"code"') < 0:
+        return False
+    if any(data.find(name) >= 0 for name in _OAUTH_BESIDE):
+        return True
+    return data.find(b'"state"') >= 0 and _CODE_OF_OAUTH.search(data) is not None
 
 
 class TooDense(Exception):
@@ -75,7 +98,7 @@ def redact_json(data: bytes, names: Names, base: str, redacted: list[str], found
     """`data` with the sensitive values masked; their paths (`base.user.password`) are added to `redacted`.
 
     found: what `names.found` answered of these bytes. Raises TooDense."""
-    if (short := shortcut(data, names, base, redacted, found)) is not None:
+    if not speaks_oauth(data) and (short := shortcut(data, names, base, redacted, found)) is not None:
         return short
     walk = _Walk(data, names, base, redacted)
     if walk.few():
@@ -105,7 +128,8 @@ class _Walk:
         if len(self.pieces) > 2 * PIECES_MAX or opened > CONTAINERS_MAX:
             raise TooDense
         self.ends = list(accumulate(map(len, self.pieces)))
-        self.oauth = data.find(b"grant_type") >= 0
+        self.oauth = data.find(b"grant_type") >= 0 or speaks_oauth(data)
+        self.inner = 0  # JSON documents in strings
         self.spans: list[tuple[int, int]] = []
         self.values: list[int] = []
         self.stack: list[_Frame] = [_Frame(False, None)]
@@ -210,7 +234,8 @@ class _Walk:
     def kind_of(self, key: int) -> int:
         raw = self.string(key)
         if b"\\" in raw:
-            return self.names.classify(orjson.loads(b'"' + raw + b'"'))
+            name: str = orjson.loads(b'"' + raw + b'"')
+            return self.names.classify(name.replace("\n", "").replace("\r", ""))
         return self.names.classify_bytes(raw)
 
     def run(self, deep: bool) -> None:
@@ -275,6 +300,8 @@ class _Walk:
             self.note(frame, self.at(j) - 1, self.ends[j] + j + 1)
         if self.deep and self.suspicious(self.string(j)):
             self.mask(self.at(j) - 1, self.ends[j] + j + 1, self.key if frame.object else -1, is_secret=False)
+            if frame.object and self.string(self.key) == b"query":
+                frame.tainted = True  # GraphQL: `login(password:$p)`, and `variables` says what $p is
         else:
             self.values.append(j)
 
@@ -297,6 +324,9 @@ class _Walk:
             return False
         if raw.lstrip()[:1] in (b"{", b"["):
             # JSON in JSON: its own fields tell more exactly than text rules.
+            self.inner += 1
+            if self.inner > INNER_MAX:
+                raise TooDense
             inner = Redacted()
             if type(self.redacted) is Redacted:
                 inner.values, inner.spans = self.redacted.values, self.redacted.spans

@@ -24,12 +24,13 @@ from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
 
 import orjson
 
-from .names import LOOSE, REDACTED, SENSITIVE, STEMS, Names
+from .names import LOOSE, REDACTED, SENSITIVE, STEMS, USERINFO, Names
 
 _AhoCorasick: Any
 try:
@@ -126,6 +127,9 @@ def hidden_text(redacted: list[str] | None, text: bytes, names: Names) -> None:
     text = text[:_SPAN_MAX]
     if 37 in text:
         text = unquote_to_bytes(text)
+    if 64 in text:
+        for m in islice(USERINFO.finditer(text), _CLAUSES_MAX):
+            hidden(redacted, m[0][:-1].rpartition(b":")[2].lstrip(b"/"))
     for number, m in enumerate(_CLAUSE.finditer(text)):
         if number >= _CLAUSES_MAX:
             break
