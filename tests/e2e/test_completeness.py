@@ -3,6 +3,7 @@ load, one whose journal was damaged by hand."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
@@ -33,11 +34,11 @@ def port_of(app: Running) -> int:
 
 
 def get(port: int, path: str, key: str = "") -> dict[str, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
-    response = connection.getresponse()
-    response.read()
-    connection.close()
+    # Closed also when the application is killed under it.
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
+        with connection.getresponse() as response:
+            response.read()
     return {name.lower(): value for name, value in response.getheaders()}
 
 

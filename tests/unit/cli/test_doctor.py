@@ -91,7 +91,7 @@ def test_nothing_yet_warns_and_makes_nothing(home: Path) -> None:
 def test_dead_process_and_late_records_are_warned_of(home: Path) -> None:
     now = int(time.time() * 1000)
     journal_of(home, PROCESS, 5, at=now - 300_000).close()
-    alive = journal_of(home, OTHER, 1)
+    alive = journal_of(home, OTHER, 1, at=now)
     found = examined(home)["processes"]
     assert found[0].message == "1 alive"
     assert found[1].level == found[2].level == "warn"
