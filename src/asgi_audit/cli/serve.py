@@ -16,6 +16,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from .. import __version__
@@ -32,6 +33,7 @@ __all__ = ["IndexerBeside", "add_arguments", "run"]
 _log = logging.getLogger("asgi_audit.serve")
 _SHUTDOWN_SECONDS = 5
 _RESTART_SECONDS = (0.5, 30.0)  # first and longest wait before the indexer is started again
+_HEALTHY_SECONDS = 60.0  # after so long a run the next wait is the first again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +154,14 @@ class IndexerBeside:
     Not a thread: while 120,000 records were indexed beside, a POST and its first page took 187 ms at p99 with a
     thread and 24 ms with a child (2 cores)."""
 
-    def __init__(self, settings: Settings, *, start: Callable[[list[str]], Child] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        start: Callable[[list[str]], Child] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monotonic = monotonic
         self._arguments = ["index", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
         self._arguments += ["--retention-days", str(settings.retention_days), "--log-format", settings.log_format]
         self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
@@ -176,9 +185,12 @@ class IndexerBeside:
 
     def _watch(self) -> None:
         wait = _RESTART_SECONDS[0]
+        started = self._monotonic()
         while not self._stopping.wait(0.2):
             if self._child.running():
                 continue
+            if self._monotonic() - started >= _HEALTHY_SECONDS:
+                wait = _RESTART_SECONDS[0]
             _log.error(
                 "the indexer ended with code %s; starting it again in %g s", self._child.process.returncode, wait
             )
@@ -186,4 +198,5 @@ class IndexerBeside:
                 return
             self._child.stop()  # it has ended; this closes our end of its pipe
             wait = min(wait * 2, _RESTART_SECONDS[1])
+            started = self._monotonic()
             self._child = self._start(self._arguments)

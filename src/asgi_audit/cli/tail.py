@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, flush=arguments.follow)
 
     _tail(settings, arguments.lines, arguments.follow, show)
-    if not shown:
+    if not shown and arguments.lines:  # with none asked for nobody looked
         print(f"asgi-audit: no records yet in {settings.journal_path}", file=sys.stderr)
     return 0
 

@@ -67,6 +67,31 @@ def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp
     assert started[0][:3] == ["index", "--home", str(tmp_path)]
 
 
+def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each run ends at once by the real clock; by the clock that is asked, the fourth lasted a minute."""
+    monkeypatch.setattr("asgi_audit.cli.serve._RESTART_SECONDS", (0.01, 0.04))
+    now = [0.0]
+    started = 0
+    enough = threading.Event()
+
+    def start(arguments: list[str]) -> Child:
+        nonlocal started
+        started += 1
+        if started == 5:  # the clock was read for its start before
+            now[0] += 60
+        if started == 6:
+            enough.set()
+        return child_of("import sys; sys.exit(3)", tmp_path / "log")
+
+    beside = IndexerBeside(Settings(home=tmp_path), start=start, monotonic=lambda: now[0])
+    assert enough.wait(30)
+    beside.stop()
+    waits = [r.getMessage().split("again in ")[1] for r in caplog.records if "starting it again" in r.getMessage()]
+    assert waits[:5] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s", "0.01 s"]
+
+
 def child_of(code: str, log: Path) -> Child:
     """A Child whose module is a program of the test's own."""
     name = f"child_{os.getpid()}_{abs(hash(code))}"
