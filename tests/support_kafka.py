@@ -121,7 +121,8 @@ class LocalKafka:
 
     def start(self) -> LocalKafka:
         self.directory.mkdir(parents=True, exist_ok=True)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The first byte is fixed: an id that begins with '-', as one in 64 did, reads like a flag.
+        cluster = base64.urlsafe_b64encode(b"\x01" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         for i in self.brokers:
             self._configuration(i).write_text("\n".join(f"{k}={v}" for k, v in self._properties(i).items()) + "\n")
             command = ["java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{self._jars}/*"]
