@@ -128,7 +128,11 @@ def _text(
             captured != "full" and text.lstrip()[:1] in ("{", "[", '"')
         )
         lists_columns = b"csv" in content_type or b"tab-sep" in content_type
-        masked = None if form or looks_like_json or lists_columns else mask_text(raw, names, redacted, base)
+        masked = (
+            None
+            if form or looks_like_json or lists_columns
+            else mask_text(raw, names, redacted, base, markup=b"html" in content_type or b"xml" in content_type)
+        )
         if masked is None:
             hidden_broken(redacted, raw, names)
             note(redacted, base)

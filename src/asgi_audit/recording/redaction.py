@@ -16,6 +16,7 @@ import orjson
 
 from .names import CLEAN, CODE, LABEL, REDACTED, VALUE_PATTERN, VALUED, Names, card_spans
 from .redaction_json import TooDense, redact_json
+from .redaction_markup import is_markup, mask_markup
 from .redaction_short import PATHS_MAX
 from .reflection import hidden, hidden_bytes, hidden_header, hidden_text, hidden_weak, hidden_word
 
@@ -150,12 +151,20 @@ def mask_query(raw: bytes, names: Names, redacted: list[str], base: str) -> byte
 def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
     """A path, decoded or as received, with matrix parameters (`;jsessionid=x`) and segments of the form name=value
     masked; and segments that are a secret by their form."""
+    if not names.hit(path):
+        return path
     parts = _PATH_PARTS.split(path)
     changed = False
+    hits = 0
     for at in range(0, len(parts), 2):
         part = parts[at]
         if len(part) < 4 or not names.hit(part):
             continue
+        hits += 1
+        if hits > _PATH_HITS_MAX:
+            parts[at:] = [_MASK]
+            changed = True
+            break
         plain = part
         for _ in range(3):
             plain = unquote_to_bytes(plain)
@@ -179,12 +188,16 @@ def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
     return b"".join(parts)
 
 
+_PATH_HITS_MAX = 100
+_QUERIES_MAX = 20
 _PATH_PARTS = re.compile(rb"([/;])")
 
 
 def _hides_variables(raw: bytes, names: Names) -> bool:
     """Whether this is a GraphQL query string in which a secret is passed as a variable of any name."""
-    return raw.find(b"variables=") >= 0 and any(
+    if raw.find(b"variables=") < 0:
+        return False
+    return raw.count(b"query=") > _QUERIES_MAX or any(
         part.startswith(b"query=") and names.suspicious(decoded(part[6:])) for part in raw.split(b"&", PAIRS_MAX)
     )
 
@@ -288,11 +301,22 @@ def decoded_pairs(
     return found, cut
 
 
-def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> bytes | None:
+def mask_text(text: bytes, names: Names, redacted: list[str], base: str, *, markup: bool = False) -> bytes | None:
     """Text (UTF-8) that had a hit, with what follows a sensitive name masked to the end of its line; None when that
     cannot be proven enough and the text must be omitted.
 
-    Lines that are JSON documents of their own (NDJSON, server-sent events) are masked as JSON."""
+    Lines that are JSON documents of their own (NDJSON, server-sent events) are masked as JSON. markup: it is HTML or
+    XML, whatever it begins with."""
+    if markup or is_markup(text):
+        masked_text = mask_markup(text, names, redacted, lambda part: mask_lines(part, names, redacted, base))
+        if masked_text is not None and masked_text != text:
+            note(redacted, base)
+        return masked_text
+    return mask_lines(text, names, redacted, base)
+
+
+def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> bytes | None:
+    """`mask_text` of what is no markup."""
     first = text.lstrip()[:1]
     lines = text.split(b"\n")
     at_json = [k for k, line in enumerate(lines) if _json_begin(line) >= 0]
@@ -326,13 +350,17 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
     hits = names.lines_hit(joined, LINES_MAX)
     if hits is None:
         return None
+    steps = told = 0
     for k in hits:
         if done[k]:
             continue
         note(redacted, base)
+        indent = _indent(lines[k])
         kept, rest = _mask_line(lines[k], names)
         hidden_word(redacted, rest)
         lines[k] = kept
+        quote = rest.lstrip()[:1]
+        left_open = quote in (b'"', b"'") and (rest.count(quote) & 1 == 1 or rest.lstrip().startswith(3 * quote))
         follow = k
         while not (stripped := rest.strip(b" \t\r\"'")):
             # The value stands on the next line; which may be the name of another one.
@@ -343,11 +371,36 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str) -> byte
             hidden_word(redacted, rest)
             lines[follow] = _MASK
             done[follow] = 1
-        opens = stripped[:1] in (b"{", b"[", b"(", b"|", b">", b"<") or stripped[-1:] in (b"\\", b"{", b"[", b"(")
+            steps += 1
+            if steps > LINES_MAX:
+                return b"\n".join(lines[: follow + 1])  # empty lines without end: the rest goes
+        opens = (
+            left_open
+            or stripped[:1] in (b"{", b"[", b"(", b"|", b">", b"<")
+            or stripped[-1:] in (b"\\", b"{", b"[", b"(")
+        )
         if opens or b"-----BEGIN" in rest:
             # A value that goes on over lines: where it ends cannot be told.
             return b"\n".join(lines[: max(k, follow) + 1])
+        # YAML and folded headers: the value goes on in deeper lines, a list in lines with a dash.
+        listed = follow > k
+        for n in range(max(k, follow) + 1, len(lines)):
+            line = lines[n]
+            if line.strip():
+                deeper = _indent(line) - indent
+                if not (deeper > 0 or (listed and deeper == 0 and line.lstrip().startswith(b"-"))):
+                    break
+                if not done[n]:
+                    told += 1
+                    if told <= LINES_MAX:  # 4 µs each
+                        hidden_word(redacted, line.strip(b" \t\r-"))
+                    lines[n] = _MASK
+                    done[n] = 1
     return b"\n".join(lines)
+
+
+def _indent(line: bytes) -> int:
+    return len(line) - len(line.lstrip(b" \t"))
 
 
 def _json_begin(line: bytes) -> int:
@@ -367,7 +420,7 @@ _CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
 def _mask_line(line: bytes, names: Names) -> tuple[bytes, bytes]:
     """The line with everything after the first sensitive name's separator masked, and what was masked."""
     pattern = VALUE_PATTERN.search(line)
-    cards = card_spans(line)
+    cards = card_spans(line, 1)
     starts = [m.start() for m in (pattern,) if m] + [cards[0][0] for _ in (1,) if cards]
     limit = min(starts, default=len(line))
     if len(line) <= 2048:

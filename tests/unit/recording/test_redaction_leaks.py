@@ -76,6 +76,15 @@ def test_path_hides_a_pair(path: str, raw: str | None) -> None:
         assert "request.path" in value["context"]["redacted"]
 
 
+def test_path_with_too_many_suspicions_is_masked_from_there() -> None:
+    x = make_exchange("GET")
+    x.path = "/tokens" * 150 + f"/token={S}"
+    x.raw_path = x.path.encode()
+    record = BUILDER.build(x)
+    checked(record)
+    assert SECRET not in record
+
+
 @pytest.mark.parametrize("path", ["/orders/17", "/tokens:refresh", "/a=1/b", "/q;v=2", "/caf%C3%A9"])
 def test_path_without_a_secret_is_left_alone(path: str) -> None:
     x = make_exchange("GET")
@@ -138,3 +147,80 @@ def test_annotations_hide_user_information() -> None:
 def test_name_is_sensitive_too(name: str) -> None:
     assert NAMES.classify(name) == SENSITIVE
     assert NAMES.hit(f'{{"{name}":1}}'.encode())
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b"text/yaml", b"application/yaml"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\npassword:\n  - x\n  - %s\nb: 2",
+        "a: 1\npassword:\n- x\n- %s\nb: 2",
+        "a: 1\npassword:\n  one: x\n  two: %s\nb: 2",
+        "a: 1\npassword: x\n  %s\nb: 2",
+        "a: 1\npassword: >-\n  x\n\n  %s\nb: 2",
+        'a: 1\npassword: "x\n%s"\nb: 2',
+        'a = 1\npassword = """\nx\n%s\n"""\nb = 2',
+    ],
+)
+def test_text_hides_a_value_of_many_lines(kind: bytes, text: str) -> None:
+    record = BUILDER.build(make_exchange("POST", body=(text % S).encode(), content_type=kind))
+    body = checked(record)["request"]["body"]
+    assert SECRET not in record
+    assert body.startswith("a")
+
+
+@pytest.mark.parametrize("kind", [b"text/html", b"application/xml", b"text/plain"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<input type="password" name="password" value="%s">',
+        '<input value="%s" type="password" name="p">',
+        "<input\n  type='password'\n  value='%s'\n  id=x>",
+        "<input value=%s name=password>",
+        '<meta content="%s" name="csrf-token">',
+        '<meta name="csrf-token"\n content="%s">',
+        "<meta content=%s name=csrf-token />",
+        "<name>password</name><value>%s</value>",
+        "<member>\n<name>password</name>\n<value>\n<string>%s</string></value></member>",
+        "<plist><dict><key>password</key>\n<string>%s</string></dict></plist>",
+        "<dict><key>tokens</key><array><string>x</string><string>%s</string></array></dict>",
+        "<password><![CDATA[%s]]></password>",
+        "<password><a>x</a><b>%s</b></password>",
+        "<password>\nx\n%s\n</password>",
+        '<textarea name="secret">\nx\n%s</textarea>',
+        "<table><tr><th>Password</th><td>%s</td></tr></table>",
+        "<dl><dt>Password:</dt>\n<dd><b>x</b><i>%s</i></dd></dl>",
+        "<p>Password: <b>%s</b></p>",
+        '<label for="x">Password</label><br><input id="x" value="%s">',
+        '<script>var csrfToken = "%s";</script>',
+        '<a href="/x?token=%s">x</a>',
+        '<a href="https://u:%s@h/">x</a>',
+        '<input name="password" value="a>%s">',
+        '<input value="a>%s" name="password">',
+        '<input name="password" value="a<%s">',
+        "<script>if (a < b) { token = '%s' }</script>",
+        "<!-- password: %s -->",
+        "<b>password</b><field name='pin' data-initial='%s'/>",
+        "<i token='x'/><field name=pin data-initial='%s'/>",
+        "<i token='x'/><b n='p&#105;n'/><field name='p&#105;n' data-initial='%s'/>",
+        '<div data-x=\'{"password":"%s"}\'></div>',
+        '<setting name="password">\n  <value>%s</value></setting>',
+        '<input type="password" name="p" value="%s"',
+        '<field name="password" \n data-initial="%s"/>',
+    ],
+)
+def test_markup_hides_it(kind: bytes, text: str) -> None:
+    data = (text % S).encode()
+    for whole in (data, b"<html>\n<body>" + data + b"<p>more</p></body></html>"):
+        record = BUILDER.build(make_exchange("POST", body=whole, content_type=kind, answer=whole, answer_type=kind))
+        checked(record)
+        assert SECRET not in record
+
+
+def test_markup_keeps_what_is_no_secret() -> None:
+    page = (
+        '<html><body><h2>Sign in</h2><form action="/login"><input name="user" value="bob">'
+        '<input type="password" name="password" required></form><p>Welcome back</p></body></html>'
+    )
+    x = make_exchange("GET", answer=page.encode(), answer_type=b"text/html; charset=utf-8")
+    assert checked(BUILDER.build(x))["response"]["body"] == page
