@@ -37,6 +37,8 @@ _HARMLESS = _NAMES_FIELD | frozenset((
     b"class", b"style", b"required", b"minlength", b"maxlength", b"size", b"method", b"rel", b"tabindex", b"lang",
     b"role", b"aria-describedby", b"aria-labelledby", b"autofocus", b"disabled", b"readonly", b"xmlns", b"charset",
 ))  # fmt: skip
+_NAMES_NONE = frozenset((b"class", b"style", b"href", b"src", b"action", b"value", b"content", b"lang", b"rel"))
+_VALUES = frozenset((b"value", b"val", b"v", b"data"))
 _VOID = frozenset((b"input", b"meta", b"link", b"img", b"br", b"hr", b"wbr", b"col", b"area", b"base", b"embed",
                    b"param", b"source", b"track"))  # fmt: skip
 _SPACERS = frozenset((b"br", b"hr", b"wbr", b"img", b"col", b"link"))
@@ -56,6 +58,7 @@ def mask_markup(
     inside = b""  # the element whose text is masked
     depth = 0
     hits = 0
+    last_closed = b""
     label = False  # a text was a sensitive name: the next element holds the value
     for at, token in enumerate(tokens):
         if at & 1:
@@ -72,6 +75,7 @@ def mask_markup(
                     return None
             element = m[2].lower()
             if m[1]:
+                last_closed = element
                 if depth and element == inside:
                     depth -= 1
                 continue
@@ -92,7 +96,7 @@ def mask_markup(
             tokens[at] = _mask_attributes(token, names, redacted, all_of_them=field)
             if field and not closed:
                 inside, depth, label = element, 1, False
-            elif element not in _SPACERS:
+            elif element not in _SPACERS and 61 in token:
                 label = False
             continue
         if not token.strip():
@@ -111,6 +115,8 @@ def mask_markup(
         word = plain.rstrip(b" :*")
         if not names.reveals(word):
             label = len(word) <= 100 and word.count(b" ") <= 3 and _is_name(word, names)
+            if label and last_closed in _VALUES:
+                return None  # the value stood before its name
         else:
             masked = mask_plain(plain)
             if masked is None:
@@ -136,7 +142,7 @@ def _is_name(word: bytes, names: Names) -> bool:
 def _names_field(token: bytes, names: Names) -> bool:
     """Whether an attribute says that this tag is about a sensitive field."""
     return any(
-        m[1].lower() in _NAMES_FIELD and _is_name(_unescaped(m[3].strip(b"\"'")), names)
+        m[1].lower() not in _NAMES_NONE and _is_name(_unescaped(m[3].strip(b"\"'")), names)
         for m in _ATTRIBUTE.finditer(token)
     )
 
@@ -153,7 +159,7 @@ def _mask_attributes(token: bytes, names: Names, redacted: list[str], *, all_of_
             return m[0]
         if name not in _HARMLESS and (all_of_them or _is_name(m[1], names)):
             hidden(redacted, value)
-        elif not (names.hit(value) and names.reveals(value)):
+        elif not (names.hit(value) and (name.startswith(b"on") or names.reveals(value))):
             return m[0]
         return m[1] + m[2] + b'"' + _MASK + b'"'
 

@@ -11,7 +11,7 @@ from asgi_audit.recording.names import SENSITIVE, Names
 
 NAMES = Names()
 BUILDER = make_builder()
-SECRET = b"Hx7secretly9Zq"
+SECRET = b"Hx7sunflower9Zq"  # no sensitive name in it
 S = SECRET.decode()
 
 
@@ -200,6 +200,10 @@ def test_text_hides_a_value_of_many_lines(kind: bytes, text: str) -> None:
         '<input name="password" value="a<%s">',
         "<script>if (a < b) { token = '%s' }</script>",
         "<!-- password: %s -->",
+        "<option data-k='password' value='%s'>",
+        "<span id='u'>password</span><span/><span>%s</span>",
+        "<value>%s</value><name>password</name>",
+        "<button onclick=\"go('token','%s')\">",
         "<b>password</b><field name='pin' data-initial='%s'/>",
         "<i token='x'/><field name=pin data-initial='%s'/>",
         "<i token='x'/><b n='p&#105;n'/><field name='p&#105;n' data-initial='%s'/>",
