@@ -111,6 +111,7 @@ class Indexer:
         self._commit_failing = False
         self._caught_up_at: float | None = None
         self._said_skipped = False
+        self._said_narrow = False
         self._uuids: dict[str, bytes | None] = {}
         self._tracker = Tracker()
         self._progress = Progress()
@@ -184,7 +185,8 @@ class Indexer:
         try:
             self._index_whole(found)
         except _TooLarge:
-            if not self._narrow:
+            if not self._said_narrow:
+                self._said_narrow = True
                 _log.warning("the disk of the index has no room for %d messages: trying less", len(found.messages))
             first, second = _halves(found)
             self._size, self._narrow = len(first.messages), _NARROW_BATCHES

@@ -176,9 +176,17 @@ def _int_pointer() -> int:
 
 def create(connection: apsw.Connection, script: str) -> None:
     """All tables or none: a crash in between leaves version 0, and the next open makes them."""
-    with connection:
+    connection.execute("BEGIN")
+    try:
         connection.execute(script)
         connection.execute(f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk has rolled it back already; doing that again would be the error that is seen, and no retriable
+        # one.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def open_reading(path: Path) -> apsw.Connection:

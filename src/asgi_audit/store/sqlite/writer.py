@@ -39,6 +39,7 @@ from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
 from .lease import Lease
+from .low_disk import make_room
 from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
 
 __all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
@@ -103,6 +104,7 @@ class SqliteWriter:
         try:
             with translated("write", self.directory):
                 self._still_ours()
+                make_room(self.directory, main, self._days.values(), batch)
                 return self._write(main, batch)
         except BaseException:
             self._abandon()
