@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from .names import CLEAN, CODE, LABEL, REDACTED, VALUE_PATTERN, VALUED, Names, card_spans
+from .names import CLEAN, CODE, LABEL, LOOSE, REDACTED, SENSITIVE, VALUE_PATTERN, VALUED, Names, card_spans
 from .redaction_json import TooDense, redact_json
 from .redaction_markup import is_markup, mask_markup
 from .redaction_short import PATHS_MAX
@@ -350,6 +350,11 @@ def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> byt
     hits = names.lines_hit(joined, LINES_MAX)
     if hits is None:
         return None
+    for number, m in enumerate(_LABEL_LINE.finditer(joined)):
+        if number >= LINES_MAX:
+            return None
+        if len(lines) > 1 and names.classify_bytes(m[1]) in (SENSITIVE, LOOSE):
+            return None  # `key: password`, and `value:` on another line: which one cannot be told
     steps = told = 0
     for k in hits:
         if done[k]:
@@ -397,6 +402,13 @@ def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> byt
                     lines[n] = _MASK
                     done[n] = 1
     return b"\n".join(lines)
+
+
+_LABEL_LINE = re.compile(
+    rb"^[ \t-]*+(?i:key|name|field|id|type|label|param|parameter|header|property)[ \t]*+[:=][ \t]*+[\"']?([\w.-]{2,60})"
+    rb"[\"']?[ \t\r,]*+$",
+    re.M,
+)
 
 
 def _indent(line: bytes) -> int:

@@ -92,7 +92,11 @@ def mask_markup(
                     return None
             elif not label:
                 continue
-            field = label or _is_name(m[2], names) or _names_field(token, names)
+            field = (
+                label
+                or _is_name(m[2] if 61 in token else token.strip(b"</> \t\r\n"), names)
+                or _names_field(token, names)
+            )
             tokens[at] = _mask_attributes(token, names, redacted, all_of_them=field)
             if field and not closed:
                 inside, depth, label = element, 1, False

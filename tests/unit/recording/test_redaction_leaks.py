@@ -200,6 +200,7 @@ def test_text_hides_a_value_of_many_lines(kind: bytes, text: str) -> None:
         '<input name="password" value="a<%s">',
         "<script>if (a < b) { token = '%s' }</script>",
         "<!-- password: %s -->",
+        "<API KEY>%s</API KEY>",
         "<option data-k='password' value='%s'>",
         "<span id='u'>password</span><span/><span>%s</span>",
         "<value>%s</value><name>password</name>",
@@ -228,3 +229,12 @@ def test_markup_keeps_what_is_no_secret() -> None:
     )
     x = make_exchange("GET", answer=page.encode(), answer_type=b"text/html; charset=utf-8")
     assert checked(BUILDER.build(x))["response"]["body"] == page
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\nkey: password\nvalue: %s", "- name: DB_PASSWORD\n  value: %s\n", "value = %s\nname = 'pin'\n"]
+)
+def test_text_with_a_label_line_is_omitted(text: str) -> None:
+    record = BUILDER.build(make_exchange("POST", body=(text % S).encode(), content_type=b"text/yaml"))
+    assert checked(record)["context"]["requestBody"]["captured"] == "omitted"
+    assert SECRET not in record
