@@ -293,6 +293,17 @@ def test_redacted_names_at_most_64_paths_of_200_characters() -> None:
 K64 = 65_536
 
 
+def slowness() -> float:
+    """How many times longer a fixed piece of work takes than on the machine that the bounds were set on (3.3 ms); at
+    least 1."""
+    best = float("inf")
+    for _ in range(5):
+        started = time.thread_time()
+        sum(i * i for i in range(50_000))
+        best = min(best, time.thread_time() - started)
+    return max(1.0, best / 0.0033)
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
@@ -359,7 +370,8 @@ K64 = 65_536
 def test_adversarial_body_of_64_kib_takes_less_than_20_ms(kind: str, data: bytes) -> None:
     """The thread shares the interpreter's lock with the application: no input may hold it.
 
-    Best of several runs of CPU time, because other work on this machine is not ours; twice 20 ms for slow ones."""
+    Best of several runs of CPU time, because other work on this machine is not ours; twice 20 ms, on a slower or busier
+    machine than that which the bound was set on in proportion."""
     types = {"json": b"application/json", "text": b"text/plain", "form": b"application/x-www-form-urlencoded"}
     x = make_exchange("POST", body=data[: K64 + 100], content_type=types[kind])
     if kind == "json":
@@ -374,7 +386,8 @@ def test_adversarial_body_of_64_kib_takes_less_than_20_ms(kind: str, data: bytes
         if best < 0.01:
             break
     checked(record)
-    assert best < 0.02 * 2, f"{best * 1e3:.1f} ms"
+    bound = 0.02 * 2 * slowness()
+    assert best < bound, f"{best * 1e3:.1f} of {bound * 1e3:.1f} ms"
 
 
 def test_query_and_header_of_16_kib_take_little_time() -> None:
@@ -387,7 +400,7 @@ def test_query_and_header_of_16_kib_take_little_time() -> None:
         started = time.thread_time()
         checked(build(x))
         best = min(best, time.thread_time() - started)
-    assert best < 0.04
+    assert best < 0.04 * slowness()
 
 
 def test_a_document_too_dense_to_walk_is_omitted() -> None:
