@@ -42,3 +42,34 @@ def pytest_make_collect_report(collector: pytest.Collector):  # type: ignore[no-
             report.outcome = "failed"
             report.longrepr = f"{collector.nodeid} was skipped, and with CI=true that is a failure: {reason}"
     return report
+
+
+_CAPTURING = ("test_frameworks", "test_transparency", "test_wiring", "test_api_socket")
+
+
+@pytest.fixture(autouse=True)
+def every_captured_record_fits_the_schema(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Whatever a test captures in this process is held against the record's JSON Schema, whether it looks or not.
+
+    Tests of the builder do so by themselves; those that measure time or memory are left alone."""
+    if request.module.__name__.rpartition(".")[2] not in _CAPTURING:
+        yield
+        return
+    from asgi_audit.recording.builder import Builder
+
+    from .support_schema import checked
+
+    build = Builder.build
+    wrong: list[str] = []
+
+    def build_and_check(self: Builder, *arguments: object, **named: object) -> bytes:
+        data = build(self, *arguments, **named)  # type: ignore[arg-type]
+        try:
+            checked(data)
+        except Exception as e:
+            wrong.append(f"{type(e).__name__}: {e}: {data[:2000]!r}")
+        return data
+
+    monkeypatch.setattr(Builder, "build", build_and_check)
+    yield
+    assert wrong == []
