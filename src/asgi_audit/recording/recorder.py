@@ -13,43 +13,34 @@ middle of our own critical section; no call stands there between reading and wri
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import os
-import socket
-import struct
-import sys
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from ..capture.exchange import Exchange
 from ..errors import ConfigError
-from ..record.ids import new_process
 from ..settings import Settings
-from ..transport.base import ProcessFacts, Writer
+from ..transport.base import ProcessFacts
 from .base import Wake
 
 # Imported with the middleware: loaded at the first record, by a thread that a busy server leaves little time, it kept
 # the first half second of records in memory.
 from .builder import Builder
 from .clock import Clock
-from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
-from .writing import FlushRequest, RecorderThread
+from .core import EXIT_SECONDS, Core, OpenWriter
+from .writing import RecorderThread
 
 __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
 
-_EXIT_SECONDS = 2.0
 # What belongs to the recorder itself: two middlewares over one journal must agree on it.
 _OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal_path", "journal_bytes_max", "segment_bytes",
         "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_key_password", "kafka_sasl_mechanism",
         "kafka_username", "kafka_password", "kafka_compression", "kafka_linger_seconds")  # fmt: skip
 _SECRET = frozenset(("kafka_key_password", "kafka_password"))
-
-OpenWriter = Callable[[ProcessFacts], Writer]
 
 
 class BuilderBase(Protocol):
@@ -58,168 +49,6 @@ class BuilderBase(Protocol):
 
 
 BuilderFactory = Callable[[Settings, ProcessFacts], BuilderBase]
-
-
-class Core:
-    """What all faces of one recorder share. `words` are the three counters that survive kill -9 once the journal is
-    open."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        open_writer: OpenWriter,
-        clock: Clock | None = None,
-        on_closed: Callable[[float, bool], object] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.open_writer = open_writer
-        self.on_closed = on_closed
-        self.clock = clock or Clock()
-        self.generation = 0
-        self.policies: set[str] = set()
-        self._begin_process()
-
-    def _begin_process(self) -> None:
-        """A process's state from nothing: at creation and in a forked child, where locks may be held by threads that no
-        longer exist."""
-        self.lock = threading.RLock()
-        self.pid = os.getpid()
-        self.generation += 1
-        now = self.clock.now_ms()
-        self.facts = ProcessFacts(new_process(now), socket.gethostname()[:255], self.settings.service, now)
-        self.ledger = Ledger(
-            process=str(self.facts.process), host=self.facts.host, service=self.facts.service, started=now
-        )
-        self.ledger.policy = policy_digest(self.policies) if self.policies else None
-        self.queue: deque[tuple[Exchange, Recorder, Wake | None]] = deque()
-        self.open: dict[int, Exchange] = {}
-        self.begun = 0
-        self.last = 0
-        self.excluded = 0
-        self.unwaited = 0
-        self.recorded = 0
-        self.budget = 0
-        self.counts: dict[str, int] = {"annotate_late": 0, "internal_errors": 0}
-        self.words = words_of(memoryview(bytearray(24)))
-        self.requests: list[FlushRequest] = []
-        self.is_parked = False
-        self.is_urgent = False
-        self.is_stopping = False
-        self.signal = _thread.allocate_lock()
-        self.signal.acquire()
-        self.opened = threading.Event()  # or the first attempt failed: nobody waits for the next ones
-        self.thread: RecorderThread | None = None
-
-    def reset_after_fork(self) -> None:
-        self._begin_process()
-
-    def start(self) -> None:
-        with self.lock:
-            if self.thread is None and not self.is_stopping:
-                thread = RecorderThread(self)
-                self.thread = thread
-                try:
-                    thread.start()
-                except RuntimeError:  # the interpreter is shutting down, or the machine has no thread left
-                    self.thread = None
-                    self.counts["internal_errors"] += 1
-
-    def awake(self) -> None:
-        """Let the thread look at once. Called with the lock held."""
-        try:
-            if self.signal.locked():
-                self.signal.release()
-        except RuntimeError:
-            pass  # released between the two by a seal inside the garbage collector
-
-    def lose(self, first: int, last: int, reason: str) -> None:
-        with self.lock:
-            self.ledger.losses.add(first, last, reason)
-            name = f"lost_{reason}"
-            self.counts[name] = self.counts.get(name, 0) + last - first + 1
-
-    def count(self, name: str, amount: int = 1) -> None:
-        with self.lock:
-            self.counts[name] = self.counts.get(name, 0) + amount
-
-    def attach(self, counters: memoryview) -> None:
-        """From now on the counters stand in the journal's page."""
-        words = words_of(counters)
-        with self.lock:
-            words[0], words[1], words[2] = self.begun, self.last, self.excluded
-            self.words = words
-
-    def snapshot(self) -> Snapshot:
-        """Now first, then the open exchanges, then `last`: so that what begins later begins at or after `now`."""
-        self.clock.check()
-        now_ns = self.clock.now_ns()
-        with self.lock:
-            exchanges = list(self.open.values())
-            last, excluded, unwaited = self.last, self.excluded, self.unwaited
-        # One that is registered and has no time yet takes it later than `now`.
-        starts = [exchange.started_ns for exchange in exchanges if exchange.started_ns]
-        recent_from = now_ns - RECENT_SECONDS * 1_000_000_000
-        recent = [start for start in starts if start > recent_from]
-        long_newest = max((start for start in starts if start <= recent_from), default=None)
-        return Snapshot(
-            now=now_ns // 1_000_000,
-            open_count=len(exchanges),
-            open_oldest=min(starts) // 1_000_000 if starts else None,
-            recent_oldest=min(recent) // 1_000_000 if recent else None,
-            last=last,
-            excluded=excluded,
-            unwaited=unwaited,
-            clock_steps=self.clock.steps,
-            open_long=len(starts) - len(recent),
-            open_long_newest=None if long_newest is None else long_newest // 1_000_000,
-        )
-
-    def govern(self, settings: Settings) -> None:
-        """Another middleware with settings of its own; statements say by which policies records were made."""
-        with self.lock:
-            self.policies.add(policy_of(settings))
-            self.ledger.policy = policy_digest(self.policies)
-
-    def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
-        request = FlushRequest(closed)
-        deadline = time.monotonic() + timeout_seconds
-        with self.lock:
-            if self.is_stopping:
-                return False
-            if self.thread is None and not (self.begun or closed):
-                return True
-            self.start()
-            self.requests.append(request)
-            self.is_urgent = True
-            self.awake()
-        is_written = request.done.wait(timeout_seconds) and request.is_written
-        if closed:
-            self._carry_on(deadline - time.monotonic(), is_end=False)
-        return is_written
-
-    def _carry_on(self, seconds: float, *, is_end: bool) -> None:
-        """Let whoever takes the journal on do so before the process ends; what it cannot, stays in the journal."""
-        if self.on_closed is not None:
-            try:
-                self.on_closed(max(0.0, seconds), is_end)
-            except Exception:
-                self.count("internal_errors")
-
-    def stop(self, timeout_seconds: float = _EXIT_SECONDS) -> None:
-        """Flush, state the end, end the thread and close the journal: for tests and programs that end by themselves."""
-        self.flush(timeout_seconds, "final")
-        with self.lock:
-            self.is_stopping = True
-            self.is_urgent = True
-            self.awake()
-            thread = self.thread
-        if thread is not None:
-            thread.join(timeout_seconds)
-        self._carry_on(timeout_seconds, is_end=True)
-
-    def at_exit(self) -> None:
-        if self.pid == os.getpid() and self.thread is not None and self.thread.is_alive():
-            self.flush(_EXIT_SECONDS, "final")
 
 
 class Recorder:
@@ -319,7 +148,7 @@ class Recorder:
                 **core.counts,
             }
 
-    def stop(self, timeout_seconds: float = _EXIT_SECONDS) -> None:
+    def stop(self, timeout_seconds: float = EXIT_SECONDS) -> None:
         """Ends the shared recorder; the next `shared_recorder` for its journal makes a new one."""
         _forget(self._core)
         self._core.stop(timeout_seconds)
@@ -331,21 +160,6 @@ class Recorder:
             self._builder = self._builder_factory(self._settings, core.facts)
             self._built_for = core.generation
         return self._builder.build(exchange, shed)
-
-
-class _PackedWords:
-    """Three counters on a big-endian machine."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-
-    def __setitem__(self, at: int, value: int) -> None:
-        struct.pack_into("<Q", self._view, at * 8, value)
-
-
-def words_of(view: memoryview) -> memoryview | _PackedWords:
-    """24 bytes as three counters, each written by one aligned store of the processor."""
-    return view.cast("B").cast("Q") if sys.byteorder == "little" else _PackedWords(view)
 
 
 # One per journal in this OS process. `_every` also holds those that were made beside it, so that fork resets them too.
@@ -381,7 +195,7 @@ def shared_recorder(
     with _cores_lock:
         core = _cores.get(settings.transport_url)
         if core is None:
-            core = Core(settings, open_writer, clock, on_closed)
+            core = Core(settings, open_writer, RecorderThread, clock, on_closed)
             _cores[settings.transport_url] = core
             _every.add(core)
             atexit.register(core.at_exit)

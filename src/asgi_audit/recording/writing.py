@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from ..capture.exchange import Exchange
 from ..errors import TransportError
@@ -24,12 +23,10 @@ from ..record.digest import leaf_hash
 from ..record.statement import encode_statement
 from ..transport.base import Entry, Kind, Writer
 from .base import Wake
+from .core import Core, Face
 from .statements import Closed, Snapshot
 
-if TYPE_CHECKING:
-    from .recorder import Core, Recorder
-
-__all__ = ["FlushRequest", "RecorderThread"]
+__all__ = ["RecorderThread"]
 
 _SLICE_NS = 1_000_000
 # Long enough that a thread that waits for the GIL gets it; sleep(0) gives it up and often takes it straight back.
@@ -50,15 +47,6 @@ _LOG_SECONDS = 60.0
 log = logging.getLogger("asgi_audit")
 
 
-class FlushRequest:
-    """Somebody waits until all that is sealed is written and synced."""
-
-    def __init__(self, closed: Closed) -> None:
-        self.closed = closed
-        self.done = threading.Event()
-        self.is_written = False
-
-
 class RecorderThread(threading.Thread):
     def __init__(self, core: Core) -> None:
         super().__init__(name="asgi-audit-recorder", daemon=True)
@@ -66,7 +54,7 @@ class RecorderThread(threading.Thread):
         self._generation = core.generation
         self._writer: Writer | None = None
         self._counters: memoryview | None = None
-        self._hand: list[tuple[Exchange, Recorder, Wake | None]] = []
+        self._hand: list[tuple[Exchange, Face, Wake | None]] = []
         self._held: deque[tuple[Entry, bytes]] = (
             deque()
         )  # with the leaf hash, made where the record is built, in slices

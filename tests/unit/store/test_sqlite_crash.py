@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,6 @@ from asgi_audit.transport.base import Position
 
 def clock() -> float:
     return (NOON + 3_600_000) / 1000
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Path:
-    return tmp_path / "index"
-
-
-@pytest.fixture
-def reader(index: Path) -> Iterator[SqliteReader]:
-    reader = SqliteReader(index)
-    yield reader
-    reader.close()
 
 
 class Crash(BaseException):

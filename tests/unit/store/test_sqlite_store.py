@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,6 @@ from asgi_audit.store.sqlite.caught_up import CAUGHT_UP_NAME
 
 def clock() -> float:
     return (NOON + 3_600_000) / 1000
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Path:
-    return tmp_path / "index"
-
-
-@pytest.fixture
-def reader(index: Path) -> Iterator[SqliteReader]:
-    reader = SqliteReader(index)
-    yield reader
-    reader.close()
 
 
 def test_ids_spill_into_neighbours_when_a_millisecond_is_full(
