@@ -394,10 +394,17 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
 
+# The function itself: a framework makes its middleware inside the running loop, where tools that find blocking calls
+# (BlockBuster) put one that raises in its place. The kernel answers from memory.
+_getcwd = os.getcwd
+
+
 def _absolute(path: Path) -> Path:
     try:
         # A link stays as it is named, for it may be set anew; only what `..` means must be asked now.
-        return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+        if ".." in path.parts:
+            return Path(os.path.realpath(path))
+        return path if path.is_absolute() else Path(_getcwd(), path)
     except OSError:
         return path  # the working directory is gone: what is relative to it fails where it is used
 

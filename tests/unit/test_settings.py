@@ -111,6 +111,20 @@ def test_everything_meets_in_the_home_when_no_url_is_given(tmp_path: Path) -> No
     assert absolute.control_path == tmp_path / "control.db"
 
 
+def test_paths_are_made_absolute_when_a_tool_refuses_blocking_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BlockBuster puts a function that raises in the place of os.getcwd while a loop runs, and there a framework makes
+    its middleware."""
+    monkeypatch.chdir(tmp_path)
+
+    def refused() -> str:
+        raise RuntimeError("Blocking call to os.getcwd")
+
+    monkeypatch.setattr("os.getcwd", refused)
+    assert make_settings({}).absolute().home == tmp_path / ".asgi-audit"
+
+
 def test_paths_are_those_of_today_when_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     spellings = [

@@ -103,6 +103,11 @@ class Capture:
             return
         token = current_slot.set(flow.slot)
         try:
+            if self._opened != _forks:
+                # Registered already: one that is cancelled meanwhile becomes a record.
+                self._opened = _forks
+                seconds = OPEN_SECONDS_FIRST_REQUEST
+                await off_loop(lambda: facts.recorder.open(seconds), seconds)
             await self.app(scope, flow.receive, flow.send)
         except BaseException as error:
             if flow.exchange is not None:
@@ -118,9 +123,6 @@ class Capture:
                 pass  # driven from another context than it was begun in
 
     def _begin(self, facts: Facts, scope: Scope, receive: Receive, send: Send) -> Flow:
-        if self._opened != _forks:
-            self._opened = _forks
-            facts.recorder.open(OPEN_SECONDS_FIRST_REQUEST)
         # Few steps in Python, more in C: between two requests the application empties the processor's caches, and then
         # every byte code costs 12 ns (perf, Starlette) where a warm loop shows 4.
         received = scope["headers"]

@@ -89,6 +89,47 @@ def test_recorder_is_opened_and_closed_off_the_loop_when_lifespan_runs(fails: bo
     assert ticks > 3
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool) -> None:
+    """Where nobody speaks lifespan. The first request waits, the loop and the requests beside it do not."""
+    recorder = SlowRecorder(fails=fails)
+    capture, _ = make_capture(usual, recorder)
+    ends: list[str] = []
+
+    async def main() -> None:
+        async def one(name: str) -> None:
+            server = Server()
+            await capture(server.scope, server.receive, server.send)
+            ends.append(name)
+
+        await asyncio.gather(one("first"), one("second"))
+
+    asyncio.run(main())
+    assert ends == ["second", "first"]
+    assert recorder.opened == [0.05]
+    assert threading.current_thread() not in recorder.threads
+    assert len(recorder.sealed) == 2
+    assert not recorder.counts
+
+
+def test_first_request_is_recorded_when_it_is_cancelled_while_the_recorder_opens() -> None:
+    recorder = SlowRecorder(seconds=0.5)
+    capture, _ = make_capture(usual, recorder)
+    server = Server()
+
+    async def main() -> None:
+        task = asyncio.create_task(capture(server.scope, server.receive, server.send))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    (exchange,) = recorder.sealed
+    assert (exchange.outcome, exchange.status) == ("cancelled", 499)
+    assert server.sent == []
+
+
 def test_startup_goes_on_when_the_journal_hangs() -> None:
     recorder = SlowRecorder(seconds=5)
     capture, _ = make_capture(usual, recorder)
