@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditRecords", "ClientRequest", "assert_transparent", "audit_records"]
 
-ASGIApp = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+ASGIApp = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[Any]]
 
 _MEMORY_BYTES = 256 << 20
 _FLUSH_SECONDS = 5.0
@@ -265,7 +265,7 @@ class _Probe:
         self.log: list[Any] = []
         self.sent: list[tuple[Any, dict[str, Any]]] = []  # a message of the application, and how it was
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> Any:
         log = self.log
         log.append(("application: scope", {k: v for k, v in scope.items() if k != "asgi_audit"}))
         log.append(
@@ -290,7 +290,7 @@ class _Probe:
             log.append(("application: sent",))
 
         try:
-            await self.app(scope, probed_receive, probed_send)
+            return await self.app(scope, probed_receive, probed_send)
         finally:
             log.append(("application: ended",))
 
@@ -329,8 +329,7 @@ async def _run(
         on_send(message)
 
     try:
-        await app(scope, server_receive, server_send)
-        log.append(("server: returned",))
+        log.append(("server: returned", await app(scope, server_receive, server_send)))
     except BaseException as error:
         if asyncio.current_task().cancelling():  # type: ignore[union-attr]
             raise  # our own timeout
@@ -445,7 +444,7 @@ def _compare(name: str, bare: list[Any], audited: list[Any], interleaving: bool)
     else:
         streams = [
             (part, [e for e in bare if e[0].startswith(part)], [e for e in audited if e[0].startswith(part)])
-            for part in ("server: takes", "application: received", "application: scope", "server: raised", "a message")
+            for part in ("server: takes", "application: received", "application: scope", "server: r", "a message")
         ]
     for part, without, with_audit in streams:
         for at in range(max(len(without), len(with_audit))):

@@ -155,6 +155,13 @@ async def sends_buffers(scope: Any, receive: Any, send: Any) -> None:
     await send(body(memoryview(bytes(buffer))))
 
 
+async def returns_a_value(scope: Any, receive: Any, send: Any) -> int:
+    """Of which a server complains, by closing the connection."""
+    if scope["type"] == "http":
+        await never_reads(scope, receive, send)
+    return 123
+
+
 async def with_own_request_id(scope: Any, receive: Any, send: Any) -> None:
     await send(start(200, (b"X-Request-Id", b"mine")))
     await send(body(b"x"))
@@ -211,6 +218,7 @@ PLAIN_APPS: dict[str, tuple[Any, tuple[ClientRequest, ...]]] = {
         (trailers, (GET,)),
         (sends_a_path, (GET, HEAD)),
         (sends_buffers, (GET,)),
+        (returns_a_value, (GET,)),
         (with_own_request_id, (GET,)),
         (changes_the_scope, (GET,)),
         (with_lifespan, (GET,)),
@@ -330,7 +338,7 @@ class Wrong:
         self.app = app
         self.fault = fault
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         fault = self.fault
 
         async def faulty_receive() -> Any:
@@ -371,14 +379,14 @@ class Wrong:
         if fault == "changes the scope":
             scope["path"] = "/changed"
         try:
-            await self.app(scope, faulty_receive, faulty_send)
+            answer = await self.app(scope, faulty_receive, faulty_send)
         except Exception as error:
             if fault == "swallows":
                 return None
             if fault == "wraps":
                 raise RuntimeError(str(error)) from error
             raise
-        return None
+        return None if fault == "swallows the answer" else answer
 
 
 @pytest.mark.parametrize(
@@ -397,6 +405,7 @@ class Wrong:
         ("changes the scope", plain),
         ("swallows", raises_before),
         ("wraps", raises_before),
+        ("swallows the answer", returns_a_value),
     ],
 )
 def test_proof_fails_when_middleware_has_a_fault(fault: str, app: Any) -> None:

@@ -80,15 +80,13 @@ class Capture:
         if self._facts is not None:
             self._facts.recorder = recorder
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         facts = self._facts
         kind = scope["type"]
         if kind != "http" or facts is None:
             if kind == "lifespan" and facts is not None:
-                await self._lifespan(facts.recorder, scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
-            return
+                return await self._lifespan(facts.recorder, scope, receive, send)
+            return await self.app(scope, receive, send)
         try:
             slot = scope.get(SCOPE_KEY)
             if slot is not None and slot.exchange is not None:
@@ -99,16 +97,12 @@ class Capture:
             flow = None
             facts.internal_error("begin")
         if flow is None:
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
         token = current_slot.set(flow.slot)
         try:
             if self._opened != _forks:
-                # Registered already: one that is cancelled meanwhile becomes a record.
-                self._opened = _forks
-                seconds = OPEN_SECONDS_FIRST_REQUEST
-                await off_loop(lambda: facts.recorder.open(seconds), seconds)
-            await self.app(scope, flow.receive, flow.send)
+                await self._open(facts.recorder)  # registered already: cancelled meanwhile, it becomes a record
+            answer = await self.app(scope, flow.receive, flow.send)
         except BaseException as error:
             if flow.exchange is not None:
                 await flow.raised(error)
@@ -116,11 +110,16 @@ class Capture:
         else:
             if flow.exchange is not None:
                 await flow.returned()
+            return answer
         finally:
             try:
                 current_slot.reset(token)
             except ValueError:
                 pass  # driven from another context than it was begun in
+
+    async def _open(self, recorder: RecorderBase) -> None:
+        self._opened = _forks
+        await off_loop(lambda: recorder.open(OPEN_SECONDS_FIRST_REQUEST), OPEN_SECONDS_FIRST_REQUEST)
 
     def _begin(self, facts: Facts, scope: Scope, receive: Receive, send: Send) -> Flow:
         # Few steps in Python, more in C: between two requests the application empties the processor's caches, and then
@@ -149,7 +148,7 @@ class Capture:
         facts.recorder.begin(exchange)
         return flow
 
-    async def _lifespan(self, recorder: RecorderBase, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, recorder: RecorderBase, scope: Scope, receive: Receive, send: Send) -> Any:
         stopping = closed = False
 
         async def watched_receive() -> Message:
@@ -175,9 +174,10 @@ class Capture:
                 closed = True
                 await off_loop(lambda: recorder.flush(CLOSE_SECONDS, close=True), CLOSE_SECONDS)
 
-        await self.app(scope, watched_receive, watched_send)
+        answer = await self.app(scope, watched_receive, watched_send)
         if stopping:  # an application may return instead of sending lifespan.shutdown.complete
             await close()
+        return answer
 
 
 def live_captures() -> list[Capture]:
