@@ -25,8 +25,8 @@ _HEADS_MAX = 1_024
 _HEAD_BYTES_MAX = 1_024
 
 
-class _Parts(msgspec.Struct):
-    """The record's long parts as their own bytes, for their lengths."""
+class _Parts(msgspec.Struct, gc=False):
+    """The record's long parts as their own bytes."""
 
     metadata: msgspec.Raw
     request: msgspec.Raw
@@ -34,14 +34,14 @@ class _Parts(msgspec.Struct):
     context: msgspec.Raw = _EMPTY
 
 
-class _Top(_Parts, kw_only=True):
+class _Top(_Parts, kw_only=True, gc=False):
     account_id: msgspec.Raw
     service: msgspec.Raw
     instance_id: msgspec.Raw
     timestamp: msgspec.Raw
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, gc=False):
     id: str
     requestId: str
     version: str
@@ -49,26 +49,26 @@ class _Metadata(msgspec.Struct):
     scope: str
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     method: str
     path: str
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     statusCode: int
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     type: str = ""
     fatal: bool = False
 
 
-class _Capture(msgspec.Struct):
+class _Capture(msgspec.Struct, gc=False):
     process: str
     sequence: int
 
 
-class _Context(msgspec.Struct, frozen=True):
+class _Context(msgspec.Struct, frozen=True, gc=False):
     durationNs: int | None = None
     host: str | None = None
     principal: str | None = None
@@ -81,7 +81,7 @@ class _Context(msgspec.Struct, frozen=True):
     capture: _Capture | None = None
 
 
-class Decoded(msgspec.Struct, frozen=True, kw_only=True):
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """What the index keeps of a record beside its bytes. `process` is 16 bytes, or None for a foreign record."""
 
     data: bytes
@@ -112,7 +112,7 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
         return self.level in ("ERROR", "FATAL")
 
 
-class _Record(msgspec.Struct):
+class _Record(msgspec.Struct, gc=False):
     account_id: str
     service: str
     instance_id: str
@@ -123,9 +123,9 @@ class _Record(msgspec.Struct):
     context: _Context = _Context()
 
 
-_record = msgspec.json.Decoder(_Record)
-_parts = msgspec.json.Decoder(_Parts)
-_top = msgspec.json.Decoder(_Top)
+_record = msgspec.json.Decoder(_Record).decode
+_parts = msgspec.json.Decoder(_Parts).decode
+_top = msgspec.json.Decoder(_Top).decode
 # The bytes before ",\"metadata\":" of records that were seen, and where account and service end in them: a producer
 # writes the same ones again and again. The processes likewise, as bytes.
 _heads: dict[bytes, tuple[int, int]] = {}
@@ -137,25 +137,26 @@ def decode(data: bytes) -> Decoded:
     try:
         if not data.isascii():
             data.decode()
-        record = _record.decode(data)
-        parts = _parts.decode(data)
+        record = _record(data)
+        parts = _parts(data)
     except msgspec.ValidationError as e:
         raise RecordError(f"not a record of schema {RECORD_VERSION}: {e}") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise RecordError(f"not a JSON record in UTF-8: {e}") from e
-    metadata, request, response, context = record.metadata, record.request, record.response, record.context
-    timestamp = record.timestamp
-    if not metadata.version.startswith("1."):
+    metadata, request, context = record.metadata, record.request, record.context
+    timestamp, status, method, path = record.timestamp, record.response.statusCode, request.method, request.path
+    if metadata.version != RECORD_VERSION and not metadata.version.startswith("1."):
         raise RecordError(f"metadata.version is {metadata.version[:16]!r}; this version reads 1.x")
     if not 0 <= timestamp < 1 << 43:
         raise RecordError(f"timestamp is {timestamp}; accepted are milliseconds since the epoch up to the year 2248")
-    if not 100 <= response.statusCode <= 999:
-        raise RecordError(f"response.statusCode is {response.statusCode}; accepted are 100 to 999")
+    if not 100 <= status <= 999:
+        raise RecordError(f"response.statusCode is {status}; accepted are 100 to 999")
     process: bytes | None = None
     sequence = 0
-    if context.capture is not None:
-        process = _processes.get(context.capture.process) or _process(context.capture.process)
-        sequence = context.capture.sequence
+    capture = context.capture
+    if capture is not None:
+        process = _processes.get(capture.process) or _process(capture.process)
+        sequence = capture.sequence
         if not 0 < sequence < 1 << 63:
             raise RecordError(f"context.capture.sequence is {sequence}; it counts from 1")
     duration = context.durationNs
@@ -164,39 +165,37 @@ def decode(data: bytes) -> Decoded:
     cuts = _cuts(data, parts, timestamp)
     if cuts is None:
         data, cuts = _in_wire_order(data)
-    error = context.error.type if context.error is not None else ""
-    fatal = context.error is not None and context.error.fatal
+    error, fatal = ("", False) if context.error is None else (context.error.type, context.error.fatal)
     outcome = context.outcome or "completed"
+    principal = context.principal
     # A level that is none of ours (a foreign producer's) would be found by no query.
-    level = (
-        context.level
-        if context.level in LEVELS
-        else level_of(request.method, response.statusCode, outcome, error, fatal)
-    )
+    level = context.level
+    if level not in LEVELS:
+        level = level_of(method, status, outcome, error, fatal)
+    # In the order of the fields: by name it costs twice as much.
     return Decoded(
-        data=data,
-        cuts=cuts,
-        account=record.account_id,
-        service=record.service,
-        instance=record.instance_id,
-        id=metadata.id,
-        request_id=metadata.requestId,
-        region=metadata.region,
-        scope=metadata.scope,
-        method=request.method,
-        path=request.path,
-        status=response.statusCode,
-        timestamp=timestamp,
-        process=process,
-        sequence=sequence,
-        principal=context.principal or "",
-        operation=operation_of(request.method, context.operation, context.route),
-        outcome=outcome,
-        level=level,
-        message=context.message
-        or message_of(request.method, request.path, response.statusCode, context.principal, duration, error or None),
-        host=context.host or "",
-        duration_ns=duration or 0,
+        data,
+        cuts,
+        record.account_id,
+        record.service,
+        record.instance_id,
+        metadata.id,
+        metadata.requestId,
+        metadata.region,
+        metadata.scope,
+        method,
+        path,
+        status,
+        timestamp,
+        process,
+        sequence,
+        principal or "",
+        operation_of(method, context.operation, context.route),
+        outcome,
+        level,
+        context.message or message_of(method, path, status, principal, duration, error),
+        context.host or "",
+        duration or 0,
     )
 
 
@@ -214,37 +213,32 @@ def _process(text: str) -> bytes:
 def _cuts(data: bytes, parts: _Parts, timestamp: int) -> Cuts | None:
     """The cuts of a record in wire order whose head was seen before; None when that cannot be told here.
 
-    That the lengths of the parts and of the literals between them add up to the whole proves that nothing else stands
-    there, no second `account_id` at the end either, of which a parser would take the last and a slice the first."""
+    That the parts and the literals between them make up the whole proves that nothing else stands there, no second
+    `account_id` at the end either, of which a parser would take the last and a slice the first."""
     instance_end = data.find(b',"metadata":')
-    ends = _heads.get(data[:instance_end])
-    if ends is None:
+    head = data[:instance_end]
+    ends = _heads.get(head)
+    if ends is None or 10 in data or 13 in data:
         return None
-    metadata_end = instance_end + 12 + len(memoryview(parts.metadata))
-    request_end = metadata_end + 11 + len(memoryview(parts.request))
-    response_end = request_end + 12 + len(memoryview(parts.response))
-    middle = b'},"request":'
-    moment = b',"timestamp":%d' % timestamp
-    timestamp_end = response_end + len(moment)
-    context = len(memoryview(parts.context))
-    end = timestamp_end + 11 + context if context else timestamp_end
-    if (
-        end + 1 == len(data)
-        and data.startswith(middle, metadata_end - 1)
-        and data.startswith(b',"response":', request_end)
-        and data.startswith(moment, response_end)
-        and (not context or data.startswith(b',"context":', timestamp_end))
-        and 10 not in data
-        and 13 not in data
-    ):
-        return Cuts(ends[0], ends[1], instance_end, metadata_end - 1, timestamp_end)
-    return None
+    context = parts.context
+    length = len(memoryview(context))
+    tail = (b',"context":', context, b"}") if length else (b"}",)
+    whole = (
+        head, b',"metadata":', parts.metadata, b',"request":', parts.request, b',"response":', parts.response,
+        b',"timestamp":%d' % timestamp, *tail,
+    )  # fmt: skip
+    if b"".join(whole) != data:
+        return None
+    account_end, service_end = ends
+    metadata_end = instance_end + 11 + len(memoryview(parts.metadata))
+    timestamp_end = len(data) - 12 - length if length else len(data) - 1
+    return tuple.__new__(Cuts, (account_end, service_end, instance_end, metadata_end, timestamp_end))
 
 
 def _in_wire_order(data: bytes) -> tuple[bytes, Cuts]:
     """The record in wire order and its cuts, found from the lengths of the parts."""
     try:
-        top = _top.decode(data)
+        top = _top(data)
     except (msgspec.DecodeError, RecursionError) as e:
         raise RecordError(f"not a JSON record in UTF-8: {e}") from e
     parts: tuple[Any, ...] = (top.account_id, top.service, top.instance_id, top.metadata, top.request, top.response)

@@ -14,6 +14,7 @@ _PHRASES = {int(s): s.phrase for s in HTTPStatus} | {
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
 }
+_STATUSES = {status: f"{status} {phrase}" for status, phrase in _PHRASES.items()}
 
 
 def level_of(method: str, status: int, outcome: str, error: str, fatal: bool) -> str:
@@ -36,15 +37,12 @@ def message_of(
     method: str, path: str, status: int, principal: str | None, duration_ns: int | None, error: str | None
 ) -> str:
     """`POST /login → 401 Unauthorized, alice, 12 ms, ValueError`; what is unknown is left out."""
-    phrase = _PHRASES.get(status)
-    parts = [f"{method} {path} → {status}" + (f" {phrase}" if phrase else "")]
+    text = f"{method} {path} → {_STATUSES.get(status) or status}"
     if principal:
-        parts.append(principal)
+        text = f"{text}, {principal}"
     if duration_ns is not None:
-        parts.append(f"{round(duration_ns / 1e6)} ms")
-    if error:
-        parts.append(error)
-    return ", ".join(parts)
+        text = f"{text}, {duration_ns / 1e6:.0f} ms"
+    return f"{text}, {error}" if error else text
 
 
 def operation_of(method: str, operation: str | None, route: str | None) -> str:

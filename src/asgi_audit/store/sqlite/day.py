@@ -5,8 +5,9 @@ Whatever fails, the caller drops the object: the names it has interned may have 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,9 @@ __all__ = ["Brought", "DayWriter", "Tokens"]
 
 _INSERT = f"INSERT INTO record VALUES ({','.join('?' * 16)})"
 _CACHED_MAX = 50_000  # entries of each cache; a full one starts anew
-
-Key = tuple[int | None, int | str]
-"""(pid, sequence), or (None, metadata.id) of a foreign record."""
+_USUAL_MAX = 20_000  # 450 bytes each
+_FRAMES = 256  # records compressed in one call
+_timestamp = attrgetter("timestamp")
 
 
 class Brought(NamedTuple):
@@ -41,31 +42,28 @@ class Tokens:
     them."""
 
     def __init__(self) -> None:
-        self._stream: dict[tuple[str, str, str], str] = {}
-        self._kind: dict[tuple[str, int, str, str], str] = {}
+        self._usual: dict[tuple[str, str, str, str, int, str, str, str], str] = {}
         self._name: dict[tuple[str, str], str] = {}
 
     def of(self, d: Decoded) -> str:
-        stream = (d.account, d.service, d.instance)
-        first = self._stream.get(stream)
-        if first is None:
-            if len(self._stream) >= _CACHED_MAX:
-                self._stream.clear()
-            first = self._stream[stream] = " ".join(
-                (token("a", d.account), token("s", d.service), token("i", d.instance), stream_token(*stream))
-            )
-        kind = (d.method, d.status, d.level, d.region)
-        second = self._kind.get(kind)
-        if second is None:
-            if len(self._kind) >= _CACHED_MAX:
-                self._kind.clear()
-            words = [token("m", d.method), token("c", str(d.status)), token("l", d.level), token("r", d.region)]
-            if d.failure:
-                words.append(token("f", "1"))
-            second = self._kind[kind] = " ".join(words)
+        usual = (d.account, d.service, d.instance, d.method, d.status, d.level, d.region, d.operation)
         # A request id is new with every record: remembering it would only fill the cache.
-        text = f"{first} {second} {self._of('o', d.operation)} {token('q', d.request_id)}"
+        text = f"{self._usual.get(usual) or self._usually(usual, d)} {token('q', d.request_id)}"
         return f"{text} {self._of('p', d.principal)}" if d.principal else text
+
+    def _usually(self, usual: tuple[str, str, str, str, int, str, str, str], d: Decoded) -> str:
+        """Those that many records share."""
+        account, service, instance, method, status, level, region, operation = usual
+        words = [
+            self._of("a", account), self._of("s", service), self._of("i", instance),
+            stream_token(account, service, instance), self._of("m", method), self._of("c", str(status)),
+            self._of("l", level), self._of("r", region), *([self._of("f", "1")] if d.failure else ()),
+            self._of("o", operation),
+        ]  # fmt: skip
+        if len(self._usual) >= _USUAL_MAX:
+            self._usual.clear()
+        text = self._usual[usual] = " ".join(words)
+        return text
 
     def _of(self, kind: str, value: str) -> str:
         found = self._name.get((kind, value))
@@ -131,93 +129,102 @@ class DayWriter:
         visible."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        keyed = self._new(records)
-        if not keyed:
+        new = self._new(records)
+        if not new:
             connection.execute("ROLLBACK")
             # What was interned for nothing was rolled back.
             self._pids.clear()
             self._sids.clear()
             return []
-        keyed.sort(key=_timestamp)
-        ids = self._ids([d for _, d in keyed])
-        compress = self._compress
-        tokens = self._tokens.of
-        sid_of = self._sids.get
-        rows = []
-        texts = []
-        counted: dict[tuple[int | None, int], int] = {}
-        examples: dict[tuple[int | None, int], Decoded] = {}
-        for (key, d), number in zip(keyed, ids, strict=True):
-            pid = key[0]
-            sid = sid_of((d.account, d.service, d.instance)) or self._sid(d)
-            pair = (pid, sid)
-            if pair in counted:
-                counted[pair] += 1
-            else:
-                counted[pair] = 1
-                examples[pair] = d
-            rows.append(
-                (
-                    number, iseq, pid, d.sequence, sid, d.timestamp, d.status, d.method, d.level, d.region, d.principal,
-                    d.operation, d.request_id, None if pid is not None else d.id, pack_cuts(d.cuts), compress(d.data),
-                )
-            )  # fmt: skip
-            texts.append((number, d.message, tokens(d)))
+        new.sort(key=_timestamp)
+        ids = self._ids(new)
+        brought: dict[tuple[int | None, int], list[Decoded]] = {}
+        connection.executemany(_INSERT, self._rows(new, ids, iseq, brought))
+        texts: Iterable[tuple[int, Decoded]] = zip(ids, new, strict=True)
         if any(a > b for a, b in pairwise(ids)):
-            texts.sort()  # FTS5 starts a new segment at each rowid that is lower than the one before
-        connection.executemany(_INSERT, rows)
-        connection.executemany("INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)", texts)
+            texts = sorted(texts, key=_id)  # FTS5 starts a new segment at each rowid that is lower than the one before
+        tokens = self._tokens.of
+        # After all rows, in one statement: FTS5 writes a segment at each statement that begins.
+        connection.executemany(
+            "INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)",
+            ((number, d.message, tokens(d)) for number, d in texts),
+        )
         connection.execute("DELETE FROM unpublished WHERE iseq <= ?", (published,))
         connection.executemany(
-            "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, p, s, n) for (p, s), n in counted.items()]
+            "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, p, s, len(of)) for (p, s), of in brought.items()]
         )
         connection.execute(
-            "UPDATE state SET highest = ?, spill = ?, records = records + ?", (iseq, self._spill, len(rows))
+            "UPDATE state SET highest = ?, spill = ?, records = records + ?", (iseq, self._spill, len(new))
         )
         connection.execute("COMMIT")
         self.highest = iseq
         self._top = max(self._top, *ids)
-        return [Brought(d.process, d.account, d.service, d.instance, counted[pair]) for pair, d in examples.items()]
+        return [
+            Brought(of[0].process, of[0].account, of[0].service, of[0].instance, len(of)) for of in brought.values()
+        ]
 
-    def _new(self, records: Iterable[Decoded]) -> list[tuple[Key, Decoded]]:
-        """Those that stand neither in the file nor earlier in the batch."""
+    def _rows(
+        self,
+        records: Sequence[Decoded],
+        ids: Sequence[int],
+        iseq: int,
+        brought: dict[tuple[int | None, int], list[Decoded]],
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows to insert, one at a time: a batch of them as a list is what the garbage collector then walks."""
+        pid_of, sid_of = self._pids.get, self._sids.get
+        frames = chain.from_iterable(
+            self._compress([d.data for d in records[at : at + _FRAMES]]) for at in range(0, len(records), _FRAMES)
+        )
+        for d, number, frame in zip(records, ids, frames, strict=True):
+            process = d.process
+            pid = pid_of(process) if process is not None else None
+            sid = sid_of((d.account, d.service, d.instance)) or self._sid(d)
+            try:
+                brought[pid, sid].append(d)
+            except KeyError:
+                brought[pid, sid] = [d]
+            yield (
+                number, iseq, pid, d.sequence, sid, d.timestamp, d.status, d.method, d.level, d.region, d.principal,
+                d.operation, d.request_id, None if pid is not None else d.id, pack_cuts(d.cuts), frame,
+            )  # fmt: skip
+
+    def _new(self, records: Iterable[Decoded]) -> list[Decoded]:
+        """Those that stand neither in the file nor earlier in the batch. The processes of all of them are in `_pids`
+        from here on."""
         if len(self._pids) >= _CACHED_MAX:
             self._pids.clear()
         if len(self._sids) >= _CACHED_MAX:
             self._sids.clear()
-        first: dict[Key, Decoded] = {}
-        by_process: dict[int, list[int]] = {}
-        foreign: list[str] = []
-        pids = self._pids
+        by_process: dict[bytes, dict[int, Decoded]] = {}
+        foreign: dict[str, Decoded] = {}
         for d in records:
-            if d.process is None:
-                key: Key = (None, d.id)
-                if key not in first:
-                    foreign.append(d.id)
-                    first[key] = d
-                continue
-            pid = pids.get(d.process) or self._pid(d.process)
-            key = (pid, d.sequence)
-            if key not in first:
-                first[key] = d
-                by_process.setdefault(pid, []).append(d.sequence)
+            process = d.process
+            if process is None:
+                foreign.setdefault(d.id, d)
+            elif process in by_process:
+                by_process[process].setdefault(d.sequence, d)
+            else:
+                by_process[process] = {d.sequence: d}
         execute = self._connection.execute
-        for pid, sequences in by_process.items():
-            low, high = min(sequences), max(sequences)
-            if high - low <= 8 * len(sequences):
+        found: list[Decoded] = []
+        for process, first in by_process.items():
+            pid = self._pids.get(process) or self._pid(process)
+            low, high = min(first), max(first)
+            if high - low <= 8 * len(first):
                 there = execute(
                     "SELECT sequence FROM record WHERE pid = ? AND sequence BETWEEN ? AND ?", (pid, low, high)
                 )
                 for (sequence,) in there:
-                    first.pop((pid, sequence), None)
+                    first.pop(sequence, None)
             else:
-                for sequence in sequences:
+                for sequence in list(first):
                     if execute("SELECT 1 FROM record WHERE pid = ? AND sequence = ?", (pid, sequence)).get:
-                        del first[pid, sequence]
-        for name in foreign:
-            if execute("SELECT 1 FROM record WHERE foreign_id = ?", (name,)).get:
-                del first[None, name]
-        return list(first.items())
+                        del first[sequence]
+            found += first.values()
+        for name, d in foreign.items():
+            if not execute("SELECT 1 FROM record WHERE foreign_id = ?", (name,)).get:
+                found.append(d)
+        return found
 
     def _pid(self, process: bytes) -> int:
         execute = self._connection.execute
@@ -278,5 +285,5 @@ class DayWriter:
         raise AssertionError(f"all {DAY_MS * SLOTS} ids of the day of {timestamp} ms are used")
 
 
-def _timestamp(keyed: tuple[Key, Decoded]) -> int:
-    return keyed[1].timestamp
+def _id(numbered: tuple[int, Decoded]) -> int:
+    return numbered[0]
