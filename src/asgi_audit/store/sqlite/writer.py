@@ -142,7 +142,7 @@ class SqliteWriter:
             return self._purge(before)
         except StoreError as e:
             # A commit needs room, and we may be what is to end a full disk.
-            if not isinstance(e.__cause__, apsw.FullError) or not retention.release_reserve(self.directory):
+            if not e.is_full or not retention.release_reserve(self.directory):
                 raise
             return self._purge(before)
 
