@@ -28,7 +28,7 @@ import msgspec
 from ..errors import RecordError
 from ..record.digest import statement_digest
 from ..record.statement import decode_statement
-from .base import Entry, Kind, ProcessFacts
+from .base import Entry, Kind, Message, ProcessFacts
 
 __all__ = [
     "COMMITTED",
@@ -38,6 +38,7 @@ __all__ = [
     "Page",
     "SegmentHeader",
     "add_sequence",
+    "decode_entries",
     "decode_entry",
     "decode_segment_header",
     "encode_entries",
@@ -91,6 +92,29 @@ def decode_entry(data: bytes, at: int) -> Decoded | int:
     if zlib.crc32(payload, zlib.crc32(data[at : at + ENTRY_HEAD - 4])) != crc:
         return 0
     return Decoded(_KINDS[kind], sequence, payload, end)
+
+
+def decode_entries(data: bytes, base: int, partition: str, count: int) -> tuple[list[Message], int]:
+    """At most `count` whole and valid entries from the beginning of `data`, which stands at the offset `base`, and
+    where they end in `data`. As `decode_entry`, spelled out: a call and a tuple more were half of what an entry
+    costs."""
+    messages: list[Message] = []
+    add, unpack, crc32, kinds, new = messages.append, _ENTRY.unpack_from, zlib.crc32, _KINDS, tuple.__new__
+    at, size = 0, len(data)
+    while count > 0 and at + ENTRY_HEAD <= size:
+        mark, number, sequence, length, crc = unpack(data, at)
+        begin = at + ENTRY_HEAD
+        end = begin + length
+        kind = kinds.get(number)
+        if mark != MARK or kind is None or end > size or length > ENTRY_BYTES_MAX:
+            break
+        payload = data[begin:end]
+        if crc32(payload, crc32(data[at : begin - 4])) != crc:
+            break
+        add(new(Message, (partition, base + at, base + end, kind, sequence, payload)))
+        at = end
+        count -= 1
+    return messages, at
 
 
 def next_entry(data: bytes, at: int) -> int:

@@ -109,7 +109,8 @@ class SegmentReader:
         start = self.at
         want = min(_CHUNK, limit - start)
         data = self._files.pread(self._fd, want, start - self._base)
-        position = 0
+        whole, position = fmt.decode_entries(data, start, self.name, messages_max - len(messages))
+        messages += whole
         while len(messages) < messages_max and start + position < limit:
             found = fmt.decode_entry(data, position)
             if isinstance(found, fmt.Decoded):

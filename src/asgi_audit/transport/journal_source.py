@@ -168,7 +168,7 @@ class JournalSource:
             if taken.messages or taken.damaged:
                 messages += taken.messages
                 damaged += taken.damaged
-                size += sum(len(m.payload) for m in taken.messages)
+                size += sum([len(m.payload) for m in taken.messages])
                 reader = partition.reader
                 # Behind the last message, not behind the header that may follow it: what the caller saw.
                 partition.delivered = reader.at if taken.damaged else taken.messages[-1].next

@@ -33,6 +33,7 @@ from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
 from ..base import Kind, Source
+from .batch import RecordBatch
 from .client import LoopThread, cause_of, compression_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
@@ -44,10 +45,11 @@ __all__ = ["Forwarder", "ForwarderStats"]
 
 _READ_MAX = 2_000  # entries a read
 # Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
-_SLICE = 200
+_SLICE = 500
 _BATCH_BYTES_MIN = 16_384
 _REFUSALS_MAX = 3  # tries of a single entry that is refused as corrupt: that can happen on the way, too
 _TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
+_COMMIT_SECONDS = 0.5  # between two times that the source is told what it may remove: some file operations each
 _STOPPING_SECONDS = 0.02  # how often the source is read while we are asked to stop
 _CLOCK_SECONDS = 600.0  # how long a refused clock keeps timestamps off
 _NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
@@ -105,7 +107,7 @@ class Forwarder:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        compression_of(config)
+        self._codec = compression_of(config)
         connection_options(config)
         self._source = source
         self._config = config
@@ -135,7 +137,9 @@ class Forwarder:
         self._oldest_at: float | None = None
         self._flushes: list[tuple[float, threading.Event]] = []  # asked at (monotonic), set when all of then is sent
         self._stop = asyncio.Event()
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._woken = False
+        self._committed_at = 0.0  # monotonic
 
         self._condition = Condition("send to", config.address, "Records wait in the journal.")
         self._counts: Counter[str] = Counter()
@@ -163,7 +167,7 @@ class Forwarder:
             return False
         done = threading.Event()
         self._flushes.append((time.monotonic(), done))
-        self._thread.call_soon(self._wake.set)
+        self._thread.call_soon(self._wake)
         return done.wait(timeout_seconds)
 
     def join(self, timeout_seconds: float) -> bool:
@@ -286,9 +290,10 @@ class Forwarder:
         """Read, send and commit until the producer fails, another kind of producer is needed, or it is over."""
         sends: set[asyncio.Task[None]] = set()
         stopping = asyncio.create_task(self._stop.wait())
+        stopping.add_done_callback(self._wake)
         try:
             while not self._over() and self._failed is None and self._lanes.careful != self._idempotent:
-                self._wake.clear()
+                self._woken = False
                 linger = _STOPPING_SECONDS if self._stop.is_set() or self._flushes else self._linger
                 room = self._lanes.pending_bytes < self._buffer_bytes
                 if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
@@ -296,15 +301,17 @@ class Forwarder:
                 for lane in self._lanes.idle():
                     lane.busy = True
                     sends.add(asyncio.create_task(self._send(lane)))
-                self._commit()
+                now = time.monotonic()
+                if now - self._committed_at >= _COMMIT_SECONDS:
+                    self._committed_at = now
+                    self._commit()
                 self._flushed()
                 if self._drain and self._over():
                     break
                 if room and not self._caught_up:
                     await asyncio.sleep(0)
                 else:
-                    left = self._read_at + linger - time.monotonic() if room else linger
-                    await self._wait(max(0.001, left), stopping)
+                    await self._wait(max(0.001, self._read_at + linger - now if room else linger))
                 sends = {task for task in sends if not task.done()}
         finally:
             stopping.cancel()
@@ -313,17 +320,28 @@ class Forwarder:
     def _flushed(self) -> None:
         """Tell whoever waits in `flush`: all that was there when he asked is read and acknowledged."""
         if self._flushes and self._caught_up and not self._lanes.entries:
+            self._commit()  # the process may be gone in a moment
             for flush in list(self._flushes):
                 if flush[0] < self._read_from:
                     self._flushes.remove(flush)
                     flush[1].set()
 
-    async def _wait(self, seconds: float, stopping: asyncio.Task[Any]) -> None:
-        """Until something happens: a batch was answered, somebody asked to stop, or the time is over."""
-        woken = asyncio.create_task(self._wake.wait())
-        events = {woken} if stopping.done() else {woken, stopping}
-        await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        woken.cancel()
+    async def _wait(self, seconds: float) -> None:
+        """Until somebody wakes us, or the time is over. One future in place of tasks: this runs for every batch."""
+        if self._woken:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+
+    def _wake(self, *_: object) -> None:
+        self._woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _finish(self, sends: set[asyncio.Task[None]]) -> None:
         """What is in flight gets its answer or its timeout."""
@@ -359,7 +377,8 @@ class Forwarder:
         """One batch from the head of the lane; the outcome is in the lane and in `_failed`."""
         count = 0
         try:
-            batch, count = await self._packed(lane)
+            batch = await self._packed(lane)
+            count = batch.record_count()
             self._in_flight += count
             self._counts["sent"] += count
             self._counts["batches"] += 1
@@ -375,21 +394,22 @@ class Forwarder:
         finally:
             self._in_flight = max(0, self._in_flight - count)
             lane.busy = False
-            self._wake.set()
+            # After a batch like all others nothing is to be done before the next read.
+            if lane.runs or self._failed is not None or self._drain or self._flushes or self._stop.is_set():
+                self._wake()
 
-    async def _packed(self, lane: Lane) -> tuple[Any, int]:
-        """A batch of the lane's first entries, and how many they are (at least one, however large it is)."""
-        batch = self._producer.create_batch()
-        append = batch.append
+    async def _packed(self, lane: Lane) -> RecordBatch:
+        """A batch of the lane's first entries, at least one, however large it is."""
         off = time.monotonic() < self._timestamps_off_until
         stamp = _NO_TIMESTAMP if off else self._now_ms()
+        batch = RecordBatch(self._codec, stamp, self._batch_bytes)
         for key, entries in lane.slices(_SLICE):
-            for message in entries:
-                if append(timestamp=stamp, key=key, value=message.payload) is None:
-                    return batch, batch.record_count()
-            await asyncio.sleep(0)  # meanwhile the lane is only appended to
+            if batch.record_count():
+                await asyncio.sleep(0)  # meanwhile the lane is only appended to
+            if not batch.extend(key, entries):
+                break
         batch.close()
-        return batch, batch.record_count()
+        return batch
 
     def _commit(self) -> None:
         """Tell the source what it may remove. When it cannot, the next commit says it again."""

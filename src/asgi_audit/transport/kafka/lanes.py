@@ -8,6 +8,7 @@ prefix: a position counts as passed when as many entries are acknowledged as had
 from __future__ import annotations
 
 import itertools
+import operator
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -191,9 +192,12 @@ class Lanes:
             self._moved[process] = track.checkpoints.popleft()[1]
 
 
+_payload = operator.attrgetter("payload")
+
+
 def _process(message: Message) -> str:
     return message.partition
 
 
 def _size(entries: Sequence[Message]) -> int:
-    return sum([len(m.payload) for m in entries])
+    return sum(map(len, map(_payload, entries)))
