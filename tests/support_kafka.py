@@ -10,6 +10,7 @@ the same data. About 3 s to start and 350 MB resident each.
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import os
 import shutil
@@ -18,8 +19,10 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 KAFKA_VERSION = "4.3.1"
 ADDRESS_VARIABLE = "ASGI_AUDIT_TEST_KAFKA"
@@ -62,6 +65,49 @@ def docker_answers() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
+
+
+def started_container() -> Any:
+    """None when the engine cannot start it: on a slow machine, or without the image, the JVM is the better broker."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer versions keep it under `community`, too
+        from testcontainers.core.config import testcontainers_config
+        from testcontainers.kafka import KafkaContainer
+
+    testcontainers_config.ryuk_disabled = True  # one more image to fetch; we stop the container ourselves
+    container = KafkaContainer().with_kraft().with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+    try:
+        return container.start(timeout=60)
+    except Exception as e:
+        print(f"no Kafka from the Docker engine: {type(e).__name__}: {e}"[:500])
+        with contextlib.suppress(Exception):
+            container.stop()
+        return None
+
+
+@contextlib.contextmanager
+def any_broker(directory: Path) -> Iterator[str | None]:
+    """The address of a broker that nobody kills, from the first source that has one; None when there is none."""
+    given = os.environ.get(ADDRESS_VARIABLE)
+    if given:
+        yield given
+        return
+    container = started_container() if docker_answers() else None
+    if container is not None:
+        try:
+            yield container.get_bootstrap_server()
+        finally:
+            container.stop()
+        return
+    found = jars()
+    if found is None:
+        yield None
+        return
+    cluster = LocalKafka(directory, found)
+    try:
+        yield cluster.start().address
+    finally:
+        cluster.stop()
 
 
 def free_ports(count: int) -> list[int]:

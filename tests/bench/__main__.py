@@ -7,17 +7,19 @@ import hashlib
 import platform
 import time
 
-from . import indexing, path, serving
+from . import indexing, kafka, path, serving
+
+PARTS = ("path", "serving", "indexing", "queryable", "kafka")
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="small inputs: that it runs, not what it says")
     parser.add_argument("--seed", type=int, default=20260101)
-    parser.add_argument("--only", choices=("path", "serving", "indexing", "queryable"), action="append")
+    parser.add_argument("--only", choices=PARTS, action="append")
     options = parser.parse_args(argv)
     tiny = options.tiny
-    only = options.only or ["path", "serving", "indexing", "queryable"]
+    only = options.only or PARTS
     begun = time.monotonic()
     print(
         f"CPython {platform.python_version()}, {platform.machine()}, seed {options.seed}, {'tiny' if tiny else 'full'}"
@@ -47,6 +49,12 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         figures["queryable"] = (p50, p99)
         print(f"\nFrom the end of a request to an answer that holds it, {requests} requests:")
         print(f"p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    if "kafka" in only:
+        rates, seconds, number = ((100,), 0.5, 500) if tiny else ((200, 1_000), 20.0, 100_000)
+        print(f"\nOver Kafka, {seconds:g} s each")
+        over_kafka = kafka.measure(seconds, number, rates, options.seed)
+        figures["kafka"] = over_kafka
+        print(*kafka.report(over_kafka), sep="\n", flush=True)
     digest = hashlib.sha256(repr(sorted(figures)).encode() + str(options.seed).encode()).hexdigest()[:12]
     print(f"\n{time.monotonic() - begun:.0f} s, parameters and parts {digest}")
     return figures

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tests.support_kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE
+
 from . import __main__ as bench
+from . import kafka
 from .indexing import Figures
 
 
@@ -26,3 +31,20 @@ def test_bench_measures_every_part_when_run_tiny() -> None:
     assert isinstance(served, dict)
     assert all(0 < p50 <= p99 for p50, p99 in served.values())
     assert figures["queryable"][0] > 0  # type: ignore[index]
+    over_kafka = figures["kafka"]
+    if over_kafka != HOW_TO_GET_ONE:
+        assert isinstance(over_kafka, kafka.Figures)
+        assert all(0 <= way.p50 <= way.p99 and way.probes == 10 for way in over_kafka.ways)
+        assert [(f.rate, f.records) for f in over_kafka.forwarding] == [(100, 50), (0, 500)]
+        assert all(f.cpu > 1 and f.per_batch >= 1 for f in over_kafka.forwarding)
+        assert over_kafka.indexed_per_second_and_core > 100
+
+
+def test_bench_says_how_to_get_a_broker_when_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv(ADDRESS_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither docker nor java
+    figures = bench.main(["--tiny", "--only", "kafka"])
+    assert figures["kafka"] == HOW_TO_GET_ONE
+    assert f"skipped: {HOW_TO_GET_ONE}" in capsys.readouterr().out

@@ -3,18 +3,16 @@ it."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import support_kafka
-from tests.support_kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE, LocalKafka
+from tests.support_kafka import HOW_TO_GET_ONE, LocalKafka
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
@@ -46,44 +44,11 @@ def jars() -> Path:
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A broker that all tests share; nobody kills this one."""
-    given = os.environ.get(ADDRESS_VARIABLE)
-    if given:
-        yield given
-        return
-    container = started_container() if support_kafka.docker_answers() else None
-    if container is not None:
-        try:
-            yield container.get_bootstrap_server()
-        finally:
-            container.stop()
-        return
-    jars = support_kafka.jars()
-    if jars is None:
-        unavailable(HOW_TO_GET_ONE)
-        return
-    cluster = LocalKafka(tmp_path_factory.mktemp("kafka"), jars)
-    try:
-        yield cluster.start().address
-    finally:
-        cluster.stop()
-
-
-def started_container() -> Any:
-    """None when the engine cannot start it: on a slow machine, or without the image, the JVM is the better broker."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer versions keep it under `community`, too
-        from testcontainers.core.config import testcontainers_config
-        from testcontainers.kafka import KafkaContainer
-
-    testcontainers_config.ryuk_disabled = True  # one more image to fetch; we stop the container ourselves
-    container = KafkaContainer().with_kraft().with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
-    try:
-        return container.start(timeout=60)
-    except Exception as e:
-        print(f"no Kafka from the Docker engine: {type(e).__name__}: {e}"[:500])
-        with contextlib.suppress(Exception):
-            container.stop()
-        return None
+    with support_kafka.any_broker(tmp_path_factory.mktemp("kafka")) as address:
+        if address is None:
+            unavailable(HOW_TO_GET_ONE)
+            return
+        yield address
 
 
 @pytest.fixture(scope="session")
