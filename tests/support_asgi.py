@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.capture.exchange import Begun, Draft, Exchange, Sealed, exchange_of
 from asgi_audit.capture.middleware import Capture
 from asgi_audit.recording.base import Wake
 from asgi_audit.settings import make_settings
@@ -22,7 +22,9 @@ class ListRecorder:
 
     def __init__(self, *, budget: int = 1 << 30, wakes: bool | None = True, enqueues: bool = True) -> None:
         self.sealed: list[Exchange] = []
-        self.open_now: list[Exchange] = []
+        self.held: list[int] = []  # bytes of the budget, by exchange
+        self.open_now: set[int] = set()
+        self.begun = 0
         self.opened: list[float] = []
         self.flushed: list[tuple[float, bool]] = []
         self.counts: dict[str, int] = {}
@@ -37,30 +39,28 @@ class ListRecorder:
     def open(self, wait_seconds: float) -> None:
         self.opened.append(wait_seconds)
 
-    def begin(self, exchange: Exchange) -> None:
-        self.open_now.append(exchange)
-        exchange.started_ns = time.time_ns()
-        exchange.mono_ns = time.perf_counter_ns()
+    def begin(self) -> Begun:
+        self.begun += 1
+        self.open_now.add(self.begun)
+        return self.begun, time.perf_counter_ns(), time.time_ns()
 
-    def reserve(self, exchange: Exchange, size: int) -> bool:
-        assert not exchange.sealed
+    def reserve(self, draft: Draft, size: int) -> bool:
+        assert draft.begun[0] in self.open_now
         if size > self.budget:
             return False
         self.budget -= size
-        exchange.held += size
+        draft.held += size
         return True
 
-    def seal(self, exchange: Exchange, wake: Wake | None = None) -> bool:
-        assert not exchange.sealed, "sealed twice"
-        exchange.sealed = True
-        self.open_now.remove(exchange)
+    def seal(self, draft: Draft, sealed: Sealed, wake: Wake | None = None) -> bool:
+        assert draft.begun[0] in self.open_now, "sealed twice"
+        self.open_now.remove(draft.begun[0])
         self.log.append("sealed")
-        if exchange.detail_request == exchange.detail_response == "none":
+        if draft.detail.excluded:
             self.count("excluded")
             return False
-        self.sealed.append(exchange)
-        exchange.sequence = len(self.sealed)
-        exchange.duration_ns = time.perf_counter_ns() - exchange.mono_ns
+        self.sealed.append(exchange_of(draft, sealed, len(self.sealed) + 1, time.perf_counter_ns() - draft.begun[1]))
+        self.held.append(draft.held)
         if not self.enqueues:
             return False
         if wake is not None:

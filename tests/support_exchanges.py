@@ -8,7 +8,9 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
-from asgi_audit.capture.exchange import Body, Exchange
+from asgi_audit.capture.exchange import Body, Draft, Exchange
+from asgi_audit.capture.policy import Decision
+from asgi_audit.recording.base import RecorderBase, Wake
 from asgi_audit.recording.builder import Builder
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.base import ProcessFacts
@@ -82,3 +84,13 @@ def assert_absent(secret: str, record: bytes) -> None:
     low = record.lower()
     for form in encodings(secret):
         assert form.lower() not in low, (form, record)
+
+
+def begun(recorder: RecorderBase, path: str = "/", body: bytes | None = None, detail: str = "bodies") -> Draft:
+    """An exchange that is open in the recorder."""
+    parts = ("GET", path, None, b"", "", "1.1", "http", None)
+    return Draft(recorder.begin(), parts, [], "r-1", Decision(detail, detail, detail == "none"), request=body)
+
+
+def seal(recorder: RecorderBase, draft: Draft, wake: Wake | None = None) -> bool:
+    return recorder.seal(draft, ("completed", None, None, None, None), wake)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support_exchanges import begun, seal
 
 from asgi_audit.capture.exchange import Exchange
 from asgi_audit.record.statement import Statement, decode_statement
@@ -90,10 +91,9 @@ class Application:
         return JournalWriter(self.root, facts, bytes_max=1 << 24, segment_bytes=4096, files=self.files)
 
     def request(self, *, is_durable: bool) -> None:
-        exchange = Exchange()
-        self.recorder.begin(exchange)
+        draft = begun(self.recorder)
         if not is_durable:
-            assert self.recorder.seal(exchange)
+            assert seal(self.recorder, draft)
             return
         woken = threading.Event()
         answers: list[bool] = []
@@ -103,11 +103,12 @@ class Application:
             woken.set()
 
         started = time.monotonic()
-        assert self.recorder.seal(exchange, wake)
+        assert seal(self.recorder, draft, wake)
+        sequence = self.recorder.stats()["sealed"]  # one thread makes all of them
         assert woken.wait(2), "a waiter was never woken"
         assert time.monotonic() - started < 2
         if answers == [True]:
-            self.durable.append(exchange.sequence)
+            self.durable.append(sequence)
         else:
             self.recorder.unwaited()
 

@@ -16,7 +16,7 @@ from asgi_audit.transport.journal import JournalSource
 PROGRAM = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from asgi_audit.capture.exchange import Exchange
+from tests.support_exchanges import begun, seal
 from asgi_audit.recording.recorder import shared_recorder
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.journal import JournalWriter
@@ -34,9 +34,7 @@ recorder = shared_recorder(
 
 def go(count):
     for _ in range(count):
-        exchange = Exchange()
-        recorder.begin(exchange)
-        recorder.seal(exchange)
+        seal(recorder, begun(recorder))
 
 go(100)
 if way == "exit":

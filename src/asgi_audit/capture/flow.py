@@ -25,19 +25,17 @@ import msgspec
 from ..recording.base import RecorderBase, Wake
 from ..settings import Settings
 from .asgi import Message, Receive, Scope, Send
-from .exchange import Body, Exchange
-from .identity import Slot, apply_notes, read_identity
+from .exchange import SMALL_BYTES, Body, Draft, Headers, body_of, is_bodyless
+from .identity import Slot, framework_route, principal_of
 from .policy import Decision
 from .waiter import new_waiter
 
-__all__ = ["EMPTY", "UNREAD", "Facts", "Flow", "facts_of"]
+__all__ = ["Facts", "Flow", "facts_of"]
 
 _log = logging.getLogger("asgi_audit")
 _logged: list[str] = []
 
-SMALL_BYTES = 4096
 _JOIN_BELOW = 1024  # small chunks are joined up to this, or 64 KiB in single bytes would cost megabytes of objects
-_NO_BODY = (204, 304)
 _CLIENT_GONE = ("BrokenResourceError", "ClosedResourceError", "ClientDisconnected")
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -46,7 +44,7 @@ class Facts(msgspec.Struct, eq=False):
     """What all requests of one middleware share."""
 
     recorder: RecorderBase
-    excluded: bool
+    detail: Decision
     durable: bool
     wait_seconds: float
     request_limit: int
@@ -55,6 +53,7 @@ class Facts(msgspec.Struct, eq=False):
     response_small: int
     header_in: bytes
     header_out: bytes | None
+    opened: int = -1  # the number of forks before the OS process in which the recorder was opened
 
     def internal_error(self, where: str) -> None:
         """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
@@ -75,7 +74,7 @@ def facts_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> 
     out = header.encode("ascii") if header is not None else None
     return Facts(
         recorder=recorder,
-        excluded=decision.excluded,
+        detail=decision,
         durable=settings.delivery == "durable" and not decision.excluded,
         wait_seconds=settings.durable_wait_seconds,
         request_limit=request,
@@ -87,120 +86,95 @@ def facts_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> 
     )
 
 
-class _Shared(Body):
-    """A body of which there is one for all requests."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("this body is shared by all requests")
-
-
-UNREAD: Body = _Shared()
-EMPTY: Body = _Shared(complete=True)
-
-
 class Flow(msgspec.Struct, eq=False):
-    """The two wrapped callables of one request. `exchange` is None once it is sealed: everything passes through
+    """The two wrapped callables of one request. `slot.draft` is None once it is sealed: everything passes through
     then."""
 
     facts: Facts
-    exchange: Exchange | None
     slot: Slot
     scope: Scope
     inner_receive: Receive
     inner_send: Send
     gone: bool = False  # the client left before the response was complete
-    finishing: bool = False  # the final message is on its way to the server
+    finishing: bool = False  # the final message is on its way to the server; of a small body: `response` is bytes
     trailers: bool = False  # announced: the last trailer is the final message
-    bodyless: bool = False  # HEAD, 204, 304: the server sends no body, whatever the application does
     length: int = -1  # the declared Content-Length; only when delivery needs it
-    pending: int = 0  # bytes of small bodies, accounted for at the seal
 
     async def receive(self) -> Message:
         message = await self.inner_receive()
-        exchange = self.exchange
-        if exchange is not None:
+        draft = self.slot.draft
+        if draft is not None:
             try:
                 if message["type"] == "http.request":
                     data = message.get("body", b"")
                     if (
-                        exchange.request_body is UNREAD
-                        and not message.get("more_body")
+                        draft.request is None
                         and type(data) is bytes
                         and len(data) <= self.facts.request_small
+                        and not message.get("more_body")
                     ):
-                        # The usual request in one step.
-                        size = len(data)
-                        self.pending = size
-                        exchange.request_body = Body([data], size, size, True)
+                        draft.request = data  # the usual request in one step
                     else:
-                        self._request_body(exchange, data, message.get("more_body", False))
-                elif message["type"] == "http.disconnect" and not self.finishing and not self._all_sent(exchange):
+                        self._request_body(draft, data, message.get("more_body", False))
+                elif message["type"] == "http.disconnect" and not self.finishing and not self._all_sent(draft):
                     self.gone = True
             except Exception:
                 self.facts.internal_error("receive")
         return message
 
     async def send(self, message: Message) -> None:
-        exchange = self.exchange
-        if exchange is None:
+        draft = self.slot.draft
+        if draft is None:
             return await self.inner_send(message)
         last = starting = False
         try:
-            if message["type"] == "http.response.body":
+            kind = message["type"]
+            if kind == "http.response.body":
                 data = message.get("body", b"")
                 if (
-                    exchange.response_body is UNREAD
-                    and not message.get("more_body")
+                    draft.response is None
                     and type(data) is bytes
                     and len(data) <= self.facts.response_small
-                    and not self.bodyless
+                    and not message.get("more_body")
                 ):
-                    # The usual response in one step.
-                    size = len(data)
-                    self.pending += size
-                    exchange.response_body = Body([data], size, size, True)
-                    last = not self.trailers
+                    draft.response = data  # the usual response in one step
+                    last = True
                 else:
-                    last = self._response_body(exchange, data, message.get("more_body", False))
-            elif message["type"] == "http.response.start":
-                if exchange.status is None:
+                    last = self.finishing = self._response_body(draft, data, message.get("more_body", False))
+            elif kind == "http.response.start":
+                if draft.start is None:
                     starting = True
-                    message = self._start(exchange, message)
-                    last = self.facts.durable and self._completes(exchange)
+                    message = self._start(draft, message)
+                    last = self.facts.durable and self._completes(draft)
             else:
-                last = self._other(exchange, message["type"], message)
+                last = self.finishing = self._other(draft, kind, message)
         except Exception:
             self.facts.internal_error("send")
-        if last:
-            if self.facts.durable:
-                await self._seal_durably("disconnected" if self.gone else "completed")
-                return await self.inner_send(message)
-            self.finishing = True
+        if last and self.facts.durable:
+            await self._seal_durably("disconnected" if self.gone else "completed")
+            return await self.inner_send(message)
         try:
             await self.inner_send(message)
         except BaseException as error:
-            self.finishing = False
-            if self.exchange is not None:
-                self._not_sent(exchange, error, starting)
+            if self.slot.draft is not None:
+                self._not_sent(draft, error, starting)
             raise
         if last:
             self.seal("disconnected" if self.gone else "completed")
         return None
 
-    def _request_body(self, exchange: Exchange, data: Any, more: bool) -> None:
-        body = exchange.request_body
-        if isinstance(body, _Shared):
-            body = exchange.request_body = Body()
+    def _request_body(self, draft: Draft, data: Any, more: bool) -> None:
+        body = draft.request = self._grown(draft, draft.request)
         if data:
-            self._keep(exchange, body, data, self.facts.request_limit)
+            self._keep(draft, body, data, self.facts.request_limit)
         if not more:
             body.complete = True
 
-    def _response_body(self, exchange: Exchange, data: Any, more: bool) -> bool:
+    def _response_body(self, draft: Draft, data: Any, more: bool) -> bool:
         """True when this is the last of the response, or completes it for the client of a `durable` one."""
-        body = self._own_response_body(exchange)
-        if data and not self.bodyless:
-            self._keep(exchange, body, data, self.facts.response_limit)
+        body = draft.response = self._grown(draft, draft.response)
+        if data and not is_bodyless(draft):
+            self._keep(draft, body, data, self.facts.response_limit)
         if not more:
             body.complete = True
             return not self.trailers
@@ -209,23 +183,25 @@ class Flow(msgspec.Struct, eq=False):
             return True
         return False
 
-    def _own_response_body(self, exchange: Exchange) -> Body:
-        if isinstance(exchange.response_body, _Shared):
-            exchange.response_body = Body()
-        return exchange.response_body
+    def _grown(self, draft: Draft, seen: bytes | Body | None) -> Body:
+        """A body that does not come in one small message, or has to be added to."""
+        if type(seen) is bytes and not self.slot.recorder.reserve(draft, len(seen)):
+            return Body(total=len(seen), complete=True, pressure=True)
+        return body_of(seen)
 
-    def _start(self, exchange: Exchange, message: Message) -> Message:
+    def _start(self, draft: Draft, message: Message) -> Message:
         """The message to forward: the same one, or a copy with the request id."""
         status = message["status"]
-        exchange.status = status if type(status) is int else int(status)  # not an HTTPStatus
+        if type(status) is not int:
+            status = int(status)  # not an HTTPStatus
         given = message.get("headers", ())
         # A list of its own: Starlette hands over a response's own list, and appending to it would grow it on every
         # call.
-        exchange.response_headers = headers = list(given)
-        if "trailers" in message:
-            self.trailers = bool(message["trailers"])
-        if status in _NO_BODY or exchange.method == "HEAD":
-            self.bodyless = True
+        headers = list(given)
+        draft.start = status, headers
+        if message.get("trailers"):
+            self.trailers = True
+            draft.response = Body()  # its last message is not the last of the response
         wanted = self.facts.header_out
         if wanted is not None:
             size = len(wanted)
@@ -233,28 +209,30 @@ class Flow(msgspec.Struct, eq=False):
                 if len(name) == size and name.lower() == wanted:
                     break
             else:
-                return {**message, "headers": [*headers, (wanted, exchange.request_id.encode())]}
+                copied = dict(message)
+                copied["headers"] = [*headers, (wanted, draft.request_id.encode())]
+                return copied
         if isinstance(given, (list, tuple)):
             return message
         return {**message, "headers": headers}  # an iterator, which can be read only once
 
-    def _completes(self, exchange: Exchange) -> bool:
+    def _completes(self, draft: Draft) -> bool:
         """Whether the start completes the response for the client; for `durable` delivery."""
         if self.trailers:
             return False
-        if not self.bodyless:
-            self.length = _content_length(exchange.response_headers)
+        if not is_bodyless(draft):
+            self.length = _declared(draft)
             if self.length != 0:
                 return False
-        exchange.response_body = EMPTY
+        draft.response = b""
         return True
 
-    def _other(self, exchange: Exchange, kind: str, message: Message) -> bool:
+    def _other(self, draft: Draft, kind: str, message: Message) -> bool:
         """Messages of extensions; True for one that is the last of the response."""
-        body = self._own_response_body(exchange)
+        body = draft.response = self._grown(draft, draft.response)
         if kind == "http.response.pathsend":
             # The server reads the file; what it declared is all that we know of the size without asking the disk.
-            body.total += max(0, _content_length(exchange.response_headers))
+            body.total += max(0, _declared(draft))
             body.complete = True
             return not self.trailers
         if kind == "http.response.zerocopysend":
@@ -264,14 +242,14 @@ class Flow(msgspec.Struct, eq=False):
             if message.get("more_body", False):
                 return False
             if not isinstance(count, int):
-                body.total = max(body.total, _content_length(exchange.response_headers))
+                body.total = max(body.total, _declared(draft))
             body.complete = True
             return not self.trailers
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
         return False
 
-    def _keep(self, exchange: Exchange, body: Body, data: Any, limit: int) -> None:
+    def _keep(self, draft: Draft, body: Body, data: Any, limit: int) -> None:
         """Count a chunk, and keep what the limit and the shared budget leave room for, in bytes of our own."""
         exact = type(data) is bytes
         if not exact and not isinstance(data, bytes):
@@ -287,7 +265,7 @@ class Flow(msgspec.Struct, eq=False):
                 return
         if body.pressure:
             return
-        if not self.facts.recorder.reserve(exchange, size):
+        if not self.slot.recorder.reserve(draft, size):
             body.pressure = True
             return
         if size < given:
@@ -300,21 +278,26 @@ class Flow(msgspec.Struct, eq=False):
         else:
             body.chunks.append(data)
 
-    def _all_sent(self, exchange: Exchange) -> bool:
-        """The client has its whole response though the final message is still to come (BaseHTTPMiddleware sends an
-        empty one): it may leave then and did not disconnect."""
-        if exchange.status is None or self.trailers:
-            return False
-        if self.bodyless:
+    def _all_sent(self, draft: Draft) -> bool:
+        """The final message is on its way, or the client has its whole response though that is still to come
+        (BaseHTTPMiddleware sends an empty one): it may leave then and did not disconnect."""
+        response = draft.response
+        if type(response) is bytes:
             return True
-        return 0 <= _content_length(exchange.response_headers) <= exchange.response_body.total
+        if draft.start is None or self.trailers:
+            return False
+        if is_bodyless(draft):
+            return True
+        return 0 <= _declared(draft) <= (response.total if isinstance(response, Body) else 0)
 
-    def _not_sent(self, exchange: Exchange, error: BaseException, starting: bool) -> None:
+    def _not_sent(self, draft: Draft, error: BaseException, starting: bool) -> None:
         """The server refused a message."""
+        self.finishing = False
+        if type(draft.response) is bytes:
+            draft.response = self._grown(draft, draft.response)
         if starting:
-            exchange.status = None
-            exchange.response_headers = []
-            self.bodyless = self.trailers = False
+            draft.start = None
+            self.trailers = False
         if isinstance(error, OSError):
             if not isinstance(error, _NO_FILE):  # of pathsend: the file is gone, not the client
                 self.gone = True
@@ -322,16 +305,15 @@ class Flow(msgspec.Struct, eq=False):
             self.gone = True
 
     async def raised(self, error: BaseException) -> None:
-        exchange = self.exchange
-        if exchange is None:
+        draft = self.slot.draft
+        if draft is None:
             return
         cancelled = _is_cancellation(error)
         if not cancelled:
-            exchange.error_type = type(error).__name__
-            exchange.error_fatal = not isinstance(error, Exception)
+            draft.error = type(error).__name__, not isinstance(error, Exception)
         outcome = "disconnected" if self.gone else "cancelled" if cancelled else "failed"
-        if exchange.status is None:
-            exchange.status = 500 if outcome == "failed" else 499
+        if draft.start is None:
+            draft.start = 500 if outcome == "failed" else 499, []
             # The server answers an exception with a 500 that the client sees complete. Whatever is no Exception ends
             # the process or the task: nothing waits then.
             if self.facts.durable and isinstance(error, Exception) and not self.gone:
@@ -340,15 +322,15 @@ class Flow(msgspec.Struct, eq=False):
 
     async def returned(self) -> None:
         """The application returned without having completed its response."""
-        exchange = self.exchange
-        if exchange is None:
+        draft = self.slot.draft
+        if draft is None:
             return
         if self.gone:
             outcome = "disconnected"
         else:
-            outcome = "failed" if exchange.status is None else "interrupted"
-        if exchange.status is None:
-            exchange.status = 499 if self.gone else 500
+            outcome = "failed" if draft.start is None else "interrupted"
+        if draft.start is None:
+            draft.start = 499 if self.gone else 500, []
             if self.facts.durable and not self.gone:
                 await self._seal_durably(outcome)
         self.seal(outcome)  # does nothing the second time
@@ -361,7 +343,7 @@ class Flow(msgspec.Struct, eq=False):
         except Exception:
             waiter = None
             self.facts.internal_error("wait")
-        recorder = self.facts.recorder
+        recorder = self.slot.recorder
         if waiter is None:
             if self.seal(outcome):
                 recorder.unwaited()
@@ -377,40 +359,32 @@ class Flow(msgspec.Struct, eq=False):
 
     def seal(self, outcome: str, wake: Wake | None = None) -> bool:
         """Make the exchange a record, once; True when it was enqueued (and `wake` will be called)."""
-        exchange = self.exchange
-        if exchange is None:
-            return False
-        self.exchange = None
         slot = self.slot
-        slot.exchange = None
-        facts = self.facts
-        exchange.outcome = outcome
+        draft = slot.draft
+        if draft is None:
+            return False
+        slot.draft = None
+        route = endpoint = principal = None
         try:
-            read_identity(exchange, self.scope)
+            scope = self.scope
+            route = scope.get("route")
+            endpoint = scope.get("endpoint")
+            if "user" in scope:
+                principal = principal_of(scope["user"])
+            if "fastapi" in scope if route is not None else endpoint is None:
+                route, endpoint = framework_route(scope, route, endpoint)
         except Exception:
-            facts.internal_error("identity")
+            self.facts.internal_error("identity")
         try:
-            recorder = facts.recorder
-            if self.pending and not recorder.reserve(exchange, self.pending):
-                exchange.request_body = _without_data(exchange.request_body)
-                exchange.response_body = _without_data(exchange.response_body)
-            if slot.notes is not None:
-                apply_notes(exchange, slot.notes)
-            return recorder.seal(exchange, wake)
+            return slot.recorder.seal(draft, (outcome, route, endpoint, principal, slot.notes), wake)
         except Exception:
-            facts.internal_error("seal")
+            self.facts.internal_error("seal")
             return False
 
 
-def _without_data(body: Body) -> Body:
-    """A small body whose bytes the shared budget has no room for; larger ones have their share of it already."""
-    if 0 < body.kept == body.total <= SMALL_BYTES:
-        return Body(total=body.total, complete=body.complete, pressure=True)
-    return body
-
-
-def _content_length(headers: list[tuple[bytes, bytes]]) -> int:
-    """The declared length, or -1."""
+def _declared(draft: Draft) -> int:
+    """The declared length of the response, or -1."""
+    headers: Headers = draft.start[1] if draft.start is not None else []
     for name, value in headers:
         if len(name) == 14 and name.lower() == b"content-length":
             return int(value) if value.isdigit() else -1

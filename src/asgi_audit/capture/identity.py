@@ -27,9 +27,9 @@ import orjson
 
 from ..record.summary import LEVELS
 from ..recording.base import RecorderBase
-from .exchange import Exchange
+from .exchange import Draft
 
-__all__ = ["SCOPE_KEY", "Current", "Slot", "annotate", "apply_notes", "current", "current_slot", "read_identity"]
+__all__ = ["SCOPE_KEY", "Current", "Slot", "annotate", "current", "current_slot", "framework_route", "principal_of"]
 
 SCOPE_KEY = "asgi_audit"
 TEXT_MAX = 200
@@ -42,12 +42,12 @@ _INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
 
 
 class Slot(msgspec.Struct, eq=False, weakref=True):
-    """`exchange` is None once it is sealed. `notes` is what was annotated: a dict that is replaced, never changed.
+    """`draft` is None once it is sealed. `notes` is what was annotated: a dict that is replaced, never changed.
 
-    The seal empties `exchange` first and reads `notes` after; `annotate` writes `notes` first and looks at `exchange`
-    after. So an annotation that answered True is in the record, without a lock on the request path."""
+    The seal empties `draft` first and reads `notes` after; `annotate` writes `notes` first and looks at `draft` after.
+    So an annotation that answered True is in the record, without a lock on the request path."""
 
-    exchange: Exchange | None
+    draft: Draft | None
     recorder: RecorderBase
     request_id: str
     notes: dict[str, Any] | None = None
@@ -109,7 +109,7 @@ def annotate(
     if slot is None:
         return False
     try:
-        if slot.exchange is None:
+        if slot.draft is None:
             slot.recorder.count("annotate_late")
             return False
         named: dict[str, Any] = {
@@ -136,7 +136,7 @@ def annotate(
         except (ValueError, TypeError, RecursionError):  # orjson's errors are one of the first two
             slot.recorder.count("annotate_invalid")
             return False
-        if slot.exchange is None:  # sealed meanwhile by another thread
+        if slot.draft is None:  # sealed meanwhile by another thread
             slot.recorder.count("annotate_late")
             return False
         return True
@@ -207,41 +207,24 @@ def _merged(before: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, An
     return merged
 
 
-def apply_notes(exchange: Exchange, notes: dict[str, Any]) -> None:
-    """What was annotated beats what the scope says. Call at the seal, after `slot.exchange` was emptied."""
-    for name, value in notes.items():
-        setattr(exchange, name, value)
-
-
-def read_identity(exchange: Exchange, scope: MutableMapping[str, Any]) -> None:
-    """Route, endpoint and principal as the frameworks leave them in the scope; what is not there stays None. Routes are
-    kept as the framework's own objects, which live as long as the application. May raise what the application's own
-    objects raise."""
-    get = scope.get
-    route = get("route")  # Starlette and FastAPI: the route object
-    endpoint = get("endpoint")
-    if route is not None:
-        fastapi = get("fastapi")
-        if fastapi is not None:
-            # FastAPI 0.165: an included router's routes do not know its prefix; the context of this inclusion does.
-            context = fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
-            if context is not None and getattr(context, "original_route", None) is route:
-                route = context
-        exchange.route_found = route
-    elif endpoint is None:  # Litestar
-        exchange.route_found = get("path_template")
-        endpoint = getattr(get("route_handler"), "handler_name", None)
-    exchange.endpoint_found = endpoint
-    user = get("user")
-    if user is not None:
-        exchange.principal = _principal(user)
+def framework_route(scope: MutableMapping[str, Any], route: Any, endpoint: Any) -> tuple[Any, Any]:
+    """Route and endpoint of a framework that does not say them as Starlette does, by `scope["route"]` and
+    `scope["endpoint"]`. Routes are kept as the framework's own objects, which live as long as the application."""
+    if route is None:  # Litestar
+        return scope.get("path_template"), getattr(scope.get("route_handler"), "handler_name", None)
+    # FastAPI 0.165: an included router's routes do not know its prefix; the context of this inclusion does.
+    fastapi = scope["fastapi"]
+    context = fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
+    if context is not None and getattr(context, "original_route", None) is route:
+        route = context
+    return route, endpoint
 
 
 def _text(value: Any) -> str | None:
     return value[:TEXT_MAX] if isinstance(value, str) and value else None
 
 
-def _principal(user: Any) -> str | None:
+def principal_of(user: Any) -> str | None:
     """The name of an authenticated user; None of an anonymous one or of an object that names nobody."""
     if isinstance(user, str):
         return _text(user)

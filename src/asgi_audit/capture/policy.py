@@ -5,24 +5,20 @@ The decision is made of two levels of detail, for request and response apart, be
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from ..settings import Settings
 
 __all__ = ["Decision", "decide"]
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True):
     """Each level is `none`, `metadata`, `headers` or `bodies`."""
 
     request: str
     response: str
-
-    @property
-    def excluded(self) -> bool:
-        """Nothing is kept: the exchange is counted and gets no sequence."""
-        return self.request == "none" and self.response == "none"
+    excluded: bool  # nothing is kept: the exchange is counted and gets no sequence
 
 
 def decide(settings: Settings) -> Decision:
-    return Decision(settings.detail, settings.detail)
+    return Decision(settings.detail, settings.detail, settings.detail == "none")

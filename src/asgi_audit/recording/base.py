@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from ..capture.exchange import Exchange
+from ..capture.exchange import Begun, Draft, Sealed
 
 __all__ = ["RecorderBase", "Wake"]
 
@@ -19,14 +19,15 @@ class RecorderBase(Protocol):
     def open(self, wait_seconds: float) -> None:
         """Start the thread (idempotent, again after fork) and wait at most so long for its journal to be open."""
 
-    def begin(self, exchange: Exchange) -> None:
-        """Register an open exchange, then take its time: sets `started_ns` and `mono_ns`."""
+    def begin(self) -> Begun:
+        """Register an open exchange and take its time, under one lock."""
 
-    def reserve(self, exchange: Exchange, size: int) -> bool:
-        """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `exchange.held`."""
+    def reserve(self, draft: Draft, size: int) -> bool:
+        """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `draft.held`."""
 
-    def seal(self, exchange: Exchange, wake: Wake | None = None) -> bool:
-        """Under one lock: duration, sequence, counter, enqueue or note of loss, deregister.
+    def seal(self, draft: Draft, sealed: Sealed, wake: Wake | None = None) -> bool:
+        """Account for bodies that are bytes (they are replaced where the budget has no room for them); then, under the
+        same lock: duration, sequence, counter, enqueue or note of loss, deregister.
 
         True when it was enqueued, and then `wake` is called later; False when it is lost or excluded (`wake` is not
         called). The second seal of an exchange, or one begun before a fork, does nothing and answers False. An

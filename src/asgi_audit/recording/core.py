@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from ..capture.exchange import Exchange
+from ..capture.exchange import SMALL_BYTES, Body, Draft, Exchange, Sealed
 from ..record.ids import new_process
 from ..settings import Settings
 from ..transport.base import ProcessFacts, Writer
@@ -25,9 +25,11 @@ from .base import Wake
 from .clock import Clock
 from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
 
-__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter"]
+__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Waiting"]
 
 EXIT_SECONDS = 2.0
+_FEW = 64
+_SMALL_BYTES = 2 * SMALL_BYTES
 
 OpenWriter = Callable[[ProcessFacts], Writer]
 
@@ -35,6 +37,10 @@ OpenWriter = Callable[[ProcessFacts], Writer]
 class Face(Protocol):
     def build(self, exchange: Exchange, shed: int) -> bytes:
         """The record's bytes, in the recorder's thread."""
+
+
+Waiting = tuple[int, int, Draft, Sealed, Face, Wake | None]
+"""A sealed exchange: its sequence, when it ended (monotonic ns), what was collected, whose it is, who waits."""
 
 
 class FlushRequest:
@@ -59,6 +65,11 @@ class Core:
         on_closed: Callable[[float, bool], object] | None = None,
     ) -> None:
         self.settings = settings
+        # So many sealed exchanges may wait before their small bodies are counted one by one; they have a share of the
+        # budget set aside.
+        self.few = min(_FEW, settings.queue_max, settings.capture_bytes_max // (16 * _SMALL_BYTES))
+        self.bytes_max = settings.capture_bytes_max - self.few * _SMALL_BYTES
+        self.tickets = self.begun = 0
         self.open_writer = open_writer
         self.on_closed = on_closed
         self.new_thread = new_thread
@@ -79,8 +90,10 @@ class Core:
             process=str(self.facts.process), host=self.facts.host, service=self.facts.service, started=now
         )
         self.ledger.policy = policy_digest(self.policies) if self.policies else None
-        self.queue: deque[tuple[Exchange, Face, Wake | None]] = deque()
-        self.open: dict[int, Exchange] = {}
+        self.queue: deque[Waiting] = deque()
+        self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
+        # Tickets go on: an exchange that was begun before fork must not be taken for one of the child's.
+        self.tickets += self.begun
         self.begun = 0
         self.last = 0
         self.excluded = 0
@@ -90,7 +103,7 @@ class Core:
         self.counts: dict[str, int] = {"annotate_late": 0, "internal_errors": 0}
         self.words = words_of(memoryview(bytearray(24)))
         self.requests: list[FlushRequest] = []
-        self.is_parked = False
+        self.is_parked = True  # or there is no thread yet: whoever begins must `stir`
         self.is_urgent = False
         self.is_stopping = False
         self.signal = _thread.allocate_lock()
@@ -108,9 +121,31 @@ class Core:
                 self.thread = thread
                 try:
                     thread.start()
+                    self.is_parked = False
                 except RuntimeError:  # the interpreter is shutting down, or the machine has no thread left
                     self.thread = None
                     self.counts["internal_errors"] += 1
+
+    def find_room(self, draft: Draft) -> bool:
+        """Many wait already: count what its small bodies hold, and drop them when the budget has no room for them
+        (larger ones have their share of it already). False when the queue is full. Called with the lock held."""
+        if len(self.queue) >= self.settings.queue_max:
+            self.budget -= draft.held
+            return False
+        small = sum(len(body) for body in (draft.request, draft.response) if isinstance(body, bytes))
+        if self.budget + small > self.bytes_max:
+            draft.request, draft.response = _without_data(draft.request), _without_data(draft.response)
+        else:
+            self.budget += small
+            draft.held += small
+        return True
+
+    def stir(self) -> None:
+        """Something begins after a pause, or for the first time in this OS process."""
+        if self.thread is None:
+            self.start()
+        else:
+            self.clock.check()
 
     def awake(self) -> None:
         """Let the thread look at once. Called with the lock held."""
@@ -138,20 +173,19 @@ class Core:
             self.words = words
 
     def snapshot(self) -> Snapshot:
-        """Now first, then the open exchanges, then `last`: so that what begins later begins at or after `now`."""
+        """Now first, then the open exchanges, then `last`: what registers after that takes its time, under the same
+        lock, at or after `now`."""
         self.clock.check()
         now_ns = self.clock.now_ns()
         with self.lock:
-            exchanges = list(self.open.values())
+            starts = list(self.open.values())
             last, excluded, unwaited = self.last, self.excluded, self.unwaited
-        # One that is registered and has no time yet takes it later than `now`.
-        starts = [exchange.started_ns for exchange in exchanges if exchange.started_ns]
         recent_from = now_ns - RECENT_SECONDS * 1_000_000_000
         recent = [start for start in starts if start > recent_from]
         long_newest = max((start for start in starts if start <= recent_from), default=None)
         return Snapshot(
             now=now_ns // 1_000_000,
-            open_count=len(exchanges),
+            open_count=len(starts),
             open_oldest=min(starts) // 1_000_000 if starts else None,
             recent_oldest=min(recent) // 1_000_000 if recent else None,
             last=last,
@@ -208,6 +242,12 @@ class Core:
     def at_exit(self) -> None:
         if self.pid == os.getpid() and self.thread is not None and self.thread.is_alive():
             self.flush(EXIT_SECONDS, "final")
+
+
+def _without_data(body: bytes | Body | None) -> bytes | Body | None:
+    if isinstance(body, bytes) and body:
+        return Body(total=len(body), complete=True, pressure=True)
+    return body
 
 
 class _PackedWords:

@@ -16,12 +16,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Protocol
 
-from ..capture.exchange import Exchange
+from ..capture.exchange import Begun, Draft, Exchange, Sealed
 from ..errors import ConfigError
 from ..settings import Settings
 from ..transport.base import ProcessFacts
@@ -69,53 +69,46 @@ class Recorder:
         if not core.opened.is_set():
             core.opened.wait(wait_seconds)
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self) -> Begun:
         core = self._core
-        if core.thread is None:
-            core.start()
-        elif core.is_parked:
-            core.clock.check()
+        if core.is_parked:
+            core.stir()
         with core.lock:
-            core.open[id(exchange)] = exchange
-            core.begun += 1
-            core.words[0] = core.begun
-        exchange.mono_ns = mono_ns = time.perf_counter_ns()
-        exchange.started_ns = core.clock.offset_ns + mono_ns
+            core.begun = begun = core.begun + 1
+            core.words[0] = begun
+            ticket = core.tickets + begun
+            mono_ns = perf_counter_ns()
+            core.open[ticket] = started_ns = core.clock.offset_ns + mono_ns
+        return ticket, mono_ns, started_ns
 
-    def reserve(self, exchange: Exchange, size: int) -> bool:
+    def reserve(self, draft: Draft, size: int) -> bool:
         core = self._core
         with core.lock:
-            if exchange.sealed or core.budget + size > core.settings.capture_bytes_max:
+            if core.budget + size > core.bytes_max:
                 return False
-            if id(exchange) not in core.open:
-                return False  # begun before a fork: nobody would give it back
+            if draft.begun[0] not in core.open:
+                return False  # sealed, or begun before a fork: nobody would give it back
             core.budget += size
-            exchange.held += size
+            draft.held += size
         return True
 
-    def seal(self, exchange: Exchange, wake: Wake | None = None) -> bool:
+    def seal(self, draft: Draft, sealed: Sealed, wake: Wake | None = None) -> bool:
         core = self._core
-        ended_ns = time.perf_counter_ns()
+        ended_ns = perf_counter_ns()
         with core.lock:
-            if exchange.sealed or core.open.pop(id(exchange), None) is None:
+            if core.open.pop(draft.begun[0], None) is None:
                 return False
-            exchange.sealed = True
-            exchange.duration_ns = ended_ns - exchange.mono_ns
-            if exchange.detail_request == "none" and exchange.detail_response == "none":
+            if draft.detail.excluded:
                 core.excluded += 1
                 core.words[2] = core.excluded
-                core.budget -= exchange.held
-                exchange.held = 0
+                core.budget -= draft.held
                 return False
-            core.last += 1
-            exchange.sequence = sequence = core.last
-            core.words[1] = core.last
-            if len(core.queue) >= core.settings.queue_max:
-                core.budget -= exchange.held
-                exchange.held = 0
+            core.last = sequence = core.last + 1
+            core.words[1] = sequence
+            if len(core.queue) >= core.few and not core.find_room(draft):
                 core.lose(sequence, sequence, "queue")
                 return False
-            core.queue.append((exchange, self, wake))
+            core.queue.append((sequence, ended_ns, draft, sealed, self, wake))
             if wake is not None:
                 core.is_urgent = True
                 core.awake()

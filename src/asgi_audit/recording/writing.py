@@ -17,13 +17,13 @@ import threading
 import time
 from collections import deque
 
-from ..capture.exchange import Exchange
+from ..capture.exchange import exchange_of
 from ..errors import TransportError
 from ..record.digest import leaf_hash
 from ..record.statement import encode_statement
 from ..transport.base import Entry, Kind, Writer
 from .base import Wake
-from .core import Core, Face
+from .core import Core, Waiting
 from .statements import Closed, Snapshot
 
 __all__ = ["RecorderThread"]
@@ -54,7 +54,7 @@ class RecorderThread(threading.Thread):
         self._generation = core.generation
         self._writer: Writer | None = None
         self._counters: memoryview | None = None
-        self._hand: list[tuple[Exchange, Face, Wake | None]] = []
+        self._hand: list[Waiting] = []
         self._held: deque[tuple[Entry, bytes]] = (
             deque()
         )  # with the leaf hash, made where the record is built, in slices
@@ -143,10 +143,10 @@ class RecorderThread(threading.Thread):
         core = self._core
         try:
             hand, self._hand = self._hand, []
-            for exchange, _, wake in hand:
-                core.lose(exchange.sequence, exchange.sequence, "journal")
-                self._give_back(exchange)
-                self._wake(wake, False)
+            for item in hand:
+                core.lose(item[0], item[0], "journal")
+                self._give_back(item)
+                self._wake(item[-1], False)
             core.count("internal_errors")
             self._say(logging.ERROR, "broken", "asgi-audit: the recorder's turn broke: %s", type(e).__name__)
         except BaseException:
@@ -161,7 +161,7 @@ class RecorderThread(threading.Thread):
         core = self._core
         left = 0 if is_exact else len(core.queue)
         until = seen.last if seen is not None else 0
-        while core.queue and (left > 0 or core.queue[0][0].sequence <= until):
+        while core.queue and (left > 0 or core.queue[0][0] <= until):
             left -= self._write_batch(until if is_exact else None)
         if self._held:
             self._append_held(is_asked=is_asked)
@@ -178,29 +178,30 @@ class RecorderThread(threading.Thread):
         is_late = self._oldest_ns(now_ns) > _LATE_NS
         slice_end = now_ns + _SLICE_NS
         while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES:
-            if until is not None and core.queue[0][0].sequence > until:
+            if until is not None and core.queue[0][0] > until:
                 break
             item = core.queue.popleft()
             hand.append(item)
-            exchange, face, wake = item
+            sequence, ended_ns, draft, sealed, face, wake = item
             count += 1
             if refused:
-                core.lose(exchange.sequence, exchange.sequence, refused)
+                core.lose(sequence, sequence, refused)
                 self._wake(wake, False)
-                self._give_back(exchange)
+                self._give_back(item)
                 hand.pop()
                 continue
             try:
+                exchange = exchange_of(draft, sealed, sequence, ended_ns - draft.begun[1])
                 data = face.build(exchange, shed)
             except Exception as e:
-                core.lose(exchange.sequence, exchange.sequence, "build")
+                core.lose(sequence, sequence, "build")
                 self._wake(wake, False)
-                self._give_back(exchange)
+                self._give_back(item)
                 hand.pop()
                 # The exception's text may hold what the request held: only its type is said.
                 self._say(logging.ERROR, "build", "asgi-audit: a record could not be built: %s", type(e).__name__)
                 continue
-            entries.append(Entry(Kind.RECORD, exchange.sequence, data))
+            entries.append(Entry(Kind.RECORD, sequence, data))
             held.append((entries[-1], leaf_hash(data)))
             size += len(data)
             if wake is not None:
@@ -214,7 +215,7 @@ class RecorderThread(threading.Thread):
             self._say(
                 logging.ERROR, refused, "asgi-audit: records are lost, reason %s; they are counted and stated", refused
             )
-        self._give_back(*(exchange for exchange, _, _ in hand))
+        self._give_back(*hand)
         hand.clear()
         self._held += held
         self._held_bytes += size
@@ -231,10 +232,9 @@ class RecorderThread(threading.Thread):
     def _oldest_ns(self, now_ns: int) -> int:
         """For how long the oldest sealed exchange has waited."""
         try:
-            exchange = self._core.queue[0][0]
+            return now_ns - self._core.queue[0][1]
         except IndexError:
             return 0
-        return now_ns - exchange.mono_ns - exchange.duration_ns
 
     def _pressure(self) -> tuple[int, str]:
         """What to leave out (0 nothing, 1 bodies, 2 headers too), and the reason why records are refused, or ''."""
@@ -259,14 +259,12 @@ class RecorderThread(threading.Thread):
     def _is_full(self) -> bool:
         return self._writer is not None and self._writer.room() >= 1.0
 
-    def _give_back(self, *exchanges: Exchange) -> None:
+    def _give_back(self, *items: Waiting) -> None:
         # Once for a batch: a request that was interrupted while it held the lock costs us a whole switch interval.
-        held = sum(exchange.held for exchange in exchanges)
+        held = sum(item[2].held for item in items)
         if held:
             with self._core.lock:
                 self._core.budget -= held
-            for exchange in exchanges:
-                exchange.held = 0
 
     def _wake(self, wake: Wake | None, is_durable: bool) -> None:
         if wake is not None:

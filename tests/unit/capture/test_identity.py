@@ -312,7 +312,7 @@ def test_bodies_are_freed_when_a_task_outlives_the_request() -> None:
         recorder.sealed.clear()
         gc.collect()
         (slot,) = slots
-        assert slot.exchange is None
+        assert slot.draft is None
         assert not tasks[0].done()
         assert watched[0]() is None, "the living task pins the request's scope"
         tasks[0].cancel()

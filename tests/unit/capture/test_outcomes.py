@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support_asgi import Server, make_capture, serve_once
+from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
 
 from asgi_audit.capture.flow import _is_cancellation
 
@@ -15,6 +15,14 @@ START = {"type": "http.response.start", "status": 201, "headers": []}
 
 class Refused(Exception):
     pass
+
+
+def app_answering(status: int, body: bytes = b"x") -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
 
 
 def raising(error: BaseException, *, after: int = 0) -> Any:
@@ -242,3 +250,39 @@ def test_groups_are_cancellations_only_when_nothing_else_is_in_them() -> None:
     assert _is_cancellation(BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [cancelled])]))
     assert not _is_cancellation(BaseExceptionGroup("", [cancelled, ValueError()]))
     assert not _is_cancellation(ValueError())
+
+
+@pytest.mark.parametrize("outer", ["none", "metadata"])
+def test_one_record_is_made_when_middlewares_are_nested(outer: str) -> None:
+    """The outermost that keeps anything makes it: one that excludes does not silence another inside it."""
+    recorder, other = ListRecorder(), ListRecorder()
+    inner, _ = make_capture(app_answering(200), other)
+    capture, _ = make_capture(inner, recorder, detail=outer)
+
+    async def run() -> None:
+        server = Server()
+        await capture(server.scope, server.receive, server.send)
+        assert server.status == 200
+
+    asyncio.run(run())
+    assert (len(recorder.sealed), len(other.sealed)) == ((0, 1) if outer == "none" else (1, 0))
+    assert recorder.counts.get("excluded", 0) == (1 if outer == "none" else 0)
+    assert not recorder.open_now
+    assert not other.open_now
+
+
+@pytest.mark.parametrize("delivery", ["buffered", "durable"])
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+@pytest.mark.parametrize("size", [0, 3, 10_000])
+def test_no_body_is_recorded_when_the_response_can_have_none(
+    delivery: str, method: str, status: int, size: int
+) -> None:
+    server, exchange, recorder = serve_once(
+        app_answering(status, b"x" * size), method=method, settings={"delivery": delivery}
+    )
+    assert [m["type"] for m in server.sent] == ["http.response.start", "http.response.body"]
+    assert server.body == b"x" * size, "the application's messages pass as they are"
+    assert (exchange.status, exchange.outcome) == (status, "completed")
+    body = exchange.response_body
+    assert (body.data(), body.total, body.complete) == (b"", 0, True)
+    assert recorder.unwaited_count == 0

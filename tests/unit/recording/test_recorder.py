@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.support_exchanges import begun, seal
 
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.capture.exchange import Body, Exchange
 from asgi_audit.errors import ConfigError, TransportError
 from asgi_audit.record.statement import Lost, Statement, decode_statement
+from asgi_audit.recording.base import Wake
 from asgi_audit.recording.clock import Clock
 from asgi_audit.recording.recorder import Recorder, shared_recorder
 from asgi_audit.settings import Settings, make_settings
@@ -71,18 +73,8 @@ def house() -> Iterator[House]:
     made.recorder.stop()
 
 
-def exchange(path: str = "/", body: bytes = b"") -> Exchange:
-    made = Exchange()
-    made.path = path
-    made.request_body.chunks.append(body)
-    return made
-
-
-def go(recorder: Recorder, made: Exchange | None = None) -> Exchange:
-    made = made or exchange()
-    recorder.begin(made)
-    recorder.seal(made)
-    return made
+def go(recorder: Recorder, path: str = "/", body: bytes = b"", wake: Wake | None = None) -> bool:
+    return seal(recorder, begun(recorder, path, body), wake)
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -94,29 +86,28 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def test_record_is_in_the_journal_within_the_flush_time_when_sealed(house: House) -> None:
     house.recorder.open(2)
-    made = go(house.recorder)
-    assert made.sealed
-    assert made.sequence == 1
-    assert made.started_ns > 1_600_000_000 * 10**9
+    made = begun(house.recorder)
+    assert made.begun[2] > 1_600_000_000 * 10**9
+    assert seal(house.recorder, made)
     until(lambda: len(house.read()[0]) == 1)
     assert house.read()[0][0]["n"] == 1
 
 
 def test_second_seal_and_seal_without_begin_do_nothing(house: House) -> None:
-    made = go(house.recorder)
-    assert house.recorder.seal(made) is False
-    assert house.recorder.seal(exchange()) is False
+    made = begun(house.recorder)
+    assert seal(house.recorder, made)
+    assert not seal(house.recorder, made)
+    made.begun = (1_000_000, *made.begun[1:])
+    assert not seal(house.recorder, made)
     assert house.recorder.stats()["sealed"] == 1
 
 
 def test_exchange_of_detail_none_is_excluded_and_gets_no_sequence(house: House) -> None:
-    made = exchange()
-    made.detail_request = made.detail_response = "none"
-    house.recorder.begin(made)
+    made = begun(house.recorder, detail="none")
     assert house.recorder.reserve(made, 10)
-    assert house.recorder.seal(made) is False
-    assert made.sequence == 0
-    assert go(house.recorder).sequence == 1
+    assert not seal(house.recorder, made)
+    assert house.recorder.stats()["sealed"] == 0
+    assert go(house.recorder)
     assert house.recorder.flush(5, close=True)
     stats = house.recorder.stats()
     assert (stats["excluded"], stats["sealed"], stats["held_bytes"]) == (1, 1, 0)
@@ -159,18 +150,38 @@ def test_exchange_is_lost_and_stated_when_the_queue_is_full() -> None:
 
 def test_budget_is_shared_and_given_back_when_written() -> None:
     house = House(capture_bytes_max=65_536)
-    first, second = exchange(), exchange()
-    house.recorder.begin(first)
-    house.recorder.begin(second)
+    first, second = begun(house.recorder), begun(house.recorder)
     assert house.recorder.reserve(first, 60_000)
     assert not house.recorder.reserve(second, 6_000)
     assert house.recorder.reserve(second, 5_000)
-    house.recorder.seal(first)
+    seal(house.recorder, first)
     assert not house.recorder.reserve(first, 1)
     assert house.recorder.flush(5)
     assert house.recorder.reserve(second, 60_000)
-    house.recorder.seal(second)
+    seal(house.recorder, second)
     assert house.recorder.flush(5)
+    assert house.recorder.stats()["held_bytes"] == 0
+    house.recorder.stop()
+
+
+def test_small_bodies_are_dropped_for_pressure_when_many_wait_and_the_budget_is_spent() -> None:
+    """Bodies that came in one small message are counted only from the 65th waiting exchange on: what those before may
+    hold is set aside."""
+    house = House(capture_bytes_max=64 * 16 * 8192)
+    core = house.recorder._core
+    core.is_stopping = True  # keep the thread from starting: nobody takes from the queue
+    large = begun(house.recorder)
+    assert house.recorder.reserve(large, core.bytes_max - 10_000)
+    for _ in range(64 + 4):
+        assert go(house.recorder, body=b"b" * 4000)
+    bodies = [item[2].request for item in core.queue]
+    assert [isinstance(b, bytes) for b in bodies] == [True] * 66 + [False] * 2
+    assert house.recorder.stats()["held_bytes"] == core.bytes_max - 10_000 + 2 * 4000
+    (dropped,) = {(b.data(), b.total, b.complete, b.pressure) for b in bodies if isinstance(b, Body)}
+    assert dropped == (b"", 4000, True, True)
+    assert seal(house.recorder, large)
+    core.is_stopping = False
+    assert house.recorder.flush(10)
     assert house.recorder.stats()["held_bytes"] == 0
     house.recorder.stop()
 
@@ -178,9 +189,7 @@ def test_budget_is_shared_and_given_back_when_written() -> None:
 def test_waiter_is_woken_once_and_true_when_the_record_is_durable(house: House) -> None:
     answers: list[bool] = []
     for _ in range(20):
-        made = exchange()
-        house.recorder.begin(made)
-        assert house.recorder.seal(made, answers.append)
+        assert go(house.recorder, wake=answers.append)
     until(lambda: len(answers) == 20)
     assert set(answers) == {True}
 
@@ -191,11 +200,9 @@ def test_waiter_that_raises_harms_nobody(house: House) -> None:
     def bad(_: bool) -> None:
         raise RuntimeError("of somebody else")
 
-    first, second = exchange(), exchange()
-    house.recorder.begin(first)
-    house.recorder.begin(second)
-    house.recorder.seal(first, bad)
-    house.recorder.seal(second, answers.append)
+    first, second = begun(house.recorder), begun(house.recorder)
+    seal(house.recorder, first, bad)
+    seal(house.recorder, second, answers.append)
     until(lambda: answers == [True])
     assert house.recorder.stats()["internal_errors"] == 1
 
@@ -205,9 +212,7 @@ def test_loss_is_stated_and_no_secret_logged_when_a_record_cannot_be_built(
 ) -> None:
     answers: list[bool] = []
     go(house.recorder)
-    bad = exchange("/unbuildable")
-    house.recorder.begin(bad)
-    house.recorder.seal(bad, answers.append)
+    go(house.recorder, "/unbuildable", wake=answers.append)
     go(house.recorder)
     assert house.recorder.flush(5, close=True)
     records, statements = house.read()
@@ -249,26 +254,26 @@ def test_watermark_is_held_back_by_open_exchange_but_not_by_an_old_one() -> None
     house.recorder.stop()
     clock = Clock()
     house.recorder = shared_recorder(house.settings, house.open_writer, builder_factory=TrivialBuilder, clock=clock)
-    young, old = exchange(), exchange()
-    house.recorder.begin(old)
-    old.started_ns -= 61 * 10**9
-    house.recorder.begin(young)
+    old = begun(house.recorder)
+    old_ns = house.recorder._core.open[old.begun[0]] = old.begun[2] - 61 * 10**9
+    young = begun(house.recorder)
+    young_ns = young.begun[2]
     assert house.recorder.flush(5, close=True)
     statement = house.read()[1][-1]
     assert statement.open_count == 2
-    assert statement.open_oldest == old.started_ns // 10**6
-    assert statement.watermark == young.started_ns // 10**6
-    until(lambda: clock.now_ms() > young.started_ns // 10**6)
-    house.recorder.seal(young)
+    assert statement.open_oldest == old_ns // 10**6
+    assert statement.watermark == young_ns // 10**6
+    until(lambda: clock.now_ms() > young_ns // 10**6)
+    seal(house.recorder, young)
     assert house.recorder.flush(5, close=True)
-    assert house.read()[1][-1].watermark > young.started_ns // 10**6
+    assert house.read()[1][-1].watermark > young_ns // 10**6
     house.recorder.stop()
 
 
 def test_counters_survive_in_the_page_from_the_first_request_on(house: House) -> None:
     for _ in range(3):
         go(house.recorder)
-    house.recorder.begin(exchange())
+    begun(house.recorder)
     assert house.recorder.flush(5)
     counters = house.recorder._core.thread._writer.counters  # type: ignore[union-attr]
     assert list(counters.cast("B").cast("Q")) == [4, 3, 0]
@@ -287,9 +292,7 @@ def test_records_are_held_until_there_is_a_journal_when_it_cannot_be_opened(capl
     house.recorder = shared_recorder(house.settings, open_writer, builder_factory=TrivialBuilder)
     house.recorder.open(0.05)
     answers: list[bool] = []
-    made = exchange()
-    house.recorder.begin(made)
-    house.recorder.seal(made, answers.append)
+    go(house.recorder, wake=answers.append)
     until(lambda: answers == [False])
     go(house.recorder)
     assert not house.recorder.flush(0.2)
@@ -304,7 +307,7 @@ def test_records_are_held_until_there_is_a_journal_when_it_cannot_be_opened(capl
 def test_bodies_then_records_are_dropped_and_stated_when_the_journal_fills_up(caplog: pytest.LogCaptureFixture) -> None:
     house = House(bytes_max=1 << 20)
     for _ in range(300):
-        go(house.recorder, exchange(body=b"b" * 10_000))
+        go(house.recorder, body=b"b" * 10_000)
         if house.recorder.stats()["sealed"] % 5 == 0:
             assert house.recorder.flush(5) or True
     house.recorder.flush(5)
@@ -338,10 +341,10 @@ def test_turn_goes_on_and_states_the_loss_when_a_bug_breaks_it(house: House, mon
     original = type(house.recorder._core.thread)._give_back
     broken = [True]
 
-    def breaks(self: Any, exchange: Exchange) -> None:
+    def breaks(self: Any, *items: Any) -> None:
         if broken.pop() if broken else False:
             raise RuntimeError("a bug")
-        original(self, exchange)
+        original(self, *items)
 
     monkeypatch.setattr(type(house.recorder._core.thread), "_give_back", breaks)
     go(house.recorder)
@@ -357,7 +360,7 @@ def test_record_that_can_never_fit_is_lost_alone(house: House) -> None:
     house.recorder.open(2)
     house.recorder._core.lock.acquire()  # so that all three are in one batch
     for size in (10, 5 << 20, 10):
-        go(house.recorder, exchange(body=b"b" * size))
+        go(house.recorder, body=b"b" * size)
     house.recorder._core.lock.release()
     assert house.recorder.flush(5, close=True)
     records, statements = house.read()
@@ -389,8 +392,7 @@ def test_unwaited_is_stated(house: House) -> None:
 def test_child_starts_a_new_process_when_forked(house: House) -> None:
     """Goal: after fork no lock is stuck, nothing of the parent's is written twice, and the child counts from 1."""
     house.recorder.open(2)
-    before = exchange()
-    house.recorder.begin(before)
+    before = begun(house.recorder)
     go(house.recorder)
     assert house.recorder.flush(5)
     parent = house.recorder._core.facts.process
@@ -409,15 +411,17 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
     pid = os.fork()  # while another thread holds the lock
     if pid == 0:
         try:
-            sealed = house.recorder.seal(before)
+            sealed = seal(house.recorder, before)
             reserved = house.recorder.reserve(before, 10)
-            made = go(house.recorder)
+            begun(house.recorder)  # its number is that of `before`
+            sealed = sealed or seal(house.recorder, before)
+            go(house.recorder)
             is_written = house.recorder.flush(5)
             facts = house.opened[-1]
             answer = [
                 sealed,
                 reserved,
-                made.sequence,
+                house.recorder.stats()["sealed"],
                 is_written,
                 facts.process != parent,
                 house.recorder.stats()["begun"],
@@ -428,11 +432,11 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
     release.set()
     holder.join()
     os.waitpid(pid, 0)
-    assert json.loads(os.read(reading, 1000)) == [False, False, 1, True, True, 1]
+    assert json.loads(os.read(reading, 1000)) == [False, False, 1, True, True, 2]
     os.close(reading)
     os.close(writing)
-    assert house.recorder.seal(before)
-    assert before.sequence == 2
+    assert seal(house.recorder, before)
+    assert house.recorder.stats()["sealed"] == 2
 
 
 def test_nothing_is_started_when_nothing_was_recorded() -> None:
@@ -446,18 +450,17 @@ def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> Non
     """Goal: an abandoned request that is finished by the collector inside our own critical section neither hangs nor
     doubles a sequence. Method: a queue whose append seals another exchange."""
     core = house.recorder._core
-    nested = exchange()
-    house.recorder.begin(nested)
+    nested = begun(house.recorder)
     core.is_stopping = True
 
     class Nesting(type(core.queue)):  # type: ignore[misc]
         def append(self, item: Any) -> None:
-            house.recorder.seal(nested)
+            seal(house.recorder, nested)
             super().append(item)
 
     core.queue = Nesting()
-    outer = go(house.recorder)
-    assert {outer.sequence, nested.sequence} == {1, 2}
+    assert go(house.recorder)
+    assert house.recorder.stats()["sealed"] == 2
     core.is_stopping = False
     assert house.recorder.flush(5, close=True)
     records, statements = house.read()

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.recording.test_recorder import House, TrivialBuilder, exchange
+from tests.unit.recording.test_recorder import House, TrivialBuilder, go
 
 from asgi_audit.capture.exchange import Exchange
 from asgi_audit.errors import TransportError
@@ -54,9 +54,7 @@ def test_roots_cover_the_records_before_each_statement_when_many_threads_seal(ho
 
     def serve() -> None:
         for n in range(300):
-            made = exchange()
-            house.recorder.begin(made)
-            house.recorder.seal(made)
+            go(house.recorder)
             if n % 20 == 0:
                 time.sleep(0.002)  # or one statement covers all
 
@@ -84,15 +82,11 @@ def test_nothing_stands_between_a_statement_and_the_records_it_covers(
 
     def build_and_seal(self: TrivialBuilder, made: Exchange, shed: int = 0) -> bytes:
         if made.sequence < 20:
-            following = exchange()
-            house.recorder.begin(following)
-            house.recorder.seal(following)
+            go(house.recorder)
         return build(self, made, shed)
 
     monkeypatch.setattr(TrivialBuilder, "build", build_and_seal)
-    first = exchange()
-    house.recorder.begin(first)
-    house.recorder.seal(first)
+    go(house.recorder)
     deadline = time.monotonic() + 10
     while house.recorder.stats()["sealed"] < 20 or house.recorder.stats()["waiting"]:
         assert time.monotonic() < deadline
@@ -113,9 +107,7 @@ def test_chain_names_the_bytes_of_the_statement_before(house: House) -> None:
 
 def test_root_leaves_out_what_became_no_record(house: House) -> None:
     for path in ("/", "/unbuildable", "/"):
-        made = exchange(path)
-        house.recorder.begin(made)
-        house.recorder.seal(made)
+        go(house.recorder, path)
     assert house.recorder.flush(5, close=True)
     (state,) = track(house).processes
     assert (state.lost, state.missing, state.unverified) == (1, 0, 0)
@@ -134,9 +126,7 @@ def test_root_is_right_when_the_journal_failed_for_a_while(house: House, monkeyp
 
     monkeypatch.setattr(MemoryWriter, "append", append)
     for _ in range(5):
-        made = exchange()
-        house.recorder.begin(made)
-        house.recorder.seal(made)
+        go(house.recorder)
     house.recorder.flush(0.2, close=True)
     failing[0] = False
     deadline = time.monotonic() + 10
