@@ -363,8 +363,9 @@ class Builder:
 
 
 _HIDDEN = b"[REDACTED]"
-# A pair, an escape that could be one, a JWT, a card number: other paths have no place for a secret that we know.
-_PATH_MAY_HIDE = re.compile("[=%]|eyJ|[0-9]{4}[ -]?[0-9]{4}").search
+# A pair, an escape that could be one, user information, a card number, a long word that may be a token: other paths
+# have no place for a secret that we know.
+_PATH_MAY_HIDE = re.compile("[=%@]|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}").search
 
 
 def _readable(value: object) -> str:

@@ -24,11 +24,14 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from typing import Any
+
+from .redaction_shapes import ANY_CASE, SHAPES, USERINFO, WEAK, card_spans, may_hold_user, shapes
 
 __all__ = [
     "CLEAN", "CODE", "LABEL", "LOOSE", "REDACTED", "SENSITIVE", "SEPARATORS", "STEMS", "USERINFO", "VALUED",
-    "VALUE_PATTERN", "Found", "Names", "card_spans",
+    "Found", "Names", "card_spans", "shapes",
 ]  # fmt: skip
 
 REDACTED = "[REDACTED]"
@@ -63,8 +66,19 @@ _BEFORE_SHORT = (
 )
 _BEFORE_SHORT_ALONE = re.compile(_BEFORE_SHORT)
 _SHORT_JOINED = re.compile(f"{_BEFORE_SHORT}(?:{'|'.join(sorted(_SHORT))})")
+# Names that speak of a secret without holding one: who tokenizes, which Secret of Kubernetes, where tokens are issued,
+# when a password was changed, how long it must be, what the form shows beside it.
 _HARMLESS = re.compile(
     r"secretar(?:y|ies|iat)|tokeni[sz](?:er|ers|ation|e|ed)|tokentype(?:hint)?|passwordless|signaturealgorithm"
+    r"|secret(?:key)?ref|secretname|imagepullsecrets?|automountserviceaccounttoken|signingsecretversion|bearerformat"
+    r"|(?:token|authorizations?|devicecode)(?:url|uri|endpoint)(?!s?(?:secret|token|password))|tokenendpointauth\w*"
+    r"|(?:password|token|secret|cookie|credential|passcode|passkey)s?"
+    r"(?:(?:last)?(?:changed|updated|created|modified|rotated|issued|used|reset|set|expires|expired)(?:at|on)"
+    r"|expires(?:in)?|expiry|lifetime|ttl|maxage|minlength|maxlength|length|policy|policies|strength|required|enabled"
+    r"|label|placeholder|tooltip|title|description|format|algorithm|consent|banner|notice|preferences|domain|samesite"
+    r"|errors?|invalid|mismatch|tooshort|tooweak|toolong|incorrect|help|count)$"
+    r"|(?:forgot|forgotten|show|hide|toggle|has|no)(?:my|your|the)?(?:password|passcode|token|cookie|credential)s?"
+    r"(?:button|link|text|title|label|question)?$"
 )
 _COUNTER = re.compile(
     r"(?:(?:max|min|total|num|n|prompt|completion|input|output|cached?|creation|read|new|reasoning|audio|text|image|used|remaining"
@@ -89,17 +103,18 @@ _VALUED = frozenset({
 })  # fmt: skip
 
 # The skeleton: lower case, digits as 0, what ends a name as ':', what separates inside one and a, e dropped. It is 40 %
-# shorter than the bytes, and its needles have few and rare letters, which is what makes `str.find` skip.
+# shorter than the bytes, and its needles have few and rare letters. A capital A is kept as \x01, so that the ids of
+# AWS (AKIA…) can be told from words; a needle stands there with and without each a of its name.
 _ENDS = b",:=>]}%&\n\r"
 _FROM = string.ascii_uppercase.encode() + b"123456789" + _ENDS
-_TO = string.ascii_lowercase.encode() + b"0" * 9 + b":" * len(_ENDS)
+_TO = b"\x01" + string.ascii_lowercase.encode()[1:] + b"0" * 9 + b":" * len(_ENDS)
 _SKELETON = bytes.maketrans(_FROM, _TO)
 _KEPT = bytes(c for c in _IGNORED if c not in _ENDS)
-_SKELETON_DROP = bytes(set(_KEPT) | set(b"aeAE"))
-# What no stem covers: OAuth's `grant_type` (beside it `code` is a secret), the begin of a JWT.
-_NEEDLES_MORE = ("grnttyp", "yj", "inputvlu:")
+_SKELETON_DROP = bytes(set(_KEPT) | set(b"aeE"))
+_A_MAX = 6  # a needle ends before the seventh a of its name: 64 spellings
+# What no stem covers: OAuth's `grant_type` (beside it `code` is a secret).
+_GRANT = "granttype"
 _DIGITS = b"0" * 15
-_SHAPES = ("yj", "brr", "privtky", "inputvlu:")  # without one of them VALUE_PATTERN finds nothing
 
 _NORMAL = bytes.maketrans(string.ascii_uppercase.encode(), string.ascii_lowercase.encode())
 
@@ -110,25 +125,17 @@ _TEXT_TO = string.ascii_lowercase.encode() + b"::" + b",,,,,,,,,,\n"
 _TEXT = bytes.maketrans(_TEXT_FROM, _TEXT_TO)
 _TEXT_DROP = bytes(c for c in _IGNORED if c not in b";&{}()<?|")
 
-# Only where a word begins: tried at each `eyJ` inside a run of them, it would be quadratic.
-_JWT = rb"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"
-# `https://user:password@host`, and a long word before the `@` without a colon, which is a token. A run ends at a slash,
-# so that none is looked at twice.
-USERINFO = re.compile(rb":\\{0,4}/\\{0,4}/(?:[^/?#\s<>\"@:]*+:|(?=[^/?#\s<>\"@:]{16}))[^/?#\s<>\"]+@")
-VALUE_PATTERN = re.compile(
-    _JWT + rb"|\b(?i:bearer)[ +]{1,4}[A-Za-z0-9._~+/=-]{8,}"
-    rb"|-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"
-    # The text of a pydantic error repeats what was refused.
-    rb"|input_value=[^\n]*?(?=, input_type=|\n|\Z)|" + USERINFO.pattern
-)
-# The look behind stands after the first digit: before it, the search would try at each byte.
-_CARD = re.compile(rb"[2-6](?<![0-9A-Za-z.-].)(?:(?:[ +-]|%20)?[0-9]){14,15}(?![0-9A-Za-z])")
-_CARDS_MAX = 1_000
-_TWICE = bytes.maketrans(b"0123456789", b"0246813579")
-_CARD_ISSUER = re.compile(rb"(?:4|5[1-5]|2[2-7]|6(?:011|4|5|2)|35)[0-9]+")
 # In text a short word counts when it is one by itself (`pin: 1`, `card_pin=1`, `userPin=1`); what stands before it is
 # looked at after the match.
 _TAIL = re.compile(rb"[^:,\n]{0,40}+:")
+
+# A sentence that tells a secret: what stands after the verb has a digit, and is a word by itself when it is a number.
+_SAYS = re.compile(
+    rb"\b(?i:is|was|are|ist|lautet|est)[ \t\r\n]++[\"'`(*]{0,3}+"
+    rb"((?=[^\s\"'`<>(){}]{0,200}[0-9])(?=[^\s\"'`<>(){}]{0,200}[A-Za-z])[^\s\"'`<>(){}]{6,200}+"
+    rb"|[0-9]{4,10}+(?![^\s.,;!\"'`)*]|[ \t,]*+[0-9A-Za-z(]))"
+)
+_SAYS_MAX = 1_000
 
 # Of a run of backslashes only the first may begin a match: tried at each, 60,000 of them took seconds.
 _ESCAPE = re.compile(rb"(?<!\\)\\++u00([2-7][0-9a-fA-F])")
@@ -144,7 +151,7 @@ _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 _CACHE_MAX = 2048
 
 Found = list[tuple[int, int, int]]
-"""(number of the needle or -1, begin, end) in the skeleton."""
+"""(number of the needle, begin, end) in the skeleton."""
 
 
 def _decisive(needles: Iterable[str]) -> list[str]:
@@ -153,20 +160,21 @@ def _decisive(needles: Iterable[str]) -> list[str]:
     return [w for w in unique if not any(o != w and o in w for o in unique)]
 
 
-def _searcher(needles: Iterable[str]) -> Callable[[bytes], list[tuple[int, int, int]]]:
-    """A function of bytes that answers (number, start, end) of where needles stand in them, not overlapping. number:
-    -1 when it does not know.
+def _searcher(wanted: list[str]) -> Callable[[bytes], Found]:
+    """A function of bytes that answers (number, start, end) of where needles stand in them, not overlapping.
 
-    `ahocorasick_rs` is used when it happens to be installed: 2 µs a kB where the regular expression takes 20. Both find
-    something in the same bytes."""
-    wanted = _decisive(needles)
+    wanted: none contains another. `ahocorasick_rs` is used when it happens to be installed: 2 µs a kB where the regular
+    expression takes 20. Both find something in the same bytes."""
+    needles = [w.encode("latin-1") for w in wanted]
     try:
-        from ahocorasick_rs import BytesAhoCorasick
+        from ahocorasick_rs import BytesAhoCorasick, Implementation
     except ImportError:
+        numbers = {needle: number for number, needle in enumerate(needles)}
         found = re.compile(_alternation(wanted).encode("latin-1")).finditer
-        return lambda data: [(-1, m.start(), m.end()) for m in found(data)]
-    search: Callable[[bytes], list[tuple[int, int, int]]]
-    search = BytesAhoCorasick([w.encode("latin-1") for w in wanted]).find_matches_as_indexes
+        return lambda data: [(numbers[m[0]], m.start(), m.end()) for m in found(data)]
+    # What it takes by itself for more than a hundred needles is 1.6 times as slow.
+    search: Callable[[bytes], Found]
+    search = BytesAhoCorasick(needles, implementation=Implementation.DFA).find_matches_as_indexes
     return search
 
 
@@ -237,52 +245,28 @@ def _short_in(text: bytes) -> Iterator[int]:
             yield start
 
 
-def card_spans(data: bytes, limit: int = _CARDS_MAX) -> list[tuple[int, int]]:
-    """Spans of card numbers: 15 or 16 digits of a known issuer whose last is the Luhn digit of the others.
-
-    At most `limit` of them; what follows `_CARDS_MAX` numbers that could be some is taken for one."""
-    spans = []
-    for number, m in enumerate(_CARD.finditer(data)):
-        if number >= _CARDS_MAX:
-            spans.append((m.start(), len(data)))
-            break
-        digits = m[0].replace(b"%20", b"").translate(None, b" +-")
-        amex = len(digits) == 15
-        if (digits.startswith((b"34", b"37")) if amex else _CARD_ISSUER.match(digits)) and _luhn(digits):
-            spans.append(m.span())
-            if len(spans) >= limit:
-                break
-    return spans
-
-
-def _may_hold_user(data: bytes) -> bool:
-    """Whether USERINFO is worth a search: two searches for a byte and three."""
-    return 64 in data and (data.find(b":/") >= 0 or data.find(b":\\") >= 0)
-
-
-def _luhn(digits: bytes) -> bool:
-    # A sum over bytes is 8 times as fast as a loop over digits: 64 KiB of card numbers took 75 ms.
-    return (sum(digits[::-2]) + sum(digits[-2::-2].translate(_TWICE)) - 48 * len(digits)) % 10 == 0
-
-
 class Names:
     """The built-in names and the operator's. One instance per builder; not thread safe."""
 
     def __init__(self, more: Iterable[str] = ()) -> None:
         self._own = frozenset(n for n in (_normal(name.encode()) for name in more) if n)
-        skeletons = [_skeleton(n.encode()) for n in self._own]
+        own = [s for name in self._own for s in _skeletons(name)]
         # A name without a consonant leaves no needle: then every scan is an alarm, which is slow and right.
-        self._always = any(not s for s in skeletons)
-        short = [_skeleton(w.encode()) for w in sorted(_SHORT | _SHORT_LOOSE)]
-        # What ends the name; in HTML the next attribute does: name="pin" value="1234".
-        words = [w + end for w in short for end in (":", "vlu", "typ")]
-        self._short = _searcher(words)
-        self._shapes = _searcher(_SHAPES)
-        stems = {_skeleton(s.encode()): s.encode() for s in STEMS}
-        needles = _decisive([*stems, *words, *_NEEDLES_MORE, *skeletons])
-        self._search = _searcher(needles)
+        self._always = "" in own
+        words = sorted(_SHORT | _SHORT_LOOSE)
+        # What ends the name; in HTML the next attribute does (name="pin" value="1234"), in a sentence `is`.
+        short = [s for w in words for end in (":", "value", "type", "is") for s in _skeletons(w + end)]
+        stems = {s: stem.encode() for stem in STEMS for s in _skeletons(stem)}
+        strong = _decisive([*stems, *short, *_skeletons(_GRANT), *_shapes_of(SHAPES), *own])
+        weak = _shapes_of(WEAK)
+        needles = _decisive([*strong, *weak])
+        self._weak = len([needle for needle in needles if needle not in weak])  # the number of the first weak one
         self._spelled = [stems.get(needle, b"\0") for needle in needles]
-        self._stems = _searcher([*STEMS, *self._own])
+        self._search = _searcher(needles)
+        self._search_strong = _searcher(strong)
+        self._short = _searcher(_decisive(short))
+        self._shapes = _searcher(_decisive([*_shapes_of(SHAPES), *weak]))
+        self._stems = _searcher(_decisive([*STEMS, *self._own]))
         self._cache: dict[bytes, int] = {}
 
     def classify(self, name: str) -> int:
@@ -298,7 +282,8 @@ class Names:
             return LOOSE
         rest = _HARMLESS.sub(",", normal)
         if any(stem in rest for stem in STEMS):
-            return SENSITIVE
+            # A path of a document of routes, `"/auth/token": {"post": …}`, is no field.
+            return LOOSE if name[:1] == "/" else SENSITIVE
         words = _WORD.findall(name)
         last = words[-1].lower() if words else ""
         if _SHORT_JOINED.fullmatch(normal) or (last in _SHORT and normal.endswith(last)):
@@ -330,14 +315,17 @@ class Names:
 
     def found(self, data: bytes) -> Found | None:
         """`hit` with what `places` needs: where needles stand in the skeleton. None: it is not these, or not only."""
-        skeleton = data.translate(_SKELETON, _SKELETON_DROP)
+        # A name may be the last word.
+        skeleton = data.translate(_SKELETON, _SKELETON_DROP) + b":"
         if self._always:
             return None
         found = self._search(skeleton)
+        if found and found[0][0] >= self._weak and found[-1][0] >= self._weak and self._none(found, data):
+            found = self._search_strong(skeleton)
         # Dots go with the separators, so a float of 17 digits looks like a card number here.
         if skeleton.find(_DIGITS) >= 0 and card_spans(data, 1):
             return None
-        if _may_hold_user(data) and USERINFO.search(data):
+        if 64 in data and may_hold_user(data) and USERINFO.search(data):
             return None
         # `37 in data` is a memchr; `b"%" in data` first tries its operand as a number, and fails, for 0.5 µs.
         if (37 in data and _PERCENT.search(data)) or (
@@ -347,13 +335,17 @@ class Names:
                 return None
             plain = _BREAKS.sub(b" ", _unescaped(data))
             if plain != data and (
-                self._search(plain.translate(_SKELETON, _SKELETON_DROP))
-                or (_may_hold_user(plain) and USERINFO.search(plain))
+                self._search(plain.translate(_SKELETON, _SKELETON_DROP) + b":")
+                or (may_hold_user(plain) and USERINFO.search(plain))
             ):
                 return None
         if 92 in data and _ESCAPE_IN_KEY.search(data):
             return None
         return found
+
+    def _none(self, found: Found, data: bytes) -> bool:
+        """Whether these are weak needles only, in a text without such a value."""
+        return all(number >= self._weak for number, _, _ in found) and next(shapes(data), None) is None
 
     def places(self, data: bytes, found: Found) -> list[int]:
         """Offsets in the bytes, or in the same string of a JSON document, of what was found; a guess, quickly, where
@@ -362,10 +354,9 @@ class Names:
         places: list[int] = []
         for number, start, _ in found:
             # The word as it is usually spelled is found by `find` in a tenth of the time.
-            place = lower.find(self._spelled[number], places[-1] + 1 if places else 0) if number >= 0 else -1
+            place = lower.find(self._spelled[number], places[-1] + 1 if places else 0)
             places.append(place if place >= 0 else _offset(data, start))
         return places
-        return [_offset(data, start) for _, start, _ in found]
 
     def suspicious(self, text: bytes) -> bool:
         """Whether a sensitive name stands before a separator in this text, or a value that is a secret by its form."""
@@ -386,7 +377,8 @@ class Names:
         skeleton = text.translate(_SKELETON, _SKELETON_DROP)
         return (
             self.names_value(text)
-            or ((_may_hold_user(text) or bool(self._shapes(skeleton))) and VALUE_PATTERN.search(text) is not None)
+            or next(self.said_in(text), None) is not None
+            or ((may_hold_user(text) or bool(self._shapes(skeleton))) and next(shapes(text), None) is not None)
             or (skeleton.find(_DIGITS) >= 0 and bool(card_spans(text, 1)))
         )
 
@@ -406,20 +398,29 @@ class Names:
             if tail(form, end):
                 yield start
 
+    def said_in(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """(end of the name, begin of the value) of sentences such as `Your password is hunter2`."""
+        for number, m in enumerate(_SAYS.finditer(text)):
+            before = text[max(0, m.start() - 24) : m.start()].rpartition(b"\n")[2]
+            if number > _SAYS_MAX or self.names_value(before + b":"):
+                yield m.start(), m.start(1)
+
     def lines_hit(self, text: bytes, limit: int) -> list[int] | None:
         """Numbers of the lines (between line feeds) on which `suspicious` is true; None: more than `limit`."""
         found: set[int] = set()
         form = self.text_form(text)
-        shaped = _may_hold_user(text) or self._shapes(text.translate(_SKELETON, _SKELETON_DROP))
-        shapes = VALUE_PATTERN.finditer(text) if shaped else ()
+        shaped = may_hold_user(text) or self._shapes(text.translate(_SKELETON, _SKELETON_DROP))
         for searched, starts in (
             (form, self._stems_in(form)),
             (text, self._short_in(text)),
-            (text, (m.start() for m in shapes)),
+            (text, (start for start, _ in self.said_in(text))),
+            (text, (start for start, _ in shapes(text)) if shaped else ()),
             (text, (start for start, _ in card_spans(text))),
         ):
             line = at = 0
             for start in starts:
+                if start < at:  # they need not come in order
+                    line = at = 0
                 line += searched.count(b"\n", at, start)
                 at = start
                 found.add(line)
@@ -459,5 +460,21 @@ def _normal(name: bytes) -> str:
     return name.translate(_NORMAL, _IGNORED).decode("latin-1")
 
 
-def _skeleton(data: bytes) -> str:
-    return data.translate(_SKELETON, _SKELETON_DROP).decode("latin-1")
+def _skeletons(name: str) -> list[str]:
+    """All skeletons of a name in any case: each a of it is dropped or, as a capital, kept."""
+    parts = name.lower().split("a")[: _A_MAX + 1]
+    plain = [part.encode("latin-1", "ignore").translate(_SKELETON, _SKELETON_DROP).decode("latin-1") for part in parts]
+    return ["".join(map(str.__add__, plain, (*marks, ""))) for marks in product(("", "\x01"), repeat=len(plain) - 1)]
+
+
+def _shapes_of(values: Iterable[str]) -> list[str]:
+    """Skeletons of shapes."""
+    return [
+        s
+        for value in values
+        for s in (
+            _skeletons(value)
+            if value in ANY_CASE
+            else [value.encode().translate(_SKELETON, _SKELETON_DROP).decode("latin-1")]
+        )
+    ]

@@ -1,4 +1,4 @@
-"""What is masked before a byte leaves the process: headers, URL and query, forms and text; JSON has its own module.
+"""What is masked before a byte leaves the process: headers, URL and query, forms; JSON and text have their own modules.
 
 By name, on by default, fail-closed: where it cannot be told what belongs to a sensitive name, everything to the end
 of the line, the whole string, or the whole body goes. `names` says which names are sensitive. Each function adds the
@@ -12,13 +12,12 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-import orjson
-
-from .names import CLEAN, CODE, LABEL, LOOSE, REDACTED, SENSITIVE, VALUE_PATTERN, VALUED, Names, card_spans
+from .names import CLEAN, CODE, LABEL, REDACTED, VALUED, Names, card_spans
 from .redaction_json import TooDense, redact_json
-from .redaction_markup import is_markup, mask_markup
-from .redaction_short import PATHS_MAX
-from .reflection import hidden, hidden_bytes, hidden_header, hidden_text, hidden_weak, hidden_word
+from .redaction_noted import hide, note
+from .redaction_shapes import USERINFO, aws_secret_in, has_aws_id, may_hold_user, shapes, tokens_in_path
+from .redaction_text import mask_text
+from .reflection import hidden, hidden_bytes, hidden_header, hidden_weak
 
 __all__ = [
     "COOKIE", "HIDDEN", "HOST", "PAIRS_MAX", "PLAIN", "PROTOCOL", "REDACTED", "SET_COOKIE", "URL", "Names", "TooDense",
@@ -26,7 +25,6 @@ __all__ = [
 ]  # fmt: skip
 
 PAIRS_MAX = 2000
-LINES_MAX = 300  # lines of a text with something to mask: beyond, the text is omitted and the thread freed
 _MASK = REDACTED.encode()
 
 PLAIN, HIDDEN, COOKIE, SET_COOKIE, URL, PROTOCOL, HOST = range(7)
@@ -47,11 +45,6 @@ _MARKED = re.compile(rb"[:=%>]")
 _OAUTH_BESIDE = frozenset(
     (b"state", b"scope", b"session_state", b"grant_type", b"redirect_uri", b"client_id", b"iss", b"code_verifier")
 )
-
-
-def note(redacted: list[str], path: str) -> None:
-    if len(redacted) < PATHS_MAX and path not in redacted:
-        redacted.append(path[:200])
 
 
 def shown(name: str) -> str:
@@ -77,7 +70,7 @@ def mask_header(kind: int, value: bytes, names: Names, redacted: list[str] | Non
         if value.find(b"//") >= 0 and 64 in value:
             value = _without_userinfo(value, redacted)
         if names.hit(value) and names.reveals(value):
-            hidden_text(redacted, value, names)
+            hide(redacted, value, names)
             return _MASK
         return value
     if kind == HOST:
@@ -129,7 +122,24 @@ def _without_userinfo(value: bytes, redacted: list[str] | None) -> bytes:
         hidden(redacted, decoded(password if colon else name))
         return _MASK + b"@"
 
-    return _USERINFO.sub(one, value)
+    value = _USERINFO.sub(one, value)
+    if not may_hold_user(value):
+        return value
+
+    def slashed(m: re.Match[bytes]) -> bytes:
+        hidden(redacted, decoded(m[0][3:-1].partition(b":")[2]))
+        return b"://" + _MASK + b"@"
+
+    return USERINFO.sub(slashed, value)
+
+
+def _without_tokens(value: bytes, redacted: list[str] | None) -> bytes:
+    """A path or URL with what looks random after `reset-password` and the like masked."""
+    spans = tokens_in_path(value)
+    for start, end in reversed(spans):
+        hidden(redacted, unquote_to_bytes(value[start:end]))
+        value = value[:start] + _MASK + value[end:]
+    return value
 
 
 def mask_url(value: bytes, names: Names, redacted: list[str] | None = None, *, text: bool = False) -> bytes:
@@ -138,6 +148,7 @@ def mask_url(value: bytes, names: Names, redacted: list[str] | None = None, *, t
     redacted: takes what was masked, no path. text: it is a text in which URLs stand."""
     if 64 in value:
         value = _without_userinfo(value, redacted)
+    value = _without_tokens(value, redacted)
     if not names.hit(value) and value.find(b"code=") < 0:
         return value
     return _mask_pairs(_PAIR_IN_TEXT if 60 in value or text else _PAIR_IN_URL, value, names, redacted, "")
@@ -150,7 +161,12 @@ def mask_query(raw: bytes, names: Names, redacted: list[str], base: str) -> byte
 
 def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
     """A path, decoded or as received, with matrix parameters (`;jsessionid=x`) and segments of the form name=value
-    masked; and segments that are a secret by their form."""
+    masked; segments that are a secret by their form; and what looks random after `reset-password` and the like."""
+    kept = _without_userinfo(path, redacted) if may_hold_user(path) else path
+    kept = _without_tokens(kept, redacted)
+    if kept != path:
+        note(redacted, "request.path")
+        path = kept
     if not names.hit(path):
         return path
     parts = _PATH_PARTS.split(path)
@@ -169,7 +185,7 @@ def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
         for _ in range(3):
             plain = unquote_to_bytes(plain)
         if b"=" not in plain:
-            if VALUE_PATTERN.search(plain) is None and not card_spans(plain, 1):
+            if next(shapes(plain), None) is None and not card_spans(plain, 1):
                 continue
             hidden(redacted, plain)
             parts[at] = _MASK
@@ -178,7 +194,7 @@ def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
             if masked == part:
                 if not names.reveals(plain):
                     continue
-                hidden_text(redacted, plain, names)
+                hide(redacted, plain, names)
                 masked = _MASK
             parts[at] = masked
         changed = True
@@ -208,6 +224,7 @@ def _mask_pairs(
     """base: no path is noted when it is empty."""
     oauth = _speaks_oauth(text)
     graphql = _hides_variables(text, names)
+    aws = has_aws_id(text)
 
     def one(m: re.Match[bytes]) -> bytes:
         name, value = m[1], m[2]
@@ -215,7 +232,7 @@ def _mask_pairs(
         if not value:
             # No pair, or one whose name holds the value: `?{"password":"x"}`.
             if name and names.suspicious(plain):
-                hidden_text(redacted, plain, names)
+                hide(redacted, plain, names)
                 if redacted is not None and base:
                     note(redacted, base + "." + REDACTED)
                 return _MASK + m[0][len(name) :]
@@ -228,14 +245,14 @@ def _mask_pairs(
         if _MARKED.search(plain) and (not clean or names.suspicious(plain)):
             hidden_name = True
             clean = False
-            hidden_text(redacted, plain, names)
+            hide(redacted, plain, names)
         plain_value = decoded(value)
         if not clean:
             hidden(redacted, plain_value)
-        elif not names.suspicious(plain_value):
+        elif not names.suspicious(plain_value) and not (aws and aws_secret_in(plain_value)):
             return m[0]
         else:
-            hidden_text(redacted, plain_value, names)
+            hide(redacted, plain_value, names)
         if redacted is not None and base:
             note(redacted, base + "." + shown(plain.decode("utf-8", "replace")))
         return (_MASK if hidden_name else name) + b"=" + _MASK
@@ -266,6 +283,7 @@ def decoded_pairs(
     cut = len(parts) > PAIRS_MAX
     oauth = hit and _speaks_oauth(raw)
     graphql = hit and _hides_variables(raw, names)
+    aws = hit and has_aws_id(raw)
     for part in parts[:PAIRS_MAX]:
         if not part:
             continue
@@ -282,13 +300,13 @@ def decoded_pairs(
             if _MARKED.search(plain_name) and (sensitive or names.suspicious(plain_name)):
                 key = REDACTED
                 sensitive = True
-                hidden_text(redacted, plain_name, names)
-            hide = sensitive or names.suspicious(plain)
-            if hide and (text or key is REDACTED):
+                hide(redacted, plain_name, names)
+            masks = sensitive or names.suspicious(plain) or (aws and aws_secret_in(plain))
+            if masks and (text or key is REDACTED):
                 if sensitive:
                     hidden(redacted, plain)
                 else:
-                    hidden_text(redacted, plain, names)
+                    hide(redacted, plain, names)
                 text = REDACTED
                 note(redacted, base + "." + shown(key))
         before = found.get(key)
@@ -299,150 +317,3 @@ def decoded_pairs(
         else:
             found[key] = [before, text]
     return found, cut
-
-
-def mask_text(text: bytes, names: Names, redacted: list[str], base: str, *, markup: bool = False) -> bytes | None:
-    """Text (UTF-8) that had a hit, with what follows a sensitive name masked to the end of its line; None when that
-    cannot be proven enough and the text must be omitted.
-
-    Lines that are JSON documents of their own (NDJSON, server-sent events) are masked as JSON. markup: it is HTML or
-    XML, whatever it begins with."""
-    if markup or is_markup(text):
-        masked_text = mask_markup(text, names, redacted, lambda part: mask_lines(part, names, redacted, base))
-        if masked_text is not None and masked_text != text:
-            note(redacted, base)
-        return masked_text
-    return mask_lines(text, names, redacted, base)
-
-
-def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> bytes | None:
-    """`mask_text` of what is no markup."""
-    first = text.lstrip()[:1]
-    lines = text.split(b"\n")
-    at_json = [k for k, line in enumerate(lines) if _json_begin(line) >= 0]
-    if at_json and len(at_json) < len([line for line in lines if line.strip()]) // 2 and first in (b"{", b"["):
-        return None  # one broken document over many lines: names and values may stand on different ones
-    if len(at_json) > 10 * LINES_MAX:
-        return None
-    done = bytearray(len(lines))
-    masked_json = 0
-    for k in at_json:
-        line = lines[k]
-        if not names.hit(line):
-            continue
-        masked_json += 1
-        if masked_json > LINES_MAX:
-            return None
-        begin = _json_begin(line)
-        document = line[begin:].rstrip()
-        try:
-            orjson.loads(document)
-            masked = redact_json(document, names, base, redacted)
-        except (orjson.JSONDecodeError, TooDense):
-            if begin == 0 and len(lines) == 1:
-                return None
-            masked = _MASK
-            hidden_text(redacted, document, names)
-            note(redacted, base)
-        lines[k] = line[:begin] + masked
-        done[k] = 1
-    joined = b"\n".join(b"" if done[k] else line for k, line in enumerate(lines))
-    hits = names.lines_hit(joined, LINES_MAX)
-    if hits is None:
-        return None
-    for number, m in enumerate(_LABEL_LINE.finditer(joined)):
-        if number >= LINES_MAX:
-            return None
-        if len(lines) > 1 and names.classify_bytes(m[1]) in (SENSITIVE, LOOSE):
-            return None  # `key: password`, and `value:` on another line: which one cannot be told
-    steps = told = 0
-    for k in hits:
-        if done[k]:
-            continue
-        note(redacted, base)
-        indent = _indent(lines[k])
-        kept, rest = _mask_line(lines[k], names)
-        hidden_word(redacted, rest)
-        lines[k] = kept
-        quote = rest.lstrip()[:1]
-        left_open = quote in (b'"', b"'") and (rest.count(quote) & 1 == 1 or rest.lstrip().startswith(3 * quote))
-        follow = k
-        while not (stripped := rest.strip(b" \t\r\"'")):
-            # The value stands on the next line; which may be the name of another one.
-            follow = next((n for n in range(follow + 1, len(lines)) if lines[n].strip()), -1)
-            if follow < 0:
-                break
-            rest = _mask_line(lines[follow], names)[1] if names.suspicious(lines[follow]) else lines[follow]
-            hidden_word(redacted, rest)
-            lines[follow] = _MASK
-            done[follow] = 1
-            steps += 1
-            if steps > LINES_MAX:
-                return b"\n".join(lines[: follow + 1])  # empty lines without end: the rest goes
-        opens = (
-            left_open
-            or stripped[:1] in (b"{", b"[", b"(", b"|", b">", b"<")
-            or stripped[-1:] in (b"\\", b"{", b"[", b"(")
-        )
-        if opens or b"-----BEGIN" in rest:
-            # A value that goes on over lines: where it ends cannot be told.
-            return b"\n".join(lines[: max(k, follow) + 1])
-        # YAML and folded headers: the value goes on in deeper lines, a list in lines with a dash.
-        listed = follow > k
-        for n in range(max(k, follow) + 1, len(lines)):
-            line = lines[n]
-            if line.strip():
-                deeper = _indent(line) - indent
-                if not (deeper > 0 or (listed and deeper == 0 and line.lstrip().startswith(b"-"))):
-                    break
-                if not done[n]:
-                    told += 1
-                    if told <= LINES_MAX:  # 4 µs each
-                        hidden_word(redacted, line.strip(b" \t\r-"))
-                    lines[n] = _MASK
-                    done[n] = 1
-    return b"\n".join(lines)
-
-
-_LABEL_LINE = re.compile(
-    rb"^[ \t-]*+(?i:key|name|field|id|type|label|param|parameter|header|property)[ \t]*+[:=][ \t]*+[\"']?([\w.-]{2,60})"
-    rb"[\"']?[ \t\r,]*+$",
-    re.M,
-)
-
-
-def _indent(line: bytes) -> int:
-    return len(line) - len(line.lstrip(b" \t"))
-
-
-def _json_begin(line: bytes) -> int:
-    """Where a JSON container begins on this line, after `data:` of an event; -1 when none does."""
-    stripped = line.lstrip()
-    at = len(line) - len(stripped)
-    if stripped.startswith(b"data:"):
-        rest = stripped[5:].lstrip()
-        at = len(line) - len(rest)
-        stripped = rest
-    return at if stripped[:1] in (b"{", b"[") else -1
-
-
-_CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
-
-
-def _mask_line(line: bytes, names: Names) -> tuple[bytes, bytes]:
-    """The line with everything after the first sensitive name's separator masked, and what was masked."""
-    pattern = VALUE_PATTERN.search(line)
-    cards = card_spans(line, 1)
-    starts = [m.start() for m in (pattern,) if m] + [cards[0][0] for _ in (1,) if cards]
-    limit = min(starts, default=len(line))
-    if len(line) <= 2048:
-        for m in _CLAUSE.finditer(line):
-            if m.end() > limit:
-                break
-            if names.names_value(m[0]):
-                rest = line[m.end() :]
-                lead = len(rest) - len(rest.lstrip(b" \"'"))
-                return line[: m.end() + lead] + _MASK, rest
-        if starts:
-            return line[:limit] + _MASK, line[limit:]
-    return _MASK, line
