@@ -49,6 +49,7 @@ class Proc:
     is_ended: bool = False
     is_held: bool = False  # nobody can read its log now
     kept_back: list[Seen | Stated] = field(default_factory=list)  # taken out of the log, to come late
+    is_read_again: bool = False  # all of it, after it was forgotten
     destroyed: set[int] = field(default_factory=set)
 
     @property
@@ -69,6 +70,30 @@ class Store:
         self.records: set[tuple[bytes, int]] = set()
         self.lost: set[tuple[bytes, int]] = set()
         self.heard: set[bytes] = set()
+        self.horizon = 0
+        self.last_incident = 0
+
+    def purge(self, horizon: int, waits: set[bytes]) -> None:
+        """As the stores forget, without the day that they wait. `waits`: those that the day is for."""
+        self.horizon = horizon
+        active = {str(uuid.UUID(bytes=p)) for p in self.states if self._standing(p) == "active"}
+        self.last_incident = max(self.last_incident, *self.incidents, 0)
+        for i in self.all_incidents():
+            end = i.resolved_at if i.end is None else i.end
+            is_of_active = i.resolved_at is None and i.process in active
+            if end is not None and end <= horizon and not is_of_active:
+                del self.incidents[i.id]
+        for process in list(self.states):
+            known = self.known(process)
+            assert known is not None
+            s = known.state
+            is_past = s.low < horizon and (not s.open_count or s.open_to < horizon)
+            if s.standing != "active" and is_past and not known.incidents and process not in waits:
+                del self.states[process]
+
+    def _standing(self, process: bytes) -> str | None:
+        state = self.state(process)
+        return state.standing if state is not None else None
 
     def write(self, completion: Completion | None) -> None:
         if completion is not None:
@@ -103,7 +128,7 @@ class Store:
     def resumed(self) -> Resumed:
         known = [self.known(process) for process in self.states]
         active = [k for k in known if k is not None and k.state.standing == "active"]
-        return Resumed(self.published(), active, max(self.incidents, default=0), self.caught_up)
+        return Resumed(self.published(), active, max(self.last_incident, *self.incidents, 0), self.caught_up)
 
 
 class World:
@@ -250,6 +275,21 @@ class World:
             self.tracker = Tracker(store.resumed())
         self.check()
 
+    def purge(self, horizon: int, *, is_a_day_later: bool = False) -> None:
+        """Between two batches, as the indexer does. The day that a store waits is for clocks that are set wrong and for
+        what is on its way, the 90 days for processes that did not have their last word."""
+        at = self.store.positions
+        waits = {
+            p.process for p in self.procs
+            if not p.is_ended or p.skew or p.kept_back or at.get(p.process, 0) < len(p.log)
+        }  # fmt: skip
+        self.store.purge(max(horizon, self.store.horizon), set() if is_a_day_later else waits)
+        self.tracker.forget(self.store.horizon)
+        self.check()
+
+    def is_forgotten(self, p: Proc) -> bool:
+        return p.process in self.store.heard and self.store.state(p.process) is None
+
     # -- the oracle
 
     def check(self) -> None:
@@ -265,10 +305,12 @@ class World:
             if p.process not in store.heard:
                 continue  # nobody can know of it
             state = store.state(p.process)
-            assert state is not None
+            if state is None:
+                assert all(e.begun < store.horizon for e in p.exchanges), f"{p.name} was forgotten too early"
+                continue
             of_it = [i for i in incidents if i.process == p.name]
             for e in p.exchanges:
-                if e.begun >= until or e.is_excluded:
+                if e.begun >= until or e.begun < store.horizon or e.is_excluded:
                     continue
                 if state.closed == "provisional" and e.begun >= state.at:
                     continue  # it goes on after all, and did not say so yet

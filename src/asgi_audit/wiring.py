@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuditMiddleware",
+    "acknowledge",
     "build_api",
     "build_indexer",
     "check_index",
@@ -327,6 +329,15 @@ def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
         from .store.sqlite import purge_directory
 
     return purge_directory(url_path(settings.store_url), before, wait_seconds=wait_seconds)
+
+
+def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) -> bool:
+    """Write down that a silent process is gone for good, or let the indexer that runs do it; False when it has not yet
+    done so after `wait_seconds`. Raises StoreError, ConfigError."""
+    with extra():
+        from .store.sqlite import acknowledge_in_directory
+
+    return acknowledge_in_directory(url_path(settings.store_url), process, wait_seconds=wait_seconds)
 
 
 def open_control(settings: Settings) -> Control:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from tests.support_records import NOON, OTHER, PROCESS, batch, record, statement
+from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, record, statement
 
 from asgi_audit.store.base import FOLLOW_MS, Completeness, Completion, Incident, ProcessState, Reader, Resumed, Writer
 from asgi_audit.store.memory import MemoryStore
@@ -129,3 +129,43 @@ def test_ranges_are_cut_when_there_are_many(store: Store) -> None:
     (shown,) = store.reader.incidents(*_ALL)
     assert (len(shown.ranges), shown.count) == (100, 250)
     assert len(store.writer.resumed().known[0].incidents[0].ranges) == 250
+
+
+def test_purge_forgets_processes_that_had_their_last_word_and_what_concerned_removed_days(store: Store) -> None:
+    midnight = NOON - NOON % DAY_MS
+    old, young = midnight - DAY_MS - 1, midnight - DAY_MS
+    names = ("gone", "acknowledged", "said goodbye", "waited for", "open", "lately", "active")
+    ids = {name: uuid.UUID(int=(0x7 << 76) + n) for n, name in enumerate(names, 1)}
+    facts: dict[str, Any] = {name: {"low": old, "standing": "left", "closed": "final"} for name in names}
+    facts["acknowledged"] = {"low": old - 90 * DAY_MS, "standing": "off"}
+    facts["said goodbye"]["closed"] = "provisional"
+    facts["open"] |= {"open_count": 1, "open_from": 0, "open_to": young}
+    facts["lately"]["low"] = young
+    facts["active"]["standing"] = "active"
+    write(
+        store,
+        *(state(ids[name], **given) for name, given in facts.items()),
+        incidents=[
+            incident(1, 0, midnight, of=ids["gone"]),
+            incident(2, 0, midnight, of=ids["lately"], resolved=True),
+            incident(3, 0, midnight + 1, of=ids["lately"], resolved=True),
+            incident(4, 0, midnight, of=ids["active"]),
+            incident(5, 0, None, of=ids["waited for"]),
+            incident(6, 0, midnight, of=uuid.UUID(int=0)),
+        ],
+        statements=[
+            statement(1, 1, 0, process=ids[name], watermark=facts[name]["low"], closed=facts[name].get("closed", ""))
+            for name in names
+        ],
+    )
+    store.writer.purge(NOON)
+    kept = [name for name in names if store.writer.known(ids[name].bytes) is not None]
+    assert kept == ["said goodbye", "waited for", "open", "lately", "active"]
+    assert {p.process for p in store.reader.processes()} == {str(ids[name]) for name in kept}
+    assert [i.id for i in store.reader.incidents(*_ALL)] == [5, 4, 3]
+    assert store.writer.resumed().last_incident == 6, "no id is given twice"
+    # What comes again is new.
+    write(store, state(ids["gone"], low=old), incidents=[incident(7, 0, 1)])
+    known = store.writer.known(ids["gone"].bytes)
+    assert known is not None
+    assert known.state.number == 0

@@ -3,11 +3,16 @@
   asgi-audit completeness                                                  everything that is claimed
   asgi-audit completeness --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z
   asgi-audit completeness --to 2026-11-22T05:00:00Z --json
+  asgi-audit completeness --acknowledge 019b76da-a9af-7aba-97d2-e2a99c6249bd
 
 Shows the processes that served in the window (range: sequences covered by their statements; lost: stated as lost;
 missing: neither there nor stated; open: at its last statement), the incidents that overlap it, and T: every
 exchange that began before it is accounted for. Exit code 0: the window is complete, T has reached its end and no
 incident is open. Exit code 1: it is not.
+
+A process that fell silent and did not say goodbye is an incident without an end until its journal turns up. When it
+never will (its disk is gone), --acknowledge says so: the incident then ends where the process was written off, and
+what came after is complete again. Should its journal turn up after all, it is taken in as ever.
 """
 
 from __future__ import annotations
@@ -15,11 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StoreError
+from ..settings import Settings
 from ..store.base import Incident, Process
 from .flags import add_settings, settings_of
 
@@ -27,6 +34,7 @@ __all__ = ["add_arguments", "run"]
 
 _INCIDENTS_MAX = 1000
 _MS_MAX = 1 << 43
+_WAIT_SECONDS = 60.0
 _ACCEPTED = "a date-time with offset such as 2026-11-22T05:00:00Z"
 
 
@@ -34,17 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", metavar="TIME", help=f"{_ACCEPTED}, inclusive. Default: the beginning")
     parser.add_argument("--to", dest="end", metavar="TIME", help="exclusive. Default: T")
     parser.add_argument("--json", action="store_true", help="one object instead of tables")
+    parser.add_argument("--acknowledge", metavar="PROCESS", help="a silent process is gone for good; shows nothing")
     add_settings(parser, "home", "store")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from ..wiring import open_store_reader
 
+    settings = settings_of(arguments)
+    if arguments.acknowledge is not None:
+        return _acknowledge(settings, arguments.acknowledge)
     start = 0 if arguments.start is None else _instant("--from", arguments.start)
     asked = None if arguments.end is None else _instant("--to", arguments.end)
     if asked is not None and start > asked:
         raise ConfigError("--from is later than --to")
-    reader = open_store_reader(settings_of(arguments))
+    reader = open_store_reader(settings)
     try:
         until = reader.completeness(0, 0).until
         end = asked if asked is not None else max(until or 0, start)
@@ -79,6 +91,31 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_complete:
         print(f"asgi-audit: not complete: {_why(until, end, completeness.incidents)}", file=sys.stderr)
     return 0 if is_complete else 1
+
+
+def _acknowledge(settings: Settings, text: str) -> int:
+    from ..wiring import acknowledge, open_store_reader
+
+    reader = open_store_reader(settings)
+    try:
+        incidents = reader.incidents(0, _MS_MAX, limit=_MS_MAX)
+    finally:
+        reader.close()
+    silent = {i.process for i in incidents if i.kind == "silent" and i.end is None and i.resolved_at is None}
+    try:
+        process = uuid.UUID(text)
+        if str(process) not in silent:
+            raise ValueError
+    except ValueError:
+        shown = ", ".join(sorted(silent)[:10]) or "there is none"
+        raise ConfigError(f"--acknowledge is {text[:40]!r}; accepted: a process that is silent: {shown}") from None
+    if not acknowledge(settings, process, wait_seconds=_WAIT_SECONDS):
+        raise StoreError(
+            f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
+            hint="It was asked, and will as soon as it can; its log says what it waits for.",
+        )
+    print(f"acknowledged: process {process} is gone for good", file=sys.stderr)
+    return 0
 
 
 def _served(p: Process, start: int, end: int) -> bool:

@@ -179,6 +179,17 @@ class Tracker:
             and self._caught_up - FOLLOW_MS >= now[0]
         )
 
+    def forget(self, horizon: int) -> None:
+        """Records below it (ms) are expired, which settles them: incidents that concern them alone are resolved; told
+        with the next `take`. The store forgets those, and those of processes that are not active, by itself."""
+        for p in self._processes.values():
+            found = [i for i in (*(i for i, _ in p.missing), *p.others) if i.end is not None and i.end <= horizon]
+            for incident in found:
+                self._resolve(incident)
+            if found:
+                p.missing = [(i, ranges) for i, ranges in p.missing if i.resolved_at is None]
+                p.others = [i for i in p.others if i.resolved_at is None]
+
     def note(self, kind: Literal["retention_passed", "topic_recreated"], at: int, detail: str) -> None:
         """Something happened to the source itself; told with the next `take`. It concerns what T did not yet cover, and
         at most what began before it was noticed (`at`, ms)."""

@@ -27,8 +27,8 @@ _AHEAD_SECONDS = DAY_SECONDS
 
 
 class Retention:
-    """`days`: how many days before today are kept; 0 keeps all, and only requests remove. Used in the indexer's
-    thread."""
+    """`days`: how many days before today are kept; 0 keeps all, and only requests remove. `on_purged`: told where the
+    horizon (ms) stands. Used in the indexer's thread."""
 
     def __init__(
         self,
@@ -37,8 +37,10 @@ class Retention:
         days: int = 0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        on_purged: Callable[[int], None] = lambda horizon: None,
     ) -> None:
         self._writer = writer
+        self._on_purged = on_purged
         self._days = days
         self._clock = clock
         self._monotonic = monotonic
@@ -59,6 +61,9 @@ class Retention:
             asked = self._writer.purge_asked()
             if asked is not None:
                 self._purge(asked, "as asked")
+            acknowledged = self._writer.acknowledge_asked()
+            if acknowledged:
+                _log.info("acknowledged, as asked: %d silent processes are gone for good", acknowledged)
             if self._days and now >= self._next_purge:
                 wall = self._clock()
                 if self._believed(wall, now):
@@ -77,6 +82,7 @@ class Retention:
 
     def _purge(self, before: int, why: str) -> None:
         purged = self._writer.purge(before)
+        self._on_purged(purged.horizon)
         if purged.days:
             _log.info("purged %d days, %s bytes: %s", purged.days, f"{purged.bytes:,}", why)
 

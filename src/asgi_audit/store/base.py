@@ -226,10 +226,15 @@ class Writer(Protocol):
 
     def purge(self, before: int) -> Purged:
         """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward
-        only; a crash inside is finished by the next writer."""
+        only; a crash inside is finished by the next writer. Forgotten with them: incidents whose window ends before the
+        horizon, but open ones of active processes (see `Tracker.forget`), and processes that are gone."""
 
     def purge_asked(self) -> int | None:
         """What another process asks to be purged, as `purge` takes it. Cheap: asked once a second."""
+
+    def acknowledge_asked(self) -> int:
+        """Do what other processes ask: give the `silent` incidents of a process that is known to be gone for good the
+        end where it was written off. Answers how many. Cheap: asked once a second."""
 
     def last_used(self) -> float | None:
         """Wall-clock time (s) at which the index was last written before this writer opened it."""

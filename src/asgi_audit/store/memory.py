@@ -58,6 +58,7 @@ class MemoryStore:
         self._completion = Completion(None, False)
         self._tracked: dict[bytes, bytes] = {}
         self._incidents: dict[int, bytes] = {}
+        self._last_incident = 0
         self._horizon = 0
         self._past: set[tuple[str, str, str]] = set()  # streams of purged records
 
@@ -69,10 +70,34 @@ class MemoryStore:
             days = {self._rows[n][1].timestamp // _DAY_MS for n in gone}
             for number in gone:
                 self._past.add(_stream(self._rows.pop(number)[1]))
+            self._forget()
             return Purged(self._horizon, len(days), 0)
+
+    def _forget(self) -> None:
+        states = {p: msgspec.msgpack.decode(data, type=ProcessState) for p, data in self._tracked.items()}
+        active = {str(uuid.UUID(bytes=p)) for p, s in states.items() if s.standing == "active"}
+        self._last_incident = max(self._last_incident, *self._incidents, 0)
+        for i in self._all_incidents():
+            end = i.resolved_at if i.end is None else i.end
+            is_open = i.resolved_at is None
+            if end is not None and end <= self._horizon and not (is_open and i.process in active):
+                del self._incidents[i.id]
+        waiting = {i.process for i in self._all_incidents() if i.resolved_at is None}
+        before = self._horizon - _DAY_MS
+        for process, s in states.items():
+            name = str(uuid.UUID(bytes=process))
+            waits = 0 if s.closed in ("final", "adopted") else 90 * _DAY_MS
+            is_past = s.low < before - waits and (not s.open_count or s.open_to < before)
+            if s.standing != "active" and is_past and name not in waiting:
+                del self._tracked[process]
+                self._indexed.pop(process, None)
+                self._statements = {key: v for key, v in self._statements.items() if key[0] != name}
 
     def purge_asked(self) -> int | None:
         return None
+
+    def acknowledge_asked(self) -> int:
+        return 0
 
     def last_used(self) -> float | None:
         return None
@@ -129,7 +154,7 @@ class MemoryStore:
     def resumed(self) -> Resumed:
         known = [k for p in self._tracked if (k := self.known(p)) is not None and k.state.standing == "active"]
         caught_up = int(self._caught_up_at * 1000) or None
-        return Resumed(self._until(), known, max(self._incidents, default=0), caught_up)
+        return Resumed(self._until(), known, max(self._last_incident, *self._incidents, 0), caught_up)
 
     def known(self, process: bytes) -> Known | None:
         data = self._tracked.get(process)

@@ -53,8 +53,12 @@ def turn(world: World) -> None:
         p.kept_back = []
     elif what < 0.12:
         p = random.choice(world.procs)
-        at = random.randrange(len(p.log) + 1)
-        p.log += p.log[at : at + random.randrange(10)]
+        # Of what is forgotten nothing comes again, or all: a topic is read again from its beginning.
+        at = 0 if world.is_forgotten(p) else random.randrange(len(p.log) + 1)
+        p.is_read_again = p.is_read_again or world.is_forgotten(p)
+        p.log += p.log if world.is_forgotten(p) else p.log[at : at + random.randrange(10)]
+    elif what < 0.125:
+        world.purge(world.now - random.choice((0, 10_000, 200_000)))
     elif what < 0.13 and alive:
         p = random.choice(alive)
         world.state(p, "provisional")
@@ -81,7 +85,7 @@ def serve(world: World, p: Proc) -> None:
 def lose_an_entry(world: World, p: Proc) -> None:
     """An entry that the indexer has not seen yet goes away, for a while or for ever."""
     at = world.store.positions.get(p.process, 0)
-    if at < len(p.log):
+    if at < len(p.log) and not p.is_read_again:
         e = p.log.pop(world.random.randrange(at, len(p.log)))
         if world.random.random() < 0.7:
             p.kept_back.append(e)
@@ -123,8 +127,12 @@ def test_completeness_is_never_beyond_the_truth_and_gets_there(seed: int, turns:
     # One second is left for processes that begin.
     assert store.published() == (world.now - FOLLOW_MS if world.procs else None)
     really_missing = {(p.name, n) for p in world.procs for n in p.destroyed if (p.process, n) not in store.records}
-    left = store.open_incidents()
+    kept = {(p.name, e.sequence) for p in world.procs for e in p.exchanges if e.begun >= store.horizon}
+    left = [i for i in store.open_incidents() if i.end is None or i.end > store.horizon]
     named = {(i.process, n) for i in left if i.kind == "missing" for a, b in i.ranges for n in range(a, b + 1)}
-    assert named == really_missing
+    assert really_missing & kept <= named <= really_missing
     assert [i for i in left if i.kind != "missing"] == []
+    world.purge(world.now + 10_000_000, is_a_day_later=True)
+    assert not store.states, "nothing is kept of processes that are gone with their days"
+    assert not store.incidents
     assert not any(i.kind == "altered" for i in store.all_incidents())

@@ -132,3 +132,10 @@ def test_error_that_waiting_cannot_mend_ends_the_loop() -> None:
     store.fail = [StoreError("damaged", retriable=False)]
     with pytest.raises(StoreError, match="damaged"):
         make(store, time, 1).tend()
+
+
+def test_who_keeps_incidents_is_told_of_the_horizon_when_days_were_purged() -> None:
+    store, time, told = Store(), Time(), []
+    store.asked = NOON
+    Retention(store, clock=lambda: time.wall, monotonic=lambda: time.mono, on_purged=told.append).tend()
+    assert told == [NOON]

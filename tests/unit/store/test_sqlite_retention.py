@@ -6,16 +6,35 @@ import contextlib
 import os
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import DAY_MS, NOON, batch, everything, over_days, record, sequences, statement, walk
+from tests.support_records import (
+    DAY_MS,
+    NOON,
+    PROCESS,
+    batch,
+    everything,
+    over_days,
+    record,
+    sequences,
+    statement,
+    walk,
+)
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import DeadLetter, Written
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, doomed, purge_directory, retention
+from asgi_audit.store.base import Completion, DeadLetter, Incident, ProcessState, Written
+from asgi_audit.store.sqlite import (
+    SqliteReader,
+    SqliteWriter,
+    acknowledge_in_directory,
+    doomed,
+    purge_directory,
+    retention,
+)
 from asgi_audit.store.sqlite.reader import _File
 
 MIDNIGHT = NOON - DAY_MS // 2
@@ -273,3 +292,33 @@ def test_purge_works_when_the_disk_is_really_full(tmp_path: Path) -> None:
         writer.close()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def silent(writer: SqliteWriter, process: uuid.UUID) -> None:
+    known = Incident(id=1, kind="silent", process=str(process), opened_at=NOON, start=NOON - 120_000, end=None)
+    other = Incident(id=2, kind="silent", process=str(uuid.UUID(int=9)), opened_at=NOON, start=NOON, end=None)
+    off = ProcessState(process=process.bytes, partition="p", started=NOON, standing="off")
+    writer.write(batch(completion=Completion(NOON, False, [off], [known, other])))
+
+
+def test_silent_process_is_acknowledged_with_and_without_an_indexer(index: Path, reader: SqliteReader) -> None:
+    """Goal: its incident ends where it was written off, so that later windows are complete; nobody else's does."""
+    writer = SqliteWriter(index, clock=clock)
+    silent(writer, PROCESS)
+    after = (NOON, NOON + DAY_MS)
+    assert reader.completeness(*after).incidents == 2
+    assert not acknowledge_in_directory(index, PROCESS, wait_seconds=0, clock=clock), "an indexer holds the lease"
+    (index / "acknowledge-nobody").touch()
+    assert writer.acknowledge_asked() == 1
+    assert writer.acknowledge_asked() == 0
+    assert reader.completeness(*after).incidents == 1
+    assert reader.completeness(NOON - 1000, NOON).incidents == 1, "what is unproven stays so"
+    known = writer.known(PROCESS.bytes)
+    assert known is not None
+    assert (known.incidents[0].end, known.incidents[0].resolved_at) == (NOON, None)
+    assert "acknowledged" in known.incidents[0].detail
+    writer.close()
+    assert acknowledge_in_directory(index, uuid.UUID(int=9), wait_seconds=0, clock=clock)
+    assert reader.completeness(NOON + 1, NOON + DAY_MS).incidents == 0
+    with pytest.raises(StoreError, match="there is no index"):
+        acknowledge_in_directory(index / "nothing", PROCESS, wait_seconds=0, clock=clock)

@@ -2,6 +2,12 @@
 
 `completeness` is one row: T as it was last written, and whether readers shall go on from there with `caught_up`. What
 the indexer knows of a process stands in `tracked` as it left it (msgpack), the columns beside it are what is asked for.
+
+A purge forgets what concerns removed days alone: incidents whose window ends before the horizon, and, a day later,
+processes that had their last word (final, adopted) and of which no incident is open. Others that are gone (a
+provisional goodbye, written off and acknowledged) may still be adopted by whoever finds their disk: they are kept for
+90 days more. A topic that is read again from its beginning brings a forgotten process back as a new one: its records
+are expired, it has its last word again, and the next purge forgets it again.
 """
 
 from __future__ import annotations
@@ -13,8 +19,9 @@ import apsw
 import msgspec
 
 from ..base import FOLLOW_MS, Completeness, Completion, Incident, Known, ProcessState, Resumed
+from .schema import DAY_MS
 
-__all__ = ["TABLES", "incidents", "known", "read", "resumed", "write"]
+__all__ = ["TABLES", "acknowledge", "forget", "incidents", "known", "read", "resumed", "write"]
 
 TABLES = """
 CREATE TABLE completeness (
@@ -37,6 +44,8 @@ CREATE INDEX incident_process ON incident (process) WHERE resolved_at IS NULL;
 """
 
 _RANGES_SHOWN = 100
+_FORGET_EACH = 1000  # processes a transaction
+_WAIT_MS = 90 * DAY_MS
 _encode = msgspec.msgpack.Encoder().encode
 _state = msgspec.msgpack.Decoder(ProcessState)
 _incident = msgspec.msgpack.Decoder(Incident)
@@ -64,9 +73,55 @@ def write(main: apsw.Connection, completion: Completion) -> None:
     )
 
 
+def forget(main: apsw.Connection, horizon: int) -> None:
+    """What concerns exchanges begun before it (ms) alone."""
+    main.execute("BEGIN IMMEDIATE")
+    # No id is ever given twice.
+    main.execute("INSERT OR REPLACE INTO meta SELECT 'last_incident', id FROM incident ORDER BY id DESC LIMIT 1")
+    # Of an active process the indexer holds the open ones itself.
+    main.execute(
+        'DELETE FROM incident WHERE ifnull("end", resolved_at) <= ? AND '
+        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM tracked WHERE standing = 'active'))",
+        (horizon,),
+    )
+    main.execute("COMMIT")
+    before = horizon - DAY_MS  # clocks differ, and W may lag behind
+    while True:
+        main.execute("BEGIN IMMEDIATE")
+        gone = main.execute(
+            "DELETE FROM tracked WHERE rowid IN (SELECT t.rowid FROM tracked t LEFT JOIN process p USING (process) "
+            "WHERE standing <> 'active' AND low < iif(closed IN ('final', 'adopted'), ?1, ?2) "
+            "AND (t.open_count = 0 OR open_to < ?1) AND NOT EXISTS "
+            "(SELECT 1 FROM incident i WHERE i.process = t.process AND resolved_at IS NULL) LIMIT ?3) "
+            "RETURNING process",
+            (before, before - _WAIT_MS, _FORGET_EACH),
+        ).fetchall()
+        main.executemany("DELETE FROM statement WHERE process = ?", gone)
+        main.executemany("DELETE FROM process WHERE process = ?", gone)
+        main.execute("COMMIT")
+        if len(gone) < _FORGET_EACH:
+            return
+
+
+def acknowledge(main: apsw.Connection, process: bytes) -> int:
+    """Let what is unproven of a silent process end where it was written off; answers how many incidents that were."""
+    main.execute("BEGIN IMMEDIATE")
+    rows: list[Any] = main.execute(
+        'SELECT data FROM incident WHERE process = ? AND resolved_at IS NULL AND "end" IS NULL', (process,)
+    ).fetchall()
+    found = [i for i in (_incident.decode(data) for (data,) in rows) if i.kind == "silent"]
+    for i in found:
+        i.end = max(i.opened_at, i.start + 1)
+        i.detail = f"{i.detail}; acknowledged: it did not go on"
+        main.execute('UPDATE incident SET "end" = ?, data = ? WHERE id = ?', (i.end, _encode(i), i.id))
+    main.execute("COMMIT")
+    return len(found)
+
+
 def resumed(main: apsw.Connection, caught_up: int | None) -> Resumed:
     until, follows, last = main.execute(
-        "SELECT until, follows, (SELECT coalesce(max(id), 0) FROM incident) FROM completeness"
+        "SELECT until, follows, max((SELECT ifnull(max(id), 0) FROM incident), "
+        "ifnull((SELECT value FROM meta WHERE key = 'last_incident'), 0)) FROM completeness"
     ).get
     if follows and until is not None and caught_up is not None:
         until = max(until, caught_up - FOLLOW_MS)

@@ -1,12 +1,14 @@
-"""Purging from outside: with the lease when it is free, else by asking whoever holds it.
+"""Purging, and acknowledging that a process is gone, from outside: with the lease when it is free, else by asking
+whoever holds it.
 
-Safe beside anything: the request is written first and withdrawn only by who has removed the days, so that it is done
-even if this process dies while it waits.
+Safe beside anything: the request is written first and withdrawn only by who has done it, so that it is done even if
+this process dies while it waits.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from .retention import Doomed
 from .schema import MAIN_NAME
 from .writer import SqliteWriter
 
-__all__ = ["doomed", "purge_directory"]
+__all__ = ["acknowledge_in_directory", "doomed", "purge_directory"]
 
 _POLL_SECONDS = 0.1
 
@@ -40,10 +42,43 @@ def purge_directory(
 ) -> bool:
     """True when the days are gone; False when the indexer that holds the lease has been asked and is not done after
     `wait_seconds`. Raises StoreError."""
-    if not (directory / MAIN_NAME).is_file():
-        raise StoreError(f"there is no index in {directory}", retriable=False, hint="Name its directory with --store.")
+    _there(directory)
     with translated("ask for a purge", directory):
         request = retention.ask(directory, before)
+    return _done(directory, request, lambda writer: writer.purge(before), wait_seconds, clock, monotonic, sleep)
+
+
+def acknowledge_in_directory(
+    directory: Path,
+    process: uuid.UUID,
+    *,
+    wait_seconds: float,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """True when it is written down that the process is gone for good; False when the indexer that holds the lease has
+    been asked and is not done after `wait_seconds`. Raises StoreError."""
+    _there(directory)
+    with translated("ask to acknowledge", directory):
+        request = retention.ask_to_acknowledge(directory, process)
+    return _done(directory, request, SqliteWriter.acknowledge_asked, wait_seconds, clock, monotonic, sleep)
+
+
+def _there(directory: Path) -> None:
+    if not (directory / MAIN_NAME).is_file():
+        raise StoreError(f"there is no index in {directory}", retriable=False, hint="Name its directory with --store.")
+
+
+def _done(
+    directory: Path,
+    request: Path,
+    act: Callable[[SqliteWriter], object],
+    wait_seconds: float,
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> bool:
     deadline = monotonic() + wait_seconds
     while request.exists():
         try:
@@ -54,7 +89,7 @@ def purge_directory(
             sleep(_POLL_SECONDS)
             continue
         try:
-            writer.purge(before)
+            act(writer)
         finally:
             writer.close()
     return True

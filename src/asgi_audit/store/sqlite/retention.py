@@ -12,12 +12,14 @@ when the commit does not fit, and taken again after the days are gone.
 
 A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
 the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
-survive a crash: the next indexer finds them.
+survive a crash: the next indexer finds them. In the same way a file `acknowledge-` and the name of a process says that
+it is gone for good.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,14 +29,15 @@ import apsw
 from .schema import DAY_MS, day_name, day_of_name, open_reading
 
 __all__ = [
-    "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "ask", "asked", "day_of", "doomed", "forget_dead_letters",
-    "forget_statements", "forward",
+    "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "asked", "day_of",
+    "doomed", "forget_dead_letters", "forget_statements", "forward",
     "horizon_of", "keep_reserve", "ms_of", "release_reserve", "sweep", "unask",
 ]  # fmt: skip
 
 RESERVE_NAME = "reserve"
 RESERVE_BYTES = 1 << 20
 _ASKED = "purge-"
+_ACKNOWLEDGED = "acknowledge-"
 _STATEMENTS_EACH = 1000
 _BESIDE = ("-wal", "-shm")
 
@@ -158,7 +161,28 @@ def doomed(directory: Path, before: int) -> list[Doomed]:
 
 def ask(directory: Path, before: int) -> Path:
     """Ask whoever holds the lease to purge; answers the request, which is gone when it is done."""
-    path = directory / (_ASKED + day_of(before))
+    return _request(directory, _ASKED + day_of(before))
+
+
+def ask_to_acknowledge(directory: Path, process: uuid.UUID) -> Path:
+    """Say that a process is gone for good; answers the request, which is gone when that is written down."""
+    return _request(directory, f"{_ACKNOWLEDGED}{process}")
+
+
+def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
+    """The processes that somebody says are gone for good, and the requests."""
+    found = []
+    for name in os.listdir(directory):
+        if name.startswith(_ACKNOWLEDGED):
+            try:
+                found.append((uuid.UUID(name[len(_ACKNOWLEDGED) :]), directory / name))
+            except ValueError:
+                continue
+    return found
+
+
+def _request(directory: Path, name: str) -> Path:
+    path = directory / name
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
     _sync(directory)
     return path

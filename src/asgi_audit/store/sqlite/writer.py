@@ -160,6 +160,7 @@ class SqliteWriter:
                 retention.keep_reserve(self.directory)
                 retention.forget_dead_letters(main, horizon)
                 retention.forget_statements(main, horizon)
+                completeness.forget(main, horizon)
                 retention.unask(self.directory, before)
                 return Purged(horizon, days, size)
         except BaseException:
@@ -169,6 +170,24 @@ class SqliteWriter:
     def purge_asked(self) -> int | None:
         with translated("read", self.directory):
             return retention.asked(self.directory)
+
+    def acknowledge_asked(self) -> int:
+        with translated("read", self.directory):
+            asked = retention.acknowledgements(self.directory)
+        if not asked:
+            return 0
+        main = self._opened()
+        try:
+            with translated("write", self.directory):
+                self._still_ours()
+                changed = 0
+                for process, request in asked:
+                    changed += completeness.acknowledge(main, process.bytes)
+                    request.unlink(missing_ok=True)
+                return changed
+        except BaseException:
+            self._abandon()
+            raise
 
     def last_used(self) -> float | None:
         return self._last_used
