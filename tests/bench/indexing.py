@@ -17,6 +17,7 @@ from asgi_audit import AuditMiddleware
 from asgi_audit.capture.exchange import Exchange
 from asgi_audit.indexing.indexer import Indexer
 from asgi_audit.recording.builder import Builder
+from asgi_audit.recording.recorder import Recorder
 from asgi_audit.settings import make_settings
 from asgi_audit.store.base import Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -160,7 +161,16 @@ def queryable(requests: int, per_second: float) -> tuple[float, float]:
 
 async def _queryable(home: Path, requests: int, per_second: float) -> list[float]:
     app = AuditMiddleware(make_app(), home=home)
+    assert isinstance(app.recorder, Recorder)
     reader = SqliteReader(home / "index")
+    try:
+        return await _queried(app, reader, requests, per_second)
+    finally:
+        reader.close()
+        app.recorder.stop()  # or its last statement is written into a directory that is being removed
+
+
+async def _queried(app: AuditMiddleware, reader: SqliteReader, requests: int, per_second: float) -> list[float]:
     rng = random.Random(7)
     took: list[float] = []
     for i in range(requests + 1):
@@ -178,7 +188,6 @@ async def _queryable(home: Path, requests: int, per_second: float) -> list[float
         if i:  # the first waits for the sidecar to start
             took.append(time.perf_counter() - ended)
         await asyncio.sleep(rng.expovariate(per_second))
-    reader.close()
     return took
 
 

@@ -15,6 +15,7 @@ import uvloop
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from asgi_audit import AuditMiddleware
+from asgi_audit.recording.recorder import Recorder
 
 from .load import BODY, LOGIN, App, make_app, median, percentile, timed_calls
 
@@ -42,12 +43,16 @@ def measure(rounds: int, times: int) -> dict[str, dict[str, Cost]]:
     """{request: {variant: Cost}}."""
     with tempfile.TemporaryDirectory() as directory:
         audited = AuditMiddleware(make_app(), transport=f"journal:///{Path(directory) / 'journal'}")
+        assert isinstance(audited.recorder, Recorder)
         variants: dict[str, tuple[App, AuditMiddleware | None]] = {
             "bare": (make_app(), None),
             "BaseHTTPMiddleware, no-op": (BaseHTTPMiddleware(make_app(), dispatch=_pass_on), None),
             "asgi-audit": (audited, audited),
         }
-        return uvloop.run(_rounds(variants, rounds, times))
+        try:
+            return uvloop.run(_rounds(variants, rounds, times))
+        finally:
+            audited.recorder.stop()  # or its last statement is written into a directory that is being removed
 
 
 async def _rounds(

@@ -54,5 +54,11 @@ def test_tree_goes_on_from_its_stack_when_taken_up_again(size: int) -> None:
     assert (first.size, first.root()) == (size, _by_definition(leaves[:size]))
 
 
+@pytest.mark.parametrize("size", [0, 1, 2046, 2047, 2048, 4094, 65_536, 65_537, 200_000])
+def test_leaf_hash_equals_the_definition_for_any_size(size: int) -> None:
+    record = bytes(i % 251 for i in range(size))
+    assert leaf_hash(record) == hashlib.sha256(b"\x00" + record).digest()
+
+
 def test_statement_digest_is_the_sha256_of_its_bytes() -> None:
     assert statement_digest(b"{}") == hashlib.sha256(b"{}").hexdigest()
