@@ -1,55 +1,48 @@
 """UUIDv7 (RFC 9562 section 5.7) that carries a given millisecond; random bits come in blocks of urandom, dropped after
 fork.
 
-A block taken before fork would give all workers the same ids, so the child starts with an empty one.
+What is random of ids and salts is made ahead, 64 at a time, because a system call each, or a lock, costs more than
+all the rest. Made before fork it would give all workers the same ids, so the child starts with none.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 
-__all__ = ["new_process", "new_request_id", "uuid7"]
+__all__ = ["new_process", "new_request_id", "record_ids", "uuid7"]
 
-_BLOCK = 4096
-_lock = threading.Lock()
-_block = b""
-_at = 0
-_request_ids: list[str] = []  # made ahead: taking one is 0.1 µs on the request path instead of 0.6
+_AHEAD = 64
+# Taken with `pop` and added to with `extend`, which are atomic, so no lock.
+_tails: list[tuple[str, str]] = []  # what follows the millisecond in a UUID; a salt
+_request_ids: list[str] = []
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def _after_fork() -> None:
-    global _lock, _block, _at
-    _lock = threading.Lock()
+    _tails.clear()
     _request_ids.clear()
-    _block = b""
-    _at = 0
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def random_bytes(n: int) -> bytes:
-    """n random bytes (n <= 4096), at a tenth of the price of a system call each."""
-    global _block, _at
-    with _lock:
-        end = _at + n
-        if end > len(_block):
-            _block = os.urandom(_BLOCK)
-            _at = 0
-            end = n
-        taken = _block[_at:end]
-        _at = end
-    return taken
+def record_ids(ms: int) -> tuple[str, str]:
+    """(a UUIDv7 as text whose first 48 bits are `ms`, milliseconds since the epoch; 32 hex digits of salt)."""
+    try:
+        tail, salt = _tails.pop()
+    except IndexError:
+        digits = os.urandom(26 * _AHEAD).hex()
+        made = [digits[at : at + 52] for at in range(0, len(digits), 52)]
+        _tails.extend([(f"7{d[:3]}-{_VARIANT[d[3]]}{d[4:7]}-{d[7:19]}", d[20:]) for d in made])
+        return record_ids(ms)
+    head = f"{ms & 0xFFFFFFFFFFFF:012x}"
+    return f"{head[:8]}-{head[8:]}-{tail}", salt
 
 
 def uuid7(ms: int) -> str:
     """A UUIDv7 as text, whose first 48 bits are `ms` (milliseconds since the epoch)."""
-    tail = random_bytes(10).hex()
-    head = f"{ms & 0xFFFFFFFFFFFF:012x}"
-    variant = "89ab"[int(tail[3], 16) & 3]
-    return f"{head[:8]}-{head[8:]}-7{tail[:3]}-{variant}{tail[4:7]}-{tail[7:19]}"
+    return record_ids(ms)[0]
 
 
 def new_process(ms: int) -> uuid.UUID:
@@ -60,8 +53,8 @@ def new_process(ms: int) -> uuid.UUID:
 def new_request_id() -> str:
     """32 random hex digits, for a request that brought no X-Request-ID."""
     try:
-        return _request_ids.pop()  # atomic, so no lock
+        return _request_ids.pop()
     except IndexError:
-        digits = os.urandom(1024).hex()
-        _request_ids.extend([digits[at : at + 32] for at in range(32, 2048, 32)])
+        digits = os.urandom(16 * _AHEAD).hex()
+        _request_ids.extend([digits[at : at + 32] for at in range(32, 32 * _AHEAD, 32)])
         return digits[:32]

@@ -15,7 +15,7 @@ before it is sealed (`reflection`); identity and request id are never altered. B
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -23,12 +23,12 @@ import orjson
 
 from ..capture.exchange import Body, Exchange
 from ..record.codec import RECORD_VERSION
-from ..record.ids import random_bytes, uuid7
+from ..record.ids import record_ids
 from ..record.summary import LEVELS
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 from .bodies import NULL, fragment
-from .headers import First, Headers
+from .headers import TEXT_MAX, Headers, Seen
 from .headers import json_text as _text
 from .redaction import Names, TooDense, decoded_pairs, mask_path, mask_query, mask_url, note, redact_json
 from .redaction_json import speaks_oauth
@@ -41,8 +41,11 @@ _CACHE_MAX = 1_024
 _TIMESTAMP_MAX = (1 << 43) - 1
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}").fullmatch
 _NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
+_METHODS = {m: _text(m) for m in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
+_NO_AUTH = b'{"method":"none","publicKey":""}'
+_HTTP_1_1 = b',"protocol":"http/1.1"'
 _OUTCOMES = {
     o: b',"outcome":"' + o.encode() + b'"' for o in ("completed", "failed", "disconnected", "cancelled", "interrupted")
 }
@@ -80,7 +83,10 @@ def _mask_again(parts: list[bytes], search: Search, redacted: Redacted, at_redac
 
 
 def _paths(redacted: Redacted) -> bytes:
-    return b',"redacted":' + orjson.dumps([_clean(path) for path in redacted])
+    try:
+        return b',"redacted":' + orjson.dumps(redacted)
+    except TypeError:  # lone surrogates
+        return b',"redacted":' + orjson.dumps([_readable(path) for path in redacted])
 
 
 def _shorter(body: Body, size: int) -> Body:
@@ -92,17 +98,15 @@ def _shorter(body: Body, size: int) -> Body:
 class Builder:
     """One per face of the recorder and process, used by the recorder's thread alone.
 
-    salt: makes 32 hex digits a record; ids: makes `metadata.id` from milliseconds since the epoch."""
+    ids: makes `metadata.id` and 32 hex digits of salt from milliseconds since the epoch."""
 
     def __init__(
         self,
         settings: Settings,
         facts: ProcessFacts,
         *,
-        salt: Callable[[], str] = lambda: random_bytes(16).hex(),
-        ids: Callable[[int], str] = uuid7,
+        ids: Callable[[int], tuple[str, str]] = record_ids,
     ) -> None:
-        self._salt = salt
         self._ids = ids
         self._bytes_max = settings.record_bytes_max
         self._names = Names(settings.redact_names)
@@ -147,8 +151,9 @@ class Builder:
         x = exchange
         redacted = Redacted()
         truncated: list[str] = []
-        started = x.started_ns // 1_000_000
-        timestamp = min(max(started, 0), _TIMESTAMP_MAX)
+        timestamp = x.started_ns // 1_000_000
+        if not 0 <= timestamp <= _TIMESTAMP_MAX:
+            timestamp = min(max(timestamp, 0), _TIMESTAMP_MAX)
         identity = self._identity
         if x.account_id is not None or x.service is not None or x.instance_id is not None:
             identity = self._identity_of(
@@ -156,66 +161,66 @@ class Builder:
                 self._service if x.service is None else _text(x.service),
                 self._instance if x.instance_id is None else _text(x.instance_id),
             )
-        auth = b'{"method":"none","publicKey":""}'
+        auth = _NO_AUTH
         if x.auth_method is not None or x.auth_public_key is not None:
             auth = b'{"method":%b,"publicKey":%b}' % (_text(x.auth_method or "none"), _text(x.auth_public_key or ""))
+        record_id, salt = self._ids(timestamp)
+        request_id = None
+        if _REQUEST_ID(x.request_id):
+            request_id = x.request_id.encode()
+            request_id_json = b'"' + request_id + b'"'
+        else:
+            request_id_json = _text(x.request_id)
 
-        request_id = x.request_id.encode() if _REQUEST_ID.fullmatch(x.request_id) else None
-        request_headers, asked = self._headers.encoded(
+        request_headers, asked, values = self._headers.encoded(
             x.request_headers, "request.headers", request_id, redacted, truncated
         )
-        response_headers, answered = self._headers.encoded(
+        response_headers, answered, _ = self._headers.encoded(
             x.response_headers, "response.headers", request_id, redacted, truncated
         )
         if x.detail_request in ("none", "metadata") or shed > 1:
             request_headers = b"{}"
         if x.detail_response in ("none", "metadata") or shed > 1:
             response_headers = b"{}"
-        host = asked.get(b"host", b"")
         path, url, query = self._url_of(x, redacted, truncated)
-        request_body, request_captured = self._body_of(
-            x.request_body, x.detail_request, shed, asked, "request.body", redacted, self._expects_body(x, asked)
-        )
-        response_body, response_captured = self._body_of(
-            x.response_body, x.detail_response, shed, answered, "response.body", redacted, None
-        )
-        if x.status is None:
-            status = 499 if x.outcome in ("disconnected", "cancelled") else 500
+        body = x.request_body
+        if body.total:
+            request_body, asked_captured = self._body_of(body, x.detail_request, shed, asked, True, redacted)
         else:
-            status = min(max(int(x.status), 100), 999)
+            request_body = NULL
+            asked_captured = "empty" if body.complete or not self._expects_body(x, asked, values) else "unread"
+        body = x.response_body
+        if body.total:
+            response_body, answered_captured = self._body_of(body, x.detail_response, shed, answered, False, redacted)
+        else:
+            response_body = NULL
+            answered_captured = "empty"
+        status = x.status
+        if status is None:
+            status = 499 if x.outcome in ("disconnected", "cancelled") else 500
+        elif type(status) is not int or not 100 <= status <= 999:
+            status = min(max(int(status), 100), 999)
 
         parts = [
-            identity, self._ids(timestamp).encode(), b'","requestId":', _text(x.request_id), self._metadata_tail, auth,
-            b',"method":', _text(x.method), b',"path":', path, b',"originalUrl":', url,
-            b',"hostname":', self._headers.hostname(host), b',"headers":', request_headers, b',"query":', query,
+            identity, record_id.encode(), b'","requestId":', request_id_json, self._metadata_tail, auth,
+            b',"method":', _METHODS.get(x.method) or _text(x.method), b',"path":', path, b',"originalUrl":', url,
+            b',"hostname":', asked.hostname, b',"headers":', request_headers, b',"query":', query,
             b',"body":', request_body, b'},"response":{"statusCode":%d,"headers":' % status, response_headers,
             b',"body":', response_body,
-            b'},"timestamp":%d,"context":{"durationNs":%d' % (timestamp, max(x.duration_ns, 0)), self._context_host,
+            b'},"timestamp":%d,"context":{"durationNs":%d' % (timestamp, x.duration_ns if x.duration_ns > 0 else 0),
+            self._context_host,
+            b',"principal":' + _text(x.principal) if x.principal else b"",
+            b',"client":' + _text(x.client) if x.client else b"",
+            self._place(x),
+            _trace(values[asked.trace]) if asked.trace >= 0 else b"",
+            _HTTP_1_1 if x.http_version == "1.1" and x.type != "websocket" else _protocol(x),
+            _OUTCOMES.get(x.outcome) or b',"outcome":' + _text(x.outcome),
+            _error(x.error_type, x.error_fatal) if x.error_type else b"",
+            b',"requestBody":{"bytes":%d' % x.request_body.total, asked.content_type_json, _CAPTURED[asked_captured],
+            b',"responseBody":{"bytes":%d' % x.response_body.total, answered.content_type_json,
+            _CAPTURED[answered_captured],
         ]  # fmt: skip
         add = parts.append
-        if x.principal:
-            add(b',"principal":' + _text(x.principal))
-        if x.client:
-            add(b',"client":' + _text(x.client))
-        add(self._place(x))
-        trace = asked.get(b"traceparent")
-        if trace is not None:
-            self._trace(trace, add)
-        if x.type == "websocket":
-            add(b',"protocol":"websocket"')
-        elif x.http_version == "1.1":
-            add(b',"protocol":"http/1.1"')
-        else:
-            add(b',"protocol":' + _text("http/" + str(x.http_version), 20))
-        add(_OUTCOMES.get(x.outcome) or b',"outcome":' + _text(x.outcome))
-        if x.error_type:
-            add(b',"error":{"type":' + _text(x.error_type) + (b',"fatal":true}' if x.error_fatal else b"}"))
-        add(b',"requestBody":{"bytes":%d' % x.request_body.total)
-        add(self._headers.content_type(asked))
-        add(_CAPTURED[request_captured])
-        add(b',"responseBody":{"bytes":%d' % x.response_body.total)
-        add(self._headers.content_type(answered))
-        add(_CAPTURED[response_captured])
         if x.org_id or x.org_key:
             add(b',"org":{"id":%b,"key":%b}' % (_text(x.org_id or ""), _text(x.org_key or "")))
         if x.annotations:
@@ -234,7 +239,7 @@ class Builder:
             add(b',"message":')
             add(message)
         add(self._capture_head)
-        add(b'%d,"salt":"%b"}}}' % (x.sequence, self._salt().encode()))
+        add(b'%d,"salt":"%b"}}}' % (x.sequence, salt.encode()))
         record = b"".join(parts)
         if redacted.values or redacted.spans:
             search = Search(redacted, x.path)
@@ -260,12 +265,6 @@ class Builder:
             self._places[place] = known
         return known
 
-    @staticmethod
-    def _trace(value: bytes, add: Callable[[bytes], Any]) -> None:
-        m = _TRACEPARENT.fullmatch(value)
-        if m and not value.startswith(b"ff") and m[1].strip(b"0") and m[2].strip(b"0"):
-            add(b',"traceId":"%b","spanId":"%b"' % (m[1], m[2]))
-
     # URL
 
     def _url_of(self, x: Exchange, redacted: Redacted, truncated: list[str]) -> tuple[bytes, bytes, bytes]:
@@ -273,7 +272,7 @@ class Builder:
         path = x.path
         root = x.root_path
         given = x.raw_path
-        plain = given is not None and not root and not x.query_string and len(path) <= 1024 and path.isascii()
+        plain = given is not None and not root and not x.query_string and len(path) <= TEXT_MAX and path.isascii()
         if plain and given == path.encode() and "?" not in path and not _PATH_MAY_HIDE(path):  # by far the most
             encoded = _text(path)
             return encoded, encoded, b"{}"
@@ -310,31 +309,24 @@ class Builder:
     # Bodies
 
     @staticmethod
-    def _expects_body(x: Exchange, headers: First) -> bool:
+    def _expects_body(x: Exchange, headers: Seen, values: Sequence[bytes]) -> bool:
         """Whether the request announced a body: without one, bytes that never came are none that nobody read."""
-        length = headers.get(b"content-length")
-        if length is not None:
-            return length.strip(b" 0") != b""
-        if b"transfer-encoding" in headers:
+        if headers.length >= 0:
+            return values[headers.length].strip(b" 0") != b""
+        if headers.chunked:
             return True
         # HTTP/1 has a body only when it says so; HTTP/2 may send one without a word.
         return not x.http_version.startswith("1") and x.method not in _NO_BODY_METHODS
 
     def _body_of(
-        self, body: Body, detail: str, shed: int, headers: First, base: str, redacted: Redacted,
-        expected: bool | None,
-    ) -> tuple[bytes, str]:  # fmt: skip
-        """expected: None for a response."""
-        if body.total == 0:
-            return NULL, "unread" if expected and not body.complete else "empty"
+        self, body: Body, detail: str, shed: int, headers: Seen, request: bool, redacted: Redacted
+    ) -> tuple[bytes, str]:
+        """Of a body of which at least one byte passed by."""
         if detail != "bodies":
             return NULL, "omitted"
         if shed:
             return NULL, "pressure"
-        return fragment(
-            body, headers.get(b"content-type", b""), headers.get(b"content-encoding", b""), self._names, base, redacted,
-            request=expected is not None,
-        )  # fmt: skip
+        return fragment(body, headers.content_type, headers.opaque, self._names, redacted, request=request)
 
     # What the application said
 
@@ -368,9 +360,22 @@ _HIDDEN = b"[REDACTED]"
 _PATH_MAY_HIDE = re.compile("[=%@]|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}").search
 
 
+def _trace(value: bytes) -> bytes:
+    m = _TRACEPARENT.fullmatch(value)
+    if m and not value.startswith(b"ff") and m[1].strip(b"0") and m[2].strip(b"0"):
+        return b',"traceId":"%b","spanId":"%b"' % (m[1], m[2])
+    return b""
+
+
+def _protocol(x: Exchange) -> bytes:
+    if x.type == "websocket":
+        return b',"protocol":"websocket"'
+    return b',"protocol":' + _text("http/" + str(x.http_version), 20)
+
+
+def _error(error_type: str, fatal: bool) -> bytes:
+    return b',"error":{"type":' + _text(error_type) + (b',"fatal":true}' if fatal else b"}")
+
+
 def _readable(value: object) -> str:
     return str(value).encode("utf-8", "replace").decode()
-
-
-def _clean(path: str) -> str:
-    return path.encode("utf-8", "replace").decode()

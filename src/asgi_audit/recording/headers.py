@@ -1,8 +1,11 @@
 """The headers of a request or response as a JSON object, with what the builder itself reads of them.
 
 Clients and servers send the same names in the same order again and again, so a list of names is looked at once and
-becomes a plan: which values are hidden, which repeat, which must be scanned each time. What a plan's repeating values
-look like encoded is remembered too.
+becomes a plan: which values are hidden, which repeat, which must be scanned each time. What the object looks like for
+the same repeating values is remembered too, but for the places of the others.
+
+Servers give bytes. An application may give anything, which raises here at the first operation of bytes; then text is
+taken as Latin-1, other values as their text, and what is no pair is left out.
 
 Invariants: what is remembered are names, values of the headers in `_REPEATED`, and host names; never the value of a
 header that is hidden, masked, or of another name. Bounds: 500 headers and 64 KiB of them each way; 256 plans of at
@@ -12,13 +15,18 @@ most 32 names of 64 bytes, 512 remembered objects of at most 2 KiB of values; 1,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
 import orjson
 
+from .bodies import is_opaque
 from .names import REDACTED, Names
 from .redaction import HIDDEN, HOST, PLAIN, header_kind, mask_header, note
 from .reflection import hidden_header
 
-__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "TEXT_MAX", "Headers", "json_text"]
+__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "TEXT_MAX", "Headers", "Seen", "json_text"]
 
 HEADER_BYTES_MAX = 65_536
 HEADERS_MAX = 500
@@ -50,9 +58,6 @@ _READ = frozenset(
 _HIDDEN_JSON = b'"' + REDACTED.encode() + b'"'
 _dumps = orjson.dumps
 
-First = dict[bytes, bytes]
-"""The first value of each name in `_READ`, by lower-case name. Not to be changed: it may be remembered."""
-
 
 def json_text(value: object, limit: int = TEXT_MAX) -> bytes:
     """JSON string of any object that should be text: cut, lone surrogates as U+FFFD."""
@@ -66,18 +71,39 @@ def json_text(value: object, limit: int = TEXT_MAX) -> bytes:
         return _dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
+class Seen:
+    """What the builder reads of headers. Not to be changed: it may be remembered."""
+
+    __slots__ = ("chunked", "content_type", "content_type_json", "hostname", "length", "opaque", "trace")
+
+    def __init__(self) -> None:
+        self.hostname = b'""'  # of `Host` without its port, encoded
+        self.content_type = b""  # in lower case
+        self.content_type_json = b""  # `,"contentType":"…"`, or nothing
+        self.opaque = False  # the body is compressed or multipart
+        self.chunked = False  # there is a Transfer-Encoding
+        self.length = -1  # the place of Content-Length among the headers
+        self.trace = -1  # the place of Traceparent
+
+
+_NOTHING_SEEN = Seen()
+
+Encoded = tuple[bytes, Seen, Sequence[bytes]]
+"""(JSON object, what the builder reads, values of the headers by their place)."""
+
+
 class _Plan:
     """What is to be done with headers of these names in this order; none is repeated."""
 
-    __slots__ = ("fresh", "hidden", "paths", "read", "repeated", "start")
+    __slots__ = ("fresh", "hidden", "read", "repeated", "repeated_at", "start")
 
     def __init__(self) -> None:
         self.start: list[bytes] = []  # for each header its encoded name and colon, with the value where that is hidden
-        self.hidden: list[int] = []
-        self.paths: list[str] = []  # of the hidden ones
-        self.repeated: list[int] = []
+        self.hidden: list[tuple[int, str]] = []  # place, path
+        self.repeated_at: list[int] = []
+        self.repeated: Callable[[tuple[bytes, ...]], Any] = len  # what is remembered by: the repeating values
         self.fresh: list[tuple[int, bytes, int, bytes]] = []  # place, encoded name, kind, lower-case name
-        self.read: list[tuple[int, bytes]] = []  # places of `_READ` among the fresh
+        self.read: dict[bytes, int] = {}  # places of `_READ`
 
 
 class Headers:
@@ -87,7 +113,8 @@ class Headers:
         self._names = names
         self._id_header = id_header
         self._plans: dict[tuple[str, tuple[bytes, ...]], _Plan | None] = {}
-        self._objects: dict[tuple[_Plan, tuple[bytes, ...]], tuple[list[bytes], First]] = {}
+        # The pieces of an object, with every other one empty for the values that are new each time.
+        self._objects: dict[tuple[_Plan, Any], tuple[list[bytes], Seen]] = {}
         self._pairs: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}  # encoded (name, value) of repeated headers
         self._known: dict[bytes, tuple[bytes, int, bytes]] = {}  # name: encoded, its kind, in lower case
         self._hosts: dict[bytes, bytes] = {}
@@ -100,41 +127,49 @@ class Headers:
         request_id: bytes | None,
         redacted: list[str],
         truncated: list[str],
-    ) -> tuple[bytes, First]:
-        """(JSON object, what the builder reads). base: `request.headers` or `response.headers`."""
+    ) -> Encoded:
+        """base: `request.headers` or `response.headers`. request_id: what stands in the record already."""
         if not headers:
-            return b"{}", {}
+            return b"{}", _NOTHING_SEEN, ()
+        try:
+            made = self._planned(headers, base, request_id, redacted)
+            return made or self._each(headers, base, request_id, redacted, truncated)
+        except Exception:
+            return self._each(_as_bytes(headers), base, request_id, redacted, truncated)
+
+    def _planned(
+        self, headers: list[tuple[bytes, bytes]], base: str, request_id: bytes | None, redacted: list[str]
+    ) -> Encoded | None:
+        """None when they want a closer look."""
         if len(headers) > _PLAN_NAMES_MAX:
-            return self._each(headers, base, request_id, redacted, truncated)
+            return None
         names, values = zip(*headers, strict=True)
         try:
             plan = self._plans[base, names]
         except KeyError:
-            plan = self._planned(base, names)
+            plan = self._plan(base, names)
         if plan is None:
-            return self._each(headers, base, request_id, redacted, truncated)
-        repeated = tuple([values[at] for at in plan.repeated])
+            return None
+        repeated = plan.repeated(values)
         known = self._objects.get((plan, repeated))
         if known is None:
-            known = self._remembered(plan, names, values, repeated)
+            known = self._remembered(plan, values, repeated)
             if known is None:
-                return self._each(headers, base, request_id, redacted, truncated)
-        pieces, first = known
-        if plan.hidden:
-            for at, path in zip(plan.hidden, plan.paths, strict=True):
-                hidden_header(redacted, values[at])
-                note(redacted, path)
-        if plan.fresh:
-            pieces = pieces.copy()
-            if not self._fresh(plan, values, pieces, base, request_id, redacted):
-                return self._each(headers, base, request_id, redacted, truncated)
-            if plan.read:
-                first = first.copy()
-                for at, name in plan.read:
-                    first[name] = values[at]
-        return b"{" + b",".join(pieces) + b"}", first
+                return None
+        pieces, seen = known
+        for at, path in plan.hidden:
+            hidden_header(redacted, values[at])
+            note(redacted, path)
+        if not plan.fresh:
+            return pieces[0], seen, values
+        fresh = self._fresh(plan, values, base, request_id, redacted)
+        if fresh is None:
+            return None
+        pieces = pieces.copy()
+        pieces[1::2] = fresh
+        return b"".join(pieces), seen, values
 
-    def _planned(self, base: str, names: tuple[bytes, ...]) -> _Plan | None:
+    def _plan(self, base: str, names: tuple[bytes, ...]) -> _Plan | None:
         """The plan of these names, remembered; None when they want a closer look each time."""
         if any(len(name) > _NAME_MAX for name in names):
             return None
@@ -149,14 +184,16 @@ class Headers:
                 plan.start.append(encoded)
                 if kind == HIDDEN:
                     plan.start[at] = encoded + _HIDDEN_JSON
-                    plan.hidden.append(at)
-                    plan.paths.append(base + "." + encoded[1:-2].decode())
-                elif low in _REPEATED and kind in (PLAIN, HOST) and low != b"content-length":
-                    plan.repeated.append(at)
+                    plan.hidden.append((at, base + "." + encoded[1:-2].decode()))
+                    continue
+                if low in _READ:
+                    plan.read[low] = at
+                if low in _REPEATED and kind in (PLAIN, HOST) and low != b"content-length":
+                    plan.repeated_at.append(at)
                 else:
                     plan.fresh.append((at, encoded, kind, low))
-                    if low in _READ:
-                        plan.read.append((at, low))
+            if plan.repeated_at:
+                plan.repeated = itemgetter(*plan.repeated_at)
         if len(self._plans) >= _PLANS_MAX:
             self._plans.clear()
             self._objects.clear()
@@ -164,59 +201,82 @@ class Headers:
         return plan
 
     def _remembered(
-        self, plan: _Plan, names: tuple[bytes, ...], values: tuple[bytes, ...], repeated: tuple[bytes, ...]
-    ) -> tuple[list[bytes], First] | None:
+        self, plan: _Plan, values: tuple[bytes, ...], repeated: bytes | tuple[bytes, ...] | int
+    ) -> tuple[list[bytes], Seen] | None:
         """The pieces with the repeating values in their places, remembered; None when one of those is suspicious."""
-        if sum(map(len, repeated)) > _OBJECT_BYTES_MAX or self._names.hit(b"\n".join(repeated)):
+        given = [values[at] for at in plan.repeated_at]
+        if sum(map(len, given)) > _OBJECT_BYTES_MAX or self._names.hit(b"\n".join(given)):
             return None
-        if any(names[at].lower() == b"host" and 64 in values[at] for at in plan.repeated):
+        host = plan.read.get(b"host")
+        if host is not None and 64 in values[host]:
             return None  # with user information
-        pieces = plan.start.copy()
-        first: First = {}
-        for at in plan.repeated:
-            pieces[at] += json_text(values[at].decode("latin-1"), HEADER_BYTES_MAX)
-            low = names[at].lower()
-            if low in _READ:
-                first[low] = values[at]
+        each = plan.start.copy()
+        for at in plan.repeated_at:
+            each[at] += json_text(values[at].decode("latin-1"), HEADER_BYTES_MAX)
+        pieces: list[bytes] = []
+        done = 0
+        before = b"{"
+        for at, _, _, _ in plan.fresh:
+            pieces += (before + b",".join(each[done : at + 1]), b"")
+            before = b"," if at + 1 < len(each) else b""
+            done = at + 1
+        pieces.append(before + b",".join(each[done:]) + b"}")
         if len(self._objects) >= _OBJECTS_MAX:
             self._objects.clear()
-        self._objects[plan, repeated] = (pieces, first)
-        return pieces, first
+        known = self._objects[plan, repeated] = (pieces, self._seen(plan.read, values))
+        return known
+
+    def _seen(self, read: dict[bytes, int], values: Sequence[bytes]) -> Seen:
+        """read: places of the first header of each name in `_READ`."""
+        seen = Seen()
+        seen.length = read.get(b"content-length", -1)
+        seen.trace = read.get(b"traceparent", -1)
+        seen.chunked = b"transfer-encoding" in read
+        if b"host" in read:
+            seen.hostname = self._hostname(values[read[b"host"]])
+        if b"content-type" in read:
+            content_type = values[read[b"content-type"]]
+            seen.content_type = content_type.lower()
+            seen.content_type_json = self._content_type(content_type)
+        at = read.get(b"content-encoding", -1)
+        seen.opaque = is_opaque(seen.content_type, values[at] if at >= 0 else b"")
+        return seen
 
     def _fresh(
         self,
         plan: _Plan,
         values: tuple[bytes, ...],
-        pieces: list[bytes],
         base: str,
         request_id: bytes | None,
         redacted: list[str],
-    ) -> bool:
-        """Put the values that are new each time into their places; False when they are too long for that."""
-        scanned: list[tuple[int, bytes, int]] = []
+    ) -> list[bytes] | None:
+        """The values that are new each time, encoded; None when they are too long for that."""
+        out: list[bytes] = []
+        scanned: list[tuple[int, bytes, bytes, int]] = []
         for at, encoded, kind, low in plan.fresh:
             value = values[at]
-            if value.isdigit() and len(value) < 15 and kind == PLAIN:
-                pieces[at] = encoded + b'"' + value + b'"'
+            if kind == PLAIN and len(value) < 15 and value.isdigit():
+                out.append(b'"' + value + b'"')
             elif low == self._id_header and value == request_id:
                 # Stands in the record already, and may hold letters, digits and three marks only.
-                pieces[at] = encoded + b'"' + value + b'"'
+                out.append(b'"' + value + b'"')
             elif len(value) > _FRESH_MAX:
-                return False
+                return None
             else:
-                scanned.append((at, encoded, kind))
-        if not scanned:
-            return True
-        names = self._names
-        alarm = names.hit(b"\n".join([values[at] for at, _, kind in scanned if kind == PLAIN]))
-        for at, encoded, kind in scanned:
-            value = kept = values[at]
-            if kind != PLAIN or alarm or b"://" in value:
-                kept = mask_header(kind, value, names, redacted)
-                if kept is not value and kept != value:
-                    note(redacted, base + "." + encoded[1:-2].decode())
-            pieces[at] = encoded + json_text(kept.decode("latin-1"), HEADER_BYTES_MAX)
-        return True
+                scanned.append((len(out), value, encoded, kind))
+                out.append(b"")
+        if scanned:
+            names = self._names
+            plain = [value for _, value, _, kind in scanned if kind == PLAIN]
+            alarm = bool(plain) and names.hit(b"\n".join(plain))
+            for place, value, encoded, kind in scanned:
+                kept = value
+                if kind != PLAIN or alarm or value.find(b"://") >= 0:
+                    kept = mask_header(kind, value, names, redacted)
+                    if kept is not value and kept != value:
+                        note(redacted, base + "." + encoded[1:-2].decode())
+                out[place] = _dumps(kept.decode("latin-1"))
+        return out
 
     def _each(
         self,
@@ -225,46 +285,51 @@ class Headers:
         request_id: bytes | None,
         redacted: list[str],
         truncated: list[str],
-    ) -> tuple[bytes, First]:
+    ) -> Encoded:
         """`encoded` of any headers, one by one."""
-        first: First = {}
+        read: dict[bytes, int] = {}
         pairs: list[tuple[bytes, bytes]] = []
         fresh: list[tuple[int, bytes, bytes, int, bytes]] = []  # place in `pairs`, encoded name, value, kind, name
         cached = self._pairs.get
         size = 0
-        if len(headers) > HEADERS_MAX:
+        cut = len(headers) > HEADERS_MAX
+        if cut:
             headers = headers[:HEADERS_MAX]
-            truncated.append(base)
-        for name, value in headers:
+        for at, (name, value) in enumerate(headers):
             known = cached((name, value))
             if known is not None:
                 if name in _READ:
-                    first.setdefault(name, value)
+                    read.setdefault(name, at)
                 pairs.append(known)
                 size += 40
                 continue
             size += len(name) + len(value)
             if size > HEADER_BYTES_MAX:
-                truncated.append(base)
+                cut = True
                 break
             encoded, kind, lower = self._header(name)
-            if lower in _READ:
-                first.setdefault(lower, value)
             if kind == HIDDEN:
                 pairs.append((encoded, _HIDDEN_JSON))
                 hidden_header(redacted, value)
                 note(redacted, base + "." + encoded[1:-2].decode())
-            elif lower == self._id_header and value == request_id:
+                continue
+            if lower in _READ:
+                read.setdefault(lower, at)
+            if lower == self._id_header and value == request_id:
                 pairs.append((encoded, b'"' + value + b'"'))
             else:
                 fresh.append((len(pairs), encoded, value, kind, lower))
                 pairs.append((encoded, b""))
         if fresh:
             self._encode(fresh, pairs, base, redacted)
+        values = [value for _, value in headers]
+        seen = self._seen(read, values)
+        if cut:
+            truncated.append(base)
         merged = dict(pairs)
         if len(merged) != len(pairs):
-            return _repeated(pairs), first
-        return b"{" + b",".join([name + value for name, value in merged.items()]) + b"}", first
+            return _repeated(pairs), seen, values
+        return b"{" + b",".join([name + value for name, value in merged.items()]) + b"}", seen, values
 
     def _encode(
         self,
@@ -301,7 +366,7 @@ class Headers:
             self._known[name] = known
         return known
 
-    def hostname(self, host: bytes) -> bytes:
+    def _hostname(self, host: bytes) -> bytes:
         """The name of `Host` without its port; an IPv6 address keeps its brackets."""
         known = self._hosts.get(host)
         if known is None:
@@ -314,11 +379,8 @@ class Headers:
                 self._hosts[host] = known
         return known
 
-    def content_type(self, first: First) -> bytes:
-        """`,"contentType":"…"`, or nothing."""
-        value = first.get(b"content-type")
-        if value is None:
-            return b""
+    def _content_type(self, value: bytes) -> bytes:
+        """`,"contentType":"…"`."""
         known = self._types.get(value)
         if known is None:
             kept = mask_header(PLAIN, value[:200], self._names)
@@ -343,3 +405,23 @@ def _repeated(pairs: list[tuple[bytes, bytes]]) -> bytes:
         + b",".join([n + (v[0] if len(v) == 1 else b"[" + b",".join(v) + b"]") for n, v in together.items()])
         + b"}"
     )
+
+
+def _as_bytes(headers: list[Any]) -> list[tuple[bytes, bytes]]:
+    pairs = []
+    for pair in headers:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            continue
+        pairs.append((_bytes(name), _bytes(value)))
+    return pairs
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    try:
+        return str(value).encode("latin-1", "replace")
+    except Exception:  # anybody's __str__
+        return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from random import Random
 from typing import Any
 
 import orjson
@@ -10,15 +11,19 @@ import pytest
 from tests.support_exchanges import make_body, make_builder, make_exchange
 from tests.support_schema import checked
 
-from asgi_audit.recording.bodies import fragment
+from asgi_audit.recording.bodies import _is_json, fragment, is_opaque
 from asgi_audit.recording.names import Names
 
 NAMES = Names()
 FORM = b"application/x-www-form-urlencoded"
 
 
-def seen(data: bytes, content_type: bytes = b"", encoding: bytes = b"", **body: Any) -> tuple[bytes, str]:
-    return fragment(make_body(data, **body), content_type, encoding, NAMES, "request.body", [], request=True)
+def seen(
+    data: bytes, content_type: bytes = b"", encoding: bytes = b"", *, request: bool = True, **body: Any
+) -> tuple[bytes, str]:
+    content_type = content_type.lower()
+    opaque = is_opaque(content_type, encoding)
+    return fragment(make_body(data, **body), content_type, opaque, NAMES, [], request=request)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,6 @@ def test_body_stands_in_the_record(data: bytes, content_type: bytes, stands: byt
         ("password=x".encode("utf-16-le"), b"text/plain; charset=utf-16", b"", "undecodable"),
         (b'{"password":"x"', b"application/json", b"", "omitted"),
         (b"user,password\nbob,x", b"text/csv", b"", "omitted"),
-        (b"", b"application/json", b"", "empty"),
     ],
 )
 def test_body_is_left_out(data: bytes, content_type: bytes, encoding: bytes, captured: str) -> None:
@@ -93,13 +97,53 @@ def test_cut_json_with_a_sensitive_name_is_omitted() -> None:
 
 
 def test_unread_and_broken_off_bodies_are_said() -> None:
-    assert seen(b"", complete=False) == (b"null", "unread")
     assert seen(b"[1,", b"application/json", complete=False) == (b'"[1,"', "unread")
-    assert fragment(make_body(b"[1,", complete=False), b"", b"", NAMES, "b", [], request=False) == (
-        b'"[1,"',
-        "truncated",
-    )
-    assert fragment(make_body(b"", complete=False), b"", b"", NAMES, "b", [], request=False) == (b"null", "empty")
+    assert seen(b"[1,", complete=False, request=False) == (b'"[1,"', "truncated")
+
+
+def test_bodies_without_a_byte_are_empty() -> None:
+    x = make_exchange(answer_headers=[(b"content-length", b"5")], answer_type=b"application/json")
+    x.response_body.complete = False
+    value = checked(make_builder().build(x))
+    assert value["request"]["body"] is value["response"]["body"] is None
+    assert value["context"]["requestBody"]["captured"] == value["context"]["responseBody"]["captured"] == "empty"
+
+
+_DOCUMENTS = (
+    b'{"a":1,"b":[true,false,null],"c":{"d":1.5e10,"e":-0,"f":"x"}}',
+    b"[1e5,2E+05,1e-400,1E40,-1e+30,123e+306,1.7976931348623157e308]",
+    b'["a","\xc3\xa9","\xe2\x98\x83","\xf0\x9f\x98\x80","1e999"]',
+    b'\t{ "a" :\r1 , "\\u00e9" : [ ] }\n',
+    b"[" + b"9" * 150 + b"." + b"1" * 150 + b"e99]",
+    b"[0." + b"0" * 100 + b"1e20,18446744073709551616]",
+)
+_PIECES = [
+    *b"1e999 1e-999 1E+400 e E + - . 0 00 01 1. .5 1e \" , : [ ] { } // ' true nul null NaN Infinity".split(b" "),
+    *b"-Infinity \\ud800 \\u0041 \\x \xc0\x80 \xed\xa0\x80 \xf4\x90\x80\x80 \xff \xc3 \x00 \x1f \x7f".split(b" "),
+    *(b" ", b"\n", b"9" * 310, b"9" * 110 + b"e99", b"[" * 950 + b"]" * 950, b"[" * 1100 + b"]" * 1100),
+]
+
+
+def test_json_is_what_orjson_reads_whatever_is_put_into_it() -> None:
+    """What is not parsed but passed over by msgspec must be accepted by orjson: the record would be unreadable."""
+    seed = 20_261_122
+    print("seed", seed)
+    random = Random(seed)
+    accepted = 0
+    for _ in range(20_000):
+        data = bytearray(random.choice(_DOCUMENTS))
+        for _ in range(random.choice((1, 1, 2, 4))):
+            at = random.randrange(len(data) + 1)
+            data[at : at + random.choice((0, 0, 1, 3))] = random.choice(_PIECES)
+        flat = data.count(b"[") + data.count(b"{") <= 900
+        try:
+            orjson.loads(data if flat else b"[" * 24 + data + b"]" * 24)
+        except orjson.JSONDecodeError:
+            assert not _is_json(bytes(data)), data
+        else:
+            assert _is_json(bytes(data)), data
+            accepted += 1
+    assert accepted > 1_000
 
 
 @pytest.mark.parametrize(

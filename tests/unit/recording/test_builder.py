@@ -263,6 +263,37 @@ def test_no_content_makes_it_raise(fields: dict[str, Any]) -> None:
     checked(BUILDER.build(make_exchange(**fields)))
 
 
+class _Odd:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("given", "stands"),
+    [
+        ([("Server", "a/1"), ("x-a", "caf\xe9 \u2603")], {"server": "a/1", "x-a": "caf\xe9 ?"}),
+        ([(b"x-a", "1"), (b"x-b", b"2")], {"x-a": "1", "x-b": "2"}),
+        ([("x-a", b"1"), (b"x-a", b"2")], {"x-a": ["1", "2"]}),
+        ([(b"content-length", 5), (b"x-a", None)], {"content-length": "5", "x-a": "None"}),
+        ([(bytearray(b"x-a"), memoryview(b"1")), (b"x-b", bytearray(b"2"))], {"x-a": "1", "x-b": "2"}),
+        ([(b"x-a", _Odd()), (b"x-b", b"2")], {"x-a": "", "x-b": "2"}),
+        ([(b"x-a", b"1", b"2"), None, 5, b"x", (b"x-b", b"2")], {"x-b": "2"}),
+        ([("Authorization", "Bearer hunter2hunter"), (b"x-b", "hunter2hunter")],
+         {"authorization": "[REDACTED]", "x-b": "[REDACTED]"}),
+        ([(b"authorization", "Bearer hunter2hunter"), ("Set-Cookie", "sid=hunter2hunter")],
+         {"authorization": "[REDACTED]", "set-cookie": "sid=[REDACTED]"}),
+    ],
+)  # fmt: skip
+def test_headers_that_are_no_bytes_are_taken_as_latin_1(given: list[Any], stands: dict[str, Any]) -> None:
+    """An application that breaks ASGI in what it sends must not lose its record."""
+    x = make_exchange()
+    x.response_headers = given
+    assert built(x)["response"]["headers"] == stands
+    x = make_exchange()
+    x.request_headers = given
+    assert built(x)["request"]["headers"] == stands
+
+
 headers = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=60)), max_size=8)
 anything = st.builds(
     lambda **k: make_exchange(**k),
@@ -320,7 +351,7 @@ def test_injected_salt_and_ids_are_used() -> None:
     from asgi_audit.recording.builder import Builder
     from asgi_audit.settings import make_settings
 
-    fixed = Builder(make_settings({}), FACTS, salt=lambda: "0" * 32, ids=lambda ms: f"id-{ms}")
+    fixed = Builder(make_settings({}), FACTS, ids=lambda ms: (f"id-{ms}", "0" * 32))
     x = make_exchange()
     assert fixed.build(x) == fixed.build(x)
     assert checked(fixed.build(x))["metadata"]["id"] == "id-1795348800123"

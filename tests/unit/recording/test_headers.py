@@ -1,0 +1,93 @@
+"""Headers: what is remembered of them gives the same object as looking at each, and holds no secret."""
+
+from __future__ import annotations
+
+from random import Random
+
+import orjson
+
+from asgi_audit.recording.headers import Headers, Seen
+from asgi_audit.recording.names import Names
+from asgi_audit.recording.reflection import Redacted
+
+ID = b"0123456789abcdef"
+SECRET = b"hunter2hunter"
+NAMES = Names()
+
+
+def make_headers() -> Headers:
+    return Headers(NAMES, b"x-request-id")
+
+
+def some_headers(random: Random) -> list[tuple[bytes, bytes]]:
+    """Of different names: some that repeat, some that are new each time, some with a secret."""
+    values = {
+        b"host": random.choice((b"a.example:80", b"[::1]:80", b"b.example")),
+        b"user-agent": b"agent/%d" % random.randrange(3),
+        b"content-type": random.choice((b"application/json", b"Multipart/form-data; boundary=x", b"text/html")),
+        b"content-encoding": random.choice((b"gzip", b"identity")),
+        b"content-length": b"%d" % random.randrange(10**6),
+        b"transfer-encoding": b"chunked",
+        b"traceparent": b"00-%032x-%016x-01" % (random.getrandbits(128), random.getrandbits(64)),
+        b"x-request-id": random.choice((ID, b"another")),
+        b"x-any": random.choice((b"7", b"9" * 20, b'caf\xe9 "q"', b"x" * 1_100)),
+        b"referer": random.choice((b"https://a.example/?q=1", b"https://a.example/?token=" + SECRET)),
+        b"authorization": b"Bearer " + SECRET,
+        b"cookie": b"sid=" + SECRET,
+        b"x-note": random.choice((b"fine", b"password: " + SECRET)),
+    }
+    names = random.sample(sorted(values), random.randrange(1, len(values)))
+    return [(name, values[name]) for name in names]
+
+
+def seen_of(seen: Seen, values: tuple[bytes, ...] | list[bytes]) -> dict[str, object]:
+    told: dict[str, object] = {name: getattr(seen, name) for name in Seen.__slots__}
+    told["length"] = values[seen.length] if seen.length >= 0 else None
+    told["trace"] = values[seen.trace] if seen.trace >= 0 else None
+    return told
+
+
+def test_remembered_headers_are_the_same_as_those_looked_at_one_by_one() -> None:
+    seed = 20_261_122
+    print("seed", seed)
+    random = Random(seed)
+    remembering = make_headers()
+    for _ in range(3_000):
+        headers = some_headers(random)
+        made = []
+        for encode in (remembering.encoded, make_headers()._each):
+            redacted = Redacted()
+            truncated: list[str] = []
+            data, seen, values = encode(headers, "request.headers", ID, redacted, truncated)
+            assert not truncated
+            assert list(orjson.loads(data)) == [name.decode() for name, _ in headers]
+            assert SECRET not in data
+            made.append((data, seen_of(seen, list(values)), sorted(redacted), set(redacted.values)))
+        assert made[0] == made[1]
+
+
+def test_nothing_remembered_of_headers_holds_a_secret() -> None:
+    random = Random(7)
+    headers = make_headers()
+    for n in range(3_000):
+        given = [*some_headers(random), (b"accept-language", b"l-%d" % n), (b"accept", b"token=" + SECRET)]
+        headers.encoded(given, "request.headers", ID, Redacted(), [])
+    held = repr(headers.caches())
+    for cache in headers.caches():
+        assert len(cache) <= 1_024
+        for value in cache.values():
+            if isinstance(value, tuple) and isinstance(value[1], Seen):
+                held += repr([getattr(value[1], name) for name in Seen.__slots__])
+    assert "agent/1" in held
+    assert "application/json" in held
+    assert "hunter" not in held
+
+
+def test_bounds_hold_when_names_and_values_never_repeat() -> None:
+    headers = make_headers()
+    for n in range(2_000):
+        headers.encoded(
+            [(b"x-%d" % n, b"1"), (b"user-agent", b"a%d" % n), (b"host", b"h%d" % n), (b"content-type", b"t/%d" % n)],
+            "request.headers", None, Redacted(), [],
+        )  # fmt: skip
+    assert all(len(cache) <= 1_024 for cache in headers.caches())
