@@ -120,9 +120,10 @@ class Ledger:
         self.last = 0
         self.watermark = 0
 
-    def recorded(self, leaf: bytes) -> None:
-        """A record stands in the journal; `leaf` is its hash. In the order of the journal."""
-        self._tree.append(leaf)
+    def recorded(self, leaves: Iterable[bytes]) -> None:
+        """Records stand in the journal; `leaves` are their hashes, in its order."""
+        for leaf in leaves:
+            self._tree.append(leaf)
 
     def chained(self, statement: Statement) -> Statement:
         """The statement with the digest of the one that was written before it."""

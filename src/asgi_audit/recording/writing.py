@@ -319,13 +319,15 @@ class RecorderThread(threading.Thread):
             return False
         self._tried_at = now
         while self._held:
-            chunk: list[Entry] = []
-            size = 0
-            for entry, _ in self._held:
-                chunk.append(entry)
-                size += len(entry.payload)
-                if size >= _BATCH_BYTES:
-                    break
+            chunk = [entry for entry, _ in self._held]
+            size = self._held_bytes
+            if size > _BATCH_BYTES:
+                size = 0
+                for count, entry in enumerate(chunk, 1):
+                    size += len(entry.payload)
+                    if size >= _BATCH_BYTES:
+                        del chunk[count:]
+                        break
             try:
                 writer.append(chunk)
             except TransportError as e:
@@ -354,9 +356,7 @@ class RecorderThread(threading.Thread):
                     )
                     self._cut_held()
                     return False
-            for _ in chunk:
-                _, leaf = self._held.popleft()
-                self._core.ledger.recorded(leaf)
+            self._core.ledger.recorded([self._held.popleft()[1] for _ in chunk])
             self._held_bytes -= size
             with self._core.lock:
                 self._core.recorded += len(chunk)

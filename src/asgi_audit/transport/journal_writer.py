@@ -267,8 +267,11 @@ class JournalWriter:
         known = self._known
         for kind, sequence, payload in entries:
             if kind is Kind.RECORD:
-                if sequence > known.covered:
-                    fmt.add_sequence(known.present, sequence)
+                present = known.present
+                if present and sequence == present[-1][1] + 1:  # nearly always: the next one
+                    present[-1] = (present[-1][0], sequence)
+                elif sequence > known.covered:
+                    fmt.add_sequence(present, sequence)
             elif kind is Kind.STATEMENT:
                 fmt.note_statement(known, payload)
 

@@ -168,7 +168,7 @@ def test_split_statements_have_no_root_and_the_next_has_one_again() -> None:
     assert [p.root for p in ledger.make(snapshot(5001))] == [None] * (len(parts) - 1)
     ledger.written(ledger.make(snapshot(5001)), b"rest")
     leaf = leaf_hash(b"r")
-    ledger.recorded(leaf)
+    ledger.recorded([leaf])
     (made,) = ledger.make(snapshot(5002))
     assert made.root == root_of([leaf]).hex()
     assert ledger.chained(made).previous == statement_digest(b"rest")
