@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from ..errors import TransportError
 from .base import Batch, Entry, Message, Position, ProcessFacts, digest_of
 
-__all__ = ["MemoryJournal", "MemorySource", "MemoryWriter"]
+__all__ = ["SHARED_BYTES_MAX", "MemoryJournal", "MemorySource", "MemoryWriter"]
 
+SHARED_BYTES_MAX = 64 << 20
 _ENTRY_BYTES = 100  # what an entry costs beside its payload, about
 _shared: MemoryJournal | None = None
 _shared_lock = threading.Lock()
@@ -48,11 +49,12 @@ class MemoryJournal:
 
     @classmethod
     def shared(cls, *, bytes_max: int) -> MemoryJournal:
-        """The one of this OS process; the first call gives its bound."""
+        """The one of this OS process; the first call gives its bound, of which at most 64 MiB are taken: what is meant
+        for a disk would be the application's memory, and no other process can take the records from here."""
         global _shared
         with _shared_lock:
             if _shared is None:
-                _shared = cls(bytes_max=bytes_max)
+                _shared = cls(bytes_max=min(bytes_max, SHARED_BYTES_MAX))
             return _shared
 
     def writer(self, facts: ProcessFacts) -> MemoryWriter:
