@@ -275,7 +275,9 @@ class Settings:
         50_000, _int(100, 10_000_000), "Sealed exchanges that wait to be written.", only="middleware"
     )
     journal_bytes_max: int = _setting(
-        1 << 30, _int(1 << 20, 1 << 50, "bytes"), "The whole journal on disk, dead processes included; of `memory://` at most 64 MiB."
+        1 << 30,
+        _int(1 << 20, 1 << 50, "bytes"),
+        "The whole journal on disk, dead processes included; of `memory://` at most 64 MiB.",
     )
     record_bytes_max: int = _setting(
         1_000_000,
