@@ -185,12 +185,23 @@ def exchange_of(draft: Draft, sealed: Sealed, sequence: int, duration_ns: int) -
         detail_response=draft.detail.response,
         sequence=sequence,
     )
+    # Bytes, says ASGI; Django's test client gives text.
+    if type(exchange.query_string) is not bytes:
+        exchange.query_string = _bytes(exchange.query_string)
+    if type(exchange.raw_path) is not bytes:
+        exchange.raw_path = _bytes(exchange.raw_path) or None
     if draft.error is not None:
         exchange.error_type, exchange.error_fatal = draft.error
     if notes is not None:
         for name, value in notes.items():  # what was annotated beats what the scope says
             setattr(exchange, name, value)
     return exchange
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
 
 
 def _text(value: Any) -> str | None:

@@ -391,3 +391,19 @@ def test_application_reads_all_headers_when_the_server_gives_an_iterator() -> No
 
     _, exchange, _ = serve_once(app, headers=iter([(b"host", b"h"), (b"x", b"1")]))
     assert seen == exchange.request_headers == [(b"host", b"h"), (b"x", b"1")]
+
+
+@pytest.mark.parametrize(
+    ("given", "query", "path"),
+    [
+        ({"query_string": "a=\xe9", "raw_path": "/\ud800"}, b"a=\xc3\xa9", b"/\xed\xa0\x80"),
+        ({"query_string": bytearray(b"a=1"), "raw_path": memoryview(b"/x")}, b"a=1", b"/x"),
+        ({"query_string": None, "raw_path": None}, b"", None),
+    ],
+)
+def test_exchange_holds_bytes_when_a_test_client_gives_something_else(
+    given: dict[str, Any], query: bytes, path: bytes | None
+) -> None:
+    """Django's AsyncRequestFactory gives its query string as text; a record of it could not be built."""
+    _, exchange, _ = serve_once(answers(START, body(b"x")), **given)
+    assert (exchange.query_string, exchange.raw_path) == (query, path)
