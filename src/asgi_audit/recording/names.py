@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
-from typing import Any
 
+from .needles import Found, alternation, decisive, searcher
 from .redaction_shapes import ANY_CASE, SHAPES, USERINFO, WEAK, card_spans, may_hold_user, shapes
 
 __all__ = [
@@ -38,7 +38,7 @@ REDACTED = "[REDACTED]"
 
 CLEAN, SENSITIVE, LOOSE, CODE, LABEL, VALUED = range(6)
 
-SEPARATORS = b"-_. []()'\"/@;+<*#!?|~$^`\\{\t"
+SEPARATORS = b"-_. []()'\"/@;+*#!?|~$^`\\{\t"
 _CONTROL = bytes(c for c in range(32) if c not in b"\t\r\n")
 _HIGH = bytes(range(128, 256))
 _IGNORED = SEPARATORS + _CONTROL + _HIGH
@@ -59,6 +59,20 @@ _SHORT = frozenset(
     {"pin", "otp", "totp", "cvv2", "pw", "pass", "pass1", "pass2", "psw", "sid", "sig", "ssn", "csc", "dsn"}
 )
 _SHORT_LOOSE = frozenset({"auth", "session"})
+# What ends a short name for the scan, which drops quotes: in HTML the next attribute does (name="pin" value="1234"), in
+# a sentence `is`.
+_AFTER_SHORT = (
+    ":",
+    "value",
+    "type",
+    "content",
+    "placeholder",
+    "maxlength",
+    "inputmode",
+    "autocomplete",
+    "required",
+    "is",
+)
 # What may stand before one of them without a mark between: HTTP makes `userPin` `userpin`.
 _BEFORE_SHORT = (
     "(?:user|card|login|account|bank|atm|sim|device|security|access|new|old|current|my|client|db|database|smtp|ftp|ssh"
@@ -105,7 +119,7 @@ _VALUED = frozenset({
 # The skeleton: lower case, digits as 0, what ends a name as ':', what separates inside one and a, e dropped. It is 40 %
 # shorter than the bytes, and its needles have few and rare letters. A capital A is kept as \x01, so that the ids of
 # AWS (AKIA…) can be told from words; a needle stands there with and without each a of its name.
-_ENDS = b",:=>]}%&\n\r"
+_ENDS = b",:=<>]}%&\n\r"
 _FROM = string.ascii_uppercase.encode() + b"123456789" + _ENDS
 _TO = b"\x01" + string.ascii_lowercase.encode()[1:] + b"0" * 9 + b":" * len(_ENDS)
 _SKELETON = bytes.maketrans(_FROM, _TO)
@@ -123,7 +137,7 @@ _NORMAL = bytes.maketrans(string.ascii_uppercase.encode(), string.ascii_lowercas
 _TEXT_FROM = string.ascii_uppercase.encode() + b"=>" + b";&{}()<?|\r\n"
 _TEXT_TO = string.ascii_lowercase.encode() + b"::" + b",,,,,,,,,,\n"
 _TEXT = bytes.maketrans(_TEXT_FROM, _TEXT_TO)
-_TEXT_DROP = bytes(c for c in _IGNORED if c not in b";&{}()<?|")
+_TEXT_DROP = bytes(c for c in _IGNORED if c not in b";&{}()?|")
 
 # In text a short word counts when it is one by itself (`pin: 1`, `card_pin=1`, `userPin=1`); what stands before it is
 # looked at after the match.
@@ -135,7 +149,14 @@ _SAYS = re.compile(
     rb"((?=[^\s\"'`<>(){}]{0,200}[0-9])(?=[^\s\"'`<>(){}]{0,200}[A-Za-z])[^\s\"'`<>(){}]{6,200}+"
     rb"|[0-9]{4,10}+(?![^\s.,;!\"'`)*]|[ \t,]*+[0-9A-Za-z(]))"
 )
-_SAYS_MAX = 1_000
+_SAYS_MAX = 200
+# `("password", "x")`, unless a word follows that may be a name too; and names in broken JSON that stand for a field:
+# `"loc": ["body", "password"], "input": "x"`.
+_QUOTED_PAIR = re.compile(
+    rb"[\"']([A-Za-z][A-Za-z0-9_. -]{1,40}+)\\{0,3}[\"'][ \t]*+"
+    rb"(?=,[ \t\r\n]*+\\{0,3}[\"'](?![a-z_]*\\{0,3}[\"'])()"
+    rb"|[\]},][^\n]{0,200}?[\[:][ \t]*+\\{0,3}(?=[\"'0-9])())"
+)
 
 # Of a run of backslashes only the first may begin a match: tried at each, 60,000 of them took seconds.
 _ESCAPE = re.compile(rb"(?<!\\)\\++u00([2-7][0-9a-fA-F])")
@@ -145,63 +166,11 @@ _BREAKS = re.compile(rb"(?<!\\)\\++[nrtbf]")
 _ESCAPE_IN_KEY = re.compile(rb"\\(?:[nrtbf/\"\\]|u[0-9a-fA-F]{4})[^\"\\]{0,60}+\"[ \t\r\n]*+:")
 _BREAK_BEFORE_END = re.compile(rb"\"[ \\]{0,20}\\[nrtbf][ \\nrtbf]{0,40}[:=>]")
 _PERCENT = re.compile(rb"%(?:25)*([2-7][0-9a-fA-F])")
+_NO_SPACES = bytes.maketrans(b' \t\r\n<>"?#', b"." * 9)  # what was escaped in a password
 _ESCAPES_MAX = 2000
 _ASCII = {b"%02x" % c: bytes((c,)) for c in range(128)} | {b"%02X" % c: bytes((c,)) for c in range(128)}
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 _CACHE_MAX = 2048
-
-Found = list[tuple[int, int, int]]
-"""(number of the needle, begin, end) in the skeleton."""
-
-
-def _decisive(needles: Iterable[str]) -> list[str]:
-    """Without those that contain another one."""
-    unique = list(dict.fromkeys(needles))
-    return [w for w in unique if not any(o != w and o in w for o in unique)]
-
-
-def _searcher(wanted: list[str]) -> Callable[[bytes], Found]:
-    """A function of bytes that answers (number, start, end) of where needles stand in them, not overlapping.
-
-    wanted: none contains another. `ahocorasick_rs` is used when it happens to be installed: 2 µs a kB where the regular
-    expression takes 20. Both find something in the same bytes."""
-    needles = [w.encode("latin-1") for w in wanted]
-    try:
-        from ahocorasick_rs import BytesAhoCorasick, Implementation
-    except ImportError:
-        numbers = {needle: number for number, needle in enumerate(needles)}
-        found = re.compile(_alternation(wanted).encode("latin-1")).finditer
-        return lambda data: [(numbers[m[0]], m.start(), m.end()) for m in found(data)]
-    # What it takes by itself for more than a hundred needles is 1.6 times as slow.
-    search: Callable[[bytes], Found]
-    search = BytesAhoCorasick(needles, implementation=Implementation.DFA).find_matches_as_indexes
-    return search
-
-
-def _alternation(words: Iterable[str], *, fold: bool = False) -> str:
-    """A regular expression for any of the words that shares their prefixes: four times as fast as `a|b|c`.
-
-    fold: in any case, which is faster than the flag."""
-    root: dict[str, Any] = {}
-    for word in words:
-        node = root
-        for c in word:
-            node = node.setdefault(c, {})
-        node[""] = {}
-
-    def expression(node: dict[str, Any]) -> str:
-        if "" in node:  # the shorter of two words is enough
-            return ""
-        tails: dict[str, list[str]] = {}
-        for c, child in node.items():
-            tails.setdefault(expression(child), []).extend({c, c.upper()} if fold else {c})
-        parts = [
-            (re.escape(cs[0]) if len(cs) == 1 else "[" + "".join(map(re.escape, sorted(cs))) + "]") + tail
-            for tail, cs in tails.items()
-        ]
-        return parts[0] if len(parts) == 1 else "(?:" + "|".join(parts) + ")"
-
-    return expression(root)
 
 
 def _unescaped(data: bytes) -> bytes:
@@ -228,7 +197,7 @@ def _character(m: re.Match[bytes]) -> bytes:
 
 _SHORT_IN_TEXT = re.compile(
     (
-        _alternation(_SHORT | _SHORT_LOOSE, fold=True) + r"(?:[\"'\s\])\\]{0,8}+(?:is)?|[\"'][^:=>,;&<\n]{1,40}+)[:=>]"
+        alternation(_SHORT | _SHORT_LOOSE, fold=True) + r"(?:[\"'\s\])\\?]{0,8}+(?:is)?|[\"'][^:=>,;&<\n]{1,40}+)[:=>]"
     ).encode()
 )
 _LETTERS_BEFORE = re.compile(rb"[A-Za-z]{0,12}\Z")
@@ -254,19 +223,18 @@ class Names:
         # A name without a consonant leaves no needle: then every scan is an alarm, which is slow and right.
         self._always = "" in own
         words = sorted(_SHORT | _SHORT_LOOSE)
-        # What ends the name; in HTML the next attribute does (name="pin" value="1234"), in a sentence `is`.
-        short = [s for w in words for end in (":", "value", "type", "is") for s in _skeletons(w + end)]
+        short = [s for w in words for end in _AFTER_SHORT for s in _skeletons(w + end)]
         stems = {s: stem.encode() for stem in STEMS for s in _skeletons(stem)}
-        strong = _decisive([*stems, *short, *_skeletons(_GRANT), *_shapes_of(SHAPES), *own])
+        strong = decisive([*stems, *short, *_skeletons(_GRANT), *_shapes_of(SHAPES), *own])
         weak = _shapes_of(WEAK)
-        needles = _decisive([*strong, *weak])
+        needles = decisive([*strong, *weak])
         self._weak = len([needle for needle in needles if needle not in weak])  # the number of the first weak one
         self._spelled = [stems.get(needle, b"\0") for needle in needles]
-        self._search = _searcher(needles)
-        self._search_strong = _searcher(strong)
-        self._short = _searcher(_decisive(short))
-        self._shapes = _searcher(_decisive([*_shapes_of(SHAPES), *weak]))
-        self._stems = _searcher(_decisive([*STEMS, *self._own]))
+        self._search = searcher(needles)
+        self._search_strong = searcher(strong)
+        self._short = searcher(decisive(short))
+        self._shapes = searcher(decisive([*_shapes_of(SHAPES), *weak]))
+        self._stems = searcher(decisive([*STEMS, *self._own]))
         self._cache: dict[bytes, int] = {}
 
     def classify(self, name: str) -> int:
@@ -336,7 +304,7 @@ class Names:
             plain = _BREAKS.sub(b" ", _unescaped(data))
             if plain != data and (
                 self._search(plain.translate(_SKELETON, _SKELETON_DROP) + b":")
-                or (may_hold_user(plain) and USERINFO.search(plain))
+                or (may_hold_user(plain) and USERINFO.search(plain.translate(_NO_SPACES)))
             ):
                 return None
         if 92 in data and _ESCAPE_IN_KEY.search(data):
@@ -399,11 +367,14 @@ class Names:
                 yield start
 
     def said_in(self, text: bytes) -> Iterator[tuple[int, int]]:
-        """(end of the name, begin of the value) of sentences such as `Your password is hunter2`."""
+        """(end of the name, begin of the value) of `Your password is hunter2` and `("password", "x")`."""
         for number, m in enumerate(_SAYS.finditer(text)):
             before = text[max(0, m.start() - 24) : m.start()].rpartition(b"\n")[2]
             if number > _SAYS_MAX or self.names_value(before + b":"):
                 yield m.start(), m.start(1)
+        for number, m in enumerate(_QUOTED_PAIR.finditer(text)):
+            if number > _SAYS_MAX or self.names_value(m[1] + b":"):
+                yield m.end(1), max(m.start(2), m.start(3))
 
     def lines_hit(self, text: bytes, limit: int) -> list[int] | None:
         """Numbers of the lines (between line feeds) on which `suspicious` is true; None: more than `limit`."""
@@ -436,7 +407,7 @@ class Names:
 
     @staticmethod
     def text_form(text: bytes) -> bytes:
-        return text.translate(_TEXT, _TEXT_DROP)
+        return text.replace(b"?=", b"=").translate(_TEXT, _TEXT_DROP)
 
 
 def _offset(data: bytes, number: int) -> int:

@@ -13,7 +13,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from .names import CLEAN, CODE, LABEL, REDACTED, VALUED, Names, card_spans
-from .redaction_json import TooDense, redact_json
+from .redaction_json import TooDense, hides_json, redact_json, speaks_oauth
 from .redaction_noted import hide, note
 from .redaction_shapes import USERINFO, aws_secret_in, has_aws_id, may_hold_user, shapes, tokens_in_path
 from .redaction_text import mask_text
@@ -249,7 +249,7 @@ def _mask_pairs(
         plain_value = decoded(value)
         if not clean:
             hidden(redacted, plain_value)
-        elif not names.suspicious(plain_value) and not (aws and aws_secret_in(plain_value)):
+        elif not _suspicious(plain_value, names, redacted) and not (aws and aws_secret_in(plain_value)):
             return m[0]
         else:
             hide(redacted, plain_value, names)
@@ -264,6 +264,15 @@ def _speaks_oauth(text: bytes) -> bool:
     if text.find(b"code") < 0:
         return False
     return any(part.partition(b"=")[0] in _OAUTH_BESIDE for part in re.split(rb"[?&;#]", text, maxsplit=PAIRS_MAX))
+
+
+def _suspicious(value: bytes, names: Names, redacted: list[str] | None) -> bool:
+    """Whether a decoded value holds a secret. It may be a JSON document: `payload={"pin":…}`."""
+    if value[:1] in (b"{", b"[") and (names.hit(value) or speaks_oauth(value)):
+        told = hides_json(value, names, redacted)
+        if told is not None:
+            return told
+    return names.suspicious(value)
 
 
 def decoded(text: bytes) -> bytes:
@@ -301,7 +310,7 @@ def decoded_pairs(
                 key = REDACTED
                 sensitive = True
                 hide(redacted, plain_name, names)
-            masks = sensitive or names.suspicious(plain) or (aws and aws_secret_in(plain))
+            masks = sensitive or _suspicious(plain, names, redacted) or (aws and aws_secret_in(plain))
             if masks and (text or key is REDACTED):
                 if sensitive:
                     hidden(redacted, plain)

@@ -34,7 +34,7 @@ PIECES_MAX = 16_000
 CONTAINERS_MAX = 8_000
 SPANS_MAX = 1_000
 INNER_MAX = 200  # JSON documents in strings: 60 µs each
-ROOM = 65_536  # bytes of rows and descriptions that may be walked again
+ROOM = 32_768  # bytes of rows and descriptions that may be walked again
 
 
 class TooDense(Exception):
@@ -214,7 +214,12 @@ class Document:
         """is_secret: False when the span only holds one, which was collected before."""
         self.spans.append((start, end))
         if is_secret:
-            hidden_json(self.redacted, self.data[start:end])
+            value = self.data[start:end]
+            hidden_json(self.redacted, value)
+            if value[1:8].lower() == b"bearer ":
+                hidden_json(self.redacted, b'"' + value[8:].lstrip())
+            elif value[:2] in (b'"{', b'"['):  # JSON in JSON: its parts too
+                hidden_json(self.redacted, orjson.loads(value).encode())
         if len(self.spans) > SPANS_MAX:
             raise TooDense
         if len(self.redacted) >= PATHS_MAX or self.paths_made > 4 * PATHS_MAX:

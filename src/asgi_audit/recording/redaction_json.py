@@ -27,6 +27,7 @@ from .redaction_labels import (
     names_field,
     row_spans,
 )
+from .redaction_noted import hide
 from .redaction_shapes import aws_secret_in, has_aws_id
 from .redaction_short import (
     BRACKET,
@@ -36,12 +37,14 @@ from .redaction_short import (
     SPACE,
     shortcut,
 )  # fmt: skip
-from .reflection import Redacted, hidden_text
+from .reflection import Redacted
 
-__all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "redact_json", "speaks_oauth"]
+__all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "hides_json", "redact_json", "speaks_oauth"]
 
 _DESCRIBED_MAX = 6
 _COLUMNS_MAX = 500
+_WORD_MAX = 20
+_DESCRIPTION_COST = 300  # what beginning one costs, in bytes
 _WORD = re.compile(rb'"[A-Za-z_ -]{1,40}"')
 _CODE_OF_OAUTH = re.compile(rb"\"code\\*\"[ \t\r\n]*+:[ \t\r\n]*+\\*\"[^\"\s\\]{12}")
 # Without the quote at their end, which is escaped in JSON in a string.
@@ -84,6 +87,22 @@ def redact_json(data: bytes, names: Names, base: str, redacted: list[str], found
         # A string that is no field of a sensitive name holds one (JSON in JSON, GraphQL, text): look at each.
         walk.run(deep=True)
     return walk.spliced()
+
+
+def hides_json(raw: bytes, names: Names, redacted: list[str] | None) -> bool | None:
+    """Whether a text that is a JSON document of its own holds a secret: its fields tell more exactly than the rules of
+    text. None: it is none. The secrets are noted in `redacted`, no paths."""
+    inner = Redacted()
+    if type(redacted) is Redacted:
+        inner.values, inner.spans = redacted.values, redacted.spans
+    try:
+        orjson.loads(raw)
+        redact_json(raw, names, "", inner)
+    except TooDense:
+        return True
+    except orjson.JSONDecodeError:
+        return None
+    return bool(inner)
 
 
 class _Walk(Document):
@@ -189,6 +208,8 @@ class _Walk(Document):
             frame.second = (self.at(j) - 1, self.ends[j] + j + 1)
 
     def suspicious(self, raw: bytes) -> bool:
+        if len(raw) < _WORD_MAX and raw.replace(b"_", b"").isalpha():
+            return False  # a word alone; the shortest secret that its form tells is an id of AWS
         if b"\\" in raw:
             raw = orjson.loads(b'"' + raw + b'"').encode()
         if self.aws and aws_secret_in(raw):
@@ -196,24 +217,14 @@ class _Walk(Document):
         if not self.names.hit(raw) and not (self.oauth and speaks_oauth(raw)):
             return False
         if raw.lstrip()[:1] in (b"{", b"["):
-            # JSON in JSON: its own fields tell more exactly than text rules.
             self.inner += 1
             if self.inner > INNER_MAX:
                 raise TooDense
-            inner = Redacted()
-            if type(self.redacted) is Redacted:
-                inner.values, inner.spans = self.redacted.values, self.redacted.spans
-            try:
-                orjson.loads(raw)
-                redact_json(raw, self.names, "", inner)
-            except TooDense:
-                return True
-            except orjson.JSONDecodeError:
-                pass
-            else:
-                return bool(inner)
+            told = hides_json(raw, self.names, self.redacted)
+            if told is not None:
+                return told
         if self.names.reveals(raw):
-            hidden_text(self.redacted, raw, self.names)
+            hide(self.redacted, raw, self.names)
             return True
         return False
 
@@ -318,7 +329,11 @@ class _Walk(Document):
         for start, end, key in frame.arrays or ():
             if key in COLUMNS and key not in ROW:
                 continue
-            self.takes(end - start)
+            if not self.takes(end - start):
+                self.stack.append(frame)
+                self.mask(start, end, -1, key)
+                self.stack.pop()
+                continue
             flat = key in ROW and self.data[start + 1 : end].lstrip()[:1] not in (b"[", b"{")
             for span in row_spans(self.data, start, end, frame.columns or set(), 1 if flat else 2):
                 self.stack.append(frame)
@@ -329,22 +344,25 @@ class _Walk(Document):
         """`[["id", "password"], [1, "x"]]`. Of pairs whose first is sensitive, the second was masked as its value."""
         assert frame.header is not None
         columns, count, header = frame.header
-        self.takes(end - frame.at)
+        if not self.takes(end - frame.at):
+            self.mask(frame.at, end, -1)
+            return
         pairs = count == 2 and columns == {0}
         for start, stop in row_spans(self.data, header, end, columns, 1):
             if not (pairs and _WORD.fullmatch(self.data, start, stop)):
                 self.mask(start, stop, -1)
 
-    def takes(self, size: int) -> None:
+    def takes(self, size: int) -> bool:
+        """Whether so many bytes may be walked again."""
         self.room[0] -= size
-        if self.room[0] < 0:
-            raise TooDense
+        return self.room[0] >= 0
 
     def description(self, start: int, end: int) -> bool:
         """A description of the sensitive field, not its value: only what stands under `example` and the like goes."""
-        if self.described >= _DESCRIBED_MAX or end - start > self.room[0] or not describes(self.data[start:end]):
+        if self.described >= _DESCRIBED_MAX or not self.takes(end - start + _DESCRIPTION_COST):
             return False
-        self.room[0] -= end - start
+        if not describes(self.data[start:end]):
+            return False
         walk = _Walk(self.data[start:end], self.names, self.path(self.key), self.redacted, self.oauth)
         walk.described = self.described + 1
         walk.room = self.room

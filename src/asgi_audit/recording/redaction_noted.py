@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
+from urllib.parse import unquote_to_bytes
 
 from .names import Names, shapes
 from .redaction_short import PATHS_MAX
-from .reflection import Redacted, hidden, hidden_text
+from .reflection import Redacted, hidden, hidden_json, hidden_text
 
 __all__ = ["hide", "note"]
 
 _SHAPES_MAX = 20
+_QUOTED_MAX = 64
+_QUOTED = re.compile(rb"([^:=>\n]{1,60})[:=>][ \t]*+\\{0,3}\"((?:[^\"\\\n]|\\[^\"\n]){6,200}+)")
 
 
 def note(redacted: list[str], path: str) -> None:
@@ -25,5 +29,12 @@ def hide(redacted: list[str] | None, text: bytes, names: Names) -> None:
     hidden_text(redacted, text, names)
     for start, end in islice(shapes(text), _SHAPES_MAX):
         value = text[start:end]
-        if value[:1] != b":":  # user information, of which hidden_text took the password
+        if value[:1] == b":":  # user information
+            hidden(redacted, unquote_to_bytes(value[3:-1].partition(b":")[2]))
+        else:
             hidden(redacted, value.rpartition(b" ")[2] if value.count(b" ") == 1 else value)
+    for m in islice(_QUOTED.finditer(text), _QUOTED_MAX):
+        if names.hit(m[1] + b":") and names.names_value(m[1] + b":"):
+            hidden(redacted, m[2])
+            if 92 in m[2]:
+                hidden_json(redacted, b'"' + m[2] + b'"')

@@ -37,26 +37,29 @@ _JWT = rb"eyJ(?<![A-Za-z0-9_-]eyJ)[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*(?:\.[A-Za-z
 USERINFO = re.compile(
     rb":\\{0,4}/\\{0,4}/(?:"
     rb"(?:[^/?#\s<>\"@:]*+:|(?=[^/?#\s<>\"@:]{16}))[^/?#\s<>\"]+@"
-    rb"|[^/?#\s<>\"@:\[]*+:(?![0-9]{0,5}\\{0,4}[/,]|[{$])[^/?#\s<>\"@:]*+/(?:[^?#\s<>\":]|:(?!\\{0,4}/))*@)"
+    rb"|[^/?#\s<>\"@:\[]*+:(?![0-9]{0,5}\\{0,4}[/,]|[{$])[^/?#\s<>\"@:]*+/"
+    rb"[^?#\s<>\":@]*+(?::(?!\\{0,4}/)[^?#\s<>\":@]*+)*+@(?:[^/?#\s<>\"@:]*+@)*+)"
 )
-_AWS_ID = rb"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])"
+_AWS_ID = rb"A(?<![A-Za-z0-9]A)[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])"
 _AWS = re.compile(_AWS_ID)
 # The secret that belongs to such an id is 40 characters without a mark: only beside one.
 _AWS_SECRET = re.compile(
     rb"(?<![A-Za-z0-9/+=])(?=[a-z0-9/+]{0,39}[A-Z])(?=[A-Z0-9/+]{0,39}[a-z])(?=[A-Za-z/+]{0,39}[0-9])[A-Za-z0-9/+]{40}"
     rb"(?![A-Za-z0-9/+=])"
 )
+_CREDENTIALS = rb"(?:(?i:earer)[ +]{1,4}[A-Za-z0-9._~+/=-]{8,}|(?i:asic)[ +]{1,4}(?P<%b>[A-Za-z0-9+/_-]{6,}={0,2}))"
+# Each alternative begins with a letter of its own and looks behind after it: the search then skips what begins none,
+# and takes a tenth of the time.
 _SHAPE = re.compile(
-    _JWT + rb"|\b(?i:bearer)[ +]{1,4}[A-Za-z0-9._~+/=-]{8,}"
-    rb"|\b(?i:basic)[ +]{1,4}(?P<basic>[A-Za-z0-9+/_-]{6,}={0,2})"
-    rb"|-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"
+    _JWT + rb"|B(?<![A-Za-z0-9_]B)" + _CREDENTIALS % b"basic" + rb"|b(?<![A-Za-z0-9_]b)" + _CREDENTIALS % b"basic_"
+    + rb"|-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,40}-----|\Z)"
     # The text of a pydantic error repeats what was refused.
     rb"|input_value=[^\n]*?(?=, input_type=|\n|\Z)"
     rb"|(?P<aws>" + _AWS_ID + rb")|AIza[A-Za-z0-9_-]{35}"
     rb"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,}"
-    rb"|xox[abeprs]-[A-Za-z0-9-]{10,}|(?:sk|rk)_live_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/]{16,}"
-    rb"|(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{0,200}?(?:T3BlbkFJ|ant-api[0-9]{2}-)[A-Za-z0-9_-]{16,}|" + USERINFO.pattern
-)
+    rb"|xox[abeprs]-[A-Za-z0-9-]{10,}|sk_live_[A-Za-z0-9]{10,}|rk_live_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/]{16,}"
+    rb"|s(?<![A-Za-z0-9_-]s)k-[A-Za-z0-9_-]{0,200}?(?:T3BlbkFJ|ant-api[0-9]{2}-)[A-Za-z0-9_-]{16,}|" + USERINFO.pattern
+)  # fmt: skip
 # The look behind stands after the first digit: before it, the search would try at each byte.
 _CARD = re.compile(rb"[2-6](?<![0-9A-Za-z.-].)(?:(?:[ +-]|%20)?[0-9]){14,15}(?![0-9A-Za-z])")
 _CARDS_MAX = 1_000
@@ -72,8 +75,8 @@ _WORDS = (
 )
 _TOKEN_PATH = re.compile(
     (
-        rf"(?:(?<=[^/])|\A)/[^/?#\s<>\"]{{0,40}}?(?:(?<![A-Za-z])(?i:{_WORDS})|(?:{_WORDS.title()}))(?![a-z])"
-        r"[^/?#\s<>\"]{0,40}/([^/?#\s<>\"]{1,600})(?:/([^/?#\s<>\"]{16,600}))?"
+        rf"/(?<!//)[^/?#\s<>\"]{{0,40}}?(?=[acimoprtuvACIMOPRTUV])(?:(?<![A-Za-z])(?i:{_WORDS})|(?:{_WORDS.title()}))"
+        r"(?![a-z])[^/?#\s<>\"]{0,40}/([^/?#\s<>\"]{1,600})(?:/([^/?#\s<>\"]{16,600}))?"
     ).encode()
 )
 _CHANGE = re.compile(rb"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[0-9]|(?<=[0-9])[A-Za-z]")
@@ -87,11 +90,12 @@ def shapes(text: bytes) -> Iterator[tuple[int, int]]:
     aws = False
     tried = 0
     for m in _SHAPE.finditer(text):
-        if m.lastgroup == "basic":
+        kind = m.lastgroup
+        if kind == "basic" or kind == "basic_":
             tried += 1
-            if tried <= _BASIC_MAX and not _is_basic(m["basic"]):
+            if tried <= _BASIC_MAX and not _is_basic(m[kind]):
                 continue
-        elif m.lastgroup == "aws":
+        elif kind == "aws":
             aws = True
         yield m.span()
     if aws:
