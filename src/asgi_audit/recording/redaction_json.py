@@ -199,7 +199,8 @@ class _Walk(Document):
         pair = not around.object and frame.count == 1
         if pair or frame.name in COLUMNS or not (around.object or around.count):
             raw = self.string(j)
-            if len(raw) <= 100 and self.names.hit(raw) and self.names_field(j):
+            known = self.names._cache.get(raw) is not None or (len(raw) <= 100 and self.names.hit(raw))
+            if known and self.names_field(j):
                 if frame.columns is None:
                     frame.columns = set()
                 frame.columns.add(frame.count - 1)

@@ -14,7 +14,9 @@ __all__ = ["hide", "note"]
 
 _SHAPES_MAX = 20
 _QUOTED_MAX = 64
-_QUOTED = re.compile(rb"([^:=>\n]{1,60})[:=>][ \t]*+\\{0,3}\"((?:[^\"\\\n]|\\[^\"\n]){6,200}+)")
+_QUOTED = re.compile(rb"[:=>][ \t]*+\\{0,3}\"((?:[^\"\\\n]|\\[^\"\n]){6,200}+)")
+_NAME_MAX = 60
+_VALUES_MAX = 256  # more are not searched for
 
 
 def note(redacted: list[str], path: str) -> None:
@@ -24,7 +26,7 @@ def note(redacted: list[str], path: str) -> None:
 
 def hide(redacted: list[str] | None, text: bytes, names: Names) -> None:
     """A text was masked: the words after sensitive names in it, and values that are secrets by their form."""
-    if type(redacted) is not Redacted:
+    if type(redacted) is not Redacted or len(redacted.values) >= _VALUES_MAX:
         return
     hidden_text(redacted, text, names)
     for start, end in islice(shapes(text), _SHAPES_MAX):
@@ -34,7 +36,8 @@ def hide(redacted: list[str] | None, text: bytes, names: Names) -> None:
         else:
             hidden(redacted, value.rpartition(b" ")[2] if value.count(b" ") == 1 else value)
     for m in islice(_QUOTED.finditer(text), _QUOTED_MAX):
-        if names.hit(m[1] + b":") and names.names_value(m[1] + b":"):
-            hidden(redacted, m[2])
-            if 92 in m[2]:
-                hidden_json(redacted, b'"' + m[2] + b'"')
+        name = text[max(0, m.start() - _NAME_MAX) : m.start() + 1]
+        if names.hit(name) and names.names_value(name):
+            hidden(redacted, m[1])
+            if 92 in m[1]:
+                hidden_json(redacted, b'"' + m[1] + b'"')
