@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Whether the command of this container lives: exit code 0 or 1. `healthcheck [URL]`; needs nothing but Python.
 
-Without a URL the address follows from the container's command: `serve` answers on ASGI_AUDIT_PORT, `index` on
-ASGI_AUDIT_METRICS_PORT. Every other command lives as long as its container runs.
+Without a URL the address follows from the container's command: `serve` answers on ASGI_AUDIT_PORT, `index` and
+`forward` on ASGI_AUDIT_METRICS_PORT. Every other command lives as long as its container runs.
 """
 
 import os
@@ -13,7 +13,8 @@ from pathlib import Path
 
 SECONDS = 4  # less than the timeout of HEALTHCHECK, so that the reason is told
 CMDLINE = Path("/proc/1/cmdline")
-PORTS = {"serve": ("ASGI_AUDIT_PORT", "8400"), "index": ("ASGI_AUDIT_METRICS_PORT", "9400")}
+METRICS = ("ASGI_AUDIT_METRICS_PORT", "9400")
+PORTS = {"serve": ("ASGI_AUDIT_PORT", "8400"), "index": METRICS, "forward": METRICS}
 
 
 def address() -> str:

@@ -132,9 +132,35 @@ def read_with_java(jars: Path, address: str, topic: str, count: int, *, seconds:
     return [(key.decode(), value) for key, _, value in lines]
 
 
+class Certificates:
+    """A certificate authority of a test, and a broker's certificate for 127.0.0.1 by it; made with openssl."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self.ca = directory / "ca.pem"
+        self.broker = directory / "broker.pem"  # key and chain, as Kafka reads it
+        new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        self._openssl(
+            directory, "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
+            "-subj", "/CN=a test's authority",
+        )  # fmt: skip
+        self._openssl(directory, "req", *new_key, "-keyout", "broker.key", "-out", "broker.csr", "-subj", "/CN=broker")
+        (directory / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        self._openssl(
+            directory, "x509", "-req", "-in", "broker.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-out", "broker.crt", "-days", "2", "-extfile", "names",
+        )  # fmt: skip
+        parts = [directory / name for name in ("broker.key", "broker.crt", "ca.pem")]
+        self.broker.write_text("".join(part.read_text() for part in parts))
+
+    @staticmethod
+    def _openssl(directory: Path, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True, timeout=60)
+
+
 class LocalKafka:
     """A cluster of `brokers` JVMs, numbered from 1. Every broker is voter and broker, and has a listener with SASL
-    too."""
+    too; with `certificates` one more with SASL over TLS."""
 
     def __init__(
         self,
@@ -144,16 +170,19 @@ class LocalKafka:
         brokers: int = 1,
         heap: str = "384m",
         settings: Mapping[str, str] | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.directory = directory
         self.brokers = range(1, brokers + 1)
         self._jars = jars
         self._heap = heap
         self._settings = dict(settings or {})
-        ports = free_ports(3 * brokers)
-        self._plain = {i: ports[3 * i - 3] for i in self.brokers}
-        self._sasl = {i: ports[3 * i - 2] for i in self.brokers}
-        self._control = {i: ports[3 * i - 1] for i in self.brokers}
+        self._certificates = certificates
+        ports = free_ports(4 * brokers)
+        self._plain = {i: ports[4 * i - 4] for i in self.brokers}
+        self._sasl = {i: ports[4 * i - 3] for i in self.brokers}
+        self._tls = {i: ports[4 * i - 2] for i in self.brokers}
+        self._control = {i: ports[4 * i - 1] for i in self.brokers}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     @property
@@ -164,6 +193,11 @@ class LocalKafka:
     def sasl_address(self) -> str:
         """The listener that wants SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512) of SASL_USER, without TLS."""
         return ",".join(f"127.0.0.1:{port}" for port in self._sasl.values())
+
+    @property
+    def tls_address(self) -> str:
+        """The listener that wants SASL too, over TLS; only with `certificates`."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._tls.values())
 
     def start(self) -> LocalKafka:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -219,21 +253,31 @@ class LocalKafka:
     def _properties(self, broker: int) -> dict[str, str]:
         many = len(self.brokers)
         replicas, in_sync = str(min(many, 3)), "2" if many >= 3 else "1"
-        plain, sasl, control = self._plain[broker], self._sasl[broker], self._control[broker]
         jaas = "org.apache.kafka.common.security"
         user = f'username="{SASL_USER}" password="{SASL_PASSWORD}" user_{SASL_USER}="{SASL_PASSWORD}"'
+        ports = {"PLAINTEXT": self._plain[broker], "SASL": self._sasl[broker]}
+        with_sasl, more = ["sasl"], {}
+        if self._certificates is not None:
+            ports["TLS"] = self._tls[broker]
+            with_sasl.append("tls")
+            more = {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self._certificates.broker)}
+        for name in with_sasl:
+            more[f"listener.name.{name}.plain.sasl.jaas.config"] = f"{jaas}.plain.PlainLoginModule required {user};"
+            for scram in ("scram-sha-256", "scram-sha-512"):
+                more[f"listener.name.{name}.{scram}.sasl.jaas.config"] = f"{jaas}.scram.ScramLoginModule required;"
+        listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
         return {
             "process.roles": "broker,controller",
             "node.id": str(broker),
             "controller.quorum.voters": ",".join(f"{i}@127.0.0.1:{port}" for i, port in self._control.items()),
-            "listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{control}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{self._control[broker]}",
+            "advertised.listeners": listeners,
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL"
+            ),
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            "listener.name.sasl.plain.sasl.jaas.config": f"{jaas}.plain.PlainLoginModule required {user};",
-            "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{jaas}.scram.ScramLoginModule required;",
-            "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{jaas}.scram.ScramLoginModule required;",
+            **more,
             "log.dirs": str(self.directory / f"{broker}.data"),
             "offsets.topic.num.partitions": "1",
             "offsets.topic.replication.factor": replicas,

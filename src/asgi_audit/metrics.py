@@ -1,6 +1,7 @@
 """The metrics: names and help once, and how numbers become what Prometheus reads.
 
-Four groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
+Five groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
+`asgi_audit_forward_…`: of one process that forwards to Kafka, an application or the command `forward`.
 `asgi_audit_index_…` and `asgi_audit_journal_…`: of the index and the journal on disk, the same whoever says them (take
 `max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process. `asgi_audit_api_…`: of one API process.
 
@@ -29,9 +30,10 @@ __all__ = [
     "attach",
     "collector",
     "lost_by_reason",
+    "of_stats",
 ]
 
-LOST_REASONS = ("queue", "journal", "journal_full", "build", "killed", "kafka")
+LOST_REASONS = ("queue", "journal", "journal_full", "build", "killed", "refused")
 """Label values of `reason`; any other reason counts as `other`."""
 
 Value = float | Mapping[str, float]
@@ -58,6 +60,12 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_open": Metric("gauge", "Exchanges that have begun and not ended."),
     "asgi_audit_waiting": Metric("gauge", "Sealed exchanges that wait to be written."),
     "asgi_audit_held_bytes": Metric("gauge", "Bodies in memory of exchanges that are open or not yet written."),
+    # forwarding to Kafka, by an application or by `forward`
+    "asgi_audit_forward_connected": Metric("gauge", "1 while Kafka takes what is sent."),
+    "asgi_audit_forward_sent": Metric("counter", "Records and statements that Kafka acknowledged."),
+    "asgi_audit_forward_errors": Metric("counter", "Attempts to connect or to send that failed; what waits is kept."),
+    "asgi_audit_forward_refused": Metric("counter", "Entries that Kafka refused for good, kept beside the journal."),
+    "asgi_audit_forward_pending": Metric("gauge", "Entries that are read from the journal and not acknowledged."),
     # the journal
     "asgi_audit_journal_bytes": Metric("gauge", "Bytes of the journal on disk, dead processes included."),
     "asgi_audit_journal_bytes_max": Metric("gauge", "Bytes at which the journal is full."),
@@ -87,6 +95,9 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_indexer_dead_letters": Metric("counter", "Entries that were no usable record."),
     "asgi_audit_indexer_statements": Metric("counter", "Statements of processes that were taken in."),
     "asgi_audit_indexer_lag_seconds": Metric("gauge", "Seconds since nothing was left to index; absent: never yet."),
+    "asgi_audit_indexer_lag_messages": Metric("gauge", "Messages of the topic that are not indexed yet."),
+    "asgi_audit_indexer_expiry_seconds": Metric("gauge", "Until the topic's retention takes the oldest not indexed."),
+    "asgi_audit_indexer_statement_delay_seconds": Metric("gauge", "Append time of a statement minus its watermark."),
     "asgi_audit_indexer_batch_seconds": Metric("histogram", "Time to write one batch to the index."),
     # the API
     "asgi_audit_api_request_seconds": Metric("histogram", "Time to answer a request.", ("dialect", "status")),
@@ -104,6 +115,11 @@ _OF_STATS = {
     "open": "asgi_audit_open",
     "waiting": "asgi_audit_waiting",
     "held_bytes": "asgi_audit_held_bytes",
+    "forward_connected": "asgi_audit_forward_connected",
+    "forward_acknowledged": "asgi_audit_forward_sent",
+    "forward_retries": "asgi_audit_forward_errors",
+    "forward_refused": "asgi_audit_forward_refused",
+    "forward_pending": "asgi_audit_forward_pending",
 }
 
 
@@ -165,14 +181,22 @@ def lost_by_reason(counts: Mapping[str, int]) -> dict[str, float]:
     return found
 
 
-def _app_values(stats: list[dict[str, int]]) -> Values:
+def of_stats(*stats: Mapping[str, int]) -> dict[str, Value]:
+    """Counters of `stats()` under their names here, summed up; what has none is left out."""
     values: dict[str, Value] = {}
+    for one in stats:
+        for name, number in one.items():
+            if name in _OF_STATS:
+                values[_OF_STATS[name]] = float(values.get(_OF_STATS[name], 0)) + number  # type: ignore[arg-type]
+    return values
+
+
+def _app_values(stats: list[dict[str, int]]) -> Values:
+    values = of_stats(*stats)
     lost: dict[str, int] = {}
     for one in stats:
         for name, number in one.items():
             if name.startswith("lost_"):
                 lost[name[5:]] = lost.get(name[5:], 0) + number
-            elif name in _OF_STATS:
-                values[_OF_STATS[name]] = float(values.get(_OF_STATS[name], 0)) + number  # type: ignore[arg-type]
     values["asgi_audit_lost"] = lost_by_reason(lost)
     return values

@@ -309,7 +309,7 @@ class Settings:
         "How batches are compressed. `auto`: the best that is installed.",
     )
     kafka_linger_seconds: float = _setting(
-        0.2, _seconds(0.005, 10), "How often the journal is read for more to send: larger batches, a longer way."
+        0.1, _seconds(0.005, 10), "How often the journal is read for more to send: larger batches, a longer way."
     )
     kafka_group_id: str = _setting(
         "asgi-audit-indexer",
@@ -326,12 +326,12 @@ class Settings:
     host: str = _setting("127.0.0.1", _host, "Address that `serve` listens on.", only="server")
     port: int = _setting(8400, _int(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server")
     metrics_host: str = _setting(
-        "127.0.0.1", _host, "Address on which `index` shows its metrics and health.", only="server"
+        "127.0.0.1", _host, "Address on which `index` and `forward` show metrics and health.", only="server"
     )
     metrics_port: int | None = _setting(
         None,
         _optional_port,
-        "Port on which `index` shows `/metrics`, `/health/live` and `/health/ready`; not set: off; 0 takes a free one.",
+        "Port on which `index` and `forward` show `/metrics`, `/health/live`, `/health/ready`; not set: off; 0: a free one.",
         only="server",
     )
     log_format: str = _setting(

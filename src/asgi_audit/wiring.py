@@ -42,6 +42,7 @@ __all__ = [
     "doomed",
     "follow_journal",
     "install",
+    "journal_measures",
     "log_format",
     "look_at_index",
     "look_at_journal",
@@ -99,7 +100,7 @@ class AuditMiddleware(Capture):
         super().__init__(app, made, recorder)
         if metrics is not None and recorder is not None:
             with extra():
-                attach(metrics, made.transport_url, recorder)
+                attach(metrics, made.transport_url, _Counted(recorder, made))
 
     def __getattr__(self, name: str) -> Any:
         # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
@@ -110,13 +111,23 @@ class AuditMiddleware(Capture):
 
     def stats(self) -> dict[str, int]:
         """Counters of this process since its start; {} when turned off."""
-        if self.recorder is None:
-            return {}
-        if not self.settings.is_kafka:
-            return self.recorder.stats()
+        return {} if self.recorder is None else _Counted(self.recorder, self.settings).stats()
+
+
+class _Counted:
+    """What `stats()` says of a recorder and of its forwarder, for a registry: the middleware itself would keep its
+    application alive."""
+
+    def __init__(self, recorder: RecorderBase, settings: Settings) -> None:
+        self._recorder = recorder
+        self._settings = settings
+
+    def stats(self) -> dict[str, int]:
+        if not self._settings.is_kafka:
+            return self._recorder.stats()
         from .wiring_kafka import forward_stats
 
-        return self.recorder.stats() | forward_stats(self.settings)
+        return self._recorder.stats() | forward_stats(self._settings)
 
 
 def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: Any) -> Any:
@@ -270,9 +281,9 @@ def check_index(settings: Settings) -> str:
     return quick_check(url_path(settings.store_url))
 
 
-def measures(settings: Settings) -> Values:
-    """Journal and index as metrics, read now. Never raises: what cannot be read is left out."""
-    values: dict[str, Value] = {"asgi_audit_index_readable": 1.0}
+def journal_measures(settings: Settings) -> Values:
+    """The journal as metrics, read now. Never raises: what cannot be read is left out."""
+    values: dict[str, Value] = {}
     now = time.time()
     with contextlib.suppress(AuditError):
         journals = look_at_journal(settings)
@@ -282,6 +293,13 @@ def measures(settings: Settings) -> Values:
         values["asgi_audit_journal_processes"] = len(journals)
         values["asgi_audit_journal_lag_bytes"] = sum(j.waiting_bytes for j in journals)
         values["asgi_audit_journal_oldest_age_seconds"] = max(0.0, now - min(since)) if since else 0.0
+    return values
+
+
+def measures(settings: Settings) -> Values:
+    """Journal and index as metrics, read now. Never raises: what cannot be read is left out."""
+    values: dict[str, Value] = {"asgi_audit_index_readable": 1.0, **journal_measures(settings)}
+    now = time.time()
     try:
         facts = look_at_index(settings)
         if facts is None:
@@ -354,12 +372,14 @@ def build_indexer(
     *,
     stop: threading.Event,
     on_progress: Callable[[Progress], None] | None = None,
+    source: transport_base.Source | None = None,
 ) -> Indexer:
-    """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. Raises TransportError, ConfigError."""
+    """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. `source`: an opened one, else that of
+    the settings. Raises TransportError, ConfigError."""
     with extra():
         from .indexing.indexer import Indexer
 
-    source = open_source(settings.absolute())
+    source = source or open_source(settings.absolute())
     return Indexer(
         source,
         writer,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Forwarding", "check_topic", "create_topic", "describe_topic", "forward_stats", "forwarded_positions",
-    "forwarding_of", "kafka_of", "open_forwarder", "open_kafka_source", "topic_wanted",
+    "forwarding_of", "kafka_of", "open_forwarder", "open_kafka_source", "source_measures", "stats_of", "topic_wanted",
 ]  # fmt: skip
 
 
@@ -108,13 +108,20 @@ class Forwarding:
         forwarder = self._forwarder
         if forwarder is None or self._pid != os.getpid():
             return {}
-        s = forwarder.stats()
-        return {
-            "forward_acknowledged": s.acknowledged,
-            "forward_pending": s.pending,
-            "forward_refused": s.refused,
-            "forward_retries": s.retries,
-        }
+        return stats_of(forwarder)
+
+
+def stats_of(forwarder: Forwarder) -> dict[str, int]:
+    """By the names of `AuditMiddleware.stats()`."""
+    s = forwarder.stats()
+    return {
+        "forward_connected": int(s.state.name == "RUNNING"),
+        "forward_acknowledged": s.acknowledged,
+        "forward_pending": s.pending,
+        "forward_refused": s.refused,
+        "forward_retries": s.retries,
+        "lost_refused": s.refused_records,
+    }
 
 
 _forwardings: dict[str, Forwarding] = {}
@@ -172,6 +179,21 @@ def open_kafka_source(settings: Settings) -> KafkaSource:
         from .transport.kafka.source import KafkaSource
 
     return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"))
+
+
+def source_measures(source: object) -> dict[str, float]:
+    """The metrics that a topic has and a journal has not; {} of any other source. What is not known is left out."""
+    from .transport.kafka.source import KafkaSource
+
+    if not isinstance(source, KafkaSource):
+        return {}
+    s = source.stats()
+    found = {
+        "asgi_audit_indexer_lag_messages": s.lag,
+        "asgi_audit_indexer_expiry_seconds": s.expires_in,
+        "asgi_audit_indexer_statement_delay_seconds": s.statement_delay,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def forwarded_positions(root: Path) -> dict[str, Position]:

@@ -160,6 +160,10 @@ def test_journal_is_forwarded_by_a_sidecar_that_ends_after_the_application() -> 
     (app,) = shop["spec"]["template"]["spec"]["containers"]
     assert sidecar["args"] == ["forward", "--from", environment(app)["ASGI_AUDIT_TRANSPORT"], "--to", TOPIC]
     assert app["volumeMounts"] == sidecar["volumeMounts"]
+    (port,) = sidecar["ports"]
+    assert sidecar["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": port["name"]}
+    # It counts to whether the pod is ready, and while Kafka is away the shop must go on.
+    assert "readinessProbe" not in sidecar
 
 
 def test_index_and_api_are_probed_where_they_answer() -> None:
@@ -331,7 +335,8 @@ def test_healthcheck_fails_when_nothing_listens(probed: str) -> None:
     [
         (["/opt/venv/bin/python", "/opt/venv/bin/asgi-audit", "serve"], "http://127.0.0.1:8500/health/live"),
         (["python", "/opt/venv/bin/asgi-audit", "index", "--to", "x"], "http://127.0.0.1:9500/health/live"),
-        (["python", "/opt/venv/bin/asgi-audit", "forward", "--to", "kafka://kafka/t"], ""),
+        (["python", "/opt/venv/bin/asgi-audit", "forward", "--to", "x"], "http://127.0.0.1:9500/health/live"),
+        (["python", "/opt/venv/bin/asgi-audit", "keys", "create"], ""),
     ],
 )
 def test_healthcheck_asks_the_command_that_runs(

@@ -6,21 +6,28 @@
 An application whose transport is Kafka forwards its own journal while it lives; this empties what dead ones left
 behind, and forwards for applications whose transport is a journal. What is acknowledged is removed. Exit code 1 when
 asked to end before everything was acknowledged, or with --once when it was not within --seconds: the rest stays in the
-journal.
+journal. At SIGTERM what is left is sent, for 10 s at most, and not at all while Kafka is away. With --metrics-port it
+shows /metrics, /health/live and /health/ready, without a key; it is not ready while Kafka does not take what is sent.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import threading
+from collections.abc import Callable, Mapping
 
 from ..errors import ConfigError
-from ..wiring_kafka import open_forwarder
+from ..metrics import Collector, Values, of_stats
+from ..settings import Settings
+from ..wiring import extra, journal_measures
+from ..wiring_kafka import open_forwarder, stats_of
 from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
+from .sidecar import serving
 
 __all__ = ["add_arguments", "run"]
 
@@ -44,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *KAFKA,
         "kafka_compression",
         "kafka_linger_seconds",
+        "metrics_host",
+        "metrics_port",
         "log_format",
         aliases={"journal": ("--from",), "transport": ("--to",)},
     )
@@ -61,21 +70,45 @@ def run(arguments: argparse.Namespace) -> int:
         on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     if not arguments.quiet:
         _log.info("forwarding from %s to %s", settings.journal_path, settings.transport)
-    forwarder.start()
-    said = 0
-    left = arguments.seconds if arguments.once else float("inf")
-    while left > 0 and not stop.wait(min(0.2 if arguments.once else _SAY_SECONDS, left)):
-        left -= 0.2 if arguments.once else 0.0
-        if arguments.once and forwarder.join(0):
-            break
-        acknowledged = forwarder.stats().acknowledged
-        if acknowledged != said and not arguments.quiet and not arguments.once:
-            said = acknowledged
-            _log.info("%d entries sent, %s", acknowledged, forwarder.state.value)
-    is_all = forwarder.stop(_STOP_SECONDS)
+    with contextlib.ExitStack() as shown:
+        if settings.metrics_port is not None:
+            with extra():
+                of_it = _Shown(settings, lambda: stats_of(forwarder))
+            shown.enter_context(serving(of_it, settings.metrics_host, settings.metrics_port))
+        forwarder.start()
+        said = 0
+        left = arguments.seconds if arguments.once else float("inf")
+        while left > 0 and not stop.wait(min(0.2 if arguments.once else _SAY_SECONDS, left)):
+            left -= 0.2 if arguments.once else 0.0
+            if forwarder.join(0):  # all is sent with --once; else it failed in a way that nobody foresaw
+                break
+            acknowledged = forwarder.stats().acknowledged
+            if acknowledged != said and not arguments.quiet and not arguments.once:
+                said = acknowledged
+                _log.info("%d entries sent, %s", acknowledged, forwarder.state.value)
+        is_all = forwarder.stop(_STOP_SECONDS)
     stats = forwarder.stats()
     if not arguments.quiet:
         _log.info("%d entries sent, %d refused", stats.acknowledged, stats.refused)
     if not is_all:
         _log.warning("not all is sent; the rest stays in %s. %s", settings.journal_path, stats.last_error)
     return 0 if is_all else 1
+
+
+class _Shown:
+    """For `serving`: the forwarder's counters, and the journal as it stands."""
+
+    def __init__(self, settings: Settings, stats: Callable[[], Mapping[str, int]]) -> None:
+        from prometheus_client import CollectorRegistry
+
+        self.registry = CollectorRegistry()
+        self.registry.register(Collector(self._values))
+        self._settings = settings
+        self._stats = stats
+
+    def unready(self) -> str:
+        is_connected = self._stats()["forward_connected"]
+        return "" if is_connected else "Kafka takes nothing now, the log says why; what was recorded is in the journal"
+
+    def _values(self) -> Values:
+        return {**journal_measures(self._settings), **of_stats(self._stats())}

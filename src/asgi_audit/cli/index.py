@@ -24,7 +24,8 @@ from typing import Protocol
 from ..errors import StoreError
 from ..settings import Settings
 from ..store.base import Writer
-from ..wiring import build_indexer, measures, open_store_writer
+from ..wiring import build_indexer, measures, open_source, open_store_writer
+from ..wiring_kafka import source_measures
 from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving
@@ -78,8 +79,10 @@ def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_qu
     if writer is None:
         return 0
     try:
-        indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell)
-        sidecar.active(lambda: indexer.progress)
+        source = open_source(settings.absolute())
+        indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell, source=source)
+        of_source = (lambda: source_measures(source)) if settings.is_kafka else dict
+        sidecar.active(lambda: indexer.progress, of_source)
         if not is_quiet:
             urls = {"from": settings.transport_url, "to": settings.store_url}
             _log.info("indexing from %s to %s", *urls.values(), extra={"fields": urls})

@@ -1,7 +1,8 @@
-"""What a running `asgi-audit index` shows of itself over HTTP: `/metrics`, `/health/live`, `/health/ready`.
+"""What a running `asgi-audit index` or `forward` shows of itself over HTTP: `/metrics`, `/health/live`,
+`/health/ready`.
 
-Place: beside the indexer's loop, in daemon threads of its own. Invariants: off unless a port is set; a port that cannot
-be had is one error line, and indexing goes on; at most `_ASKING_MAX` questions at a time, the others are turned away.
+Place: beside the command's loop, in daemon threads of its own. Invariants: off unless a port is set; a port that cannot
+be had is one error line, and the work goes on; at most `_ASKING_MAX` questions at a time, the others are turned away.
 No key is needed: numbers and the state of this process, never a name of an account, a service or a path.
 """
 
@@ -12,15 +13,18 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..metrics import TABLE, Collector, Value, Values
 
-__all__ = ["Counts", "Sidecar", "serving"]
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
-_log = logging.getLogger("asgi_audit.index")
+__all__ = ["Counts", "Shown", "Sidecar", "serving"]
+
+_log = logging.getLogger("asgi_audit.sidecar")
 _ASKING_MAX = 8
 _BATCH = "asgi_audit_indexer_batch_seconds"
 _COUNTED = ("indexed", "duplicates", "expired", "dead", "statements")
@@ -49,21 +53,33 @@ class Counts(Protocol):
     def paused(self) -> str: ...
 
 
+class Shown(Protocol):
+    """What is shown: a registry, and why the command is not ready, or ''."""
+
+    @property
+    def registry(self) -> CollectorRegistry: ...
+    def unready(self) -> str: ...
+
+
 class Sidecar:
-    """A standby until `active` is called. `measures`: journal and index as they stand."""
+    """The indexer. A standby until `active` is called. `measures`: journal and index as they stand."""
 
     def __init__(self, measures: Callable[[], Values]) -> None:
         from prometheus_client import CollectorRegistry, Histogram
 
         self._measures = measures
         self._progress: Callable[[], Counts] | None = None
+        self._of_source: Callable[[], Mapping[str, float]] = dict
         self._batches = 0
         self.registry = CollectorRegistry()
         self._batch_seconds = Histogram(_BATCH, TABLE[_BATCH].help, registry=self.registry)
         self.registry.register(Collector(self._values))
 
-    def active(self, progress: Callable[[], Counts]) -> None:
-        self._progress = progress
+    def active(
+        self, progress: Callable[[], Counts], of_source: Callable[[], Mapping[str, float]] = dict[str, float]
+    ) -> None:
+        """`of_source`: what the source knows of itself, by metric."""
+        self._progress, self._of_source = progress, of_source
 
     def tell(self, progress: Counts) -> None:
         """Called by the indexer after each batch, and when a pause begins or ends."""
@@ -88,11 +104,12 @@ class Sidecar:
         values["asgi_audit_indexer_paused"] = float(bool(now.paused))
         if now.lag is not None:
             values["asgi_audit_indexer_lag_seconds"] = now.lag
+        values |= self._of_source()
         return values
 
 
 @contextlib.contextmanager
-def serving(sidecar: Sidecar, host: str, port: int | None) -> Iterator[None]:
+def serving(sidecar: Shown, host: str, port: int | None) -> Iterator[None]:
     """Answers on `port` (0: a free one, which the log names) until the end; None: nothing listens."""
     server = None if port is None else _listening(sidecar, host, port)
     if server is None:
@@ -110,7 +127,7 @@ def serving(sidecar: Sidecar, host: str, port: int | None) -> Iterator[None]:
         thread.join(5)
 
 
-def _listening(sidecar: Sidecar, host: str, port: int) -> ThreadingHTTPServer | None:
+def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | None:
     from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
     asking = threading.BoundedSemaphore(_ASKING_MAX)
@@ -172,6 +189,6 @@ def _listening(sidecar: Sidecar, host: str, port: int) -> ThreadingHTTPServer | 
         return Server((host, port), Handler)
     except OSError as e:
         _log.error(
-            "metrics and health cannot be shown on %s port %d: %s; indexing without", host, port, e.strerror or e
+            "metrics and health cannot be shown on %s port %d: %s; going on without", host, port, e.strerror or e
         )
         return None

@@ -132,3 +132,29 @@ def test_secret_is_in_no_message_when_two_middlewares_want_different_ones(tmp_pa
     assert "-secret" not in done.stdout + done.stderr
     assert "setting kafka_password is '***'" in done.stdout
     assert "user and password are settings of their own" in done.stdout
+
+
+def test_registry_of_the_application_shows_what_is_forwarded(address: str, tmp_path: Path) -> None:
+    config = make_topic(address)
+    program = PROGRAM.replace(
+        "audited = AuditMiddleware(app)",
+        "from prometheus_client import CollectorRegistry, generate_latest\n"
+        "registry = CollectorRegistry()\n"
+        "audited = AuditMiddleware(app, metrics=registry)",
+    ) + (
+        "while audited.stats().get('forward_acknowledged', 0) < 3:\n"
+        "    time.sleep(0.02)\n"
+        "print(generate_latest(registry).decode())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environment(ASGI_AUDIT_TRANSPORT=f"kafka://{config.address}", ASGI_AUDIT_HOME=str(tmp_path)),
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = dict(line.split() for line in done.stdout.splitlines() if line.startswith("asgi_audit_"))
+    assert float(shown["asgi_audit_captured_total"]) == 3
+    assert float(shown["asgi_audit_forward_sent_total"]) >= 3
+    assert float(shown["asgi_audit_forward_connected"]) == 1
+    assert float(shown["asgi_audit_forward_refused_total"]) == 0
+    assert float(shown['asgi_audit_lost_total{reason="refused"}']) == 0

@@ -299,3 +299,26 @@ def test_source_name_raises_in_time_when_no_broker_is_there() -> None:
     assert raised.value.retriable
     source.close()
     assert time.monotonic() - began < 4
+
+
+def test_time_to_expiry_counts_from_what_waits_and_a_statement_tells_its_delay(address: str) -> None:
+    """An hour of retention; the indexer stands still for what its clock takes for half of it."""
+    config = make_topic(address, retention_ms="3600000")
+    ahead = 0.0
+    source = KafkaSource(config, clock=lambda: time.time() + ahead, queue_messages=2)
+    try:
+        source.open({})
+        until(lambda: source.stats().expires_in is not None)
+        assert source.stats().expires_in == pytest.approx(3600, abs=1)  # nothing waits
+        watermark = int(time.time() * 1000) - 5_000
+        send(config, [b'{"statement":"1.0","watermark":%d}' % watermark, record(1), record(2)])
+        until(lambda: source.poll(1, 1).messages)
+        delay = until(lambda: source.stats().statement_delay)
+        assert 4.9 < delay < 60
+        ahead = 1800.0
+        assert 1700 < (source.stats().expires_in or 0) < 1800.5
+        read_until_caught_up(source, time.time())
+        until(lambda: source.stats().lag == 0)
+        assert source.stats().expires_in == pytest.approx(3600, abs=1)
+    finally:
+        source.close()

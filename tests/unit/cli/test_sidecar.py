@@ -98,7 +98,7 @@ def test_port_in_use_is_one_error_line_and_no_end(caplog: pytest.LogCaptureFixtu
             pass
     (line,) = caplog.records
     assert line.levelno == logging.ERROR
-    assert f"port {port}: Address already in use; indexing without" in line.message
+    assert f"port {port}: Address already in use; going on without" in line.message
 
 
 def test_client_that_says_nothing_does_not_keep_others_from_asking(caplog: pytest.LogCaptureFixture) -> None:

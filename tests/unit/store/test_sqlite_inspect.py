@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
-from tests.support_records import NOON, OTHER, PROCESS, batch, over_days, record, statement
+from tests.support_records import NOON, OTHER, PROCESS, batch, over_days, payload, record, statement
+from tests.support_source import ListSource
 
 from asgi_audit.errors import StoreError
+from asgi_audit.indexing.indexer import Indexer
+from asgi_audit.record.loss import Loss, encode_loss
+from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.base import DeadLetter, Snapshot
 from asgi_audit.store.sqlite import SqliteWriter, inspect, quick_check
+from asgi_audit.transport.base import Kind
 
 
 def clock() -> float:
@@ -44,6 +50,27 @@ def test_inspect_sums_up_processes_and_losses_by_reason(tmp_path: Path) -> None:
     assert after is not None
     assert after.held_by is None
     SqliteWriter(tmp_path, clock=clock).close()  # looking has left the lease free
+
+
+def test_inspect_counts_what_a_broker_refused_among_the_losses(tmp_path: Path) -> None:
+    """Such a loss stands in an entry of its own, once and again, and in no statement."""
+    source = ListSource()
+    source.put(str(PROCESS), Kind.RECORD, 1, payload(1))
+    for _ in range(2):
+        loss = Loss(process=str(PROCESS), sequence=2, at=NOON, reason="refused", leaf="00" * 32, bytes=9)
+        source.put(str(PROCESS), Kind.LOSS, 2, encode_loss(loss))
+    said = statement(1, 1, 4, lost=[(3, 4, "queue")], started=NOON - 10)
+    source.put(str(PROCESS), Kind.STATEMENT, 4, encode_statement(said))
+    writer = SqliteWriter(tmp_path, clock=clock)
+    stop = threading.Event()
+    indexer = Indexer(source, writer, stop=stop, on_progress=lambda p: stop.set() if p.statements else None)
+    thread = threading.Thread(target=indexer.run)
+    thread.start()
+    thread.join(30)
+    writer.close()
+    found = inspect(tmp_path)
+    assert found is not None
+    assert (found.indexed, found.lost) == (1, {"queue": 2, "refused": 1})
 
 
 def test_quick_check_finds_damage(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from aiokafka import errors as vendor
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.codec import has_lz4, has_zstd
 from aiokafka.conn import create_conn
+from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -46,6 +47,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+_TOPIC_RESOURCE = 2  # Kafka's number of the kind of thing whose settings are asked for
 STOP_SECONDS = 2.0  # what a producer, consumer or client gets to stop by itself
 
 # Every logger of aiokafka 0.14 that our calls reach (`grep getLogger`).
@@ -339,6 +341,16 @@ class Probe:
             brokers=len(answer.brokers),
             error=error,
         )
+
+    async def retention_ms(self) -> int | None:
+        """How long the topic keeps a message; None: for ever, or it is not ours to know. Raises what aiokafka
+        raises."""
+        answer = await self._ask(DescribeConfigsRequest([(_TOPIC_RESOURCE, self._config.topic, ["retention.ms"])]))
+        for code, _text, _kind, _name, entries in answer.resources:
+            for entry in entries:
+                if code == 0 and entry[0] == "retention.ms" and entry[1] is not None and int(entry[1]) >= 0:
+                    return int(entry[1])
+        return None
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit offsets under the configured group, for lag tools alone: nobody reads them back. Raises what aiokafka

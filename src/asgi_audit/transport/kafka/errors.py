@@ -9,6 +9,7 @@ records.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 
 from aiokafka import errors as vendor
@@ -90,8 +91,12 @@ _FINAL: tuple[type[BaseException], ...] = (
     *_DATA,
 )
 
+_NAMED = re.compile(r"^(\[Error \d+\] )?[A-Z]\w*(: |$)")
 _IN_SYNC = "Too few replicas are in sync for min.insync.replicas; start the missing brokers."
-_REACH = "Check that the broker runs and that its advertised.listeners can be reached from here."
+_REACH = (
+    "Check that the broker runs, that its advertised.listeners can be reached from here, and that the port is the one "
+    "for TLS (kafkas://) and SASL as they are set."
+)
 
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (vendor.AuthenticationFailedError, "Check the user name and the password of Kafka."),
@@ -179,6 +184,9 @@ def _said(error: BaseException) -> str:
         text = " ".join(str(error).split())[:300]
     except AttributeError:  # aiokafka's base class of broker errors cannot say itself
         text = ""
+    # aiokafka writes the name before the text, with and without its number.
+    if isinstance(error, vendor.KafkaError):
+        text = _NAMED.sub("", text)
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
     if isinstance(error, asyncio.CancelledError):

@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
@@ -39,9 +39,9 @@ from .config import KafkaConfig
 from .dead_letters import DeadLetters
 from .errors import blames_batch_size, blames_clock, blames_data, escaped_errors, vendor_errors
 from .lanes import Lane, Lanes
-from .state import Condition, KafkaState, log
+from .state import Condition, ForwarderStats, KafkaState, log
 
-__all__ = ["Forwarder", "ForwarderStats"]
+__all__ = ["Forwarder"]
 
 _READ_MAX = 2_000  # entries a read
 # Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
@@ -56,28 +56,6 @@ _NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
 
 OnRefused = Callable[[str, int, str, bytes], None]
 Lag = Callable[[], tuple[int, float | None]]
-
-
-class ForwarderStats(NamedTuple):
-    """Counts since the start. `sent` counts an entry again when it is sent again. `lag_bytes` and `oldest_seconds` are
-    the source's when `lag` was given, else of what is in memory. `last_error` holds no secret."""
-
-    state: KafkaState
-    sent: int
-    acknowledged: int
-    refused: int
-    damaged: int
-    batches: int
-    retries: int
-    producers: int
-    in_flight: int
-    pending: int
-    pending_bytes: int
-    lag_bytes: int
-    oldest_seconds: float | None
-    dead_letters: int
-    dead_letters_failed: int
-    last_error: str
 
 
 class Forwarder:
@@ -98,7 +76,7 @@ class Forwarder:
         dead_letters: Path,
         on_refused: OnRefused | None = None,
         lag: Lag | None = None,
-        linger_seconds: float = 0.2,
+        linger_seconds: float = 0.1,
         batch_bytes: int = 524_288,
         buffer_bytes: int = 8 << 20,
         delivery_seconds: float = 30.0,
@@ -131,6 +109,7 @@ class Forwarder:
         self._producer: Any = None
         self._idempotent = True
         self._failed: BaseException | None = None  # why the producer must be replaced
+        self._reached = True  # the last attempt to get a producer succeeded, or there was none yet
         self._timestamps_off_until = 0.0  # monotonic
         self._caught_up = False
         self._read_from = self._read_at = 0.0
@@ -190,6 +169,7 @@ class Forwarder:
             sent=c["sent"],
             acknowledged=c["acknowledged"],
             refused=c["refused"],
+            refused_records=c["refused_records"],
             damaged=c["damaged"],
             batches=c["batches"],
             retries=c["retries"],
@@ -242,8 +222,9 @@ class Forwarder:
             self._ended.set()
 
     def _over(self) -> bool:
-        """Whether to end: drained, or stopped and nothing left, or stopped and out of time."""
-        if self._stop.is_set() and time.monotonic() >= self._stop_at:
+        """Whether to end: drained, or stopped and nothing left, or stopped and out of time, or stopped while Kafka is
+        away: then nothing could be sent, and what waits is safe in the journal."""
+        if self._stop.is_set() and (not self._reached or time.monotonic() >= self._stop_at):
             return True
         return (self._stop.is_set() or self._drain) and self._caught_up and not self._lanes.entries
 
@@ -260,7 +241,7 @@ class Forwarder:
 
     async def _connect(self) -> None:
         """A producer that knows the topic's partitions. Raises what aiokafka raises."""
-        self._failed = None
+        self._failed, self._reached = None, False
         self._counts["producers"] += 1
         # After a refusal the idempotent producer's numbering has a hole that the broker does not know, and every later
         # batch of the partition would be out of order; so a refused batch is taken apart without idempotence.
@@ -276,6 +257,7 @@ class Forwarder:
             if cluster.brokers() and not cluster.partitions_for_topic(self._config.topic):
                 self._condition.no_topic()
             raise
+        self._reached = True
         self._partitions = sorted(found)
         self._lanes.fit(self._partitions)
 
@@ -451,6 +433,7 @@ class Forwarder:
         message = lane.head
         reason = self._condition.told(error)
         self._counts["refused"] += 1
+        self._counts["refused_records"] += message.kind is Kind.RECORD
         self._keep(message.partition, message.sequence, message.kind.name.lower(), reason, message.payload)
         log.error(
             "entry %d of process %s (%d bytes) is kept in %s: %s",

@@ -11,11 +11,20 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ..base import Incident, Kind, Message, Position, digest_of
 
 __all__ = ["Chunk", "Partition", "cut", "kind_of"]
 
 _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
+
+
+class _Watermark(msgspec.Struct):
+    watermark: int = 0
+
+
+_watermark = msgspec.json.Decoder(_Watermark).decode
 
 
 def kind_of(payload: bytes) -> Kind:
@@ -59,6 +68,7 @@ class Partition:
         self.expected: bytes | None = None
         self.lag: int | None = None
         self.heard_at = time.monotonic()
+        self.statement_delay: float | None = None  # seconds from the last statement's watermark to its append time
         self._digest = position.digest if position else b""
         self._value: bytes | None = None  # of the last message, whose digest is taken when it is asked for
         self._begin = 0
@@ -118,10 +128,21 @@ class Partition:
                 damaged.append((number, offset, "a tombstone (a message without a value)", record.key or b""))
                 continue
             size += len(value)
-            messages.append(Message(number, offset, offset + 1, kind_of(value), 0, value))
+            kind = kind_of(value)
+            if kind is Kind.STATEMENT:
+                self._hear(record.timestamp, value)
+            messages.append(Message(number, offset, offset + 1, kind, 0, value))
         last = records[-1]
         self.next, self._value = last.offset + 1, last.value or b""
         return Chunk(number, messages, damaged, (last.offset + 1, last.value or b"", last.timestamp), size)
+
+    def _hear(self, appended: int, value: bytes) -> None:
+        try:
+            watermark = _watermark(value).watermark
+        except msgspec.DecodeError:
+            return  # whoever indexes it will say so
+        if watermark:
+            self.statement_delay = (appended - watermark) / 1000
 
     def heard(self, answered_at: int | None, high: int | None, position: int) -> float | None:
         """The time (seconds since the epoch) before which everything acknowledged is read; None while that is not

@@ -23,7 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka import errors as vendor
@@ -44,25 +44,15 @@ from .client import (
 from .config import KafkaConfig
 from .errors import escaped_errors, vendor_errors
 from .partition import Chunk, Partition, cut
-from .state import Condition, KafkaState, log
+from .state import Condition, KafkaSourceStats, KafkaState, log
 
-__all__ = ["Incident", "KafkaSource", "KafkaSourceStats"]
+__all__ = ["Incident", "KafkaSource"]
 
 _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
 _COMMIT_SECONDS = 1.0
+_RETENTION_SECONDS = 60.0  # how often the topic's retention is asked for
 _RECORD_HEAD = b'{"account_id":'
-
-
-class KafkaSourceStats(NamedTuple):
-    state: KafkaState
-    fetched: int
-    queued: int
-    lag: int | None  # messages behind the high watermarks as last heard; None before the first answer
-    consumers: int
-    incidents: int
-    commits_failed: int
-    last_error: str
 
 
 class _Silent(vendor.KafkaError):  # type: ignore[misc]
@@ -121,6 +111,7 @@ class KafkaSource:
         self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
         self._incidents: deque[Incident] = deque(maxlen=1000)
         self._append_times: dict[str, int] = {}
+        self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
         self._wrong = False
 
@@ -132,7 +123,7 @@ class KafkaSource:
         self._consumer: Any = None
         self._probe: Probe | None = None
         self._to_commit: dict[int, int] = {}
-        self._facts_at = 0.0
+        self._facts_at = self._retention_at = 0.0
         self._seen = 0
         self._ours = 0
         self._counts = {"fetched": 0, "consumers": 0, "incidents": 0, "commits_failed": 0}
@@ -246,11 +237,28 @@ class KafkaSource:
             fetched=self._counts["fetched"],
             queued=self._queued,
             lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queued,
+            expires_in=self._expires_in(),
+            statement_delay=max(
+                (p.statement_delay for p in list(self._partitions.values()) if p.statement_delay is not None),
+                default=None,
+            ),
             consumers=self._counts["consumers"],
             incidents=self._counts["incidents"],
             commits_failed=self._counts["commits_failed"],
             last_error=self._condition.last_error,
         )
+
+    def _expires_in(self) -> float | None:
+        """What waits in a partition came after the last message that was handed out of it: so it is at least so far
+        from its end."""
+        retention, now = self._retention_ms, self._clock()
+        if retention is None:
+            return None
+        with self._ready:
+            waiting = {chunk.partition for chunk in self._queue}
+            waiting |= {str(p.number) for p in list(self._partitions.values()) if p.lag}
+            oldest = min((self._append_times[p] / 1000 for p in waiting if p in self._append_times), default=now)
+        return min(oldest, now) + retention / 1000 - now
 
     # --------------------------------------------------------------------------------------------- in the thread
 
@@ -457,6 +465,10 @@ class KafkaSource:
             if now - self._facts_at >= self._facts_seconds:
                 self._facts_at = now
                 await self._watch_topic()
+            if now - self._retention_at >= _RETENTION_SECONDS:
+                self._retention_at = now
+                with contextlib.suppress(*vendor_errors()):  # a metric alone, and we may lack the right to ask
+                    self._retention_ms = await self._probe.retention_ms()
 
     async def _watch_topic(self) -> None:
         assert self._probe is not None

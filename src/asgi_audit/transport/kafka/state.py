@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from typing import NamedTuple
 
 from .errors import blames_topic, translate
 
-__all__ = ["Condition", "KafkaState", "log"]
+__all__ = ["Condition", "ForwarderStats", "KafkaSourceStats", "KafkaState", "log"]
 
 log = logging.getLogger("asgi_audit.transport.kafka")
 
@@ -24,6 +25,42 @@ class KafkaState(enum.Enum):
     NO_TOPIC = "the topic does not exist"
     DENIED = "Kafka refuses us until something is changed"
     STOPPED = "stopped"
+
+
+class ForwarderStats(NamedTuple):
+    """Counts since the start. `sent` counts an entry again when it is sent again. `lag_bytes` and `oldest_seconds` are
+    the source's when `lag` was given, else of what is in memory. `last_error` holds no secret."""
+
+    state: KafkaState
+    sent: int
+    acknowledged: int
+    refused: int
+    refused_records: int
+    damaged: int
+    batches: int
+    retries: int
+    producers: int
+    in_flight: int
+    pending: int
+    pending_bytes: int
+    lag_bytes: int
+    oldest_seconds: float | None
+    dead_letters: int
+    dead_letters_failed: int
+    last_error: str
+
+
+class KafkaSourceStats(NamedTuple):
+    state: KafkaState
+    fetched: int
+    queued: int
+    lag: int | None  # messages behind the high watermarks as last heard; None before the first answer
+    expires_in: float | None  # seconds until retention takes the oldest message that waits, or one that came now
+    statement_delay: float | None  # append time of each partition's last statement minus its watermark, the largest
+    consumers: int
+    incidents: int
+    commits_failed: int
+    last_error: str
 
 
 class Condition:
@@ -57,7 +94,10 @@ class Condition:
             self.no_topic()
         elif self.state is not KafkaState.NO_TOPIC or not isinstance(error, asyncio.TimeoutError):
             ours = translate(f"{self._operation} {self._address}", error)
-            self.enter(KafkaState.WAITING if ours.retriable else KafkaState.DENIED, f"{ours} {ours.hint}".strip())
+            self.enter(
+                KafkaState.WAITING if ours.retriable else KafkaState.DENIED,
+                f"{ours}; {ours.hint}" if ours.hint else str(ours),
+            )
 
     def no_topic(self) -> None:
         self.enter(KafkaState.NO_TOPIC, f"Kafka topic {self._address} does not exist")
