@@ -39,7 +39,7 @@ _TEXT_TYPES = re.compile(
 _JSON_TYPE = re.compile(rb"[a-z0-9.*-]+/(?:[a-z0-9.-]+\+)?json(?:[; ]|\Z)")
 _CHARSET = re.compile(rb"charset=[\"']?([a-z0-9_.:-]{1,40})")
 _LATIN = frozenset((b"latin-1", b"latin1", b"iso-8859-1", b"iso8859-1", b"windows-1252", b"cp1252"))
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]")
+_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\x1b")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 _BRACKETS_FLAT = 900
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
@@ -165,7 +165,7 @@ def _text(
 
 def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> str | None:
     """Text without NUL and its like; of cut bytes without the half character at the end. None: it is none."""
-    if _CONTROL.search(data):
+    if len(data.translate(None, _CONTROL)) < len(data):  # a fifth of the price of a regular expression
         return None
     if data.startswith(_BOM):
         data = data[3:]

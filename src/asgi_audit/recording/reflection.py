@@ -194,7 +194,7 @@ def hidden_header(redacted: list[str], value: bytes) -> None:
                 hidden(redacted, b64decode(value, validate=True).partition(b":")[2])
             except ValueError:
                 pass
-        elif b"=" in value.rstrip(b"=") and b"," in value:
+        elif 44 in value and 61 in value.rstrip(b"="):
             for part in value.split(b",", 16):
                 hidden_weak(redacted, part.partition(b"=")[2].strip(_QUOTES))
     hidden_bytes(redacted, value)
