@@ -411,6 +411,10 @@ class JournalWriter:
         self._scanned_at = self._monotonic()
         used = 0
         try:
+            # Taken in and unlinked before a sync: an open descriptor would keep its room from the disk.
+            for fd in [fd for fd in self._unsynced if not self._files.fstat(fd).st_nlink]:
+                self._unsynced.remove(fd)
+                self._close_fd(fd)
             for name in self._files.names(self.root):
                 try:
                     for inner in self._files.names(self.root / name):

@@ -191,3 +191,30 @@ def test_follow_shows_entries_and_removes_nothing(tmp_path: Path) -> None:
     writer.close()
     assert [m.sequence for m in follow(tmp_path, from_beginning=True, stop=lambda: True)] == [1, 2, 3]
     assert (tmp_path / str(known.process) / fmt.segment_name(0)).exists()
+
+
+def test_writer_lets_go_of_segments_that_were_taken_in_before_a_sync(tmp_path: Path) -> None:
+    """Goal: an application that never syncs (`buffered`) does not hold on to the room of what is indexed already."""
+
+    class Counting(Files):
+        closed = 0
+
+        def close(self, fd: int) -> None:
+            Counting.closed += 1
+            super().close(fd)
+
+    known = facts()
+    at = [0.0]
+    writer = JournalWriter(
+        tmp_path, known, bytes_max=1 << 24, segment_bytes=4096, files=Counting(), monotonic=lambda: at[0]
+    )
+    for number in (1, 2, 3):
+        writer.append([Entry(Kind.RECORD, number, b"x" * 5000)])
+    first, *_ = sorted((tmp_path / str(known.process)).glob("*.seg"))
+    first.unlink()
+    before = Counting.closed
+    at[0] += 10
+    writer.room()
+    assert Counting.closed == before + 1, "the one that is gone, and not the one that a sync still has to write"
+    writer.sync()
+    writer.close()

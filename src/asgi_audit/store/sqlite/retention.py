@@ -8,7 +8,8 @@ the commit on, and its file is never opened again. A crash between the two leave
 writer sweeps before it opens anything. Readers that have a file open go on reading it until they close it.
 
 A commit needs room, and a purge may be what is to end a full disk: the file `reserve` holds 1 MiB that is given back
-when the commit does not fit, and taken again after the days are gone.
+when the commit does not fit, and taken again after the days are gone. Three quarters of it are lent to the writer
+before that (see `low_disk`).
 
 A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
 the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
@@ -18,6 +19,7 @@ it is gone for good.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from datetime import UTC, datetime
@@ -31,11 +33,12 @@ from .schema import DAY_MS, day_name, day_of_name, open_reading
 __all__ = [
     "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "asked", "day_of",
     "doomed", "forget_dead_letters", "forget_statements", "forward",
-    "horizon_of", "keep_reserve", "ms_of", "release_reserve", "sweep", "unask",
+    "horizon_of", "keep_reserve", "lend_reserve", "lendable", "ms_of", "release_reserve", "sweep", "unask",
 ]  # fmt: skip
 
 RESERVE_NAME = "reserve"
 RESERVE_BYTES = 1 << 20
+_KEPT_BYTES = RESERVE_BYTES // 4  # a purge's commit in main.db takes some 50 KB
 _ASKED = "purge-"
 _ACKNOWLEDGED = "acknowledge-"
 _STATEMENTS_EACH = 1000
@@ -106,8 +109,25 @@ def keep_reserve(directory: Path) -> None:
         if path.exists() and path.stat().st_size >= RESERVE_BYTES:
             return
         path.write_bytes(bytes(RESERVE_BYTES))
-    except OSError:
-        pass  # a full disk: it is made when there is room again
+    except OSError:  # a full disk: it is made when there is room again, and half of it helps nobody
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def lendable(directory: Path) -> int:
+    """How many bytes `lend_reserve` would give."""
+    try:
+        return max(0, os.stat(directory / RESERVE_NAME).st_size - _KEPT_BYTES)
+    except FileNotFoundError:
+        return 0
+
+
+def lend_reserve(directory: Path) -> bool:
+    """Give the room of its larger part back; False when that is gone. What a purge needs stays."""
+    if not lendable(directory):
+        return False
+    os.truncate(directory / RESERVE_NAME, _KEPT_BYTES)
+    return True
 
 
 def release_reserve(directory: Path) -> bool:

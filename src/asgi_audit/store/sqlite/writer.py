@@ -198,6 +198,15 @@ class SqliteWriter:
         """main.db, opened and recovered when it is not open."""
         if self._main is not None:
             return self._main
+        try:
+            return self._open()
+        except StoreError as e:
+            # What an interrupted write left is published in a commit, which a full disk must not keep from being made.
+            if not e.is_full or not retention.lend_reserve(self.directory):
+                raise
+            return self._open()
+
+    def _open(self) -> apsw.Connection:
         path = self.directory / MAIN_NAME
         try:
             with translated("open", path):

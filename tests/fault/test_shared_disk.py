@@ -1,0 +1,68 @@
+"""Journal and index on one small disk: what the journal filled is taken in and given back, and nobody makes room but
+the indexer.
+
+Bounds: the index of these records is as large as the disk but for 4 and 5 MB; one that is larger than the disk cannot
+be made. Without the room that unlinked segments held, and without what the reserve lends, it ended half way."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import subprocess
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from tests.support_records import payload
+
+from asgi_audit.settings import make_settings
+from asgi_audit.transport.base import Entry, Kind, ProcessFacts
+from asgi_audit.wiring import build_indexer, open_journal, open_store_reader, open_store_writer
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "is_index_there"), [(2000, "", False), (4000, " word" * 500, True)], ids=["small", "large"]
+)
+def test_indexer_drains_the_journal_when_both_fill_one_disk(
+    tmp_path: Path, size: int, more: str, is_index_there: bool
+) -> None:
+    """Records of which `size` bytes do not compress, until the journal counts as full."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(tmp_path)], capture_output=True)
+    if done.returncode:
+        pytest.skip("other platform: a tmpfs cannot be mounted here: run as root, in a container with --privileged")
+    try:
+        settings = make_settings({}, home=tmp_path / "home")
+        process, chance, now = uuid.uuid4(), random.Random(7), int(time.time() * 1000)
+        if is_index_there:
+            open_store_writer(settings).close()
+        journal = open_journal(settings, ProcessFacts(process, "host", "app", now))
+        written = 0
+        while journal.room() < 1.0:
+            written += 1
+            body = {"note": base64.b64encode(chance.randbytes(size)).decode() + more}
+            data = payload(written, now + written % 1000, process=process, body=body)
+            journal.append([Entry(Kind.RECORD, written, data)])
+        assert os.statvfs(tmp_path).f_bavail > 0, "it left room for statements and for the index"
+        stop = threading.Event()
+        writer = open_store_writer(settings)
+        indexer = build_indexer(settings, writer, stop=stop)
+        thread = threading.Thread(target=indexer.run)
+        thread.start()
+        deadline = time.monotonic() + 120
+        while indexer.progress.lag is None and thread.is_alive() and time.monotonic() < deadline:
+            journal.room()  # as its process asks, once a second
+            time.sleep(0.02)
+        stop.set()
+        thread.join(20)
+        writer.close()
+        reader = open_store_reader(settings)
+        (known,) = reader.processes()
+        reader.close()
+        assert (known.indexed, indexer.progress.dead) == (written, 0), indexer.progress
+        assert len(list(tmp_path.glob("home/journal/*/*.seg"))) <= 2
+        journal.close()
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
