@@ -42,19 +42,19 @@ def shortcut(data: bytes, names: Names, base: str, redacted: list[str], found: F
     found = names.found(data) if found is None else found
     if found is None or len(found) > FEW:
         return None
-    spans: list[tuple[int, int, bytes]] = []  # values to mask, and the place of their keys
+    spans: list[tuple[int, int, int, bytes]] = []  # values to mask, the place of their keys, and these
     rest: list[bytes] = []
     done = 0
     for place in names.places(data, found):
         if place < done:
             continue
-        # Without backslashes each quote begins or ends a string.
-        if not data.count(b'"', 0, place) & 1:
+        # Without backslashes each quote begins or ends a string, and none is open where the last one was done.
+        if not data.count(b'"', done, place) & 1:
             return None
-        begin = data.rfind(b'"', 0, place) + 1
+        quote = data.rfind(b'"', done, place)
         end = data.find(b'"', place)
-        text = data[begin:end]
-        rest.append(data[done : begin - 1])
+        text = data[quote + 1 : end]
+        rest.append(data[done:quote])
         done = end + 1
         colon = _COLON.match(data, done)
         if colon is None:
@@ -77,15 +77,15 @@ def shortcut(data: bytes, names: Names, base: str, redacted: list[str], found: F
             done = scalar.start() if scalar else len(data)
             if kind == LOOSE or data[value:done] == b"null":
                 continue
-        spans.append((value, done, text))
+        spans.append((value, done, quote, text))
     rest.append(data[done:])
     if names.hit(b'""'.join(rest)):
         return None
     parts: list[bytes] = []
     last = 0
-    for start, end, key in spans:
+    for start, end, quote, key in spans:
         hidden_json(redacted, data[start:end])
-        path = (base + _path_to(data[:start].rpartition(b'"')[0].rpartition(b'"')[0]) + "." + shown(key))[:PATH_MAX]
+        path = (base + _path_to(data[:quote]) + "." + shown(key))[:PATH_MAX]
         if len(redacted) < PATHS_MAX and path not in redacted:
             redacted.append(path)
         parts += (data[last:start], MASK)
