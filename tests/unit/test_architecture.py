@@ -185,6 +185,26 @@ print(sorted(name for name in sys.modules if name.startswith(ours)))
     assert (done.stdout, done.returncode) == ("[]\n[]\n", 0), done.stderr
 
 
+def test_recorders_thread_imports_nothing_when_it_writes_its_first_record() -> None:
+    """Under pytest an import parses, and in CPython 3.11 two threads that parse at a time break each other: the
+    recorder's, and that of the test which audits its application."""
+    code = """
+import asyncio, sys, tempfile
+from asgi_audit import AuditMiddleware
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b'{"password": "x"}'})
+async def nothing(message=None): return {"type": "http.request"}
+audited = AuditMiddleware(app, home=tempfile.mkdtemp())
+before = set(sys.modules)
+asyncio.run(audited({"type": "http", "method": "GET", "path": "/", "headers": []}, nothing, nothing))
+audited.recorder.flush(30)
+print(audited.stats()["recorded"], sorted(name for name in set(sys.modules) - before if "asgi_audit" in name))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("1 []\n", 0), done.stderr
+
+
 def test_files_stay_below_500_lines() -> None:
     long = {name: n for name, path in MODULES.items() if (n := len(path.read_text("utf-8").splitlines())) > 500}
     assert not long
