@@ -148,7 +148,7 @@ def recorder_of(settings: Settings) -> RecorderBase:
     """The recorder of this OS process for the journal that the settings name: one per journal root."""
     from .recording.recorder import shared_recorder
 
-    # What `open_journal` needs, imported by whoever makes the middleware and not by the recorder's thread: pytest parses
+    # What `open_journal` needs, imported by whoever makes the middleware, not by the recorder's thread: pytest parses
     # what is imported, and in CPython 3.11 two threads that parse at a time break each other (SystemError: AST
     # constructor recursion depth mismatch).
     from .transport import journal, memory  # noqa: F401
