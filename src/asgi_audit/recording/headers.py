@@ -408,14 +408,9 @@ def _repeated(pairs: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _as_bytes(headers: list[Any]) -> list[tuple[bytes, bytes]]:
-    pairs = []
-    for pair in headers:
-        try:
-            name, value = pair
-        except (TypeError, ValueError):
-            continue
-        pairs.append((_bytes(name), _bytes(value)))
-    return pairs
+    return [
+        (_bytes(pair[0]), _bytes(pair[1])) for pair in headers if isinstance(pair, (tuple, list)) and len(pair) == 2
+    ]
 
 
 def _bytes(value: object) -> bytes:

@@ -277,7 +277,7 @@ class _Odd:
         ([(b"content-length", 5), (b"x-a", None)], {"content-length": "5", "x-a": "None"}),
         ([(bytearray(b"x-a"), memoryview(b"1")), (b"x-b", bytearray(b"2"))], {"x-a": "1", "x-b": "2"}),
         ([(b"x-a", _Odd()), (b"x-b", b"2")], {"x-a": "", "x-b": "2"}),
-        ([(b"x-a", b"1", b"2"), None, 5, b"x", (b"x-b", b"2")], {"x-b": "2"}),
+        ([(b"x-a", b"1", b"2"), None, 5, b"zz", [b"x-b", b"2"]], {"x-b": "2"}),
         ([("Authorization", "Bearer hunter2hunter"), (b"x-b", "hunter2hunter")],
          {"authorization": "[REDACTED]", "x-b": "[REDACTED]"}),
         ([(b"authorization", "Bearer hunter2hunter"), ("Set-Cookie", "sid=hunter2hunter")],
