@@ -55,5 +55,7 @@ def test_indexer_waits_for_a_full_disk_and_goes_on_when_days_are_purged(tmp_path
         assert index.said.count("trying again until it works") >= 1
         assert index.stop() == 0
     with contextlib.closing(sqlite3.connect(f"file:{small_disk}/index/main.db?mode=ro", uri=True)) as connection:
-        assert connection.execute("SELECT sum(indexed) FROM process").fetchone()[0] == 5500
+        assert connection.execute("SELECT sum(indexed) FROM process").fetchone()[0] == 2500
+        gone = connection.execute("SELECT value FROM meta WHERE key = 'forgotten_indexed'").fetchone()[0]
+        assert gone == 3000, "of processes that ended before the days that are left"
         assert connection.execute("SELECT dead FROM state").fetchone()[0] == 0

@@ -6,15 +6,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support_records import NOON, OTHER, PROCESS, batch, over_days, payload, record, statement
+from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, over_days, payload, record, statement
 from tests.support_source import ListSource
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.indexer import Indexer
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
-from asgi_audit.store.base import DeadLetter, Snapshot
-from asgi_audit.store.sqlite import SqliteWriter, inspect, quick_check
+from asgi_audit.store.base import Completion, DeadLetter, ProcessState, Snapshot
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect, quick_check
 from asgi_audit.transport.base import Kind
 
 
@@ -94,3 +94,28 @@ def test_inspect_tells_an_empty_file_from_somebody_elses(tmp_path: Path, content
     else:
         with pytest.raises(StoreError, match="NotADBError"):
             inspect(tmp_path)
+
+
+def test_inspect_counts_what_a_purge_forgets_as_before(tmp_path: Path) -> None:
+    """A counter that goes back is taken for one that began anew, and all of it for new."""
+    writer = SqliteWriter(tmp_path, clock=clock)
+    past = NOON - 3 * DAY_MS
+    gone = ProcessState(
+        process=OTHER.bytes, partition="p", started=0, standing="left", low=past, lost=5, closed="final"
+    )
+    said = statement(1, 1, 9, process=OTHER, lost=[(8, 9, "queue")], excluded=4, watermark=past, closed="final")
+    kept = statement(1, 1, 3, lost=[(2, 3, "build")], excluded=2)
+    old = [record(n, past, process=OTHER) for n in range(1, 8)]
+    writer.write(batch([record(1), *old], statements=[said, kept], completion=Completion(NOON, False, [gone])))
+    before = inspect(tmp_path)
+    writer.purge(NOON)
+    assert [p.process for p in SqliteReader(tmp_path).processes()] == [str(PROCESS)]
+    after = inspect(tmp_path)
+    assert before is not None
+    assert after is not None
+    assert (after.captured, after.indexed, after.excluded) == (12, 8, 6)
+    assert after.lost == {"queue": 2, "build": 2, "refused": 3}
+    assert (before.captured, before.indexed, before.excluded, before.lost) == (12, 8, 6, after.lost)
+    writer.purge(NOON)
+    assert inspect(tmp_path) == after._replace(bytes=inspect(tmp_path).bytes)  # type: ignore[union-attr]
+    writer.close()

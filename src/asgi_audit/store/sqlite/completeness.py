@@ -21,7 +21,7 @@ import msgspec
 from ..base import FOLLOW_MS, Completeness, Completion, Incident, Known, ProcessState, Resumed
 from .schema import DAY_MS
 
-__all__ = ["TABLES", "acknowledge", "forget", "incidents", "known", "read", "resumed", "write"]
+__all__ = ["FORGOTTEN", "TABLES", "acknowledge", "forget", "incidents", "known", "read", "resumed", "write"]
 
 TABLES = """
 CREATE TABLE completeness (
@@ -44,6 +44,8 @@ CREATE INDEX incident_process ON incident (process) WHERE resolved_at IS NULL;
 """
 
 _RANGES_SHOWN = 100
+FORGOTTEN = ("forgotten_captured", "forgotten_excluded", "forgotten_indexed")
+"""Rows of `meta`: what forgotten processes add to the counters."""
 _FORGET_EACH = 1000  # processes a transaction
 _WAIT_MS = 90 * DAY_MS
 _encode = msgspec.msgpack.Encoder().encode
@@ -88,18 +90,30 @@ def forget(main: apsw.Connection, horizon: int) -> None:
     before = horizon - DAY_MS  # clocks differ, and W may lag behind
     while True:
         main.execute("BEGIN IMMEDIATE")
-        gone = main.execute(
-            "DELETE FROM tracked WHERE rowid IN (SELECT t.rowid FROM tracked t LEFT JOIN process p USING (process) "
+        rows: list[Any] = main.execute(
+            "SELECT t.process, ifnull(max(last, indexed), 0), ifnull(excluded, 0), ifnull(indexed, 0), "
+            "max(t.lost - ifnull(p.lost, 0), 0) FROM tracked t LEFT JOIN process p USING (process) "
             "WHERE standing <> 'active' AND low < iif(closed IN ('final', 'adopted'), ?1, ?2) "
             "AND (t.open_count = 0 OR open_to < ?1) AND NOT EXISTS "
-            "(SELECT 1 FROM incident i WHERE i.process = t.process AND resolved_at IS NULL) LIMIT ?3) "
-            "RETURNING process",
+            "(SELECT 1 FROM incident i WHERE i.process = t.process AND resolved_at IS NULL) LIMIT ?3",
             (before, before - _WAIT_MS, _FORGET_EACH),
         ).fetchall()
-        main.executemany("DELETE FROM statement WHERE process = ?", gone)
-        main.executemany("DELETE FROM process WHERE process = ?", gone)
+        gone = [row[:1] for row in rows]
+        for table in ("statement", "tracked", "process"):
+            main.executemany(f"DELETE FROM {table} WHERE process = ?", gone)
+        # What they were counted for stays: a counter that goes back is one that began anew.
+        main.executemany(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            [(key, sum(row[i] for row in rows)) for i, key in enumerate(FORGOTTEN, 1) if rows],
+        )
+        refused = sum(row[4] for row in rows)
+        if refused:
+            main.execute(
+                "INSERT INTO loss VALUES ('refused', ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                (refused,),
+            )
         main.execute("COMMIT")
-        if len(gone) < _FORGET_EACH:
+        if len(rows) < _FORGET_EACH:
             return
 
 

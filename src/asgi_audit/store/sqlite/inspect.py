@@ -12,6 +12,7 @@ from ...transport.base import Position
 from ..base import Snapshot
 from . import retention
 from .caught_up import CAUGHT_UP_NAME, read_caught_up
+from .completeness import FORGOTTEN
 from .errors import translated
 from .lease import holder
 from .schema import MAIN_NAME, day_of_name, open_reading
@@ -88,6 +89,11 @@ def _facts(
         main,
         "SELECT ifnull(sum(max(last, indexed)), 0), ifnull(sum(excluded), 0), ifnull(sum(indexed), 0), "
         "ifnull(sum(lost), 0) FROM process",
+    )
+    forgotten: Any = main.execute("SELECT key, value FROM meta WHERE key LIKE 'forgotten%'").fetchall()
+    before: dict[str, Any] = dict(forgotten)
+    captured, excluded, indexed = (
+        n + int(before.get(key, 0)) for key, n in zip(FORGOTTEN, (captured, excluded, indexed), strict=True)
     )
     lost: dict[str, int] = {}
     if main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'loss'").get:
