@@ -100,6 +100,7 @@ _COUNTER = re.compile(
     r"(?:used|count|limit|remaining|usage|details|left|total|max|per(?:second|minute|day|request)|expires|expiresin|expiresat|ttl)?"
 )
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_INDEX = re.compile(r"(?:[.\[][0-9]+\]?)+\Z")
 _SEGMENT = re.compile(r"[.\[\]]+")
 
 # Keys whose *value* names a field, and the keys beside them that then hold the field's value: FastAPI's 422
@@ -107,13 +108,15 @@ _SEGMENT = re.compile(r"[.\[\]]+")
 _LABELS = frozenset({
     "loc", "name", "key", "field", "param", "parameter", "header", "path", "property", "attribute", "label",
     "fieldname", "location", "pointer", "instancepath", "datapath", "propertypath", "variable", "k", "n",
-    "type", "id", "blockid", "title", "question",
+    "type", "id", "blockid", "title", "question", "kind", "attributename", "propertyname", "paramname",
+    "parametername", "headername", "variablename", "keyname",
 })  # fmt: skip
 _VALUED = frozenset({
     "value", "values", "input", "inputvalue", "ctx", "context", "val", "data", "default", "current", "previous",
     "old", "new", "oldvalue", "newvalue", "from", "to", "before", "after", "rejectedvalue", "attemptedvalue",
     "invalidvalue", "actual", "received", "given", "content", "text", "v", "string", "stringvalue", "instance", "msg",
-    "message", "detail", "answer", "variables",
+    "message", "detail", "answer", "variables", "stringdata", "fieldvalue", "attributevalue", "propertyvalue",
+    "paramvalue", "parametervalue", "headervalue", "variablevalue", "keyvalue",
 })  # fmt: skip
 
 # The skeleton: lower case, digits as 0, what ends a name as ':', what separates inside one and a, e dropped. It is 40 %
@@ -156,6 +159,12 @@ _QUOTED_PAIR = re.compile(
     rb"[\"']([A-Za-z][A-Za-z0-9_. -]{1,40}+)\\{0,3}[\"'][ \t]*+"
     rb"(?=,[ \t\r\n]*+\\{0,3}[\"'](?![a-z_]*\\{0,3}[\"'])()"
     rb"|[\]},][^\n]{0,200}?[\[:][ \t]*+\\{0,3}(?=[\"'0-9])())"
+)
+
+# `--password x`, and `PASSWORD 'x1'` as SQL has it.
+_FLAG = re.compile(
+    rb"(?:--([A-Za-z][A-Za-z0-9_-]{1,40}+)[ \t]++(?=[^\s-])"
+    rb"|\b([A-Za-z][A-Za-z0-9_]{1,40}+)[ \t]++\\{0,3}[\"'](?=[^\s\"']{0,100}[0-9])(?=[^\s\"']{4}))"
 )
 
 # Of a run of backslashes only the first may begin a match: tried at each, 60,000 of them took seconds.
@@ -252,8 +261,10 @@ class Names:
         if any(stem in rest for stem in STEMS):
             # A path of a document of routes, `"/auth/token": {"post": …}`, is no field.
             return LOOSE if name[:1] == "/" else SENSITIVE
-        words = _WORD.findall(name)
+        words = _WORD.findall(_INDEX.sub("", name) if name[-1:] in "0123456789]" else name)
         last = words[-1].lower() if words else ""
+        if words and last.isalpha():
+            normal = normal.rstrip("0123456789")  # `pins[0]`, `card.pin.0`
         if _SHORT_JOINED.fullmatch(normal) or (last in _SHORT and normal.endswith(last)):
             return SENSITIVE
         if normal in _SHORT_LOOSE or (last in _SHORT_LOOSE and normal.endswith(last)):
@@ -345,9 +356,9 @@ class Names:
         skeleton = text.translate(_SKELETON, _SKELETON_DROP)
         return (
             self.names_value(text)
-            or next(self.said_in(text), None) is not None
             or ((may_hold_user(text) or bool(self._shapes(skeleton))) and next(shapes(text), None) is not None)
             or (skeleton.find(_DIGITS) >= 0 and bool(card_spans(text, 1)))
+            or next(self.said_in(text), None) is not None
         )
 
     def names_value(self, text: bytes) -> bool:
@@ -375,6 +386,9 @@ class Names:
         for number, m in enumerate(_QUOTED_PAIR.finditer(text)):
             if number > _SAYS_MAX or self.names_value(m[1] + b":"):
                 yield m.end(1), max(m.start(2), m.start(3))
+        for number, m in enumerate(_FLAG.finditer(text)):
+            if number > _SAYS_MAX or self.names_value((m[1] or m[2]) + b":"):
+                yield max(m.end(1), m.end(2)), m.end()
 
     def lines_hit(self, text: bytes, limit: int) -> list[int] | None:
         """Numbers of the lines (between line feeds) on which `suspicious` is true; None: more than `limit`."""

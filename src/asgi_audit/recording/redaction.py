@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from .names import CLEAN, CODE, LABEL, REDACTED, VALUED, Names, card_spans
 from .redaction_json import TooDense, hides_json, redact_json, speaks_oauth
+from .redaction_labels import names_field
 from .redaction_noted import hide, note
 from .redaction_shapes import USERINFO, aws_secret_in, has_aws_id, may_hold_user, shapes, tokens_in_path
 from .redaction_text import mask_text
@@ -218,6 +219,19 @@ def _hides_variables(raw: bytes, names: Names) -> bool:
     )
 
 
+def _labels_secret(raw: bytes, names: Names) -> bool:
+    """Whether one parameter names a sensitive field (`name=password&value=x`)."""
+    if raw.find(b"value=") < 0 and raw.find(b"Value=") < 0:
+        return False
+    for part in raw.split(b"&", PAIRS_MAX):
+        name, _, value = part.partition(b"=")
+        if len(value) <= 100 and names.classify_bytes(decoded(name)) == LABEL:
+            plain = decoded(value)
+            if names.hit(plain) and names_field(plain, names.classify_bytes(plain)):
+                return True
+    return False
+
+
 def _mask_pairs(
     pair: re.Pattern[bytes], text: bytes, names: Names, redacted: list[str] | None, base: str
 ) -> bytes:  # fmt: skip
@@ -225,6 +239,7 @@ def _mask_pairs(
     oauth = _speaks_oauth(text)
     graphql = _hides_variables(text, names)
     aws = has_aws_id(text)
+    labelled = _labels_secret(text, names)
 
     def one(m: re.Match[bytes]) -> bytes:
         name, value = m[1], m[2]
@@ -238,7 +253,7 @@ def _mask_pairs(
                 return _MASK + m[0][len(name) :]
             return m[0]
         kind = names.classify_bytes(plain)
-        clean = kind in (CLEAN, LABEL, VALUED) or (kind == CODE and not oauth)
+        clean = kind in (CLEAN, LABEL) or (kind == CODE and not oauth) or (kind == VALUED and not labelled)
         if graphql and plain == b"variables":
             clean = False
         hidden_name = False
@@ -293,6 +308,7 @@ def decoded_pairs(
     oauth = hit and _speaks_oauth(raw)
     graphql = hit and _hides_variables(raw, names)
     aws = hit and has_aws_id(raw)
+    labelled = hit and _labels_secret(raw, names)
     for part in parts[:PAIRS_MAX]:
         if not part:
             continue
@@ -303,7 +319,8 @@ def decoded_pairs(
         text = plain.decode("utf-8", "replace")
         if hit:
             kind = names.classify_bytes(plain_name)
-            sensitive = kind not in (CLEAN, CODE, LABEL, VALUED) or (kind == CODE and oauth)
+            sensitive = kind not in (CLEAN, CODE, LABEL, VALUED)
+            sensitive = sensitive or (kind == CODE and oauth) or (kind == VALUED and labelled)
             sensitive = sensitive or (graphql and key == "variables")
             # The name itself may hold the value: `{"password":"x"}` sent as a form.
             if _MARKED.search(plain_name) and (sensitive or names.suspicious(plain_name)):

@@ -37,6 +37,7 @@ from .redaction_short import (
     SPACE,
     shortcut,
 )  # fmt: skip
+from .redaction_tables import TooWide, mask_list_items, mask_table
 from .reflection import Redacted
 
 __all__ = ["CONTAINERS_MAX", "PIECES_MAX", "TooDense", "hides_json", "redact_json", "speaks_oauth"]
@@ -175,7 +176,10 @@ class _Walk(Document):
             self.element(frame, j)
         elif kind == LABEL:
             if self.names_field(j):
-                if self.string(self.key) in WEAK_LABELS:
+                label = self.string(self.key)
+                if label == b"kind" and self.string(j) != b"Secret":  # of Kubernetes; other kinds are of anything
+                    pass
+                elif label in WEAK_LABELS:
                     frame.labelled = self.string(j)
                 else:
                     frame.tainted = True
@@ -227,6 +231,11 @@ class _Walk(Document):
         if self.names.reveals(raw):
             hide(self.redacted, raw, self.names)
             return True
+        if 10 in raw:
+            try:
+                return mask_list_items(mask_table(raw, self.names, self.redacted), self.names, self.redacted) != raw
+            except TooWide:
+                return True
         return False
 
     def names_field(self, j: int) -> bool:

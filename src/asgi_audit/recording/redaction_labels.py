@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # Labels that often say something else: the values beside them are masked only where they are meant as such.
-WEAK_LABELS = frozenset((b"type", b"id", b"block_id", b"blockId", b"title", b"question"))
+WEAK_LABELS = frozenset((b"type", b"kind", b"id", b"block_id", b"blockId", b"title", b"question"))
 _KEPT_BESIDE_WEAK = frozenset((b"instance", b"context", b"ctx", b"from", b"to", b"current", b"previous", b"received"))
 _AMBIGUOUS = frozenset(
     (b"token", b"tokens", b"session", b"auth", b"cookie", b"signature", b"credential", b"credentials")

@@ -61,7 +61,9 @@ def _columns(line: bytes, field: re.Pattern[bytes], names: Names) -> tuple[set[i
     count = 0
     for m in field.finditer(line):
         name = m[1].strip(b" \t\"'")
-        if not _NAME.fullmatch(name) or name.count(b" ") > 2:
+        if not name and line.startswith(b"|"):
+            pass  # Markdown has marks at both ends
+        elif not _NAME.fullmatch(name) or name.count(b" ") > 2:
             return set(), 0
         if names.hit(name) and names_field(name, names.classify_bytes(name)):
             found.add(count)
@@ -89,7 +91,7 @@ def _masked(
         whole = len(row) == count
         alike = alike or whole
         for place, (value, mark) in enumerate(row):
-            if (place in columns if whole else place >= first) and value.strip():
+            if (place in columns if whole else place >= first) and value.strip(b" -:"):
                 hidden_word(redacted, value)
                 value = _MASK
             out += (value, mark)

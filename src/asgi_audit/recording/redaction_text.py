@@ -75,6 +75,11 @@ def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> byt
             masked = _MASK
             hide(redacted, document, names)
             note(redacted, base)
+            for n in range(k + 1, len(lines)):  # it goes on (an event of several `data:` lines)
+                if not lines[n].strip() or _json_begin(lines[n]) >= 0:
+                    break
+                lines[n] = _MASK
+                done[n] = 1
         lines[k] = line[:begin] + masked
         done[k] = 1
     joined = b"\n".join(b"" if done[k] else line for k, line in enumerate(lines))
