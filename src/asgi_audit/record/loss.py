@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import RecordError
+from .line import decode_line
 
 __all__ = ["Loss", "decode_loss", "encode_loss", "is_loss"]
 
@@ -43,11 +43,4 @@ def encode_loss(loss: Loss) -> bytes:
 
 def decode_loss(data: bytes) -> Loss:
     """Raises RecordError."""
-    try:
-        data.decode()
-        loss = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise RecordError(f"not a loss entry: {e}") from e
-    if not loss.version.startswith("1."):
-        raise RecordError(f"loss entry version is {loss.version[:16]!r}; this version reads 1.x")
-    return loss
+    return decode_line(_decoder.decode, data, "loss entry")

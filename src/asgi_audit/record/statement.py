@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from ..errors import RecordError
+from .line import decode_line
 
 __all__ = ["STATEMENT_BYTES_MAX", "Lost", "Statement", "decode_statement", "encode_statement", "is_statement"]
 
@@ -81,11 +81,4 @@ def encode_statement(statement: Statement) -> bytes:
 
 def decode_statement(data: bytes) -> Statement:
     """Raises RecordError."""
-    try:
-        data.decode()
-        statement = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise RecordError(f"not a statement: {e}") from e
-    if not statement.version.startswith("1."):
-        raise RecordError(f"statement version is {statement.version[:16]!r}; this version reads 1.x")
-    return statement
+    return decode_line(_decoder.decode, data, "statement")
