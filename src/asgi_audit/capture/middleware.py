@@ -1,6 +1,6 @@
 """The middleware: pure ASGI, one `Flow` per HTTP request; lifespan is watched, everything else passes through.
 
-An error of ours becomes the counter `internal_errors`; the application's exceptions pass untouched. Cost: a quarter of
+An error of ours becomes the counter `internal_errors`; the application's exceptions pass untouched. Cost: a third of
 what a small Starlette application takes for the same request (`python -m tests.bench --only path`). Memory: at most
 `body_bytes_max` of each body, copied or sliced. The recorder opens its journal at lifespan startup, or at the first
 request of an OS process that saw none (again after fork), and is flushed before the server hears that the application
