@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fault.kafka_rig import Account, Process, Rig, percentile, until
+from tests.fault.kafka_rig import Account, Load, Process, Rig, percentile, until
 from tests.support_kafka import LocalKafka, free_ports
 
 __all__ = ["ROWS", "Row"]
@@ -68,9 +68,7 @@ def row(name: str, text: str, **options: Any) -> Callable[[Run], Run]:
 
 @row("broker-kill", "the broker is killed (-9) and started again", tiny=True)
 def broker_kill(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
+    _, app, load = _begun(rig)
     time.sleep(choice.uniform(0.5, 1.5))
     rig.cluster.kill()
     time.sleep(1 if tiny else 10)
@@ -159,9 +157,7 @@ def standby(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 
 @row("brokers-away", "all brokers are away while the application serves", tiny=True)
 def brokers_away(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
+    _, app, load = _begun(rig)
     calm = 3.0 if tiny else 30.0
     time.sleep(1.5 if tiny else 10)  # warm
     began = time.monotonic()
@@ -186,10 +182,7 @@ def brokers_away(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 
 @row("topic-remade", "the topic is deleted and made again while records flow", tiny=True, may_miss=True)
 def topic_remade(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
-    until(lambda: rig.indexed() > 50, "some are indexed")
+    _, app, load = _begun(rig, indexed=50)
     rig.delete_topic()
     time.sleep(choice.uniform(0.2, 1.0))
     rig.make_topic()
@@ -203,10 +196,7 @@ def topic_remade(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 @row("retention", "the topic's retention passes a sidecar that stands still", may_miss=True,
      topic=(("segment.ms", "500"), ("retention.ms", "86400000"), ("file.delete.delay.ms", "100")))  # fmt: skip
 def retention(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    sidecar = rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
-    until(lambda: rig.indexed() > 50, "some are indexed")
+    sidecar, app, load = _begun(rig, indexed=50)
     sidecar.stop()
     load.wait_for(400)
     _alter(rig, {"retention.ms": "1000"})
@@ -225,9 +215,7 @@ def retention(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 
 @row("broker-stop", "the broker is stopped in its tracks (SIGSTOP) and goes on")
 def broker_stop(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
+    _, app, load = _begun(rig)
     time.sleep(choice.uniform(0.5, 1.5))
     rig.cluster.pause()
     time.sleep(5 if tiny else 60)
@@ -238,10 +226,7 @@ def broker_stop(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 
 @row("leader-kill", "in a cluster of three the leader of the process's partition is killed (-9)", brokers=3)
 def leader_kill(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
-    until(lambda: rig.indexed() > 50, "some are indexed")
+    _, app, load = _begun(rig, indexed=50)
     partitions = rig.admin("describe_topics", [rig.topic])[0]["partitions"]
     leader = max((p["leader"] for p in partitions), key=[p["leader"] for p in partitions].count)
     rig.cluster.kill(leader)
@@ -278,10 +263,7 @@ def journal_full(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 @row("index-full", "the disk of the index is full; room is made")
 def index_full(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     with _small_disk(rig.index, 12):
-        sidecar = rig.sidecar()
-        app, port = rig.app()
-        load = rig.load(port)
-        until(lambda: rig.indexed() > 50, "some are indexed")
+        sidecar, app, load = _begun(rig, indexed=50)
         filler = rig.index / "filler"
         with contextlib.suppress(OSError), filler.open("wb", 0) as file:
             while True:
@@ -297,12 +279,9 @@ def index_full(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 
 @row("clock", "the application's clock is two hours ahead and jumps back")
 def clock(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    rig.sidecar()
     bent = rig.directory / "clock"
     bent.write_text("7200")
-    app, port = rig.app(FAULT_CLOCK=str(bent))
-    load = rig.load(port)
-    until(lambda: rig.indexed() > 200, "records from the future are indexed")
+    _, app, load = _begun(rig, indexed=200, FAULT_CLOCK=str(bent))
     bent.write_text("0")
     load.wait_for(300)
     account = _end(rig, app)
@@ -314,10 +293,7 @@ def clock(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 @row("poison", "not JSON, a wrong schema, 20 MB, empty, a tombstone: in every partition, between ours", tiny=True,
      topic=(("max.message.bytes", "33554432"),))  # fmt: skip
 def poison(rig: Rig, choice: random.Random, tiny: bool) -> Account:
-    sidecar = rig.sidecar()
-    app, port = rig.app()
-    load = rig.load(port)
-    until(lambda: rig.indexed() > 20, "some are indexed")
+    sidecar, app, load = _begun(rig, indexed=20)
     values = [b"no json", b'{"account_id":"a","n":1}', b'{"big":"' + b"x" * 20_000_000 + b'"}', b"", None]
     for partition in range(3):
         choice.shuffle(values)
@@ -330,6 +306,15 @@ def poison(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     if sidecar.process.poll() is not None:
         account.wrong.append("the sidecar ended")
     return account
+
+
+def _begun(rig: Rig, *, indexed: int = 0, **environment: Any) -> tuple[Process, Process, Load]:
+    """A sidecar, an application and its load, once more than `indexed` records are in the index."""
+    sidecar = rig.sidecar()
+    app, port = rig.app(**environment)
+    load = rig.load(port)
+    until(lambda: not indexed or rig.indexed() > indexed, f"{indexed} are indexed")
+    return sidecar, app, load
 
 
 def _end(rig: Rig, app: Process) -> Account:
