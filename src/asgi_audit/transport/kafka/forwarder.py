@@ -33,7 +33,6 @@ from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
 from ..base import Kind, Source
-from .batch import RecordBatch
 from .client import LoopThread, cause_of, compression_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
@@ -45,7 +44,7 @@ __all__ = ["Forwarder"]
 
 _READ_MAX = 2_000  # entries a read
 # Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
-_SLICE = 500
+_SLICE = 200
 _BATCH_BYTES_MIN = 16_384
 _REFUSALS_MAX = 3  # tries of a single entry that is refused as corrupt: that can happen on the way, too
 _TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
@@ -85,7 +84,7 @@ class Forwarder:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        self._codec = compression_of(config)
+        compression_of(config)
         connection_options(config)
         self._source = source
         self._config = config
@@ -380,16 +379,18 @@ class Forwarder:
             if lane.runs or self._failed is not None or self._drain or self._flushes or self._stop.is_set():
                 self._wake()
 
-    async def _packed(self, lane: Lane) -> RecordBatch:
+    async def _packed(self, lane: Lane) -> Any:
         """A batch of the lane's first entries, at least one, however large it is."""
+        batch = self._producer.create_batch()
+        append = batch.append
         off = time.monotonic() < self._timestamps_off_until
         stamp = _NO_TIMESTAMP if off else self._now_ms()
-        batch = RecordBatch(self._codec, stamp, self._batch_bytes)
         for key, entries in lane.slices(_SLICE):
             if batch.record_count():
                 await asyncio.sleep(0)  # meanwhile the lane is only appended to
-            if not batch.extend(key, entries):
-                break
+            for message in entries:
+                if append(timestamp=stamp, key=key, value=message.payload) is None:
+                    return batch
         batch.close()
         return batch
 
