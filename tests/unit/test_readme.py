@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from asgi_audit import metrics
 from asgi_audit.cli import COMMANDS
 from asgi_audit.settings import Settings, markdown_table, table
 
@@ -33,8 +34,8 @@ def test_first_screen_shows_install_an_application_of_fifteen_lines_and_a_record
     assert "asgi-audit tail" in first
 
 
-def test_settings_that_the_text_names_exist() -> None:
-    names = {name for name, *_ in table()}
+def test_settings_and_metrics_that_the_text_names_exist() -> None:
+    names = {name for name, *_ in table()} | metrics.TABLE.keys()
     for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", README.replace(markdown_table(), "")):
         assert word in names, word
     for word in re.findall(r"ASGI_AUDIT_(?!TEST_)([A-Z_]+)", README):
