@@ -331,7 +331,7 @@ class Settings:
     metrics_port: int | None = _setting(
         None,
         _optional_port,
-        "Port on which `index` and `forward` show `/metrics`, `/health/live`, `/health/ready`; not set: off; 0: a free one.",
+        "Port of `/metrics` and `/health/…` of `index` and `forward`; not set: off; 0 takes a free one.",
         only="server",
     )
     log_format: str = _setting(

@@ -28,12 +28,13 @@ from .redaction_short import (
 )  # fmt: skip
 from .reflection import hidden_json, hidden_text
 
-__all__ = ["CONTAINERS_MAX", "INNER_MAX", "PIECES_MAX", "Document", "Frame", "TooDense"]
+__all__ = ["CONTAINERS_MAX", "DOUBTFUL_MAX", "INNER_MAX", "PIECES_MAX", "Document", "Frame", "TooDense"]
 
 PIECES_MAX = 16_000
 CONTAINERS_MAX = 8_000
 SPANS_MAX = 1_000
 INNER_MAX = 200  # JSON documents in strings: 60 µs each
+DOUBTFUL_MAX = 1_000  # strings with escapes of URLs in them, 15 µs each; twice as much with a sensitive name
 ROOM = 32_768  # bytes of rows and descriptions that may be walked again
 
 
@@ -89,6 +90,7 @@ class Document:
         self.oauth = data.find(b"grant_type") >= 0 or oauth
         self.aws = has_aws_id(data)
         self.inner = 0  # JSON documents in strings
+        self.doubtful = 0  # strings that need more than one look
         self.described = 0  # how many descriptions of fields this document stands in
         self.room = [ROOM]  # bytes of rows and descriptions that may be walked again
         self.spans: list[tuple[int, int]] = []

@@ -15,7 +15,7 @@ import re
 import orjson
 
 from .names import CLEAN, CODE, LABEL, LOOSE, SENSITIVE, VALUED, Found, Names
-from .redaction_document import CONTAINERS_MAX, INNER_MAX, PIECES_MAX, Document, Frame, TooDense
+from .redaction_document import CONTAINERS_MAX, DOUBTFUL_MAX, INNER_MAX, PIECES_MAX, Document, Frame, TooDense
 from .redaction_labels import (
     COLUMNS,
     ROW,
@@ -219,7 +219,12 @@ class _Walk(Document):
             raw = orjson.loads(b'"' + raw + b'"').encode()
         if self.aws and aws_secret_in(raw):
             return True
-        if not self.names.hit(raw) and not (self.oauth and speaks_oauth(raw)):
+        hit = self.names.hit(raw) or (self.oauth and speaks_oauth(raw))
+        if hit or 37 in raw:
+            self.doubtful += 2 if hit else 1
+            if self.doubtful > DOUBTFUL_MAX:
+                raise TooDense
+        if not hit:
             return False
         if raw.lstrip()[:1] in (b"{", b"["):
             self.inner += 1

@@ -321,6 +321,10 @@ def slowness() -> float:
         ("text", b"\\" * K64),
         ("json", b'{"pwd":"abcd12345","a":[' + b'"abcd12345",' * 5_000 + b"1]}"),
         ("json", b'{"pwd":"abcd12345","a":[' + b'"%61bcd12345",' * 1_900 + b"1]}"),
+        ("json", b"[" + b'"%61%61%61",' * 5_400 + b"1]"),
+        ("json", b"[" + b'"%70assword=1",' * 4_300 + b"1]"),
+        ("json", b"[" + b'"my token is 1a2",' * 3_600 + b"1]"),
+        ("json", b"{" + b",".join(b'"k%d":"password x%d"' % (i, i) for i in range(2_500)) + b"}"),
         ("json", b'{"pwd":"a&cd12345","a":"' + b"a&amp;cd12345 %41" * 3_800 + b'"}'),
         (
             "json",
