@@ -403,7 +403,7 @@ class KafkaSource:
         except vendor.OffsetOutOfRangeError as e:
             # Retention, or a topic made anew: the new session looks which.
             raise _Anew("a position is out of range") from e
-        chunks: list[Chunk] = []
+        taken: list[tuple[Partition, Chunk]] = []
         anew = False
         for tp, records in found.items():
             partition = self._partitions[tp.partition]
@@ -412,18 +412,19 @@ class KafkaSource:
                 self._report(incident)
                 anew = anew or incident is not None
             if records:
-                chunks.append(partition.take(records))
+                taken.append((partition, partition.take(records)))
                 self._counts["fetched"] += len(records)
                 if self._seen < _FOREIGN_SAMPLE or self._wrong:
-                    self._sample(chunks[-1].messages)
+                    self._sample(taken[-1][1].messages)
         caught_up_at = await self._proven()
         with self._ready:
-            for chunk in chunks:
+            for partition, chunk in taken:
                 self._queue.append(chunk)
                 self._queued += len(chunk.messages)
                 self._queued_bytes += chunk.size
+                partition.queued(chunk)
             self._caught_up_at = None if anew else caught_up_at
-            if chunks:
+            if taken:
                 self._ready.notify_all()
         if anew:  # after the queue has what the other partitions gave
             raise _Anew("another message stands at a position")

@@ -82,7 +82,22 @@ def test_take_hands_tombstones_over_as_damaged_and_moves_the_position_behind_the
     ]
     assert [(d[0], d[1], d[3]) for d in chunk.damaged] == [("4", 1, b"k"), ("4", 3, b"k")]
     assert chunk.last == (4, b"", 99)
+    assert partition.next is None, "not before it is in the queue"
+    partition.queued(chunk)
     assert (partition.next, partition.digest) == (4, digest_of(b""))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [b'{"statement":' + b"[" * 100_000, b'{"statement":1,"watermark":1' + b"0" * 400 + b"}",
+     b'{"statement":1,"watermark":"\xff"}', b'{"statement":1,"watermark":[]}', b'{"statement":'],
+    ids=["deep", "large", "no text", "of another type", "cut off"],
+)  # fmt: skip
+def test_take_passes_a_poison_statement_on_when_its_watermark_cannot_be_read(statement: bytes) -> None:
+    partition = Partition(4, None)
+    chunk = partition.take([Rec(0, b'{"statement":1,"watermark":1}', 2001), Rec(1, statement), Rec(2, b"a")])
+    assert [m.payload for m in chunk.messages[1:]] == [statement, b"a"]
+    assert partition.statement_delay == 2.0, "of the one before"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
