@@ -36,6 +36,8 @@ class ListRecorder:
         self.wake_threads: list[threading.Thread] = []
         self.log: list[str] = []  # shared with a Server: what came first
 
+    is_crowded = False
+
     def open(self, wait_seconds: float) -> None:
         self.opened.append(wait_seconds)
 

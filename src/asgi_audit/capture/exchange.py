@@ -34,6 +34,7 @@ Sealed = tuple[str, Any, Any, str | None, dict[str, Any] | None]
 """What the seal adds to a draft: the outcome; of the scope, route and endpoint as the framework left them, and the
 principal's name; what was annotated."""
 
+_TEXTS = {str}
 SMALL_BYTES = 4096  # bodies of at most so much are taken as they come
 _NO_BODY = (204, 304)
 
@@ -163,11 +164,19 @@ def exchange_of(draft: Draft, sealed: Sealed, sequence: int, duration_ns: int) -
     """What the builder makes a record of. May raise what the server's own objects raise."""
     outcome, route, endpoint, principal, notes = sealed
     status, response_headers = draft.start or (None, [])
-    client = draft.parts[-1]
+    method, path, raw_path, query_string, root_path, http_version, scheme, client = draft.parts
+    if {type(method), type(path), type(root_path), type(http_version), type(scheme)} != _TEXTS:
+        method, path, root_path, http_version, scheme = map(_plain, (method, path, root_path, http_version, scheme))
     response = draft.response
     exchange = Exchange(
-        *draft.parts[:-1],
-        client[0] if client else None,
+        method,
+        path,
+        raw_path,
+        query_string,
+        root_path,
+        http_version,
+        scheme,
+        client[0] if isinstance(client, (list, tuple)) and client and isinstance(client[0], str) else None,
         draft.request_headers,
         draft.request_id,
         body_of(draft.request),
@@ -196,6 +205,15 @@ def exchange_of(draft: Draft, sealed: Sealed, sequence: int, duration_ns: int) -
         for name, value in notes.items():  # what was annotated beats what the scope says
             setattr(exchange, name, value)
     return exchange
+
+
+def _plain(value: object) -> str:
+    """Text of what should be text: bytes by a careless server, None, a number, an enum's member."""
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("latin-1")
+    if isinstance(value, str):
+        return str.__str__(value)
+    return str(value) if isinstance(value, (int, float)) else ""
 
 
 def _bytes(value: object) -> bytes:

@@ -6,9 +6,9 @@ completes the response: the start itself for HEAD, 204, 304 and Content-Length 0
 Content-Length (a BaseHTTPMiddleware below us sends an empty final message after it), else the final one; never the
 start of a stream.
 
-Outcomes. `completed`: the server took the final message. `failed`: the application raised (status 500 when it had not
-started a response: the server answers so), or returned without starting one. `interrupted`: it returned in the middle
-of its response. `disconnected`: `http.disconnect` came, or `send` raised that the client is gone, before the response
+Outcomes. `completed`: the server took the final message (with `durable` it is about to: the record has to stand before
+that). `failed`: the application raised (status 500 when it had not started a response: the server answers so), or
+returned without starting one. `interrupted`: it returned in the middle of its response. `disconnected`: `http.disconnect` came, or `send` raised that the client is gone, before the response
 was complete (499 when none was started). `cancelled`: the server or a timeout outside us cancelled the request (499
 likewise). A client that left explains whatever follows, so `disconnected` goes before `failed` and `cancelled`.
 """
@@ -53,6 +53,7 @@ class Facts(msgspec.Struct, eq=False):
     response_small: int
     header_in: bytes
     header_out: bytes | None
+    crowded: Facts | None = None  # the same for a request that finds many others open: no body is small
     opened: int = -1  # the number of forks before the OS process in which the recorder was opened
 
     def internal_error(self, where: str) -> None:
@@ -72,7 +73,7 @@ def facts_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> 
     response = limit if decision.response == "bodies" else 0
     header = settings.request_id_header
     out = header.encode("ascii") if header is not None else None
-    return Facts(
+    facts = Facts(
         recorder=recorder,
         detail=decision,
         durable=settings.delivery == "durable" and not decision.excluded,
@@ -84,6 +85,8 @@ def facts_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> 
         header_in=out or b"x-request-id",
         header_out=out,
     )
+    facts.crowded = msgspec.structs.replace(facts, request_small=-1, response_small=-1)
+    return facts
 
 
 class Flow(msgspec.Struct, eq=False):
@@ -152,6 +155,7 @@ class Flow(msgspec.Struct, eq=False):
             self.facts.internal_error("send")
         if last and self.facts.durable:
             await self._seal_durably("disconnected" if self.gone else "completed")
+            del draft  # its bodies were given back; a slow client may hold us here for long
             return await self.inner_send(message)
         try:
             await self.inner_send(message)

@@ -14,7 +14,11 @@ Wake = Callable[[bool], None]
 
 
 class RecorderBase(Protocol):
-    """Nothing here blocks, raises into the caller, or grows without bound."""
+    """Nothing here blocks, raises into the caller, or grows without bound.
+
+    is_crowded: so many exchanges were open when the last one began that small bodies are to be reserved, too."""
+
+    is_crowded: bool
 
     def open(self, wait_seconds: float) -> None:
         """Start the thread (idempotent, again after fork) and wait at most so long for its journal to be open."""

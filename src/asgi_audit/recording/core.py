@@ -65,10 +65,10 @@ class Core:
         on_closed: Callable[[float, bool], object] | None = None,
     ) -> None:
         self.settings = settings
-        # So many sealed exchanges may wait before their small bodies are counted one by one; they have a share of the
-        # budget set aside.
+        # The small bodies of so many open exchanges, and of so many sealed ones, are not counted one by one; they have
+        # a share of the budget set aside.
         self.few = min(_FEW, settings.queue_max, settings.capture_bytes_max // (16 * _SMALL_BYTES))
-        self.bytes_max = settings.capture_bytes_max - self.few * _SMALL_BYTES
+        self.bytes_max = settings.capture_bytes_max - 2 * self.few * _SMALL_BYTES
         self.tickets = self.begun = 0
         self.open_writer = open_writer
         self.on_closed = on_closed
@@ -91,6 +91,7 @@ class Core:
         )
         self.ledger.policy = policy_digest(self.policies) if self.policies else None
         self.queue: deque[Waiting] = deque()
+        self.hand: list[Waiting] = []  # what the thread builds and has not given back
         self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
         # Tickets go on: an exchange that was begun before fork must not be taken for one of the child's.
         self.tickets += self.begun
@@ -158,12 +159,17 @@ class Core:
     def lose(self, first: int, last: int, reason: str) -> None:
         with self.lock:
             self.ledger.losses.add(first, last, reason)
-            name = f"lost_{reason}"
-            self.counts[name] = self.counts.get(name, 0) + last - first + 1
+            self._count(f"lost_{reason}", last - first + 1)
 
     def count(self, name: str, amount: int = 1) -> None:
         with self.lock:
-            self.counts[name] = self.counts.get(name, 0) + amount
+            self._count(name, amount)
+
+    def _count(self, name: str, amount: int) -> None:
+        counts = self.counts
+        if name not in counts:
+            counts[name] = 0
+        counts[name] += amount  # no call between reading and writing
 
     def attach(self, counters: memoryview) -> None:
         """From now on the counters stand in the journal's page."""

@@ -61,6 +61,7 @@ class Recorder:
         core.govern(settings)
         self._builder: BuilderBase | None = None
         self._built_for = 0
+        self.is_crowded = False
 
     def open(self, wait_seconds: float) -> None:
         core = self._core
@@ -79,6 +80,7 @@ class Recorder:
             ticket = core.tickets + begun
             mono_ns = perf_counter_ns()
             core.open[ticket] = started_ns = core.clock.offset_ns + mono_ns
+            self.is_crowded = len(core.open) > core.few
         return ticket, mono_ns, started_ns
 
     def reserve(self, draft: Draft, size: int) -> bool:
@@ -105,7 +107,7 @@ class Recorder:
                 return False
             core.last = sequence = core.last + 1
             core.words[1] = sequence
-            if len(core.queue) >= core.few and not core.find_room(draft):
+            if len(core.queue) + len(core.hand) >= core.few and not core.find_room(draft):
                 core.lose(sequence, sequence, "queue")
                 return False
             core.queue.append((sequence, ended_ns, draft, sealed, self, wake))

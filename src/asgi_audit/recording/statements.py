@@ -86,9 +86,14 @@ class Losses:
 
     def stated(self, last: int) -> None:
         """Forget what `until(last)` answered."""
-        self._ranges = [([max(first, last + 1), end], why) for (first, end), why in self._ranges if end > last]
-        if self._more[0] <= last:
-            self._more = [0, 0]
+        # What the garbage collector adds meanwhile must not go into a list that is thrown away: it finds a new one, and
+        # what is kept is put before it in one step.
+        ranges, self._ranges = self._ranges, []
+        kept = [([max(first, last + 1), end], why) for (first, end), why in ranges if end > last]
+        self._ranges[:0] = kept
+        more = self._more
+        if more[0] <= last:
+            more[0] = more[1] = 0
 
 
 def merged(ranges: Iterable[Lost]) -> list[Lost]:

@@ -54,7 +54,6 @@ class RecorderThread(threading.Thread):
         self._generation = core.generation
         self._writer: Writer | None = None
         self._counters: memoryview | None = None
-        self._hand: list[Waiting] = []
         self._held: deque[tuple[Entry, bytes]] = (
             deque()
         )  # with the leaf hash, made where the record is built, in slices
@@ -142,7 +141,7 @@ class RecorderThread(threading.Thread):
         """A turn broke: a bug of ours. What was in hand is lost, and stated."""
         core = self._core
         try:
-            hand, self._hand = self._hand, []
+            hand, core.hand = core.hand, []
             for item in hand:
                 core.lose(item[0], item[0], "journal")
                 self._give_back(item)
@@ -173,7 +172,7 @@ class RecorderThread(threading.Thread):
         waiters: list[Wake] = []
         entries: list[Entry] = []
         held: list[tuple[Entry, bytes]] = []
-        hand = self._hand
+        hand = core.hand
         now_ns = time.perf_counter_ns()
         is_late = self._oldest_ns(now_ns) > _LATE_NS
         slice_end = now_ns + _SLICE_NS

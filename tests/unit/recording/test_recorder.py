@@ -19,6 +19,7 @@ from asgi_audit.record.statement import Lost, Statement, decode_statement
 from asgi_audit.recording.base import Wake
 from asgi_audit.recording.clock import Clock
 from asgi_audit.recording.recorder import Recorder, shared_recorder
+from asgi_audit.recording.statements import Losses
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Kind, ProcessFacts
 from asgi_audit.transport.memory import MemoryJournal
@@ -444,6 +445,53 @@ def test_nothing_is_started_when_nothing_was_recorded() -> None:
     assert house.recorder.flush(0.1)
     assert house.recorder._core.thread is None
     house.recorder.stop()
+
+
+def test_open_exchanges_are_crowded_only_beyond_a_few(house: House) -> None:
+    few = house.recorder._core.few
+    opened = [begun(house.recorder) for _ in range(few)]
+    assert not house.recorder.is_crowded
+    opened.append(begun(house.recorder))
+    assert house.recorder.is_crowded
+    for exchange in opened:
+        seal(house.recorder, exchange)
+    begun(house.recorder)
+    assert not house.recorder.is_crowded
+
+
+def test_small_bodies_are_counted_when_those_in_hand_are_many(house: House) -> None:
+    """What the thread builds still holds its bodies: the queue alone does not say how many wait."""
+    core = house.recorder._core
+    core.is_stopping = True  # no thread
+    assert go(house.recorder, body=b"x" * 100)
+    assert house.recorder.stats()["held_bytes"] == 0
+    core.hand.extend([core.queue.popleft()] * core.few)
+    assert go(house.recorder, body=b"x" * 100)
+    assert house.recorder.stats()["held_bytes"] == 100
+    core.hand.clear()
+    core.is_stopping = False
+    assert house.recorder.flush(5)
+    assert house.recorder.stats()["held_bytes"] == 0
+
+
+def test_loss_is_kept_when_the_garbage_collector_adds_it_while_losses_are_stated() -> None:
+    """Method: a list of ranges that seals, and so loses, another exchange while it is read."""
+    losses = Losses()
+    losses.add(1, 3, "queue")
+    losses.add(7, 9, "build")
+    seen: list[int] = []
+
+    class Nesting(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Iterator[Any]:
+            for item in list.__iter__(self):
+                if not seen:
+                    seen.append(1)
+                    losses.add(10, 10, "build")
+                yield item
+
+    losses._ranges = Nesting(losses._ranges)
+    losses.stated(8)
+    assert [(lost.first, lost.last, lost.reason) for lost in losses.until(20)[0]] == [(9, 10, "build")]
 
 
 def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> None:
