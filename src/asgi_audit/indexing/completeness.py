@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ..record.digest import Tree
+from ..record.line import TIME_END
 from ..record.statement import Statement
 from ..store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
 from .ranges import Ranges
@@ -488,7 +489,8 @@ def _started(e: Seen | Stated, now: int) -> int:
     """When a process began, in ms: it says so, or its UUIDv7 does; else its first record's time."""
     if isinstance(e, Stated) and e.statement.started:
         return e.statement.started
-    if e.process[6] >> 4 == 7:
-        return int.from_bytes(e.process[:6], "big")
+    made = int.from_bytes(e.process[:6], "big")
+    if e.process[6] >> 4 == 7 and made < TIME_END:
+        return made
     at = e.statement.at if isinstance(e, Stated) else e.timestamp
     return now if at is None else at

@@ -270,7 +270,7 @@ class Indexer:
             except RecordError as e:
                 dead.append(DeadLetter(name, m.partition, m.offset, str(e), m.payload))
                 process_of = self._process_of(m.partition)
-                if m.kind == Kind.RECORD and m.sequence and process_of is not None:
+                if m.kind == Kind.RECORD and 0 < m.sequence < 1 << 63 and process_of is not None:
                     events.append(Seen(process_of, m.partition, m.sequence, None, leaf_hash(m.payload)))
         return records, statements, dead, events, skipped
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import RecordError
+from .line import TIME_END
 from .summary import LEVELS, level_of, message_of, operation_of
 from .views import Cuts
 
@@ -147,7 +148,7 @@ def decode(data: bytes) -> Decoded:
     timestamp, status, method, path = record.timestamp, record.response.statusCode, request.method, request.path
     if metadata.version != RECORD_VERSION and not metadata.version.startswith("1."):
         raise RecordError(f"metadata.version is {metadata.version[:16]!r}; this version reads 1.x")
-    if not 0 <= timestamp < 1 << 43:
+    if not 0 <= timestamp < TIME_END:
         raise RecordError(f"timestamp is {timestamp}; accepted are milliseconds since the epoch up to the year 2248")
     if not 100 <= status <= 999:
         raise RecordError(f"response.statusCode is {status}; accepted are 100 to 999")

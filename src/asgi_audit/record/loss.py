@@ -7,9 +7,11 @@ so that the Merkle root of the statement that covers it can still be checked wit
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-from .line import decode_line
+from .line import Count, Ordinal, Time, decode_line
 
 __all__ = ["Loss", "decode_loss", "encode_loss", "is_loss"]
 
@@ -21,11 +23,11 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "loss"}
 
     version: str = "1.0"
     process: str
-    sequence: int
-    at: int  # ms since the epoch, when the loss was noticed
+    sequence: Ordinal
+    at: Time  # ms since the epoch, when the loss was noticed
     reason: str  # a word: `refused` (the broker does not take it)
-    leaf: str  # 64 hex digits: SHA-256(0x00 || record)
-    bytes: int
+    leaf: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]  # 64 hex digits: SHA-256(0x00 || record)
+    bytes: Count
     detail: str = ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .line import TIME_END
 from .summary import LEVELS
 
 __all__ = ["CAPTURED", "OUTCOMES", "SCHEMA_ID", "json_schema"]
@@ -137,7 +138,7 @@ def json_schema() -> dict[str, Any]:
                     },
                 ),
                 "timestamp": _integer(
-                    "When the request began: milliseconds since 1970-01-01T00:00:00Z.", minimum=0, maximum=(1 << 43) - 1
+                    "When the request began: milliseconds since 1970-01-01T00:00:00Z.", minimum=0, maximum=TIME_END - 1
                 ),
                 "context": _context(hex_digits),
             },

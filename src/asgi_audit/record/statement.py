@@ -6,11 +6,12 @@ C2SP tile log). `root`, `policy` and `previous` are reserved: null until the dig
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from .line import decode_line
+from ..errors import RecordError
+from .line import COUNT_END, Count, Ordinal, Time, decode_line
 
 __all__ = ["STATEMENT_BYTES_MAX", "Lost", "Statement", "decode_statement", "encode_statement", "is_statement"]
 
@@ -24,8 +25,8 @@ class Lost(msgspec.Struct, array_like=True, frozen=True):
     Reasons: `queue` (more exchanges than the bound), `journal` (could not be written), `journal_full` (over the byte
     bound), `build` (a record could not be built), `killed` (adopted: the process died before they were written)."""
 
-    first: int
-    last: int
+    first: Ordinal
+    last: Ordinal
     reason: str
 
 
@@ -34,26 +35,27 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "s
 
     version: str = "1.0"
     process: str
-    number: int  # 1, 2, 3 … of this process
-    at: int  # ms since the epoch, when it was made
-    first: int
-    last: int
-    count: int  # records of the range that stand in the journal
+    number: Ordinal  # 1, 2, 3 … of this process
+    at: Time  # ms since the epoch, when it was made
+    first: Ordinal
+    last: Count
+    # Records of the range that stand in the journal; below zero when `lost_more` counts what lay before it.
+    count: Annotated[int, msgspec.Meta(gt=-COUNT_END, lt=COUNT_END)]
     lost: list[Lost] = []  # sequences that became no record; those first stated here may lie below `first`
-    lost_more: int = 0  # how many sequences more were lost than the ranges in `lost` name (bounded size)
-    excluded: int = 0  # in total since the start of the process
-    unwaited: int = 0  # in total: `durable` exchanges that were served before their record was durable
-    open_count: int = 0
-    open_oldest: int | None = None  # ms since the epoch
-    open_long: int = 0  # those open for 60 s and more: they no longer hold W back
-    open_long_newest: int | None = None  # ms since the epoch: when the last of these began
-    watermark: int  # W, ms: every exchange begun before it, except the older open ones counted, is at most `last`
+    lost_more: Count = 0  # how many sequences more were lost than the ranges in `lost` name (bounded size)
+    excluded: Count = 0  # in total since the start of the process
+    unwaited: Count = 0  # in total: `durable` exchanges that were served before their record was durable
+    open_count: Count = 0
+    open_oldest: Time | None = None  # ms since the epoch
+    open_long: Count = 0  # those open for 60 s and more: they no longer hold W back
+    open_long_newest: Time | None = None  # ms since the epoch: when the last of these began
+    watermark: Time  # W, ms: every exchange begun before it, except the older open ones counted, is at most `last`
     closed: Literal["", "provisional", "final", "adopted"] = ""
     proven: bool = True  # False: adopted under another boot id, or without counters: the true tail is not known
-    clock_steps: int = 0  # how often the wall clock was seen to jump by more than a second, in total
+    clock_steps: Count = 0  # how often the wall clock was seen to jump by more than a second, in total
     host: str = ""
     service: str = ""
-    started: int = 0  # ms since the epoch
+    started: Time = 0  # ms since the epoch
     root: str | None = None
     policy: str | None = None
     previous: str | None = None
@@ -68,9 +70,10 @@ def is_statement(data: bytes) -> bool:
 
 
 def encode_statement(statement: Statement) -> bytes:
-    """Bytes of at most STATEMENT_BYTES_MAX: ranges of losses that do not fit are counted in `lost_more`."""
+    """Bytes of at most STATEMENT_BYTES_MAX, if host and service leave the room: ranges of losses that do not fit are
+    counted in `lost_more`."""
     data = _encoder.encode(statement)
-    while len(data) > STATEMENT_BYTES_MAX:
+    while len(data) > STATEMENT_BYTES_MAX and statement.lost:
         keep = max(0, len(statement.lost) * (STATEMENT_BYTES_MAX - 1024) // (len(data) + 1))
         dropped = statement.lost[keep:]
         more = statement.lost_more + sum(r.last - r.first + 1 for r in dropped)
@@ -81,4 +84,11 @@ def encode_statement(statement: Statement) -> bytes:
 
 def decode_statement(data: bytes) -> Statement:
     """Raises RecordError."""
-    return decode_line(_decoder.decode, data, "statement")
+    if len(data) > STATEMENT_BYTES_MAX:
+        raise RecordError(f"not a statement: {len(data)} bytes are more than the {STATEMENT_BYTES_MAX} of the longest")
+    found = decode_line(_decoder.decode, data, "statement")
+    if found.lost:
+        sizes = [r.last - r.first + 1 for r in found.lost]
+        if min(sizes) < 1 or sum(sizes) + found.lost_more >= COUNT_END:
+            raise RecordError("not a statement: a range in `lost` ends before it begins, or they name too many")
+    return found

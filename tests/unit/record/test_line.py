@@ -12,7 +12,7 @@ from asgi_audit.record.loss import decode_loss
 from asgi_audit.record.statement import decode_statement
 
 STATEMENT = b'{"statement":"%s","process":"p","number":1,"at":1,"first":1,"last":1,"count":1,"watermark":1}'
-LOSS = b'{"loss":"%s","process":"p","sequence":1,"at":1,"reason":"refused","leaf":"","bytes":1}'
+LOSS = b'{"loss":"%s","process":"p","sequence":1,"at":1,"reason":"refused","leaf":"' + b"0" * 64 + b'","bytes":1}'
 
 
 @pytest.mark.parametrize(

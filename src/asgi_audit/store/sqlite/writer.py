@@ -30,6 +30,7 @@ import apsw
 
 from ...errors import StoreError
 from ...record.codec import Decoded
+from ...record.line import TIME_END
 from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
 from ..base import Batch, DeadLetter, Known, Purged, Resumed, Written
@@ -475,7 +476,8 @@ def _state(main: apsw.Connection, s: Statement) -> None:
 
 def _started(process: bytes) -> int:
     """The milliseconds that a UUIDv7 begins with; 0 of another UUID. A statement says it better, when it comes."""
-    return int.from_bytes(process[:6], "big") if process[6] >> 4 == 7 else 0
+    made = int.from_bytes(process[:6], "big")
+    return made if process[6] >> 4 == 7 and made < TIME_END else 0
 
 
 def _dead(source: str, d: Decoded, reason: str) -> DeadLetter:
