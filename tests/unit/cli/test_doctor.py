@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +170,8 @@ def test_clock_warns_when_it_jumps_while_it_is_looked_at(home: Path, monkeypatch
     times: Iterator[float] = iter([1000.0, 1003.1] + [1003.2] * 50)
     monkeypatch.setattr("asgi_audit.cli.doctor_checks.time.time", lambda: next(times))
     found = list(doctor_checks.clock(Settings(home=home)))
-    assert found[0].message == "the clock jumped by +3.00 s just now"
+    # The clock goes on between the two looks, and a busy machine takes its time.
+    assert re.fullmatch(r"the clock jumped by \+(2\.[89]|3\.[01])\d s just now", found[0].message), found[0].message
 
 
 def test_index_that_nobody_feeds_is_warned_of(home: Path) -> None:
