@@ -37,7 +37,9 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.ending.is_set():
-            self.messages += self.source.poll(1000, 0.1).messages
+            batch = self.source.poll(1000, 0.1)
+            self.messages += batch.messages
+            self.source.commit(batch.positions)
 
     def end(self) -> None:
         self.ending.set()

@@ -318,6 +318,8 @@ def test_time_to_expiry_counts_from_what_waits_and_a_statement_tells_its_delay(a
         ahead = 1800.0
         assert 1700 < (source.stats().expires_in or 0) < 1800.5
         read_until_caught_up(source, time.time())
+        assert 1700 < (source.stats().expires_in or 0) < 1800.5, "handed out, and not stored"
+        source.commit({"0": Position(3, b"")})
         until(lambda: source.stats().lag == 0)
         assert source.stats().expires_in == pytest.approx(3600, abs=1)
     finally:

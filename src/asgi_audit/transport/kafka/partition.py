@@ -1,5 +1,5 @@
 """What the source knows of one partition: where it stands, whether that is still the same log, how far it is proven
-read.
+read, and since when the oldest message waits that is not stored yet.
 
 Pure bookkeeping without a broker, so that each case has a unit test. Offsets are Kafka's; a *chunk* is what one fetch
 gave of one partition, on its way to `poll`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ import msgspec
 
 from ..base import Incident, Kind, Message, Position, digest_of
 
-__all__ = ["Chunk", "Partition", "cut", "kind_of"]
+__all__ = ["UNKNOWN", "Chunk", "Partition", "cut", "kind_of"]
 
 _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
+_HANDED_MAX = 64  # what was handed out and is not stored: so many polls are told apart
+UNKNOWN = -1
+"""In place of an append time (ms), as Kafka has it."""
 
 
 class _Watermark(msgspec.Struct):
@@ -37,13 +41,20 @@ def kind_of(payload: bytes) -> Kind:
 
 
 class Chunk(NamedTuple):
-    """`last`: (the offset after the last message, its value, its timestamp in ms since the epoch)."""
+    """`times`: of each message, its timestamp in ms since the epoch. `last`: (the offset after the last message, its
+    value, its timestamp)."""
 
     partition: str
     messages: list[Message]
+    times: list[int]
     damaged: list[tuple[str, int, str, bytes]]
     last: tuple[int, bytes, int]
     size: int
+
+    @property
+    def since(self) -> int:
+        """Append time of the first message, or of what stands in its place."""
+        return self.times[0] if self.times else self.last[2]
 
 
 def cut(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
@@ -54,9 +65,9 @@ def cut(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
     size = sum([len(m.payload) for m in head])
     early = [d for d in chunk.damaged if d[1] < last.offset]
     late = [d for d in chunk.damaged if d[1] > last.offset]
-    # The timestamp is kept for the chunk's last message alone, which is at most one fetch later.
-    first = Chunk(chunk.partition, head, early, (last.next, last.payload, chunk.last[2]), size)
-    return first, Chunk(chunk.partition, tail, late, chunk.last, chunk.size - size)
+    times = chunk.times[:count]
+    first = Chunk(chunk.partition, head, times, early, (last.next, last.payload, times[-1]), size)
+    return first, Chunk(chunk.partition, tail, chunk.times[count:], late, chunk.last, chunk.size - size)
 
 
 class Partition:
@@ -70,6 +81,9 @@ class Partition:
         self.lag: int | None = None
         self.heard_at = time.monotonic()
         self.statement_delay: float | None = None  # seconds from the last statement's watermark to its append time
+        self._read_until = UNKNOWN  # ms: what is not fetched yet was appended after it
+        # Handed out and not stored: (the offset after it, messages, append time of the first).
+        self._handed: deque[tuple[int, int, int]] = deque()
         self._digest = position.digest if position else b""
         self._value: bytes | None = None  # of the last message, whose digest is taken when it is asked for
         self._begin = 0
@@ -109,12 +123,13 @@ class Partition:
             # Not there: compaction took the message before our position, and what we have not read begins right here.
             return records, None
         if digest_of(first.value or b"") == expected:
+            self._read_until = first.timestamp
             return records[1:], None
         return (), self._restart("topic_recreated", self._begin, now, "another message stands there")
 
     def _restart(self, kind: str, begin: int, now: float, detail: str) -> Incident:
         incident = Incident(kind, str(self.number), self.next or 0, begin, now, detail)
-        self.next, self._value, self._digest = begin, None, b""
+        self.next, self._value, self._digest, self._read_until = begin, None, b"", UNKNOWN
         return incident
 
     def take(self, records: Sequence[Any]) -> Chunk:
@@ -122,6 +137,7 @@ class Partition:
         the two would make the next session go on behind messages that nobody was given."""
         number = str(self.number)
         messages: list[Message] = []
+        times: list[int] = []
         damaged: list[tuple[str, int, str, bytes]] = []
         size = 0
         for record in records:
@@ -134,12 +150,42 @@ class Partition:
             if kind is Kind.STATEMENT:
                 self._hear(record.timestamp, value)
             messages.append(Message(number, offset, offset + 1, kind, 0, value))
+            times.append(record.timestamp)
         last = records[-1]
-        return Chunk(number, messages, damaged, (last.offset + 1, last.value or b"", last.timestamp), size)
+        return Chunk(number, messages, times, damaged, (last.offset + 1, last.value or b"", last.timestamp), size)
 
     def queued(self, chunk: Chunk) -> None:
         """What `take` gave is in the queue: go on behind it."""
-        self.next, self._value, _ = chunk.last
+        self.next, self._value, self._read_until = chunk.last
+
+    def handed_out(self, chunk: Chunk) -> None:
+        count, since = 0, chunk.since
+        if len(self._handed) >= _HANDED_MAX:
+            _, count, since = self._handed.pop()
+        self._handed.append((chunk.last[0], count + len(chunk.messages), since))
+
+    def stored(self, following: int) -> None:
+        """All that was handed out before this offset. Looked for from the newest on: what stood there before the topic
+        was made anew may have had higher ones."""
+        for at in range(len(self._handed) - 1, -1, -1):
+            if self._handed[at][0] == following:
+                for _ in range(at + 1):
+                    self._handed.popleft()
+                return
+
+    @property
+    def unstored(self) -> int:
+        """Messages that were handed out and are not stored."""
+        return sum([count for _, count, _ in self._handed])
+
+    def waits_since(self, queued: int | None) -> int | None:
+        """Append time (ms) of the oldest message that is not stored, or of one before it; UNKNOWN when there may be one
+        of which nothing is known, None when there is none. `queued`: of the first in the queue, if there is one."""
+        if self._handed:
+            return self._handed[0][2]
+        if queued is not None:
+            return queued
+        return None if self.lag == 0 else self._read_until if self.lag else UNKNOWN
 
     def _hear(self, appended: int, value: bytes) -> None:
         # A metric alone, of bytes that anybody may have sent: a thousand brackets raise RecursionError, and a watermark
@@ -160,4 +206,8 @@ class Partition:
             self.heard_at = time.monotonic()
             self._proven_at = before / 1000 if before is not None else None
         self.lag = None if high is None else max(0, high - position)
-        return self._proven_at if self.lag == 0 and self.expected is None else None
+        if self.lag or self.lag is None or self.expected is not None:
+            return None
+        if self._proven_at is not None:  # what comes after a silence has not waited since before it
+            self._read_until = max(self._read_until, int(self._proven_at * 1000))
+        return self._proven_at

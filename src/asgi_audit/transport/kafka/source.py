@@ -176,6 +176,8 @@ class KafkaSource:
                 following, value, appended = chunk.last
                 positions[chunk.partition] = Position(following, digest_of(value))
                 self._append_times[chunk.partition] = appended
+                if (partition := self._partitions.get(int(chunk.partition))) is not None:
+                    partition.handed_out(chunk)
             caught_up_at = None if self._queue else self._caught_up_at
             if caught_up_at is not None:
                 times = dict.fromkeys(self._known, caught_up_at)
@@ -190,6 +192,9 @@ class KafkaSource:
         self._thread.call_soon(lambda: self._to_commit.update(offsets))
         with self._ready:
             known = self._known
+            for number, following in offsets.items():
+                if (partition := self._partitions.get(number)) is not None:
+                    partition.stored(following)
         return [partition for partition in positions if partition not in known] if known else []
 
     def close(self) -> None:
@@ -231,17 +236,16 @@ class KafkaSource:
             return dict(self._append_times)
 
     def stats(self) -> KafkaSourceStats:
-        lags = [p.lag for p in list(self._partitions.values())]
+        with self._ready:
+            partitions = list(self._partitions.values())
+            lags = [None if p.lag is None else p.lag + p.unstored for p in partitions]
         return KafkaSourceStats(
             state=self._condition.state,
             fetched=self._counts["fetched"],
             queued=self._queued,
             lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queued,
             expires_in=self._expires_in(),
-            statement_delay=max(
-                (p.statement_delay for p in list(self._partitions.values()) if p.statement_delay is not None),
-                default=None,
-            ),
+            statement_delay=max((p.statement_delay for p in partitions if p.statement_delay is not None), default=None),
             consumers=self._counts["consumers"],
             incidents=self._counts["incidents"],
             commits_failed=self._counts["commits_failed"],
@@ -249,16 +253,17 @@ class KafkaSource:
         )
 
     def _expires_in(self) -> float | None:
-        """What waits in a partition came after the last message that was handed out of it: so it is at least so far
-        from its end."""
+        """By the oldest message that is not stored, over all partitions; None while that of one is not known."""
         retention, now = self._retention_ms, self._clock()
         if retention is None:
             return None
         with self._ready:
-            waiting = {chunk.partition for chunk in self._queue}
-            waiting |= {str(p.number) for p in list(self._partitions.values()) if p.lag}
-            oldest = min((self._append_times[p] / 1000 for p in waiting if p in self._append_times), default=now)
-        return min(oldest, now) + retention / 1000 - now
+            queued = {chunk.partition: chunk.since for chunk in reversed(self._queue)}
+            waits = [p.waits_since(queued.get(str(p.number))) for p in list(self._partitions.values())]
+        since = [at for at in waits if at is not None]
+        if any(at < 0 for at in since):
+            return None
+        return min(now, *(at / 1000 for at in since)) + retention / 1000 - now if since else retention / 1000
 
     # --------------------------------------------------------------------------------------------- in the thread
 

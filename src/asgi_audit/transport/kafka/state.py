@@ -54,8 +54,11 @@ class KafkaSourceStats(NamedTuple):
     state: KafkaState
     fetched: int
     queued: int
-    lag: int | None  # messages behind the high watermarks as last heard; None before the first answer
-    expires_in: float | None  # seconds until retention takes the oldest message that waits, or one that came now
+    lag: (
+        int | None
+    )  # messages before the high watermarks as last heard that are not stored; None before the first answer
+    # Seconds until retention takes the oldest message that is not stored, or one that came now; None: not known.
+    expires_in: float | None
     statement_delay: float | None  # append time of each partition's last statement minus its watermark, the largest
     consumers: int
     incidents: int

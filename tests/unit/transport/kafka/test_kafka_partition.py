@@ -103,7 +103,7 @@ def test_take_passes_a_poison_statement_on_when_its_watermark_cannot_be_read(sta
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_cut_keeps_every_message_and_passes_no_damage_unseen(count: int) -> None:
     partition = Partition(4, None)
-    records = [Rec(0, None), Rec(1, b"a"), Rec(2, None), Rec(3, b"bb"), Rec(4, b"c"), Rec(5, b"d"), Rec(6, None)]
+    records = [Rec(n, value, n) for n, value in enumerate([None, b"a", None, b"bb", b"c", b"d", None])]
     chunk = partition.take(records)
     head, tail = cut(chunk, count)
     assert head.messages + tail.messages == chunk.messages
@@ -112,6 +112,8 @@ def test_cut_keeps_every_message_and_passes_no_damage_unseen(count: int) -> None
     assert all(d[1] >= head.last[0] for d in tail.damaged)
     assert head.last[:2] == (head.messages[-1].next, head.messages[-1].payload)
     assert (tail.last, head.size + tail.size) == (chunk.last, chunk.size)
+    assert head.times + tail.times == chunk.times == [1, 3, 4, 5]
+    assert (head.since, head.last[2], tail.since) == (1, head.times[-1], tail.times[0])
 
 
 def test_caught_up_is_proven_only_by_an_answer_that_was_asked_for_after_another_had_come() -> None:

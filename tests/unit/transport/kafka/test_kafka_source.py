@@ -14,11 +14,13 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
+from asgi_audit.transport.base import Batch
 from asgi_audit.transport.kafka.config import KafkaConfig
 from asgi_audit.transport.kafka.partition import Partition
 from asgi_audit.transport.kafka.source import KafkaSource
 
 NOW = 1_000_000.0
+DAY = 86_400.0
 
 
 class Rec(NamedTuple):
@@ -35,18 +37,22 @@ class Consumer:
         self.logs = logs
         self.partitions = partitions
         self.position_error: BaseException | None = None
+        self.fetch_max = 1000
+        self.answers = 0
 
     async def getmany(self, **_: Any) -> dict[TopicPartition, list[Rec]]:
-        found = {n: [r for r in log if r.offset >= (self.partitions[n].next or 0)] for n, log in self.logs.items()}
+        self.answers += 1
+        found = {n: log[self.partitions[n].next or 0 :][: self.fetch_max] for n, log in self.logs.items()}
         return {TopicPartition("t", n): records for n, records in found.items() if records}
 
     async def position(self, partition: TopicPartition) -> int:
         if self.position_error is not None:
             raise self.position_error
-        return len(self.logs[partition.partition])
+        number = partition.partition
+        return min(len(self.logs[number]), (self.partitions[number].next or 0) + self.fetch_max)
 
     def last_poll_timestamp(self, _: TopicPartition) -> int:
-        return 1
+        return int(NOW * 1000) - 100 + self.answers
 
     def highwater(self, partition: TopicPartition) -> int:
         return len(self.logs[partition.partition])
@@ -96,3 +102,105 @@ def test_fetch_passes_a_statement_on_when_it_is_poison() -> None:
     source, _ = made({0: [Rec(0), Rec(1, b'{"statement":' + b"[" * 100_000)], 1: [Rec(0)]})
     fetch(source)
     assert offsets(source) == {"0": [0, 1], "1": [0]}
+
+
+def ago(days: float) -> int:
+    return int((NOW - days * DAY) * 1000)
+
+
+def aged(*days: float) -> tuple[KafkaSource, Consumer, list[Rec]]:
+    """A source of one partition with messages so old, a topic with seven days of retention; nothing is read yet."""
+    log = [Rec(offset, timestamp=ago(age)) for offset, age in enumerate(days)]
+    source, consumer = made({0: log})
+    source._retention_ms = int(7 * DAY * 1000)
+    return source, consumer, log
+
+
+def days_left(source: KafkaSource) -> float | None:
+    left = source.stats().expires_in
+    return None if left is None else round(left / DAY, 3)
+
+
+def store(source: KafkaSource, batch: Batch) -> None:
+    assert batch.positions
+    source.commit(batch.positions)
+
+
+def test_time_to_expiry_is_not_known_when_nothing_of_a_lagging_partition_was_read() -> None:
+    source, _, _ = aged(6.9)
+    assert days_left(source) is None, "no broker has answered yet"
+    source._partitions[0].lag = 1_000_000
+    assert days_left(source) is None
+
+
+def test_time_to_expiry_counts_from_what_is_handed_out_until_it_is_stored() -> None:
+    source, _, _ = aged(6.9, 5, 1)
+    fetch(source)
+    assert days_left(source) == 0.1
+    first, second = source.poll(1, 0), source.poll(1, 0)
+    assert days_left(source) == 0.1, "handed out, and stuck in writing"
+    assert source.stats().lag == 3
+    store(source, first)
+    assert (days_left(source), source.stats().lag) == (2, 2)
+    store(source, second)
+    assert (days_left(source), source.stats().lag) == (6, 1), "in the queue"
+    store(source, source.poll(1, 0))
+    assert (days_left(source), source.stats().lag) == (7, 0)
+
+
+def test_time_to_expiry_counts_from_the_last_that_was_read_when_more_is_not_fetched() -> None:
+    source, consumer, _ = aged(6, 5, 4)
+    consumer.fetch_max = 2
+    fetch(source)
+    store(source, source.poll(10, 0))
+    assert (days_left(source), source.stats().lag) == (2, 1)
+
+
+def test_time_to_expiry_does_not_count_a_silence_when_a_message_comes_after_it() -> None:
+    source, consumer, log = aged(6.9)
+    fetch(source)
+    store(source, source.poll(10, 0))
+    fetch(source)
+    fetch(source)
+    log.append(Rec(1, timestamp=ago(0)))
+    consumer.fetch_max = 0
+    fetch(source)
+    assert (days_left(source), source.stats().lag) == (7, 1), "told, and not fetched"
+    consumer.fetch_max = 10
+    fetch(source)
+    assert (days_left(source), source.stats().lag) == (7, 1)
+
+
+def test_time_to_expiry_is_not_known_when_what_waits_has_no_time() -> None:
+    source, _, log = aged(3)
+    log[0] = log[0]._replace(timestamp=-1)
+    fetch(source)
+    assert days_left(source) is None
+    store(source, source.poll(10, 0))
+    assert days_left(source) == 7
+
+
+def test_time_to_expiry_forgets_what_was_handed_out_of_a_topic_that_was_made_anew() -> None:
+    source, _, log = aged(6, 6, 6)
+    fetch(source)
+    before = source.poll(10, 0)
+    partition = source._partitions[0]
+    source._report(partition.place(0, 1, True, NOW)[1])
+    log[:] = [Rec(0, timestamp=ago(1))]
+    fetch(source)
+    after = source.poll(10, 0)
+    assert (before.positions["0"].next, after.positions["0"].next) == (3, 1)
+    source.commit({**before.positions, **after.positions})
+    assert (days_left(source), source.stats().lag) == (7, 0)
+
+
+def test_what_is_handed_out_takes_bounded_memory_when_nobody_stores_it() -> None:
+    source, _, _ = aged(*([3.0] * 1000))
+    fetch(source)
+    for _ in range(1000):
+        last = source.poll(1, 0)
+    partition = source._partitions[0]
+    assert len(partition._handed) <= 64
+    assert partition.unstored == 1000
+    store(source, last)
+    assert (partition.unstored, days_left(source)) == (0, 7)
