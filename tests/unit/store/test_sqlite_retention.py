@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import threading
 import uuid
@@ -261,37 +262,104 @@ def test_requests_of_nonsense_are_passed_over_and_one_for_the_future_removes_no_
     writer.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="other platform: only root can mount a small tmpfs")
-def test_purge_works_when_the_disk_is_really_full(tmp_path: Path) -> None:
-    """Method: a tmpfs of 8 MiB is filled by records of two days until a write fails, then to its last byte."""
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB of its own."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("other platform: a tmpfs cannot be mounted here: run in a container with --privileged")
-    try:
-        writer = SqliteWriter(disk / "index", clock=clock)
-        sequence = 1
-        days = (NOON - 2 * DAY_MS, NOON)
+        pytest.skip("other platform: a tmpfs cannot be mounted here: run as root in a container with --privileged")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "filler").open("ab", 0) as filler:
         while True:
-            records = [record(sequence + i, days[i % 2] + sequence, body=os.urandom(500).hex()) for i in range(50)]
-            try:
-                writer.write(batch(records, following=sequence))
-            except StoreError:
-                break
-            sequence += 50
-        with contextlib.suppress(OSError), (disk / "filler").open("wb", 0) as filler:
-            while True:
-                filler.write(b"x" * 4096)
-        assert os.statvfs(disk).f_bavail == 0
-        assert writer.purge(NOON).days == 1
-        written = writer.write(batch(records, following=sequence))
-        # The failed write may have reached the day's file: then they were recovered, and come as repeats.
-        assert written.inserted + written.duplicates == 25
-        assert (disk / "index/reserve").stat().st_size == retention.RESERVE_BYTES
-        writer.close()
+            filler.write(b"x" * 4096)
+    assert os.statvfs(disk).f_bavail == 0
+
+
+def test_purge_works_when_the_disk_is_really_full(disk: Path) -> None:
+    """Method: records of two days are written until a write fails, then the disk is filled to its last byte."""
+    writer = SqliteWriter(disk / "index", clock=clock)
+    sequence = 1
+    days = (NOON - 2 * DAY_MS, NOON)
+    while True:
+        records = [record(sequence + i, days[i % 2] + sequence, body=os.urandom(500).hex()) for i in range(50)]
+        try:
+            writer.write(batch(records, following=sequence))
+        except StoreError:
+            break
+        sequence += 50
+    fill(disk)
+    assert writer.purge(NOON).days == 1
+    written = writer.write(batch(records, following=sequence))
+    # The failed write may have reached the day's file: then they were recovered, and come as repeats.
+    assert written.inserted + written.duplicates == 25
+    assert (disk / "index/reserve").stat().st_size == retention.RESERVE_BYTES
+    writer.close()
+
+
+def test_purge_works_when_the_reserve_was_lent_and_the_writer_began_again_on_the_full_disk(disk: Path) -> None:
+    writer = SqliteWriter(disk / "index", clock=clock)
+    writer.write(batch(over_days(1, 30)))
+    writer.close()
+    assert retention.lend_reserve(disk / "index")
+    fill(disk)
+    writer = SqliteWriter(disk / "index", clock=clock)
+    fill(disk)
+    assert writer.purge(NOON).days == 2
+    writer.close()
+
+
+def test_purge_leaves_what_the_next_one_needs_when_it_ends_no_full_disk(disk: Path) -> None:
+    """No day is old enough to go; dead letters are, and are forgotten with the room of the reserve."""
+    writer = SqliteWriter(disk / "index", clock=lambda: clock() - 4 * 86_400)
+    writer.write(batch(dead_letters=[DeadLetter("test", "p", n, "odd", os.urandom(50_000)) for n in range(20)]))
+    writer.close()
+    writer = SqliteWriter(disk / "index", clock=clock)
+    writer.write(batch(over_days(1, 30)))
+    retention.lend_reserve(disk / "index")
+    for number in range(3):
+        fill(disk)
+        assert writer.purge(MIDNIGHT - 2 * DAY_MS).days == 0
+        held = (disk / "index/reserve").stat().st_size
+        assert held >= retention.RESERVE_BYTES // 8, f"after purge {number}"
+    writer.close()
+
+
+@pytest.mark.parametrize("held", [0, retention.RESERVE_BYTES // 4])
+def test_reserve_is_as_it_was_when_there_is_no_room_for_more(tmp_path: Path, held: int) -> None:
+    """Method: no file may be larger than 300 KiB."""
+    path = tmp_path / "reserve"
+    path.write_bytes(bytes(held))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300 << 10, before[1]))
+    try:
+        assert not retention.keep_reserve(tmp_path)
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.stat().st_size == held
+    assert retention.keep_reserve(tmp_path)
+    assert path.stat().st_size == retention.RESERVE_BYTES
+
+
+def test_reserve_is_taken_back_when_there_is_room_again(index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    assert retention.lend_reserve(index)
+    writer.write(batch([record(100)]))
+    assert (index / "reserve").stat().st_size == retention.RESERVE_BYTES
+    writer.close()
+
+
+def test_reserve_is_not_given_when_it_cannot_be(tmp_path: Path) -> None:
+    """What stands in its place is no file: nothing of that leaves the writer but its own error."""
+    (tmp_path / "reserve" / "x").mkdir(parents=True)
+    assert not retention.lend_reserve(tmp_path)
+    assert not retention.release_reserve(tmp_path)
+    assert not retention.keep_reserve(tmp_path)
 
 
 def silent(writer: SqliteWriter, process: uuid.UUID) -> None:

@@ -25,7 +25,7 @@ from ..base import Batch
 from . import retention
 from .day import DayWriter
 
-__all__ = ["LOW_BYTES", "make_room"]
+__all__ = ["LOW_BYTES", "give_back", "make_room"]
 
 LOW_BYTES = 32 << 20
 _TIMES = 2  # of a record's bytes in the log, at most: a page for what fills more than half of one
@@ -36,6 +36,7 @@ _log = logging.getLogger("asgi_audit.store")
 def make_room(directory: Path, main: apsw.Connection, days: Iterable[DayWriter], batch: Batch) -> None:
     """Before `batch` is written. Raises StoreError (`is_full`) for one that should be less; OSError."""
     if _free(directory) >= LOW_BYTES:
+        retention.keep_reserve(directory)  # what was lent, before the disk is full again
         return
     logs = [lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), *(d.checkpoint for d in days)]
     if not _emptied(logs) and retention.lend_reserve(directory):
@@ -56,6 +57,12 @@ def make_room(directory: Path, main: apsw.Connection, days: Iterable[DayWriter],
             is_full=True,
         )
     retention.lend_reserve(directory)
+
+
+def give_back(directory: Path, main: apsw.Connection) -> None:
+    """After a purge: its log would hold the room that the next one needs. Raises OSError."""
+    if _free(directory) < LOW_BYTES:
+        _emptied([lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)])
 
 
 def _emptied(logs: Sequence[Callable[[], object]]) -> bool:

@@ -8,8 +8,8 @@ the commit on, and its file is never opened again. A crash between the two leave
 writer sweeps before it opens anything. Readers that have a file open go on reading it until they close it.
 
 A commit needs room, and a purge may be what is to end a full disk: the file `reserve` holds 1 MiB that is given back
-when the commit does not fit, and taken again after the days are gone. Three quarters of it are lent to the writer
-before that (see `low_disk`).
+when the commit does not fit, and taken again when the purge is done. Three quarters of it are lent to the writer
+before that (see `low_disk`); the rest is given up by a purge alone.
 
 A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
 the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
@@ -33,7 +33,8 @@ from .schema import DAY_MS, day_name, day_of_name, open_reading
 __all__ = [
     "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "asked", "day_of",
     "doomed", "forget_dead_letters", "forget_statements", "forward",
-    "horizon_of", "keep_reserve", "lend_reserve", "lendable", "ms_of", "release_reserve", "sweep", "unask",
+    "horizon_of", "keep_reserve", "lend_reserve", "lendable", "ms_of", "release_reserve", "retake_reserve", "sweep",
+    "sync", "unask",
 ]  # fmt: skip
 
 RESERVE_NAME = "reserve"
@@ -102,39 +103,60 @@ def forget_statements(main: apsw.Connection, before: int) -> None:
                 break
 
 
-def keep_reserve(directory: Path) -> None:
-    """Have a file that takes `RESERVE_BYTES` of the disk, if there is room for it."""
-    path = directory / RESERVE_NAME
+def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = False) -> bool:
+    """Have a file that takes `size` bytes of the disk; False when there is no room, which leaves it as it was (or what
+    there was room for, `partly`). What it takes already it never gives up: a writer that begins on a full disk would
+    let go of what a purge needs."""
     try:
-        if path.exists() and path.stat().st_size >= RESERVE_BYTES:
-            return
-        path.write_bytes(bytes(RESERVE_BYTES))
-    except OSError:  # a full disk: it is made when there is room again, and half of it helps nobody
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        fd = os.open(directory / RESERVE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    except OSError:
+        return False
+    try:
+        held = os.fstat(fd).st_size
+        try:
+            while (missing := size - os.fstat(fd).st_size) > 0:
+                os.write(fd, bytes(missing))
+            return True
+        except OSError:  # a full disk: it is made when there is room again, and half of it helps nobody
+            if not partly:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, held)
+            return False
+    finally:
+        os.close(fd)
+
+
+def retake_reserve(directory: Path) -> None:
+    """After a purge, which may have released all of it: what there is room for, of what the next one needs at
+    least."""
+    if not keep_reserve(directory):
+        keep_reserve(directory, _KEPT_BYTES, partly=True)
 
 
 def lendable(directory: Path) -> int:
     """How many bytes `lend_reserve` would give."""
     try:
         return max(0, os.stat(directory / RESERVE_NAME).st_size - _KEPT_BYTES)
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
 def lend_reserve(directory: Path) -> bool:
-    """Give the room of its larger part back; False when that is gone. What a purge needs stays."""
+    """Give the room of its larger part back; False when that is gone or cannot be. What a purge needs stays."""
     if not lendable(directory):
         return False
-    os.truncate(directory / RESERVE_NAME, _KEPT_BYTES)
+    try:
+        os.truncate(directory / RESERVE_NAME, _KEPT_BYTES)
+    except OSError:
+        return False
     return True
 
 
 def release_reserve(directory: Path) -> bool:
-    """Give its room back; False when there was none."""
+    """Give its room back; False when there was none, or it cannot be."""
     try:
         os.unlink(directory / RESERVE_NAME)
-    except FileNotFoundError:
+    except OSError:
         return False
     return True
 
@@ -158,7 +180,7 @@ def sweep(directory: Path, horizon: int) -> tuple[int, int]:
                 continue
             days += not suffix
     if size or days:
-        _sync(directory)
+        sync(directory)
     return days, size
 
 
@@ -204,7 +226,7 @@ def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
 def _request(directory: Path, name: str) -> Path:
     path = directory / name
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
-    _sync(directory)
+    sync(directory)
     return path
 
 
@@ -235,7 +257,8 @@ def ms_of(day: str) -> int:
     return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1000
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """A new file's name is on the disk only when its directory is."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

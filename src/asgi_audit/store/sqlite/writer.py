@@ -40,7 +40,7 @@ from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
 from .lease import Lease
-from .low_disk import make_room
+from .low_disk import give_back, make_room
 from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
 
 __all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
@@ -146,6 +146,9 @@ class SqliteWriter:
             if not e.is_full or not retention.release_reserve(self.directory):
                 raise
             return self._purge(before)
+        finally:
+            # At the end: before it every commit may need the room, as long as the disk is full.
+            retention.retake_reserve(self.directory)
 
     def _purge(self, before: int) -> Purged:
         main = self._opened()
@@ -158,11 +161,11 @@ class SqliteWriter:
                     self._days.pop(day).abandon()
                 self._known_days = {d for d in self._known_days if d >= retention.day_of(horizon)}
                 days, size = retention.sweep(self.directory, horizon)
-                retention.keep_reserve(self.directory)
                 retention.forget_dead_letters(main, horizon)
                 retention.forget_statements(main, horizon)
                 completeness.forget(main, horizon)
                 retention.unask(self.directory, before)
+                give_back(self.directory, main)
                 return Purged(horizon, days, size)
         except BaseException:
             self._abandon()
@@ -308,7 +311,7 @@ class SqliteWriter:
         made = not path.exists()
         self._days[day] = found = DayWriter(path, self._compressor, self._tokens)
         if made:
-            _sync_directory(self.directory)
+            retention.sync(self.directory)
         return found
 
     # -- one batch
@@ -488,12 +491,3 @@ def _dead(source: str, d: Decoded, reason: str) -> DeadLetter:
 
 def _day_text(number: int) -> str:
     return datetime.fromtimestamp(number * (DAY_MS // 1000), UTC).strftime("%Y-%m-%d")
-
-
-def _sync_directory(directory: Path) -> None:
-    """A new file's name is on the disk only when its directory is."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
