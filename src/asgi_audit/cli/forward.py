@@ -8,6 +8,7 @@ behind, and forwards for applications whose transport is a journal. What is ackn
 asked to end before everything was acknowledged, or with --once when it was not within --seconds: the rest stays in the
 journal. At SIGTERM what is left is sent, for 10 s at most, and not at all while Kafka is away. With --metrics-port it
 shows /metrics, /health/live and /health/ready, without a key; it is not ready while Kafka does not take what is sent.
+That Kafka went away is noticed when something is to be sent: until then it stays ready.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 
-from ..errors import ConfigError
+from ..errors import AuditError, ConfigError
 from ..metrics import Collector, Values, of_stats
 from ..settings import Settings
-from ..wiring import extra, journal_measures
+from ..wiring import extra, journal_measures, look_at_journal
 from ..wiring_kafka import open_forwarder, stats_of
 from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
@@ -86,13 +87,21 @@ def run(arguments: argparse.Namespace) -> int:
             if acknowledged != said and not arguments.quiet and not arguments.once:
                 said = acknowledged
                 _log.info("%d entries sent, %s", acknowledged, forwarder.state.value)
-        is_all = forwarder.stop(_STOP_SECONDS)
+        # While Kafka is away it reads nothing, and cannot know that there is nothing.
+        is_all = forwarder.stop(_STOP_SECONDS) or _is_empty(settings)
     stats = forwarder.stats()
     if not arguments.quiet:
         _log.info("%d entries sent, %d refused", stats.acknowledged, stats.refused)
     if not is_all:
         _log.warning("not all is sent; the rest stays in %s. %s", settings.journal_path, stats.last_error)
     return 0 if is_all else 1
+
+
+def _is_empty(settings: Settings) -> bool:
+    try:
+        return not any(journal.waiting_bytes for journal in look_at_journal(settings))
+    except AuditError:
+        return False
 
 
 class _Shown:

@@ -9,6 +9,7 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.commands import COMMAND, Running, running
 
@@ -78,3 +79,15 @@ def test_forward_lives_and_is_not_ready_and_ends_at_once_when_kafka_is_away(
         assert time.monotonic() - began < 6
         assert "not all is sent; the rest stays in" in command.said
         assert list((tmp_path / "journal" / process).glob("*.seg"))
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
+def test_forward_ends_well_when_kafka_is_away_and_nothing_waits(
+    tmp_path: Path, writers: list[JournalWriter], has_journal: bool
+) -> None:
+    if has_journal:
+        write_journal(tmp_path / "journal", 0, kept=writers)
+    with forward(tmp_path, "kafka://127.0.0.1:1/audit") as command:
+        command.wait_for("Records wait in the journal")
+        assert command.stop() == 0
+        assert "not all is sent" not in command.said
