@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,9 @@ def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = ""
     )
 
 
+_GAUGES = ("forward_connected", "forward_pending")
+
+
 class Forwarding:
     """The forwarder of this OS process for one journal, made anew after fork. Raises ConfigError at once for what can
     be known without a broker: a missing package or codec, files of TLS that cannot be used."""
@@ -74,7 +77,9 @@ class Forwarding:
         self._config = kafka_of(settings)
         compression_of(self._config)
         connection_options(self._config)
-        self._forwarder: Forwarder | None = None
+        # What ended forwarders of this process counted, and those that may count on, the one in use last: replaced as
+        # one, because whoever asks meanwhile must not see a counter decrease.
+        self._counted: tuple[Mapping[str, int], tuple[Forwarder, ...]] = {}, ()
         self._pid = 0
 
     def start(self, process: str) -> None:
@@ -83,32 +88,42 @@ class Forwarding:
         from .transport.files import Files
         from .transport.journal_position import Forwarded, write_forwarded
 
-        if self._forwarder is not None and self._pid == os.getpid():
-            self._forwarder.stop(0.0)  # the journal was opened anew; the old one's rest is adopted
+        before, old = self._counted if self._pid == os.getpid() else ({}, ())
+        if old:
+            old[-1].stop(0.0)  # the journal was opened anew; the old one's rest is adopted
         root = _journal_of(self._settings)
         with contextlib.suppress(OSError):  # then others may read it too, and the index drops what comes twice
             write_forwarded(root / process, Forwarded(Position(0, b""), by_itself=True), Files())
+        forwarder = _forwarder(self._settings, self._config, root, only=process)
+        ended = [one for one in old if one.join(0)]
+        going = [one for one in old if one not in ended]
+        self._counted = _added(before, *ended), (*going, forwarder)
         self._pid = os.getpid()
-        self._forwarder = _forwarder(self._settings, self._config, root, only=process)
-        self._forwarder.start()
+        forwarder.start()
 
     def closed(self, seconds: float, is_end: bool) -> None:
         """All is written: send it, at most so long. With `is_end` the forwarder ends."""
-        forwarder = self._forwarder
-        if forwarder is None or self._pid != os.getpid():
+        _, forwarders = self._counted
+        if not forwarders or self._pid != os.getpid():
             return
+        forwarder = forwarders[-1]
         if is_end:
-            self._forwarder = None
             forwarder.stop(seconds)
         else:
             forwarder.flush(seconds)
 
     def stats(self) -> dict[str, int]:
-        """Counters since this process began to forward; {} before."""
-        forwarder = self._forwarder
-        if forwarder is None or self._pid != os.getpid():
-            return {}
-        return stats_of(forwarder)
+        """Counters since this process began to forward, after the end too; {} before."""
+        before, forwarders = self._counted
+        return _added(before, *forwarders) if forwarders and self._pid == os.getpid() else {}
+
+
+def _added(before: Mapping[str, int], *forwarders: Forwarder) -> dict[str, int]:
+    """The counters together; gauges as the last one has them."""
+    found = dict(before)
+    for now in map(stats_of, forwarders):
+        found |= {name: n if name in _GAUGES else n + found.get(name, 0) for name, n in now.items()}
+    return found
 
 
 def stats_of(forwarder: Forwarder) -> dict[str, int]:

@@ -1,0 +1,118 @@
+"""The counters of forwarding in an application's process. Kafka's port has nobody behind it."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
+
+from asgi_audit import wiring_kafka
+from asgi_audit.settings import Settings, make_settings
+from asgi_audit.transport.kafka.forwarder import Forwarder
+from asgi_audit.wiring_kafka import Forwarding
+
+COUNTERS = {"forward_acknowledged": 7, "forward_refused": 2, "forward_retries": 3, "lost_refused": 1}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return make_settings({}, home=str(tmp_path), transport="kafka://127.0.0.1:1/audit")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Forwarder]:
+    """Every forwarder that is made; each has counted before it starts what a broker would have let it count."""
+    found: list[Forwarder] = []
+    real = wiring_kafka._forwarder
+
+    def counted(*arguments: object, **named: object) -> Forwarder:
+        forwarder = real(*arguments, **named)  # type: ignore[arg-type]
+        forwarder._counts.update(acknowledged=7, refused=2, retries=3, refused_records=1)
+        found.append(forwarder)
+        return forwarder
+
+    monkeypatch.setattr(wiring_kafka, "_forwarder", counted)
+    return found
+
+
+def started(forwarding: Forwarding) -> None:
+    forwarding.start(str(uuid.uuid4()))
+
+
+def counters(forwarding: Forwarding) -> dict[str, int]:
+    return {name: number for name, number in forwarding.stats().items() if name in COUNTERS}
+
+
+def at_least(forwarding: Forwarding, times: int) -> None:
+    shown = counters(forwarding)
+    assert shown.keys() == COUNTERS.keys()
+    assert shown["forward_retries"] >= 3 * times  # nobody answers: it counts on
+    rest = {name: number for name, number in shown.items() if name != "forward_retries"}
+    assert rest == {name: COUNTERS[name] * times for name in rest}
+
+
+def test_counters_of_forwarding_stay_when_it_ended(settings: Settings, made: list[Forwarder]) -> None:
+    forwarding = Forwarding(settings)
+    assert forwarding.stats() == {}
+    started(forwarding)
+    forwarding.closed(0.0, True)
+    assert made[0].join(10)
+    at_least(forwarding, 1)
+    assert forwarding.stats()["forward_connected"] == 0
+    forwarding.closed(0.0, False)
+    forwarding.closed(0.0, True)
+    at_least(forwarding, 1)
+
+
+def test_counters_of_forwarding_go_on_when_the_journal_is_opened_anew(
+    settings: Settings, made: list[Forwarder]
+) -> None:
+    forwarding = Forwarding(settings)
+    try:
+        for times in (1, 2, 3):
+            started(forwarding)
+            at_least(forwarding, times)
+    finally:
+        forwarding.closed(0.0, True)
+    assert all(forwarder.join(10) for forwarder in made)
+    at_least(forwarding, 3)
+
+
+def test_counters_of_forwarding_go_on_when_the_forwarder_before_counts_on(
+    settings: Settings, made: list[Forwarder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its broker does not answer, and what is in flight may yet be acknowledged."""
+    forwarding = Forwarding(settings)
+    try:
+        started(forwarding)
+        with monkeypatch.context() as patch:
+            patch.setattr(made[0], "join", lambda _: False)
+            started(forwarding)
+        at_least(forwarding, 2)
+        made[0]._counts["acknowledged"] += 5
+        assert forwarding.stats()["forward_acknowledged"] == 19
+        assert made[0].join(10)
+        started(forwarding)
+        assert forwarding.stats()["forward_acknowledged"] == 26
+    finally:
+        forwarding.closed(0.0, True)
+    assert all(forwarder.join(10) for forwarder in made)
+
+
+def test_counters_of_forwarding_begin_anew_when_the_process_is_another(
+    settings: Settings, made: list[Forwarder]
+) -> None:
+    forwarding = Forwarding(settings)
+    try:
+        started(forwarding)
+        forwarding._pid = -7  # as a child finds it after fork
+        assert forwarding.stats() == {}
+        started(forwarding)
+        at_least(forwarding, 1)
+    finally:
+        made[0].stop(0.0)
+        forwarding.closed(0.0, True)
+    assert all(forwarder.join(10) for forwarder in made)
