@@ -284,7 +284,7 @@ class World:
             if not p.is_ended or p.skew or p.kept_back or at.get(p.process, 0) < len(p.log)
         }  # fmt: skip
         self.store.purge(max(horizon, self.store.horizon), set() if is_a_day_later else waits)
-        self.tracker.forget(self.store.horizon)
+        self.tracker.forget(self.store.horizon, self.now)
         self.check()
 
     def is_forgotten(self, p: Proc) -> bool:

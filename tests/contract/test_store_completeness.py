@@ -169,3 +169,26 @@ def test_purge_forgets_processes_that_had_their_last_word_and_what_concerned_rem
     known = store.writer.known(ids["gone"].bytes)
     assert known is not None
     assert known.state.number == 0
+
+
+def test_no_id_is_given_twice_when_a_purge_leaves_lower_ones_than_one_before(store: Store) -> None:
+    write(store, incidents=[incident(5, 0, None), incident(10, 0, 1, resolved=True)])
+    for _ in range(2):
+        store.writer.purge(NOON)
+        assert [i.id for i in store.reader.incidents(*_ALL)] == [5]
+        assert store.writer.resumed().last_incident == 10
+
+
+def test_nothing_is_missing_when_a_purge_forgets_the_incident_that_named_it(store: Store) -> None:
+    midnight = NOON - NOON % DAY_MS
+    left = state(standing="left", closed="final", low=NOON, missing=4)
+    write(
+        store, left, incidents=[incident(1, 0, midnight), incident(2, 0, NOON)],
+        statements=[statement(1, 1, 9)],
+    )  # fmt: skip
+    store.writer.purge(NOON)
+    assert [i.id for i in store.reader.incidents(*_ALL)] == [2]
+    assert [p.missing for p in store.reader.processes()] == [2]
+    known = store.writer.known(PROCESS.bytes)
+    assert known is not None
+    assert known.state.missing == 2

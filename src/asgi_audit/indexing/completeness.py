@@ -80,19 +80,9 @@ class _Process:
     """A process in memory: its state, and the parts of it that are worked with."""
 
     __slots__ = (
-        "above",
-        "begun",
-        "claim",
-        "earliest",
-        "heard",
-        "is_new",
-        "latest",
-        "missing",
-        "others",
-        "state",
-        "tree",
+        "above", "begun", "claim", "earliest", "heard", "is_new", "latest", "missing", "others", "state", "tree",
         "tree_number",
-    )
+    )  # fmt: skip
 
     def __init__(self, state: ProcessState, incidents: Iterable[Incident] = (), *, is_new: bool = False) -> None:
         self.state = state
@@ -106,12 +96,14 @@ class _Process:
         self.begun: int | None = None
         self.claim: Incident | None = None  # `silent` or `late`: T stands above what the process said
         self.missing: list[tuple[Incident, Ranges]] = []  # also gaps in the numbers of its statements
-        self.others: list[Incident] = []
+        self.others: list[Incident] = []  # `unproven` and `altered`
         for incident in incidents:
             if incident.kind in ("silent", "late"):
                 self.claim = incident
             elif incident.kind in ("missing", "gap"):
                 self.missing.append((incident, Ranges(incident.ranges)))
+            else:
+                self.others.append(incident)
 
     def kept(self) -> ProcessState:
         """The state with everything written back into it."""
@@ -133,6 +125,7 @@ class Tracker:
             str, tuple[int, int]
         ] = {}  # by partition, '' for all others: last time, and time that passed
         self._changed: dict[int, Incident] = {}
+        self._refused = 0
         self._told: tuple[int | None, bool] | None = None
         self._caught_up = resumed.caught_up  # as readers see it while nobody is active
         self._now = 0
@@ -165,7 +158,8 @@ class Tracker:
         if not (states or incidents) and self._is_told(told):
             return None
         self._told = told
-        return Completion(*told, states, incidents)
+        refused, self._refused = self._refused, 0
+        return Completion(*told, states, incidents, refused)
 
     def _is_told(self, now: tuple[int | None, bool]) -> bool:
         """Readers see it without a write: nothing changed, or all of them follow the source's time."""
@@ -180,9 +174,10 @@ class Tracker:
             and self._caught_up - FOLLOW_MS >= now[0]
         )
 
-    def forget(self, horizon: int) -> None:
-        """Records below it (ms) are expired, which settles them: incidents that concern them alone are resolved; told
-        with the next `take`. The store forgets those, and those of processes that are not active, by itself."""
+    def forget(self, horizon: int, now: int) -> None:
+        """Records below `horizon` (ms) are expired, which settles them: incidents that concern them alone are resolved;
+        told with the next `take`. The store forgets those, and those of processes that are not active, by itself."""
+        self._now = now  # a purge may come before the first batch
         for p in self._processes.values():
             found = [i for i in (*(i for i, _ in p.missing), *p.others) if i.end is not None and i.end <= horizon]
             for incident in found:
@@ -248,13 +243,15 @@ class Tracker:
         if sequence > s.last:
             if e.is_loss and sequence not in p.above:
                 s.lost += 1
+                self._refused += 1
             p.above.add(sequence, sequence)
             if len(p.above) > _RANGES_MAX:
                 p.above.close_smallest_gap()
                 if not any(incident.kind == "unproven" for incident in p.others):
                     self._open(p, "unproven", s.low, self._now, "more gaps than can be kept until a statement comes")
         elif p.missing:
-            self._came(p, "missing", sequence, sequence, is_loss=e.is_loss)
+            found = self._came(p, "missing", sequence, sequence, is_loss=e.is_loss)
+            self._refused += found if e.is_loss else 0
         if sequence > s.leaf_last:
             s.leaf_last = sequence
             if e.leaf is not None:
@@ -265,10 +262,12 @@ class Tracker:
             at = s.started if e.timestamp is None else e.timestamp
             p.earliest = at if p.earliest is None else min(at, p.earliest)
 
-    def _came(self, p: _Process, kind: str, first: int, last: int, *, is_loss: bool = False) -> None:
-        """What was missing is there, or stated lost."""
+    def _came(self, p: _Process, kind: str, first: int, last: int, *, is_loss: bool = False) -> int:
+        """What was missing is there, or stated lost; answers how much."""
+        came = 0
         for incident, ranges in p.missing:
             if incident.kind == kind and (found := ranges.remove(first, last)):
+                came += found
                 incident.count -= found
                 incident.ranges = list(ranges)
                 if is_loss:
@@ -277,6 +276,7 @@ class Tracker:
                 if not incident.count:
                     self._resolve(incident)
         p.missing = [(incident, ranges) for incident, ranges in p.missing if incident.resolved_at is None]
+        return came
 
     def _hear_statement(self, p: _Process, e: Stated, checked: _Checked | None) -> None:
         s, said = p.state, e.statement

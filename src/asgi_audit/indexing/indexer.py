@@ -104,7 +104,10 @@ class Indexer:
         self._on_progress = on_progress
         self._take_incidents = take_incidents
         self._retention = Retention(
-            writer, days=retention_days, clock=clock, on_purged=lambda horizon: self._tracker.forget(horizon)
+            writer,
+            days=retention_days,
+            clock=clock,
+            on_purged=lambda horizon: self._tracker.forget(horizon, int(clock() * 1000)),
         )
         self._size = min(batch_max, _BATCH_FIRST)
         self._narrow = 0  # batches to come that are not to be larger

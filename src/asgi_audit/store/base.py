@@ -108,12 +108,14 @@ class Resumed(NamedTuple):
 
 class Completion(NamedTuple):
     """What a batch changes: `processes` and `incidents` replace those with the same id. `until`: T in ms, exclusive;
-    None before the first statement. `follows`: nobody is active, so T is wherever `caught_up_at` stands."""
+    None before the first statement. `follows`: nobody is active, so T is wherever `caught_up_at` stands. `refused`: how
+    many losses it brings that stand in an entry of their own, and in no statement."""
 
     until: int | None
     follows: bool
     processes: Sequence[ProcessState] = ()
     incidents: Sequence[Incident] = ()
+    refused: int = 0
 
 
 class Completeness(NamedTuple):

@@ -82,6 +82,10 @@ class MemoryStore:
             is_open = i.resolved_at is None
             if end is not None and end <= self._horizon and not (is_open and i.process in active):
                 del self._incidents[i.id]
+        for process, s in states.items():
+            if s.missing and s.standing != "active" and (left := self.known(process)) is not None:
+                s.missing = sum(i.count for i in left.incidents if i.kind == "missing")
+                self._tracked[process] = msgspec.msgpack.encode(s)
         waiting = {i.process for i in self._all_incidents() if i.resolved_at is None}
         before = self._horizon - _DAY_MS
         for process, s in states.items():

@@ -330,3 +330,35 @@ def test_memory_holds_active_processes_only() -> None:
         i.take(said(2, 1, 0, at=20, of=of, closed="adopted"), now=20, caught_up=20)
     assert i.tracker._processes == {}
     assert {s.standing for s in i.states.values()} == {"left"}
+
+
+def test_purge_resolves_what_concerned_removed_days_alone_when_it_comes_first_after_a_restart() -> None:
+    i = Indexer()
+    forged = Seen(P, "p", 2, BASE, leaf_hash(b"forged"))
+    i.take(rec(1), forged, said(1, 1, 2, at=10, root=roots(1, 2)), said(2, 3, 5, at=20, proven=False), now=20)
+    assert sorted(x.kind for x in i.open()) == ["altered", "missing", "unproven"]
+    i.restart()
+    i.tracker.forget(BASE + 30, BASE + 40)
+    told = i.take(now=50)
+    assert told is not None
+    assert sorted((x.kind, x.resolved_at) for x in told.incidents) == [
+        ("altered", BASE + 40), ("missing", BASE + 40), ("unproven", BASE + 40),
+    ]  # fmt: skip
+
+
+def test_refused_losses_are_counted_once_when_they_come_before_or_after_their_statement() -> None:
+    i = Indexer()
+
+    def refused(*events: Seen | Stated, now: int) -> int:
+        completion = i.take(*events, now=now)
+        return 0 if completion is None else completion.refused
+
+    def loss(sequence: int) -> Seen:
+        return Seen(P, "p", sequence, None, leaf_hash(b"x"), is_loss=True)
+
+    assert refused(rec(1), loss(2), said(1, 1, 3, at=10), now=10) == 1
+    assert refused(loss(2), loss(3), now=20) == 1, "3 was missing"
+    i.restart()
+    assert refused(loss(2), loss(3), now=30) == 0
+    # What an adopter states of sequences that had settled is no loss more, and takes none away.
+    assert refused(said(2, 2, 5, at=40, lost=[(1, 5, "killed")], closed="adopted"), now=40) == 0

@@ -73,6 +73,20 @@ def test_inspect_counts_what_a_broker_refused_among_the_losses(tmp_path: Path) -
     assert (found.indexed, found.lost) == (1, {"queue": 2, "refused": 1})
 
 
+def test_inspect_takes_no_refused_loss_back_when_a_later_statement_names_it(tmp_path: Path) -> None:
+    """A counter that goes back is taken for one that began anew."""
+    writer = SqliteWriter(tmp_path, clock=clock)
+    settled = ProcessState(process=PROCESS.bytes, partition="p", started=0, lost=1)
+    writer.write(batch(statements=[statement(1, 1, 10)], completion=Completion(NOON, False, [settled], refused=1)))
+    settled.lost = 3
+    later = statement(2, 8, 12, lost=[(8, 12, "killed")])
+    writer.write(batch(statements=[later], completion=Completion(NOON, False, [settled])))
+    writer.close()
+    found = inspect(tmp_path)
+    assert found is not None
+    assert found.lost == {"refused": 1, "killed": 5}
+
+
 def test_quick_check_finds_damage(tmp_path: Path) -> None:
     writer = SqliteWriter(tmp_path, clock=clock)
     for n in range(200):
@@ -106,7 +120,9 @@ def test_inspect_counts_what_a_purge_forgets_as_before(tmp_path: Path) -> None:
     said = statement(1, 1, 9, process=OTHER, lost=[(8, 9, "queue")], excluded=4, watermark=past, closed="final")
     kept = statement(1, 1, 3, lost=[(2, 3, "build")], excluded=2)
     old = [record(n, past, process=OTHER) for n in range(1, 8)]
-    writer.write(batch([record(1), *old], statements=[said, kept], completion=Completion(NOON, False, [gone])))
+    writer.write(
+        batch([record(1), *old], statements=[said, kept], completion=Completion(NOON, False, [gone], refused=3))
+    )
     before = inspect(tmp_path)
     writer.purge(NOON)
     assert [p.process for p in SqliteReader(tmp_path).processes()] == [str(PROCESS)]

@@ -7,7 +7,8 @@ A purge forgets what concerns removed days alone: incidents whose window ends be
 processes that had their last word (final, adopted) and of which no incident is open. Others that are gone (a
 provisional goodbye, written off and acknowledged) may still be adopted by whoever finds their disk: they are kept for
 90 days more. A topic that is read again from its beginning brings a forgotten process back as a new one: its records
-are expired, it has its last word again, and the next purge forgets it again.
+are expired, it has its last word again, and the next purge forgets it again; the counters have counted it once more,
+which a counter that only grows cannot take back.
 """
 
 from __future__ import annotations
@@ -73,26 +74,43 @@ def write(main: apsw.Connection, completion: Completion) -> None:
             for i in completion.incidents
         ],
     )
+    if completion.refused:
+        main.execute(
+            "INSERT INTO loss VALUES ('refused', ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            (completion.refused,),
+        )
 
 
 def forget(main: apsw.Connection, horizon: int) -> None:
     """What concerns exchanges begun before it (ms) alone."""
     main.execute("BEGIN IMMEDIATE")
-    # No id is ever given twice.
-    main.execute("INSERT OR REPLACE INTO meta SELECT 'last_incident', id FROM incident ORDER BY id DESC LIMIT 1")
-    # Of an active process the indexer holds the open ones itself.
+    # No id is ever given twice: the highest may be forgotten, and a lower one stay.
     main.execute(
-        'DELETE FROM incident WHERE ifnull("end", resolved_at) <= ? AND '
-        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM tracked WHERE standing = 'active'))",
-        (horizon,),
+        "INSERT INTO meta SELECT 'last_incident', id FROM incident WHERE 1 ORDER BY id DESC LIMIT 1 "
+        "ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
     )
+    # Of an active process the indexer holds the open ones itself.
+    forgotten: list[Any] = main.execute(
+        'DELETE FROM incident WHERE ifnull("end", resolved_at) <= ? AND '
+        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM tracked WHERE standing = 'active')) "
+        "RETURNING process, resolved_at",
+        (horizon,),
+    ).fetchall()
+    for process in {process for process, resolved_at in forgotten if resolved_at is None}:
+        left = known(main, process)
+        if left is not None and left.state.missing:  # what is missing stands in an incident, or nowhere
+            state = left.state
+            state.missing = sum(i.count for i in left.incidents if i.kind == "missing")
+            main.execute(
+                "UPDATE tracked SET missing = ?, data = ? WHERE process = ?", (state.missing, _encode(state), process)
+            )
     main.execute("COMMIT")
     before = horizon - DAY_MS  # clocks differ, and W may lag behind
     while True:
         main.execute("BEGIN IMMEDIATE")
         rows: list[Any] = main.execute(
-            "SELECT t.process, ifnull(max(last, indexed), 0), ifnull(excluded, 0), ifnull(indexed, 0), "
-            "max(t.lost - ifnull(p.lost, 0), 0) FROM tracked t LEFT JOIN process p USING (process) "
+            "SELECT t.process, ifnull(max(last, indexed), 0), ifnull(excluded, 0), ifnull(indexed, 0) "
+            "FROM tracked t LEFT JOIN process p USING (process) "
             "WHERE standing <> 'active' AND low < iif(closed IN ('final', 'adopted'), ?1, ?2) "
             "AND (t.open_count = 0 OR open_to < ?1) AND NOT EXISTS "
             "(SELECT 1 FROM incident i WHERE i.process = t.process AND resolved_at IS NULL) LIMIT ?3",
@@ -106,12 +124,6 @@ def forget(main: apsw.Connection, horizon: int) -> None:
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
             [(key, sum(row[i] for row in rows)) for i, key in enumerate(FORGOTTEN, 1) if rows],
         )
-        refused = sum(row[4] for row in rows)
-        if refused:
-            main.execute(
-                "INSERT INTO loss VALUES ('refused', ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                (refused,),
-            )
         main.execute("COMMIT")
         if len(rows) < _FORGET_EACH:
             return

@@ -99,18 +99,10 @@ def _facts(
     if main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'loss'").get:
         rows: Any = main.execute("SELECT reason, count FROM loss").fetchall()
         lost = dict(rows)
-    if main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tracked'").get:
-        # What a broker refused stands in an entry of its own, in no statement.
-        (refused,) = _row(
-            main,
-            "SELECT ifnull(sum(max(t.lost - ifnull(p.lost, 0), 0)), 0) "
-            "FROM tracked t LEFT JOIN process p USING (process)",
-        )
-        if refused:
-            lost["refused"] = lost.get("refused", 0) + refused
-            stated += refused
-    if stated > sum(lost.values()):
-        lost["other"] = lost.get("other", 0) + stated - sum(lost.values())
+    # What a broker refused stands in an entry of its own, in no statement.
+    told = sum(count for reason, count in lost.items() if reason != "refused")
+    if stated > told:
+        lost["other"] = lost.get("other", 0) + stated - told
     newest: Any = main.execute(
         'SELECT at, source, partition, "offset", reason FROM dead_letter ORDER BY id DESC LIMIT ?', (_BURIALS,)
     ).fetchall()
