@@ -61,7 +61,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_waiting": Metric("gauge", "Sealed exchanges that wait to be written."),
     "asgi_audit_held_bytes": Metric("gauge", "Bodies in memory of exchanges that are open or not yet written."),
     # forwarding to Kafka, by an application or by `forward`
-    "asgi_audit_forward_connected": Metric("gauge", "1 while Kafka takes what is sent."),
+    "asgi_audit_forward_connected": Metric("gauge", "1 while Kafka takes what is sent, as far as is known."),
     "asgi_audit_forward_sent": Metric("counter", "Records and statements that Kafka acknowledged."),
     "asgi_audit_forward_errors": Metric("counter", "Attempts to connect or to send that failed; what waits is kept."),
     "asgi_audit_forward_refused": Metric("counter", "Entries that Kafka refused for good, kept beside the journal."),
@@ -79,7 +79,6 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_index_lost": Metric("counter", "Exchanges that became no record, as stated, by reason.", ("reason",)),
     "asgi_audit_index_records": Metric("counter", "Records ever indexed."),
     "asgi_audit_index_dead_letters": Metric("counter", "Entries that were no usable record."),
-    "asgi_audit_index_missing": Metric("gauge", "Records that are neither indexed nor stated lost."),
     "asgi_audit_index_incidents": Metric("gauge", "Open incidents of completeness."),
     "asgi_audit_index_published": Metric("gauge", "Number of the newest visible batch."),
     "asgi_audit_index_caught_up_age_seconds": Metric("gauge", "Seconds since nothing was left to index."),

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from asgi_audit import AuditMiddleware, install, metrics
+from asgi_audit.cli import sidecar
 from asgi_audit.wiring import recorder_of, settings_from
 
 
@@ -67,6 +68,13 @@ def test_table_names_and_units_follow_the_conventions() -> None:
         assert not name.endswith("_total"), "the library adds it"
         assert metric.help.endswith(".")
         assert set(metric.labels) <= {"reason", "dialect", "status"}
+
+
+def test_every_metric_of_the_table_is_set_somewhere() -> None:
+    sources = "".join(path.read_text("utf-8") for path in Path(metrics.__file__).parent.rglob("*.py"))
+    of_the_indexer = {"asgi_audit_indexer_" + ("dead_letters" if n == "dead" else n) for n in sidecar._COUNTED}
+    assert of_the_indexer <= metrics.TABLE.keys()
+    assert {name for name in metrics.TABLE if sources.count(f'"{name}"') < 2} == of_the_indexer
 
 
 async def application(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:

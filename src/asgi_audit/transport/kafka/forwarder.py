@@ -116,7 +116,6 @@ class Forwarder:
         self._flushes: list[tuple[float, threading.Event]] = []  # asked at (monotonic), set when all of then is sent
         self._stop = asyncio.Event()
         self._waiter: asyncio.Future[None] | None = None
-        self._woken = False
         self._committed_at = 0.0  # monotonic
 
         self._condition = Condition("send to", config.address, "Records wait in the journal.")
@@ -274,7 +273,6 @@ class Forwarder:
         stopping.add_done_callback(self._wake)
         try:
             while not self._over() and self._failed is None and self._lanes.careful != self._idempotent:
-                self._woken = False
                 linger = _STOPPING_SECONDS if self._stop.is_set() or self._flushes else self._linger
                 room = self._lanes.pending_bytes < self._buffer_bytes
                 if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
@@ -309,8 +307,6 @@ class Forwarder:
 
     async def _wait(self, seconds: float) -> None:
         """Until somebody wakes us, or the time is over. One future in place of tasks: this runs for every batch."""
-        if self._woken:
-            return
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(seconds, self._wake)
@@ -320,7 +316,6 @@ class Forwarder:
             timer.cancel()
 
     def _wake(self, *_: object) -> None:
-        self._woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
