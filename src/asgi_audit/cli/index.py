@@ -19,11 +19,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from ..errors import StoreError
 from ..settings import Settings
 from ..store.base import Writer
+from ..transport.base import Source
 from ..wiring import build_indexer, measures, open_source, open_store_writer
 from ..wiring_kafka import source_measures
 from .flags import KAFKA, add_settings, settings_of
@@ -78,10 +80,11 @@ def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_qu
     writer = _lease(settings, stop)
     if writer is None:
         return 0
+    source: Source | None = None
     try:
         source = open_source(settings.absolute())
         indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell, source=source)
-        of_source = (lambda: source_measures(source)) if settings.is_kafka else dict
+        of_source = partial(source_measures, source) if settings.is_kafka else dict
         sidecar.active(lambda: indexer.progress, of_source)
         if not is_quiet:
             urls = {"from": settings.transport_url, "to": settings.store_url}
@@ -89,7 +92,9 @@ def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_qu
             Progress(lambda: indexer.progress, stop).start()
         indexer.run()
     finally:
-        writer.close()
+        writer.close()  # first: whoever stands by need not wait for a broker
+        if source is not None:
+            source.close()
     return 0
 
 

@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 
+from asgi_audit.cli import index
 from asgi_audit.cli.index import Progress
 from asgi_audit.cli.processes import Child, free_port, wait_for_port
 from asgi_audit.cli.serve import IndexerBeside
-from asgi_audit.errors import AuditError
-from asgi_audit.settings import Settings
+from asgi_audit.errors import AuditError, ConfigError
+from asgi_audit.settings import Settings, make_settings
+from asgi_audit.transport.base import Source
+from asgi_audit.wiring import open_source, open_store_writer
 
 
 class Counts(NamedTuple):
@@ -41,6 +45,42 @@ def test_progress_is_silent_when_nothing_was_indexed_and_nobody_watches() -> Non
     assert progress.line() == ""
     counts = Counts(6)
     assert progress.line().startswith("6 records")
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_index_closes_the_source_and_gives_the_lease_back_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made: bool
+) -> None:
+    settings = make_settings({}, home=str(tmp_path))
+    closed: list[bool] = []  # whether it was at the end: opening it closes it, too
+
+    def opened(settings: Settings) -> Source:
+        source = open_source(settings)
+        close = source.close
+        monkeypatch.setattr(source, "close", lambda: (closed.append(stop.is_set()), close()))
+        return source
+
+    def fails(*_: object, **__: object) -> NoReturn:
+        raise ConfigError("no indexer can be made")
+
+    stop = threading.Event()
+    monkeypatch.setattr(index, "open_source", opened)
+    if is_made:
+        made = index.Sidecar(dict)
+        indexer = threading.Thread(target=index._index, args=(settings, made, stop), kwargs={"is_quiet": True})
+        indexer.start()
+        for _ in range(600):
+            if made._progress is not None:
+                break
+            time.sleep(0.05)
+        stop.set()
+        indexer.join(30)
+    else:
+        monkeypatch.setattr(index, "build_indexer", fails)
+        with pytest.raises(ConfigError):
+            index._index(settings, index.Sidecar(dict), stop, is_quiet=True)
+    assert closed[-1:] == [is_made]
+    open_store_writer(settings).close()
 
 
 def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp_path: Path) -> None:
