@@ -27,6 +27,7 @@ import orjson
 from ..capture.exchange import Body
 from .redaction import Names, TooDense, decoded_pairs, mask_text, note, redact_json
 from .redaction_json import speaks_oauth
+from .redaction_kinds import Kinds
 from .reflection import hidden_broken
 
 __all__ = ["fragment", "is_opaque"]
@@ -95,10 +96,11 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
         data = data.translate(_LINE_ENDS)
     found = names.found(data)
     if found is None or found or speaks_oauth(data):
+        kinds = Kinds(names)
         try:
-            data = redact_json(data, names, base, redacted, found)
+            data = redact_json(data, names, base, redacted, found, kinds)
         except TooDense:
-            hidden_broken(redacted, data, names)
+            hidden_broken(redacted, data, kinds)
             note(redacted, base)
             return NULL, "omitted"
     return data, "full"
@@ -156,7 +158,7 @@ def _text(
             else mask_text(raw, names, redacted, base, markup=b"html" in content_type or b"xml" in content_type)
         )
         if masked is None:
-            hidden_broken(redacted, raw, names)
+            hidden_broken(redacted, raw, Kinds(names))
             note(redacted, base)
             return NULL, "omitted"
         text = masked.decode("utf-8", "replace")

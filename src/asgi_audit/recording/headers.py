@@ -373,7 +373,7 @@ class Headers:
             text = host.decode("latin-1").strip().rpartition("@")[2]
             end = text.find("]") + 1 if text.startswith("[") else text.find(":")
             known = json_text(text[:end] if end > 0 else text, 255)
-            if len(host) <= _CACHED_BYTES_MAX and 64 not in host:
+            if len(host) <= _CACHED_BYTES_MAX and 64 not in host and not self._names.hit(host):
                 if len(self._hosts) >= _CACHE_MAX:
                     self._hosts.clear()
                 self._hosts[host] = known

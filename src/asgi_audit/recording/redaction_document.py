@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from .names import CLEAN, CODE, LOOSE, SENSITIVE, Names
+from .names import CODE, LOOSE, SENSITIVE, Names
+from .redaction_kinds import Kinds, TooDense
 from .redaction_labels import describes, is_empty
 from .redaction_shapes import has_aws_id
 from .redaction_short import (
@@ -28,18 +29,14 @@ from .redaction_short import (
 )  # fmt: skip
 from .reflection import hidden_json, hidden_text
 
-__all__ = ["CONTAINERS_MAX", "DOUBTFUL_MAX", "INNER_MAX", "PIECES_MAX", "Document", "Frame", "TooDense"]
+__all__ = ["CONTAINERS_MAX", "DOUBTFUL_MAX", "INNER_MAX", "PIECES_MAX", "Document", "Frame"]
 
 PIECES_MAX = 16_000
 CONTAINERS_MAX = 8_000
 SPANS_MAX = 1_000
 INNER_MAX = 200  # JSON documents in strings: 60 µs each
-DOUBTFUL_MAX = 1_000  # strings with escapes of URLs in them, 15 µs each; twice as much with a sensitive name
+DOUBTFUL_MAX = 1_000  # strings with escapes of URLs or JSON in them, 15 µs each; twice as much with a sensitive name
 ROOM = 32_768  # bytes of rows and descriptions that may be walked again
-
-
-class TooDense(Exception):
-    """More strings or brackets than may be walked in the recorder's slice."""
 
 
 class Frame:
@@ -69,11 +66,12 @@ class Frame:
 
 
 class Document:
-    """oauth: whether a `code` in it is a secret."""
+    """oauth: whether a `code` in it is a secret. kinds: shared with the documents in its strings."""
 
-    def __init__(self, data: bytes, names: Names, base: str, redacted: list[str], oauth: bool = False) -> None:
+    def __init__(self, data: bytes, kinds: Kinds, base: str, redacted: list[str], oauth: bool = False) -> None:
         self.data = data
-        self.names = names
+        self.kinds = kinds
+        self.names: Names = kinds.names
         self.base = base
         self.redacted = redacted
         self.escaped = 92 in data
@@ -105,29 +103,26 @@ class Document:
 
     def string(self, piece: int) -> bytes:
         """The string's own bytes, as they stand in the document."""
-        if not self.escaped:
-            return self.pieces[piece]
-        at = self.at(piece)
-        return self.data[at : at + len(self.pieces[piece])]
+        string = self.pieces[piece]
+        if 1 not in string:  # nothing in it was blanked
+            return string
+        return self.data[self.ends[piece - 1] + piece : self.ends[piece] + piece]
 
     def few(self) -> bool:
         """The common case, three times as fast as the walk: no string value holds a sensitive name, so that only the
         few sensitive keys matter. False: nothing was done, or not enough."""
         pieces = self.pieces
         known = self.names._cache.get
-        escaped = self.escaped
         keys: list[int] = []
         values: list[bytes] = []
         j = -1
         for string, after in zip(pieces[1::2], pieces[2::2], strict=True):
             j += 2
             if after not in COLONS and after.lstrip(SPACE)[:1] != b":":
-                values.append(self.string(j) if escaped else string)
+                values.append(self.string(j) if 1 in string else string)
                 continue
             kind = known(string)
-            if kind == CLEAN and not escaped:
-                continue
-            if kind is None or escaped:
+            if kind is None:
                 kind = self.kind_of(j)
             if kind in (SENSITIVE, LOOSE) or (kind == CODE and self.oauth):
                 if len(keys) == FEW:
@@ -199,11 +194,7 @@ class Document:
         return b"\n".join([self.string(piece) for piece in self.values])
 
     def kind_of(self, key: int) -> int:
-        raw = self.string(key)
-        if b"\\" in raw:
-            name: str = orjson.loads(b'"' + raw + b'"')
-            return self.names.classify(name.replace("\n", "").replace("\r", ""))
-        return self.names.classify_bytes(raw)
+        return self.kinds[self.string(key)]
 
     def sensitive_key(self, j: int) -> None:
         """`{"password=hunter2": ""}`: the key itself holds the value."""

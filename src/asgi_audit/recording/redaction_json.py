@@ -15,7 +15,8 @@ import re
 import orjson
 
 from .names import CLEAN, CODE, LABEL, LOOSE, SENSITIVE, VALUED, Found, Names
-from .redaction_document import CONTAINERS_MAX, DOUBTFUL_MAX, INNER_MAX, PIECES_MAX, Document, Frame, TooDense
+from .redaction_document import CONTAINERS_MAX, DOUBTFUL_MAX, INNER_MAX, PIECES_MAX, Document, Frame
+from .redaction_kinds import Kinds, TooDense
 from .redaction_labels import (
     COLUMNS,
     ROW,
@@ -69,15 +70,23 @@ def speaks_oauth(data: bytes) -> bool:
     return data.find(b'"state') >= 0 and _CODE_OF_OAUTH.search(data) is not None
 
 
-def redact_json(data: bytes, names: Names, base: str, redacted: list[str], found: Found | None = None) -> bytes:
+def redact_json(
+    data: bytes,
+    names: Names,
+    base: str,
+    redacted: list[str],
+    found: Found | None = None,
+    kinds: Kinds | None = None,
+) -> bytes:
     """`data` with the sensitive values masked; their paths (`base.user.password`) are added to `redacted`.
 
-    found: what `names.found` answered of these bytes. Raises TooDense."""
+    found: what `names.found` answered of these bytes. kinds: to be filled, for who has to look at the body again.
+    Raises TooDense."""
     oauth = speaks_oauth(data)
     aws = has_aws_id(data)
     if not oauth and not aws and (short := shortcut(data, names, base, redacted, found)) is not None:
         return short
-    walk = _Walk(data, names, base, redacted, oauth)
+    walk = _Walk(data, Kinds(names) if kinds is None else kinds, base, redacted, oauth)
     walk.values_hit = aws or (oauth and walk.escaped)  # each string must be looked at
     if not walk.values_hit:
         if walk.few():
@@ -90,7 +99,7 @@ def redact_json(data: bytes, names: Names, base: str, redacted: list[str], found
     return walk.spliced()
 
 
-def hides_json(raw: bytes, names: Names, redacted: list[str] | None) -> bool | None:
+def hides_json(raw: bytes, names: Names, redacted: list[str] | None, kinds: Kinds | None = None) -> bool | None:
     """Whether a text that is a JSON document of its own holds a secret: its fields tell more exactly than the rules of
     text. None: it is none. The secrets are noted in `redacted`, no paths."""
     inner = Redacted()
@@ -98,7 +107,7 @@ def hides_json(raw: bytes, names: Names, redacted: list[str] | None) -> bool | N
         inner.values, inner.spans = redacted.values, redacted.spans
     try:
         orjson.loads(raw)
-        redact_json(raw, names, "", inner)
+        redact_json(raw, names, "", inner, kinds=kinds)
     except TooDense:
         return True
     except orjson.JSONDecodeError:
@@ -129,7 +138,6 @@ class _Walk(Document):
         self.stack = [Frame(False, None)]
         self.structure(0, 0)
         known = self.names._cache.get
-        escaped = self.escaped
         values = self.values
         for j in range(1, len(pieces), 2):
             p = pieces[j + 1]
@@ -138,7 +146,7 @@ class _Walk(Document):
                     self.structure(j + 1, 0)
                 continue
             if p in COLONS:
-                kind = None if escaped else known(pieces[j])
+                kind = known(pieces[j])
                 self.pending = self.kind_of(j) if kind is None else kind
                 self.key = j
                 if self.described and len(self.stack) == 2 and self.string(j) in VALUE_KEYS:
@@ -220,7 +228,7 @@ class _Walk(Document):
         if self.aws and aws_secret_in(raw):
             return True
         hit = self.names.hit(raw) or (self.oauth and speaks_oauth(raw))
-        if hit or 37 in raw:
+        if hit or 37 in raw or (92 in raw and raw.find(b"\\u00") >= 0):
             self.doubtful += 2 if hit else 1
             if self.doubtful > DOUBTFUL_MAX:
                 raise TooDense
@@ -230,7 +238,7 @@ class _Walk(Document):
             self.inner += 1
             if self.inner > INNER_MAX:
                 raise TooDense
-            told = hides_json(raw, self.names, self.redacted)
+            told = hides_json(raw, self.names, self.redacted, self.kinds)
             if told is not None:
                 return told
         if self.names.reveals(raw):
@@ -378,7 +386,7 @@ class _Walk(Document):
             return False
         if not describes(self.data[start:end]):
             return False
-        walk = _Walk(self.data[start:end], self.names, self.path(self.key), self.redacted, self.oauth)
+        walk = _Walk(self.data[start:end], self.kinds, self.path(self.key), self.redacted, self.oauth)
         walk.described = self.described + 1
         walk.room = self.room
         walk.run(deep=True)

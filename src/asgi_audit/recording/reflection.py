@@ -31,6 +31,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
 import orjson
 
 from .names import LOOSE, REDACTED, SENSITIVE, STEMS, USERINFO, Names
+from .redaction_kinds import Kinds
 
 _AhoCorasick: Any
 try:
@@ -172,16 +173,16 @@ def _hidden_made(redacted: Redacted, word: bytes) -> None:
             hidden(redacted, word)
 
 
-def hidden_broken(redacted: list[str] | None, text: bytes, names: Names) -> None:
+def hidden_broken(redacted: list[str] | None, text: bytes, kinds: Kinds) -> None:
     """A body is left out, because it is cut JSON or the like: what its members look like."""
     if type(redacted) is not Redacted:
         return
     for m in _MEMBER.finditer(text):
         if len(redacted.spans) >= _COLLECTED_MAX:
             break
-        if names.classify_bytes(m[1]) in (SENSITIVE, LOOSE):
+        if kinds.bounded(m[1]) in (SENSITIVE, LOOSE):
             hidden_json(redacted, b'"' + m[2] + b'"')
-    hidden_text(redacted, text, names)
+    hidden_text(redacted, text, kinds.names)
 
 
 def hidden_header(redacted: list[str], value: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import orjson
+import pytest
 
 from asgi_audit.recording.headers import Headers, Seen
 from asgi_audit.recording.names import Names
@@ -81,6 +82,18 @@ def test_nothing_remembered_of_headers_holds_a_secret() -> None:
     assert "agent/1" in held
     assert "application/json" in held
     assert "hunter" not in held
+
+
+@pytest.mark.parametrize("host", [b"AKIAIOSFODNN7EXAMPLE", b"token=hunter2x9", b"user:hunter2x9@shop.example"])
+def test_host_that_holds_a_secret_is_not_remembered(host: bytes) -> None:
+    headers = make_headers()
+    data, _, _ = headers.encoded([(b"host", host)], "request.headers", ID, Redacted(), [])
+    assert b"[REDACTED]" in data
+    held = repr(headers.caches())
+    assert "AKIA" not in held
+    assert "hunter" not in held
+    headers.encoded([(b"host", b"shop.example:8000")], "request.headers", ID, Redacted(), [])
+    assert "shop.example:8000" in repr(headers.caches())
 
 
 def test_bounds_hold_when_names_and_values_never_repeat() -> None:

@@ -14,6 +14,7 @@ from asgi_audit.recording import names as names_module
 from asgi_audit.recording.names import CLEAN, CODE, LABEL, LOOSE, SENSITIVE, STEMS, VALUED, Names, card_spans
 from asgi_audit.recording.redaction import mask_query, mask_text, redact_json
 from asgi_audit.recording.redaction_json import TooDense
+from asgi_audit.recording.redaction_kinds import STRANGE_MAX
 
 NAMES = Names()
 CARD = "4111 1111 1111 1111"
@@ -325,6 +326,12 @@ def slowness() -> float:
         ("json", b"[" + b'"%70assword=1",' * 4_300 + b"1]"),
         ("json", b"[" + b'"my token is 1a2",' * 3_600 + b"1]"),
         ("json", b"{" + b",".join(b'"k%d":"password x%d"' % (i, i) for i in range(2_500)) + b"}"),
+        ("json", b"[" + b'{"%25":"%25"},' * 4_600 + b"1]"),
+        ("json", b"[" + b'{"\\\\u0070":{"\\"":"\\\\u0070"}},' * 2_200 + b"1]"),
+        ("json", b"[" + b'{"eyJ":{"1a2":"eyJ"}},' * 2_900 + b"1]"),
+        ("json", b"{" + b",".join(b'"%%70a%d":"%%70"' % i for i in range(3_500)) + b',"pwd":1}'),
+        ("json", b"{" + b",".join(b'"\\u0070a%05d":1' % i for i in range(3_500)) + b',"pwd":1}'),
+        ("json", b"{" + b",".join(b'"k%d":{"n":"\\n"}' % i for i in range(3_000)) + b',"pwd":1}'),
         ("json", b'{"pwd":"a&cd12345","a":"' + b"a&amp;cd12345 %41" * 3_800 + b'"}'),
         (
             "json",
@@ -429,6 +436,28 @@ def test_a_document_too_dense_to_walk_is_omitted() -> None:
     assert value["request"]["body"] is None
     assert value["context"]["requestBody"]["captured"] == "omitted"
     assert value["context"]["redacted"] == ["request.body"]
+
+
+def test_document_keyed_by_ids_is_recorded_and_masked_when_they_are_many() -> None:
+    entries = ",".join(f'"user-{i}":{{"note":"first\\nsecond"}}' for i in range(2_000))
+    data = f'{{{entries},"2000":{{"password":"hunter2x"}},"pin":4711}}'.encode()
+    value = checked(make_builder().build(make_exchange("POST", body=data)))
+    assert value["context"]["requestBody"]["captured"] == "full"
+    assert value["context"]["redacted"] == ["request.body.2000.password", "request.body.pin"]
+    assert value["request"]["body"]["2000"] == {"password": "[REDACTED]"}
+    assert len(value["request"]["body"]) == 2_002
+
+
+def test_a_document_of_many_escaped_names_is_omitted_and_its_secrets_are_known() -> None:
+    """A name in escapes takes 10 µs each time that it is asked for: a thousand of them are enough."""
+    for few in (True, False):
+        entries = ",".join(f'"%70a{i}":1' for i in range(STRANGE_MAX - few))
+        data = f'{{{entries},"b\\\\c":1,"password":"hunter2x9"}}'.encode()
+        x = make_exchange("POST", body=data, answer=b"you sent hunter2x9")
+        value = checked(make_builder().build(x))
+        assert value["context"]["requestBody"]["captured"] == ("full" if few else "omitted")
+        assert "hunter2x9" not in repr(value)
+        assert value["response"]["body"] == "you sent [REDACTED]"
 
 
 def test_caches_hold_no_value_of_a_request() -> None:

@@ -20,6 +20,7 @@ from tests.support_exchanges import assert_absent, make_body, make_builder, make
 from tests.support_schema import checked
 
 from asgi_audit.recording.redaction_json import _Walk
+from asgi_audit.recording.redaction_kinds import Kinds
 from asgi_audit.recording.redaction_short import shortcut
 
 NAMES = [
@@ -428,7 +429,7 @@ def test_the_short_way_and_the_walk_mask_the_same(data: Any, tree: Any) -> None:
         assert not short
         return
     walked: list[str] = []
-    walk = _Walk(raw, BUILDER._names, "b", walked)
+    walk = _Walk(raw, Kinds(BUILDER._names), "b", walked)
     walk.run(deep=True)
     assert answer == walk.spliced()
     assert short == walked
