@@ -61,6 +61,7 @@ def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = ""
     )
 
 
+_CONNECT_SECONDS = 2.0
 _GAUGES = ("forward_connected", "forward_pending")
 
 
@@ -193,7 +194,8 @@ def open_kafka_source(settings: Settings) -> KafkaSource:
     with _extra():
         from .transport.kafka.source import KafkaSource
 
-    return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"))
+    # The indexer asks again, and in between whether it is to end: not after the 10 s in which it must have ended.
+    return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"), connect_seconds=_CONNECT_SECONDS)
 
 
 def source_measures(source: object) -> dict[str, float]:

@@ -1,7 +1,10 @@
-"""The counters of forwarding in an application's process. Kafka's port has nobody behind it."""
+"""The counters of forwarding in an application's process, and an indexer that ends. Kafka's port has nobody behind
+it."""
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -12,6 +15,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 from asgi_audit import wiring_kafka
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.kafka.forwarder import Forwarder
+from asgi_audit.wiring import build_indexer, open_source, open_store_writer
 from asgi_audit.wiring_kafka import Forwarding
 
 COUNTERS = {"forward_acknowledged": 7, "forward_refused": 2, "forward_retries": 3, "lost_refused": 1}
@@ -116,3 +120,19 @@ def test_counters_of_forwarding_begin_anew_when_the_process_is_another(
         made[0].stop(0.0)
         forwarding.closed(0.0, True)
     assert all(forwarder.join(10) for forwarder in made)
+
+
+def test_indexer_ends_before_it_is_killed_when_kafka_is_away(settings: Settings) -> None:
+    writer, source, stop = open_store_writer(settings), open_source(settings), threading.Event()
+    indexer = threading.Thread(target=build_indexer(settings, writer, stop=stop, source=source).run, daemon=True)
+    try:
+        began = time.monotonic()
+        indexer.start()
+        stop.set()
+        indexer.join(30)
+        assert not indexer.is_alive()
+        assert time.monotonic() - began < 10, "then the command gives up on it"
+    finally:
+        stop.set()
+        source.close()
+        writer.close()
