@@ -20,7 +20,7 @@ from asgi_audit.store.sqlite.caught_up import CAUGHT_UP_NAME, CaughtUpFile, read
 from asgi_audit.store.sqlite.codec import DICTIONARY_ID, Compressor, Decompressor
 from asgi_audit.store.sqlite.errors import MAPPED, translated
 from asgi_audit.store.sqlite.lease import LEASE_NAME, Lease
-from asgi_audit.store.sqlite.schema import day_of_name, token
+from asgi_audit.store.sqlite.schema import VERSION, check_version, create, day_of_name, token
 from asgi_audit.store.sqlite.train import synthetic_records
 
 
@@ -201,3 +201,28 @@ def _other_process(directory: Path) -> str:
     )
     done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, check=True)
     return done.stdout
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_index_that_is_made_while_it_is_looked_at_is_one_of_ours(tmp_path: Path, at: int) -> None:
+    """Method: the tables come in after the first, second … statement of whoever checks the file. Seen as `a database,
+    but no index of asgi-audit` by a reader that started together with the indexer."""
+    path = tmp_path / "main.db"
+    made = apsw.Connection(str(path))
+    made.execute("PRAGMA journal_mode=wal").fetchall()
+    reading = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    seen = 0
+
+    def before(*_: object) -> bool:
+        nonlocal seen
+        if seen == at:
+            create(made, "CREATE TABLE t (a)")
+        seen += 1
+        return True
+
+    reading.exec_trace = before
+    assert check_version(reading, path) in (0, VERSION)
+    reading.exec_trace = None
+    assert check_version(reading, path) == (VERSION if seen > at else 0)
+    reading.close()
+    made.close()

@@ -206,9 +206,11 @@ def open_reading(path: Path) -> apsw.Connection:
 def check_version(connection: apsw.Connection, path: Path) -> int:
     """The version of a file of ours, 0 when it is empty. Raises StoreError for somebody else's file and a later
     version's."""
+    # Each is a read of its own, and the tables come in one commit with their mark: the mark is looked at last, or an
+    # index that is made between two of them looks like somebody else's.
+    is_filled = bool(connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get)
     version = int(connection.pragma("user_version") or 0)
-    application = connection.pragma("application_id")
-    if application != _APPLICATION and (version or connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get):
+    if (version or is_filled) and connection.pragma("application_id") != _APPLICATION:
         raise StoreError(
             f"{path} is a database, but no index of asgi-audit", retriable=False, hint="Name another directory."
         )
