@@ -8,9 +8,10 @@ start of a stream.
 
 Outcomes. `completed`: the server took the final message (with `durable` it is about to: the record has to stand before
 that). `failed`: the application raised (status 500 when it had not started a response: the server answers so), or
-returned without starting one. `interrupted`: it returned in the middle of its response. `disconnected`: `http.disconnect` came, or `send` raised that the client is gone, before the response
-was complete (499 when none was started). `cancelled`: the server or a timeout outside us cancelled the request (499
-likewise). A client that left explains whatever follows, so `disconnected` goes before `failed` and `cancelled`.
+returned without starting one. `interrupted`: it returned in the middle of its response. `disconnected`:
+`http.disconnect` came, or `send` raised that the client is gone, before the response was complete (499 when none was
+started). `cancelled`: the server or a timeout outside us cancelled the request (499 likewise). A client that left
+explains whatever follows, so `disconnected` goes before `failed` and `cancelled`.
 """
 
 from __future__ import annotations
