@@ -96,9 +96,8 @@ class Capture:
         token = current_slot.set(slot)
         try:
             if facts.opened != _forks:
-                await _open(
-                    facts, OPEN_SECONDS_FIRST_REQUEST
-                )  # registered already: cancelled here, it becomes a record
+                # Registered already: cancelled here, it becomes a record.
+                await _open(facts, OPEN_SECONDS_FIRST_REQUEST)
             answer = await self.app(scope, flow.receive, flow.send)
         except BaseException as error:
             if slot.draft is not None:

@@ -72,8 +72,7 @@ def fragment(
     if opaque or not kept:
         return NULL, "omitted"
     base = "request.body" if request else "response.body"
-    chunks = body.chunks
-    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    data = body.data()
     if captured == "full":
         made = _json(data, content_type, names, base, redacted)
         if made is not None:
