@@ -37,6 +37,7 @@ class ListRecorder:
         self.log: list[str] = []  # shared with a Server: what came first
 
     is_crowded = False
+    is_open = False
 
     def open(self, wait_seconds: float) -> None:
         self.opened.append(wait_seconds)

@@ -155,8 +155,11 @@ def _begin(facts: Facts, scope: Scope, receive: Receive, send: Send) -> Flow:
 
 
 async def _open(facts: Facts, seconds: float) -> None:
+    """Wait for the recorder's journal at most so long; the loop is not given away when it is open."""
     facts.opened = _forks
     try:
+        if facts.recorder.is_open:
+            return
         await off_loop(lambda: facts.recorder.open(seconds), seconds)
     except Exception:  # a loop that cannot wait: the recorder opens by itself
         facts.internal_error("open")

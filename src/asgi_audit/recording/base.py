@@ -20,6 +20,10 @@ class RecorderBase(Protocol):
 
     is_crowded: bool
 
+    @property
+    def is_open(self) -> bool:
+        """`open` would not wait in this OS process: the journal is open, or the first attempt to open it failed."""
+
     def open(self, wait_seconds: float) -> None:
         """Start the thread (idempotent, again after fork) and wait at most so long for its journal to be open."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -95,6 +96,10 @@ def _shorter(body: Body, size: int) -> Body:
     return Body([body.data()[:size]], size, body.total, body.complete, body.pressure)
 
 
+# Making the tables takes 40 ms of CPU: a test suite with an application for each test would wait for it each time.
+_names_of = lru_cache(maxsize=8)(Names)
+
+
 class Builder:
     """One per face of the recorder and process, used by the recorder's thread alone.
 
@@ -109,7 +114,7 @@ class Builder:
     ) -> None:
         self._ids = ids
         self._bytes_max = settings.record_bytes_max
-        self._names = Names(settings.redact_names)
+        self._names = _names_of(settings.redact_names)
         self._account = _text(settings.account_id)
         self._service = _text(settings.service)
         self._instance = _text(settings.instance_id)

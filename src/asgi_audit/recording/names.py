@@ -228,7 +228,8 @@ def _short_in(text: bytes) -> Iterator[int]:
 
 
 class Names:
-    """The built-in names and the operator's. One instance per builder; not thread safe."""
+    """The built-in names and the operator's. All builders of a process with the same names share one, in any
+    thread."""
 
     def __init__(self, more: Iterable[str] = ()) -> None:
         self._own = frozenset(n for n in (_normal(name.encode()) for name in more) if n)

@@ -63,6 +63,10 @@ class Recorder:
         self._built_for = 0
         self.is_crowded = False
 
+    @property
+    def is_open(self) -> bool:
+        return self._core.thread is not None and self._core.opened.is_set()
+
     def open(self, wait_seconds: float) -> None:
         core = self._core
         if core.thread is None:

@@ -18,13 +18,13 @@ recognised: a secret in other letter case, hashed, cut or compressed. Values liv
 from __future__ import annotations
 
 import html
-import json
 import re
 from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from json.encoder import encode_basestring_ascii
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
 
@@ -428,7 +428,7 @@ def _spellings(text: str) -> list[str]:
 
 
 def _json_ascii(text: str) -> str:
-    return json.dumps(text)[1:-1]
+    return encode_basestring_ascii(text)[1:-1]
 
 
 class Spelled:

@@ -31,6 +31,8 @@ Closed = Literal["", "provisional", "final", "adopted"]
 RECENT_SECONDS = 60  # an exchange open for longer no longer holds W back; it is counted instead
 _RANGES_MAX = 20_000
 _RANGES_EACH = 1000  # two 19-digit numbers and a reason each: 55 KB
+# An encoder of its own: the application may have replaced `json.dumps` when a framework makes the middleware.
+_POLICY_TEXT = json.JSONEncoder(sort_keys=True).encode
 # What decides which exchanges become records, and how much of them.
 _POLICY = ("body_bytes_max", "capture_bytes_max", "delivery", "detail", "queue_max", "redact_names", "region", "scope")
 
@@ -213,7 +215,7 @@ def split(statement: Statement, *, watermark_before: int) -> list[Statement]:
 
 def policy_of(settings: Settings) -> str:
     """The settings that decide what is captured, as one line."""
-    return json.dumps({name: getattr(settings, name) for name in _POLICY}, sort_keys=True)
+    return _POLICY_TEXT({name: getattr(settings, name) for name in _POLICY})
 
 
 def policy_digest(policies: Iterable[str]) -> str:

@@ -206,3 +206,40 @@ def test_recorder_is_opened_again_when_the_process_was_forked() -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def steps_of(coroutine: Any) -> int:
+    """How often it gives the loop away."""
+    steps = 0
+    try:
+        while True:
+            coroutine.send(None)
+            steps += 1
+    except StopIteration:
+        return steps
+
+
+def test_loop_is_not_given_away_when_the_recorder_is_open() -> None:
+    """By the startup and the first request of a second instance: test suites make one for each test."""
+    recorder = ListRecorder()
+    recorder.is_open = True
+
+    async def starts(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+    for _ in range(2):
+        capture, _ = make_capture(starts, recorder)
+        assert steps_of(capture({"type": "lifespan"}, startup_alone, nothing)) == 0
+        capture, _ = make_capture(usual, recorder)
+        assert steps_of(capture({"type": "http", "method": "GET", "path": "/"}, nothing, nothing)) == 0
+    assert recorder.opened == []
+    assert len(recorder.sealed) == 2
+
+
+async def nothing(*_: Any) -> Any:
+    return {}
+
+
+async def startup_alone() -> Any:
+    return {"type": "lifespan.startup"}

@@ -16,6 +16,7 @@ from tests.support_schema import checked
 from asgi_audit.capture.exchange import Exchange
 from asgi_audit.record.codec import decode
 from asgi_audit.record.views import trail_view, usage_view
+from asgi_audit.recording.needles import searcher
 
 BUILDER = make_builder()
 
@@ -387,3 +388,20 @@ def test_annotations_go_last_when_a_record_is_over_its_bound() -> None:
     record = make_builder(record_bytes_max=524_288).build(make_exchange(annotations={"huge": "z" * 900_000}))
     assert len(record) <= 524_288
     assert checked(record)["context"]["annotations"] == {"cut": "the annotations were too large"}
+
+
+def test_tables_of_names_are_made_once_when_many_builders_share_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test suite makes an application, and with it a builder, for each of its tests."""
+    made: list[int] = []
+
+    def counted(needles: list[str]) -> Any:
+        made.append(len(needles))
+        return searcher(needles)
+
+    monkeypatch.setattr("asgi_audit.recording.names.searcher", counted)
+    make_builder(redact_names=("badge_of_this_test",))
+    tables = len(made)
+    make_builder(redact_names=("badge_of_this_test",))
+    assert len(made) == tables > 0
+    make_builder(redact_names=("another_badge_of_this_test",))
+    assert len(made) == 2 * tables

@@ -85,6 +85,17 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+def test_recorder_is_open_for_each_face_when_one_opened_it(house: House) -> None:
+    assert not house.recorder.is_open
+    house.recorder.open(10)
+    assert house.recorder.is_open
+    assert house.face().is_open
+    pid = os.fork()
+    if pid == 0:
+        os._exit(1 if house.recorder.is_open else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def test_record_is_in_the_journal_within_the_flush_time_when_sealed(house: House) -> None:
     house.recorder.open(2)
     made = begun(house.recorder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -172,3 +173,11 @@ def test_split_statements_have_no_root_and_the_next_has_one_again() -> None:
     (made,) = ledger.make(snapshot(5002))
     assert made.root == root_of([leaf]).hex()
     assert ledger.chained(made).previous == statement_digest(b"rest")
+
+
+def test_policy_is_stated_when_the_application_has_replaced_json_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frameworks make their middleware at the first request, when a test may have put a mock there."""
+    before = policy_of(make_settings({}))
+    assert before == json.dumps(json.loads(before), sort_keys=True)
+    monkeypatch.delattr(json, "dumps")
+    assert policy_of(make_settings({})) == before
