@@ -12,13 +12,13 @@ from ..control import Control
 from ..errors import QueryError
 from ..query.model import Scope
 
-__all__ = ["scope_of"]
+__all__ = ["key_of", "scope_of"]
 
 
 async def scope_of(request: Request, control: Control, *, roles: Collection[str]) -> Scope:
     """The scope of the key in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized' or
     'forbidden'."""
-    text = _key_of(request)
+    text = key_of(request)
     # In a thread: the look-up reads a file.
     grant = await asyncio.to_thread(control.authenticate, text) if text else None
     if grant is None:
@@ -39,7 +39,7 @@ async def scope_of(request: Request, control: Control, *, roles: Collection[str]
     return Scope(key_id=grant.key_id, role=grant.role, accounts=grant.accounts)
 
 
-def _key_of(request: Request) -> str:
+def key_of(request: Request) -> str:
     """The one key that the request brings; '' for none, or for two that differ: it is not for us to choose."""
     keys = {value.strip() for value in request.headers.getlist("x-api-key")}
     for value in request.headers.getlist("authorization"):

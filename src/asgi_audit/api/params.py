@@ -1,8 +1,9 @@
 """What a client sends, checked: instants, windows, methods, limits, names in the path, the JSON body of a query.
 
 Everything here answers a value or raises QueryError whose message begins with the name of the offending field, as
-the client knows it, and says what is accepted. Bounds: a body of at most `BODY_BYTES_MAX`; what is quoted of a wrong
-value is at most 60 characters.
+the client knows it, and says what is accepted. Bounds: a body of at most `BODY_BYTES_MAX`, a query string of at most
+`QUERY_BYTES_MAX`; what is quoted of a wrong value is at most 60 characters. The work grows with the length of the
+input, never faster: all of it runs in the event loop that answers everybody.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = [
     "LIMIT_DEFAULT",
     "LIMIT_MAX",
     "METHODS",
+    "QUERY_BYTES_MAX",
     "instance_in_path",
     "json_object",
     "limit_of",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 BODY_BYTES_MAX = 65_536
+# A token has at most 4,096 characters; 200 KB of `a&` took 62 ms of the event loop to split.
+QUERY_BYTES_MAX = 8_192
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
@@ -62,11 +66,11 @@ async def json_object(request: Request) -> dict[str, Any]:
         ) from None
     if not isinstance(value, _Pairs):
         raise QueryError("body: it is no JSON object; accepted: a JSON object with from and to", field="body")
-    fields = dict(value)
-    if len(fields) != len(value):
-        names = [name for name, _ in value]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise QueryError(f"{_shown(twice)[1:-1]}: it is given more than once", field=twice)
+    fields: dict[str, Any] = {}
+    for name, given in value:
+        if name in fields:
+            raise QueryError(f"{_shown(name)[1:-1]}: it is given more than once", field=name)
+        fields[name] = given
     return fields
 
 
@@ -100,6 +104,8 @@ def optional_string(fields: dict[str, Any], name: str) -> str | None:
 
 def query_parameter(request: Request, name: str) -> str | None:
     """The parameter of the URL; None when it is absent."""
+    if len(request.scope["query_string"]) > QUERY_BYTES_MAX:
+        raise QueryError(f"query string: it is longer than {QUERY_BYTES_MAX} bytes", field="query string")
     values = request.query_params.getlist(name)
     if len(values) > 1:
         raise QueryError(f"{name}: it is given more than once", field=name)

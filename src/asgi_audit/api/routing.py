@@ -24,11 +24,14 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import QueryError, StoreError
 
-__all__ = ["DIALECT_KEY", "Anything", "Failure", "Path", "Resource", "json_response"]
+__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Failure", "Path", "Resource", "json_response"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 DIALECT_KEY = "asgi_audit.dialect"
+_SEGMENTS_KEY = "asgi_audit.segments"
+# The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
+PATH_BYTES_MAX = 8_192
 _log = logging.getLogger("asgi_audit.api")
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _STATUS = {"invalid": 400, "unauthorized": 401, "forbidden": 403, "missing": 404, "too_large": 413}
@@ -112,7 +115,9 @@ class Path(BaseRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http":
             return Match.NONE, {}
-        segments = _segments(scope)
+        if _SEGMENTS_KEY not in scope:  # split once, not by each route
+            scope[_SEGMENTS_KEY] = _segments(scope)
+        segments = scope[_SEGMENTS_KEY]
         if segments is None or len(segments) != len(self._pattern) or (segments and segments[0] in self._reserved):
             return Match.NONE, {}
         named: dict[str, str] = {}
@@ -154,11 +159,14 @@ def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None
 
 
 def _segments(scope: Scope) -> list[str] | None:
-    """Decoded, one slash at the end left out; None for a path with an empty segment."""
+    """Decoded, one slash at the end left out; None for a path with an empty segment, and for one that is too long to
+    be ours."""
     raw: bytes = (scope.get("raw_path") or quote(scope["path"]).encode()).split(b"?", 1)[0]
     root = quote(scope.get("root_path", "")).encode()
     if root and raw.startswith(root):
         raw = raw[len(root) :]
+    if len(raw) > PATH_BYTES_MAX:
+        return None
     parts = raw.removeprefix(b"/").removesuffix(b"/").split(b"/")
     if parts == [b""]:
         return []

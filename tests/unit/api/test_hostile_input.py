@@ -1,0 +1,121 @@
+"""No input costs more than its length: everything here is parsed in the event loop that answers everybody.
+
+Method: inputs of the greatest accepted size, each built against one way of reading it, measured in CPU time of the
+thread (other processes do not count). The bound is some ten times what the slowest takes; what grows with the square
+of its length is above it by far (a body of one name, repeated at its end, took 6.9 s).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from asgi_audit.api import params
+from asgi_audit.api.auth import key_of
+from asgi_audit.api.routing import Path, Resource
+from asgi_audit.errors import QueryError
+from asgi_audit.query.cursor import Kind, Sealer
+
+CPU_SECONDS_MAX = 0.1
+SIZE = params.BODY_BYTES_MAX
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    best = float("inf")
+    for _ in range(3):  # the collector may run in one of them
+        began = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - began)
+    return best
+
+
+def read_body(data: bytes) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": data}
+
+    async def read() -> None:
+        with contextlib.suppress(QueryError):
+            fields = await params.json_object(Request({"type": "http", "headers": []}, receive))
+            params.window_of(fields)
+
+    asyncio.run(read())
+
+
+def request(**scope: Any) -> Request:
+    return Request({"type": "http", "query_string": b"", "headers": [], **scope})
+
+
+ALPHABET = [chr(c) for c in range(33, 127) if chr(c) not in '"\\']
+NAMES = [f"{a}{b}" for a in ALPHABET for b in ALPHABET][:7_000]
+BODIES = {
+    "one name": "{" + ",".join(['"a":1'] * (SIZE // 6)) + "}",
+    "a name repeated at the end": "{" + ",".join(f'"{n}":1' for n in [*NAMES, "zz", "zz"]) + "}",
+    "names repeated in pairs": "{" + ",".join(f'"{n}":1' for n in [*NAMES[:4000], *reversed(NAMES[:4000])]) + "}",
+    "deep arrays": "[" * SIZE,
+    "deep objects": '{"a":' * (SIZE // 5),
+    "many objects": '{"from":[' + "{}," * (SIZE // 3 - 10) + "{}]}",
+    "digits": '{"from":' + "9" * (SIZE - 10) + "}",
+    "numbers of many digits": '{"from":[' + ",".join(["9" * 4_300] * 15) + "]}",
+    "a long fraction": '{"from":0.' + "1" * (SIZE - 20) + "}",
+    "escapes": '{"from":"' + "\\u0041" * (SIZE // 6 - 10) + '"}',
+    "a long date": '{"from":"' + "2024-01-01T00:00:00.1" + "1" * (SIZE - 60) + '"}',
+    "blanks": " " * SIZE,
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_body_is_read_in_time_of_its_length(name: str) -> None:
+    data = BODIES[name].encode()[:SIZE]
+    assert cpu_seconds(lambda: read_body(data)) < CPU_SECONDS_MAX
+
+
+@pytest.mark.parametrize("query", ["limit&" * 50_000, "limit=1&" * 50_000, "%41" * 100_000, "limit=" + "1" * 250_000])
+def test_query_string_is_read_in_time_of_its_bound_when_longer(query: str) -> None:
+    def read() -> None:
+        with pytest.raises(QueryError):
+            params.limit_of(request(query_string=query.encode()))
+
+    assert cpu_seconds(read) < CPU_SECONDS_MAX / 10
+
+
+@pytest.mark.parametrize("path", ["/a" * 100_000, "/" * 200_000, "/%2f" * 60_000, "/usage/a/" + "%41" * 80_000])
+def test_path_is_matched_in_time_of_its_bound_when_longer(path: str) -> None:
+    resource = Resource(lambda _: None)  # type: ignore[arg-type, return-value]
+    routes = [Path("/usage/{service}/{instance}", resource) for _ in range(50)]
+
+    def match() -> None:
+        scope: dict[str, Any] = {"type": "http", "path": path, "raw_path": path.encode()}
+        assert all(route.matches(scope)[0].value == 0 for route in routes)
+
+    assert cpu_seconds(match) < CPU_SECONDS_MAX / 10
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer " + b"x" * 250_000)],
+        [(b"authorization", b"Bearer " + b" " * 250_000)],
+        [(b"authorization", b" " * 250_000)],
+        [(b"x-api-key", b"aa_%d" % n) for n in range(10_000)],
+        [(b"authorization", b"Bearer aa_%d" % n) for n in range(10_000)],
+    ],
+)
+def test_key_is_found_in_time_of_its_length(headers: list[tuple[bytes, bytes]]) -> None:
+    assert cpu_seconds(lambda: key_of(request(headers=headers))) < CPU_SECONDS_MAX
+
+
+@pytest.mark.parametrize("text", ["A" * 250_000, "A" * 4_096, "=" * 4_096, "é" * 4_096, "AQE" + "A" * 4_000])
+def test_token_is_refused_in_time_of_its_bound(text: str) -> None:
+    sealer = Sealer(bytes(32))
+
+    def refuse() -> None:
+        with pytest.raises(QueryError):
+            sealer.open(text, Kind.PAGE, "trail", None, 0.0)
+
+    assert cpu_seconds(refuse) < CPU_SECONDS_MAX / 10
