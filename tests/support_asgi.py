@@ -28,6 +28,7 @@ class ListRecorder:
         self.opened: list[float] = []
         self.flushed: list[tuple[float, bool]] = []
         self.counts: dict[str, int] = {}
+        self.accounts: list[str] = []  # as they were learned
         self.budget = budget
         self.wakes = wakes
         self.enqueues = enqueues
@@ -78,6 +79,9 @@ class ListRecorder:
         time.sleep(0.01)
         self.log.append("durable")
         wake(answer)
+
+    def learn_account(self, draft: Draft, account_id: str) -> None:
+        self.accounts.append(account_id)
 
     def unwaited(self) -> None:
         self.unwaited_count += 1

@@ -120,7 +120,7 @@ class TinyReader:
     def processes(self) -> list[Process]:
         return []
 
-    def completeness(self, start: int, end: int) -> Completeness:
+    def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         with self._alone():
             found = self._store.completeness
             self._store.at_completeness()

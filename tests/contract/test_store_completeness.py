@@ -78,6 +78,21 @@ def test_open_exchanges_are_counted_when_begun_in_the_window(store: Store) -> No
     assert counted == {(0, 100): 0, (0, 101): 3, (150, 151): 5, (200, 201): 3, (201, 300): 0}
 
 
+def test_open_exchanges_of_other_accounts_are_left_out_when_accounts_are_asked_for(store: Store) -> None:
+    named = [("a", 2), ("b", 3)]
+    write(store, state(open_count=6, open_from=100, open_to=200, open_accounts=named), state(OTHER, open_count=4))
+
+    def opened(*accounts: str) -> int:
+        return store.reader.completeness(50, 300, frozenset(accounts)).open
+
+    assert (opened("a"), opened("b"), opened("a", "b"), opened("c"), opened()) == (3, 4, 6, 1, 1)
+    assert store.reader.completeness(50, 300).open == 6
+    assert store.reader.completeness(*_ALL, frozenset("a")).open == 7, "what no account is named for counts for all"
+    assert store.reader.completeness(201, 300, frozenset("a")).open == 0
+    write(store, state(open_count=2, open_from=100, open_to=200, open_accounts=named[:1]))
+    assert (opened("a"), opened("b")) == (2, 0), "the latest statement counts"
+
+
 def test_t_is_what_was_written_when_somebody_is_active(store: Store) -> None:
     write(store, state(), caught_up_at=(NOON + 5000) / 1000)
     assert store.reader.completeness(*_ALL).until == NOON

@@ -109,7 +109,8 @@ def annotate(
     if slot is None:
         return False
     try:
-        if slot.draft is None:
+        draft = slot.draft
+        if draft is None:
             slot.recorder.count("annotate_late")
             return False
         named: dict[str, Any] = {
@@ -133,6 +134,8 @@ def annotate(
                 if more is not None:
                     notes["annotations"] = _merged(before.get("annotations"), more)
                 slot.notes = {**before, **notes}
+                if "account_id" in notes:
+                    slot.recorder.learn_account(draft, notes["account_id"])
         except (ValueError, TypeError, RecursionError):  # orjson's errors are one of the first two
             slot.recorder.count("annotate_invalid")
             return False

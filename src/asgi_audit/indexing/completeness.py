@@ -348,6 +348,7 @@ class Tracker:
             s.open_count = said.open_long
             s.open_from = said.open_oldest or 0
             s.open_to = said.open_long_newest or s.open_from
+        s.open_accounts = [(of.account, of.count) for of in said.open_accounts]
 
     # -- what follows from it
 

@@ -113,7 +113,7 @@ class QueryService:
                 await self._must_have_seen(scope, *must_have_seen, None if waited else arrival)
         # First what is complete, then the snapshot: the other way round we would promise what is not in it.
         completeness, snapshot = await self._readers.ask(
-            lambda reader: (reader.completeness(query.start, query.end), reader.snapshot())
+            lambda reader: (reader.completeness(query.start, query.end, query.accounts), reader.snapshot())
         )
         token = Token(
             kind=Kind.EXECUTION,
@@ -160,14 +160,16 @@ class QueryService:
                 )
             before = token.before
         if query.start >= query.end:
-            completeness = await self._readers.ask(lambda reader: reader.completeness(query.start, query.end))
+            completeness = await self._readers.ask(
+                lambda reader: reader.completeness(query.start, query.end, query.accounts)
+            )
             return Page([], None, completeness)
         (rows, more), completeness = await self._readers.ask(
             lambda reader: (
                 reader.page(
                     query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
                 ),
-                reader.completeness(query.start, query.end),
+                reader.completeness(query.start, query.end, query.accounts),
             )
         )
         if not (more and rows):

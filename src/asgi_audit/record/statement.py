@@ -13,7 +13,7 @@ import msgspec
 from ..errors import RecordError
 from .line import COUNT_END, Count, Ordinal, Time, decode_line
 
-__all__ = ["STATEMENT_BYTES_MAX", "Lost", "Statement", "decode_statement", "encode_statement", "is_statement"]
+__all__ = ["STATEMENT_BYTES_MAX", "Lost", "OpenOf", "Statement", "decode_statement", "encode_statement", "is_statement"]
 
 STATEMENT_BYTES_MAX = 65_535
 _HEAD = b'{"statement":'
@@ -28,6 +28,13 @@ class Lost(msgspec.Struct, array_like=True, frozen=True):
     first: Ordinal
     last: Ordinal
     reason: str
+
+
+class OpenOf(msgspec.Struct, array_like=True, frozen=True):
+    """So many of the open exchanges belong to this account, as far as is known while they are open."""
+
+    account: str
+    count: Ordinal
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "statement"}):
@@ -49,6 +56,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "s
     open_oldest: Time | None = None  # ms since the epoch
     open_long: Count = 0  # those open for 60 s and more: they no longer hold W back
     open_long_newest: Time | None = None  # ms since the epoch: when the last of these began
+    # Of those counted in `open_long` (in a `closed` statement: in `open_count`), the ones whose account is known; those
+    # that no account is named for may be anybody's. Absent in statements of version 0.1.0.
+    open_accounts: list[OpenOf] = []
     watermark: Time  # W, ms: every exchange begun before it, except the older open ones counted, is at most `last`
     closed: Literal["", "provisional", "final", "adopted"] = ""
     proven: bool = True  # False: adopted under another boot id, or without counters: the true tail is not known
@@ -70,9 +80,14 @@ def is_statement(data: bytes) -> bool:
 
 
 def encode_statement(statement: Statement) -> bytes:
-    """Bytes of at most STATEMENT_BYTES_MAX, if host and service leave the room: ranges of losses that do not fit are
-    counted in `lost_more`."""
+    """Bytes of at most STATEMENT_BYTES_MAX, if host and service leave the room: accounts of open exchanges are left out
+    first (those exchanges count for everybody then), and ranges of losses that do not fit are counted in
+    `lost_more`."""
     data = _encoder.encode(statement)
+    while len(data) > STATEMENT_BYTES_MAX and statement.open_accounts:
+        named = statement.open_accounts
+        statement = msgspec.structs.replace(statement, open_accounts=named[: len(named) // 2])
+        data = _encoder.encode(statement)
     while len(data) > STATEMENT_BYTES_MAX and statement.lost:
         keep = max(0, len(statement.lost) * (STATEMENT_BYTES_MAX - 1024) // (len(data) + 1))
         dropped = statement.lost[keep:]
@@ -91,4 +106,6 @@ def decode_statement(data: bytes) -> Statement:
         sizes = [r.last - r.first + 1 for r in found.lost]
         if min(sizes) < 1 or sum(sizes) + found.lost_more >= COUNT_END:
             raise RecordError("not a statement: a range in `lost` ends before it begins, or they name too many")
+    if sum(o.count for o in found.open_accounts) > (found.open_count if found.closed else found.open_long):
+        raise RecordError("not a statement: `open_accounts` counts more exchanges than are open")
     return found

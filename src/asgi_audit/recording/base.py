@@ -30,6 +30,10 @@ class RecorderBase(Protocol):
     def begin(self) -> Begun:
         """Register an open exchange and take its time, under one lock."""
 
+    def learn_account(self, draft: Draft, account_id: str) -> None:
+        """The account of an exchange that is still open is known now; the last word counts. Statements name it, so that
+        readers of other accounts are not told of this exchange when it stays open for long."""
+
     def reserve(self, draft: Draft, size: int) -> bool:
         """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `draft.held`."""
 

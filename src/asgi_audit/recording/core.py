@@ -13,8 +13,8 @@ import struct
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from ..capture.exchange import SMALL_BYTES, Body, Draft, Exchange, Sealed
@@ -35,6 +35,8 @@ OpenWriter = Callable[[ProcessFacts], Writer]
 
 
 class Face(Protocol):
+    known_account: str | None
+
     def build(self, exchange: Exchange, shed: int) -> bytes:
         """The record's bytes, in the recorder's thread."""
 
@@ -93,6 +95,7 @@ class Core:
         self.queue: deque[Waiting] = deque()
         self.hand: list[Waiting] = []  # what the thread builds and has not given back
         self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
+        self.accounts: dict[int, str | Face] = {}  # by ticket of an open exchange, where it is known; or whose it is
         # Tickets go on: an exchange that was begun before fork must not be taken for one of the child's.
         self.tickets += self.begun
         self.begun = 0
@@ -184,8 +187,11 @@ class Core:
         self.clock.check()
         now_ns = self.clock.now_ns()
         with self.lock:
-            starts = list(self.open.values())
+            # Copies, and no lists of items: those would be made one by one, and the garbage collector may seal an
+            # exchange in between.
+            opened, accounts = self.open.copy(), self.accounts.copy()
             last, excluded, unwaited = self.last, self.excluded, self.unwaited
+        starts = list(opened.values())
         recent_from = now_ns - RECENT_SECONDS * 1_000_000_000
         recent = [start for start in starts if start > recent_from]
         long_newest = max((start for start in starts if start <= recent_from), default=None)
@@ -200,6 +206,8 @@ class Core:
             clock_steps=self.clock.steps,
             open_long=len(starts) - len(recent),
             open_long_newest=None if long_newest is None else long_newest // 1_000_000,
+            open_of=_counted(accounts, opened),
+            open_long_of=_counted(accounts, (t for t, start in opened.items() if start <= recent_from)),
         )
 
     def govern(self, settings: Settings) -> None:
@@ -248,6 +256,17 @@ class Core:
     def at_exit(self) -> None:
         if self.pid == os.getpid() and self.thread is not None and self.thread.is_alive():
             self.flush(EXIT_SECONDS, "final")
+
+
+def _counted(accounts: Mapping[int, str | Face], tickets: Iterable[int]) -> Counter[str]:
+    """How many of these exchanges belong to which account, as far as it is known."""
+    found: Counter[str] = Counter()
+    for ticket in tickets if accounts else ():
+        known = accounts.get(ticket)
+        account = known if known is None or isinstance(known, str) else known.known_account
+        if account is not None:
+            found[account] += 1
+    return found
 
 
 def _without_data(body: bytes | Body | None) -> bytes | Body | None:

@@ -62,6 +62,9 @@ class Recorder:
         self._builder: BuilderBase | None = None
         self._built_for = 0
         self.is_crowded = False
+        # A configured account holds until the application is seen to annotate others: then any may turn up late.
+        is_configured = settings.account_id != Settings.account_id
+        self.known_account: str | None = settings.account_id if is_configured else None
 
     @property
     def is_open(self) -> bool:
@@ -84,8 +87,19 @@ class Recorder:
             ticket = core.tickets + begun
             mono_ns = perf_counter_ns()
             core.open[ticket] = started_ns = core.clock.offset_ns + mono_ns
+            if self.known_account is not None:
+                core.accounts[ticket] = self
             self.is_crowded = len(core.open) > core.few
         return ticket, mono_ns, started_ns
+
+    def learn_account(self, draft: Draft, account_id: str) -> None:
+        core, ticket = self._core, draft.begun[0]
+        if account_id != self.known_account:
+            self.known_account = None
+        with core.lock:
+            core.accounts[ticket] = account_id
+            if ticket not in core.open:  # sealed, or begun before a fork
+                core.accounts.pop(ticket, None)
 
     def reserve(self, draft: Draft, size: int) -> bool:
         core = self._core
@@ -104,6 +118,8 @@ class Recorder:
         with core.lock:
             if core.open.pop(draft.begun[0], None) is None:
                 return False
+            if core.accounts:
+                core.accounts.pop(draft.begun[0], None)
             if draft.detail.excluded:
                 core.excluded += 1
                 core.words[2] = core.excluded

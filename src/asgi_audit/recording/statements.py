@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
 from .. import __version__
 from ..record.digest import Tree, statement_digest
-from ..record.statement import Lost, Statement
+from ..record.statement import Lost, OpenOf, Statement
 from ..settings import Settings
 
 __all__ = ["RECENT_SECONDS", "Ledger", "Losses", "Snapshot", "merged", "policy_digest", "policy_of", "split"]
@@ -33,6 +33,7 @@ _RANGES_MAX = 20_000
 _RANGES_EACH = 1000  # two 19-digit numbers and a reason each: 55 KB
 # An encoder of its own: the application may have replaced `json.dumps` when a framework makes the middleware.
 _POLICY_TEXT = json.JSONEncoder(sort_keys=True).encode
+_ACCOUNTS_MAX = 100
 # What decides which exchanges become records, and how much of them.
 _POLICY = ("body_bytes_max", "capture_bytes_max", "delivery", "detail", "queue_max", "redact_names", "region", "scope")
 
@@ -51,6 +52,8 @@ class Snapshot(NamedTuple):
     clock_steps: int
     open_long: int = 0  # those open for RECENT_SECONDS and more
     open_long_newest: int | None = None
+    open_of: Mapping[str, int] = {}  # how many of all open ones belong to which account, where it is known
+    open_long_of: Mapping[str, int] = {}  # of those open for RECENT_SECONDS and more
 
 
 class Losses:
@@ -157,6 +160,7 @@ class Ledger:
             open_oldest=seen.open_oldest,
             open_long=seen.open_long,
             open_long_newest=seen.open_long_newest,
+            open_accounts=_largest(seen.open_of if closed else seen.open_long_of),
             watermark=max(self.watermark, watermark),
             closed=closed,
             clock_steps=seen.clock_steps,
@@ -206,11 +210,18 @@ def split(statement: Statement, *, watermark_before: int) -> list[Statement]:
                 lost_more=more,
                 watermark=statement.watermark if is_final else watermark_before,
                 closed=statement.closed if is_final else "",
+                open_accounts=statement.open_accounts if is_final else [],
                 root=None,
             )
         )
         first = last + 1
     return parts
+
+
+def _largest(counts: Mapping[str, int]) -> list[OpenOf]:
+    """What is not named counts for everybody: so the accounts with the most open exchanges are."""
+    named = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_ACCOUNTS_MAX]
+    return [OpenOf(account, count) for account, count in named]
 
 
 def policy_of(settings: Settings) -> str:

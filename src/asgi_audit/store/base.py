@@ -81,6 +81,7 @@ class ProcessState(msgspec.Struct, kw_only=True):
     open_count: int = 0  # exchanges open at the last statement for long, or for ever: their process died
     open_from: int = 0  # when the first and the last of them began, both inclusive, ms
     open_to: int = 0
+    open_accounts: list[tuple[str, int]] = []  # how many of them belong to which account, where it is known
     open_oldest: int | None = None  # start of the oldest of all open ones
     above: list[tuple[int, int]] = []  # sequences beyond `last` that are settled, both ends inclusive
     leaves: list[bytes] = []  # the Merkle tree since the last statement, as `record.digest.Tree` keeps it
@@ -120,7 +121,8 @@ class Completion(NamedTuple):
 
 class Completeness(NamedTuple):
     """For a window: T (ms, exclusive; None before the first statement), how many open incidents overlap it, and how
-    many long-open exchanges began in it (those of a process that died included)."""
+    many long-open exchanges began in it (those of a process that died included) that are not known to belong to an
+    account that was not asked for."""
 
     until: int | None
     incidents: int
@@ -266,8 +268,9 @@ class Reader(Protocol):
 
     def processes(self) -> list[Process]: ...
 
-    def completeness(self, start: int, end: int) -> Completeness:
-        """Of the window from `start` (ms, inclusive) to `end` (exclusive), as of now. Cheap: asked for every answer."""
+    def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
+        """Of the window from `start` (ms, inclusive) to `end` (exclusive), for `accounts` (None: all), as of now.
+        Cheap: asked for every answer."""
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         """The newest that overlap the window, open ones first, with `ranges` cut to 100."""

@@ -177,11 +177,13 @@ class MemoryStore:
     def _all_incidents(self) -> list[Incident]:
         return [msgspec.msgpack.decode(self._incidents[n], type=Incident) for n in sorted(self._incidents)]
 
-    def completeness(self, start: int, end: int) -> Completeness:
+    def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         if start >= end:
             return Completeness(self._until(), 0, 0)
         states = [msgspec.msgpack.decode(data, type=ProcessState) for data in self._tracked.values()]
-        open_count = sum(s.open_count for s in states if s.open_count and s.open_from < end and s.open_to >= start)
+        states = [s for s in states if s.open_count and s.open_from < end and s.open_to >= start]
+        others = [n for s in states for a, n in s.open_accounts if accounts is not None and a not in accounts]
+        open_count = sum(s.open_count for s in states) - sum(others)
         count = sum(i.resolved_at is None for i in self.incidents(start, end))
         return Completeness(self._until(), count, open_count)
 

@@ -498,3 +498,7 @@ def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.headers["audit-complete-until"] == "2024-01-01T00:00:01.234Z"
         assert (answer.headers["audit-incidents"], answer.headers["audit-open"]) == ("2", "3")
+    state.open_accounts = [("other", 2)]
+    api.store.write(Batch(source="t", positions={}, completion=Completion(DAY_MS + 1234, False, [state], [])))
+    for answer in (ask(api, "GET", result, api.acme), ask(api, "POST", path, api.acme, json=DAY)):
+        assert answer.headers["audit-open"] == "1", "those of another account are no business of this key"

@@ -143,6 +143,18 @@ def test_annotation_beats_the_scope_when_both_name_a_principal() -> None:
     assert exchange.principal == "annotated"
 
 
+def test_account_is_learned_by_the_recorder_when_it_is_annotated() -> None:
+    def act(scope: Any) -> None:
+        assert annotate(account_id="a", principal="alice")
+        assert annotate(operation="list")
+        assert annotate(scope, account_id=7)
+        assert not annotate(account_id="*")
+
+    _, exchange, recorder = serve_once(app_that(act))
+    assert recorder.accounts == ["a", "7"]
+    assert exchange.account_id == "7"
+
+
 def test_annotation_is_late_when_the_exchange_is_sealed() -> None:
     answers = []
 

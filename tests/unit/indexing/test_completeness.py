@@ -6,7 +6,7 @@ from typing import Any
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash, root_of
-from asgi_audit.record.statement import Lost, Statement
+from asgi_audit.record.statement import Lost, OpenOf, Statement
 from asgi_audit.store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
 
 BASE = 1_795_348_800_000
@@ -267,11 +267,14 @@ def test_missing_statements_are_a_gap_when_no_record_of_theirs_is_missing() -> N
 
 def test_open_exchanges_are_counted_when_nothing_waits_for_them() -> None:
     i = Indexer()
-    long = {"open_count": 3, "open_oldest": 5, "open_long": 2, "open_long_newest": 9}
+    long = {"open_count": 3, "open_oldest": 5, "open_long": 2, "open_long_newest": 9,
+            "open_accounts": [OpenOf("b", 2)]}  # fmt: skip
     i.take(said(1, 1, 0, at=100_000, **long), now=100_000)
     s = i.states[P]
     assert (s.open_count, s.open_from - BASE, s.open_to - BASE) == (2, 5, 9)
+    assert s.open_accounts == [("b", 2)]
     i.take(said(2, 1, 0, at=100_500, closed="adopted", open_count=3), now=100_500)
+    assert not i.states[P].open_accounts, "whoever adopts a journal does not know whose they were"
     s = i.states[P]
     assert (s.open_count, s.open_from - BASE, s.open_to - BASE) == (3, 5, 100_500)
 

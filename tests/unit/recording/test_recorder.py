@@ -15,7 +15,7 @@ from tests.support_exchanges import begun, seal
 
 from asgi_audit.capture.exchange import Body, Exchange
 from asgi_audit.errors import ConfigError, TransportError
-from asgi_audit.record.statement import Lost, Statement, decode_statement
+from asgi_audit.record.statement import STATEMENT_BYTES_MAX, Lost, Statement, decode_statement
 from asgi_audit.recording.base import Wake
 from asgi_audit.recording.clock import Clock
 from asgi_audit.recording.recorder import Recorder, shared_recorder
@@ -280,6 +280,56 @@ def test_watermark_is_held_back_by_open_exchange_but_not_by_an_old_one() -> None
     assert house.recorder.flush(5, close=True)
     assert house.read()[1][-1].watermark > young_ns // 10**6
     house.recorder.stop()
+
+
+def test_open_exchanges_are_stated_by_account_when_it_is_known_and_they_are_open_for_long(house: House) -> None:
+    one, two, unknown, sealed, moved = [begun(house.recorder) for _ in range(5)]
+    for draft, account in ((one, "b"), (two, "b"), (sealed, "c"), (moved, "x"), (moved, "a")):
+        house.recorder.learn_account(draft, account)
+    seal(house.recorder, sealed)
+    house.recorder.learn_account(sealed, "c")
+    house.recorder.learn_account(begun(house.recorder), "young")
+    opened = house.recorder._core.open
+    for draft in (one, two, unknown, moved):
+        opened[draft.begun[0]] -= 86_400 * 10**9
+    assert house.recorder.flush(5, close=True)
+    closed = house.read()[1][-1]
+    assert (closed.open_count, closed.open_long) == (5, 4)
+    assert [(o.account, o.count) for o in closed.open_accounts] == [("b", 2), ("a", 1), ("young", 1)]
+    begun(house.recorder)
+    until(lambda: house.read()[1][-1].closed == "")
+    assert [(o.account, o.count) for o in house.read()[1][-1].open_accounts] == [("b", 2), ("a", 1)]
+    for draft in (one, two, moved):
+        seal(house.recorder, draft)
+    assert house.recorder._core.accounts.keys() <= opened.keys()
+
+
+def test_configured_account_is_known_until_the_application_names_another(house: House) -> None:
+    own = house.face(account_id="own")
+    first, second = begun(own), begun(own)
+    assert house.recorder.flush(5, close=True)
+    assert [(o.account, o.count) for o in house.read()[1][-1].open_accounts] == [("own", 2)]
+    own.learn_account(first, "own")
+    own.learn_account(second, "other")
+    begun(own)
+    assert house.recorder.flush(5, close=True)
+    named = house.read()[1][-1].open_accounts
+    assert [(o.account, o.count) for o in named] == [("other", 1), ("own", 1)], "the third may be anybody's"
+
+
+def test_accounts_beyond_a_hundred_are_not_named_and_a_statement_is_never_too_long(house: House) -> None:
+    for n in range(150):
+        draft = begun(house.recorder)
+        house.recorder.learn_account(draft, f"{n:03}" + "\N{GRINNING FACE}" * 197)
+    for n in range(2000):
+        house.recorder._core.lose(2 * n + 1, 2 * n + 1, "journal_full")
+    house.recorder._core.last = 4000
+    assert house.recorder.flush(5, close=True)
+    entries = [e for p in house.journal.partitions.values() for e in p.entries if e.kind is Kind.STATEMENT]
+    assert max(len(e.payload) for e in entries) <= STATEMENT_BYTES_MAX
+    statements = house.read()[1]
+    assert sum(len(s.lost) for s in statements) == 2000, "losses go before accounts"
+    assert 0 < len(statements[-1].open_accounts) < 100
 
 
 def test_counters_survive_in_the_page_from_the_first_request_on(house: House) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from tests.support_records import (
     DAY_MS,
@@ -25,7 +26,7 @@ from tests.support_records import (
 )
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import DeadLetter, Snapshot, Written
+from asgi_audit.store.base import Completion, DeadLetter, ProcessState, Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
 from asgi_audit.store.sqlite import writer as writer_module
 from asgi_audit.store.sqlite.caught_up import CAUGHT_UP_NAME
@@ -371,3 +372,33 @@ def test_records_are_answered_when_main_came_back_older_than_its_days(
     assert sorted(sequences(walk(reader))) == [1, 2, 3, 4]
     assert all(reader.seen(None, "gateway", f"i{s}") for s in (1, 2, 3, 4))
     writer.close()
+
+
+def test_accounts_of_open_exchanges_are_right_when_version_0_1_0_made_the_index_or_wrote_in_between(
+    index: Path, reader: SqliteReader
+) -> None:
+    """Method: what 0.1.0 leaves behind: no table of accounts; later a table with rows that it does not know of."""
+    asked = frozenset({"a"})
+
+    def written(*accounts: tuple[str, int]) -> ProcessState:
+        return ProcessState(
+            process=PROCESS.bytes, partition="p", started=NOON, open_count=3, open_from=NOON, open_to=NOON,
+            open_accounts=list(accounts),
+        )  # fmt: skip
+
+    def write(state: ProcessState) -> None:
+        writer = SqliteWriter(index, clock=clock)
+        writer.write(batch(completion=Completion(NOON, False, [state], [])))
+        writer.close()
+
+    write(written(("b", 2)))
+    assert reader.completeness(0, NOON + 1, asked).open == 1
+    old = apsw.Connection(str(index / "main.db"))
+    old.execute("DROP TABLE open_account")
+    assert reader.completeness(0, NOON + 1, asked).open == 3
+    SqliteWriter(index, clock=clock).close()
+    assert reader.completeness(0, NOON + 1, asked).open == 1
+    old.execute("UPDATE tracked SET data = ?", (msgspec.msgpack.encode(written()),))
+    SqliteWriter(index, clock=clock).close()
+    assert reader.completeness(0, NOON + 1, asked).open == 3
+    old.close()

@@ -13,6 +13,7 @@ which a counter that only grows cannot take back.
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -22,7 +23,7 @@ import msgspec
 from ..base import FOLLOW_MS, Completeness, Completion, Incident, Known, ProcessState, Resumed
 from .schema import DAY_MS
 
-__all__ = ["FORGOTTEN", "TABLES", "acknowledge", "forget", "incidents", "known", "read", "resumed", "write"]
+__all__ = ["FORGOTTEN", "TABLES", "acknowledge", "forget", "incidents", "known", "prepare", "read", "resumed", "write"]
 
 TABLES = """
 CREATE TABLE completeness (
@@ -44,6 +45,14 @@ CREATE INDEX incident_open ON incident (start) WHERE resolved_at IS NULL;
 CREATE INDEX incident_process ON incident (process) WHERE resolved_at IS NULL;
 """
 
+# Of `tracked.open_count`, those whose account is known. It has no schema version of its own: whoever opens the index to
+# write makes it from the data of `tracked`, so an index made by version 0.1.0 gets it then, and one that 0.1.0 wrote in
+# meanwhile says nothing that is out of date.
+_OPEN_ACCOUNT = """
+CREATE TABLE open_account (
+  process BLOB NOT NULL, account TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (process, account)
+) WITHOUT ROWID;
+"""
 _RANGES_SHOWN = 100
 FORGOTTEN = ("forgotten_captured", "forgotten_excluded", "forgotten_indexed")
 """Rows of `meta`: what forgotten processes add to the counters."""
@@ -52,6 +61,50 @@ _WAIT_MS = 90 * DAY_MS
 _encode = msgspec.msgpack.Encoder().encode
 _state = msgspec.msgpack.Decoder(ProcessState)
 _incident = msgspec.msgpack.Decoder(Incident)
+
+
+def prepare(main: apsw.Connection) -> None:
+    """Once, when an index is opened to be written. Writes nothing when nothing is out of date: the disk may be full."""
+    is_there = _has_open_accounts(main)
+    known = main.execute("SELECT DISTINCT process FROM open_account").fetchall() if is_there else []
+    opened: list[Any] = main.execute("SELECT data FROM tracked WHERE open_count > 0").fetchall()
+    states = {s.process: s for s in (_state.decode(data) for (data,) in opened)}
+    wanted = {process: _open_of(state) for process, state in states.items() if state.open_accounts}
+    if is_there and {p: _named(main, p) for (p,) in known} == wanted:
+        return
+    main.execute("BEGIN IMMEDIATE")
+    main.execute("DROP TABLE IF EXISTS open_account")
+    main.execute(_OPEN_ACCOUNT)
+    for process in wanted:
+        _name_open(main, states[process])
+    main.execute("COMMIT")
+
+
+def _has_open_accounts(main: apsw.Connection) -> bool:
+    return bool(main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'open_account'").get)
+
+
+def _open_of(state: ProcessState) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for account, count in state.open_accounts:
+        counts[account] = counts.get(account, 0) + count
+    return counts
+
+
+def _named(main: apsw.Connection, process: object) -> dict[str, int]:
+    found: list[Any] = main.execute(
+        "SELECT account, count FROM open_account WHERE process = ?",
+        (process,),
+    ).fetchall()
+    return dict(found)
+
+
+def _name_open(main: apsw.Connection, state: ProcessState) -> None:
+    main.execute("DELETE FROM open_account WHERE process = ?", (state.process,))
+    main.executemany(
+        "INSERT INTO open_account VALUES (?, ?, ?)",
+        [(state.process, account, count) for account, count in _open_of(state).items()],
+    )
 
 
 def write(main: apsw.Connection, completion: Completion) -> None:
@@ -67,6 +120,8 @@ def write(main: apsw.Connection, completion: Completion) -> None:
             for s in completion.processes
         ],
     )
+    for state in completion.processes:
+        _name_open(main, state)
     main.executemany(
         "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
@@ -117,7 +172,7 @@ def forget(main: apsw.Connection, horizon: int) -> None:
             (before, before - _WAIT_MS, _FORGET_EACH),
         ).fetchall()
         gone = [row[:1] for row in rows]
-        for table in ("statement", "tracked", "process"):
+        for table in ("statement", "tracked", "open_account", "process"):
             main.executemany(f"DELETE FROM {table} WHERE process = ?", gone)
         # What they were counted for stays: a counter that goes back is one that began anew.
         main.executemany(
@@ -163,7 +218,9 @@ def known(main: apsw.Connection, process: bytes) -> Known | None:
     return Known(_state.decode(data), [_incident.decode(row) for (row,) in rows])
 
 
-def read(main: apsw.Connection, start: int, end: int, caught_up: int | None) -> Completeness:
+def read(
+    main: apsw.Connection, start: int, end: int, caught_up: int | None, accounts: frozenset[str] | None = None
+) -> Completeness:
     """`caught_up` must have been read before: an older one than the row claims less, a newer one too much."""
     found: Any = main.execute(
         "SELECT until, follows, "
@@ -175,7 +232,24 @@ def read(main: apsw.Connection, start: int, end: int, caught_up: int | None) -> 
     until, follows, count, open_count = found
     if until is not None and follows and caught_up is not None:
         until = max(until, caught_up - FOLLOW_MS)
-    return Completeness(until, count, open_count) if start < end else Completeness(until, 0, 0)
+    if start >= end:
+        return Completeness(until, 0, 0)
+    if open_count and accounts is not None:
+        open_count -= _open_elsewhere(main, start, end, accounts)
+    return Completeness(until, count, open_count)
+
+
+def _open_elsewhere(main: apsw.Connection, start: int, end: int, accounts: frozenset[str]) -> int:
+    """Of the open exchanges that `read` counts, those that are known to belong to none of these accounts."""
+    if not _has_open_accounts(main):
+        return 0  # made by version 0.1.0 and not opened by a writer since
+    found: Any = main.execute(
+        "SELECT ifnull(sum(a.count), 0) FROM tracked t JOIN open_account a USING (process) "
+        "WHERE t.open_count > 0 AND t.open_from < :end AND t.open_to >= :start "
+        "AND a.account NOT IN (SELECT value FROM json_each(:accounts))",
+        {"start": start, "end": end, "accounts": json.dumps(sorted(accounts))},
+    ).get
+    return int(found)
 
 
 def incidents(main: apsw.Connection, start: int, end: int, limit: int) -> list[Incident]:

@@ -156,14 +156,15 @@ class SqliteReader:
             ).fetchall()
         return [Process._make((_uuid_text(r[0]), *r[1:11], bool(r[11]), *r[12:])) for r in rows]
 
-    def completeness(self, start: int, end: int) -> Completeness:
+    def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         known, at = self._read_caught_up()
         main = self._main.get()
         if main is None:
             return Completeness(None, 0, 0)
         with translated("read", self._main.path):
             published = int(main.execute("SELECT published FROM state").get)
-            return completeness.read(main, start, end, int(at * 1000) if at and known <= published else None)
+            caught_up = int(at * 1000) if at and known <= published else None
+            return completeness.read(main, start, end, caught_up, accounts)
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         main = self._main.get()

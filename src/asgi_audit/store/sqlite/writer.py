@@ -219,6 +219,7 @@ class SqliteWriter:
                 # All of main.db in one transaction: a reader meets all of its tables or none.
                 main = open_writing(path, MAIN + completeness.TABLES)
                 self._main = main
+                completeness.prepare(main)
                 there = os.stat(path)
                 self._main_file = (there.st_ino, there.st_dev)
                 self._caught_up = CaughtUpFile(self.directory)
