@@ -306,7 +306,7 @@ class Rig:
             for home in self.homes:
                 if (home / "journal").exists():
                     self.forward_once(home)
-                    left = [p.name for p in (home / "journal").iterdir()]
+                    left = [p.name for p in (home / "journal").iterdir() if not p.name.startswith(".")]
                     assert not left, f"left in the journal: {left}"
         last: list[Any] = []
 

@@ -91,7 +91,7 @@ def app_kill_buffered(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     app.kill()
     load.stop()
     journal = rig.homes[0] / "journal"
-    (left,) = os.listdir(journal)
+    (left,) = (name for name in os.listdir(journal) if not name.startswith("."))
     app, port = rig.app(home=rig.homes[0])
     rig.load(port).wait_for(20)
     until(lambda: left not in os.listdir(journal), "the predecessor's journal is sent and removed")

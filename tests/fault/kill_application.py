@@ -194,12 +194,12 @@ def _compare(home: Path, delivery: str, lasted: float, seen: set[str], wrong: li
     thread.start()
     deadline = time.monotonic() + 60
     journal = home / "journal"
-    while any(journal.iterdir()) and time.monotonic() < deadline and thread.is_alive():
+    while any(journal.glob("[!.]*")) and time.monotonic() < deadline and thread.is_alive():
         time.sleep(0.02)
     stop.set()
     thread.join(30)
     writer.close()
-    left = [p.name for p in journal.iterdir()]
+    left = [p.name for p in journal.glob("[!.]*")]
     if left:
         wrong.append(f"left in the journal: {left}")
     reader = wiring.open_store_reader(settings)

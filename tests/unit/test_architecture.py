@@ -17,7 +17,7 @@ ORDER = ("record", "capture", "recording", "transport", "indexing", "store", "qu
 # What a room shows to the rooms before it.
 CONTRACTS = {"recording.base", "transport.base", "store.base", "query.model"}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
-COMMON = {"errors", "settings", "metrics"}
+COMMON = {"errors", "disk", "settings", "metrics"}
 # These know all rooms, or speak for the package as a whole.
 OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
 
@@ -102,7 +102,7 @@ def objection(name: str, target: str) -> str | None:
     if there in OUTSIDE:
         return "rooms do not know what stands around them"
     if here == "control":
-        return "control knows errors only"
+        return "control knows errors and disk only"
     if there == "control":
         return None if here == "api" else "control is imported by api and wiring only"
     if here not in ORDER or there not in ORDER:

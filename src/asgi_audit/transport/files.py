@@ -9,14 +9,25 @@ import fcntl
 import os
 from pathlib import Path
 
+from ..disk import PRIVATE, Access
+
 __all__ = ["Files"]
 
 
 class Files:
-    """The real operations. Directories are made with mode 0700, files with 0600."""
+    """The real operations. What they make is for those whom `access` names."""
+
+    access = PRIVATE
+
+    @classmethod
+    def shared(cls, access: Access) -> Files:
+        made = cls()
+        made.access = access
+        return made
 
     def open(self, path: Path, flags: int) -> int:
-        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+        """Raises OSError (ELOOP) for a symbolic link."""
+        return self.access.open(path, flags)
 
     def close(self, fd: int) -> None:
         os.close(fd)
@@ -42,11 +53,15 @@ class Files:
 
     def fsync_directory(self, path: Path) -> None:
         """Make the names in a directory survive the machine."""
-        fd = self.open(path, os.O_RDONLY)
+        fd = self.open_directory(path)
         try:
             self.fsync(fd)
         finally:
             self.close(fd)
+
+    def open_directory(self, path: Path) -> int:
+        """A directory may be a link: an operator puts a journal on another disk so."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
@@ -65,13 +80,18 @@ class Files:
         return found.f_blocks * found.f_frsize
 
     def mkdir(self, path: Path) -> None:
-        os.mkdir(path, 0o700)
+        self.access.mkdir(path)
 
-    def makedirs(self, path: Path) -> None:
-        os.makedirs(path, 0o700, exist_ok=True)
+    def makedirs(self, path: Path) -> bool:
+        """False when it was there."""
+        return self.access.makedirs(path)
 
     def rename(self, old: Path, new: Path) -> None:
         os.rename(old, new)
+
+    def link(self, old: Path, new: Path) -> None:
+        """Give a file a second name; FileExistsError when that is taken."""
+        os.link(old, new)
 
     def unlink(self, path: Path) -> None:
         os.unlink(path)
@@ -88,5 +108,13 @@ class Files:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as the system likes: somebody else holds it
+            return False
+        return True
+
+    def lock_directory(self, fd: int) -> bool:
+        """Take the exclusive `flock` of an open directory without waiting; it ends with the descriptor."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             return False
         return True

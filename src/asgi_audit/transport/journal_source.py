@@ -26,12 +26,14 @@ from .journal_adopt import adopt
 from .journal_lock import DirectoryLock, take
 from .journal_position import Forwarded, read_forwarded, write_forwarded
 from .journal_reader import Damage, SegmentReader, Taken
+from .journal_root import MAKING, RootFacts, claim_root
 
 __all__ = ["JournalSource", "follow"]
 
 _POLL_BYTES_MAX = 8 << 20
 _STEP_SECONDS = 0.01
 _LEFTOVER_SECONDS = 60.0
+_CLAIM_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 log = logging.getLogger("asgi_audit")
 
@@ -70,10 +72,12 @@ class JournalSource:
         adopt_seconds: float = 1.0,
         only: str = "",
         keeps_positions: bool = False,
+        index: str = "",
     ) -> None:
         """`adopt_seconds`: how often each process is asked whether it is dead. `only`: the process whose journal is
         read; of the others those that died. `keeps_positions`: what is committed stands in the process's directory,
-        and whoever reads it next with this option goes on there: for forwarders, whose topic keeps no positions."""
+        and whoever reads it next with this option goes on there: for forwarders, whose topic keeps no positions.
+        `index`: the id of the index that takes from it; a root that feeds another one is refused."""
         self.root = root
         self._files = files or Files()
         self._boot = fmt.boot_id() if boot is None else boot
@@ -83,6 +87,9 @@ class JournalSource:
         self._adopt_seconds = adopt_seconds
         self._only = only
         self._keeps_positions = keeps_positions
+        self._index = index
+        self._next_claim = float("-inf")
+        self.root_facts: RootFacts | None = None  # as last read; None before that, and without `index`
         self._partitions: dict[str, _Partition] = {}
         self._positions: dict[str, Position] = {}
         self._gone: list[str] = []
@@ -224,6 +231,9 @@ class JournalSource:
             names = []  # no process has begun yet
         except OSError as e:
             raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e
+        if self._index and names and self._monotonic() >= self._next_claim:
+            self._claim()
+            self._next_claim = self._monotonic() + _CLAIM_SECONDS
         for name in names:
             if name not in self._partitions and not name.startswith("."):
                 try:
@@ -246,6 +256,24 @@ class JournalSource:
             for name in names:
                 if name.startswith((".new-", ".gone-")):
                     self._clean(name)
+                elif name.startswith(MAKING):
+                    self._clean_file(name)
+
+    def _claim(self) -> None:
+        """Take down whose root this is, before anything is taken; and again, for somebody may have given it away."""
+        try:
+            self.root_facts = found = claim_root(self.root, self._index, self._files)
+        except OSError as e:  # read-only, or full: what cannot be written down cannot be removed either
+            self._log_rarely("claim", "asgi-audit: journal %s: cannot note its index: %s", self.root, e.strerror or e)
+            return
+        if found.index not in (None, self._index):
+            raise TransportError(
+                f"the journal {self.root} feeds the index {found.index}; the one that takes from it now is "
+                f"{self._index}",
+                retriable=False,
+                hint="Name the index that belongs to this journal with --store (`asgi-audit doctor` shows ids), or say "
+                "with --new-index that another one is meant.",
+            )
 
     # ----------------------------------------------------------------------------------------------- adopting,
     # removing
@@ -369,6 +397,14 @@ class JournalSource:
         finally:
             if lock is not None:
                 lock.release()
+
+    def _clean_file(self, name: str) -> None:
+        path = self.root / name
+        try:
+            if self._wall() - self._files.stat(path).st_mtime >= _LEFTOVER_SECONDS:
+                self._files.unlink(path)
+        except OSError:
+            pass
 
     def _log_rarely(self, key: str, text: str, *values: object) -> None:
         now = self._monotonic()

@@ -30,6 +30,7 @@ from . import journal_format as fmt
 from .base import Entry, Kind, ProcessFacts
 from .files import Files
 from .journal_lock import DirectoryLock, take
+from .journal_root import make_root
 
 __all__ = ["JournalWriter"]
 
@@ -330,7 +331,7 @@ class JournalWriter:
         log.warning("asgi-audit: files of the journal %s were removed while it is written; made again", self._directory)
 
     def _begin_making(self) -> Path:
-        self._files.makedirs(self.root)
+        make_root(self.root, self._files)
         making = self.root / f".new-{self._name}"
         try:
             self._files.mkdir(making)

@@ -4,7 +4,6 @@ the commands around it. Installed commands as processes; nothing of ours is impo
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import urllib.request
@@ -88,5 +87,5 @@ def test_request_is_answered_by_usage_and_trail_when_it_went_through_kafka(addre
             "forward", "--once", "--home", home, "--from", f"journal:///{home}/journal", "--to", url, cwd=tmp_path
         )
         assert forwarded.returncode == 0, forwarded.stderr
-        assert os.listdir(Path(home, "journal")) == []
+        assert list(Path(home, "journal").glob("[!.]*")) == []
         assert serve.stop() == 0

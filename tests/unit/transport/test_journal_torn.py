@@ -66,7 +66,7 @@ def test_journal_is_mended_within_a_second_when_its_files_are_removed(
     assert found == ([3, 4] if is_source_before or not has_segments else [1, 2, 3, 4])
     assert source.poll(100, 0).caught_up_at is not None
     # It lives: nobody but us may have its lock, and nobody adopted it.
-    assert sorted(os.listdir(tmp_path)) == [name]
+    assert [p.name for p in tmp_path.glob("[!.]*")] == [name]
     child = os.fork()
     if not child:
         os._exit(0 if take(directory, name, writer._files) is None else 1)

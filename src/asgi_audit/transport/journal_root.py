@@ -1,0 +1,164 @@
+"""What a journal root says of itself: since when there is one, and which index takes from it. The file `.root.json`.
+
+    {"made_at_ms": 1764339349000, "index": "9f…", "first_index": "9f…"}
+
+An index is complete from the making of the root on when it was the first to take from it (`first_index`); another one
+is complete from its own making at the earliest. The root names the index that it feeds (`index`), so that an indexer
+that finds another one, or none, in its place stops instead of putting the records where nobody looks for them.
+
+Invariants: the file appears whole and synced (written beside, then linked or renamed), once: of two processes that
+make a root together one wins, and both read the same. Taking an index down is decided under a lock of the directory.
+A root that was there before without the file is one of version 0.1.0: when it was made is unknown. Neither a full nor
+a read-only disk keeps an application from writing records because of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ..errors import TransportError
+from .files import Files
+
+__all__ = ["MAKING", "ROOT_NAME", "RootFacts", "claim_root", "forget_index", "make_root", "read_root"]
+
+ROOT_NAME = ".root.json"
+MAKING = ".root-"  # what a crash leaves of making it; whoever reads the root removes it
+_LOCK_SECONDS = 5.0
+_STEP_SECONDS = 0.01
+_BYTES_MAX = 65_536
+
+
+class RootFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`made_at_ms`: since the epoch; None when it is unknown. `index`: the id of the index that takes from the root
+    now; `first_index`: of the first one that ever did; None before that."""
+
+    made_at_ms: int | None = None
+    index: str | None = None
+    first_index: str | None = None
+
+    def made_for(self, index: str) -> int | None:
+        """From when on the root held everything that this index could take: its making (ms), for the first index that
+        takes from it; None for every other one, and when the making is unknown."""
+        return self.made_at_ms if self.first_index == index else None
+
+
+def read_root(root: Path, files: Files | None = None) -> RootFacts | None:
+    """None when there is no root, or one of version 0.1.0. Raises OSError, and TransportError for a file that says
+    nothing."""
+    files = files or Files()
+    try:
+        fd = files.open(root / ROOT_NAME, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        data = files.pread(fd, _BYTES_MAX, 0)
+    finally:
+        files.close(fd)
+    try:
+        return msgspec.json.decode(data, type=RootFacts)
+    except msgspec.MsgspecError as e:
+        raise TransportError(
+            f"the file {root / ROOT_NAME} of the journal cannot be understood: {e}",
+            retriable=False,
+            hint="Restore it from a copy, or remove it: then it is unknown since when the journal is kept.",
+        ) from e
+
+
+def make_root(root: Path, files: Files, wall: Callable[[], float] = time.time) -> None:
+    """Make the root, and its file when it is new. Raises OSError when the root cannot be made, and only then."""
+    now_ms = int(wall() * 1000)  # before: whatever is written there is written later
+    is_new = files.makedirs(root)
+    try:
+        names = files.names(root)
+        if ROOT_NAME in names:
+            return
+        # Somebody may have made it a moment ago, and an administrator's empty directory has held nothing yet.
+        is_new = is_new or not [name for name in names if not name.startswith(MAKING)]
+        making = _written(root, RootFacts(made_at_ms=now_ms if is_new else None), files)
+        try:
+            files.link(making, root / ROOT_NAME)
+            files.fsync_directory(root)
+        finally:
+            files.unlink(making)
+    except OSError:
+        # Another process was first, or the disk is full: an unknown beginning costs a claim, never a record.
+        return
+
+
+def claim_root(root: Path, index: str, files: Files, sleep: Callable[[float], None] = time.sleep) -> RootFacts:
+    """Take down that this index takes from the root, unless another one does: see the answer's `index`. Raises
+    OSError (FileNotFoundError when there is no root), TransportError."""
+    found = read_root(root, files)
+    if found is not None and found.index is not None:
+        return found
+    return _changed(
+        root,
+        files,
+        sleep,
+        lambda known: (
+            known
+            if known.index is not None
+            else msgspec.structs.replace(known, index=index, first_index=known.first_index or index)
+        ),
+    )
+
+
+def forget_index(root: Path, files: Files, sleep: Callable[[float], None] = time.sleep) -> None:
+    """The next index that takes from the root may be another one. Raises OSError, TransportError."""
+    found = read_root(root, files)
+    if found is not None and found.index is not None:
+        _changed(root, files, sleep, lambda known: msgspec.structs.replace(known, index=None))
+
+
+def _changed(
+    root: Path, files: Files, sleep: Callable[[float], None], change: Callable[[RootFacts], RootFacts]
+) -> RootFacts:
+    fd = files.open_directory(root)
+    try:
+        _lock(root, fd, files, sleep)
+        known = read_root(root, files) or RootFacts()
+        changed = change(known)
+        if changed != known:
+            making = _written(root, changed, files)
+            try:
+                files.rename(making, root / ROOT_NAME)
+            except BaseException:
+                files.unlink(making)
+                raise
+            files.fsync(fd)
+        return changed
+    finally:
+        files.close(fd)
+
+
+def _lock(root: Path, fd: int, files: Files, sleep: Callable[[float], None]) -> None:
+    for _ in range(int(_LOCK_SECONDS / _STEP_SECONDS)):
+        if files.lock_directory(fd):
+            return
+        sleep(_STEP_SECONDS)
+    raise OSError(errno.EWOULDBLOCK, "another process holds the lock of the journal's root for long", str(root))
+
+
+def _written(root: Path, facts: RootFacts, files: Files) -> Path:
+    """A new file beside it, synced."""
+    making = root / f"{MAKING}{uuid.uuid4()}"
+    fd = files.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        try:
+            data = msgspec.json.encode(facts) + b"\n"
+            if files.pwrite(fd, data, 0) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
+            files.fsync(fd)
+        finally:
+            files.close(fd)
+    except BaseException:
+        files.unlink(making)
+        raise
+    return making

@@ -1,0 +1,51 @@
+"""A second user, for tests of who may read and write what."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+__all__ = ["GROUP", "NEEDS_ROOT", "OTHER", "as_other", "let_through"]
+
+NEEDS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="two real users are needed: run the tests as root, as CI does (sudo make test)"
+)
+OTHER, GROUP = 54_321, 54_322  # a user and a group that nobody has; the kernel needs no more than numbers
+
+
+def as_other(act: Callable[[], object], groups: Sequence[int] = (), user: int = OTHER) -> str:
+    """What `act` returns, or the name of its exception, run by another user in a forked child: the interpreter of a
+    developer often stands where no other user may execute it."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups(list(groups))
+            os.setgid(user)
+            os.setuid(user)
+            try:
+                said = str(act())
+            except Exception as e:
+                said = f"{type(e).__name__}: {e}"
+            os.write(writing, said.encode()[:60_000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+    said = b""
+    while part := os.read(reading, 65_536):
+        said += part
+    os.close(reading)
+    os.waitpid(pid, 0)
+    return said.decode()
+
+
+def let_through(path: Path) -> None:
+    """pytest's own directories are their user's alone: let others pass through those above `path`."""
+    for above in path.parents:
+        there = above.stat()
+        if there.st_uid == os.geteuid() and not there.st_mode & 0o001:
+            above.chmod(stat.S_IMODE(there.st_mode) | 0o011)
