@@ -10,11 +10,13 @@ __all__ = ["AuditError", "ConfigError", "QueryError", "RecordError", "StoreError
 
 
 class AuditError(Exception):
-    """The root. `hint` is advice to the operator, one sentence, or ''."""
+    """The root. `hint` is advice to the operator, one sentence, or ''; a traceback shows it below the message."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(hint)
 
 
 class ConfigError(AuditError):

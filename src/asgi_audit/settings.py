@@ -1,36 +1,57 @@
 """Every setting, once: this table drives defaults, environment names, flags, `--help` and the README's table.
 
 Precedence: argument or flag, environment, default. Only `wiring` reads the environment. A wrong setting is a
-ConfigError of one line: its name, its value (masked when secret), what is accepted.
+ConfigError of one line: its name, its value (masked when secret), what is accepted, and the accepted word that it
+resembles. An environment variable with our prefix that is no setting is a warning: after an update is taken back, the
+older version must start with what was set for the newer one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["PREFIX", "Settings", "environment_name", "make_settings", "markdown_table", "table", "url_path"]
+__all__ = [
+    "PREFIX",
+    "Settings",
+    "environment_name",
+    "is_turned_off",
+    "make_settings",
+    "markdown_table",
+    "meant",
+    "table",
+    "unknown_variables",
+    "url_path",
+]
 
 PREFIX = "ASGI_AUDIT_"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NO_PASSWORD = re.compile(r"[^@?#=]*")
 _INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
 
 Parse = Callable[[Any], Any]
 
 
 class _Wrong(ValueError):
-    """`str(e)` is what is accepted."""
+    """`str(e)` is what is accepted; `words`: those of it that may have been meant with `word`, by default the
+    value."""
+
+    def __init__(self, accepted: str, words: Sequence[str] = (), *, word: str | None = None) -> None:
+        super().__init__(accepted)
+        self.words = words
+        self.word = word
 
 
-class _WrongHidden(_Wrong):
-    """The value may hold a password and is not shown."""
+class _WrongAddress(_Wrong):
+    """The value is not shown when it may hold a password: `kafka://user:password@…`, `?password=…`."""
 
 
 def _bool(value: Any) -> bool:
@@ -41,7 +62,7 @@ def _bool(value: Any) -> bool:
         return True
     if text in ("0", "false", "no", "off"):
         return False
-    raise _Wrong("1 or 0, true or false, yes or no, on or off")
+    raise _Wrong("1 or 0, true or false, yes or no, on or off", ("true", "false", "yes", "no", "on", "off"))
 
 
 def _int(low: int, high: int, unit: str = "") -> Parse:
@@ -81,7 +102,7 @@ def _seconds(low: float, high: float) -> Parse:
 def _choice(*names: str) -> Parse:
     def parse(value: Any) -> str:
         if value not in names:
-            raise _Wrong("one of " + ", ".join(names))
+            raise _Wrong("one of " + ", ".join(names), names)
         return str(value)
 
     return parse
@@ -128,33 +149,37 @@ def _url(*schemes: str) -> Parse:
         if value is None or value == "":
             return ""
         if not isinstance(value, str):
-            raise _Wrong(accepted)
+            raise _WrongAddress(accepted)
         scheme, colon, _ = value.partition(":")
         if not colon or scheme not in with_path or "\0" in value:
-            raise _Wrong(accepted)
+            raise _WrongAddress(accepted, tuple(with_path), word=scheme)
         if with_path[scheme]:
             try:
                 url_path(value)
             except ConfigError:
-                raise _Wrong(f"{scheme}:///relative/path or {scheme}:////absolute/path") from None
+                raise _WrongAddress(f"{scheme}:///relative/path or {scheme}:////absolute/path") from None
         return value
 
     return parse
 
 
+_KAFKA = re.compile(r"kafkas?://[^/?#@\s]+/[A-Za-z0-9._-]{1,249}")
+_place = _url("journal:///path", "memory://")
+
+
 def _transport(value: Any) -> str:
-    if isinstance(value, str) and value.partition(":")[0] in ("kafka", "kafkas"):
+    scheme = value.partition(":")[0] if isinstance(value, str) else ""
+    if scheme in ("kafka", "kafkas"):
         accepted = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
         if "@" in value:
-            raise _WrongHidden(f"{accepted}; user and password are settings of their own")
-        if not re.fullmatch(r"kafkas?://[^/?#\s]+/[A-Za-z0-9._-]{1,249}", value):
-            raise _Wrong(accepted)
-        return value
+            raise _WrongAddress(f"{accepted}; user and password are settings of their own")
+        if not _KAFKA.fullmatch(value):
+            raise _WrongAddress(accepted)
+        return str(value)
+    if value in (None, "") or scheme in ("journal", "memory"):
+        return str(_place(value))
     accepted = "journal:///path or memory:// or kafka://host:port[,host:port]/topic"
-    try:
-        return str(_url("journal:///path", "memory://")(value))
-    except _Wrong as e:
-        raise _Wrong(accepted if "or memory" in str(e) else str(e)) from None
+    raise _WrongAddress(accepted, ("journal", "memory", "kafka", "kafkas"), word=scheme)
 
 
 def _journal(value: Any) -> Path | None:
@@ -426,21 +451,16 @@ def table() -> list[tuple[str, str, Any, str, str]]:
 def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
     """`given` (arguments or flags; None means not given) over `environment` over the defaults. Raises ConfigError.
 
-    A name in `given` that is no setting is a ConfigError, and so is an environment variable with our prefix that is
-    none, unless it is one of the test suite's (`ASGI_AUDIT_TEST_…`)."""
+    A name in `given` that is no setting is a ConfigError. An environment variable with our prefix that is none is
+    passed over: see `unknown_variables`."""
     fields = {f.name: f for f in dataclasses.fields(Settings)}
     for name in given:
         if name not in fields:
-            raise ConfigError(f"{name!r} is no setting; accepted are {', '.join(fields)}")
-    known = {environment_name(name) for name in fields}
-    for key in environment:
-        if key.startswith(PREFIX) and key not in known and not key.startswith(PREFIX + "TEST_"):
-            raise ConfigError(f"the environment variable {key} is no setting; accepted are {', '.join(sorted(known))}")
+            raise ConfigError(f"{name!r} is no setting{meant(name, fields) or '; accepted are ' + ', '.join(fields)}")
     values: dict[str, Any] = {}
-    # ENABLED=0 in the environment beats all: an operator can always turn us off.
-    switch = environment_name("enabled")
     for name, f in fields.items():
-        if name == "enabled" and switch in environment and not _parsed(f, environment[switch], switch):
+        # In the environment ENABLED=0 beats all: an operator can always turn us off.
+        if name == "enabled" and is_turned_off(environment):
             values[name] = False
         elif given.get(name) is not None or (name == "request_id_header" and name in given):
             values[name] = _parsed(f, given[name], name)
@@ -449,12 +469,42 @@ def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
     return Settings(**values)
 
 
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to say of each variable with our prefix that is no setting, by its name. Those of the test suite
+    (`ASGI_AUDIT_TEST_…`) are left out."""
+    known = [f.name.upper() for f in dataclasses.fields(Settings)]
+    found = {}
+    for key in environment:
+        name = key.removeprefix(PREFIX)
+        if name != key and name not in known and not name.startswith("TEST_"):
+            like = meant(name, known).replace("mean ", f"mean {PREFIX}")
+            found[key] = f"the environment variable {key} is no setting of this version and has no effect{like}"
+    return found
+
+
+def is_turned_off(environment: Mapping[str, str]) -> bool:
+    """Whether ASGI_AUDIT_ENABLED says so. Raises ConfigError when it says neither yes nor no."""
+    switch = environment_name("enabled")
+    (field,) = (f for f in dataclasses.fields(Settings) if f.name == "enabled")
+    return switch in environment and not _parsed(field, environment[switch], switch)
+
+
+def meant(word: object, accepted: Iterable[str]) -> str:
+    """`; did you mean …?` with the accepted word that `word` resembles, or ''."""
+    by_lower = {a.lower(): a for a in accepted}
+    close = difflib.get_close_matches(str(word).strip().lower()[:100], by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
 def _parsed(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
     try:
         return f.metadata["parse"](value)
     except _Wrong as e:
-        what = "***" if f.metadata["secret"] or isinstance(e, _WrongHidden) else repr(value)[:200]
-        raise ConfigError(f"setting {shown} is {what}; accepted: {e}") from None
+        is_hidden = f.metadata["secret"] or (isinstance(e, _WrongAddress) and not _NO_PASSWORD.fullmatch(str(value)))
+        what = "***" if is_hidden else repr(value)[:200]
+        raise ConfigError(
+            f"setting {shown} is {what}; accepted: {e}{meant(value if e.word is None else e.word, e.words)}"
+        ) from None
 
 
 def url_path(url: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import time
 import uuid
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .capture.middleware import Capture
+from .capture.refused import Refused, is_in_a_call
 from .errors import AuditError, ConfigError, TransportError
 from .metrics import Value, Values, attach, lost_by_reason
-from .settings import Settings, environment_name, make_settings, url_path
+from .settings import Settings, environment_name, is_turned_off, make_settings, unknown_variables, url_path
 
 if TYPE_CHECKING:
     import threading
@@ -55,6 +57,9 @@ __all__ = [
     "settings_from",
 ]
 
+_log = logging.getLogger("asgi_audit")
+_warned: set[str] = set()
+
 # Packages by the extra that brings them.
 EXTRAS = {
     "apsw": "server",
@@ -73,8 +78,22 @@ _UNRECORDED = ("/health/", "/metrics", "/openapi.json", "/docs")
 
 
 def settings_from(**given: Any) -> Settings:
-    """Arguments or flags over this process's environment over the defaults. Raises ConfigError."""
+    """Arguments or flags over this process's environment over the defaults. Raises ConfigError; warns once of each
+    environment variable that has our prefix and is no setting."""
+    for name, text in unknown_variables(os.environ).items():
+        if name not in _warned:
+            _warned.add(name)
+            _log.warning("asgi-audit: %s", text)
     return make_settings(os.environ, **given)
+
+
+def application_settings(**given: Any) -> Settings:
+    """`settings_from` for the middleware, with every path absolute: the application may change its working directory.
+
+    `ASGI_AUDIT_ENABLED=0` beats everything, also what is wrong: it is the way out of a start that is refused."""
+    if is_turned_off(os.environ):
+        return Settings(enabled=False)
+    return settings_from(**given).absolute()
 
 
 def log_format(flag: str | None) -> str:
@@ -91,12 +110,19 @@ class AuditMiddleware(Capture):
     service="shop")`.
 
     `settings` are those of the settings table by name; the environment fills what is not given. Raises ConfigError at
-    once for a wrong setting; never raises into a request. `metrics`: a prometheus_client registry that shall show
-    `stats()`; which one is yours to choose, and nothing is registered without."""
+    once for a wrong setting. Where a framework makes this layer late, inside a call of the application, it refuses the
+    start instead: the server's `lifespan.startup` gets `startup.failed` with the error's text, and every request raises
+    it. Otherwise it never raises into a request. `metrics`: a prometheus_client registry that shall show `stats()`;
+    which one is yours to choose, and nothing is registered without."""
 
     def __init__(self, app: ASGIApp, *, metrics: CollectorRegistry | None = None, **settings: Any) -> None:
-        made = settings_from(**settings).absolute()  # the application may change its working directory
-        recorder = recorder_of(made) if made.enabled else None
+        try:
+            made = application_settings(**settings)
+            recorder = recorder_of(made) if made.enabled else None
+        except ConfigError as e:
+            if not is_in_a_call():
+                raise
+            made, recorder, app = Settings(enabled=False), None, Refused(e)
         super().__init__(app, made, recorder)
         if metrics is not None and recorder is not None:
             with extra():
@@ -136,9 +162,10 @@ def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: A
     from .capture.install import install_on
 
     # The stack is built at the first request, which would be too late to hear of a wrong setting.
-    checked = settings_from(**settings).absolute()
-    if checked.enabled:
-        recorder_of(checked)
+    checked = application_settings(**settings)
+    if not checked.enabled:
+        return app
+    recorder_of(checked)
     # The stack may be built in another working directory.
     settings |= {name: getattr(checked, name) for name in ("home", "transport", "journal")}
     return install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))

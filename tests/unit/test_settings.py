@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asgi_audit.errors import ConfigError
-from asgi_audit.settings import Settings, environment_name, make_settings, table, url_path
+from asgi_audit.settings import Settings, environment_name, make_settings, table, unknown_variables, url_path
 
 
 def test_settings_are_the_defaults_when_nothing_is_given() -> None:
@@ -96,11 +96,64 @@ def test_wrong_environment_variable_is_named_as_the_operator_wrote_it() -> None:
 
 
 def test_unknown_names_are_refused_and_other_programs_variables_are_not() -> None:
-    with pytest.raises(ConfigError, match="'colour' is no setting"):
+    with pytest.raises(ConfigError, match=r"'colour' is no setting; accepted are .*service"):
         make_settings({}, colour="red")
-    with pytest.raises(ConfigError, match="ASGI_AUDIT_COLOUR is no setting"):
-        make_settings({"ASGI_AUDIT_COLOUR": "red"})
-    assert make_settings({"COLOUR": "red", "ASGI_AUDIT_TEST_X": "1"}) == Settings()
+    environment = {"COLOUR": "red", "ASGI_AUDIT_TEST_X": "1", "ASGI_AUDIT_COLOUR": "red"}
+    assert make_settings(environment) == Settings()
+    ((name, said),) = unknown_variables(environment).items()
+    assert said == f"the environment variable {name} is no setting of this version and has no effect"
+    assert name == "ASGI_AUDIT_COLOUR"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("delivery", "durabel", "durable"),
+        ("delivery", "Buffered", "buffered"),
+        ("detail", "header", "headers"),
+        ("enabled", "flase", "false"),
+        ("log_format", "jsn", "json"),
+        ("kafka_sasl_mechanism", "scram-sha-265", "SCRAM-SHA-256"),
+        ("transport", "kafak://broker:9092/t", "kafka"),
+        ("transport", "jurnal:///x", "journal"),
+        ("store", "sqlite3:///x", "sqlite"),
+    ],
+)
+def test_wrong_word_names_the_accepted_one_that_it_resembles(name: str, value: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"did you mean {meant}\?$"):
+        make_settings({}, **{name: value})
+
+
+def test_wrong_name_names_the_setting_that_it_resembles() -> None:
+    with pytest.raises(ConfigError, match=r"^'servce' is no setting; did you mean service\?$"):
+        make_settings({}, servce="shop")
+    assert unknown_variables({"ASGI_AUDIT_DELIVRY": "durable"})["ASGI_AUDIT_DELIVRY"].endswith(
+        "has no effect; did you mean ASGI_AUDIT_DELIVERY?"
+    )
+
+
+def test_no_word_is_guessed_when_none_resembles() -> None:
+    with pytest.raises(ConfigError, match=r"one of buffered, durable$"):
+        make_settings({}, delivery="x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "KAFKA://ann:hunter2@broker:9092/t",
+        "kafka:ann:hunter2@broker/t",
+        "kafka://broker:9092/t?password=hunter2",
+        "kafkas://broker:9092/t#hunter2=x",
+        "amqp://ann:hunter2@broker/t",
+        "//ann:hunter2@broker",
+        "journal://ann:hunter2@host/path",
+    ],
+)
+@pytest.mark.parametrize("name", ["transport", "store"])
+def test_wrong_address_shows_no_password(name: str, url: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^setting {name} is \*\*\*; accepted: ") as caught:
+        make_settings({}, **{name: url})
+    assert "hunter2" not in str(caught.value)
 
 
 def test_everything_meets_in_the_home_when_no_url_is_given(tmp_path: Path) -> None:

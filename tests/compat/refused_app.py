@@ -1,0 +1,23 @@
+"""An application whose audit layer is made late, and wrong if the environment says so."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from asgi_audit import AuditMiddleware
+
+
+async def hello(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+def make() -> Starlette:
+    app = Starlette(routes=[Route("/", hello)])
+    app.add_middleware(AuditMiddleware)
+    return app
+
+
+app = make()
