@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .addresses import shown_value
 from .errors import ConfigError
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
 
 PREFIX = "ASGI_AUDIT_"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_NO_PASSWORD = re.compile(r"[^@?#=]*")
 _INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
 
 Parse = Callable[[Any], Any]
@@ -48,10 +48,6 @@ class _Wrong(ValueError):
         super().__init__(accepted)
         self.words = words
         self.word = word
-
-
-class _WrongAddress(_Wrong):
-    """The value is not shown when it may hold a password: `kafka://user:password@…`, `?password=…`."""
 
 
 def _bool(value: Any) -> bool:
@@ -135,7 +131,8 @@ def _header(value: Any) -> str | None:
 
 
 def _path(value: Any) -> Path:
-    if not isinstance(value, (str, Path)) or not str(value):
+    # An address is no path: taken for one, it would become a directory of that name, password included.
+    if not isinstance(value, (str, Path)) or not str(value) or "://" in str(value):
         raise _Wrong("a path")
     return Path(value)
 
@@ -149,21 +146,24 @@ def _url(*schemes: str) -> Parse:
         if value is None or value == "":
             return ""
         if not isinstance(value, str):
-            raise _WrongAddress(accepted)
+            raise _Wrong(accepted)
         scheme, colon, _ = value.partition(":")
         if not colon or scheme not in with_path or "\0" in value:
-            raise _WrongAddress(accepted, tuple(with_path), word=scheme)
+            raise _Wrong(accepted, tuple(with_path), word=scheme)
+        if not with_path[scheme] and not re.fullmatch(r"//[A-Za-z0-9._-]{0,64}", value.partition(":")[2]):
+            raise _Wrong(accepted)
         if with_path[scheme]:
             try:
                 url_path(value)
             except ConfigError:
-                raise _WrongAddress(f"{scheme}:///relative/path or {scheme}:////absolute/path") from None
+                raise _Wrong(f"{scheme}:///relative/path or {scheme}:////absolute/path") from None
         return value
 
     return parse
 
 
-_KAFKA = re.compile(r"kafkas?://[^/?#@\s]+/[A-Za-z0-9._-]{1,249}")
+_SERVER = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+_KAFKA = re.compile(rf"kafkas?://{_SERVER}(?:,{_SERVER})*/[A-Za-z0-9._-]{{1,249}}")
 _place = _url("journal:///path", "memory://")
 
 
@@ -172,14 +172,14 @@ def _transport(value: Any) -> str:
     if scheme in ("kafka", "kafkas"):
         accepted = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
         if "@" in value:
-            raise _WrongAddress(f"{accepted}; user and password are settings of their own")
+            raise _Wrong(f"{accepted}; user and password are settings of their own")
         if not _KAFKA.fullmatch(value):
-            raise _WrongAddress(accepted)
+            raise _Wrong(accepted)
         return str(value)
     if value in (None, "") or scheme in ("journal", "memory"):
         return str(_place(value))
     accepted = "journal:///path or memory:// or kafka://host:port[,host:port]/topic"
-    raise _WrongAddress(accepted, ("journal", "memory", "kafka", "kafkas"), word=scheme)
+    raise _Wrong(accepted, ("journal", "memory", "kafka", "kafkas"), word=scheme)
 
 
 def _journal(value: Any) -> Path | None:
@@ -500,8 +500,7 @@ def _parsed(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
     try:
         return f.metadata["parse"](value)
     except _Wrong as e:
-        is_hidden = f.metadata["secret"] or (isinstance(e, _WrongAddress) and not _NO_PASSWORD.fullmatch(str(value)))
-        what = "***" if is_hidden else repr(value)[:200]
+        what = "***" if f.metadata["secret"] else shown_value(value)
         raise ConfigError(
             f"setting {shown} is {what}; accepted: {e}{meant(value if e.word is None else e.word, e.words)}"
         ) from None
@@ -514,7 +513,10 @@ def url_path(url: str) -> Path:
     `?`, `#` and `%`: a directory may be called so."""
     scheme, slashes, path = url.partition(":///")
     if not slashes or ":" in scheme or not path.strip("/"):
-        raise ConfigError(f"{url!r} names no directory; accepted: {scheme}:///relative or {scheme}:////absolute")
+        scheme = scheme if scheme in ("journal", "sqlite") else "sqlite"
+        raise ConfigError(
+            f"{shown_value(url)} names no directory; accepted: {scheme}:///relative or {scheme}:////absolute"
+        )
     return Path(path)
 
 

@@ -17,7 +17,7 @@ ORDER = ("record", "capture", "recording", "transport", "indexing", "store", "qu
 # What a room shows to the rooms before it.
 CONTRACTS = {"recording.base", "transport.base", "store.base", "query.model"}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
-COMMON = {"errors", "disk", "settings", "metrics"}
+COMMON = {"addresses", "disk", "errors", "metrics", "settings"}
 # These know all rooms, or speak for the package as a whole.
 OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
 

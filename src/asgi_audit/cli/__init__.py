@@ -16,8 +16,10 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from .. import __version__
+from ..addresses import without_passwords
 from ..errors import AuditError, ConfigError
 from .logs import configure, is_json
+from .terminal import guarded, one_line
 
 __all__ = ["COMMANDS", "main"]
 
@@ -46,9 +48,12 @@ def missing_extras() -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
+    words: Sequence[str] = ()  # of the command line: an error may quote them, and one may be an address
+
     def error(self, message: str) -> NoReturn:
         """One line, as for every other error."""
-        print(f"asgi-audit: {message}; `{self.prog} --help` says what is accepted", file=sys.stderr)
+        shown = one_line(without_passwords(message, self.words))
+        print(f"asgi-audit: {shown}; `{self.prog} --help` says what is accepted", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -89,11 +94,18 @@ def _epilog() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Answers the exit code; argparse exits by itself for `--help` and wrong arguments."""
+    """Runs one command and returns its exit code; argparse exits by itself for `--help` and wrong arguments. Nothing
+    that it prints or logs steers a terminal."""
+    with guarded():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if a in COMMANDS), None)
     try:
         try:
+            _Parser.words = arguments
             parser = _parser(command)
             parsed = parser.parse_args(arguments)
             if parsed.command is None:
@@ -127,9 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(error: AuditError | str, code: int) -> int:
     hint = error.hint if isinstance(error, AuditError) else ""
-    text = f"{error}; {hint}" if hint else str(error)
+    message = without_passwords(str(error))
     if is_json():
-        logging.getLogger("asgi_audit").error("%s", error, extra={"fields": {"hint": hint} if hint else {}})
+        logging.getLogger("asgi_audit").error("%s", message, extra={"fields": {"hint": hint} if hint else {}})
         return code
-    print("asgi-audit: " + " ".join(text.split()), file=sys.stderr)
+    print("asgi-audit: " + one_line(f"{message}; {hint}" if hint else message), file=sys.stderr)
     return code

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 
+from ..addresses import without_passwords
 from ..errors import AuditError, ConfigError
 from ..settings import Settings
 from .doctor_checks import CHECKS, Check, Found
@@ -64,11 +65,12 @@ def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found
         except AuditError as e:
             yield Found("bad", check.__name__.replace("_", " "), str(e), e.hint or _LOOK)
         except Exception as e:
-            what = f"could not look: {type(e).__name__}: {e}"
+            what = f"could not look: {type(e).__name__}: {without_passwords(str(e))}"
             yield Found("bad", check.__name__.replace("_", " "), what, _LOOK)
 
 
 def _show(found: Found, is_json: bool) -> None:
     if not is_json:
         line = f"{found.level:4}  {found.about:12}  {found.message}"
+        # Two blanks stand between the columns, so only newlines go.
         print(" ".join(line.splitlines()) + (f". {found.do}" if found.do else ""), flush=True)

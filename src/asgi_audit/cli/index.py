@@ -31,6 +31,7 @@ from ..wiring_kafka import source_measures
 from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving
+from .terminal import rewrite_line
 
 __all__ = ["Progress", "add_arguments", "run"]
 
@@ -157,7 +158,7 @@ class Progress:
         while not self._stop.wait(self._every):
             line = self.line()
             if self._terminal:
-                print(f"\r{line:<78}", end="", file=sys.stderr, flush=True)
+                rewrite_line(f"{line:<78}")
             elif line:
                 now = self._counts()
                 _log.info("%s", line, extra={"fields": {"indexed": now.indexed, "dead": now.dead, "lag": now.lag}})

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ..addresses import without_passwords
 from ..wiring import log_format
 
 __all__ = ["JsonFormatter", "configure", "is_json"]
@@ -30,7 +31,7 @@ class JsonFormatter(logging.Formatter):
             "time": at.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_passwords(record.getMessage()),
         }
         fields = getattr(record, "fields", None)
         if isinstance(fields, Mapping):
@@ -42,10 +43,21 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class TextFormatter(logging.Formatter):
+    """One line for each message; the traceback of an error follows on its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = without_passwords(record.message).replace("\r", "\\r").replace("\n", "\\n")
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return without_passwords(super().formatException(ei))
+
+
 def configure(flag: str | None) -> None:
     """`flag`: what the command line says, else the environment does."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if log_format(flag) == "json" else logging.Formatter(_TEXT))
+    handler.setFormatter(JsonFormatter() if log_format(flag) == "json" else TextFormatter(_TEXT))
     # As `basicConfig`: who runs us inside something that has set up its logging keeps it.
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 

@@ -23,6 +23,7 @@ from ..store.base import Query
 from ..transport.base import Kind, Message
 from ..wiring import follow_journal, open_store_reader
 from .flags import add_settings, settings_of
+from .terminal import one_line
 
 __all__ = ["add_arguments", "line_of", "run"]
 
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def line_of(record: Decoded) -> str:
-    """Time (UTC), level, message. What came from the network cannot move the cursor of a terminal."""
+    """Time (UTC), level, message; one line, whatever the message holds."""
     at = datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC)
     message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in record.message)
     return f"{at:%Y-%m-%d %H:%M:%S}.{record.timestamp % 1000:03}Z  {record.level:5}  {message}"
@@ -95,7 +96,7 @@ def _decoded(payloads: Iterable[bytes]) -> Iterator[Decoded]:
         try:
             yield decode(payload)
         except RecordError as e:
-            print(f"asgi-audit: {e}", file=sys.stderr)
+            print(f"asgi-audit: {one_line(str(e))}", file=sys.stderr)
 
 
 def _identity(record: Decoded) -> object:
@@ -110,7 +111,7 @@ def _indexed(settings: Settings, lines: int) -> list[Decoded]:
     try:
         reader = open_store_reader(settings)
     except ConfigError as e:
-        print(f"asgi-audit: what is already indexed is not shown: {e}; {e.hint}", file=sys.stderr)
+        print(f"asgi-audit: what is already indexed is not shown: {one_line(f'{e}; {e.hint}')}", file=sys.stderr)
         return []
     try:
         query = Query(accounts=None, start=0, end=1 << 43)
@@ -118,7 +119,7 @@ def _indexed(settings: Settings, lines: int) -> list[Decoded]:
         rows, _ = reader.page(query, published=published, before=None, limit=lines, bytes_max=64 << 20)
         return list(_decoded(row.record for row in rows))
     except StoreError as e:
-        print(f"asgi-audit: what is already indexed is not shown: {e}", file=sys.stderr)
+        print(f"asgi-audit: what is already indexed is not shown: {one_line(str(e))}", file=sys.stderr)
         return []
     finally:
         reader.close()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ...addresses import shown_value
 from ...errors import ConfigError
 
 __all__ = ["COMPRESSIONS", "SASL_MECHANISMS", "KafkaConfig", "kafka_config"]
@@ -159,13 +160,13 @@ def _split(url: str) -> tuple[tuple[str, ...], str, bool]:
         )
     parts = urlsplit(url)
     if parts.scheme not in ("kafka", "kafkas"):
-        raise ConfigError(f"{url[:200]!r} is no address of Kafka; accepted: {_ACCEPTED}")
+        raise ConfigError(f"{shown_value(url)} is no address of Kafka; accepted: {_ACCEPTED}")
     if parts.query or parts.fragment:
         raise ConfigError(f"the address of Kafka has a '?' or '#' in it; accepted: {_ACCEPTED}")
     topic = parts.path.removeprefix("/")
     if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise ConfigError(
-            f"{url[:200]!r} names no topic; accepted: {_ACCEPTED}, "
+            f"{shown_value(url)} names no topic; accepted: {_ACCEPTED}, "
             "the topic being 1 to 249 letters, digits, '.', '_', '-'"
         )
     servers = []
@@ -174,6 +175,6 @@ def _split(url: str) -> tuple[tuple[str, ...], str, bool]:
         if not colon or (server.startswith("[") and server.endswith("]")):
             host, port = server, str(_DEFAULT_PORT)
         if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
-            raise ConfigError(f"{server[:100]!r} in {url[:200]!r} is no host:port; accepted: {_ACCEPTED}")
+            raise ConfigError(f"{shown_value(server)} in {shown_value(url)} is no host:port; accepted: {_ACCEPTED}")
         servers.append(f"{host}:{int(port)}")
     return tuple(servers), topic, parts.scheme == "kafkas"

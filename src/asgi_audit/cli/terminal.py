@@ -1,0 +1,93 @@
+"""What reaches a terminal: records and errors hold what strangers sent, and no byte of theirs may steer it.
+
+One place for every command: `guarded()` puts a stream before standard output and standard error that writes each
+character of `UNSAFE` as `\\uXXXX`. In JSON such a character can stand inside a string alone, where `\\uXXXX` means the
+same, so what is printed as JSON stays valid and equal. What the stream's encoding does not have, and half of a
+surrogate pair, is written likewise: printing never fails for the text's sake.
+
+Newline and tab pass: a command that prints one line for each thing removes newlines from the thing first.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+__all__ = ["UNSAFE", "escaped", "guarded", "one_line", "rewrite_line"]
+
+# C0 but newline and tab, DEL, C1, lone surrogates; marks, embeddings, overrides and isolates of bidirectional text
+# (UAX #9), line and paragraph separator, deprecated format characters, interlinear annotations, tags.
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_ERRORS = "asgi_audit.escaped"
+
+
+def escaped(text: str) -> str:
+    """`text` with `\\uXXXX` for each character that could steer a terminal; two of them above U+FFFF."""
+    return UNSAFE.sub(lambda found: _escape(found[0]), text)
+
+
+def one_line(text: str) -> str:
+    """`escaped`, with each run of white space as one blank: what a stranger sent makes no second line."""
+    return escaped(" ".join(text.split()))
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Standard output and standard error as `_Guarded`, until the end."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", _Guarded(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def rewrite_line(text: str) -> None:
+    """Puts `text` in place of the line at the cursor of standard error."""
+    stream = sys.stderr
+    raw = stream.stream if isinstance(stream, _Guarded) else stream
+    raw.write("\r" + escaped(text))
+    raw.flush()
+
+
+class _Guarded:
+    """A text stream whose `write` escapes; everything else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream: TextIO = stream.stream if isinstance(stream, _Guarded) else stream
+
+    def write(self, text: str) -> int:
+        shown = escaped(text)
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+            shown = shown.encode(encoding, _ERRORS).decode(encoding)
+        self.stream.write(shown)
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _escape(character: str) -> str:
+    data = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{data[i]:02x}{data[i + 1]:02x}" for i in range(0, len(data), 2))
+
+
+def _unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_escape, error.object[error.start : error.end])), error.end
+
+
+codecs.register_error(_ERRORS, _unencodable)
