@@ -10,11 +10,11 @@ __all__ = ["AuditMiddleware", "ConfigError", "__version__", "annotate", "current
 if TYPE_CHECKING:
     from .capture.identity import annotate, current
     from .errors import ConfigError
-    from .wiring import AuditMiddleware, install
+    from .wiring.application import AuditMiddleware, install
 
 _WHERE = {
-    "AuditMiddleware": "wiring",
-    "install": "wiring",
+    "AuditMiddleware": "wiring.application",
+    "install": "wiring.application",
     "annotate": "capture.identity",
     "current": "capture.identity",
     "ConfigError": "errors",

@@ -95,18 +95,18 @@ class AuditRecords(Sequence[dict[str, Any]]):
     @contextlib.contextmanager
     def capturing(self) -> Iterator[AuditRecords]:
         """Every middleware of this process records here as long as this lasts."""
-        from . import wiring
         from .capture.middleware import live_captures
+        from .wiring import application
 
-        original = wiring.recorder_of
+        original = application.recorder_of
         before = {capture: capture.recorder for capture in live_captures() if capture.recorder is not None}
         for capture in before:
             capture.recorder = self._recorder_of(capture.settings)
-        wiring.recorder_of = self._recorder_of
+        application.recorder_of = self._recorder_of
         try:
             yield self
         finally:
-            wiring.recorder_of = original
+            application.recorder_of = original
             for capture in live_captures():  # one that was made meanwhile may serve the next test without the fixture
                 capture.recorder = before[capture] if capture in before else original(capture.settings)
             self._read()
@@ -239,7 +239,7 @@ def assert_transparent(
     if wrap is None:
 
         def wrap(inner: ASGIApp) -> ASGIApp:
-            from .wiring import AuditMiddleware
+            from .wiring.application import AuditMiddleware
 
             return AuditMiddleware(inner, transport="memory://", request_id_header=request_id_header)
 

@@ -81,7 +81,7 @@ def measure(seconds: float, records: int, rates: tuple[int, ...], seed: int) -> 
 
 
 def _topic(address: str, partitions: int) -> str:
-    from asgi_audit.wiring_kafka import create_topic, topic_wanted
+    from asgi_audit.wiring.kafka import create_topic, topic_wanted
 
     url = f"kafka://{address}/bench-{uuid.uuid4().hex[:10]}"
     create_topic(make_settings({}), url, topic_wanted(partitions=partitions))
@@ -218,7 +218,7 @@ def _python(function: str, *arguments: object, stdout: int | None = None) -> sub
 def _forward(address: str, rate: int, records: int, seed: int, directory: Path, transport: str = "") -> Forwarding:
     """`records` through a journal into Kafka. The journal is written by a thread of this process, whose CPU does not
     count; every 20 ms, as the recorder does."""
-    from asgi_audit.wiring_kafka import open_forwarder
+    from asgi_audit.wiring.kafka import open_forwarder
 
     settings = make_settings({}, transport=transport or _topic(address, 6), home=directory)
     with contextlib.ExitStack() as stack:
@@ -307,7 +307,7 @@ def _index(transport: str, records: int, directory: Path) -> float:
 
 def index(transport: str, records: int, directory: str) -> None:
     """The indexer's process; prints the CPU seconds that it took from its first connection on."""
-    from asgi_audit.wiring import build_indexer, open_store_writer
+    from asgi_audit.wiring.operations import build_indexer, open_store_writer
 
     settings = make_settings({}, transport=transport, store=f"sqlite:///{directory}")
     stop = threading.Event()

@@ -28,7 +28,8 @@ from tests.e2e.commands import Running, running, until
 from tests.support_schema import checked
 
 from asgi_audit.transport.base import Kind
-from asgi_audit.wiring import follow_journal, settings_from
+from asgi_audit.wiring.environment import settings_from
+from asgi_audit.wiring.operations import follow_journal
 
 APPLICATION = Path(__file__).with_name("served_app.py")
 UPLOAD = bytes(range(256)) * 8192  # 2 MiB

@@ -291,11 +291,11 @@ class Rig:
             reader.close()
 
     def _reader(self) -> Any:
-        from asgi_audit import wiring
         from asgi_audit.errors import StoreError
+        from asgi_audit.wiring import environment, operations
 
         try:
-            return wiring.open_store_reader(wiring.settings_from(store=f"sqlite:///{self.index}"))
+            return operations.open_store_reader(environment.settings_from(store=f"sqlite:///{self.index}"))
         except StoreError:
             return None
 

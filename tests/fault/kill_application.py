@@ -183,13 +183,13 @@ def run(delivery: str, workers: int, seed: int, seconds: tuple[float, float]) ->
 
 
 def _compare(home: Path, delivery: str, lasted: float, seen: set[str], wrong: list[str]) -> Outcome:
-    from asgi_audit import wiring
     from asgi_audit.store.base import Query
+    from asgi_audit.wiring import environment, operations
 
-    settings = wiring.settings_from(home=home)
+    settings = environment.settings_from(home=home)
     stop = threading.Event()
-    writer = wiring.open_store_writer(settings)
-    indexer = wiring.build_indexer(settings, writer, stop=stop)
+    writer = operations.open_store_writer(settings)
+    indexer = operations.build_indexer(settings, writer, stop=stop)
     thread = threading.Thread(target=indexer.run)
     thread.start()
     deadline = time.monotonic() + 60
@@ -202,7 +202,7 @@ def _compare(home: Path, delivery: str, lasted: float, seen: set[str], wrong: li
     left = [p.name for p in journal.glob("[!.]*")]
     if left:
         wrong.append(f"left in the journal: {left}")
-    reader = wiring.open_store_reader(settings)
+    reader = operations.open_store_reader(settings)
     found: list[str] = []
     sequences: list[tuple[str, int]] = []
     before: int | None = None

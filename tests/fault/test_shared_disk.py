@@ -20,7 +20,8 @@ from tests.support_records import payload
 
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
-from asgi_audit.wiring import build_indexer, open_journal, open_store_reader, open_store_writer
+from asgi_audit.wiring.application import open_journal
+from asgi_audit.wiring.operations import build_indexer, open_store_reader, open_store_writer
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,7 @@ GRAPH = {name: imports(name, path) for name, path in MODULES.items()}
 
 
 def room(name: str) -> str:
-    first = name.split(".")[0]
-    return "wiring" if first == "wiring_kafka" else first  # a part of it, for its size
+    return name.split(".")[0]
 
 
 def adapter(name: str) -> str | None:
@@ -138,11 +137,11 @@ def test_each_import_goes_to_an_earlier_room_or_a_contract() -> None:
         ("api.app", "control.keys", True),
         ("query.service", "control.keys", False),
         ("control.keys", "record.ids", False),
-        ("cli.serve", "wiring", True),
+        ("cli.serve", "wiring.server", True),
         ("cli.serve", "api.app", False),
-        ("wiring", "cli.serve", False),
+        ("wiring.server", "cli.serve", False),
         ("settings", "record.ids", False),
-        ("wiring", "transport.journal", True),
+        ("wiring.application", "transport.journal", True),
     ],
 )
 def test_objection_knows_the_rules(name: str, target: str, allowed: bool) -> None:
@@ -162,9 +161,9 @@ def test_imports_are_seen_in_every_form() -> None:
     """The oracle itself: relative, absolute, inside functions and under TYPE_CHECKING."""
     assert "record.codec" in GRAPH["store.base"]
     assert "capture.exchange" in GRAPH["recording.base"]
-    assert {"transport.journal", "recording.recorder"} <= GRAPH["wiring"]
-    assert {"wiring", "capture.identity"} <= GRAPH[""]
-    assert "wiring" not in imports("", MODULES[""], types=False)
+    assert {"transport.journal", "recording.recorder"} <= GRAPH["wiring.application"]
+    assert {"wiring.application", "capture.identity"} <= GRAPH[""]
+    assert "wiring.application" not in imports("", MODULES[""], types=False)
 
 
 def test_core_loads_nothing_of_the_server_when_a_middleware_writes_its_records() -> None:

@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from asgi_audit import AuditMiddleware, install, metrics
 from asgi_audit.cli import sidecar
-from asgi_audit.wiring import recorder_of, settings_from
+from asgi_audit.wiring.application import recorder_of
+from asgi_audit.wiring.environment import settings_from
 
 
 class Source:

@@ -8,12 +8,12 @@ from importlib import import_module
 from pathlib import Path
 
 from asgi_audit import metrics
-from asgi_audit.cli import COMMANDS
+from asgi_audit.cli import COMMANDS, MODULES
 from asgi_audit.settings import Settings, markdown_table, table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-BEGIN = "<!-- settings: generated from src/asgi_audit/settings.py; a test compares -->"
+BEGIN = "<!-- settings: generated from src/asgi_audit/settings; a test compares -->"
 END = "<!-- end of settings -->"
 
 
@@ -49,7 +49,7 @@ def test_commands_and_flags_that_the_text_names_exist() -> None:
             assert words[0] in ("alone", "beside"), line
             continue
         parser = argparse.ArgumentParser()
-        import_module(f"asgi_audit.cli.{words[0]}").add_arguments(parser)
+        import_module(MODULES[words[0]], "asgi_audit.cli").add_arguments(parser)
         accepted = parser.format_help() + "".join(
             sub.format_help()
             for action in parser._actions

@@ -14,7 +14,7 @@ import asyncio, os, sys
 import asgi_audit
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from asgi_audit.wiring import AuditMiddleware
+from asgi_audit.wiring.application import AuditMiddleware
 
 how, elsewhere = sys.argv[1:]
 app = Starlette()

@@ -18,10 +18,11 @@ from typing import NoReturn
 from .. import __version__
 from ..addresses import without_passwords
 from ..errors import AuditError, ConfigError
+from ..wiring.environment import EXTRAS, extra
 from .logs import configure, is_json
 from .terminal import guarded, one_line
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "MODULES", "main"]
 
 COMMANDS = {
     "demo": "see it work in half a minute, over a real application",
@@ -37,13 +38,11 @@ COMMANDS = {
     "schema": "print the JSON Schema of a record",
 }
 _TRACEBACK = "ASGI_AUDIT_TEST_TRACEBACK"
-_MODULES = {name: f".{name}" for name in COMMANDS}
+MODULES = {name: f".{name}" for name in COMMANDS} | {"demo": ".demo.command", "doctor": ".doctor.command"}
 
 
 def missing_extras() -> list[str]:
     """Names of extras of which a package is not installed; the demo's is named by the demo alone."""
-    from ..wiring import EXTRAS
-
     return sorted({extra for package, extra in EXTRAS.items() if "," not in extra and find_spec(package) is None})
 
 
@@ -71,7 +70,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     # Only the module of the command that was called is imported: `tail` must start without the server's packages.
     for name, help in COMMANDS.items():
-        module = import_module(_MODULES[name], __name__) if name == command else None
+        module = import_module(MODULES[name], __name__) if name == command else None
         sub = commands.add_parser(
             name,
             prog=f"asgi-audit {name}",
@@ -88,8 +87,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
 def _epilog() -> str:
     lines = ["`asgi-audit COMMAND --help` explains a command."]
-    for extra in missing_extras():
-        lines.append(f"The extra {extra!r} is not installed: pip install 'asgi-audit[{extra}]'")
+    for name in missing_extras():
+        lines.append(f"The extra {name!r} is not installed: pip install 'asgi-audit[{name}]'")
     return "\n".join(lines)
 
 
@@ -112,8 +111,6 @@ def _main(argv: Sequence[str] | None) -> int:
                 parser.print_help()
                 return 0
             configure(getattr(parsed, "setting_log_format", None))
-            from ..wiring import extra
-
             with extra():
                 code: int = parsed.run(parsed)
             return code

@@ -28,6 +28,7 @@ from typing import Any
 from ..errors import ConfigError, StoreError
 from ..settings import Settings
 from ..store.base import Incident, Process
+from ..wiring.operations import acknowledge, open_store_reader
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -47,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..wiring import open_store_reader
-
     settings = settings_of(arguments)
     if arguments.acknowledge is not None:
         return _acknowledge(settings, arguments.acknowledge)
@@ -94,8 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _acknowledge(settings: Settings, text: str) -> int:
-    from ..wiring import acknowledge, open_store_reader
-
     reader = open_store_reader(settings)
     try:
         incidents = reader.incidents(0, _MS_MAX, limit=_MS_MAX)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..settings import Settings, table
-from ..wiring import settings_from
+from ..wiring.environment import settings_from
 
 __all__ = ["KAFKA", "add_settings", "settings_of"]
 

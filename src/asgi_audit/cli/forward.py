@@ -24,8 +24,9 @@ from collections.abc import Callable, Mapping
 from ..errors import AuditError, ConfigError
 from ..metrics import Collector, Values, of_stats
 from ..settings import Settings
-from ..wiring import extra, journal_measures, look_at_journal
-from ..wiring_kafka import open_forwarder, stats_of
+from ..wiring.environment import extra
+from ..wiring.kafka import open_forwarder, stats_of
+from ..wiring.operations import journal_measures, look_at_journal
 from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import serving

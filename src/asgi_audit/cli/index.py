@@ -26,8 +26,8 @@ from ..errors import StoreError
 from ..settings import Settings
 from ..store.base import Writer
 from ..transport.base import Source
-from ..wiring import build_indexer, measures, open_source, open_store_writer
-from ..wiring_kafka import source_measures
+from ..wiring.kafka import source_measures
+from ..wiring.operations import build_indexer, measures, open_source, open_store_writer
 from .flags import KAFKA, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving

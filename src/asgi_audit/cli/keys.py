@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from ..errors import ConfigError
+from ..wiring.operations import open_control
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -40,8 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..wiring import open_control
-
     settings = settings_of(arguments)
     if arguments.action != "create" and not settings.control_path.exists():
         raise ConfigError(

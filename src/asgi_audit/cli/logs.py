@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..addresses import without_passwords
-from ..wiring import log_format
+from ..wiring.environment import log_format
 
 __all__ = ["JsonFormatter", "configure", "is_json"]
 

@@ -15,6 +15,7 @@ import datetime
 import sys
 
 from ..errors import ConfigError, StoreError
+from ..wiring.operations import doomed, purge
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -29,8 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..wiring import doomed, purge
-
     settings = settings_of(arguments)
     before = _day(arguments.before)
     days = doomed(settings, before)

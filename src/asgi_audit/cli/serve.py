@@ -22,7 +22,8 @@ from collections.abc import Callable
 from .. import __version__
 from ..errors import AuditError, ConfigError
 from ..settings import Settings
-from ..wiring import build_api, open_control, open_source
+from ..wiring.operations import open_control, open_source
+from ..wiring.server import build_api
 from .curls import curl_lines, shown_host
 from .flags import KAFKA, add_settings, settings_of
 from .logs import is_json

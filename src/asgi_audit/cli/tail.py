@@ -21,7 +21,7 @@ from ..record.codec import Decoded, decode
 from ..settings import Settings, url_path
 from ..store.base import Query
 from ..transport.base import Kind, Message
-from ..wiring import follow_journal, open_store_reader
+from ..wiring.operations import follow_journal, open_store_reader
 from .flags import add_settings, settings_of
 from .terminal import one_line
 

@@ -14,7 +14,7 @@ import argparse
 import re
 
 from ..errors import ConfigError
-from ..wiring_kafka import check_topic, create_topic, describe_topic, topic_wanted
+from ..wiring.kafka import check_topic, create_topic, describe_topic, topic_wanted
 from .flags import KAFKA, add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]

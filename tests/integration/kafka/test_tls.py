@@ -16,7 +16,7 @@ from tests.e2e.commands import COMMAND, clean_environment, running
 from tests.support_kafka import SASL_PASSWORD, SASL_USER, Certificates, LocalKafka
 
 from asgi_audit.settings import make_settings
-from asgi_audit.wiring import look_at_index
+from asgi_audit.wiring.operations import look_at_index
 
 from .conftest import unavailable, until, write_journal
 from .test_process import PROGRAM

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from asgi_audit.cli.demo import _Demo
-from asgi_audit.cli.demo_app import CUSTOMERS, make_database
-from asgi_audit.cli.demo_ask import Asked, leaks
-from asgi_audit.cli.demo_drive import Sent
-from asgi_audit.cli.demo_show import shortened, table
+from asgi_audit.cli.demo.app import CUSTOMERS, make_database
+from asgi_audit.cli.demo.ask import Asked, leaks
+from asgi_audit.cli.demo.command import _Demo
+from asgi_audit.cli.demo.drive import Sent
+from asgi_audit.cli.demo.show import shortened, table
 
 SECRET = "pw-0123456789abcdef01234567"
 

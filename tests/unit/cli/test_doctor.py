@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tests.support_records import DAY_MS, OTHER, PROCESS, batch, payload, record
 
-from asgi_audit.cli import doctor_checks
-from asgi_audit.cli.doctor import examine
-from asgi_audit.cli.doctor_checks import Found, file_system
+from asgi_audit.cli.doctor import checks
+from asgi_audit.cli.doctor.checks import Found, file_system
+from asgi_audit.cli.doctor.command import examine
 from asgi_audit.control import Control
 from asgi_audit.record.codec import decode
 from asgi_audit.settings import Settings
@@ -29,7 +29,7 @@ NOW = int(time.time() * 1000)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A disk that lasts, whatever the tests run on."""
-    monkeypatch.setattr(doctor_checks, "file_system", lambda path, mounts=None: "ext4")
+    monkeypatch.setattr(checks, "file_system", lambda path, mounts=None: "ext4")
     return tmp_path
 
 
@@ -120,7 +120,7 @@ def test_share_of_the_journals_bound_decides(home: Path, count: int, level: str)
 def test_free_space_decides(home: Path, free: int, journal: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     journal_of(home, PROCESS, 1).close()
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr("asgi_audit.cli.doctor_checks.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("asgi_audit.cli.doctor.checks.shutil.disk_usage", lambda _: usage)
     found = worst(examined(home)["journal"])
     assert found.level == journal
     assert text in found.message
@@ -130,7 +130,7 @@ def test_free_space_decides(home: Path, free: int, journal: str, text: str, monk
     ("kind", "level"), [("tmpfs", "warn"), ("overlay", "warn"), ("nfs4", "bad"), ("xfs", "ok"), ("", "ok")]
 )
 def test_file_system_decides(home: Path, kind: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_checks, "file_system", lambda path: kind)
+    monkeypatch.setattr(checks, "file_system", lambda path: kind)
     found = examined(home)
     assert found["journal"][0].level == found["index"][0].level == level
 
@@ -168,8 +168,8 @@ def test_clock_warns_of_what_lies_in_the_future(home: Path) -> None:
 
 def test_clock_warns_when_it_jumps_while_it_is_looked_at(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times: Iterator[float] = iter([1000.0, 1003.1] + [1003.2] * 50)
-    monkeypatch.setattr("asgi_audit.cli.doctor_checks.time.time", lambda: next(times))
-    found = list(doctor_checks.clock(Settings(home=home)))
+    monkeypatch.setattr("asgi_audit.cli.doctor.checks.time.time", lambda: next(times))
+    found = list(checks.clock(Settings(home=home)))
     # The clock goes on between the two looks, and a busy machine takes its time.
     assert re.fullmatch(r"the clock jumped by \+(2\.[89]|3\.[01])\d s just now", found[0].message), found[0].message
 

@@ -21,7 +21,7 @@ from asgi_audit.cli.serve import IndexerBeside
 from asgi_audit.errors import AuditError, ConfigError
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Source
-from asgi_audit.wiring import open_source, open_store_writer
+from asgi_audit.wiring.operations import open_source, open_store_writer
 
 
 class Counts(NamedTuple):

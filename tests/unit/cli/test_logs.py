@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from asgi_audit import wiring
 from asgi_audit.cli.logs import JsonFormatter
+from asgi_audit.wiring.environment import log_format
 
 
 def line(message: str, *values: object, **given: Any) -> dict[str, Any]:
@@ -69,4 +69,4 @@ def test_format_is_the_flags_then_the_environments_whatever_else_is_wrong(
     monkeypatch.setenv("ASGI_AUDIT_PORT", "many")
     if environment is not None:
         monkeypatch.setenv("ASGI_AUDIT_LOG_FORMAT", environment)
-    assert wiring.log_format(flag) == format
+    assert log_format(flag) == format

@@ -15,7 +15,8 @@ from asgi_audit.record.codec import decode
 from asgi_audit.record.ids import new_process, uuid7
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
-from asgi_audit.wiring import build_indexer, open_journal, open_store_writer
+from asgi_audit.wiring.application import open_journal
+from asgi_audit.wiring.operations import build_indexer, open_store_writer
 
 START = 1_774_000_000_000
 

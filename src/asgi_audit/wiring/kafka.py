@@ -1,4 +1,4 @@
-"""The part of `wiring` that knows Kafka: settings to forwarders, sources and topics.
+"""Settings to forwarders, sources and topics of Kafka.
 
 Place: the recorder writes to the local journal, whatever the transport; with `kafka://` a forwarder thread in each OS
 process carries its journal on, and the journals of dead processes beside it. Invariants: nothing here waits for a
@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError
-from .settings import Settings
+from ..errors import ConfigError
+from ..settings import Settings
+from .environment import extra
 
 if TYPE_CHECKING:
-    from .transport.base import Position
-    from .transport.kafka.config import KafkaConfig
-    from .transport.kafka.forwarder import Forwarder
-    from .transport.kafka.source import KafkaSource
-    from .transport.kafka.topics import Difference, TopicFound, TopicWanted
+    from ..transport.base import Position
+    from ..transport.kafka.config import KafkaConfig
+    from ..transport.kafka.forwarder import Forwarder
+    from ..transport.kafka.source import KafkaSource
+    from ..transport.kafka.topics import Difference, TopicFound, TopicWanted
 
 __all__ = [
     "Forwarding", "check_topic", "create_topic", "describe_topic", "forward_stats", "forwarded_positions",
@@ -30,21 +31,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-@contextlib.contextmanager
-def _extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as e:
-        if (e.name or "").split(".")[0] not in ("aiokafka", "cramjam"):
-            raise
-        raise ConfigError(
-            f"the package {(e.name or '').split('.')[0]} is not installed", hint="pip install 'asgi-audit[kafka]'"
-        ) from e
-
-
 def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = "") -> KafkaConfig:
     """Where the topic is and how to speak to it. Raises ConfigError; connects to nobody."""
-    from .transport.kafka.config import kafka_config
+    from ..transport.kafka.config import kafka_config
 
     return kafka_config(
         url or settings.transport,
@@ -71,9 +60,9 @@ class Forwarding:
 
     def __init__(self, settings: Settings) -> None:
         # Here and not in the recorder's thread: aiokafka takes 0.1 s to import, and requests would wait for the GIL.
-        with _extra():
-            from .transport.kafka import forwarder  # noqa: F401
-            from .transport.kafka.client import compression_of, connection_options
+        with extra():
+            from ..transport.kafka import forwarder  # noqa: F401
+            from ..transport.kafka.client import compression_of, connection_options
         self._settings = settings
         self._config = kafka_of(settings)
         compression_of(self._config)
@@ -85,9 +74,9 @@ class Forwarding:
 
     def start(self, process: str) -> None:
         """Forward the journal of `process`, which is this one's, from now on. Called in the recorder's thread."""
-        from .transport.base import Position
-        from .transport.files import Files
-        from .transport.journal_position import Forwarded, write_forwarded
+        from ..transport.base import Position
+        from ..transport.files import Files
+        from ..transport.journal_position import Forwarded, write_forwarded
 
         before, old = self._counted if self._pid == os.getpid() else ({}, ())
         if old:
@@ -160,8 +149,8 @@ def forward_stats(settings: Settings) -> dict[str, int]:
 def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
     """From the journal to the topic, for the command `forward`: all processes but those that forward themselves.
     Raises ConfigError."""
-    with _extra():
-        from .transport.kafka import forwarder  # noqa: F401
+    with extra():
+        from ..transport.kafka import forwarder  # noqa: F401
     if not settings.is_kafka:
         raise ConfigError(f"setting transport is {settings.transport!r}; accepted: kafka://host:port[,host:port]/topic")
     return _forwarder(settings, kafka_of(settings), _journal_of(settings), drain=drain)
@@ -170,8 +159,8 @@ def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
 def _forwarder(
     settings: Settings, config: KafkaConfig, root: Path, *, only: str = "", drain: bool = False
 ) -> Forwarder:
-    from .transport.journal import JournalSource
-    from .transport.kafka.forwarder import Forwarder
+    from ..transport.journal import JournalSource
+    from ..transport.kafka.forwarder import Forwarder
 
     return Forwarder(
         JournalSource(root, only=only, keeps_positions=True),
@@ -191,8 +180,8 @@ def _journal_of(settings: Settings) -> Path:
 
 def open_kafka_source(settings: Settings) -> KafkaSource:
     """Not connected yet. Raises ConfigError."""
-    with _extra():
-        from .transport.kafka.source import KafkaSource
+    with extra():
+        from ..transport.kafka.source import KafkaSource
 
     # The indexer asks again, and in between whether it is to end: not after the 10 s in which it must have ended.
     return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"), connect_seconds=_CONNECT_SECONDS)
@@ -200,7 +189,7 @@ def open_kafka_source(settings: Settings) -> KafkaSource:
 
 def source_measures(source: object) -> dict[str, float]:
     """The metrics that a topic has and a journal has not; {} of any other source. What is not known is left out."""
-    from .transport.kafka.source import KafkaSource
+    from ..transport.kafka.source import KafkaSource
 
     if not isinstance(source, KafkaSource):
         return {}
@@ -215,8 +204,8 @@ def source_measures(source: object) -> dict[str, float]:
 
 def forwarded_positions(root: Path) -> dict[str, Position]:
     """How far the journal of each process is forwarded, for `look_at_journal`."""
-    from .transport.files import Files
-    from .transport.journal_position import read_forwarded
+    from ..transport.files import Files
+    from ..transport.journal_position import read_forwarded
 
     found: dict[str, Position] = {}
     files = Files()
@@ -241,8 +230,8 @@ def topic_wanted(
     message_bytes: int | None = None,
 ) -> TopicWanted:
     """None: the default. Raises ConfigError."""
-    with _extra():
-        from .transport.kafka.topics import TopicWanted
+    with extra():
+        from ..transport.kafka.topics import TopicWanted
 
     given = {
         "partitions": partitions,
@@ -256,21 +245,21 @@ def topic_wanted(
 
 def create_topic(settings: Settings, url: str, wanted: TopicWanted) -> bool:
     """False when it was there. Raises TransportError, ConfigError."""
-    from .transport.kafka import topics
+    from ..transport.kafka import topics
 
     return topics.create_topic(kafka_of(settings, url=url), wanted)
 
 
 def describe_topic(settings: Settings, url: str = "", *, seconds: float = 15.0) -> TopicFound | None:
     """None when the cluster answers and has no such topic. Raises TransportError, ConfigError."""
-    with _extra():
-        from .transport.kafka import topics
+    with extra():
+        from ..transport.kafka import topics
 
     return topics.describe_topic(kafka_of(settings, url=url), seconds=seconds)
 
 
 def check_topic(found: TopicFound, wanted: TopicWanted) -> list[Difference]:
     """What differs, the severe first."""
-    from .transport.kafka import topics
+    from ..transport.kafka import topics
 
     return topics.check_topic(found, wanted)

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
-from asgi_audit import wiring_kafka
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.kafka.forwarder import Forwarder
-from asgi_audit.wiring import build_indexer, open_source, open_store_writer
-from asgi_audit.wiring_kafka import Forwarding
+from asgi_audit.wiring import kafka
+from asgi_audit.wiring.kafka import Forwarding
+from asgi_audit.wiring.operations import build_indexer, open_source, open_store_writer
 
 COUNTERS = {"forward_acknowledged": 7, "forward_refused": 2, "forward_retries": 3, "lost_refused": 1}
 
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Forwarder]:
     """Every forwarder that is made; each has counted before it starts what a broker would have let it count."""
     found: list[Forwarder] = []
-    real = wiring_kafka._forwarder
+    real = kafka._forwarder
 
     def counted(*arguments: object, **named: object) -> Forwarder:
         forwarder = real(*arguments, **named)  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Forwarder]:
         found.append(forwarder)
         return forwarder
 
-    monkeypatch.setattr(wiring_kafka, "_forwarder", counted)
+    monkeypatch.setattr(kafka, "_forwarder", counted)
     return found
 
 

@@ -22,15 +22,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import AuditError, ConfigError
-from ..settings import PREFIX, Settings, make_settings
-from ..wiring import open_control, open_store_reader
-from .curls import curl_lines
-from .demo_app import ACCOUNT, INSTANCE, SERVICE, make_database
-from .demo_ask import Answer, Client, leaks
-from .demo_drive import Drive, Secrets, Sent
-from .demo_show import shortened, table
-from .processes import Child, free_port, wait_for_port
+from ...errors import AuditError, ConfigError
+from ...settings import PREFIX, Settings, make_settings
+from ...wiring.operations import open_control, open_store_reader
+from ..curls import curl_lines
+from ..processes import Child, free_port, wait_for_port
+from .app import ACCOUNT, INSTANCE, SERVICE, make_database
+from .ask import Answer, Client, leaks
+from .drive import Drive, Secrets, Sent
+from .show import shortened, table
 
 __all__ = ["add_arguments", "run"]
 
@@ -180,7 +180,7 @@ class _Demo:
         self.app_port, self.api_port = free_port(), free_port()
         say(f"home         {self.home}")
         application = self.start(
-            "application", "asgi_audit.cli.demo_app", str(database), str(self.app_port), first_line=self.hidden.password
+            "application", "asgi_audit.cli.demo.app", str(database), str(self.app_port), first_line=self.hidden.password
         )
         self.start("sidecar", "asgi_audit", "index", "--until-stdin-closes")
         api = self.start(
@@ -287,7 +287,7 @@ class _Demo:
 
 
 def _stored_bytes(settings: Settings) -> Iterator[bytes]:
-    from ..store.base import Query
+    from ...store.base import Query
 
     reader = open_store_reader(settings)
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from .demo_ask import Asked
+from .ask import Asked
 
 __all__ = ["shortened", "table"]
 

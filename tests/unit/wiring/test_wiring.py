@@ -18,16 +18,16 @@ from asgi_audit.errors import ConfigError
 from asgi_audit.record.codec import Decoded, decode
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Kind
-from asgi_audit.wiring import (
-    build_api,
+from asgi_audit.wiring.environment import settings_from
+from asgi_audit.wiring.operations import (
     build_indexer,
     follow_journal,
     open_control,
     open_source,
     open_store_reader,
     open_store_writer,
-    settings_from,
 )
+from asgi_audit.wiring.server import build_api
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The demo's application: Datasette, which we did not write, over a database made here, wrapped by one line of ours.
 
-It runs in a process of its own: `python -m asgi_audit.cli.demo_app DATABASE PORT`. The demo's password comes in
+It runs in a process of its own: `python -m asgi_audit.cli.demo.app DATABASE PORT`. The demo's password comes in
 on standard input, one line, so that it stands neither in the arguments nor in the environment. When standard input
 closes, the demo is gone and the application ends.
 """
@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from .. import AuditMiddleware
+from ... import AuditMiddleware
 
 __all__ = ["ACCOUNT", "INSTANCE", "SERVICE", "main", "make_database"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .addresses import shown_value
-from .errors import ConfigError
+from ..addresses import shown_value
+from ..errors import ConfigError
 
 __all__ = [
     "PREFIX",

@@ -12,12 +12,12 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 
-from ..addresses import without_passwords
-from ..errors import AuditError, ConfigError
-from ..settings import Settings
-from .doctor_checks import CHECKS, Check, Found
-from .doctor_kafka import kafka
-from .flags import KAFKA, add_settings, settings_of
+from ...addresses import without_passwords
+from ...errors import AuditError, ConfigError
+from ...settings import Settings
+from ..flags import KAFKA, add_settings, settings_of
+from .checks import CHECKS, Check, Found
+from .kafka import kafka
 
 __all__ = ["add_arguments", "examine", "run"]
 

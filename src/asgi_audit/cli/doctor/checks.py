@@ -15,14 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..settings import Settings, url_path
-from ..wiring import (
-    check_index,
-    look_at_index,
-    look_at_journal,
-    open_control,
-    open_store_reader,
-)
+from ...settings import Settings, url_path
+from ...wiring.operations import check_index, look_at_index, look_at_journal, open_control, open_store_reader
 
 __all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import TransportError
-from ..settings import Settings
-from ..wiring_kafka import check_topic, describe_topic, topic_wanted
-from .doctor_checks import Found
+from ...errors import TransportError
+from ...settings import Settings
+from ...wiring.kafka import check_topic, describe_topic, topic_wanted
+from .checks import Found
 
 __all__ = ["kafka"]
 

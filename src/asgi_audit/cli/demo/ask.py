@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ..errors import AuditError
+from ...errors import AuditError
 
 __all__ = ["Answer", "Asked", "Client", "leaks", "needles"]
 

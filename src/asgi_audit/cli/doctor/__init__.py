@@ -1,0 +1,1 @@
+"""The doctor: one check for each thing that records pass through."""

@@ -1,0 +1,134 @@
+"""What stands in somebody's application: the middleware, `install`, and the recorder behind them.
+
+Imports of what only some settings need stand inside the functions: the application must not load what it does not use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..capture.middleware import Capture
+from ..capture.refused import Refused, is_in_a_call
+from ..errors import ConfigError
+from ..metrics import attach
+from ..settings import Settings
+from .environment import application_settings, extra
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from ..capture.middleware import ASGIApp
+    from ..recording.base import RecorderBase
+    from ..transport import base as transport_base
+
+__all__ = ["AuditMiddleware", "install", "open_journal", "recorder_of"]
+
+
+class AuditMiddleware(Capture):
+    """Audits every HTTP exchange of `app`: `AuditMiddleware(app)`, `app.add_middleware(AuditMiddleware,
+    service="shop")`.
+
+    `settings` are those of the settings table by name; the environment fills what is not given. Raises ConfigError at
+    once for a wrong setting. Where a framework makes this layer late, inside a call of the application, it refuses the
+    start instead: the server's `lifespan.startup` gets `startup.failed` with the error's text, and every request raises
+    it. Otherwise it never raises into a request. `metrics`: a prometheus_client registry that shall show `stats()`;
+    which one is yours to choose, and nothing is registered without."""
+
+    def __init__(self, app: ASGIApp, *, metrics: CollectorRegistry | None = None, **settings: Any) -> None:
+        try:
+            made = application_settings(**settings)
+            recorder = recorder_of(made) if made.enabled else None
+        except ConfigError as e:
+            if not is_in_a_call():
+                raise
+            made, recorder, app = Settings(enabled=False), None, Refused(e)
+        super().__init__(app, made, recorder)
+        if metrics is not None and recorder is not None:
+            with extra():
+                attach(metrics, made.transport_url, _Counted(recorder, made))
+
+    def __getattr__(self, name: str) -> Any:
+        # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
+        # wrapper.
+        if name.startswith("_") or name in ("app", "settings"):
+            raise AttributeError(name)
+        return getattr(self.app, name)
+
+    def stats(self) -> dict[str, int]:
+        """Counters of this process since its start; {} when turned off."""
+        return {} if self.recorder is None else _Counted(self.recorder, self.settings).stats()
+
+
+class _Counted:
+    """What `stats()` says of a recorder and of its forwarder, for a registry: the middleware itself would keep its
+    application alive."""
+
+    def __init__(self, recorder: RecorderBase, settings: Settings) -> None:
+        self._recorder = recorder
+        self._settings = settings
+
+    def stats(self) -> dict[str, int]:
+        if not self._settings.is_kafka:
+            return self._recorder.stats()
+        from .kafka import forward_stats
+
+        return self._recorder.stats() | forward_stats(self._settings)
+
+
+def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: Any) -> Any:
+    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Answers `app`.
+    Arguments as for AuditMiddleware."""
+    from ..capture.install import install_on
+
+    # The stack is built at the first request, which would be too late to hear of a wrong setting.
+    checked = application_settings(**settings)
+    if not checked.enabled:
+        return app
+    recorder_of(checked)
+    # The stack may be built in another working directory.
+    settings |= {name: getattr(checked, name) for name in ("home", "transport", "journal")}
+    return install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
+
+
+def recorder_of(settings: Settings) -> RecorderBase:
+    """The recorder of this OS process for the journal that the settings name: one per journal root."""
+    from ..recording.recorder import shared_recorder
+
+    # What `open_journal` needs, imported by whoever makes the middleware, not by the recorder's thread: pytest parses
+    # what is imported, and in CPython 3.11 two threads that parse at a time break each other (SystemError: AST
+    # constructor recursion depth mismatch).
+    from ..transport import journal, memory  # noqa: F401
+
+    settings = settings.absolute()
+    if not settings.is_kafka:
+        return shared_recorder(settings, lambda facts: open_journal(settings, facts))
+    from .kafka import forwarding_of
+
+    forwarding = forwarding_of(settings)
+
+    def opened(facts: transport_base.ProcessFacts) -> transport_base.Writer:
+        writer = open_journal(settings, facts)
+        forwarding.start(str(facts.process))
+        return writer
+
+    return shared_recorder(settings, opened, on_closed=forwarding.closed)
+
+
+def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.Writer:
+    """A new journal for this process, where the settings say. Called in the recorder's thread. Raises
+    TransportError."""
+    if urlsplit(settings.transport_url).scheme == "memory":
+        from ..transport.memory import MemoryJournal
+
+        return MemoryJournal.shared(bytes_max=settings.journal_bytes_max).writer(facts)
+    from ..transport.journal import JournalWriter
+
+    path = settings.journal_path
+    assert path is not None
+    return JournalWriter(
+        path,
+        facts,
+        bytes_max=settings.journal_bytes_max,
+        segment_bytes=settings.segment_bytes,
+    )

@@ -1,0 +1,74 @@
+"""What this process finds around it: the environment, and the packages that extras bring."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import ConfigError
+from ..settings import Settings, environment_name, is_turned_off, make_settings, unknown_variables
+
+__all__ = ["EXTRAS", "application_settings", "extra", "log_format", "settings_from"]
+
+_log = logging.getLogger("asgi_audit")
+
+
+_warned: set[str] = set()
+
+
+# Packages by the extra that brings them.
+EXTRAS = {
+    "apsw": "server",
+    "starlette": "server",
+    "uvicorn": "server",
+    "zstandard": "server",
+    "prometheus_client": "server",
+    "aiokafka": "kafka",
+    "datasette": "server,demo",
+    "datasette_auth_passwords": "server,demo",
+}
+
+
+def settings_from(**given: Any) -> Settings:
+    """Arguments or flags over this process's environment over the defaults. Raises ConfigError; warns once of each
+    environment variable that has our prefix and is no setting."""
+    for name, text in unknown_variables(os.environ).items():
+        if name not in _warned:
+            _warned.add(name)
+            _log.warning("asgi-audit: %s", text)
+    return make_settings(os.environ, **given)
+
+
+def application_settings(**given: Any) -> Settings:
+    """`settings_from` for the middleware, with every path absolute: the application may change its working directory.
+
+    `ASGI_AUDIT_ENABLED=0` beats everything, also what is wrong: it is the way out of a start that is refused."""
+    if is_turned_off(os.environ):
+        return Settings(enabled=False)
+    return settings_from(**given).absolute()
+
+
+def log_format(flag: str | None) -> str:
+    """How a command logs, whatever its other settings are. A value that is no format is text until they are checked."""
+    name = environment_name("log_format")
+    try:
+        return make_settings({k: v for k, v in os.environ.items() if k == name}, log_format=flag).log_format
+    except ConfigError:
+        return "text"
+
+
+@contextlib.contextmanager
+def extra() -> Iterator[None]:
+    """Around imports of what an extra brings: one clear line instead of a ModuleNotFoundError. Raises ConfigError."""
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        package = (e.name or "").split(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise ConfigError(
+            f"the package {package} is not installed", hint=f"pip install 'asgi-audit[{EXTRAS[package]}]'"
+        ) from e

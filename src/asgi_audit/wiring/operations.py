@@ -1,0 +1,241 @@
+"""What the commands do with journal, index and keys: settings to the objects behind them.
+
+Imports of adapters stand inside the functions: `tail` works where the server's packages are not installed, and one line
+says which extra is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..errors import AuditError, ConfigError, TransportError
+from ..metrics import Value, Values, lost_by_reason
+from ..settings import Settings, url_path
+from .environment import extra
+
+if TYPE_CHECKING:
+    import threading
+
+    from ..control import Control
+    from ..indexing.indexer import Indexer, Progress
+    from ..store import base as store_base
+    from ..store.sqlite import Doomed, IndexFacts
+    from ..transport import base as transport_base
+    from ..transport.journal import ProcessJournal
+
+__all__ = [
+    "acknowledge",
+    "build_indexer",
+    "check_index",
+    "doomed",
+    "follow_journal",
+    "journal_measures",
+    "look_at_index",
+    "look_at_journal",
+    "measures",
+    "open_control",
+    "open_source",
+    "open_store_reader",
+    "open_store_writer",
+    "purge",
+]
+
+
+def open_source(settings: Settings) -> transport_base.Source:
+    """Where the indexer takes records from. Raises TransportError, ConfigError."""
+    if settings.is_kafka:
+        from .kafka import open_kafka_source
+
+        return open_kafka_source(settings)
+    if urlsplit(settings.transport_url).scheme != "journal":
+        raise ConfigError(
+            f"records cannot be indexed from {settings.transport_url!r} of another process; accepted: journal:///path "
+            "or kafka://host:port[,host:port]/topic"
+        )
+    from ..transport.journal import JournalSource
+
+    return JournalSource(url_path(settings.transport_url))
+
+
+def follow_journal(
+    settings: Settings, *, from_beginning: bool, stop: Callable[[], bool]
+) -> Iterator[transport_base.Message]:
+    """What the processes of this machine write, read without removing anything; ends when `stop()`, asked when idle."""
+    path = settings.journal_path
+    if path is None:
+        raise ConfigError(f"there is no journal to read at {settings.transport_url!r}; accepted: journal:///path")
+    from ..transport.journal import follow
+
+    return follow(path, from_beginning=from_beginning, stop=stop)
+
+
+def open_store_writer(
+    settings: Settings, *, wait_seconds: float = 0.0, stop: threading.Event | None = None
+) -> store_base.Writer:
+    """The one writer of the index. Waits so long, or until `stop` is set, while another one holds its lease.
+
+    Raises StoreError (retriable while another one holds it), ConfigError."""
+    with extra():
+        from ..store.sqlite import SqliteWriter
+
+    return SqliteWriter(url_path(settings.store_url), wait_seconds=wait_seconds, stop=stop)
+
+
+def open_store_reader(settings: Settings) -> store_base.Reader:
+    """One reader of the index, for one thread at a time. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import SqliteReader
+
+    return SqliteReader(url_path(settings.store_url))
+
+
+def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
+    """The journal of each process as it stands, [] when records do not go to one. Raises TransportError, StoreError."""
+    path = settings.journal_path
+    if path is None:
+        return []
+    from ..transport.journal import look
+
+    positions: Mapping[str, transport_base.Position]
+    if settings.is_kafka:  # what waits is what is not forwarded yet
+        from .kafka import forwarded_positions
+
+        positions = forwarded_positions(path)
+    else:
+        facts = look_at_index(settings)
+        positions = facts.positions if facts else {}
+    try:
+        return look(path, positions, ask_alive=ask_alive)
+    except OSError as e:
+        raise TransportError(f"the journal {path} cannot be read: {e.strerror or e}") from e
+
+
+def look_at_index(settings: Settings) -> IndexFacts | None:
+    """The index as it stands, without its records; None when there is none. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import inspect
+
+    return inspect(url_path(settings.store_url))
+
+
+def check_index(settings: Settings) -> str:
+    """'' when main.db is sound, else what is wrong. Reads all of it. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import quick_check
+
+    return quick_check(url_path(settings.store_url))
+
+
+def journal_measures(settings: Settings) -> Values:
+    """The journal as metrics, read now. Never raises: what cannot be read is left out."""
+    values: dict[str, Value] = {}
+    now = time.time()
+    with contextlib.suppress(AuditError):
+        journals = look_at_journal(settings)
+        since = [j.waiting_since for j in journals if j.waiting_since is not None]
+        values["asgi_audit_journal_bytes"] = sum(j.bytes for j in journals)
+        values["asgi_audit_journal_bytes_max"] = settings.journal_bytes_max
+        values["asgi_audit_journal_processes"] = len(journals)
+        values["asgi_audit_journal_lag_bytes"] = sum(j.waiting_bytes for j in journals)
+        values["asgi_audit_journal_oldest_age_seconds"] = max(0.0, now - min(since)) if since else 0.0
+    return values
+
+
+def measures(settings: Settings) -> Values:
+    """Journal and index as metrics, read now. Never raises: what cannot be read is left out."""
+    values: dict[str, Value] = {"asgi_audit_index_readable": 1.0, **journal_measures(settings)}
+    now = time.time()
+    try:
+        facts = look_at_index(settings)
+        if facts is None:
+            return values
+        values["asgi_audit_index_captured"] = facts.captured
+        values["asgi_audit_index_excluded"] = facts.excluded
+        values["asgi_audit_index_lost"] = lost_by_reason(facts.lost)
+        values["asgi_audit_index_records"] = facts.indexed
+        values["asgi_audit_index_dead_letters"] = facts.dead
+        values["asgi_audit_index_published"] = facts.snapshot.published
+        values["asgi_audit_index_bytes"] = facts.bytes
+        values["asgi_audit_index_days"] = len(facts.days)
+        if facts.snapshot.caught_up_at:
+            values["asgi_audit_index_caught_up_age_seconds"] = max(0.0, now - facts.snapshot.caught_up_at)
+        values |= _completeness_measures(settings, now)
+    except AuditError:
+        values["asgi_audit_index_readable"] = 0.0
+    return values
+
+
+def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
+    reader = open_store_reader(settings)
+    try:
+        found = reader.completeness(0, 1 << 43)
+    finally:
+        reader.close()
+    values = {"asgi_audit_index_incidents": float(found.incidents)}
+    if found.until is not None:
+        values["asgi_audit_index_complete_until_age_seconds"] = max(0.0, now - found.until / 1000)
+    return values
+
+
+def doomed(settings: Settings, before: int) -> Sequence[Doomed]:
+    """The days that a purge before `before` (ms) would remove, oldest first. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import doomed as of_directory
+
+    return of_directory(url_path(settings.store_url), before)
+
+
+def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
+    """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so after
+    `wait_seconds`: it will, as soon as it can. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import purge_directory
+
+    return purge_directory(url_path(settings.store_url), before, wait_seconds=wait_seconds)
+
+
+def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) -> bool:
+    """Write down that a silent process is gone for good, or let the indexer that runs do it; False when it has not yet
+    done so after `wait_seconds`. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import acknowledge_in_directory
+
+    return acknowledge_in_directory(url_path(settings.store_url), process, wait_seconds=wait_seconds)
+
+
+def open_control(settings: Settings) -> Control:
+    """Keys and the signing secret. Raises StoreError, ConfigError."""
+    with extra():
+        from ..control import Control
+
+    return Control(settings.control_path)
+
+
+def build_indexer(
+    settings: Settings,
+    writer: store_base.Writer,
+    *,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], None] | None = None,
+    source: transport_base.Source | None = None,
+) -> Indexer:
+    """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. `source`: an opened one, else that of
+    the settings. Raises TransportError, ConfigError."""
+    with extra():
+        from ..indexing.indexer import Indexer
+
+    source = source or open_source(settings.absolute())
+    return Indexer(
+        source,
+        writer,
+        stop=stop,
+        on_progress=on_progress,
+        retention_days=settings.retention_days,
+        # A journal has none: its directories are made once.
+        take_incidents=getattr(source, "take_incidents", tuple),
+    )

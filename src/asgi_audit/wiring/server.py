@@ -1,0 +1,76 @@
+"""The API as an application: what answers stands on, and the record of each read.
+
+Imports of the server's packages stand inside the functions, so that one line says which extra is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from ..settings import Settings
+from .application import AuditMiddleware
+from .environment import extra
+from .operations import measures, open_control, open_store_reader
+
+if TYPE_CHECKING:
+    from ..capture.middleware import ASGIApp, Receive, Send
+
+__all__ = ["READS_ACCOUNT", "build_api"]
+
+# The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
+READS_ACCOUNT = "asgi-audit"
+
+
+# What a client asks again and again for one question, and what machines ask: no read that an auditor would look for.
+_UNRECORDED = ("/health/", "/metrics", "/openapi.json", "/docs")
+
+
+def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") -> ASGIApp:
+    """The API as an ASGI application, its reads audited: one record for each execution, none for each poll.
+
+    `unready`: why what stands beside it is not ready, or ''. Raises StoreError when the keys cannot be read,
+    ConfigError."""
+    with extra():
+        from ..api.app import create_app
+        from ..query.service import QueryService
+
+    settings = settings.absolute()  # readers are opened again and again
+    control = open_control(settings)
+    service = QueryService(
+        lambda: open_store_reader(settings),
+        control.secret(),
+        wait_seconds=settings.query_wait_seconds,
+        execution_seconds=settings.execution_seconds,
+        page_bytes_max=settings.page_bytes_max,
+    )
+
+    def close() -> None:
+        service.close()
+        control.close()
+
+    app = create_app(service, control, settings, measures=lambda: measures(settings), unready=unready)
+    return _audit_reads(app, settings, close)
+
+
+def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:
+    given = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    given |= {"service": "logs", "instance_id": "default", "detail": "metadata", "delivery": "buffered"}
+    # Calls without a valid key, and those of keys for several accounts: no tenant's trail shows them.
+    given["account_id"] = READS_ACCOUNT
+    audited = AuditMiddleware(app, **given)
+
+    async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            path = scope["path"]
+            if "/query-result/" in path or path.startswith(_UNRECORDED):
+                await app(scope, receive, send)
+                return
+        try:
+            await audited(scope, receive, send)
+        finally:
+            if scope["type"] == "lifespan":
+                close()
+
+    return reads_audited
