@@ -133,4 +133,4 @@ def _differs(there: os.stat_result, access: Access, mode: int) -> bool:
 
 
 def _is_link(path: Path) -> OSError:
-    return OSError(errno.ELOOP, "a symbolic link stands where a file of ours should be", str(path))
+    return OSError(errno.ELOOP, f"{path.name} is a symbolic link, and a file of ours should be there", str(path))

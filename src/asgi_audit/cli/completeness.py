@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="end", metavar="TIME", help="exclusive. Default: T")
     parser.add_argument("--json", action="store_true", help="one object instead of tables")
     parser.add_argument("--acknowledge", metavar="PROCESS", help="a silent process is gone for good; shows nothing")
-    add_settings(parser, "home", "store")
+    add_settings(parser, "home", "store", "share_with_group")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(
         parser,
         "home",
+        "share_with_group",
         "journal",
         "transport",
         *KAFKA,

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(
         parser,
         "home",
+        "share_with_group",
         "transport",
         "store",
         *KAFKA,

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     revoke.add_argument("id", help="as `keys list` shows it")
     for sub in (create, listing, revoke):
-        add_settings(sub, "home")
+        add_settings(sub, "home", "share_with_group")
 
 
 def run(arguments: argparse.Namespace) -> int:

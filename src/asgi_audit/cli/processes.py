@@ -17,9 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..disk import PRIVATE
 from ..errors import AuditError
 
 __all__ = ["Child", "free_port", "on_closed_stdin", "wait_for_port"]
+
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class Child:
@@ -37,7 +40,7 @@ class Child:
     ) -> None:
         self.name = name
         self.log = log
-        output = log.open("ab") if log is not None else None
+        output = os.fdopen(PRIVATE.open(log, _APPEND), "ab") if log is not None else None
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],

@@ -26,7 +26,7 @@ _WAIT_SECONDS = 60.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--before", required=True, metavar="DATE", help="as 2026-10-01 (UTC): the first day that stays")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
-    add_settings(parser, "home", "store")
+    add_settings(parser, "home", "store", "share_with_group")
 
 
 def run(arguments: argparse.Namespace) -> int:

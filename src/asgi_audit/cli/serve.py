@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(
         parser,
         "home",
+        "share_with_group",
         "transport",
         "store",
         *KAFKA,
@@ -166,6 +167,8 @@ class IndexerBeside:
         self._arguments = ["index", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
         self._arguments += ["--retention-days", str(settings.retention_days), "--log-format", settings.log_format]
         self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
+        if settings.share_with_group is not None:
+            self._arguments += ["--share-with-group", str(settings.share_with_group)]
         for name in (*KAFKA, "kafka_group_id") if settings.is_kafka else ():  # the passwords it has from where we do
             if value := getattr(settings, name):
                 self._arguments += ["--" + name.replace("_", "-"), str(value)]

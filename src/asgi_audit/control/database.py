@@ -11,13 +11,14 @@ look-up at a time, because such a connection never sees a change.
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import apsw
 
+from ..disk import PRIVATE, Access
 from ..errors import StoreError
 
 __all__ = ["BUSY_MS", "SCHEMA_VERSION", "open_database", "open_frozen", "store_errors", "transaction"]
@@ -64,22 +65,27 @@ def store_errors(operation: str, path: Path) -> Iterator[None]:
         ) from e
 
 
-def open_database(path: Path) -> apsw.Connection | None:
+def open_database(path: Path, access: Access = PRIVATE) -> apsw.Connection | None:
     """A connection to the file, made if missing; None when the disk is read-only and `open_frozen` is the way.
     Raises StoreError."""
     with store_errors("opening the keys", path):
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            access.makedirs(path.parent)
             # Before SQLite opens it: SQLite would create it with the umask's mode, readable by others for a moment.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError:
-            if not path.is_file():
+            access.create(path)
+            for beside in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    access.mend(Path(f"{path}{beside}"))
+        except OSError as e:
+            if e.errno == errno.ELOOP or not path.is_file():
                 raise
-        connection = apsw.Connection(str(path))
+        # SQLite refuses a link anywhere in the path, and the home may be one.
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+        connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags)
         try:
             connection.set_busy_timeout(BUSY_MS)
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY")
             _migrate(connection, path)
         except _READ_ONLY:
             connection.close()

@@ -26,6 +26,7 @@ from typing import Any
 
 import apsw
 
+from ..disk import PRIVATE, Access
 from ..errors import AuditError, ConfigError, StoreError
 from .database import open_database, open_frozen, store_errors, transaction
 
@@ -71,12 +72,14 @@ class Control:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        access: Access = PRIVATE,
     ) -> None:
         self.path = Path(path)
+        self._access = access
         self._clock = clock
         self._monotonic = monotonic
         self._lock = threading.Lock()  # around the connection
-        self._connection = open_database(self.path)
+        self._connection = open_database(self.path, self._access)
         self._frozen = self._connection is None
         self._closed = False
         self._touch_lock = threading.Lock()
@@ -216,7 +219,7 @@ class Control:
             untold, self._untold = self._untold, {}
         try:
             # A connection of its own: waiting for another process's lock must not hold up a look-up.
-            connection = open_database(self.path)
+            connection = open_database(self.path, self._access)
             if connection is None:
                 return
             try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..addresses import shown_value
+from ..disk import Access
 from ..errors import ConfigError
 
 __all__ = [
@@ -227,6 +228,23 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _group(value: Any) -> int | None:
+    """The number of a group, from its name or its number."""
+    if value is None or value == "":
+        return None
+    accepted = "the name or the number of a group of this machine"
+    if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
+        if not isinstance(value, bool) and 0 <= int(value) < 1 << 32:
+            return int(value)
+        raise _Wrong(accepted)
+    import grp
+
+    try:
+        return grp.getgrnam(value).gr_gid
+    except (KeyError, TypeError, ValueError):
+        raise _Wrong(accepted) from None
+
+
 def _setting(default: Any, parse: Parse, help: str, *, secret: bool = False, only: str = "") -> Any:
     return field(default=default, metadata={"parse": parse, "help": help, "secret": secret, "only": only})
 
@@ -238,6 +256,12 @@ class Settings:
     enabled: bool = _setting(True, _bool, "0 turns everything off: the application is called as if we were not there.")
     home: Path = _setting(  # noqa: RUF009 - a frozen default
         Path(".asgi-audit"), _path, "Directory in which everything meets that no other setting names."
+    )
+    share_with_group: int | None = _setting(
+        None,
+        _group,
+        "Group, by name or number, that may read and write what is made: files get mode 0660, directories 2770. "
+        "Default: this user alone, 0600 and 0700.",
     )
     transport: str = _setting(
         "",
@@ -371,6 +395,10 @@ class Settings:
     page_bytes_max: int = _setting(
         8 << 20, _int(1 << 16, 1 << 30, "bytes"), "Size at which a page of an answer ends.", only="server"
     )
+
+    @property
+    def access(self) -> Access:
+        return Access(self.share_with_group)
 
     @property
     def transport_url(self) -> str:

@@ -13,7 +13,7 @@ from ..capture.refused import Refused, is_in_a_call
 from ..errors import ConfigError
 from ..metrics import attach
 from ..settings import Settings
-from .environment import application_settings, extra
+from .environment import application_settings, extra, share_home
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -122,13 +122,16 @@ def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> tran
         from ..transport.memory import MemoryJournal
 
         return MemoryJournal.shared(bytes_max=settings.journal_bytes_max).writer(facts)
+    from ..transport.files import Files
     from ..transport.journal import JournalWriter
 
     path = settings.journal_path
     assert path is not None
+    share_home(settings)
     return JournalWriter(
         path,
         facts,
         bytes_max=settings.journal_bytes_max,
         segment_bytes=settings.segment_bytes,
+        files=Files.shared(settings.access),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..settings import Settings, environment_name, is_turned_off, make_settings, unknown_variables
 
-__all__ = ["EXTRAS", "application_settings", "extra", "log_format", "settings_from"]
+__all__ = ["EXTRAS", "application_settings", "extra", "log_format", "settings_from", "share_home"]
 
 _log = logging.getLogger("asgi_audit")
 
@@ -72,3 +72,10 @@ def extra() -> Iterator[None]:
         raise ConfigError(
             f"the package {package} is not installed", hint=f"pip install 'asgi-audit[{EXTRAS[package]}]'"
         ) from e
+
+
+def share_home(settings: Settings) -> None:
+    """A home that was made for this user alone would keep the group from what is in it."""
+    if settings.access.group is not None:
+        with contextlib.suppress(OSError):  # another user's, a link, or none yet: what is made in it says so
+            settings.access.mend(settings.home)

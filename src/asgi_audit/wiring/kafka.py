@@ -82,8 +82,9 @@ class Forwarding:
         if old:
             old[-1].stop(0.0)  # the journal was opened anew; the old one's rest is adopted
         root = _journal_of(self._settings)
+        files = Files.shared(self._settings.access)
         with contextlib.suppress(OSError):  # then others may read it too, and the index drops what comes twice
-            write_forwarded(root / process, Forwarded(Position(0, b""), by_itself=True), Files())
+            write_forwarded(root / process, Forwarded(Position(0, b""), by_itself=True), files)
         forwarder = _forwarder(self._settings, self._config, root, only=process)
         ended = [one for one in old if one.join(0)]
         going = [one for one in old if one not in ended]
@@ -159,13 +160,15 @@ def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
 def _forwarder(
     settings: Settings, config: KafkaConfig, root: Path, *, only: str = "", drain: bool = False
 ) -> Forwarder:
+    from ..transport.files import Files
     from ..transport.journal import JournalSource
     from ..transport.kafka.forwarder import Forwarder
 
     return Forwarder(
-        JournalSource(root, only=only, keeps_positions=True),
+        JournalSource(root, only=only, keeps_positions=True, files=Files.shared(settings.access)),
         config,
         dead_letters=settings.dead_letters_path,
+        access=settings.access,
         linger_seconds=settings.kafka_linger_seconds,
         drain=drain,
     )

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import AuditError, ConfigError, TransportError
+from ..errors import AuditError, ConfigError, StoreError, TransportError
 from ..metrics import Value, Values, lost_by_reason
 from ..settings import Settings, url_path
-from .environment import extra
+from .environment import extra, share_home
 
 if TYPE_CHECKING:
     import threading
+    from pathlib import Path
 
     from ..control import Control
     from ..indexing.indexer import Indexer, Progress
@@ -33,6 +34,7 @@ __all__ = [
     "build_indexer",
     "check_index",
     "doomed",
+    "files_of_index",
     "follow_journal",
     "journal_measures",
     "look_at_index",
@@ -57,9 +59,10 @@ def open_source(settings: Settings) -> transport_base.Source:
             f"records cannot be indexed from {settings.transport_url!r} of another process; accepted: journal:///path "
             "or kafka://host:port[,host:port]/topic"
         )
+    from ..transport.files import Files
     from ..transport.journal import JournalSource
 
-    return JournalSource(url_path(settings.transport_url))
+    return JournalSource(url_path(settings.transport_url), files=Files.shared(settings.access))
 
 
 def follow_journal(
@@ -83,7 +86,8 @@ def open_store_writer(
     with extra():
         from ..store.sqlite import SqliteWriter
 
-    return SqliteWriter(url_path(settings.store_url), wait_seconds=wait_seconds, stop=stop)
+    share_home(settings)
+    return SqliteWriter(url_path(settings.store_url), wait_seconds=wait_seconds, stop=stop, access=settings.access)
 
 
 def open_store_reader(settings: Settings) -> store_base.Reader:
@@ -121,6 +125,17 @@ def look_at_index(settings: Settings) -> IndexFacts | None:
         from ..store.sqlite import inspect
 
     return inspect(url_path(settings.store_url))
+
+
+def files_of_index(settings: Settings) -> Sequence[Path]:
+    """The files of the index, [] when there is none. Raises StoreError, ConfigError."""
+    with extra():
+        from ..store.sqlite import files_of
+
+    try:
+        return list(files_of(url_path(settings.store_url)))
+    except OSError as e:
+        raise StoreError(f"could not list {url_path(settings.store_url)}: {e.strerror or e}") from e
 
 
 def check_index(settings: Settings) -> str:
@@ -196,7 +211,7 @@ def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
     with extra():
         from ..store.sqlite import purge_directory
 
-    return purge_directory(url_path(settings.store_url), before, wait_seconds=wait_seconds)
+    return purge_directory(url_path(settings.store_url), before, wait_seconds=wait_seconds, access=settings.access)
 
 
 def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) -> bool:
@@ -205,7 +220,9 @@ def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) 
     with extra():
         from ..store.sqlite import acknowledge_in_directory
 
-    return acknowledge_in_directory(url_path(settings.store_url), process, wait_seconds=wait_seconds)
+    return acknowledge_in_directory(
+        url_path(settings.store_url), process, wait_seconds=wait_seconds, access=settings.access
+    )
 
 
 def open_control(settings: Settings) -> Control:
@@ -213,7 +230,8 @@ def open_control(settings: Settings) -> Control:
     with extra():
         from ..control import Control
 
-    return Control(settings.control_path)
+    share_home(settings)
+    return Control(settings.control_path, access=settings.access)
 
 
 def build_indexer(

@@ -191,6 +191,40 @@ def test_files_are_private_when_made(tmp_path: Path) -> None:
         os.umask(before)
 
 
+def test_files_are_private_when_the_home_is_everybodys(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "control.db").touch()
+    (tmp_path / "control.db").chmod(0o644)  # of an earlier version, or made by hand
+    control = Control(tmp_path / "control.db")
+    control.secret()
+    assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {0o600}
+    control.close()
+
+
+def test_control_refuses_a_link_in_place_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "control.db").symlink_to(tmp_path / "target")
+    with pytest.raises(StoreError, match="symbolic link"):
+        Control(tmp_path / "control.db")
+    assert not (tmp_path / "target").exists()
+
+
+def test_locks_of_an_open_connection_stay_when_the_file_is_opened_again(control: Control) -> None:
+    """Closing any descriptor of a file frees all locks that the process holds on it: opening it by hand, to set its
+    mode, took SQLite's lock from every connection of this process."""
+    code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+    def may_be_locked() -> bool:
+        return (
+            subprocess.run([sys.executable, "-c", code, control.path], capture_output=True, timeout=60).returncode == 0
+        )
+
+    control.secret()
+    assert not may_be_locked()
+    second = Control(control.path)
+    assert not may_be_locked()
+    second.close()
+
+
 def test_control_raises_one_clear_error_when_file_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "control.db").write_bytes(b"x" * 5000)
     with pytest.raises(StoreError, match="not a database") as caught:

@@ -25,6 +25,7 @@ from tests.support_records import (
     walk,
 )
 
+from asgi_audit.disk import Access
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Completion, DeadLetter, ProcessState, Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
@@ -67,8 +68,8 @@ def limited(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[bool], None
     state = {"on": False}
     original = schema.open_writing
 
-    def opened(path: Path, script: str) -> apsw.Connection:
-        connection = original(path, script)
+    def opened(path: Path, script: str, access: Access) -> apsw.Connection:
+        connection = original(path, script, access)
         connections.append((path, connection))
         if state["on"] and name in path.name:
             connection.execute("PRAGMA max_page_count=1")

@@ -22,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ...disk import PRIVATE
 from ...errors import AuditError, ConfigError
 from ...settings import PREFIX, Settings, make_settings
 from ...wiring.operations import open_control, open_store_reader
@@ -83,8 +84,8 @@ def _clean_home(given: Path | None) -> Path:
         if not home.is_dir() or (any(home.iterdir()) and not (home / _MARKER).exists()):
             raise ConfigError(f"{given} is not empty and no earlier demo made it; accepted: a new or empty directory")
         shutil.rmtree(home)
-    home.mkdir(parents=True)
-    (home / _MARKER).touch()
+    PRIVATE.makedirs(home)
+    PRIVATE.create(home / _MARKER)
     return home
 
 
@@ -169,8 +170,9 @@ class _Demo:
             say("")
 
     def _start_all(self) -> None:
-        self.logs.mkdir()
+        PRIVATE.mkdir(self.logs)
         database = self.home / "shop.db"
+        PRIVATE.create(database)
         make_database(database)
         control = open_control(self.settings)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -161,10 +160,6 @@ def keys(s: Settings) -> Iterator[Found]:
     if not path.exists():
         yield Found("warn", "keys", f"there are none: {path} does not exist", make)
         return
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        text = f"{path} has mode {mode:04o}: others may read the secret that seals tokens"
-        yield Found("bad", "keys", text, f"chmod 600 {path}")
     control = open_control(s)
     try:
         known = control.list_keys()

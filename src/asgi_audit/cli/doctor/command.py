@@ -16,12 +16,19 @@ from ...addresses import without_passwords
 from ...errors import AuditError, ConfigError
 from ...settings import Settings
 from ..flags import KAFKA, add_settings, settings_of
+from .access import access
 from .checks import CHECKS, Check, Found
 from .kafka import kafka
 
 __all__ = ["add_arguments", "examine", "run"]
 
-ALL: Sequence[Check] = (*CHECKS[:3], kafka, *CHECKS[3:])  # in the order in which a record meets it
+ALL: Sequence[Check] = (
+    *CHECKS[:3],
+    kafka,
+    *CHECKS[3:6],
+    access,
+    *CHECKS[6:],
+)  # in the order in which a record meets it
 _LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
 
 
@@ -35,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "store",
         *KAFKA,
         "journal_bytes_max",
+        "share_with_group",
         aliases={"transport": ("--from",), "store": ("--to",)},
     )
 

@@ -1,5 +1,6 @@
 """The index in SQLite: `schema` says what stands in its files; `writer` and `day` write them, `reader` reads them."""
 
+from .files import files_of
 from .inspect import Burial, IndexFacts, inspect, quick_check
 from .purging import acknowledge_in_directory, doomed, purge_directory
 from .reader import SqliteReader
@@ -7,6 +8,6 @@ from .retention import Doomed
 from .writer import SqliteWriter
 
 __all__ = [
-    "Burial", "Doomed", "IndexFacts", "SqliteReader", "SqliteWriter", "acknowledge_in_directory", "doomed", "inspect",
-    "purge_directory", "quick_check",
+    "Burial", "Doomed", "IndexFacts", "SqliteReader", "SqliteWriter", "acknowledge_in_directory", "doomed", "files_of",
+    "inspect", "purge_directory", "quick_check",
 ]  # fmt: skip

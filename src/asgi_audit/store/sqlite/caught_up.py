@@ -18,6 +18,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from ...disk import PRIVATE, Access
+
 __all__ = ["CAUGHT_UP_NAME", "CaughtUpFile", "last_used", "read_caught_up", "read_caught_up_at"]
 
 CAUGHT_UP_NAME = "caught_up"
@@ -28,8 +30,8 @@ _SIZE = 24
 class CaughtUpFile:
     """The writer's side. Raises OSError."""
 
-    def __init__(self, directory: Path) -> None:
-        self._fd = os.open(directory / CAUGHT_UP_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    def __init__(self, directory: Path, access: Access = PRIVATE) -> None:
+        self._fd = access.open(directory / CAUGHT_UP_NAME, os.O_RDWR | os.O_CREAT)
 
     def write(self, published: int, at: float) -> None:
         """As given, also when the clock was set back: keeping the later time would promise what nobody looked at."""

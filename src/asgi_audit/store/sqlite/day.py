@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from ...disk import PRIVATE, Access
 from ...record.codec import Decoded
 from ...record.views import pack_cuts
 from .codec import Compressor
@@ -77,11 +78,11 @@ class Tokens:
 class DayWriter:
     """One open day file. Errors are apsw's."""
 
-    def __init__(self, path: Path, compressor: Compressor, tokens: Tokens) -> None:
+    def __init__(self, path: Path, compressor: Compressor, tokens: Tokens, access: Access = PRIVATE) -> None:
         self.path = path
         self._compress = compressor.compress
         self._tokens = tokens
-        self._connection = connection = open_writing(path, DAY)
+        self._connection = connection = open_writing(path, DAY, access)
         state: Any = connection.execute("SELECT highest, spill FROM state").get
         self.highest: int = state[0]
         self._spill: int = state[1]

@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from ...disk import PRIVATE, Access
 from ...errors import StoreError
 
 __all__ = ["LEASE_NAME", "Lease", "LeaseHeld", "holder"]
@@ -42,10 +43,18 @@ class Lease:
     """Held from construction to `close`. Waits at most `wait_seconds`, or until `stop` is set, then raises a retriable
     StoreError."""
 
-    def __init__(self, directory: Path, *, wait_seconds: float = 0.0, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        wait_seconds: float = 0.0,
+        stop: threading.Event | None = None,
+        access: Access = PRIVATE,
+    ) -> None:
         self.path = directory / LEASE_NAME
         self._key = str(directory.resolve())
         self._pid = os.getpid()
+        self._access = access
         self._fd = -1
         until = time.monotonic() + wait_seconds
         pause = stop or threading.Event()
@@ -62,7 +71,7 @@ class Lease:
         with _guard:
             if self._key in _held:
                 return False
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = self._access.open(self.path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as e:

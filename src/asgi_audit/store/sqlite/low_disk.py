@@ -20,6 +20,7 @@ from pathlib import Path
 
 import apsw
 
+from ...disk import PRIVATE, Access
 from ...errors import StoreError
 from ..base import Batch
 from . import retention
@@ -33,17 +34,19 @@ _WORDS_BYTES = 256 << 10  # of the index of words, which is merged now and then
 _log = logging.getLogger("asgi_audit.store")
 
 
-def make_room(directory: Path, main: apsw.Connection, days: Iterable[DayWriter], batch: Batch) -> None:
+def make_room(
+    directory: Path, main: apsw.Connection, days: Iterable[DayWriter], batch: Batch, access: Access = PRIVATE
+) -> None:
     """Before `batch` is written. Raises StoreError (`is_full`) for one that should be less; OSError."""
     if _free(directory) >= LOW_BYTES:
-        retention.keep_reserve(directory)  # what was lent, before the disk is full again
+        retention.keep_reserve(directory, access=access)  # what was lent, before the disk is full again
         return
     logs = [lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), *(d.checkpoint for d in days)]
     if not _emptied(logs) and retention.lend_reserve(directory):
         _emptied(logs)
     free = _free(directory)
     if free >= 2 * retention.RESERVE_BYTES:
-        retention.keep_reserve(directory)
+        retention.keep_reserve(directory, access=access)
         free = _free(directory)
     free += retention.lendable(directory)
     # Its log, and as much again in the file.

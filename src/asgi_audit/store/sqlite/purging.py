@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from ...disk import PRIVATE, Access
 from ...errors import StoreError
 from . import retention
 from .errors import translated
@@ -36,6 +37,7 @@ def purge_directory(
     before: int,
     *,
     wait_seconds: float,
+    access: Access = PRIVATE,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -44,8 +46,8 @@ def purge_directory(
     `wait_seconds`. Raises StoreError."""
     _there(directory)
     with translated("ask for a purge", directory):
-        request = retention.ask(directory, before)
-    return _done(directory, request, lambda writer: writer.purge(before), wait_seconds, clock, monotonic, sleep)
+        request = retention.ask(directory, before, access)
+    return _done(directory, request, lambda writer: writer.purge(before), wait_seconds, clock, monotonic, sleep, access)
 
 
 def acknowledge_in_directory(
@@ -53,6 +55,7 @@ def acknowledge_in_directory(
     process: uuid.UUID,
     *,
     wait_seconds: float,
+    access: Access = PRIVATE,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -61,8 +64,8 @@ def acknowledge_in_directory(
     been asked and is not done after `wait_seconds`. Raises StoreError."""
     _there(directory)
     with translated("ask to acknowledge", directory):
-        request = retention.ask_to_acknowledge(directory, process)
-    return _done(directory, request, SqliteWriter.acknowledge_asked, wait_seconds, clock, monotonic, sleep)
+        request = retention.ask_to_acknowledge(directory, process, access)
+    return _done(directory, request, SqliteWriter.acknowledge_asked, wait_seconds, clock, monotonic, sleep, access)
 
 
 def _there(directory: Path) -> None:
@@ -78,11 +81,12 @@ def _done(
     clock: Callable[[], float],
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
+    access: Access,
 ) -> bool:
     deadline = monotonic() + wait_seconds
     while request.exists():
         try:
-            writer = SqliteWriter(directory, clock=clock)
+            writer = SqliteWriter(directory, clock=clock, access=access)
         except LeaseHeld:  # by an indexer, which reads our request within a second
             if monotonic() >= deadline:
                 return False

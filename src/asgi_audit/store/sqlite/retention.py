@@ -28,13 +28,14 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from .schema import DAY_MS, day_name, day_of_name, open_reading
+from ...disk import PRIVATE, Access
+from .schema import BESIDE, DAY_MS, day_name, day_of_name, open_reading
 
 __all__ = [
     "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "asked", "day_of",
     "doomed", "forget_dead_letters", "forget_statements", "forward",
-    "horizon_of", "keep_reserve", "lend_reserve", "lendable", "ms_of", "release_reserve", "retake_reserve", "sweep",
-    "sync", "unask",
+    "horizon_of", "is_request", "keep_reserve", "lend_reserve", "lendable", "ms_of", "release_reserve",
+    "retake_reserve", "sweep", "sync", "unask",
 ]  # fmt: skip
 
 RESERVE_NAME = "reserve"
@@ -43,7 +44,6 @@ _KEPT_BYTES = RESERVE_BYTES // 4  # a purge's commit in main.db takes some 50 KB
 _ASKED = "purge-"
 _ACKNOWLEDGED = "acknowledge-"
 _STATEMENTS_EACH = 1000
-_BESIDE = ("-wal", "-shm")
 
 
 class Doomed(NamedTuple):
@@ -103,12 +103,12 @@ def forget_statements(main: apsw.Connection, before: int) -> None:
                 break
 
 
-def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = False) -> bool:
+def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = False, access: Access = PRIVATE) -> bool:
     """Have a file that takes `size` bytes of the disk; False when there is no room, which leaves it as it was (or what
     there was room for, `partly`). What it takes already it never gives up: a writer that begins on a full disk would
     let go of what a purge needs."""
     try:
-        fd = os.open(directory / RESERVE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = access.open(directory / RESERVE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError:
         return False
     try:
@@ -126,11 +126,11 @@ def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = F
         os.close(fd)
 
 
-def retake_reserve(directory: Path) -> None:
+def retake_reserve(directory: Path, access: Access = PRIVATE) -> None:
     """After a purge, which may have released all of it: what there is room for, of what the next one needs at
     least."""
-    if not keep_reserve(directory):
-        keep_reserve(directory, _KEPT_BYTES, partly=True)
+    if not keep_reserve(directory, access=access):
+        keep_reserve(directory, _KEPT_BYTES, partly=True, access=access)
 
 
 def lendable(directory: Path) -> int:
@@ -168,7 +168,7 @@ def sweep(directory: Path, horizon: int) -> tuple[int, int]:
     days = size = 0
     names = sorted(os.listdir(directory))
     # First all day files: a -wal that goes before its file would leave an older day to be read.
-    for suffix in ("", *_BESIDE):
+    for suffix in ("", *BESIDE):
         for name in names:
             day = day_of_name(name.removesuffix(suffix)) if name.endswith(suffix) else None
             if day is None or day >= first_kept:
@@ -191,7 +191,7 @@ def doomed(directory: Path, before: int) -> list[Doomed]:
     names = os.listdir(directory) if directory.is_dir() else []
     for day in sorted(d for d in map(day_of_name, names) if d is not None and d < first_kept):
         path = directory / day_name(day)
-        size = sum(os.stat(p).st_size for p in (path, *(Path(f"{path}{b}") for b in _BESIDE)) if p.exists())
+        size = sum(os.stat(p).st_size for p in (path, *(Path(f"{path}{b}") for b in BESIDE)) if p.exists())
         connection = open_reading(path)
         try:
             records: Any = connection.execute("SELECT records FROM state").get
@@ -201,14 +201,14 @@ def doomed(directory: Path, before: int) -> list[Doomed]:
     return found
 
 
-def ask(directory: Path, before: int) -> Path:
+def ask(directory: Path, before: int, access: Access = PRIVATE) -> Path:
     """Ask whoever holds the lease to purge; answers the request, which is gone when it is done."""
-    return _request(directory, _ASKED + day_of(before))
+    return _request(directory, _ASKED + day_of(before), access)
 
 
-def ask_to_acknowledge(directory: Path, process: uuid.UUID) -> Path:
+def ask_to_acknowledge(directory: Path, process: uuid.UUID, access: Access = PRIVATE) -> Path:
     """Say that a process is gone for good; answers the request, which is gone when that is written down."""
-    return _request(directory, f"{_ACKNOWLEDGED}{process}")
+    return _request(directory, f"{_ACKNOWLEDGED}{process}", access)
 
 
 def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
@@ -223,9 +223,13 @@ def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
     return found
 
 
-def _request(directory: Path, name: str) -> Path:
+def is_request(name: str) -> bool:
+    return name.startswith((_ASKED, _ACKNOWLEDGED))
+
+
+def _request(directory: Path, name: str, access: Access) -> Path:
     path = directory / name
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    access.create(path)
     sync(directory)
     return path
 

@@ -21,16 +21,18 @@ from pathlib import Path
 
 import apsw
 
+from ...disk import PRIVATE, Access
 from ...errors import StoreError
 
 __all__ = [
-    "DAY_MS", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
+    "BESIDE", "DAY_MS", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
     "open_reading", "open_writing", "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 1
 MAIN_NAME = "main.db"
 DAY_MS = 86_400_000
+BESIDE = ("-wal", "-shm")  # what SQLite keeps beside each of its files
 SLOTS = 1 << 16  # ids of one millisecond
 _APPLICATION = 0x41734175  # "AsAu"
 _BUSY_MS = 5_000
@@ -126,16 +128,20 @@ def day_of_name(name: str) -> str | None:
     return None
 
 
-def open_writing(path: Path, script: str) -> apsw.Connection:
-    """A connection for the one writer; makes the file and its tables when they are missing. Raises apsw's errors and
-    StoreError."""
+def open_writing(path: Path, script: str, access: Access = PRIVATE) -> apsw.Connection:
+    """A connection for the one writer; makes the file and its tables when they are missing. Raises apsw's errors,
+    OSError and StoreError."""
     if apsw.SQLITE_VERSION_NUMBER < _SQLITE_MIN:
         raise StoreError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt an index that is read while it is written",
             retriable=False,
             hint="Install the package `apsw` 3.51.3 or newer.",
         )
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    # Before SQLite opens it, which would give it the umask's mode; SQLite gives -wal and -shm the mode of their file.
+    access.create(path)
+    # SQLite refuses a link anywhere in the path, and the directory of an index may be one.
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+    connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags)
     try:
         connection.set_busy_timeout(_BUSY_MS)
         version = check_version(connection, path)

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import apsw
 
+from ...disk import PRIVATE, Access
 from ...errors import StoreError
 from ...record.codec import Decoded
 from ...record.line import TIME_END
@@ -39,6 +40,7 @@ from .caught_up import CaughtUpFile, last_used, read_caught_up_at
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .errors import translated
+from .files import mend
 from .lease import Lease
 from .low_disk import give_back, make_room
 from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
@@ -69,8 +71,10 @@ class SqliteWriter:
         wait_seconds: float = 0.0,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
+        access: Access = PRIVATE,
     ) -> None:
         self.directory = directory
+        self._access = access
         self._clock = clock
         self._compressor = Compressor()
         self._tokens = Tokens()
@@ -82,10 +86,11 @@ class SqliteWriter:
         self._caught_up: CaughtUpFile | None = None
         self._published = 0
         with translated("open the index", directory):
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop)
+            if not access.makedirs(directory):
+                mend(directory, access)
+            self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop, access=access)
             self._last_used = last_used(directory)
-            retention.keep_reserve(directory)
+            retention.keep_reserve(directory, access=access)
         try:
             self._opened()
         except BaseException:
@@ -105,7 +110,7 @@ class SqliteWriter:
         try:
             with translated("write", self.directory):
                 self._still_ours()
-                make_room(self.directory, main, self._days.values(), batch)
+                make_room(self.directory, main, self._days.values(), batch, self._access)
                 return self._write(main, batch)
         except BaseException:
             self._abandon()
@@ -148,7 +153,7 @@ class SqliteWriter:
             return self._purge(before)
         finally:
             # At the end: before it every commit may need the room, as long as the disk is full.
-            retention.retake_reserve(self.directory)
+            retention.retake_reserve(self.directory, self._access)
 
     def _purge(self, before: int) -> Purged:
         main = self._opened()
@@ -217,12 +222,12 @@ class SqliteWriter:
                 if self._lease.lost():
                     raise self._lost()
                 # All of main.db in one transaction: a reader meets all of its tables or none.
-                main = open_writing(path, MAIN + completeness.TABLES)
+                main = open_writing(path, MAIN + completeness.TABLES, self._access)
                 self._main = main
                 completeness.prepare(main)
                 there = os.stat(path)
                 self._main_file = (there.st_ino, there.st_dev)
-                self._caught_up = CaughtUpFile(self.directory)
+                self._caught_up = CaughtUpFile(self.directory, self._access)
             with translated("recover", self.directory):
                 self._recover(main)
             return main
@@ -310,7 +315,7 @@ class SqliteWriter:
                 oldest.close()
         path = self.directory / day_name(day)
         made = not path.exists()
-        self._days[day] = found = DayWriter(path, self._compressor, self._tokens)
+        self._days[day] = found = DayWriter(path, self._compressor, self._tokens, self._access)
         if made:
             retention.sync(self.directory)
         return found

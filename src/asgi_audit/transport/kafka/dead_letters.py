@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from ...disk import PRIVATE, Access
+
 __all__ = ["DeadLetters"]
 
 _encoder = msgspec.json.Encoder()
@@ -26,14 +28,20 @@ class DeadLetters:
     """Used by one thread. `write` never raises: a full disk must not stop the forwarder."""
 
     def __init__(
-        self, directory: Path, *, bytes_max: int = 64 << 20, opener: Callable[[Path, int, int], int] = os.open
+        self,
+        directory: Path,
+        *,
+        bytes_max: int = 64 << 20,
+        access: Access = PRIVATE,
+        opener: Callable[[Path, int], int] | None = None,
     ) -> None:
         self.path = directory / "refused.jsonl"
         self.written = 0
         self.cut = 0  # lines whose entry was left out, or that were not written at all
         self.failed = 0
         self._bytes_max = bytes_max
-        self._open = opener
+        self._access = access
+        self._open = opener or access.open
 
     def write(self, *, at: int, process: str, sequence: int, kind: str, reason: str, entry: bytes) -> bool:
         """True when the entry itself stands on disk."""
@@ -46,9 +54,8 @@ class DeadLetters:
             "bytes": len(entry),
         }
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            handle = self._open(self.path, flags, 0o600)
+            self._access.makedirs(self.path.parent)
+            handle = self._open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 size = os.fstat(handle).st_size
                 room = size + len(entry) <= self._bytes_max

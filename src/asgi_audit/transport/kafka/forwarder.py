@@ -29,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...disk import PRIVATE, Access
 from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
@@ -60,12 +61,12 @@ Lag = Callable[[], tuple[int, float | None]]
 class Forwarder:
     """Carries everything that `source` holds to `config.topic`. The source is used by the forwarder's thread alone.
 
-    `dead_letters`: the directory for what the broker refuses. `on_refused(process, sequence, reason, payload)` is
-    called in the forwarder's thread after it was kept; what it raises is logged. `lag()` answers (bytes, seconds) that
-    wait at the source. `linger_seconds`: how often a source that had nothing more is read again: batches grow with it,
-    and so does the way to the topic. `delivery_seconds`: what one batch may take before its producer is replaced. With
-    `drain` the forwarder ends by itself when the source is empty and all is acknowledged. Raises ConfigError when the
-    codec or the TLS files cannot be used."""
+    `dead_letters`: the directory for what the broker refuses, made for those whom `access` names.
+    `on_refused(process, sequence, reason, payload)` is called in the forwarder's thread after it was kept; what it
+    raises is logged. `lag()` answers (bytes, seconds) that wait at the source. `linger_seconds`: how often a source
+    that had nothing more is read again: batches grow with it, and so does the way to the topic. `delivery_seconds`:
+    what one batch may take before its producer is replaced. With `drain` the forwarder ends by itself when the source
+    is empty and all is acknowledged. Raises ConfigError when the codec or the TLS files cannot be used."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Forwarder:
         config: KafkaConfig,
         *,
         dead_letters: Path,
+        access: Access = PRIVATE,
         on_refused: OnRefused | None = None,
         lag: Lag | None = None,
         linger_seconds: float = 0.1,
@@ -88,7 +90,7 @@ class Forwarder:
         connection_options(config)
         self._source = source
         self._config = config
-        self._dead_letters = DeadLetters(dead_letters)
+        self._dead_letters = DeadLetters(dead_letters, access=access)
         self._on_refused = on_refused
         self._lag = lag
         self._linger = linger_seconds

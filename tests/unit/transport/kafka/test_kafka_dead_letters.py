@@ -42,7 +42,7 @@ def test_dead_letters_are_bounded_and_counted_when_they_are_many(tmp_path: Path)
 
 @pytest.mark.parametrize("size", [0, 5])
 def test_dead_letters_never_raise_when_the_disk_is_full(tmp_path: Path, size: int) -> None:
-    def no_space(path: Path, flags: int, mode: int) -> int:
+    def no_space(path: Path, flags: int) -> int:
         raise OSError(28, "No space left on device")
 
     letters = DeadLetters(tmp_path, opener=no_space)

@@ -1,0 +1,92 @@
+"""Who else may read or change what we keep: modes, owners and links of everything of ours on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...settings import Settings, url_path
+from ...wiring.operations import files_of_index
+from .checks import Found, Level
+
+__all__ = ["access"]
+
+_SHOWN = 3
+_BESIDE_CONTROL = ("", "-wal", "-shm")
+
+
+def access(s: Settings) -> Iterator[Found]:
+    wider: dict[str, list[str]] = {}
+    found = 0
+    for path in _ours(s):
+        try:
+            there = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        found += 1
+        is_directory = stat.S_ISDIR(there.st_mode)
+        if stat.S_ISLNK(there.st_mode) and path not in _may_be_links(s):
+            do = f"Find out who put it there: {path.parent} must be writable for this user alone. Then remove it."
+            yield Found("bad", "access", f"{path} is a symbolic link, and a file of ours should be there", do)
+            continue
+        if stat.S_ISLNK(there.st_mode):
+            there, is_directory = os.stat(path), True
+        yield from _owner(s, path, there, is_directory)
+        more = stat.S_IMODE(there.st_mode) & 0o777 & ~_wanted(s, is_directory)
+        if more:
+            kind = _kind(more, is_directory)
+            wider.setdefault(kind, []).append(f"{path} ({stat.S_IMODE(there.st_mode):04o})")
+    for kind, paths in wider.items():
+        shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+        level: Level = "warn" if kind == "may be listed by others" else "bad"
+        do = "chmod go-rwx them" if s.access.group is None else "chmod o-rwx them"
+        yield Found(level, "access", f"{shown} {kind}", f"{do}, as their owner; their contents are secret.")
+    if not wider and found:
+        shared = "" if s.access.group is None else f" and the group {s.access.group}"
+        yield Found("ok", "access", f"{found:,} files and directories are for their owner{shared} alone")
+
+
+def _ours(s: Settings) -> Iterator[Path]:
+    yield from _may_be_links(s)
+    yield from (Path(f"{s.control_path}{end}") for end in _BESIDE_CONTROL)
+    yield from files_of_index(s)
+    journal = s.journal_path
+    for root in [p for p in (journal, s.dead_letters_path) if p is not None]:
+        for path in _listed(root):
+            yield path
+            if not path.is_symlink():
+                yield from _listed(path)
+
+
+def _may_be_links(s: Settings) -> list[Path]:
+    """The directories that an operator names, or moves to another disk."""
+    return [p for p in (s.home, s.journal_path, url_path(s.store_url), s.dead_letters_path) if p is not None]
+
+
+def _listed(directory: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return sorted(directory / name for name in os.listdir(directory))
+    return []
+
+
+def _owner(s: Settings, path: Path, there: os.stat_result, is_directory: bool) -> Iterator[Found]:
+    """A directory that another user made may be changed by that user at any time."""
+    if not is_directory or there.st_uid in (0, os.geteuid()) or there.st_gid == s.access.group:
+        return
+    text = f"{path} was made by another user (uid {there.st_uid}), who may replace what is in it"
+    level: Level = "warn" if os.geteuid() == 0 else "bad"
+    do = "Run this as the user of the indexer, name a home of your own, or share it with share_with_group."
+    yield Found(level, "access", text, do)
+
+
+def _wanted(s: Settings, is_directory: bool) -> int:
+    return s.access.directory_mode & 0o777 if is_directory else s.access.file_mode
+
+
+def _kind(more: int, is_directory: bool) -> str:
+    if more & 0o022:
+        return "may be changed by others"
+    return "may be listed by others" if is_directory else "may be read by others"

@@ -1,0 +1,50 @@
+"""Which files of a directory are an index's, and the modes that they should have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...disk import Access
+from .caught_up import CAUGHT_UP_NAME
+from .lease import LEASE_NAME
+from .retention import RESERVE_NAME, is_request
+from .schema import BESIDE, MAIN_NAME, day_of_name
+
+__all__ = ["files_of", "is_ours", "mend"]
+
+_DIRECTORY_MODE_BEFORE = 0o750  # what version 0.1.0 gave the directory that it made
+
+
+def is_ours(name: str) -> bool:
+    plain = next((name.removesuffix(end) for end in BESIDE if name.endswith(end)), name)
+    return plain == MAIN_NAME or day_of_name(plain) is not None or _is_beside(name)
+
+
+def _is_beside(name: str) -> bool:
+    return name in (CAUGHT_UP_NAME, LEASE_NAME, RESERVE_NAME) or is_request(name)
+
+
+def files_of(directory: Path) -> Iterator[Path]:
+    """Raises OSError; nothing when there is no directory."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(directory)):
+            if is_ours(name):
+                yield directory / name
+
+
+def mend(directory: Path, access: Access) -> None:
+    """Give the files of an index that was there before, and belong to this user, the modes that they get today. The
+    directory keeps its mode, it may be an administrator's, unless it is to be shared or has the one that version 0.1.0
+    gave it. Raises OSError (ELOOP) for a symbolic link among the files."""
+    for path in files_of(directory):
+        with contextlib.suppress(FileNotFoundError):  # purged while we looked
+            access.mend(path)
+    was_made_by_us = (
+        stat.S_IMODE(os.stat(directory).st_mode) == _DIRECTORY_MODE_BEFORE and (directory / MAIN_NAME).exists()
+    )
+    if access.group is not None or was_made_by_us:
+        access.mend(directory.resolve())
