@@ -29,6 +29,7 @@ from .asgi import Message, Receive, Scope, Send
 from .exchange import SMALL_BYTES, Body, Draft, Headers, body_of, is_bodyless
 from .identity import Slot, framework_route, principal_of
 from .policy import Decision
+from .reading import ReadHeaders, all_tuples
 from .waiter import new_waiter
 
 __all__ = ["Facts", "Flow", "facts_of"]
@@ -56,6 +57,9 @@ class Facts(msgspec.Struct, eq=False):
     header_out: bytes | None
     crowded: Facts | None = None  # the same for a request that finds many others open: no body is small
     opened: int = -1  # the number of forks before the OS process in which the recorder was opened
+
+    def __deepcopy__(self, memo: object) -> Facts:
+        return self  # of an application that somebody copies: its recorder is this process's
 
     def internal_error(self, where: str) -> None:
         """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
@@ -103,6 +107,9 @@ class Flow(msgspec.Struct, eq=False):
     finishing: bool = False  # the final message is on its way to the server; of a small body: `response` is bytes
     trailers: bool = False  # announced: the last trailer is the final message
     length: int = -1  # the declared Content-Length; only when delivery needs it
+
+    def __deepcopy__(self, memo: object) -> Flow:
+        return self  # of a framework's request, which holds `receive` and `send`: they are this request's
 
     async def receive(self) -> Message:
         message = await self.inner_receive()
@@ -196,30 +203,40 @@ class Flow(msgspec.Struct, eq=False):
 
     def _start(self, draft: Draft, message: Message) -> Message:
         """The message to forward: the same one, or a copy with the request id."""
-        status = message["status"]
+        status = message.get("status")
         if type(status) is not int:
-            status = int(status)  # not an HTTPStatus
-        given = message.get("headers", ())
-        # A list of its own: Starlette hands over a response's own list, and appending to it would grow it on every
-        # call.
-        headers = list(given)
-        draft.start = status, headers
+            status = _number(status)  # not an HTTPStatus
         if message.get("trailers"):
             self.trailers = True
             draft.response = Body()  # its last message is not the last of the response
+        given = message.get("headers", ())
         wanted = self.facts.header_out
-        if wanted is not None:
-            size = len(wanted)
-            for name, _ in headers:
-                if len(name) == size and name.lower() == wanted:
-                    break
-            else:
-                copied = dict(message)
-                copied["headers"] = [*headers, (wanted, draft.request_id.encode())]
-                return copied
-        if isinstance(given, (list, tuple)):
-            return message
-        return {**message, "headers": headers}  # an iterator, which can be read only once
+        if type(given) is list and all_tuples(map(type, given)):
+            # A list of its own: Starlette hands over a response's own list, and appending to it would grow it on every
+            # call.
+            headers = given.copy()
+            try:
+                if wanted is not None:
+                    size = len(wanted)
+                    for name, _ in headers:
+                        if len(name) == size and name.lower() == wanted:
+                            break
+                    else:
+                        if headers and type(name) is not bytes:
+                            raise TypeError
+                        copied = dict(message)
+                        copied["headers"] = [*headers, (wanted, draft.request_id.encode())]
+                        message = copied
+                draft.start = status, headers
+                return message
+            except Exception:
+                pass  # no pairs of bytes
+        read = ReadHeaders(given)
+        draft.start = status, read.pairs
+        stand_in = read.stand_in
+        if wanted is not None and read.is_whole and read.value(wanted) is None:
+            stand_in = [*stand_in, (wanted, draft.request_id.encode())]
+        return message if stand_in is given else {**message, "headers": stand_in}
 
     def _completes(self, draft: Draft) -> bool:
         """Whether the start completes the response for the client; for `durable` delivery."""
@@ -258,9 +275,12 @@ class Flow(msgspec.Struct, eq=False):
         """Count a chunk, and keep what the limit and the shared budget leave room for, in bytes of our own."""
         exact = type(data) is bytes
         if not exact and not isinstance(data, bytes):
-            data = memoryview(data)  # a bytearray, which the application may use again
-            if data.ndim != 1 or data.itemsize != 1:
-                data = data.cast("B")
+            try:
+                data = memoryview(data)  # a bytearray, which the application may use again
+            except TypeError:
+                return  # no bytes: the server's to refuse
+            if data.ndim != 1 or data.itemsize != 1 or not data.c_contiguous:
+                data = memoryview(data.tobytes())
         size = given = len(data)
         body.total += given
         kept = body.kept
@@ -387,12 +407,22 @@ class Flow(msgspec.Struct, eq=False):
             return False
 
 
+def _number(status: Any) -> int | None:
+    try:
+        return int(status)
+    except (TypeError, ValueError):
+        return None  # the server's to refuse
+
+
 def _declared(draft: Draft) -> int:
     """The declared length of the response, or -1."""
     headers: Headers = draft.start[1] if draft.start is not None else []
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == b"content-length":
-            return int(value) if value.isdigit() else -1
+    try:
+        for name, value in headers:
+            if len(name) == 14 and name.lower() == b"content-length":
+                return int(value) if value.isdigit() else -1
+    except (ValueError, TypeError, AttributeError):
+        pass  # no pairs of bytes, or too many digits
     return -1
 
 

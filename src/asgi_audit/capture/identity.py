@@ -55,6 +55,16 @@ class Slot(msgspec.Struct, eq=False, weakref=True):
     def __repr__(self) -> str:
         return f"<asgi_audit slot of request {self.request_id}>"
 
+    def __copy__(self) -> Slot:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Slot:
+        return self  # a copied scope is of the same request
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        # Pickled with a scope, it is text: another process has no such request, and perhaps not this package.
+        return str, (self.request_id,)
+
 
 class Current(NamedTuple):
     """The request that is being served. `request_id` is the one that its record and its response carry."""
