@@ -1,4 +1,11 @@
-"""Addresses in messages: what may hold a password is not shown.
+"""Addresses: what each means, parsed here alone, and how much of one a message may show.
+
+| address | means |
+|---|---|
+| `journal:///relative`, `journal:////absolute` | a directory of journals |
+| `sqlite:///relative`, `sqlite:////absolute` | a directory with an index |
+| `memory://`, `memory://name` | kept in this process |
+| `kafka://host:port[,host:port]/topic` | a topic; `kafkas://` with TLS |
 
 People paste `kafka://user:password@host/topic`, or `?password=…`, from the configuration of something else. Where such
 an address is refused, its text would stand in logs and on terminals. So a refused address is shown whole only when
@@ -9,8 +16,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["shown_value", "without_passwords"]
+from .errors import ConfigError
+
+__all__ = ["ACCEPTED", "KafkaAddress", "kafka_address", "parse", "scheme_of", "shown_value", "url_path",
+           "without_passwords"]  # fmt: skip
+
+_KAFKA = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
+# By scheme, for messages.
+ACCEPTED = {
+    "journal": "journal:///relative/path or journal:////absolute/path",
+    "sqlite": "sqlite:///relative/path or sqlite:////absolute/path",
+    "memory": "memory:// or memory://name",
+    "kafka": _KAFKA,
+    "kafkas": _KAFKA,
+}
+# Kafka's own rule for topic names (org.apache.kafka.common.internals.Topic).
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+")
+_MEMORY = re.compile(r"memory://[A-Za-z0-9._-]{0,64}")
+_DEFAULT_PORT = 9092
 
 _SHOWN_MAX = 200
 # Letters, digits, `.-_~`, slashes, commas and brackets; a colon only behind the scheme, before a port, and between
@@ -47,3 +74,74 @@ def without_passwords(text: str, words: Iterable[str] = ()) -> str:
             for spelling in (word, repr(word)[1:-1]):
                 text = text.replace(spelling, flag + equals + shown[1:-1])
     return _IN_QUERY.sub(r"\1…", _USER_INFO.sub(r"\1…@", text))
+
+
+@dataclass(frozen=True)
+class KafkaAddress:
+    """`servers`: each `host:port`."""
+
+    servers: tuple[str, ...]
+    topic: str
+    is_tls: bool
+
+
+def scheme_of(address: str) -> str:
+    """What stands before the first colon; '' without one."""
+    scheme, colon, _ = address.partition(":")
+    return scheme if colon else ""
+
+
+def parse(address: str) -> Path | KafkaAddress | None:
+    """A directory, a topic, or None for memory. Raises ConfigError."""
+    scheme = scheme_of(address)
+    if scheme in ("kafka", "kafkas"):
+        return kafka_address(address)
+    if scheme != "memory":
+        return url_path(address)
+    if not _MEMORY.fullmatch(address):
+        raise ConfigError(f"{shown_value(address)} is no address in memory; accepted: {ACCEPTED['memory']}")
+    return None
+
+
+def url_path(url: str) -> Path:
+    """The directory of `journal:///relative`, `journal:////absolute`, likewise sqlite; as SQLAlchemy reads them.
+    Raises ConfigError.
+
+    The home's own path is joined after three slashes, so an absolute one has four. All that follows is the path, also
+    `?`, `#` and `%`: a directory may be called so."""
+    scheme, slashes, path = url.partition(":///")
+    if not slashes or scheme not in ("journal", "sqlite") or not path.strip("/") or "\0" in path:
+        accepted = ACCEPTED.get(scheme_of(url), f"{ACCEPTED['journal']}, likewise sqlite:")
+        raise ConfigError(f"{shown_value(url)} names no directory; accepted: {accepted}")
+    return Path(path)
+
+
+def kafka_address(url: str) -> KafkaAddress:
+    """Raises ConfigError, which shows no secret: there is none in an address, and what may be one is refused."""
+    if "@" in url:
+        # Never shown, not even in part: what stands before the @ is most likely a password.
+        raise ConfigError(
+            f"the address of Kafka has an '@' in it; accepted: {_KAFKA}",
+            hint="User and password are settings of their own, so that no log line shows them.",
+        )
+    scheme, slashes, rest = url.partition("://")
+    if not slashes or scheme not in ("kafka", "kafkas"):
+        raise ConfigError(f"{shown_value(url)} is no address of Kafka; accepted: {_KAFKA}")
+    if "?" in url or "#" in url:
+        raise ConfigError(f"the address of Kafka has a '?' or '#' in it; accepted: {_KAFKA}")
+    hosts, _, topic = rest.partition("/")
+    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        raise ConfigError(
+            f"{shown_value(url)} names no topic; accepted: {_KAFKA}, "
+            "the topic being 1 to 249 letters, digits, '.', '_', '-'"
+        )
+    return KafkaAddress(tuple(_server(server, url) for server in hosts.split(",")), topic, scheme == "kafkas")
+
+
+def _server(server: str, url: str) -> str:
+    host, colon, port = server.rpartition(":")
+    if not colon or (server.startswith("[") and server.endswith("]")):
+        host, port = server, str(_DEFAULT_PORT)
+    if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65_535:
+        raise ConfigError(f"{shown_value(server)} in {shown_value(url)} is no host:port; accepted: {_KAFKA}")
+    return f"{host}:{int(port[:6])}"

@@ -121,11 +121,8 @@ class AuditRecords(Sequence[dict[str, Any]]):
         mine = dataclasses.replace(
             settings,
             transport=self._transport,
-            flush_seconds=default.flush_seconds,
-            queue_max=default.queue_max,
             capture_bytes_max=default.capture_bytes_max,
             journal_bytes_max=default.journal_bytes_max,
-            segment_bytes=default.segment_bytes,
         )
         recorder = shared_recorder(mine, self._journal.writer)
         self._recorders.append(recorder)

@@ -260,7 +260,7 @@ class _Journal:
         self._build = builder.build
         path = settings.journal_path
         assert path is not None
-        self.writer = JournalWriter(path, facts, bytes_max=8 << 30, segment_bytes=settings.segment_bytes)
+        self.writer = JournalWriter(path, facts, bytes_max=8 << 30)
         self._records = 0
         self._bytes = 0
 

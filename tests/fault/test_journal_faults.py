@@ -83,7 +83,7 @@ class Application:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files = FaultyFiles()
-        settings = make_settings({}, transport=f"journal:///{root}/{uuid.uuid4()}", segment_bytes=4096)
+        settings = make_settings({}, transport=f"journal:///{root}/{uuid.uuid4()}")
         self.recorder: Recorder = shared_recorder(settings, self._open_writer, builder_factory=TrivialBuilder)
         self.durable: list[int] = []
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from asgi_audit.addresses import shown_value, without_passwords
+from asgi_audit.addresses import shown_value, url_path, without_passwords
 from asgi_audit.cli import main
 from asgi_audit.errors import ConfigError
-from asgi_audit.settings import make_settings, url_path
+from asgi_audit.settings import make_settings
 from asgi_audit.transport.kafka.config import kafka_config
 
 PASSWORD = "s3cret"

@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from asgi_audit import __version__
+from asgi_audit.addresses import url_path
 from asgi_audit.cli import COMMANDS, _parser
-from asgi_audit.settings import make_settings, url_path
+from asgi_audit.settings import make_settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -14,8 +14,10 @@ import asyncio, os, sys
 import asgi_audit
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from asgi_audit.transport import journal_writer
 from asgi_audit.wiring.application import AuditMiddleware
 
+journal_writer.SEGMENT_BYTES = 4096  # more than one file
 how, elsewhere = sys.argv[1:]
 app = Starlette()
 if how == "install":
@@ -23,7 +25,7 @@ if how == "install":
 elif how == "wrap":
     app = AuditMiddleware(app)
 else:
-    app.add_middleware(AuditMiddleware, segment_bytes=4096)
+    app.add_middleware(AuditMiddleware)
     TestClient(app).get("/first")
 os.chdir(elsewhere)
 with TestClient(app) as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..settings import Settings, table
+from ..settings import RETIRED, Settings, table
 from ..wiring.environment import settings_from
 
 __all__ = ["KAFKA", "add_settings", "settings_of"]
@@ -21,16 +21,23 @@ def add_settings(
     rows = {name: (environment, default, help) for name, environment, default, help, _ in table()}
     group = parser.add_argument_group("settings", "precedence: flag, environment, default")
     for name in names:
+        if name in RETIRED:  # accepted for one version; the environment's reader warns
+            group.add_argument(_flag(name), dest="setting_" + name, help=argparse.SUPPRESS)
+            continue
         environment, default, help = rows[name]
         shown = f" Default: {default}." if default not in ("", (), None) and "Default:" not in help else ""
         group.add_argument(
             *(aliases or {}).get(name, ()),
-            "--" + name.replace("_", "-"),
+            _flag(name),
             dest="setting_" + name,
             metavar="VALUE",
             default=None,
             help=f"{help}{shown} [{environment}]".replace("%", "%%"),
         )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def settings_of(arguments: argparse.Namespace, **given: Any) -> Settings:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import ConfigError, RecordError, StoreError
 from ..record.codec import Decoded, decode
-from ..settings import Settings, url_path
+from ..settings import Settings
 from ..store.base import Query
 from ..transport.base import Kind, Message
 from ..wiring.operations import follow_journal, open_store_reader
@@ -105,7 +105,7 @@ def _identity(record: Decoded) -> object:
 
 def _indexed(settings: Settings, lines: int) -> list[Decoded]:
     """The newest of the index; none when there is none, or when the packages that read it are not installed."""
-    directory = url_path(settings.store_url)
+    directory = settings.store_path
     if not lines or not directory.exists():
         return []
     try:

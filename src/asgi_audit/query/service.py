@@ -40,6 +40,10 @@ _NONCE_BYTES = 8
 # Names as the client gave them, for what may not change between the pages of one query.
 _BOUND = {"service": "service", "instance": "instanceResourceId", "start": "from", "end": "to", "method": "method"}
 
+# The bytes at which a page ends. More than the largest record has by default (1 MB), and than 2,000 usual ones of 1 to
+# 2 kB; less than what a client or a proxy refuses.
+PAGE_BYTES_MAX = 8 << 20
+
 T = TypeVar("T")
 
 
@@ -54,7 +58,7 @@ class QueryService:
         *,
         wait_seconds: float = 2.0,
         execution_seconds: int = 86_400,
-        page_bytes_max: int = 8 << 20,
+        page_bytes_max: int = PAGE_BYTES_MAX,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

@@ -28,6 +28,9 @@ from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest,
 __all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Waiting"]
 
 EXIT_SECONDS = 2.0
+# Sealed exchanges that wait to be written: ten seconds of 5,000 requests a second. The thread falls so far behind only
+# when it gets no processor or no disk at all. Bodies are bounded apart, by `capture_bytes_max`.
+QUEUE_MAX = 50_000
 _FEW = 64
 _SMALL_BYTES = 2 * SMALL_BYTES
 
@@ -69,7 +72,7 @@ class Core:
         self.settings = settings
         # The small bodies of so many open exchanges, and of so many sealed ones, are not counted one by one; they have
         # a share of the budget set aside.
-        self.few = min(_FEW, settings.queue_max, settings.capture_bytes_max // (16 * _SMALL_BYTES))
+        self.few = min(_FEW, QUEUE_MAX, settings.capture_bytes_max // (16 * _SMALL_BYTES))
         self.bytes_max = settings.capture_bytes_max - 2 * self.few * _SMALL_BYTES
         self.tickets = self.begun = 0
         self.open_writer = open_writer
@@ -133,7 +136,7 @@ class Core:
     def find_room(self, draft: Draft) -> bool:
         """Many wait already: count what its small bodies hold, and drop them when the budget has no room for them
         (larger ones have their share of it already). False when the queue is full. Called with the lock held."""
-        if len(self.queue) >= self.settings.queue_max:
+        if len(self.queue) >= QUEUE_MAX:
             self.budget -= draft.held
             return False
         small = sum(len(body) for body in (draft.request, draft.response) if isinstance(body, bytes))

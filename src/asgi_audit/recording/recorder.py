@@ -2,8 +2,8 @@
 
 Place: capture calls `Recorder` on the request path; one daemon thread per (OS process, journal) writes (`writing`).
 Invariants: every sequence given ends up in the journal or in a statement's losses; nothing here blocks, raises into the
-caller, or grows without bound: at most `queue_max` sealed exchanges wait, and the bodies of all that are open or
-waiting share `capture_bytes_max`. kill -9 loses what is in memory, at most `flush_seconds` of it when the disk keeps
+caller, or grows without bound: at most `QUEUE_MAX` sealed exchanges wait, and the bodies of all that are open or
+waiting share `capture_bytes_max`. kill -9 loses what is in memory, at most `FLUSH_SECONDS` of it when the disk keeps
 up; whoever adopts the journal states how many that were. After fork the child starts anew: new process, sequence from
 1, a journal of its own.
 
@@ -37,9 +37,9 @@ from .writing import RecorderThread
 __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
 
 # What belongs to the recorder itself: two middlewares over one journal must agree on it.
-_OWN = ("flush_seconds", "queue_max", "capture_bytes_max", "journal_path", "journal_bytes_max", "segment_bytes",
+_OWN = ("capture_bytes_max", "journal_path", "journal_bytes_max",
         "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_key_password", "kafka_sasl_mechanism",
-        "kafka_username", "kafka_password", "kafka_compression", "kafka_linger_seconds")  # fmt: skip
+        "kafka_username", "kafka_password", "kafka_linger_seconds")  # fmt: skip
 _SECRET = frozenset(("kafka_key_password", "kafka_password"))
 
 

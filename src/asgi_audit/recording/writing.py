@@ -28,6 +28,9 @@ from .statements import Closed, Snapshot
 
 __all__ = ["RecorderThread"]
 
+# How long a sealed exchange may stay in memory: what kill -9 loses. One turn costs about the same for one record as for
+# a hundred, so a shorter time costs more for each record; a longer one loses more.
+FLUSH_SECONDS = 0.02
 _SLICE_NS = 1_000_000
 # Long enough that a thread that waits for the GIL gets it; sleep(0) gives it up and often takes it straight back.
 _YIELD_SECONDS = 5e-5
@@ -120,7 +123,7 @@ class RecorderThread(threading.Thread):
             self._quiet += 1
             is_parking = self._quiet > _QUIET_TURNS
             core.is_parked = is_parking
-        timeout = core.settings.flush_seconds
+        timeout = FLUSH_SECONDS
         if is_parking:
             wanted = self._retry_at if self._writer is None else self._statement_at()
             timeout = min(_IDLE_SECONDS, max(timeout, wanted - time.monotonic()))
@@ -128,7 +131,7 @@ class RecorderThread(threading.Thread):
         core.is_parked = False
         if is_parking and is_woken and not core.is_urgent:
             # The first of what may be many: gather for as long as a record may wait.
-            core.signal.acquire(timeout=core.settings.flush_seconds)
+            core.signal.acquire(timeout=FLUSH_SECONDS)
         core.is_urgent = False
 
     def _statement_at(self) -> float:

@@ -36,6 +36,9 @@ __all__ = ["JournalWriter"]
 
 _SCAN_SECONDS = 1.0
 _SEGMENT_SECONDS = 60.0
+# A closed segment is what a reader can unlink: small enough that the journal shrinks while it is indexed, large enough
+# that a busy process makes one in seconds, not many a second.
+SEGMENT_BYTES = 8 << 20
 _SEGMENT_BYTES_OLD = 1 << 16
 _UNSYNCED_MAX = 8  # closed segments whose bytes no sync has asked for yet; more are synced as they are closed
 _RESERVE_MAX = 1 << 20  # room for statements when records no longer fit
@@ -68,7 +71,7 @@ class JournalWriter:
         facts: ProcessFacts,
         *,
         bytes_max: int,
-        segment_bytes: int,
+        segment_bytes: int | None = None,
         files: Files | None = None,
         boot: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -78,7 +81,7 @@ class JournalWriter:
         self._name = str(facts.process)
         self._directory = root / self._name
         self._bytes_max = bytes_max
-        self._segment_bytes = segment_bytes
+        self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else segment_bytes
         self._files = files or Files()
         self._boot = fmt.boot_id() if boot is None else boot
         self._monotonic = monotonic

@@ -6,7 +6,6 @@ Imports of what only some settings need stand inside the functions: the applicat
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..capture.middleware import Capture
 from ..capture.refused import Refused, is_in_a_call
@@ -118,20 +117,18 @@ def recorder_of(settings: Settings) -> RecorderBase:
 def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.Writer:
     """A new journal for this process, where the settings say. Called in the recorder's thread. Raises
     TransportError."""
-    if urlsplit(settings.transport_url).scheme == "memory":
+    path = settings.journal_path
+    if path is None:
         from ..transport.memory import MemoryJournal
 
         return MemoryJournal.shared(bytes_max=settings.journal_bytes_max).writer(facts)
     from ..transport.files import Files
     from ..transport.journal import JournalWriter
 
-    path = settings.journal_path
-    assert path is not None
     share_home(settings)
     return JournalWriter(
         path,
         facts,
         bytes_max=settings.journal_bytes_max,
-        segment_bytes=settings.segment_bytes,
         files=Files.shared(settings.access),
     )

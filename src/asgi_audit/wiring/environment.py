@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import ConfigError
-from ..settings import Settings, environment_name, is_turned_off, make_settings, unknown_variables
+from ..settings import Settings, environment_name, is_turned_off, make_settings, refuse_others, warnings_about
 
 __all__ = ["EXTRAS", "application_settings", "extra", "log_format", "settings_from", "share_home"]
 
@@ -34,8 +34,8 @@ EXTRAS = {
 
 def settings_from(**given: Any) -> Settings:
     """Arguments or flags over this process's environment over the defaults. Raises ConfigError; warns once of each
-    environment variable that has our prefix and is no setting."""
-    for name, text in unknown_variables(os.environ).items():
+    environment variable that has our prefix and is no setting, and of each setting that is retired."""
+    for name, text in warnings_about(os.environ, given).items():
         if name not in _warned:
             _warned.add(name)
             _log.warning("asgi-audit: %s", text)
@@ -48,6 +48,7 @@ def application_settings(**given: Any) -> Settings:
     `ASGI_AUDIT_ENABLED=0` beats everything, also what is wrong: it is the way out of a start that is refused."""
     if is_turned_off(os.environ):
         return Settings(enabled=False)
+    refuse_others(given)
     return settings_from(**given).absolute()
 
 

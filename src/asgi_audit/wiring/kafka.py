@@ -46,7 +46,6 @@ def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = ""
         password=settings.kafka_password,
         client_id=client_id,
         group_id=settings.kafka_group_id,
-        compression=settings.kafka_compression,
     )
 
 
@@ -62,10 +61,9 @@ class Forwarding:
         # Here and not in the recorder's thread: aiokafka takes 0.1 s to import, and requests would wait for the GIL.
         with extra():
             from ..transport.kafka import forwarder  # noqa: F401
-            from ..transport.kafka.client import compression_of, connection_options
+            from ..transport.kafka.client import connection_options
         self._settings = settings
         self._config = kafka_of(settings)
-        compression_of(self._config)
         connection_options(self._config)
         # What ended forwarders of this process counted, and those that may count on, the one in use last: replaced as
         # one, because whoever asks meanwhile must not see a counter decrease.

@@ -11,11 +11,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ..errors import AuditError, ConfigError, StoreError, TransportError
 from ..metrics import Value, Values, lost_by_reason
-from ..settings import Settings, url_path
+from ..settings import Settings
 from .environment import extra, share_home
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ def open_source(settings: Settings) -> transport_base.Source:
         from .kafka import open_kafka_source
 
         return open_kafka_source(settings)
-    if urlsplit(settings.transport_url).scheme != "journal":
+    path = settings.journal_path
+    if path is None:
         raise ConfigError(
             f"records cannot be indexed from {settings.transport_url!r} of another process; accepted: journal:///path "
             "or kafka://host:port[,host:port]/topic"
@@ -62,7 +62,7 @@ def open_source(settings: Settings) -> transport_base.Source:
     from ..transport.files import Files
     from ..transport.journal import JournalSource
 
-    return JournalSource(url_path(settings.transport_url), files=Files.shared(settings.access))
+    return JournalSource(path, files=Files.shared(settings.access))
 
 
 def follow_journal(
@@ -87,7 +87,7 @@ def open_store_writer(
         from ..store.sqlite import SqliteWriter
 
     share_home(settings)
-    return SqliteWriter(url_path(settings.store_url), wait_seconds=wait_seconds, stop=stop, access=settings.access)
+    return SqliteWriter(settings.store_path, wait_seconds=wait_seconds, stop=stop, access=settings.access)
 
 
 def open_store_reader(settings: Settings) -> store_base.Reader:
@@ -95,7 +95,7 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
     with extra():
         from ..store.sqlite import SqliteReader
 
-    return SqliteReader(url_path(settings.store_url))
+    return SqliteReader(settings.store_path)
 
 
 def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
@@ -124,7 +124,7 @@ def look_at_index(settings: Settings) -> IndexFacts | None:
     with extra():
         from ..store.sqlite import inspect
 
-    return inspect(url_path(settings.store_url))
+    return inspect(settings.store_path)
 
 
 def files_of_index(settings: Settings) -> Sequence[Path]:
@@ -133,9 +133,9 @@ def files_of_index(settings: Settings) -> Sequence[Path]:
         from ..store.sqlite import files_of
 
     try:
-        return list(files_of(url_path(settings.store_url)))
+        return list(files_of(settings.store_path))
     except OSError as e:
-        raise StoreError(f"could not list {url_path(settings.store_url)}: {e.strerror or e}") from e
+        raise StoreError(f"could not list {settings.store_path}: {e.strerror or e}") from e
 
 
 def check_index(settings: Settings) -> str:
@@ -143,7 +143,7 @@ def check_index(settings: Settings) -> str:
     with extra():
         from ..store.sqlite import quick_check
 
-    return quick_check(url_path(settings.store_url))
+    return quick_check(settings.store_path)
 
 
 def journal_measures(settings: Settings) -> Values:
@@ -202,7 +202,7 @@ def doomed(settings: Settings, before: int) -> Sequence[Doomed]:
     with extra():
         from ..store.sqlite import doomed as of_directory
 
-    return of_directory(url_path(settings.store_url), before)
+    return of_directory(settings.store_path, before)
 
 
 def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
@@ -211,7 +211,7 @@ def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
     with extra():
         from ..store.sqlite import purge_directory
 
-    return purge_directory(url_path(settings.store_url), before, wait_seconds=wait_seconds, access=settings.access)
+    return purge_directory(settings.store_path, before, wait_seconds=wait_seconds, access=settings.access)
 
 
 def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) -> bool:
@@ -220,9 +220,7 @@ def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) 
     with extra():
         from ..store.sqlite import acknowledge_in_directory
 
-    return acknowledge_in_directory(
-        url_path(settings.store_url), process, wait_seconds=wait_seconds, access=settings.access
-    )
+    return acknowledge_in_directory(settings.store_path, process, wait_seconds=wait_seconds, access=settings.access)
 
 
 def open_control(settings: Settings) -> Control:

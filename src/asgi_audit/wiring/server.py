@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from ..capture.middleware import Capture
 from ..settings import Settings
-from .application import AuditMiddleware
+from .application import recorder_of
 from .environment import extra
 from .operations import measures, open_control, open_store_reader
 
@@ -43,7 +44,6 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         control.secret(),
         wait_seconds=settings.query_wait_seconds,
         execution_seconds=settings.execution_seconds,
-        page_bytes_max=settings.page_bytes_max,
     )
 
     def close() -> None:
@@ -55,11 +55,16 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
 
 
 def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:
-    given = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    given |= {"service": "logs", "instance_id": "default", "detail": "metadata", "delivery": "buffered"}
-    # Calls without a valid key, and those of keys for several accounts: no tenant's trail shows them.
-    given["account_id"] = READS_ACCOUNT
-    audited = AuditMiddleware(app, **given)
+    ours = dataclasses.replace(
+        settings,
+        service="logs",
+        # Calls without a valid key, and those of keys for several accounts: no tenant's trail shows them.
+        account_id=READS_ACCOUNT,
+        instance_id="default",
+        detail="metadata",
+        delivery="buffered",
+    )
+    audited = Capture(app, ours, recorder_of(ours) if ours.enabled else None)
 
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from asgi_audit import cli
-from asgi_audit.cli import COMMANDS, main
+from asgi_audit.cli import COMMANDS, MODULES, main
+from asgi_audit.cli.flags import settings_of
 from asgi_audit.errors import ConfigError, StoreError, TransportError
-from asgi_audit.settings import table
+from asgi_audit.settings import RETIRED, table
 
 Captured = pytest.CaptureFixture[str]
 
@@ -155,3 +157,22 @@ def test_keys_are_made_listed_and_revoked(capsys: Captured) -> None:
     assert listed.splitlines()[1].split()[-1] == "revoked"
     assert clear.split("_", 2)[2] not in listed
     assert main(["keys", "revoke", "nothing"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("serve", "--page-bytes-max"), ("forward", "--kafka-compression"), ("index", None)]
+)
+def test_flag_of_a_retired_setting_is_taken_and_not_shown(
+    command: str, flag: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    import_module(MODULES[command], "asgi_audit.cli").add_arguments(parser)
+    shown = parser.format_help()
+    for name in RETIRED:
+        assert "--" + name.replace("_", "-") not in shown
+    if flag is None:
+        return
+    name = flag.removeprefix("--").replace("-", "_")
+    given = parser.parse_args([flag, "1"])
+    assert getattr(given, f"setting_{name}") == "1"
+    assert settings_of(given) == settings_of(parser.parse_args([]))

@@ -56,7 +56,7 @@ class House:
         return shared_recorder(settings, self.open_writer, builder_factory=TrivialBuilder)
 
     def given(self) -> dict[str, Any]:
-        names = ("flush_seconds", "queue_max", "capture_bytes_max", "journal_bytes_max", "segment_bytes")
+        names = ("capture_bytes_max", "journal_bytes_max")
         return {name: getattr(self.settings, name) for name in names}
 
     def read(self) -> tuple[list[dict[str, Any]], list[Statement]]:
@@ -145,8 +145,9 @@ def test_numbers_agree_and_sequences_are_whole_when_several_threads_seal(house: 
     assert stats["sealed"] == stats["recorded"] == 2000
 
 
-def test_exchange_is_lost_and_stated_when_the_queue_is_full() -> None:
-    house = House(queue_max=100)
+def test_exchange_is_lost_and_stated_when_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_audit.recording.core.QUEUE_MAX", 100)
+    house = House()
     core = house.recorder._core
     core.is_stopping = True  # keep the thread from starting: nobody takes from the queue
     for _ in range(103):
@@ -246,8 +247,8 @@ def test_two_middlewares_share_sequence_and_keep_their_identity(house: House) ->
 
 
 def test_conflicting_settings_of_the_recorder_are_refused(house: House) -> None:
-    with pytest.raises(ConfigError, match="queue_max is 777"):
-        house.face(queue_max=777)
+    with pytest.raises(ConfigError, match="capture_bytes_max is 77777"):
+        house.face(capture_bytes_max=77_777)
 
 
 def test_statement_is_provisional_at_close_and_revoked_by_the_next(house: House) -> None:

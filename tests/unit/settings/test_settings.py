@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from asgi_audit import AuditMiddleware
+from asgi_audit.addresses import url_path
 from asgi_audit.errors import ConfigError
-from asgi_audit.settings import Settings, environment_name, make_settings, table, unknown_variables, url_path
+from asgi_audit.settings import (
+    ApplicationSettings,
+    Settings,
+    environment_name,
+    make_settings,
+    refuse_others,
+    table,
+    warnings_about,
+)
 
 
 def test_settings_are_the_defaults_when_nothing_is_given() -> None:
@@ -17,7 +30,7 @@ def test_settings_are_the_defaults_when_nothing_is_given() -> None:
 
 def test_default_of_each_setting_is_accepted_by_its_own_check() -> None:
     for field in dataclasses.fields(Settings):
-        assert field.metadata["parse"](field.default) == field.default, field.name
+        assert field.metadata["check"](field.default) == field.default, field.name
 
 
 def test_default_of_each_setting_survives_the_environment_when_written_as_text() -> None:
@@ -62,8 +75,8 @@ def test_enabled_argument_wins_when_the_environment_says_1() -> None:
         ("region", "us", "one of global, eu"),
         ("delivery", "maybe", "one of buffered, durable"),
         ("detail", "all", "one of none, metadata, headers, bodies"),
-        ("flush_seconds", "0", "seconds from 0.001 to 5"),
-        ("flush_seconds", "nan", "seconds from 0.001 to 5"),
+        ("kafka_linger_seconds", "0", "seconds from 0.005 to 10"),
+        ("kafka_linger_seconds", "nan", "seconds from 0.005 to 10"),
         ("query_wait_seconds", "-1", "seconds from 0 to 60"),
         ("body_bytes_max", "1e6", "a whole number"),
         ("request_id_header", "x y", "a header name"),
@@ -100,7 +113,7 @@ def test_unknown_names_are_refused_and_other_programs_variables_are_not() -> Non
         make_settings({}, colour="red")
     environment = {"COLOUR": "red", "ASGI_AUDIT_TEST_X": "1", "ASGI_AUDIT_COLOUR": "red"}
     assert make_settings(environment) == Settings()
-    ((name, said),) = unknown_variables(environment).items()
+    ((name, said),) = warnings_about(environment, {}).items()
     assert said == f"the environment variable {name} is no setting of this version and has no effect"
     assert name == "ASGI_AUDIT_COLOUR"
 
@@ -127,7 +140,7 @@ def test_wrong_word_names_the_accepted_one_that_it_resembles(name: str, value: s
 def test_wrong_name_names_the_setting_that_it_resembles() -> None:
     with pytest.raises(ConfigError, match=r"^'servce' is no setting; did you mean service\?$"):
         make_settings({}, servce="shop")
-    assert unknown_variables({"ASGI_AUDIT_DELIVRY": "durable"})["ASGI_AUDIT_DELIVRY"].endswith(
+    assert warnings_about({"ASGI_AUDIT_DELIVRY": "durable"}, {})["ASGI_AUDIT_DELIVRY"].endswith(
         "has no effect; did you mean ASGI_AUDIT_DELIVERY?"
     )
 
@@ -223,3 +236,65 @@ def test_table_holds_every_field_once_with_help_and_environment_name() -> None:
 
 def test_repr_shows_only_what_differs_from_the_defaults() -> None:
     assert repr(Settings(service="gateway")) == "Settings(service='gateway')"
+
+
+# Settings of version 0.1.0 that are constants now.
+
+
+@pytest.mark.parametrize("name", ["queue_max", "flush_seconds", "segment_bytes", "page_bytes_max", "kafka_compression"])
+def test_retired_setting_warns_and_has_no_effect_however_it_is_given(name: str) -> None:
+    variable = "ASGI_AUDIT_" + name.upper()
+    assert make_settings({variable: "whatever"}, **{name: "whatever"}) == Settings()
+    refuse_others([name])
+    found = warnings_about({variable: "whatever"}, {name: "whatever"})
+    assert list(found) == [name, variable]
+    for shown, text in found.items():
+        assert text.startswith(f"setting {shown} has no effect any more: ")
+        assert text.endswith("; remove it, the next version does not know it")
+    assert warnings_about({}, {name: None}) == {}
+
+
+# What an application may set.
+
+
+def parts(hint: Any) -> set[Any]:
+    """The members of a union, or the type itself; literal words count as str."""
+    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return {str if typing.get_origin(m) is typing.Literal else m for m in members}
+
+
+def test_types_of_an_applications_settings_are_its_rows_of_the_table() -> None:
+    """An application may give what is kept, and what the check makes it of: a path as text."""
+    hints, kept = typing.get_type_hints(ApplicationSettings), typing.get_type_hints(Settings)
+    assert list(hints) == [f.name for f in dataclasses.fields(Settings) if f.metadata["only"] != "server"]
+    for name, hint in hints.items():
+        assert parts(kept[name]) - {type(None)} <= parts(hint), name
+        assert (type(None) in parts(hint)) == (name == "request_id_header"), name  # elsewhere None means not given
+
+
+def test_words_that_the_types_complete_are_those_that_are_accepted() -> None:
+    seen = 0
+    for name, hint in typing.get_type_hints(ApplicationSettings).items():
+        words = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+        for word in words:
+            assert getattr(make_settings({}, **{name: word}), name) == word
+            seen += 1
+        if words:
+            with pytest.raises(ConfigError) as caught:
+                make_settings({}, **{name: "no such word"})
+            assert str(caught.value).endswith("one of " + ", ".join(word for word in words if word))
+    assert seen == 14
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings) if f.metadata["only"] == "server"])
+def test_setting_of_the_index_is_refused_in_an_application(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^'{name}' is no setting of an application: it belongs to the index"):
+        AuditMiddleware(None, **{name: "1"})  # type: ignore[arg-type, misc]
+
+
+def test_misspelled_setting_of_an_application_names_only_what_it_accepts() -> None:
+    with pytest.raises(ConfigError, match=r"^'servce' is no setting; did you mean service\?$"):
+        refuse_others(["servce"])
+    with pytest.raises(ConfigError, match=r"^'x' is no setting; accepted are enabled, home") as caught:
+        refuse_others(["x"])
+    assert "retention_days" not in str(caught.value)

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...settings import Settings, url_path
+from ...settings import Settings
 from ...wiring.operations import files_of_index
 from .checks import Found, Level
 
@@ -63,7 +63,7 @@ def _ours(s: Settings) -> Iterator[Path]:
 
 def _may_be_links(s: Settings) -> list[Path]:
     """The directories that an operator names, or moves to another disk."""
-    return [p for p in (s.home, s.journal_path, url_path(s.store_url), s.dead_letters_path) if p is not None]
+    return [p for p in (s.home, s.journal_path, s.store_path, s.dead_letters_path) if p is not None]
 
 
 def _listed(directory: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ...settings import Settings, url_path
+from ...settings import Settings
 from ...wiring.operations import check_index, look_at_index, look_at_journal, open_control, open_store_reader
 
 __all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
@@ -119,7 +119,7 @@ def clock(s: Settings) -> Iterator[Found]:
 
 
 def index(s: Settings) -> Iterator[Found]:
-    path = url_path(s.store_url)
+    path = s.store_path
     yield from _directory("index", path)
     facts = look_at_index(s)
     if facts is None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import errors as vendor
 from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.codec import has_lz4, has_zstd
+from aiokafka.codec import has_zstd
 from aiokafka.conn import create_conn
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest
@@ -41,7 +41,7 @@ except (
     _KNOWS_IDS = False
 
 __all__ = [
-    "LoopThread", "Probe", "TopicFacts", "cause_of", "compression_of", "connection_options", "cut_off", "dispose",
+    "LoopThread", "Probe", "TopicFacts", "cause_of", "compression", "connection_options", "cut_off", "dispose",
     "new_consumer", "new_producer", "run_bounded",
 ]  # fmt: skip
 
@@ -207,18 +207,10 @@ def connection_options(config: KafkaConfig) -> dict[str, Any]:
     return options
 
 
-def compression_of(config: KafkaConfig) -> str | None:
-    """The codec to send with. `auto` takes zstd where its library is there, else none: gzip of aiokafka runs at level
-    9, which costs thirty times what all the rest of forwarding does. Raises ConfigError for a codec whose library is
-    missing."""
-    wanted = config.compression
-    if wanted == "auto":
-        return "zstd" if has_zstd() else None
-    if (wanted == "zstd" and not has_zstd()) or (wanted == "lz4" and not has_lz4()):
-        raise ConfigError(
-            f"compression {wanted} needs a library that is not installed: pip install 'asgi-audit[kafka]'"
-        )
-    return None if wanted == "none" else wanted
+def compression() -> str | None:
+    """The codec to send with: zstd, which the extra `kafka` brings. Without its library none: gzip of aiokafka runs at
+    level 9, which costs thirty times what all the rest of forwarding does."""
+    return "zstd" if has_zstd() else None
 
 
 def new_producer(config: KafkaConfig, *, batch_bytes: int, idempotent: bool) -> Any:
@@ -227,7 +219,7 @@ def new_producer(config: KafkaConfig, *, batch_bytes: int, idempotent: bool) -> 
         **connection_options(config),
         acks="all",
         enable_idempotence=idempotent,
-        compression_type=compression_of(config),
+        compression_type=compression(),
         max_batch_size=batch_bytes,
         linger_ms=0,
         metadata_max_age_ms=30_000,

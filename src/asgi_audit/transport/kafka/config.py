@@ -8,25 +8,16 @@ ConfigError that names what is accepted and shows no secret.
 from __future__ import annotations
 
 import dataclasses
-import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from ...addresses import shown_value
+from ...addresses import kafka_address
 from ...errors import ConfigError
 
-__all__ = ["COMPRESSIONS", "SASL_MECHANISMS", "KafkaConfig", "kafka_config"]
+__all__ = ["SASL_MECHANISMS", "KafkaConfig", "kafka_config"]
 
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-COMPRESSIONS = ("auto", "zstd", "lz4", "gzip", "none")
-
-_ACCEPTED = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
-# Kafka's own rule for topic names (org.apache.kafka.common.internals.Topic).
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+")
-_DEFAULT_PORT = 9092
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +36,6 @@ class KafkaConfig:
     password: str | None = dataclasses.field(default=None, metadata={"secret": True})
     client_id: str = "asgi-audit"
     group_id: str = "asgi-audit-indexer"
-    compression: str = "auto"
     request_seconds: float = 15.0
 
     def __repr__(self) -> str:
@@ -99,7 +89,6 @@ def kafka_config(
     password: str | None = None,
     client_id: str = "asgi-audit",
     group_id: str = "asgi-audit-indexer",
-    compression: str = "auto",
     request_seconds: float = 15.0,
 ) -> KafkaConfig:
     """From an address and settings; None and '' mean not given. Raises ConfigError.
@@ -107,10 +96,10 @@ def kafka_config(
     `tls` may be given beside `kafka://`; `kafkas://` means it. SASL is on as soon as a mechanism or a user is given
     (SCRAM-SHA-512 when only a user is). `group_id` is the name under which offsets are committed for lag tools.
     `request_seconds` bounds one request to a broker."""
-    servers, topic, secure = _split(url)
-    if tls is False and secure:
+    address = kafka_address(url)
+    if tls is False and address.is_tls:
         raise ConfigError("kafkas:// and TLS turned off contradict each other; use kafka:// without TLS")
-    tls = secure or bool(tls)
+    tls = address.is_tls or bool(tls)
     if not tls:
         for name, value in (("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)):
             if value:
@@ -129,13 +118,11 @@ def kafka_config(
             raise ConfigError(f"SASL {sasl_mechanism} needs a user name and a password")
     elif password:
         raise ConfigError("a password for Kafka is given without a user name")
-    if compression not in COMPRESSIONS:
-        raise ConfigError(f"compression is {compression[:40]!r}; accepted: {', '.join(COMPRESSIONS)}")
     if not 1 <= request_seconds <= 300:
         raise ConfigError(f"request_seconds is {request_seconds}; accepted: seconds from 1 to 300")
     return KafkaConfig(
-        servers=servers,
-        topic=topic,
+        servers=address.servers,
+        topic=address.topic,
         tls=tls,
         ca_file=Path(ca_file) if ca_file else None,
         cert_file=Path(cert_file) if cert_file else None,
@@ -146,35 +133,5 @@ def kafka_config(
         password=password or None,
         client_id=client_id,
         group_id=group_id,
-        compression=compression,
         request_seconds=float(request_seconds),
     )
-
-
-def _split(url: str) -> tuple[tuple[str, ...], str, bool]:
-    if "@" in url:
-        # Never shown, not even in part: what stands before the @ is most likely a password.
-        raise ConfigError(
-            f"the address of Kafka has an '@' in it; accepted: {_ACCEPTED}",
-            hint="User and password are settings of their own, so that no log line shows them.",
-        )
-    parts = urlsplit(url)
-    if parts.scheme not in ("kafka", "kafkas"):
-        raise ConfigError(f"{shown_value(url)} is no address of Kafka; accepted: {_ACCEPTED}")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"the address of Kafka has a '?' or '#' in it; accepted: {_ACCEPTED}")
-    topic = parts.path.removeprefix("/")
-    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
-        raise ConfigError(
-            f"{shown_value(url)} names no topic; accepted: {_ACCEPTED}, "
-            "the topic being 1 to 249 letters, digits, '.', '_', '-'"
-        )
-    servers = []
-    for server in parts.netloc.split(","):
-        host, colon, port = server.rpartition(":")
-        if not colon or (server.startswith("[") and server.endswith("]")):
-            host, port = server, str(_DEFAULT_PORT)
-        if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65_535:
-            raise ConfigError(f"{shown_value(server)} in {shown_value(url)} is no host:port; accepted: {_ACCEPTED}")
-        servers.append(f"{host}:{int(port)}")
-    return tuple(servers), topic, parts.scheme == "kafkas"

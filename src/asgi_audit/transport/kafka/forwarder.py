@@ -34,7 +34,7 @@ from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
 from ..base import Kind, Source
-from .client import LoopThread, cause_of, compression_of, connection_options, cut_off, dispose, new_producer
+from .client import LoopThread, cause_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
 from .errors import blames_batch_size, blames_clock, blames_data, escaped_errors, vendor_errors
@@ -86,7 +86,6 @@ class Forwarder:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        compression_of(config)
         connection_options(config)
         self._source = source
         self._config = config

@@ -35,7 +35,6 @@ from .client import (
     Probe,
     TopicFacts,
     cause_of,
-    compression_of,
     connection_options,
     cut_off,
     dispose,
@@ -87,7 +86,6 @@ class KafkaSource:
     ) -> None:
         """`fetch_wait_ms`: how long a broker holds an empty answer back; `caught_up_at` is at most two of them old.
         `facts_seconds`: how often the topic's partitions and id are asked for. Raises ConfigError."""
-        compression_of(config)
         connection_options(config)
         self._config = config
         self._queue_messages = queue_messages

@@ -13,7 +13,6 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
 from asgi_audit.errors import ConfigError, TransportError
 from asgi_audit.transport.kafka import client
-from asgi_audit.transport.kafka.config import kafka_config
 from asgi_audit.transport.kafka.topics import TopicFound, TopicWanted, check_topic
 
 
@@ -94,14 +93,10 @@ def test_run_bounded_lets_our_own_errors_pass_when_called_inside_a_loop() -> Non
 
 
 def test_compression_is_a_codec_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = kafka_config("kafka://h/t")
     monkeypatch.setattr(client, "has_zstd", lambda: True)
-    assert client.compression_of(config) == "zstd"
+    assert client.compression() == "zstd"
     monkeypatch.setattr(client, "has_zstd", lambda: False)
-    assert client.compression_of(config) is None
-    with pytest.raises(ConfigError, match=r"asgi-audit\[kafka\]"):
-        client.compression_of(kafka_config("kafka://h/t", compression="zstd"))
-    assert client.compression_of(kafka_config("kafka://h/t", compression="gzip")) == "gzip"
+    assert client.compression() is None
 
 
 def _found(**settings: str) -> TopicFound:

@@ -1,0 +1,47 @@
+"""Settings: what of an exchange is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from . import checks
+from .checks import setting
+
+__all__ = ["Capture", "CaptureSettings"]
+
+
+class CaptureSettings(TypedDict, total=False):
+    detail: Literal["none", "metadata", "headers", "bodies"]
+    body_bytes_max: int
+    request_id_header: str | None
+    redact_names: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+    capture_bytes_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    detail: str = setting(
+        "bodies",
+        checks.choice("none", "metadata", "headers", "bodies"),
+        "What of request and response is kept. `none` is counted as excluded.",
+        only="middleware",
+    )
+    body_bytes_max: int = setting(
+        65_536, checks.whole(0, 16_777_216, "bytes"), "Most that is kept of a body, each way.", only="middleware"
+    )
+    request_id_header: str | None = setting(
+        "x-request-id",
+        checks.header,
+        "Header that brings the request id and takes it back; empty: responses are left untouched.",
+        only="middleware",
+    )
+    redact_names: tuple[str, ...] = setting(
+        (), checks.names, "Names of fields and headers to mask beside the built-in ones.", only="middleware"
+    )
+    capture_bytes_max: int = setting(
+        33_554_432,
+        checks.whole(65_536, 1 << 36, "bytes"),
+        "Bodies in memory of all exchanges that are open or not yet written.",
+        only="middleware",
+    )

@@ -1,0 +1,223 @@
+"""What one setting accepts: from a value as code, environment or command line give it to the value that is used.
+
+Each check is a function of the value; it raises `Wrong`, whose text says what is accepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import addresses
+from ..errors import ConfigError
+
+__all__ = [
+    "Check", "Wrong", "account", "address", "boolean", "choice", "group", "header", "host", "instance", "journal",
+    "meant", "name", "names", "optional_choice", "optional_path", "optional_port", "path", "seconds", "setting",
+    "text", "transport", "whole",
+]  # fmt: skip
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
+
+Check = Callable[[Any], Any]
+
+
+class Wrong(ValueError):
+    """`str(e)` is what is accepted; `words`: those of it that may have been meant with `word`, by default the
+    value."""
+
+    def __init__(self, accepted: str, words: Sequence[str] = (), *, word: str | None = None) -> None:
+        super().__init__(accepted)
+        self.words = words
+        self.word = word
+
+
+def setting(default: Any, check: Check, help: str, *, secret: bool = False, only: str = "") -> Any:
+    """A field of the table. `only`: who uses it, 'middleware' or 'server'; '' means both."""
+    return dataclasses.field(default=default, metadata={"check": check, "help": help, "secret": secret, "only": only})
+
+
+def meant(word: object, accepted: Iterable[str]) -> str:
+    """`; did you mean …?` with the accepted word that `word` resembles, or ''."""
+    by_lower = {a.lower(): a for a in accepted}
+    close = difflib.get_close_matches(str(word).strip().lower()[:100], by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise Wrong("1 or 0, true or false, yes or no, on or off", ("true", "false", "yes", "no", "on", "off"))
+
+
+def whole(low: int, high: int, unit: str = "") -> Check:
+    accepted = f"a whole number from {low:,} to {high:,}".replace(",", "_") + (f" ({unit})" if unit else "")
+
+    def check(value: Any) -> int:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = value if isinstance(value, int) else int(str(value).strip())
+        except ValueError:
+            raise Wrong(accepted) from None
+        if not low <= number <= high:
+            raise Wrong(accepted)
+        return number
+
+    return check
+
+
+def seconds(low: float, high: float) -> Check:
+    accepted = f"seconds from {low:g} to {high:g}"
+
+    def check(value: Any) -> float:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = float(value)
+        except (TypeError, ValueError):
+            raise Wrong(accepted) from None
+        if not low <= number <= high:
+            raise Wrong(accepted)
+        return number
+
+    return check
+
+
+def choice(*accepted: str) -> Check:
+    def check(value: Any) -> str:
+        if value not in accepted:
+            raise Wrong("one of " + ", ".join(accepted), accepted)
+        return str(value)
+
+    return check
+
+
+def optional_choice(*accepted: str) -> Check:
+    def check(value: Any) -> str:
+        return "" if value is None or value == "" else str(choice(*accepted)(value))
+
+    return check
+
+
+def name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise Wrong("1 to 64 letters, digits, dots, underscores and hyphens")
+    return value
+
+
+def account(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200 or not value.isprintable() or value == "*":
+        raise Wrong("1 to 200 printable characters, not '*'")
+    return value
+
+
+def instance(value: Any) -> str:
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value) or value in (".", ".."):
+        raise Wrong("1 to 200 characters without '/' and control characters, not '.' or '..'")
+    return value
+
+
+def header(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", value):
+        raise Wrong("a header name, or nothing to leave responses untouched")
+    return value.lower()
+
+
+def path(value: Any) -> Path:
+    # An address is no path: taken for one, it would become a directory of that name, password included.
+    if not isinstance(value, (str, Path)) or not str(value) or "://" in str(value):
+        raise Wrong("a path")
+    return Path(value)
+
+
+def optional_path(value: Any) -> Path | None:
+    return None if value is None or value == "" else path(value)
+
+
+def address(**shown: str) -> Check:
+    """An address of one of these schemes, '' when there is none; `shown`: each as an error names it."""
+    accepted = " or ".join(dict.fromkeys(shown.values()))
+
+    def check(value: Any) -> str:
+        if value is None or value == "":
+            return ""
+        scheme = addresses.scheme_of(value) if isinstance(value, str) else ""
+        if scheme not in shown:
+            raise Wrong(accepted, tuple(shown), word=scheme)
+        try:
+            addresses.parse(value)
+        except ConfigError:
+            hint = "; user and password are settings of their own" if "@" in value and "kafka" in scheme else ""
+            raise Wrong(addresses.ACCEPTED[scheme] + hint) from None
+        return str(value)
+
+    return check
+
+
+_TOPIC = "kafka://host:port[,host:port]/topic"
+transport = address(journal="journal:///path", memory="memory://", kafka=_TOPIC, kafkas=_TOPIC)
+
+
+def journal(value: Any) -> Path | None:
+    """A path or an address of a directory."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and addresses.scheme_of(value) == "journal":
+        return addresses.url_path(address(journal="journal:///path")(value))
+    return path(value)
+
+
+def text(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or "\0" in value or len(value) > 1000:
+        raise Wrong("at most 1000 characters")
+    return value
+
+
+def host(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._:%-]{1,255}", value):
+        raise Wrong("an address or a host name, such as 127.0.0.1, 0.0.0.0 or ::1")
+    return value
+
+
+def optional_port(value: Any) -> int | None:
+    return None if value is None or value == "" else int(whole(0, 65_535)(value))
+
+
+def group(value: Any) -> int | None:
+    """The number of a group, from its name or its number."""
+    if value is None or value == "":
+        return None
+    accepted = "the name or the number of a group of this machine"
+    if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
+        if not isinstance(value, bool) and 0 <= int(value) < 1 << 32:
+            return int(value)
+        raise Wrong(accepted)
+    import grp
+
+    try:
+        return grp.getgrnam(value).gr_gid
+    except (KeyError, TypeError, ValueError):
+        raise Wrong(accepted) from None
+
+
+def names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) and v for v in value):
+        raise Wrong("names, separated by commas")
+    return tuple(value)

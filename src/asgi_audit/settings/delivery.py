@@ -1,0 +1,69 @@
+"""Settings: where records go, and what waits for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from . import checks
+from .checks import setting
+
+__all__ = ["Delivery", "DeliverySettings"]
+
+
+class DeliverySettings(TypedDict, total=False):
+    enabled: bool
+    home: str | Path
+    share_with_group: str | int
+    transport: str
+    journal: str | Path
+    delivery: Literal["buffered", "durable"]
+    durable_wait_seconds: float
+    journal_bytes_max: int
+    record_bytes_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    enabled: bool = setting(
+        True, checks.boolean, "0 turns everything off: the application is called as if we were not there."
+    )
+    home: Path = setting(  # noqa: RUF009 - a frozen default
+        Path(".asgi-audit"), checks.path, "Directory in which everything meets that no other setting names."
+    )
+    share_with_group: int | None = setting(
+        None,
+        checks.group,
+        "Group, by name or number, that may read and write what is made: files get mode 0660, directories 2770. "
+        "Default: this user alone, 0600 and 0700.",
+    )
+    transport: str = setting(
+        "",
+        checks.transport,
+        "`journal:///path`, or `kafka://host:port[,host:port]/topic` (`kafkas://` for TLS), which is sent to from a "
+        "journal. Default: `journal/` in the home.",
+    )
+    journal: Path | None = setting(  # noqa: RUF009 - a frozen default
+        None, checks.journal, "Directory of the journal when `transport` is Kafka. Default: `journal/` in the home."
+    )
+    delivery: str = setting(
+        "buffered",
+        checks.choice("buffered", "durable"),
+        "`buffered`: nothing waits. `durable`: the client's last bytes wait until the record is on disk.",
+        only="middleware",
+    )
+    durable_wait_seconds: float = setting(
+        2.0, checks.seconds(0.01, 60), "Longest that `durable` holds an answer back.", only="middleware"
+    )
+    journal_bytes_max: int = setting(
+        1 << 30,
+        checks.whole(1 << 20, 1 << 50, "bytes"),
+        "The whole journal on disk, dead processes included; of `memory://` at most 64 MiB.",
+    )
+    record_bytes_max: int = setting(
+        1_000_000,
+        checks.whole(524_288, 64 << 20, "bytes"),
+        "Most that one record takes; below the topic's `max.message.bytes`. Bodies of a larger one are cut.",
+        only="middleware",
+    )

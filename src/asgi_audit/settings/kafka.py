@@ -1,0 +1,49 @@
+"""Settings: how Kafka is spoken to. Where it is says `transport`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from . import checks
+from .checks import setting
+
+__all__ = ["Kafka", "KafkaSettings"]
+
+
+class KafkaSettings(TypedDict, total=False):
+    kafka_ca_file: str | Path
+    kafka_cert_file: str | Path
+    kafka_key_file: str | Path
+    kafka_key_password: str
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    kafka_username: str
+    kafka_password: str
+    kafka_linger_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kafka:
+    kafka_ca_file: Path | None = setting(  # noqa: RUF009 - a frozen default
+        None,
+        checks.optional_path,
+        "CA certificates (PEM) by which a `kafkas://` broker is known. Default: the system's.",
+    )
+    kafka_cert_file: Path | None = setting(  # noqa: RUF009
+        None, checks.optional_path, "Our own certificate (PEM), when the broker asks."
+    )
+    kafka_key_file: Path | None = setting(  # noqa: RUF009
+        None, checks.optional_path, "The key of our certificate (PEM)."
+    )
+    kafka_key_password: str = setting("", checks.text, "Password of the key file.", secret=True)
+    kafka_sasl_mechanism: str = setting(
+        "",
+        checks.optional_choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Default: the last, as soon as there is a user name.",
+    )
+    kafka_username: str = setting("", checks.text, "User name at the broker.")
+    kafka_password: str = setting("", checks.text, "Password at the broker.", secret=True)
+    kafka_linger_seconds: float = setting(
+        0.1, checks.seconds(0.005, 10), "How often the journal is read for more to send: larger batches, a longer way."
+    )

@@ -1,0 +1,239 @@
+"""The groups as one table, and what a process sets: arguments or flags over the environment over the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..addresses import scheme_of, shown_value, url_path
+from ..disk import Access
+from ..errors import ConfigError
+from .api import Api
+from .capture import Capture, CaptureSettings
+from .checks import Wrong, meant
+from .delivery import Delivery, DeliverySettings
+from .identity import Identity, IdentitySettings
+from .index import Index
+from .kafka import Kafka, KafkaSettings
+
+__all__ = [
+    "PREFIX",
+    "RETIRED",
+    "ApplicationSettings",
+    "Settings",
+    "environment_name",
+    "is_turned_off",
+    "make_settings",
+    "markdown_table",
+    "refuse_others",
+    "table",
+    "warnings_about",
+]
+
+PREFIX = "ASGI_AUDIT_"
+# Settings of version 0.1.0 that nobody should turn, and what holds instead. They warn in this version; the next one
+# does not know them.
+RETIRED = {
+    "queue_max": "at most 50,000 sealed exchanges wait to be written",
+    "flush_seconds": "records are written every 20 ms",
+    "segment_bytes": "a journal file is closed at 8 MiB",
+    "page_bytes_max": "a page of an answer ends at 8 MiB",
+    "kafka_compression": "batches are compressed with zstd where its library is installed",
+}
+
+
+class ApplicationSettings(DeliverySettings, IdentitySettings, CaptureSettings, KafkaSettings, total=False):
+    """What the middleware and `install` accept by keyword."""
+
+
+# Fields come in the order of the bases from the last to the first.
+@dataclass(frozen=True, kw_only=True)
+class Settings(Api, Index, Kafka, Capture, Identity, Delivery):
+    """Validated whole by `make_settings`. `only` in the metadata says who uses a setting: middleware or server."""
+
+    @property
+    def access(self) -> Access:
+        return Access(self.share_with_group)
+
+    @property
+    def transport_url(self) -> str:
+        return self.transport or f"journal:///{self.home / 'journal'}"
+
+    @property
+    def is_kafka(self) -> bool:
+        return scheme_of(self.transport) in ("kafka", "kafkas")
+
+    @property
+    def is_memory(self) -> bool:
+        return scheme_of(self.transport) == "memory"
+
+    @property
+    def journal_path(self) -> Path | None:
+        """The directory in which records are written ahead; None when they are kept in memory."""
+        if self.is_kafka:
+            return self.journal or self.home / "journal"
+        return None if self.is_memory else url_path(self.transport_url)
+
+    @property
+    def dead_letters_path(self) -> Path:
+        """What a broker refuses for good. Beside the journal, not in it: its names are processes."""
+        return self.home / "dead-letters"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.home / 'index'}"
+
+    @property
+    def store_path(self) -> Path:
+        return url_path(self.store_url)
+
+    @property
+    def control_path(self) -> Path:
+        return self.home / "control.db"
+
+    def absolute(self) -> Settings:
+        """The same with every path absolute: for objects that live on in an application which may change its working
+        directory, and so that two spellings of one journal are one."""
+        changed: dict[str, Any] = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Path):
+                changed[f.name] = _absolute(value)
+            elif f.name in ("transport", "store") and ":///" in value:
+                changed[f.name] = f"{scheme_of(value)}:///{_absolute(url_path(value))}"
+        return dataclasses.replace(self, **changed)
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{f.name}={'***' if f.metadata['secret'] else repr(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+# The function itself: a framework makes its middleware inside the running loop, where tools that find blocking calls
+# (BlockBuster) put one that raises in its place. The kernel answers from memory.
+_getcwd = os.getcwd
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        # A link stays as it is named, for it may be set anew; only what `..` means must be asked now.
+        if ".." in path.parts:
+            return Path(os.path.realpath(path))
+        return path if path.is_absolute() else Path(_getcwd(), path)
+    except OSError:
+        return path  # the working directory is gone: what is relative to it fails where it is used
+
+
+def environment_name(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def table() -> list[tuple[str, str, Any, str, str]]:
+    """(name, environment name, default, help, only) of every setting, in order."""
+    return [
+        (f.name, environment_name(f.name), f.default, f.metadata["help"], f.metadata["only"])
+        for f in dataclasses.fields(Settings)
+    ]
+
+
+def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
+    """`given` (arguments or flags; None means not given) over `environment` over the defaults. Raises ConfigError.
+
+    A name in `given` that is no setting is a ConfigError. An environment variable with our prefix that is none is
+    passed over, and so is what is retired: see `warnings_about`."""
+    fields = {f.name: f for f in dataclasses.fields(Settings)}
+    for name in given:
+        if name not in fields and name not in RETIRED:
+            raise _unknown(name, fields)
+    values: dict[str, Any] = {}
+    for name, f in fields.items():
+        # In the environment ENABLED=0 beats all: an operator can always turn us off.
+        if name == "enabled" and is_turned_off(environment):
+            values[name] = False
+        elif given.get(name) is not None or (name == "request_id_header" and name in given):
+            values[name] = _checked(f, given[name], name)
+        elif environment_name(name) in environment:
+            values[name] = _checked(f, environment[environment_name(name)], environment_name(name))
+    return Settings(**values)
+
+
+def refuse_others(given: Iterable[str]) -> None:
+    """Raises ConfigError for what is no setting of an application: a setting of the index would have no effect there,
+    without a word."""
+    accepted = {f.name: f.metadata["only"] != "server" for f in dataclasses.fields(Settings)}
+    for name in given:
+        if name in RETIRED or accepted.get(name):
+            continue
+        if name in accepted:
+            raise ConfigError(
+                f"{name!r} is no setting of an application: it belongs to the index",
+                hint=f"Give it to `asgi-audit index` or `serve`, as a flag or as {environment_name(name)}.",
+            )
+        raise _unknown(name, [name for name, is_ours in accepted.items() if is_ours])
+
+
+def _unknown(name: str, accepted: Iterable[str]) -> ConfigError:
+    return ConfigError(f"{name!r} is no setting{meant(name, accepted) or '; accepted are ' + ', '.join(accepted)}")
+
+
+def warnings_about(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """What is passed over, and what to say of it, by name: retired settings, and environment variables with our prefix
+    that are none. Those of the test suite (`ASGI_AUDIT_TEST_…`) are left out.
+
+    A variable warns and does not stop: after an update is taken back, the older version must start with what was set
+    for the newer one."""
+    known = [f.name.upper() for f in dataclasses.fields(Settings)]
+    found = {name: _retired(name, name) for name, value in given.items() if name in RETIRED and value is not None}
+    for key in environment:
+        name = key.removeprefix(PREFIX)
+        if name == key or name in known or name.startswith("TEST_"):
+            continue
+        if name.lower() in RETIRED:
+            found[key] = _retired(name.lower(), key)
+        else:
+            like = meant(name, known).replace("mean ", f"mean {PREFIX}")
+            found[key] = f"the environment variable {key} is no setting of this version and has no effect{like}"
+    return found
+
+
+def _retired(name: str, shown: str) -> str:
+    return f"setting {shown} has no effect any more: {RETIRED[name]}; remove it, the next version does not know it"
+
+
+def is_turned_off(environment: Mapping[str, str]) -> bool:
+    """Whether ASGI_AUDIT_ENABLED says so. Raises ConfigError when it says neither yes nor no."""
+    switch = environment_name("enabled")
+    (field,) = (f for f in dataclasses.fields(Settings) if f.name == "enabled")
+    return switch in environment and not _checked(field, environment[switch], switch)
+
+
+def _checked(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
+    try:
+        return f.metadata["check"](value)
+    except Wrong as e:
+        what = "***" if f.metadata["secret"] else shown_value(value)
+        like = meant(value if e.word is None else e.word, e.words)
+        raise ConfigError(f"setting {shown} is {what}; accepted: {e}{like}") from None
+
+
+def markdown_table(only: tuple[str, ...] = ("", "middleware", "server")) -> str:
+    """The settings as the README shows them; a test holds the two together."""
+    lines = ["| setting | environment | default | what it does |", "|---|---|---|---|"]
+    for name, environment, default, help, used_by in table():
+        if used_by not in only:
+            continue
+        if isinstance(default, bool):
+            shown = "`1`" if default else "`0`"
+        elif default in ("", (), None):
+            shown = ""
+        else:
+            shown = f"`{default}`"
+        lines.append(f"| `{name}` | `{environment}` | {shown} | {help} |")
+    return "\n".join(lines)
