@@ -30,7 +30,7 @@ from .exchange import SMALL_BYTES, Body, Draft, Headers, body_of, is_bodyless
 from .identity import Slot, framework_route, principal_of
 from .policy import Decision
 from .reading import ReadHeaders, all_tuples
-from .waiter import new_waiter
+from .waiter import Waiter, new_waiter
 
 __all__ = ["Facts", "Flow", "facts_of"]
 
@@ -162,8 +162,10 @@ class Flow(msgspec.Struct, eq=False):
         except Exception:
             self.facts.internal_error("send")
         if last and self.facts.durable:
-            await self._seal_durably("disconnected" if self.gone else "completed")
+            waiter = await self._seal_durably("disconnected" if self.gone else "completed")
             del draft  # its bodies were given back; a slow client may hold us here for long
+            if waiter is not None:
+                return await waiter.forward(self.inner_send, message)
             return await self.inner_send(message)
         try:
             await self.inner_send(message)
@@ -342,7 +344,7 @@ class Flow(msgspec.Struct, eq=False):
             # The server answers an exception with a 500 that the client sees complete. Whatever is no Exception ends
             # the process or the task: nothing waits then.
             if self.facts.durable and isinstance(error, Exception) and not self.gone:
-                await self._seal_durably(outcome)
+                await self._seal_durably_and_hand_on(outcome)
         self.seal(outcome)  # does nothing the second time
 
     async def returned(self) -> None:
@@ -357,12 +359,18 @@ class Flow(msgspec.Struct, eq=False):
         if draft.start is None:
             draft.start = 499 if self.gone else 500, []
             if self.facts.durable and not self.gone:
-                await self._seal_durably(outcome)
+                await self._seal_durably_and_hand_on(outcome)
         self.seal(outcome)  # does nothing the second time
 
-    async def _seal_durably(self, outcome: str) -> None:
-        """Seal, then wait until the record is on disk, never will be, or the bound is reached. Raises only
-        cancellation."""
+    async def _seal_durably_and_hand_on(self, outcome: str) -> None:
+        """Before the server answers by itself: what the application raised or returned comes before a cancellation."""
+        waiter = await self._seal_durably(outcome)
+        if waiter is not None:
+            waiter.hand_on()
+
+    async def _seal_durably(self, outcome: str) -> Waiter | None:
+        """Seal, then wait until the record is on disk, never will be, or the bound is reached. Raises nothing; a
+        cancellation is kept by the waiter that it returns."""
         try:
             waiter = new_waiter()
         except Exception:
@@ -372,15 +380,16 @@ class Flow(msgspec.Struct, eq=False):
         if waiter is None:
             if self.seal(outcome):
                 recorder.unwaited()
-            return
+            return None
         if not self.seal(outcome, waiter.wake):
-            return  # lost or excluded: counted already
+            return None  # lost or excluded: counted already
         try:
             durable = await waiter.wait(self.facts.wait_seconds)
             if not durable:
                 recorder.unwaited()
         except Exception:
             self.facts.internal_error("wait")
+        return waiter
 
     def seal(self, outcome: str, wake: Wake | None = None) -> bool:
         """Make the exchange a record, once; True when it was enqueued (and `wake` will be called)."""

@@ -4,17 +4,26 @@ bound.
 The recorder's thread and the application share no asyncio object: a waiter belongs to the loop that made it, and `wake`
 hands the answer over thread-safely. A loop that was closed meanwhile (a test client makes one per request) is no error.
 Under any other event loop there is no waiter, so nothing is held back there.
+
+The application does not know that it waits, so a cancellation that comes meanwhile is kept: what it held back happens
+first. `forward` sends the message and raises the cancellation then; `hand_on` lets the task's next wait raise it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 __all__ = ["Waiter", "new_waiter", "off_loop"]
+
+# How long a server may take for a message that was held back when its task is cancelled: as long as it was held back,
+# which it would have had without us, and within these seconds. A server that blocks for ever is left after that.
+FORWARD_SECONDS_MIN = 0.05
+FORWARD_SECONDS_MAX = 1.0
 
 
 class Waiter(Protocol):
@@ -22,15 +31,25 @@ class Waiter(Protocol):
         """From any thread, any number of times (the first counts); never raises."""
 
     async def wait(self, seconds: float) -> bool:
-        """The answer, or False after so many seconds. Cancellation passes through."""
+        """The answer, or False after so many seconds, or when the task is cancelled: then `forward` or `hand_on` must
+        be called. Raises nothing."""
+
+    async def forward(self, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
+        """`await send(message)`, which raises what `send` does. After a cancellation: the same although the task is
+        cancelled, for a bounded time, whatever comes of it; then the cancellation is raised."""
+
+    def hand_on(self) -> None:
+        """After a cancellation: the next wait of the task raises it."""
 
 
 class _AsyncioWaiter:
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_began", "_cancelled", "_future", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._future: asyncio.Future[bool] = loop.create_future()
+        self._began = loop.time()
+        self._cancelled: asyncio.CancelledError | None = None
 
     def wake(self, answer: bool) -> None:
         try:
@@ -47,18 +66,40 @@ class _AsyncioWaiter:
         timer = self._loop.call_later(seconds, self._set, False)
         try:
             return await self._future
+        except asyncio.CancelledError as error:
+            self._cancelled = error
+            return not self._future.cancelled() and self._future.result()
         finally:
             timer.cancel()
 
+    async def forward(self, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
+        error, self._cancelled = self._cancelled, None
+        if error is None:
+            return await send(message)
+        # A cancellation of asyncio comes once; anyio repeats its own until the task has left the scope.
+        with contextlib.suppress(Exception, asyncio.CancelledError), _anyio_shield():
+            async with asyncio.timeout(_seconds_for(self._loop.time() - self._began)):
+                await send(message)
+        raise error
+
+    def hand_on(self) -> None:
+        error, self._cancelled = self._cancelled, None
+        task = asyncio.current_task()
+        if error is not None and task is not None:
+            task.uncancel()  # or it would count twice
+            task.cancel(*error.args)
+
 
 class _TrioWaiter:
-    __slots__ = ("_answer", "_event", "_token", "_trio")
+    __slots__ = ("_answer", "_began", "_cancelled", "_event", "_token", "_trio")
 
     def __init__(self, trio: Any) -> None:
         self._trio = trio
         self._token = trio.lowlevel.current_trio_token()
         self._event = trio.Event()
         self._answer = False
+        self._began = trio.current_time()
+        self._cancelled: BaseException | None = None
 
     def wake(self, answer: bool) -> None:
         try:
@@ -72,9 +113,39 @@ class _TrioWaiter:
             self._event.set()
 
     async def wait(self, seconds: float) -> bool:
-        with self._trio.move_on_after(seconds):
-            await self._event.wait()
+        try:
+            with self._trio.move_on_after(seconds):
+                await self._event.wait()
+        except self._trio.Cancelled as error:
+            self._cancelled = error
         return self._answer
+
+    async def forward(self, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
+        error, self._cancelled = self._cancelled, None
+        if error is None:
+            return await send(message)
+        now = self._trio.current_time()
+        with (
+            contextlib.suppress(Exception),
+            self._trio.CancelScope(shield=True, deadline=now + _seconds_for(now - self._began)),
+        ):
+            await send(message)
+        raise error
+
+    def hand_on(self) -> None:
+        self._cancelled = None  # trio repeats it at each checkpoint inside the cancelled scope
+
+
+def _seconds_for(held: float) -> float:
+    return min(max(held, FORWARD_SECONDS_MIN), FORWARD_SECONDS_MAX)
+
+
+def _anyio_shield() -> contextlib.AbstractContextManager[Any]:
+    anyio = sys.modules.get("anyio")
+    try:
+        return contextlib.nullcontext() if anyio is None else anyio.CancelScope(shield=True)
+    except Exception:  # half imported, or a version without it
+        return contextlib.nullcontext()
 
 
 def new_waiter() -> Waiter | None:
@@ -96,8 +167,8 @@ def new_waiter() -> Waiter | None:
 async def off_loop(call: Callable[[], object], seconds: float) -> bool:
     """Run `call` in a thread of its own and wait for its end at most so many seconds; True when it ended in time.
 
-    The thread is a daemon and goes on alone after that; what `call` raises is dropped. Raises nothing but
-    cancellation."""
+    The thread is a daemon and goes on alone after that; what `call` raises is dropped. A cancellation ends the waiting
+    and is handed on: what the caller does next happens until it waits. Raises nothing else."""
     waiter = new_waiter()
 
     def run() -> None:
@@ -113,4 +184,8 @@ async def off_loop(call: Callable[[], object], seconds: float) -> bool:
         threading.Thread(target=run, name="asgi-audit-wait", daemon=True).start()
     except RuntimeError:  # the interpreter is shutting down, or the machine has no thread left
         return False
-    return waiter is not None and await waiter.wait(seconds)
+    if waiter is None:
+        return False
+    is_done = await waiter.wait(seconds)
+    waiter.hand_on()
+    return is_done

@@ -118,28 +118,6 @@ def test_nothing_waits_when_the_record_is_lost_at_the_seal() -> None:
     assert recorder.unwaited_count == 0  # stated as lost already
 
 
-def test_cancellation_passes_through_when_it_comes_while_waiting() -> None:
-    recorder = ListRecorder(wakes=None)
-    capture, _ = make_capture(plain, recorder, **DURABLE)
-
-    async def run() -> None:
-        server = Server()
-        task = asyncio.create_task(capture(server.scope, server.receive, server.send))  # type: ignore[arg-type]
-        while not recorder.waiting:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        task.cancel("from outside")
-        with pytest.raises(asyncio.CancelledError) as caught:
-            await task
-        assert caught.value.args == ("from outside",)
-        assert [m["type"] for m in server.sent] == ["http.response.start"]
-        recorder.waiting[0](True)
-        await asyncio.sleep(0.01)
-
-    asyncio.run(run())
-    (exchange,) = recorder.sealed
-    assert exchange.outcome == "completed"
-
-
 def test_loop_goes_on_when_a_request_waits() -> None:
     recorder = ListRecorder(wakes=None)
     capture, _ = make_capture(plain, recorder, **DURABLE)

@@ -112,9 +112,18 @@ def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool) -> 
     assert not recorder.counts
 
 
-def test_first_request_is_recorded_when_it_is_cancelled_while_the_recorder_opens() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_first_request_goes_as_far_as_without_us_when_it_is_cancelled_while_the_recorder_opens(waits: bool) -> None:
     recorder = SlowRecorder(seconds=0.5)
-    capture, _ = make_capture(usual, recorder)
+    begun: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(True)
+        if waits:
+            await asyncio.sleep(5)
+        await usual(scope, receive, send)
+
+    capture, _ = make_capture(app, recorder)
     server = Server()
 
     async def main() -> None:
@@ -126,8 +135,9 @@ def test_first_request_is_recorded_when_it_is_cancelled_while_the_recorder_opens
 
     asyncio.run(main())
     (exchange,) = recorder.sealed
-    assert (exchange.outcome, exchange.status) == ("cancelled", 499)
-    assert server.sent == []
+    assert begun == [True]
+    assert (exchange.outcome, exchange.status) == (("cancelled", 499) if waits else ("completed", 200))
+    assert len(server.sent) == (0 if waits else 2)
 
 
 def test_startup_goes_on_when_the_journal_hangs() -> None:
@@ -243,3 +253,42 @@ async def nothing(*_: Any) -> Any:
 
 async def startup_alone() -> Any:
     return {"type": "lifespan.startup"}
+
+
+@pytest.mark.parametrize("at", ["startup", "shutdown"])
+def test_lifespan_message_is_not_lost_when_the_server_cancels_while_the_recorder_works(at: str) -> None:
+    """The application gets `startup` and the server `shutdown.complete`, and the cancellation is raised after that."""
+    recorder = SlowRecorder(seconds=0.5)
+    recorder.is_open = at == "shutdown"
+    got: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        got.append((await receive())["type"])
+        if at == "shutdown":
+            await send({"type": "lifespan.startup.complete"})
+            got.append((await receive())["type"])
+            await send({"type": "lifespan.shutdown.complete"})
+        await asyncio.sleep(5)
+
+    capture, _ = make_capture(app, recorder)
+    sent: list[str] = []
+
+    async def main() -> None:
+        given = iter(["startup", "shutdown"])
+
+        async def receive() -> dict[str, Any]:
+            return {"type": f"lifespan.{next(given)}"}
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        task = asyncio.create_task(capture({"type": "lifespan"}, receive, send))
+        while not recorder.threads:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        task.cancel("from outside")
+        with pytest.raises(asyncio.CancelledError, match="from outside"):
+            await task
+
+    asyncio.run(main())
+    assert got[-1] == f"lifespan.{at}"
+    assert sent == ([] if at == "startup" else ["lifespan.startup.complete", "lifespan.shutdown.complete"])
