@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric as Family
 
 __all__ = [
@@ -26,6 +25,7 @@ __all__ = [
     "Collector",
     "HasStats",
     "Metric",
+    "Registry",
     "Values",
     "attach",
     "collector",
@@ -156,11 +156,17 @@ def collector(*sources: HasStats) -> Collector:
     return Collector(lambda: _app_values([source.stats() for source in sources]))
 
 
-_attached: dict[int, tuple[CollectorRegistry, dict[str, HasStats]]] = {}
+_attached: dict[int, tuple[Registry, dict[str, HasStats]]] = {}
 _attached_lock = threading.Lock()
 
 
-def attach(registry: CollectorRegistry, journal: str, source: HasStats) -> None:
+class Registry(Protocol):
+    """What we need of a prometheus_client registry."""
+
+    def register(self, collector: Any) -> None: ...
+
+
+def attach(registry: Registry, journal: str, source: HasStats) -> None:
     """Let `registry` show the counters of the recorder over `journal`. Again is fine: the middleware of one application
     may be made several times, and all that write to one journal have the same counters."""
     with _attached_lock:

@@ -19,8 +19,8 @@ __all__ = ["install_on"]
 _MARK = "_asgi_audit_installed"
 
 
-def install_on(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> Any:
-    """Answers `app`. Works before its first request, and after (its stack is wrapped in place).
+def install_on(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Works before its first request, and after (its stack is wrapped in place).
 
     Raises ConfigError when `app` has no such stack, and when it was done before: a second call's settings would be
     ignored."""
@@ -42,4 +42,3 @@ def install_on(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> Any:
     if app.middleware_stack is not None:
         app.middleware_stack = wrap(app.middleware_stack)
     app.build_middleware_stack = build_audited
-    return app

@@ -90,7 +90,8 @@ class Capture:
             _live.add(made)
         return made
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+    # Any: frameworks have types of their own for these three, which are no types of each other.
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         facts = self._facts
         try:
             kind = scope["type"]

@@ -5,23 +5,36 @@ Imports of what only some settings need stand inside the functions: the applicat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 from ..capture.middleware import Capture
 from ..capture.refused import Refused, is_in_a_call
 from ..errors import ConfigError
-from ..metrics import attach
-from ..settings import Settings
+from ..metrics import Registry, attach
+from ..settings import ApplicationSettings, Settings
 from .environment import application_settings, extra, share_home
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
-    from ..capture.middleware import ASGIApp
     from ..recording.base import RecorderBase
     from ..transport import base as transport_base
 
 __all__ = ["AuditMiddleware", "install", "open_journal", "recorder_of"]
+
+# Wider than ASGI's own types: frameworks and applications write scope and messages as dicts, mappings or TypedDicts,
+# and a function of the one is no function of the other.
+AnyApplication = Callable[[Any, Any, Any], Awaitable[Any]]
+
+
+class HasMiddlewareStack(Protocol):
+    """Starlette, FastAPI and what is built on them."""
+
+    middleware_stack: Any
+
+    def build_middleware_stack(self) -> Any: ...
+
+
+Application = TypeVar("Application", bound=HasMiddlewareStack)
 
 
 class AuditMiddleware(Capture):
@@ -34,7 +47,9 @@ class AuditMiddleware(Capture):
     it. Otherwise it never raises into a request. `metrics`: a prometheus_client registry that shall show `stats()`;
     which one is yours to choose, and nothing is registered without."""
 
-    def __init__(self, app: ASGIApp, *, metrics: CollectorRegistry | None = None, **settings: Any) -> None:
+    def __init__(
+        self, app: AnyApplication, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]
+    ) -> None:
         try:
             made = application_settings(**settings)
             recorder = recorder_of(made) if made.enabled else None
@@ -75,9 +90,11 @@ class _Counted:
         return self._recorder.stats() | forward_stats(self._settings)
 
 
-def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: Any) -> Any:
-    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Answers `app`.
-    Arguments as for AuditMiddleware."""
+def install(
+    app: Application, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]
+) -> Application:
+    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Returns `app`.
+    Arguments and errors as for AuditMiddleware, and a ConfigError for any other application."""
     from ..capture.install import install_on
 
     # The stack is built at the first request, which would be too late to hear of a wrong setting.
@@ -86,8 +103,11 @@ def install(app: Any, *, metrics: CollectorRegistry | None = None, **settings: A
         return app
     recorder_of(checked)
     # The stack may be built in another working directory.
-    settings |= {name: getattr(checked, name) for name in ("home", "transport", "journal")}
-    return install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
+    settings |= {"home": checked.home, "transport": checked.transport}
+    if checked.journal is not None:
+        settings["journal"] = checked.journal
+    install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
+    return app
 
 
 def recorder_of(settings: Settings) -> RecorderBase:

@@ -47,8 +47,7 @@ def test_answer_of_the_error_handler_is_recorded_when_installed(kind: Any, start
     recorder = ListRecorder()
     if started:
         call(app, "/works")
-    answered = install_on(app, lambda inner: Capture(inner, make_settings({}), recorder))
-    assert answered is app
+    install_on(app, lambda inner: Capture(inner, make_settings({}), recorder))
     assert type(app) is kind
     assert call(app, "/fails").status == 500
     assert call(app, "/works").body == b"ok"
@@ -101,5 +100,5 @@ def test_install_refuses_a_wrong_setting_at_once_when_it_is_called() -> None:
     app = Starlette()
     with pytest.raises(ConfigError, match="detail"):
         asgi_audit.install(app, detail="everything")
-    asgi_audit.install(app, enabled=False)
+    assert asgi_audit.install(app, enabled=False) is app
     assert call(app, "/nowhere").status == 404
