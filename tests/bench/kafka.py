@@ -81,10 +81,11 @@ def measure(seconds: float, records: int, rates: tuple[int, ...], seed: int) -> 
 
 
 def _topic(address: str, partitions: int) -> str:
-    from asgi_audit.wiring.kafka import create_topic, topic_wanted
+    from asgi_audit.wiring.kafka import open_topic
 
     url = f"kafka://{address}/bench-{uuid.uuid4().hex[:10]}"
-    create_topic(make_settings({}), url, topic_wanted(partitions=partitions))
+    topic = open_topic(make_settings({}), url)
+    topic.create(topic.wanted(partitions=partitions))
     return url
 
 

@@ -28,7 +28,7 @@ from typing import Any
 from ..errors import ConfigError, StoreError
 from ..settings import Settings
 from ..store.base import Incident, Process
-from ..wiring.operations import acknowledge, open_store_reader
+from ..wiring.operations import open_admin, open_store_reader
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -106,7 +106,7 @@ def _acknowledge(settings: Settings, text: str) -> int:
     except ValueError:
         shown = ", ".join(sorted(silent)[:10]) or "there is none"
         raise ConfigError(f"--acknowledge is {text[:40]!r}; accepted: a process that is silent: {shown}") from None
-    if not acknowledge(settings, process, wait_seconds=_WAIT_SECONDS):
+    if not open_admin(settings).acknowledge(process, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
             f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
             hint="It was asked, and will as soon as it can; its log says what it waits for.",

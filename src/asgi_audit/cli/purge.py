@@ -15,7 +15,7 @@ import datetime
 import sys
 
 from ..errors import ConfigError, StoreError
-from ..wiring.operations import doomed, purge
+from ..wiring.operations import open_admin
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -32,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     before = _day(arguments.before)
-    days = doomed(settings, before)
+    admin = open_admin(settings)
+    days = admin.purge_preview(before)
     if arguments.dry_run:
         for day in days:
             print(f"{day.day}  {day.records:>12,} records  {_bytes(day.bytes):>10}")
-    elif not purge(settings, before, wait_seconds=_WAIT_SECONDS):
+    elif not admin.purge(before, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
             f"the indexer has not yet purged {settings.store_url} after {_WAIT_SECONDS:g} s",
             hint="It was asked, and will as soon as it can; its log says what it waits for.",

@@ -14,7 +14,7 @@ import argparse
 import re
 
 from ..errors import ConfigError
-from ..wiring.kafka import check_topic, create_topic, describe_topic, topic_wanted
+from ..wiring.kafka import open_topic
 from .flags import KAFKA, add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -37,15 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    wanted = topic_wanted(
+    topic = open_topic(settings, arguments.url)
+    wanted = topic.wanted(
         partitions=arguments.partitions,
         replication=arguments.replication,
         min_insync=arguments.min_insync,
         retention_ms=_retention(arguments.retention),
         message_bytes=_bytes(arguments.message_bytes),
     )
-    is_made = create_topic(settings, arguments.url, wanted)
-    found = describe_topic(settings, arguments.url)
+    is_made = topic.create(wanted)
+    found = topic.describe()
     if found is None:
         raise ConfigError(f"{arguments.url} was made and is not there; does somebody delete it?")
     name = arguments.url.rsplit("/", 1)[1]
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"topic {name} {'made' if is_made else 'is there already'}: {found.partitions} partitions, "
         f"{found.replication} replicas, {shown}"
     )
-    differences = check_topic(found, wanted)
+    differences = found.differences(wanted)
     for d in differences:
         level = "wrong" if d.severe else "differs"
         print(f"{level}: {d.setting} is {d.found}, wanted {d.wanted}: {d.why}")

@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from ..transport.kafka.config import KafkaConfig
     from ..transport.kafka.forwarder import Forwarder
     from ..transport.kafka.source import KafkaSource
-    from ..transport.kafka.topics import Difference, TopicFound, TopicWanted
+    from ..transport.kafka.topics import Topic
 
 __all__ = [
-    "Forwarding", "check_topic", "create_topic", "describe_topic", "forward_stats", "forwarded_positions",
-    "forwarding_of", "kafka_of", "open_forwarder", "open_kafka_source", "source_measures", "stats_of", "topic_wanted",
-]  # fmt: skip
+    "Forwarding",
+    "forward_stats",
+    "forwarded_positions",
+    "forwarding_of",
+    "kafka_of",
+    "open_forwarder",
+    "open_kafka_source",
+    "open_topic",
+    "source_measures",
+    "stats_of",
+]
 
 
 def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = "") -> KafkaConfig:
@@ -219,48 +227,9 @@ def forwarded_positions(root: Path) -> dict[str, Position]:
     return found
 
 
-# Topics
-
-
-def topic_wanted(
-    *,
-    partitions: int | None = None,
-    replication: int | None = None,
-    min_insync: int | None = None,
-    retention_ms: int | None = None,
-    message_bytes: int | None = None,
-) -> TopicWanted:
-    """None: the default. Raises ConfigError."""
+def open_topic(settings: Settings, url: str = "") -> Topic:
+    """The topic of the settings, or of `url` with their security; connects when it is asked. Raises ConfigError."""
     with extra():
-        from ..transport.kafka.topics import TopicWanted
+        from ..transport.kafka.topics import Topic
 
-    given = {
-        "partitions": partitions,
-        "replication": replication,
-        "min_insync": min_insync,
-        "retention_ms": retention_ms,
-        "message_bytes": message_bytes,
-    }
-    return TopicWanted(**{name: value for name, value in given.items() if value is not None})
-
-
-def create_topic(settings: Settings, url: str, wanted: TopicWanted) -> bool:
-    """False when it was there. Raises TransportError, ConfigError."""
-    from ..transport.kafka import topics
-
-    return topics.create_topic(kafka_of(settings, url=url), wanted)
-
-
-def describe_topic(settings: Settings, url: str = "", *, seconds: float = 15.0) -> TopicFound | None:
-    """None when the cluster answers and has no such topic. Raises TransportError, ConfigError."""
-    with extra():
-        from ..transport.kafka import topics
-
-    return topics.describe_topic(kafka_of(settings, url=url), seconds=seconds)
-
-
-def check_topic(found: TopicFound, wanted: TopicWanted) -> list[Difference]:
-    """What differs, the severe first."""
-    from ..transport.kafka import topics
-
-    return topics.check_topic(found, wanted)
+    return Topic(kafka_of(settings, url=url))

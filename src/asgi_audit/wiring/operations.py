@@ -8,42 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import AuditError, ConfigError, StoreError, TransportError
+from ..errors import AuditError, ConfigError, TransportError
 from ..metrics import Value, Values, lost_by_reason
 from ..settings import Settings
 from .environment import extra, share_home
 
 if TYPE_CHECKING:
     import threading
-    from pathlib import Path
 
     from ..control import Control
     from ..indexing.indexer import Indexer, Progress
     from ..store import base as store_base
-    from ..store.sqlite import Doomed, IndexFacts
+    from ..store.sqlite import SqliteAdmin
     from ..transport import base as transport_base
     from ..transport.journal import ProcessJournal
 
 __all__ = [
-    "acknowledge",
     "build_indexer",
-    "check_index",
-    "doomed",
-    "files_of_index",
     "follow_journal",
     "journal_measures",
-    "look_at_index",
     "look_at_journal",
     "measures",
+    "open_admin",
     "open_control",
     "open_source",
     "open_store_reader",
     "open_store_writer",
-    "purge",
 ]
 
 
@@ -111,7 +104,7 @@ def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[
 
         positions = forwarded_positions(path)
     else:
-        facts = look_at_index(settings)
+        facts = open_admin(settings).facts()
         positions = facts.positions if facts else {}
     try:
         return look(path, positions, ask_alive=ask_alive)
@@ -119,31 +112,12 @@ def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[
         raise TransportError(f"the journal {path} cannot be read: {e.strerror or e}") from e
 
 
-def look_at_index(settings: Settings) -> IndexFacts | None:
-    """The index as it stands, without its records; None when there is none. Raises StoreError, ConfigError."""
+def open_admin(settings: Settings) -> SqliteAdmin:
+    """The index from outside of the process that writes it. Raises ConfigError."""
     with extra():
-        from ..store.sqlite import inspect
+        from ..store.sqlite import SqliteAdmin
 
-    return inspect(settings.store_path)
-
-
-def files_of_index(settings: Settings) -> Sequence[Path]:
-    """The files of the index, [] when there is none. Raises StoreError, ConfigError."""
-    with extra():
-        from ..store.sqlite import files_of
-
-    try:
-        return list(files_of(settings.store_path))
-    except OSError as e:
-        raise StoreError(f"could not list {settings.store_path}: {e.strerror or e}") from e
-
-
-def check_index(settings: Settings) -> str:
-    """'' when main.db is sound, else what is wrong. Reads all of it. Raises StoreError, ConfigError."""
-    with extra():
-        from ..store.sqlite import quick_check
-
-    return quick_check(settings.store_path)
+    return SqliteAdmin(settings.store_path, access=settings.access)
 
 
 def journal_measures(settings: Settings) -> Values:
@@ -166,7 +140,7 @@ def measures(settings: Settings) -> Values:
     values: dict[str, Value] = {"asgi_audit_index_readable": 1.0, **journal_measures(settings)}
     now = time.time()
     try:
-        facts = look_at_index(settings)
+        facts = open_admin(settings).facts()
         if facts is None:
             return values
         values["asgi_audit_index_captured"] = facts.captured
@@ -195,32 +169,6 @@ def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
     if found.until is not None:
         values["asgi_audit_index_complete_until_age_seconds"] = max(0.0, now - found.until / 1000)
     return values
-
-
-def doomed(settings: Settings, before: int) -> Sequence[Doomed]:
-    """The days that a purge before `before` (ms) would remove, oldest first. Raises StoreError, ConfigError."""
-    with extra():
-        from ..store.sqlite import doomed as of_directory
-
-    return of_directory(settings.store_path, before)
-
-
-def purge(settings: Settings, before: int, *, wait_seconds: float) -> bool:
-    """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so after
-    `wait_seconds`: it will, as soon as it can. Raises StoreError, ConfigError."""
-    with extra():
-        from ..store.sqlite import purge_directory
-
-    return purge_directory(settings.store_path, before, wait_seconds=wait_seconds, access=settings.access)
-
-
-def acknowledge(settings: Settings, process: uuid.UUID, *, wait_seconds: float) -> bool:
-    """Write down that a silent process is gone for good, or let the indexer that runs do it; False when it has not yet
-    done so after `wait_seconds`. Raises StoreError, ConfigError."""
-    with extra():
-        from ..store.sqlite import acknowledge_in_directory
-
-    return acknowledge_in_directory(settings.store_path, process, wait_seconds=wait_seconds, access=settings.access)
 
 
 def open_control(settings: Settings) -> Control:

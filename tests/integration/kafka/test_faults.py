@@ -19,7 +19,7 @@ from asgi_audit.transport.kafka.config import kafka_config
 from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.transport.kafka.source import KafkaSource
 from asgi_audit.transport.kafka.state import KafkaState
-from asgi_audit.transport.kafka.topics import TopicWanted, create_topic
+from asgi_audit.transport.kafka.topics import Topic, TopicWanted
 
 from .conftest import ListSource, admin, append_journal, make_topic, read_all, read_from, record, until, write_journal
 
@@ -193,7 +193,7 @@ def test_nothing_is_missing_when_the_leader_of_a_partition_is_killed_in_a_cluste
     try:
         cluster.start()
         config = kafka_config(f"kafka://{cluster.address}/audit", request_seconds=5)
-        assert create_topic(config, TopicWanted(partitions=3), seconds=60)
+        assert Topic(config).create(TopicWanted(partitions=3), seconds=60)
         source = ListSource([Entry(Kind.RECORD, n, record(n)) for n in range(1, 501)])
         forwarder = Forwarder(
             source,

@@ -15,7 +15,7 @@ from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
 from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.transport.kafka.source import KafkaSource
 from asgi_audit.transport.kafka.state import KafkaState
-from asgi_audit.transport.kafka.topics import TopicWanted, check_topic, create_topic, describe_topic
+from asgi_audit.transport.kafka.topics import Topic, TopicWanted
 
 from .conftest import ListSource, make_topic, read_all, record, until
 
@@ -27,23 +27,23 @@ def _new(address: str) -> KafkaConfig:
 def test_create_topic_makes_what_check_topic_finds_no_fault_with(address: str) -> None:
     config = _new(address)
     wanted = TopicWanted(partitions=3)
-    assert describe_topic(config) is None
-    assert create_topic(config, wanted)
-    found = describe_topic(config)
+    assert Topic(config).describe() is None
+    assert Topic(config).create(wanted)
+    found = Topic(config).describe()
     assert found is not None
     assert (found.partitions, found.leaderless) == (3, 0)
     assert found.settings["message.timestamp.type"] == "LogAppendTime"
-    assert check_topic(found, wanted) == []
-    assert not create_topic(config, wanted), "made a second time"
+    assert found.differences(wanted) == []
+    assert not Topic(config).create(wanted), "made a second time"
 
 
 def test_check_topic_explains_each_setting_when_an_existing_topic_differs(address: str) -> None:
     config = make_topic(
         address, cleanup_policy="compact", retention_ms="3600000", max_message_bytes="1000", retention_bytes="5000"
     )
-    found = describe_topic(config)
+    found = Topic(config).describe()
     assert found is not None
-    differences = {d.setting: d for d in check_topic(found, TopicWanted(partitions=2))}
+    differences = {d.setting: d for d in found.differences(TopicWanted(partitions=2))}
     assert set(differences) == {
         "cleanup.policy", "retention.ms", "max.message.bytes", "retention.bytes", "message.timestamp.type",
         "partitions",
@@ -55,7 +55,7 @@ def test_check_topic_explains_each_setting_when_an_existing_topic_differs(addres
 
 def test_create_topic_says_why_when_the_cluster_has_too_few_brokers(local: LocalKafka) -> None:
     with pytest.raises(TransportError, match="replica") as raised:
-        create_topic(_new(local.address), TopicWanted(replication=3))
+        Topic(_new(local.address)).create(TopicWanted(replication=3))
     assert not raised.value.retriable
     assert "fewer brokers" in raised.value.hint
 
@@ -98,7 +98,7 @@ def test_a_wrong_password_is_told_and_never_shown_when_the_listener_wants_sasl(
         _ = source.name
     until(lambda: forwarder.state is KafkaState.DENIED)
     with pytest.raises(TransportError, match="SaslAuthenticationFailed"):
-        describe_topic(config)
+        Topic(config).describe()
     told = forwarder.stats().last_error
     forwarder.stop(2)
     source.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...settings import Settings
-from ...wiring.operations import files_of_index
+from ...wiring.operations import open_admin
 from .checks import Found, Level
 
 __all__ = ["access"]
@@ -52,7 +52,7 @@ def access(s: Settings) -> Iterator[Found]:
 def _ours(s: Settings) -> Iterator[Path]:
     yield from _may_be_links(s)
     yield from (Path(f"{s.control_path}{end}") for end in _BESIDE_CONTROL)
-    yield from files_of_index(s)
+    yield from open_admin(s).files()
     journal = s.journal_path
     for root in [p for p in (journal, s.dead_letters_path) if p is not None]:
         for path in _listed(root):

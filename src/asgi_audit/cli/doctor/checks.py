@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ...settings import Settings
-from ...wiring.operations import check_index, look_at_index, look_at_journal, open_control, open_store_reader
+from ...wiring.operations import look_at_journal, open_admin, open_control, open_store_reader
 
 __all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
 
@@ -104,7 +104,7 @@ def clock(s: Settings) -> Iterator[Found]:
         newest = max((j.newest for j in look_at_journal(s)), default=0.0)
         if newest > now + _AHEAD_SECONDS:
             ahead.append(f"the journal was written to {_age(newest - now)} in the future")
-    facts = look_at_index(s)
+    facts = open_admin(s).facts()
     if facts is not None:
         tomorrow = (datetime.fromtimestamp(now, UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
         future = [day for day in facts.days if day > tomorrow]
@@ -121,11 +121,11 @@ def clock(s: Settings) -> Iterator[Found]:
 def index(s: Settings) -> Iterator[Found]:
     path = s.store_path
     yield from _directory("index", path)
-    facts = look_at_index(s)
+    facts = open_admin(s).facts()
     if facts is None:
         yield Found("warn", "index", "nothing is indexed yet", "Start `asgi-audit serve` or `asgi-audit index`.")
         return
-    damage = check_index(s)
+    damage = open_admin(s).damage()
     if damage:
         do = "Stop the indexer, keep a copy, restore main.db from a backup."
         yield Found("bad", "index", f"main.db is damaged: {damage}", do)
@@ -145,7 +145,7 @@ def index(s: Settings) -> Iterator[Found]:
 
 
 def lease(s: Settings) -> Iterator[Found]:
-    facts = look_at_index(s)
+    facts = open_admin(s).facts()
     if facts is None:
         return
     if facts.held_by is None:
@@ -179,7 +179,7 @@ def keys(s: Settings) -> Iterator[Found]:
 
 
 def dead_letters(s: Settings) -> Iterator[Found]:
-    facts = look_at_index(s)
+    facts = open_admin(s).facts()
     if facts is None:
         return
     if not facts.dead:
@@ -192,7 +192,7 @@ def dead_letters(s: Settings) -> Iterator[Found]:
 
 
 def completeness(s: Settings) -> Iterator[Found]:
-    if look_at_index(s) is None:
+    if open_admin(s).facts() is None:
         return
     reader = open_store_reader(s)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...errors import TransportError
 from ...settings import Settings
-from ...wiring.kafka import check_topic, describe_topic, topic_wanted
+from ...wiring.kafka import open_topic
 from .checks import Found
 
 __all__ = ["kafka"]
@@ -18,8 +18,9 @@ def kafka(s: Settings) -> Iterator[Found]:
     if not s.is_kafka:
         return
     name = s.transport.rsplit("/", 1)[1]
+    topic = open_topic(s)
     try:
-        found = describe_topic(s, seconds=_SECONDS)
+        found = topic.describe(seconds=_SECONDS)
     except TransportError as e:
         do = e.hint or "Records wait in the journal until it answers; look at the broker."
         yield Found("bad", "broker", str(e), do)
@@ -41,7 +42,7 @@ def kafka(s: Settings) -> Iterator[Found]:
     if s.record_bytes_max >= least:
         text = f"record_bytes_max is {s.record_bytes_max} and the topic's max.message.bytes {least}"
         yield Found("bad", "topic", text, "Lower the one or raise the other: a larger record is refused and lost.")
-    for d in check_topic(found, topic_wanted(partitions=1)):
+    for d in found.differences(topic.wanted(partitions=1)):
         if d.setting != "max.message.bytes":
             do = f"Set it to {d.wanted} at the broker, if that is not meant so."
             yield Found("bad" if d.severe else "warn", "topic", f"{d.setting} is {d.found}: {d.why}", do)

@@ -20,7 +20,7 @@ from .client import Probe, cause_of, connection_options, dispose, run_bounded
 from .config import KafkaConfig
 from .errors import translate, vendor_errors
 
-__all__ = ["Difference", "TopicFound", "TopicWanted", "check_topic", "create_topic", "describe_topic"]
+__all__ = ["Difference", "Topic", "TopicFound", "TopicWanted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,16 @@ class TopicWanted:
             )
 
 
+class Difference(NamedTuple):
+    """One setting of an existing topic that differs. `severe`: records may be lost or refused because of it."""
+
+    setting: str
+    found: str
+    wanted: str
+    why: str
+    severe: bool
+
+
 class TopicFound(NamedTuple):
     """`settings`: Kafka's own names and values. `leaderless`: partitions that nobody can write to now."""
 
@@ -63,71 +73,71 @@ class TopicFound(NamedTuple):
     leaderless: int
     settings: Mapping[str, str]
 
+    def differences(self, wanted: TopicWanted) -> list[Difference]:
+        """What of an existing topic differs from what is wanted, the severe first. Nothing is changed at the broker."""
+        differences: list[Difference] = []
 
-class Difference(NamedTuple):
-    """One setting of an existing topic that differs. `severe`: records may be lost or refused because of it."""
+        def differ(setting: str, is_found: object, is_wanted: object, why: str, *, severe: bool = False) -> None:
+            differences.append(Difference(setting, str(is_found), str(is_wanted), why, severe))
 
-    setting: str
-    found: str
-    wanted: str
-    why: str
-    severe: bool
+        settings = self.settings
+        replication = wanted.replication or min(3, self.brokers)
+        min_insync = wanted.min_insync or (2 if replication >= 3 else 1)
+        if self.leaderless:
+            differ("leaders", f"{self.leaderless} partitions without", "all with", "their records wait", severe=True)
+        if settings.get("cleanup.policy", "delete") != "delete":
+            why = "compaction keeps one record of each process and throws the others away"
+            differ("cleanup.policy", settings["cleanup.policy"], "delete", why, severe=True)
+        if self.replication < replication:
+            why = "a broker that is lost takes its records with it"
+            differ("replication", self.replication, replication, why, severe=self.replication < 2 <= replication)
+        if int(settings.get("min.insync.replicas", min_insync)) < min_insync:
+            why = "a record may be acknowledged while one broker alone has it"
+            differ("min.insync.replicas", settings["min.insync.replicas"], min_insync, why, severe=True)
+        elif self.replication > 1 and int(settings.get("min.insync.replicas", 1)) >= self.replication:
+            why = "when one broker is away, nothing can be written; records wait in the journal"
+            differ("min.insync.replicas", settings["min.insync.replicas"], self.replication - 1, why)
+        if settings.get("unclean.leader.election.enable") == "true":
+            why = "a replica that lags may become leader, and acknowledged records are gone"
+            differ("unclean.leader.election.enable", "true", "false", why, severe=True)
+        retention = int(settings.get("retention.ms", wanted.retention_ms))
+        if retention != -1 and (wanted.retention_ms == -1 or retention < wanted.retention_ms):
+            why = "an indexer that stands still for longer loses records"
+            differ("retention.ms", retention, wanted.retention_ms, why, severe=retention < 86_400_000)
+        if int(settings.get("retention.bytes", -1)) != -1:
+            why = "a burst may push records out before they are indexed"
+            differ("retention.bytes", settings["retention.bytes"], -1, why)
+        if int(settings.get("max.message.bytes", wanted.message_bytes)) < wanted.message_bytes:
+            why = "a larger record is refused and goes to the dead letters"
+            differ("max.message.bytes", settings["max.message.bytes"], wanted.message_bytes, why, severe=True)
+        if settings.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
+            why = "completeness then depends on the clocks of the senders, not on the broker's alone"
+            differ("message.timestamp.type", settings["message.timestamp.type"], "LogAppendTime", why)
+        if self.partitions < wanted.partitions:
+            why = "fewer processes can be forwarded at the same time"
+            differ("partitions", self.partitions, wanted.partitions, why)
+        return sorted(differences, key=lambda d: not d.severe)
 
 
-def create_topic(config: KafkaConfig, wanted: TopicWanted, *, seconds: float = 30.0) -> bool:
-    """True when it was made, False when it was there already (see `check_topic`). Raises TransportError."""
-    return run_bounded(lambda: _create(config, wanted), seconds, f"create topic {config.address}")
+class Topic:
+    """One topic, to be made or explained."""
 
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
 
-def describe_topic(config: KafkaConfig, *, seconds: float = 15.0) -> TopicFound | None:
-    """None when the cluster answers and the topic is not there. Raises TransportError."""
-    return run_bounded(lambda: _describe(config), seconds, f"describe topic {config.address}")
+    @staticmethod
+    def wanted(**given: int | None) -> TopicWanted:
+        """None: the default. Raises ConfigError."""
+        return TopicWanted(**{name: value for name, value in given.items() if value is not None})
 
+    def create(self, wanted: TopicWanted, *, seconds: float = 30.0) -> bool:
+        """True when it was made, False when it was there already (see `TopicFound.differences`). Raises
+        TransportError."""
+        return run_bounded(lambda: _create(self._config, wanted), seconds, f"create topic {self._config.address}")
 
-def check_topic(found: TopicFound, wanted: TopicWanted) -> list[Difference]:
-    """What of an existing topic differs from what is wanted, the severe first. Nothing is changed at the broker."""
-    differences: list[Difference] = []
-
-    def differ(setting: str, is_found: object, is_wanted: object, why: str, *, severe: bool = False) -> None:
-        differences.append(Difference(setting, str(is_found), str(is_wanted), why, severe))
-
-    settings = found.settings
-    replication = wanted.replication or min(3, found.brokers)
-    min_insync = wanted.min_insync or (2 if replication >= 3 else 1)
-    if found.leaderless:
-        differ("leaders", f"{found.leaderless} partitions without", "all with", "their records wait", severe=True)
-    if settings.get("cleanup.policy", "delete") != "delete":
-        why = "compaction keeps one record of each process and throws the others away"
-        differ("cleanup.policy", settings["cleanup.policy"], "delete", why, severe=True)
-    if found.replication < replication:
-        why = "a broker that is lost takes its records with it"
-        differ("replication", found.replication, replication, why, severe=found.replication < 2 <= replication)
-    if int(settings.get("min.insync.replicas", min_insync)) < min_insync:
-        why = "a record may be acknowledged while one broker alone has it"
-        differ("min.insync.replicas", settings["min.insync.replicas"], min_insync, why, severe=True)
-    elif found.replication > 1 and int(settings.get("min.insync.replicas", 1)) >= found.replication:
-        why = "when one broker is away, nothing can be written; records wait in the journal"
-        differ("min.insync.replicas", settings["min.insync.replicas"], found.replication - 1, why)
-    if settings.get("unclean.leader.election.enable") == "true":
-        why = "a replica that lags may become leader, and acknowledged records are gone"
-        differ("unclean.leader.election.enable", "true", "false", why, severe=True)
-    retention = int(settings.get("retention.ms", wanted.retention_ms))
-    if retention != -1 and (wanted.retention_ms == -1 or retention < wanted.retention_ms):
-        why = "an indexer that stands still for longer loses records"
-        differ("retention.ms", retention, wanted.retention_ms, why, severe=retention < 86_400_000)
-    if int(settings.get("retention.bytes", -1)) != -1:
-        why = "a burst may push records out before they are indexed"
-        differ("retention.bytes", settings["retention.bytes"], -1, why)
-    if int(settings.get("max.message.bytes", wanted.message_bytes)) < wanted.message_bytes:
-        why = "a larger record is refused and goes to the dead letters"
-        differ("max.message.bytes", settings["max.message.bytes"], wanted.message_bytes, why, severe=True)
-    if settings.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
-        why = "completeness then depends on the clocks of the senders, not on the broker's alone"
-        differ("message.timestamp.type", settings["message.timestamp.type"], "LogAppendTime", why)
-    if found.partitions < wanted.partitions:
-        why = "fewer processes can be forwarded at the same time"
-        differ("partitions", found.partitions, wanted.partitions, why)
-    return sorted(differences, key=lambda d: not d.severe)
+    def describe(self, *, seconds: float = 15.0) -> TopicFound | None:
+        """None when the cluster answers and the topic is not there. Raises TransportError."""
+        return run_bounded(lambda: _describe(self._config), seconds, f"describe topic {self._config.address}")
 
 
 def _settings_of(wanted: TopicWanted, replication: int) -> dict[str, str]:

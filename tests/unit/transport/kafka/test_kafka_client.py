@@ -13,7 +13,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
 from asgi_audit.errors import ConfigError, TransportError
 from asgi_audit.transport.kafka import client
-from asgi_audit.transport.kafka.topics import TopicFound, TopicWanted, check_topic
+from asgi_audit.transport.kafka.topics import TopicFound, TopicWanted
 
 
 def test_vendor_lines_are_dropped_from_our_threads_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,13 +118,13 @@ def _found(**settings: str) -> TopicFound:
     ],
 )
 def test_check_topic_explains_one_setting_when_one_differs(found: TopicFound, setting: str, severe: bool) -> None:
-    differences = check_topic(found, TopicWanted())
+    differences = found.differences(TopicWanted())
     assert (differences[0].setting, differences[0].severe) == (setting, severe)
     assert differences[0].why
 
 
 def test_check_topic_finds_nothing_when_all_is_well() -> None:
-    assert check_topic(_found(), TopicWanted()) == []
+    assert _found().differences(TopicWanted()) == []
 
 
 def test_topic_wanted_is_refused_when_nothing_could_ever_be_written() -> None:

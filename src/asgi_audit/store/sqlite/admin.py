@@ -1,0 +1,53 @@
+"""An index from outside of the process that writes it: how it stands, and what its writer is asked to do."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...disk import PRIVATE, Access
+from ...errors import StoreError
+from .files import files_of
+from .inspect import IndexFacts, inspect, quick_check
+from .purging import acknowledge_in_directory, doomed, purge_directory
+from .retention import Doomed
+
+__all__ = ["SqliteAdmin"]
+
+
+class SqliteAdmin:
+    """Opens nothing until it is asked; each call opens and closes what it needs. Every call raises StoreError."""
+
+    def __init__(self, directory: Path, *, access: Access = PRIVATE) -> None:
+        self._directory = directory
+        self._access = access
+
+    def facts(self) -> IndexFacts | None:
+        """The index as it stands, without its records; None when there is none."""
+        return inspect(self._directory)
+
+    def files(self) -> Sequence[Path]:
+        """Its files, [] when there is none."""
+        try:
+            return list(files_of(self._directory))
+        except OSError as e:
+            raise StoreError(f"could not list {self._directory}: {e.strerror or e}") from e
+
+    def damage(self) -> str:
+        """'' when main.db is sound, else what is wrong. Reads all of it."""
+        return quick_check(self._directory)
+
+    def purge_preview(self, before: int) -> Sequence[Doomed]:
+        """The days that a purge before `before` (ms) would remove, oldest first."""
+        return doomed(self._directory, before)
+
+    def purge(self, before: int, *, wait_seconds: float) -> bool:
+        """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so
+        after `wait_seconds`: it will, as soon as it can."""
+        return purge_directory(self._directory, before, wait_seconds=wait_seconds, access=self._access)
+
+    def acknowledge(self, process: uuid.UUID, *, wait_seconds: float) -> bool:
+        """Write down that a silent process is gone for good, or let the indexer that runs do it; False when it has not
+        yet done so after `wait_seconds`."""
+        return acknowledge_in_directory(self._directory, process, wait_seconds=wait_seconds, access=self._access)
