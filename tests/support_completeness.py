@@ -12,10 +12,12 @@ from random import Random
 import msgspec
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import leaf_hash, root_of, statement_digest
+from asgi_audit.record.digest import leaf_hash, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
 from asgi_audit.recording.statements import Ledger, Snapshot
 from asgi_audit.store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
+
+from .support_digest import root_of
 
 BASE = 1_795_348_800_000
 RECENT = 60_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-__all__ = ["EMPTY_ROOT", "Tree", "leaf_hash", "root_of", "statement_digest"]
+__all__ = ["EMPTY_ROOT", "Tree", "leaf_hash", "statement_digest"]
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 _LEAF, _NODE = hashlib.sha256(b"\x00"), hashlib.sha256(b"\x01")  # a copy is cheaper than a new one
@@ -70,11 +70,3 @@ class Tree:
         for left in reversed(self._stack[:-1]):
             top = _node(left, top)
         return top
-
-
-def root_of(leaves: Iterable[bytes]) -> bytes:
-    """The root over leaf hashes in order."""
-    tree = Tree()
-    for leaf in leaves:
-        tree.append(leaf)
-    return tree.root()

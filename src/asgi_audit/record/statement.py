@@ -13,10 +13,9 @@ import msgspec
 from ..errors import RecordError
 from .line import COUNT_END, Count, Ordinal, Time, decode_line
 
-__all__ = ["STATEMENT_BYTES_MAX", "Lost", "OpenOf", "Statement", "decode_statement", "encode_statement", "is_statement"]
+__all__ = ["STATEMENT_BYTES_MAX", "Lost", "OpenOf", "Statement", "decode_statement", "encode_statement"]
 
 STATEMENT_BYTES_MAX = 65_535
-_HEAD = b'{"statement":'
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True):
@@ -73,10 +72,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "s
 
 _decoder = msgspec.json.Decoder(Statement)
 _encoder = msgspec.json.Encoder()
-
-
-def is_statement(data: bytes) -> bool:
-    return data.startswith(_HEAD)
 
 
 def encode_statement(statement: Statement) -> bytes:

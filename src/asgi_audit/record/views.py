@@ -10,10 +10,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-__all__ = ["CUTS_SIZE", "Cuts", "pack_cuts", "trail_view", "unpack_cuts", "usage_view"]
+__all__ = ["Cuts", "pack_cuts", "trail_view", "unpack_cuts", "usage_view"]
 
 _FORMAT = struct.Struct("<5I")
-CUTS_SIZE = _FORMAT.size
 
 
 class Cuts(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..capture.middleware import Capture
 from ..settings import Settings
-from .application import recorder_of
+from . import application
 from .environment import extra
 from .operations import measures, open_control, open_store_reader
 
@@ -64,7 +64,7 @@ def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) ->
         detail="metadata",
         delivery="buffered",
     )
-    audited = Capture(app, ours, recorder_of(ours) if ours.enabled else None)
+    audited = Capture(app, ours, application.recorder_of(ours) if ours.enabled else None)
 
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):

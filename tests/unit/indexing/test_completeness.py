@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support_digest import root_of
+
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import leaf_hash, root_of
+from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.statement import Lost, OpenOf, Statement
 from asgi_audit.store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
 

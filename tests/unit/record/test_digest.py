@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from tests.support_digest import root_of
 
-from asgi_audit.record.digest import EMPTY_ROOT, Tree, leaf_hash, root_of, statement_digest
+from asgi_audit.record.digest import EMPTY_ROOT, Tree, leaf_hash, statement_digest
 
 
 def _by_definition(leaves: list[bytes]) -> bytes:
