@@ -33,7 +33,7 @@ __all__ = [
     "of_stats",
 ]
 
-LOST_REASONS = ("queue", "journal", "journal_full", "build", "killed", "refused")
+LOST_REASONS = ("queue", "journal", "journal_full", "build", "exit", "killed", "refused")
 """Label values of `reason`; any other reason counts as `other`."""
 
 Value = float | Mapping[str, float]
@@ -60,6 +60,8 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_open": Metric("gauge", "Exchanges that have begun and not ended."),
     "asgi_audit_waiting": Metric("gauge", "Sealed exchanges that wait to be written."),
     "asgi_audit_held_bytes": Metric("gauge", "Bodies in memory of exchanges that are open or not yet written."),
+    "asgi_audit_recorder_down": Metric("gauge", "Not 0: the thread that writes records broke and is not back yet."),
+    "asgi_audit_recorder_restarts": Metric("counter", "Times that the thread that writes records was started again."),
     # forwarding to Kafka, by an application or by `forward`
     "asgi_audit_forward_connected": Metric("gauge", "1 while Kafka takes what is sent, as far as is known."),
     "asgi_audit_forward_sent": Metric("counter", "Records and statements that Kafka acknowledged."),
@@ -114,6 +116,8 @@ _OF_STATS = {
     "open": "asgi_audit_open",
     "waiting": "asgi_audit_waiting",
     "held_bytes": "asgi_audit_held_bytes",
+    "recorder_down": "asgi_audit_recorder_down",
+    "recorder_restarts": "asgi_audit_recorder_restarts",
     "forward_connected": "asgi_audit_forward_connected",
     "forward_acknowledged": "asgi_audit_forward_sent",
     "forward_retries": "asgi_audit_forward_errors",

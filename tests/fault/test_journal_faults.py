@@ -20,6 +20,7 @@ from tests.support_exchanges import begun, seal
 from asgi_audit.capture.exchange import Exchange
 from asgi_audit.record.statement import Statement, decode_statement
 from asgi_audit.recording.recorder import Recorder, shared_recorder
+from asgi_audit.recording.writing import Writing
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Kind, ProcessFacts
 from asgi_audit.transport.files import Files
@@ -200,13 +201,13 @@ def test_losses_are_stated_when_the_disk_stays_full_for_long(application: Applic
     application.requests(20)
     until(lambda: application.recorder.flush(1))
     application.files.failing = {"pwrite": errno.ENOSPC}
-    thread = application.recorder._core.thread
-    assert thread is not None
-    thread._held_bytes += (8 << 20) - 20_000  # as if nearly all of the bound was held
+    work = application.recorder._core.work
+    assert isinstance(work, Writing)
+    work._held_bytes += (8 << 20) - 20_000  # as if nearly all of the bound was held
     for _ in range(200):
         application.request(is_durable=False)
     until(lambda: application.recorder.stats().get("lost_journal", 0) > 0 and not application.recorder._core.queue)
-    thread._held_bytes -= (8 << 20) - 20_000
+    work._held_bytes -= (8 << 20) - 20_000
     application.files.failing = {}
     application.requests(20)
     until(lambda: application.recorder.flush(1))

@@ -22,7 +22,8 @@ class Lost(msgspec.Struct, array_like=True, frozen=True):
     """Sequences first..last, both inclusive, that became no record, and why.
 
     Reasons: `queue` (more exchanges than the bound), `journal` (could not be written), `journal_full` (over the byte
-    bound), `build` (a record could not be built), `killed` (adopted: the process died before they were written)."""
+    bound), `build` (a record could not be built), `exit` (the program ended before it was written), `killed` (adopted:
+    the process died before they were written)."""
 
     first: Ordinal
     last: Ordinal

@@ -2,11 +2,22 @@
 
 Place: `recorder` puts in, `writing` takes out; neither knows the other's inside. Everything here is made anew in a
 forked child, where locks may be held by threads that no longer exist.
+
+Here it is also decided whether a thread runs. One that ends by itself is started again: by itself, as the last thing
+that it does, or by whoever begins an exchange, flushes or asks for `stats` and finds it gone. Between two starts there
+are 50 ms to 2 s. While none can be started, the log, `stats()["recorder_down"]` and the metric of that name say so;
+what is sealed waits, up to QUEUE_MAX, and what finds no room is a loss that is stated as soon as a thread runs.
+
+When the program ends, the thread is given EXIT_SECONDS to write what waits; then it stops at the next record. The
+interpreter must not end while it builds one: a daemon thread that comes back from compiled code after that is unwound
+through it, and Rust aborts the process.
 """
 
 from __future__ import annotations
 
 import _thread
+import enum
+import logging
 import os
 import socket
 import struct
@@ -25,12 +36,16 @@ from .base import Wake
 from .clock import Clock
 from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
 
-__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Waiting"]
+__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Phase", "Waiting", "Work"]
 
 EXIT_SECONDS = 2.0
 # Sealed exchanges that wait to be written: ten seconds of 5,000 requests a second. The thread falls so far behind only
 # when it gets no processor or no disk at all. Bodies are bounded apart, by `capture_bytes_max`.
 QUEUE_MAX = 50_000
+_JOIN_SECONDS = 1.0  # for the record in hand, the statement and one write
+RESTART_SECONDS = (0.05, 2.0)
+_LOG_SECONDS = 60.0
+log = logging.getLogger("asgi_audit")
 _FEW = 64
 _SMALL_BYTES = 2 * SMALL_BYTES
 
@@ -42,6 +57,23 @@ class Face(Protocol):
 
     def build(self, exchange: Exchange, shed: int) -> bytes:
         """The record's bytes, in the recorder's thread."""
+
+
+class Phase(enum.Enum):
+    """Of the recorder. In all but RUNNING, whoever begins an exchange must call `ensure_running`."""
+
+    IDLE = "idle"  # no thread: none was needed yet, or the last one ended by itself
+    RUNNING = "running"
+    PARKED = "parked"  # the thread waits for long
+    ENDING = "ending"  # it writes no more than what it has in hand; the rest is lost and stated
+    ENDED = "ended"
+
+
+class Work(Protocol):
+    """What the thread does. It belongs to the process, and not to the thread: the next thread goes on with it."""
+
+    def run(self) -> None:
+        """Until the recorder ends. Whatever it raises ends this thread only."""
 
 
 Waiting = tuple[int, int, Draft, Sealed, Face, Wake | None]
@@ -65,19 +97,15 @@ class Core:
         self,
         settings: Settings,
         open_writer: OpenWriter,
-        new_thread: Callable[[Core], threading.Thread],
+        new_work: Callable[[Core], Work],
         clock: Clock | None = None,
         on_closed: Callable[[float, bool], object] | None = None,
     ) -> None:
         self.settings = settings
-        # The small bodies of so many open exchanges, and of so many sealed ones, are not counted one by one; they have
-        # a share of the budget set aside.
-        self.few = min(_FEW, QUEUE_MAX, settings.capture_bytes_max // (16 * _SMALL_BYTES))
-        self.bytes_max = settings.capture_bytes_max - 2 * self.few * _SMALL_BYTES
         self.tickets = self.begun = 0
         self.open_writer = open_writer
         self.on_closed = on_closed
-        self.new_thread = new_thread
+        self._new_work = new_work
         self.clock = clock or Clock()
         self.generation = 0
         self.policies: set[str] = set()
@@ -88,6 +116,11 @@ class Core:
         longer exist."""
         self.lock = threading.RLock()
         self.pid = os.getpid()
+        settings = self.settings
+        # The small bodies of so many open exchanges, and of so many sealed ones, are not counted one by one; they have
+        # a share of the budget set aside.
+        self.few = min(_FEW, QUEUE_MAX, settings.capture_bytes_max // (16 * _SMALL_BYTES))
+        self.bytes_max = settings.capture_bytes_max - 2 * self.few * _SMALL_BYTES
         self.generation += 1
         now = self.clock.now_ms()
         self.facts = ProcessFacts(new_process(now), socket.gethostname()[:255], self.settings.service, now)
@@ -96,7 +129,7 @@ class Core:
         )
         self.ledger.policy = policy_digest(self.policies) if self.policies else None
         self.queue: deque[Waiting] = deque()
-        self.hand: list[Waiting] = []  # what the thread builds and has not given back
+        self.in_progress: list[Waiting] = []  # what the thread builds and has not given back
         self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
         self.accounts: dict[int, str | Face] = {}  # by ticket of an open exchange, where it is known; or whose it is
         # Tickets go on: an exchange that was begun before fork must not be taken for one of the child's.
@@ -110,49 +143,136 @@ class Core:
         self.counts: dict[str, int] = {"annotate_late": 0, "internal_errors": 0}
         self.words = words_of(memoryview(bytearray(24)))
         self.requests: list[FlushRequest] = []
-        self.is_parked = True  # or there is no thread yet: whoever begins must `stir`
+        self.phase = Phase.IDLE
+        self.closes = False  # the end closes the journal, too
+        self.shed_at: tuple[float, float] | None = None  # at the end, monotonic: when bodies go, when headers go, too
         self.is_urgent = False
-        self.is_stopping = False
         self.signal = _thread.allocate_lock()
         self.signal.acquire()
         self.opened = threading.Event()  # or the first attempt failed: nobody waits for the next ones
+        self.work = self._new_work(self)
         self.thread: threading.Thread | None = None
+        self.started = 0  # how many threads
+        self.is_needed = False  # something has begun, or is about to
+        self.restart_seconds = RESTART_SECONDS[0]  # the next pause; a turn that succeeds makes it the first again
+        self._start_at = self._said_at = float("-inf")  # monotonic: no start before it; when it was logged last
 
     def reset_after_fork(self) -> None:
         self._begin_process()
 
-    def start(self) -> None:
-        with self.lock:
-            if self.thread is None and not self.is_stopping:
-                thread = self.new_thread(self)
-                self.thread = thread
-                try:
-                    thread.start()
-                    self.is_parked = False
-                except RuntimeError:  # the interpreter is shutting down, or the machine has no thread left
-                    self.thread = None
-                    self.counts["internal_errors"] += 1
+    # ----------------------------------------------------------------------------------------------------- the thread
 
-    def find_room(self, draft: Draft) -> bool:
+    def is_alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def start(self) -> None:
+        """Unless a thread runs, or the recorder ends, or the last attempt was a moment ago."""
+        with self.lock:
+            if self.is_alive() or self.phase in (Phase.ENDING, Phase.ENDED):
+                return
+            now = time.monotonic()
+            if now < self._start_at:
+                return
+            pause = 0.0
+            if self.is_needed:  # it is not the first
+                pause = self.restart_seconds
+                self.restart_seconds = min(2 * pause, RESTART_SECONDS[1])
+            self.is_needed = True
+            self._start_at = now + pause
+            self.thread = None
+            try:
+                thread = threading.Thread(target=self._run, args=(pause,), name="asgi-audit-recorder", daemon=True)
+                thread.start()
+            except (RuntimeError, MemoryError):  # the interpreter is ending, or the machine has no thread left
+                self.phase = Phase.IDLE
+                self.counts["internal_errors"] += 1
+            else:
+                self.thread = thread
+                self.phase = Phase.RUNNING
+                self.started += 1
+                return
+        self._say_down("no thread can be started")
+
+    def is_down(self) -> bool:
+        """A thread is needed, and none runs or none has finished a turn since one broke."""
+        return self.is_needed and not (self.is_alive() and self.restart_seconds == RESTART_SECONDS[0])
+
+    def back_off(self) -> None:
+        """A turn broke: the thread waits, longer each time until one succeeds."""
+        seconds = self.restart_seconds
+        self.restart_seconds = min(2 * seconds, RESTART_SECONDS[1])
+        self.pause(seconds)
+
+    def succeeded(self) -> None:
+        self.restart_seconds = RESTART_SECONDS[0]
+
+    def pause(self, seconds: float) -> None:
+        """Of the thread; the end of the recorder cuts it short. No `sleep`: an application's test may replace it."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and self.phase not in (Phase.ENDING, Phase.ENDED):
+            self.signal.acquire(timeout=left)
+
+    def _run(self, pause: float) -> None:
+        generation = self.generation
+        why = "it ended"
+        try:
+            self.pause(pause)
+            self.work.run()
+        except BaseException as e:
+            why = type(e).__name__
+        finally:
+            if generation == self.generation:
+                self._thread_ended(why)
+
+    def _thread_ended(self, why: str) -> None:
+        with self.lock:
+            self.thread = None
+            if self.phase in (Phase.ENDING, Phase.ENDED):
+                self.phase = Phase.ENDED
+                return
+            self.phase = Phase.IDLE
+            self._start_at = float("-inf")  # the next one begins with the pause
+        self._say_down(why)
+        self.start()
+
+    def _say_down(self, why: str) -> None:
+        """The log must not be what keeps the next thread from being started."""
+        now = time.monotonic()
+        if now - self._said_at >= _LOG_SECONDS:
+            self._said_at = now
+            try:
+                log.error(
+                    "asgi-audit: the recorder's thread is down (%s) and is started again; until then records wait in "
+                    "memory, or are lost and stated",
+                    why,
+                )
+            except BaseException:
+                self.count("internal_errors")
+
+    def find_room(self, draft: Draft) -> str:
         """Many wait already: count what its small bodies hold, and drop them when the budget has no room for them
-        (larger ones have their share of it already). False when the queue is full. Called with the lock held."""
-        if len(self.queue) >= QUEUE_MAX:
+        (larger ones have their share of it already). Answers why there is none: the queue is full, or nobody will empty
+        it; else ''. Called with the lock held."""
+        if self.phase is Phase.RUNNING and not self.is_alive():
+            self.phase = Phase.IDLE  # the next that begins starts another: here the garbage collector may have called
+        is_ending = self.phase in (Phase.ENDING, Phase.ENDED)
+        if len(self.queue) >= QUEUE_MAX or is_ending:
             self.budget -= draft.held
-            return False
+            return "exit" if is_ending else "queue"
         small = sum(len(body) for body in (draft.request, draft.response) if isinstance(body, bytes))
         if self.budget + small > self.bytes_max:
             draft.request, draft.response = _without_data(draft.request), _without_data(draft.response)
         else:
             self.budget += small
             draft.held += small
-        return True
+        return ""
 
-    def stir(self) -> None:
+    def ensure_running(self) -> None:
         """Something begins after a pause, or for the first time in this OS process."""
-        if self.thread is None:
-            self.start()
-        else:
+        if self.is_alive():
             self.clock.check()
+        else:
+            self.start()
 
     def awake(self) -> None:
         """Let the thread look at once. Called with the lock held."""
@@ -162,7 +282,7 @@ class Core:
         except RuntimeError:
             pass  # released between the two by a seal inside the garbage collector
 
-    def lose(self, first: int, last: int, reason: str) -> None:
+    def record_loss(self, first: int, last: int, reason: str) -> None:
         with self.lock:
             self.ledger.losses.add(first, last, reason)
             self._count(f"lost_{reason}", last - first + 1)
@@ -223,7 +343,7 @@ class Core:
         request = FlushRequest(closed)
         deadline = time.monotonic() + timeout_seconds
         with self.lock:
-            if self.is_stopping:
+            if self.phase in (Phase.ENDING, Phase.ENDED):
                 return False
             if self.thread is None and not (self.begun or closed):
                 return True
@@ -246,19 +366,44 @@ class Core:
 
     def stop(self, timeout_seconds: float = EXIT_SECONDS) -> None:
         """Flush, state the end, end the thread and close the journal: for tests and programs that end by themselves."""
-        self.flush(timeout_seconds, "final")
-        with self.lock:
-            self.is_stopping = True
-            self.is_urgent = True
-            self.awake()
-            thread = self.thread
-        if thread is not None:
-            thread.join(timeout_seconds)
-        self._carry_on(timeout_seconds, is_end=True)
+        self._end(timeout_seconds, closes=True)
 
     def at_exit(self) -> None:
-        if self.pid == os.getpid() and self.thread is not None and self.thread.is_alive():
-            self.flush(EXIT_SECONDS, "final")
+        """The interpreter ends. The journal stays open: its page goes on to count what other threads still begin, so
+        that whoever adopts it can state that they were lost."""
+        if self.pid == os.getpid() and (self.begun or self.thread is not None):
+            self._end(EXIT_SECONDS, closes=False)
+
+    def _end(self, seconds: float, *, closes: bool) -> None:
+        now = time.monotonic()
+        deadline = now + seconds
+        self.shed_at = now + seconds / 2, now + seconds * 3 / 4
+        try:
+            if self.is_alive():
+                self.flush(seconds, "final")
+        finally:  # also when somebody presses Ctrl-C a second time
+            with self.lock:
+                if self.phase is not Phase.ENDED:
+                    self.phase = Phase.ENDING
+                self.few = 0  # what is sealed from now on asks for room, and is a loss
+                self.closes = closes
+                self.is_urgent = True
+                self.awake()
+                thread = self.thread
+            if thread is not None:
+                thread.join(max(0.0, deadline - time.monotonic()) + _JOIN_SECONDS)
+            if not self.is_alive():
+                self._end_here()
+            self._carry_on(deadline - time.monotonic(), is_end=True)
+
+    def _end_here(self) -> None:
+        """No thread is left. Had it died and could not be started again, this one states what it leaves behind."""
+        try:
+            if self.is_needed and self.phase is not Phase.ENDED:
+                self.work.run()
+        except Exception:
+            self.count("internal_errors")
+        self.phase = Phase.ENDED
 
 
 def _counted(accounts: Mapping[int, str | Face], tickets: Iterable[int]) -> Counter[str]:

@@ -31,8 +31,8 @@ from .base import Wake
 # the first half second of records in memory.
 from .builder import Builder
 from .clock import Clock
-from .core import EXIT_SECONDS, Core, OpenWriter
-from .writing import RecorderThread
+from .core import EXIT_SECONDS, Core, OpenWriter, Phase
+from .writing import Writing
 
 __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
 
@@ -40,6 +40,7 @@ __all__ = ["BuilderBase", "Recorder", "shared_recorder"]
 _OWN = ("capture_bytes_max", "journal_path", "journal_bytes_max",
         "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_key_password", "kafka_sasl_mechanism",
         "kafka_username", "kafka_password", "kafka_linger_seconds")  # fmt: skip
+_RUNNING, _PARKED = Phase.RUNNING, Phase.PARKED  # looked at for each request
 _SECRET = frozenset(("kafka_key_password", "kafka_password"))
 
 
@@ -72,15 +73,15 @@ class Recorder:
 
     def open(self, wait_seconds: float) -> None:
         core = self._core
-        if core.thread is None:
+        if not core.is_alive():
             core.start()
-        if not core.opened.is_set():
+        if core.is_alive() and not core.opened.is_set():
             core.opened.wait(wait_seconds)
 
     def begin(self) -> Begun:
         core = self._core
-        if core.is_parked:
-            core.stir()
+        if core.phase is not _RUNNING:
+            core.ensure_running()
         with core.lock:
             core.begun = begun = core.begun + 1
             core.words[0] = begun
@@ -127,14 +128,14 @@ class Recorder:
                 return False
             core.last = sequence = core.last + 1
             core.words[1] = sequence
-            if len(core.queue) + len(core.hand) >= core.few and not core.find_room(draft):
-                core.lose(sequence, sequence, "queue")
+            if len(core.queue) + len(core.in_progress) >= core.few and (why := core.find_room(draft)):
+                core.record_loss(sequence, sequence, why)
                 return False
             core.queue.append((sequence, ended_ns, draft, sealed, self, wake))
             if wake is not None:
                 core.is_urgent = True
                 core.awake()
-            elif core.is_parked:
+            elif core.phase is _PARKED:
                 core.awake()
         return True
 
@@ -150,6 +151,8 @@ class Recorder:
 
     def stats(self) -> dict[str, int]:
         core = self._core
+        if core.is_down():
+            core.start()
         with core.lock:
             return {
                 "begun": core.begun,
@@ -160,6 +163,8 @@ class Recorder:
                 "unwaited": core.unwaited,
                 "waiting": len(core.queue),
                 "held_bytes": core.budget,
+                "recorder_down": int(core.is_down()),
+                "recorder_restarts": max(0, core.started - 1),
                 **core.counts,
             }
 
@@ -210,7 +215,7 @@ def shared_recorder(
     with _cores_lock:
         core = _cores.get(settings.transport_url)
         if core is None:
-            core = Core(settings, open_writer, RecorderThread, clock, on_closed)
+            core = Core(settings, open_writer, Writing, clock, on_closed)
             _cores[settings.transport_url] = core
             _every.add(core)
             atexit.register(core.at_exit)

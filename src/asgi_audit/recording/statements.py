@@ -72,6 +72,13 @@ class Losses:
     def __len__(self) -> int:
         return len(self._ranges)
 
+    def within(self, first: int, last: int) -> set[int]:
+        """Those from `first` to `last`, both inclusive, of which the ranges speak."""
+        found: set[int] = set()
+        for start, end in (ends for ends, _ in self._ranges):
+            found.update(range(max(first, start), min(last, end) + 1))
+        return found
+
     def add(self, first: int, last: int, reason: str) -> None:
         if self._ranges:
             ends, why = self._ranges[-1]
@@ -134,6 +141,11 @@ class Ledger:
         """Records stand in the journal; `leaves` are their hashes, in its order."""
         for leaf in leaves:
             self._tree.append(leaf)
+
+    def doubt(self) -> None:
+        """Something broke: whether `recorded` heard of all, and of each once, is not known. The next statement has no
+        root; a wrong one would look like a change of the records."""
+        self._is_tree_whole = False
 
     def chained(self, statement: Statement) -> Statement:
         """The statement with the digest of the one that was written before it."""

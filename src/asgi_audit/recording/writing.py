@@ -1,4 +1,4 @@
-"""The recorder's thread: builds records, appends them to the journal, wakes who waits, and makes the statements.
+"""What the recorder's thread does: builds records, appends them to the journal, wakes who waits, makes the statements.
 
 One turn: wait (20 ms while there is traffic, parked until the next statement when there is none, not at all when
 somebody waits), build in slices of at most 1 ms, append, sync when a waiter is in the batch, wake, state. Records that
@@ -6,27 +6,30 @@ the journal does not take are held, in order, up to 8 MiB, and tried again; a ma
 served by a bounded journal in memory. Under pressure bodies are left out first, then headers, then records; all of it
 is counted, losses are stated.
 
-Nothing escapes from this thread. If a turn breaks on a bug, what it had in hand is stated as lost and the next turn
-goes on.
+A turn may break anywhere, on a bug or for want of memory. An exchange is always in one of four places: the queue,
+`in_progress`, `held`, or the journal or the losses; it gets into the next one before it leaves the last. So whoever
+goes on after that (the next turn, or another thread with the same `Writing`) takes stock first: what was being built is
+stated lost, what was built is written. What may stand in the journal already is written again, a statement with the
+same bytes; the index knows what it has.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
+from itertools import islice
 
 from ..capture.exchange import exchange_of
 from ..errors import TransportError
 from ..record.digest import leaf_hash
-from ..record.statement import encode_statement
+from ..record.statement import Statement, encode_statement
 from ..transport.base import Entry, Kind, Writer
 from .base import Wake
-from .core import Core, Waiting
+from .core import Core, FlushRequest, Phase, Waiting
 from .statements import Closed, Snapshot
 
-__all__ = ["RecorderThread"]
+__all__ = ["Writing"]
 
 # How long a sealed exchange may stay in memory: what kill -9 loses. One turn costs about the same for one record as for
 # a hundred, so a shorter time costs more for each record; a longer one loses more.
@@ -47,13 +50,20 @@ _IDLE_SECONDS = 10.0
 _RETRY_SECONDS = (0.05, 2.0)
 _SHED_BODIES, _SHED_HEADERS = 0.90, 0.95
 _LOG_SECONDS = 60.0
+_END_TRIES = 3
+_ENDING = Phase.ENDING
 log = logging.getLogger("asgi_audit")
 
 
-class RecorderThread(threading.Thread):
+class Writing:
+    """See `core.Work`. Used by one thread at a time."""
+
     def __init__(self, core: Core) -> None:
-        super().__init__(name="asgi-audit-recorder", daemon=True)
         self._core = core
+        self._runs = 0
+        self._requests: list[FlushRequest] = []  # taken, and not told yet
+        self._waiters: list[Wake] = []  # of records that are built
+        self._unwritten: list[tuple[Statement, bytes]] = []  # statements that may stand in the journal, or not
         self._generation = core.generation
         self._writer: Writer | None = None
         self._counters: memoryview | None = None
@@ -67,6 +77,7 @@ class RecorderThread(threading.Thread):
         self._tried_at = 0.0
         self._quiet = 0
         self._stated: tuple[int, ...] = ()
+        self._last_closed: Closed = ""
         self._stated_at = float("-inf")
         self._is_half_full_said = False
         self._logged: dict[str, float] = {}
@@ -75,15 +86,22 @@ class RecorderThread(threading.Thread):
 
     def run(self) -> None:
         core = self._core
+        self._runs += 1
+        if self._runs > 1:
+            self._take_stock()
+        ends = 0
         while core.generation == self._generation:
             try:
+                if core.phase is _ENDING:
+                    ends += 1
+                    if ends <= _END_TRIES:
+                        self._finish()
+                    return
                 self._turn()
-                if core.is_stopping:
-                    break
+                core.succeeded()
             except BaseException as e:
                 self._recover(e)
-        if self._writer is not None and core.generation == self._generation:
-            self._writer.close()
+                core.back_off()
 
     def _turn(self) -> None:
         core = self._core
@@ -91,26 +109,53 @@ class RecorderThread(threading.Thread):
         now = time.monotonic()
         if self._writer is None and now >= self._retry_at:
             self._open()
+        self._attach()
+        if not self._is_failing or now >= self._retry_at:
+            self._write_statements()
         with core.lock:
-            requests, core.requests = core.requests, []
-        try:
-            closed: Closed = ""
-            for request in requests:
-                closed = request.closed or closed
-            is_due = self._writer is not None and now >= self._statement_at()
-            seen = core.snapshot() if is_due or requests else None
-            is_stating = is_due or bool(closed)
-            self._drain(seen, is_asked=bool(requests), is_exact=is_stating)
-            is_written = not self._held
-            if seen is not None and is_stating:
-                is_written = self._state(seen, closed) and is_written
-            if requests:
-                is_written = self._sync() and is_written
-            for request in requests:
-                request.is_written = is_written
-        finally:
-            for request in requests:
-                request.done.set()
+            self._requests += core.requests
+            core.requests.clear()
+        closed: Closed = ""
+        for request in self._requests:
+            closed = request.closed or closed
+        is_due = self._writer is not None and now >= self._statement_at()
+        seen = core.snapshot() if is_due or self._requests else None
+        is_stating = is_due or bool(closed)
+        self._drain(seen, is_asked=bool(self._requests), is_exact=is_stating)
+        is_written = not self._held
+        if seen is not None and core.queue and core.queue[0][0] <= seen.last:
+            is_written = False  # the recorder is ending: what is left is stated then
+        elif seen is not None and is_stating:
+            is_written = self._state(seen, closed) and is_written
+        if self._requests:
+            self._tell(self._sync() and is_written)
+
+    def _tell(self, is_written: bool) -> None:
+        while self._requests:
+            self._requests[-1].is_written = is_written
+            self._requests[-1].done.set()
+            self._requests.pop()
+
+    def _finish(self) -> None:
+        """The recorder ends: what is built is written, the rest is lost and stated."""
+        core = self._core
+        seen = core.snapshot()  # nothing is put into the queue any more
+        lost = len(core.queue)
+        while core.queue:
+            item = self._begin_next()
+            core.record_loss(item[0], item[0], "exit")
+            self._release(item)
+            core.in_progress.clear()
+        self._write_statements()
+        self._append_held(is_asked=True)
+        lost += len(self._held)
+        if lost:
+            self._say(logging.ERROR, "exit", "asgi-audit: the program ended before %d records were written", lost)
+        is_stated = self._last_closed == "final" and self._stated == self._counted()
+        is_written = not self._held and (is_stated or self._state(seen, "final"))
+        self._tell(self._sync() and is_written)
+        if core.closes and self._writer is not None:
+            self._writer.close()
 
     def _wait(self) -> None:
         core = self._core
@@ -122,38 +167,60 @@ class RecorderThread(threading.Thread):
                 return
             self._quiet += 1
             is_parking = self._quiet > _QUIET_TURNS
-            core.is_parked = is_parking
+            if is_parking and core.phase is Phase.RUNNING:
+                core.phase = Phase.PARKED
         timeout = FLUSH_SECONDS
         if is_parking:
             wanted = self._retry_at if self._writer is None else self._statement_at()
             timeout = min(_IDLE_SECONDS, max(timeout, wanted - time.monotonic()))
         is_woken = core.signal.acquire(timeout=timeout)
-        core.is_parked = False
+        with core.lock:
+            if core.phase is Phase.PARKED:
+                core.phase = Phase.RUNNING
         if is_parking and is_woken and not core.is_urgent:
             # The first of what may be many: gather for as long as a record may wait.
             core.signal.acquire(timeout=FLUSH_SECONDS)
         core.is_urgent = False
 
+    def _counted(self) -> tuple[int, ...]:
+        core = self._core
+        return core.begun, core.last, core.excluded, core.unwaited
+
     def _statement_at(self) -> float:
         """When the next statement is due (monotonic seconds)."""
-        core = self._core
-        is_changed = self._stated != (core.begun, core.last, core.excluded, core.unwaited)
+        is_changed = self._stated != self._counted()
         return self._stated_at + (_BUSY_SECONDS if is_changed and not self._is_full() else _IDLE_SECONDS)
 
     def _recover(self, e: BaseException) -> None:
-        """A turn broke: a bug of ours. What was in hand is lost, and stated."""
+        """A turn broke: a bug of ours, or no memory."""
+        self._take_stock()
+        self._core.count("internal_errors")
+        self._say(logging.ERROR, "broken", "asgi-audit: the recorder's turn broke: %s", type(e).__name__)
+
+    def _take_stock(self) -> None:
+        """Whatever was interrupted: what was being built is lost, and stated. Interrupted itself, it begins again."""
         core = self._core
-        try:
-            hand, core.hand = core.hand, []
-            for item in hand:
-                core.lose(item[0], item[0], "journal")
-                self._give_back(item)
-                self._wake(item[-1], False)
-            core.count("internal_errors")
-            self._say(logging.ERROR, "broken", "asgi-audit: the recorder's turn broke: %s", type(e).__name__)
-        except BaseException:
-            pass
-        time.sleep(0.05)
+        if core.queue and core.in_progress and core.queue[0] is core.in_progress[-1]:
+            core.queue.popleft()
+        taken = [entry.sequence for entry, _ in self._held] + [item[0] for item in core.in_progress]
+        with core.lock:
+            core.ledger.doubt()
+            lost = core.ledger.losses.within(min(taken), max(taken)) if taken else set()
+        self._held = deque(item for item in self._held if item[0].sequence not in lost)
+        self._held_bytes = sum(len(entry.payload) for entry, _ in self._held)
+        lost.update(entry.sequence for entry, _ in self._held)
+        while core.in_progress:
+            item = core.in_progress[-1]
+            if item[0] not in lost:
+                core.record_loss(item[0], item[0], "journal")
+                lost.add(item[0])
+            self._release(item)
+            self._wake(item[-1], False)
+            core.in_progress.pop()
+        while self._waiters:
+            self._wake(self._waiters[-1], False)
+            self._waiters.pop()
+        self._tell(False)
 
     # ------------------------------------------------------------------------------------------------------- building
 
@@ -163,51 +230,47 @@ class RecorderThread(threading.Thread):
         core = self._core
         left = 0 if is_exact else len(core.queue)
         until = seen.last if seen is not None else 0
-        while core.queue and (left > 0 or core.queue[0][0] <= until):
+        while core.queue and core.phase is not _ENDING and (left > 0 or core.queue[0][0] <= until):
             left -= self._write_batch(until if is_exact else None)
         if self._held:
             self._append_held(is_asked=is_asked)
+
+    def _begin_next(self) -> Waiting:
+        core = self._core
+        item = core.queue[0]
+        core.in_progress.append(item)
+        core.queue.popleft()
+        return item
 
     def _write_batch(self, until: int | None) -> int:
         core = self._core
         shed, refused = self._pressure()
         size = count = 0
-        waiters: list[Wake] = []
         entries: list[Entry] = []
-        held: list[tuple[Entry, bytes]] = []
-        hand = core.hand
         now_ns = time.perf_counter_ns()
         is_late = self._oldest_ns(now_ns) > _LATE_NS
         slice_end = now_ns + _SLICE_NS
-        while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES:
+        while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES and core.phase is not _ENDING:
             if until is not None and core.queue[0][0] > until:
                 break
-            item = core.queue.popleft()
-            hand.append(item)
-            sequence, ended_ns, draft, sealed, face, wake = item
+            if core.shed_at is not None:
+                shed = max(shed, self._shed_at_end())
+            item = self._begin_next()
             count += 1
-            if refused:
-                core.lose(sequence, sequence, refused)
-                self._wake(wake, False)
-                self._give_back(item)
-                hand.pop()
+            data = self._build(item, shed) if not refused else None
+            if data is None:
+                core.record_loss(item[0], item[0], refused or "build")
+                self._wake(item[-1], False)
+                self._release(item)
+                core.in_progress.pop()
                 continue
-            try:
-                exchange = exchange_of(draft, sealed, sequence, ended_ns - draft.begun[1])
-                data = face.build(exchange, shed)
-            except Exception as e:
-                core.lose(sequence, sequence, "build")
-                self._wake(wake, False)
-                self._give_back(item)
-                hand.pop()
-                # The exception's text may hold what the request held: only its type is said.
-                self._say(logging.ERROR, "build", "asgi-audit: a record could not be built: %s", type(e).__name__)
-                continue
-            entries.append(Entry(Kind.RECORD, sequence, data))
-            held.append((entries[-1], leaf_hash(data)))
+            entry = Entry(Kind.RECORD, item[0], data)
+            self._held.append((entry, leaf_hash(data)))
+            self._held_bytes += len(data)
+            entries.append(entry)
             size += len(data)
-            if wake is not None:
-                waiters.append(wake)
+            if item[-1] is not None:
+                self._waiters.append(item[-1])
             if not is_late and time.perf_counter_ns() >= slice_end:
                 time.sleep(_YIELD_SECONDS)
                 slice_end = time.perf_counter_ns() + _SLICE_NS
@@ -217,19 +280,31 @@ class RecorderThread(threading.Thread):
             self._say(
                 logging.ERROR, refused, "asgi-audit: records are lost, reason %s; they are counted and stated", refused
             )
-        self._give_back(*hand)
-        hand.clear()
-        self._held += held
-        self._held_bytes += size
-        is_written = False
-        try:
-            is_written = self._append_held(is_asked=bool(waiters))
-            if waiters and is_written:
-                is_written = self._sync() or self._write_again(entries)
-        finally:
-            for wake in waiters:
-                self._wake(wake, is_written)
+        # Once for a batch: a request that was interrupted while it held the lock costs us a whole switch interval.
+        self._release(*core.in_progress)
+        core.in_progress.clear()
+        is_written = self._append_held(is_asked=bool(self._waiters))
+        if self._waiters and is_written:
+            is_written = self._sync() or self._write_again(entries)
+        while self._waiters:
+            self._wake(self._waiters[-1], is_written)
+            self._waiters.pop()
         return count
+
+    def _build(self, item: Waiting, shed: int) -> bytes | None:
+        sequence, ended_ns, draft, sealed, face, _ = item
+        try:
+            return face.build(exchange_of(draft, sealed, sequence, ended_ns - draft.begun[1]), shed)
+        except BaseException as e:
+            # The exception's text may hold what the request held: only its type is said.
+            self._say(logging.ERROR, "build", "asgi-audit: a record could not be built: %s", type(e).__name__)
+            return None
+
+    def _shed_at_end(self) -> int:
+        """What to leave out so that as many records as can be are written before the program is gone."""
+        bodies_at, headers_at = self._core.shed_at or (0.0, 0.0)
+        now = time.monotonic()
+        return 2 if now >= headers_at else 1 if now >= bodies_at else 0
 
     def _oldest_ns(self, now_ns: int) -> int:
         """For how long the oldest sealed exchange has waited."""
@@ -261,18 +336,19 @@ class RecorderThread(threading.Thread):
     def _is_full(self) -> bool:
         return self._writer is not None and self._writer.room() >= 1.0
 
-    def _give_back(self, *items: Waiting) -> None:
-        # Once for a batch: a request that was interrupted while it held the lock costs us a whole switch interval.
-        held = sum(item[2].held for item in items)
-        if held:
+    def _release(self, *items: Waiting) -> None:
+        """Give back what these hold of the budget. The second time does nothing."""
+        if any(item[2].held for item in items):
             with self._core.lock:
-                self._core.budget -= held
+                for _, _, draft, _, _, _ in items:
+                    self._core.budget -= draft.held
+                    draft.held = 0
 
     def _wake(self, wake: Wake | None, is_durable: bool) -> None:
         if wake is not None:
             try:
                 wake(is_durable)
-            except Exception:
+            except BaseException:
                 self._core.count("internal_errors")
 
     # -------------------------------------------------------------------------------------------------------- writing
@@ -280,28 +356,40 @@ class RecorderThread(threading.Thread):
     def _open(self) -> None:
         core = self._core
         try:
-            writer = core.open_writer(core.facts)
-        except TransportError as e:
-            self._failed(e)
-            core.opened.set()
+            self._writer = core.open_writer(core.facts)
+        except Exception as e:
+            self._failed()
+            why: object = type(e).__name__
+            if isinstance(e, TransportError):
+                why = f"{e} ({e.hint})" if e.hint else e
             self._say(
                 logging.ERROR,
                 "open",
-                "asgi-audit: no journal, records are kept in memory (%d MiB) until there is one: %s%s",
+                "asgi-audit: no journal, records are kept in memory (%d MiB) until there is one: %s",
                 _HELD_BYTES_MAX >> 20,
-                e,
-                f" ({e.hint})" if e.hint else "",
+                why,
             )
             return
-        self._writer = writer
-        self._counters = writer.counters
-        core.attach(writer.counters)
+        finally:
+            core.opened.set()
+        self._attach()
         self._is_failing = False
         self._retry_after = _RETRY_SECONDS[0]
-        core.opened.set()
-        log.info("asgi-audit: auditing to %s, process %s", core.settings.transport_url, core.facts.process)
+        self._say(
+            logging.INFO,
+            "auditing",
+            "asgi-audit: auditing to %s, process %s",
+            core.settings.transport_url,
+            core.facts.process,
+        )
 
-    def _failed(self, e: TransportError) -> None:
+    def _attach(self) -> None:
+        """The counters stand in the journal's page, which is another one when somebody removed the directory."""
+        if self._writer is not None and self._writer.counters is not self._counters:
+            self._core.attach(self._writer.counters)
+            self._counters = self._writer.counters
+
+    def _failed(self) -> None:
         now = time.monotonic()
         self._is_failing = True
         self._retry_at = now + self._retry_after
@@ -313,7 +401,7 @@ class RecorderThread(threading.Thread):
         somebody asks. True when all of it is in the journal."""
         writer = self._writer
         now = time.monotonic()
-        if writer is None:
+        if writer is None or self._unwritten:  # a statement goes first
             self._cut_held()
             return False
         if self._is_failing and now < self._retry_at and not (is_asked and now >= self._tried_at + _RETRY_SECONDS[0]):
@@ -340,7 +428,7 @@ class RecorderThread(threading.Thread):
                         writer.append(chunk)
                     except TransportError as alone:
                         if alone.retriable:
-                            self._failed(alone)
+                            self._failed()
                             return False
                         self._refuse(chunk[0], alone)
                         continue
@@ -348,7 +436,7 @@ class RecorderThread(threading.Thread):
                     self._refuse(chunk[0], e)
                     continue
                 else:
-                    self._failed(e)
+                    self._failed()
                     self._say(
                         logging.ERROR,
                         "append",
@@ -358,7 +446,9 @@ class RecorderThread(threading.Thread):
                     )
                     self._cut_held()
                     return False
-            self._core.ledger.recorded([self._held.popleft()[1] for _ in chunk])
+            self._core.ledger.recorded([leaf for _, leaf in islice(self._held, len(chunk))])
+            for _ in chunk:
+                self._held.popleft()
             self._held_bytes -= size
             with self._core.lock:
                 self._core.recorded += len(chunk)
@@ -366,23 +456,22 @@ class RecorderThread(threading.Thread):
             self._is_failing = False
             self._retry_after = _RETRY_SECONDS[0]
             self._say(logging.WARNING, "again", "asgi-audit: the journal can be written again")
-        if writer.counters is not self._counters:  # its directory was removed and made again
-            self._counters = writer.counters
-            self._core.attach(writer.counters)
+        self._attach()
         return True
 
     def _refuse(self, entry: Entry, e: TransportError) -> None:
+        self._core.record_loss(entry.sequence, entry.sequence, "journal")
         self._held.popleft()
         self._held_bytes -= len(entry.payload)
-        self._core.lose(entry.sequence, entry.sequence, "journal")
         self._say(logging.ERROR, "refuse", "asgi-audit: the journal refuses a record: %s", e)
 
     def _cut_held(self) -> None:
         """What does not fit into memory is lost: the newest, so that what is held stays without gaps."""
         while self._held_bytes > _HELD_BYTES_MAX:
-            entry, _ = self._held.pop()
+            entry, _ = self._held[-1]
+            self._core.record_loss(entry.sequence, entry.sequence, "journal")
+            self._held.pop()
             self._held_bytes -= len(entry.payload)
-            self._core.lose(entry.sequence, entry.sequence, "journal")
 
     def _sync(self) -> bool:
         if self._writer is None:
@@ -410,25 +499,39 @@ class RecorderThread(threading.Thread):
 
     def _state(self, seen: Snapshot, closed: Closed) -> bool:
         """Append the statements that cover `seen`; only when everything up to its `last` stands in the journal."""
-        core, writer = self._core, self._writer
-        if writer is None or self._held:
+        core = self._core
+        if self._writer is None or self._held or self._unwritten:
             return False
         with core.lock:
-            stated = (core.begun, core.last, core.excluded, core.unwaited)
+            begun, _, _, _ = self._counted()
             statements = core.ledger.make(seen, closed)
         self._stated_at = time.monotonic()
-        try:
-            for statement in statements:
-                data = encode_statement(core.ledger.chained(statement))
-                writer.append([Entry(Kind.STATEMENT, statement.last, data)])
-                with core.lock:
-                    core.ledger.written([statement], data)
-        except TransportError as e:
-            self._failed(e)
-            self._say(logging.ERROR, "append", "asgi-audit: the journal cannot be written: %s", e)
-            return False
-        self._stated = (stated[0], seen.last, seen.excluded, seen.unwaited)
+        for statement in statements:
+            chained = core.ledger.chained(statement)
+            self._unwritten.append((statement, encode_statement(chained)))
+            if not self._write_statements():
+                self._unwritten.clear()  # it does not stand there: the next one says the same, and more
+                return False
+        self._stated = begun, seen.last, seen.excluded, seen.unwaited
+        self._last_closed = closed
         return True
+
+    def _write_statements(self) -> bool:
+        """True when all are written. One that a broken turn left goes before anything else, and with the same bytes:
+        nobody knows whether it stands in the journal."""
+        core = self._core
+        while self._unwritten and self._writer is not None:
+            statement, data = self._unwritten[0]
+            try:
+                self._writer.append([Entry(Kind.STATEMENT, statement.last, data)])
+            except TransportError as e:
+                self._failed()
+                self._say(logging.ERROR, "append", "asgi-audit: the journal cannot be written: %s", e)
+                return False
+            with core.lock:
+                core.ledger.written([statement], data)
+            self._unwritten.pop(0)
+        return not self._unwritten
 
     def _say(self, level: int, key: str, text: str, *values: object) -> None:
         """A log line, at most one a minute of each kind; never an exception out of somebody's log handler."""
@@ -438,5 +541,5 @@ class RecorderThread(threading.Thread):
         self._logged[key] = now
         try:
             log.log(level, text, *values)
-        except Exception:
+        except BaseException:
             self._core.count("internal_errors")

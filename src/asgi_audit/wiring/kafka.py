@@ -9,6 +9,7 @@ sibling; what is not acknowledged when the process ends stays in the journal, fo
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = ""
     )
 
 
+log = logging.getLogger("asgi_audit")
 _CONNECT_SECONDS = 2.0
 _GAUGES = ("forward_connected", "forward_pending")
 
@@ -96,7 +98,11 @@ class Forwarding:
         going = [one for one in old if one not in ended]
         self._counted = _added(before, *ended), (*going, forwarder)
         self._pid = os.getpid()
-        forwarder.start()
+        try:
+            forwarder.start()
+        except (RuntimeError, MemoryError) as e:
+            # The journal is open and must be used: a second one of this process is not possible.
+            log.error("asgi-audit: records wait in the journal: no thread can be started to forward them: %s", e)
 
     def closed(self, seconds: float, is_end: bool) -> None:
         """All is written: send it, at most so long. With `is_end` the forwarder ends."""
@@ -105,7 +111,9 @@ class Forwarding:
             return
         forwarder = forwarders[-1]
         if is_end:
-            forwarder.stop(seconds)
+            if not forwarder.stop(seconds):
+                for one in forwarders:
+                    one.park()
         else:
             forwarder.flush(seconds)
 

@@ -153,7 +153,7 @@ def test_exchange_is_lost_and_stated_when_the_queue_is_full(monkeypatch: pytest.
     for _ in range(103):
         go(house.recorder)
     assert house.recorder.stats()["lost_queue"] == 3
-    core.is_stopping = False
+    core._start_at = float("-inf")
     assert house.recorder.flush(5, close=True)
     records, statements = house.read()
     assert len(records) == 100
@@ -193,7 +193,7 @@ def test_small_bodies_are_dropped_for_pressure_when_many_wait_and_the_budget_is_
     (dropped,) = {(b.data(), b.total, b.complete, b.pressure) for b in bodies if isinstance(b, Body)}
     assert dropped == (b"", 4000, True, True)
     assert seal(house.recorder, large)
-    core.is_stopping = False
+    core._start_at = float("-inf")
     assert house.recorder.flush(10)
     assert house.recorder.stats()["held_bytes"] == 0
     house.recorder.stop()
@@ -323,7 +323,7 @@ def test_accounts_beyond_a_hundred_are_not_named_and_a_statement_is_never_too_lo
         draft = begun(house.recorder)
         house.recorder.learn_account(draft, f"{n:03}" + "\N{GRINNING FACE}" * 197)
     for n in range(2000):
-        house.recorder._core.lose(2 * n + 1, 2 * n + 1, "journal_full")
+        house.recorder._core.record_loss(2 * n + 1, 2 * n + 1, "journal_full")
     house.recorder._core.last = 4000
     assert house.recorder.flush(5, close=True)
     entries = [e for p in house.journal.partitions.values() for e in p.entries if e.kind is Kind.STATEMENT]
@@ -338,7 +338,7 @@ def test_counters_survive_in_the_page_from_the_first_request_on(house: House) ->
         go(house.recorder)
     begun(house.recorder)
     assert house.recorder.flush(5)
-    counters = house.recorder._core.thread._writer.counters  # type: ignore[union-attr]
+    counters = house.recorder._core.work._writer.counters  # type: ignore[attr-defined]
     assert list(counters.cast("B").cast("Q")) == [4, 3, 0]
 
 
@@ -393,7 +393,9 @@ def test_bodies_then_records_are_dropped_and_stated_when_the_journal_fills_up(ca
     house.recorder.stop()
 
 
-def test_turn_goes_on_and_states_the_loss_when_a_bug_breaks_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turn_goes_on_and_writes_what_was_built_when_a_bug_breaks_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     house.recorder.open(2)
     go(house.recorder)
     assert house.recorder.flush(5)
@@ -401,7 +403,7 @@ def test_turn_goes_on_and_states_the_loss_when_a_bug_breaks_it(house: House, mon
     go(house.recorder)
     assert house.recorder.flush(5)
     monkeypatch.undo()
-    original = type(house.recorder._core.thread)._give_back
+    original = type(house.recorder._core.work)._release
     broken = [True]
 
     def breaks(self: Any, *items: Any) -> None:
@@ -409,14 +411,14 @@ def test_turn_goes_on_and_states_the_loss_when_a_bug_breaks_it(house: House, mon
             raise RuntimeError("a bug")
         original(self, *items)
 
-    monkeypatch.setattr(type(house.recorder._core.thread), "_give_back", breaks)
+    monkeypatch.setattr(type(house.recorder._core.work), "_release", breaks)
     go(house.recorder)
     until(lambda: house.recorder.stats()["internal_errors"] == 1)
     go(house.recorder)
     assert house.recorder.flush(5, close=True)
     records, statements = house.read()
-    assert [r["n"] for r in records] == [1, 4]
-    assert [(r.first, r.last) for s in statements for r in s.lost] == [(2, 2), (3, 3)]
+    assert [r["n"] for r in records] == [1, 3, 4]
+    assert [(r.first, r.last) for s in statements for r in s.lost] == [(2, 2)]
 
 
 def test_record_that_can_never_fit_is_lost_alone(house: House) -> None:
@@ -524,14 +526,14 @@ def test_open_exchanges_are_crowded_only_beyond_a_few(house: House) -> None:
 def test_small_bodies_are_counted_when_those_in_hand_are_many(house: House) -> None:
     """What the thread builds still holds its bodies: the queue alone does not say how many wait."""
     core = house.recorder._core
-    core.is_stopping = True  # no thread
+    core._start_at = float("inf")  # no thread
     assert go(house.recorder, body=b"x" * 100)
     assert house.recorder.stats()["held_bytes"] == 0
-    core.hand.extend([core.queue.popleft()] * core.few)
+    core.in_progress.extend([core.queue.popleft()] * core.few)
     assert go(house.recorder, body=b"x" * 100)
     assert house.recorder.stats()["held_bytes"] == 100
-    core.hand.clear()
-    core.is_stopping = False
+    core.in_progress.clear()
+    core._start_at = float("-inf")
     assert house.recorder.flush(5)
     assert house.recorder.stats()["held_bytes"] == 0
 
@@ -561,7 +563,7 @@ def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> Non
     doubles a sequence. Method: a queue whose append seals another exchange."""
     core = house.recorder._core
     nested = begun(house.recorder)
-    core.is_stopping = True
+    core._start_at = float("inf")  # no thread
 
     class Nesting(type(core.queue)):  # type: ignore[misc]
         def append(self, item: Any) -> None:
@@ -571,7 +573,7 @@ def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> Non
     core.queue = Nesting()
     assert go(house.recorder)
     assert house.recorder.stats()["sealed"] == 2
-    core.is_stopping = False
+    core._start_at = float("-inf")
     assert house.recorder.flush(5, close=True)
     records, statements = house.read()
     assert sorted(r["n"] for r in records) == [1, 2]

@@ -113,9 +113,25 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end; True in time."""
-        self._thread.join(max(0.0, timeout_seconds))
+        """Wait for the end; True in time, and when it was never started."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, timeout_seconds))
         return not self._thread.is_alive()
+
+    def park(self, timeout_seconds: float) -> bool:
+        """The process ends and the thread did not: let it do nothing more, not even end; True when it stands still, or
+        has ended. A thread that comes back from compiled code (a codec is Rust) when the interpreter is gone would be
+        unwound through it, and the process aborted."""
+        if not self._thread.is_alive():
+            return True
+        parked = threading.Event()
+
+        def stand() -> None:
+            parked.set()
+            threading.Event().wait()
+
+        self.call_soon(stand)
+        return parked.wait(timeout_seconds) or not self._thread.is_alive()
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Run `call` in the loop; nothing happens before the start or after the end."""

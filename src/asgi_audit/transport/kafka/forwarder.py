@@ -133,10 +133,15 @@ class Forwarder:
         """Send what the source still holds, at most so long, then end. True when everything was acknowledged.
 
         Returns within the timeout and a second, whatever the broker does; the thread is a daemon."""
-        self._stop_at = time.monotonic() + max(0.0, timeout_seconds - 0.5)
+        until = time.monotonic() + timeout_seconds + 1.0
+        self._stop_at = until - 1.0 - min(0.5, timeout_seconds)
         self._thread.ask()
-        self._ended.wait(timeout_seconds + 1.0)
+        self._thread.join(until - time.monotonic())
         return self._ended.is_set() and self._caught_up and not self._lanes.entries
+
+    def park(self, timeout_seconds: float = 0.5) -> bool:
+        """Hold the thread where it is, for good: see `LoopThread.park`. What it holds is still at the source."""
+        return self._thread.park(timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
         """Send what the source holds now, without waiting for a batch to grow, and go on; True when all of it was

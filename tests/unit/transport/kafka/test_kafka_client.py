@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -132,3 +134,30 @@ def test_topic_wanted_is_refused_when_nothing_could_ever_be_written() -> None:
         TopicWanted(replication=2, min_insync=3)
     with pytest.raises(ConfigError, match="partitions"):
         TopicWanted(partitions=0)
+
+
+def test_thread_does_nothing_more_when_it_is_parked_and_the_process_ends_by_itself() -> None:
+    program = """
+import asyncio, sys
+from asgi_audit.transport.kafka.client import LoopThread
+
+rounds = 0
+
+async def busy(stop):
+    global rounds
+    while True:
+        rounds += 1
+        await asyncio.sleep(0)
+
+thread = LoopThread("busy", busy)
+thread.start()
+while not rounds:
+    pass
+assert not thread.join(0.05)
+assert thread.park(5)
+before = rounds
+assert not thread.join(0.05) and rounds == before
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, "")

@@ -1,0 +1,281 @@
+"""The recorder's thread breaks at each step of its loop, also in its recovery and for good: no record is silently lost.
+
+Method: a table of step × exception × when (before the step's work or after it) × how often in a row. Exchanges go on
+all the while. In the end every sequence is written or stated lost, none both, and what an indexer makes of the journal
+is complete: no incident, all settled. The seed of the traffic is the row's own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from tests.support_exchanges import begun, seal
+
+from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.record.digest import leaf_hash, statement_digest
+from asgi_audit.record.statement import Statement, decode_statement
+from asgi_audit.recording import core as core_module
+from asgi_audit.recording import writing
+from asgi_audit.recording.core import Core
+from asgi_audit.recording.recorder import Recorder, shared_recorder
+from asgi_audit.recording.statements import Ledger, Losses
+from asgi_audit.recording.writing import Writing
+from asgi_audit.settings import Settings, make_settings
+from asgi_audit.transport.base import Kind, ProcessFacts
+from asgi_audit.transport.memory import MemoryJournal, MemoryWriter
+
+
+class Builder:
+    def __init__(self, settings: Settings, facts: ProcessFacts) -> None: ...
+
+    def build(self, exchange: Any, shed: int = 0) -> bytes:
+        return json.dumps({"n": exchange.sequence, "shed": shed}).encode()
+
+
+class Step(NamedTuple):
+    owner: Any
+    name: str
+
+    def __str__(self) -> str:
+        return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
+
+
+STEPS = [
+    *(Step(Writing, name) for name in (
+        "_wait", "_open", "_attach", "_turn", "_drain", "_write_batch", "_begin_next", "_build", "_release", "_wake",
+        "_pressure", "_append_held", "_sync", "_state", "_write_statements", "_tell", "_statement_at", "_recover",
+        "_take_stock", "_say",
+    )),
+    *(Step(Core, name) for name in ("snapshot", "attach", "record_loss", "count", "back_off", "pause", "succeeded")),
+    *(Step(Ledger, name) for name in ("make", "written", "recorded", "chained")),
+    *(Step(Losses, name) for name in ("until", "stated")),
+    *(Step(MemoryWriter, name) for name in ("append", "sync", "room")),
+    Step(Recorder, "build"),
+    Step(writing, "leaf_hash"),
+    Step(writing, "encode_statement"),
+    Step(writing, "exchange_of"),
+    Step(logging.Logger, "log"),
+]  # fmt: skip
+# Steps that are only reached when another one breaks, too.
+ALSO = {
+    **dict.fromkeys(("_recover", "_take_stock", "_say", "count", "back_off", "pause", "log"), Step(Writing, "_drain")),
+    "record_loss": Step(Recorder, "build"),
+}
+FIRST = ("_open", "attach")  # done once, at the beginning
+EXCEPTIONS: tuple[type[BaseException], ...] = (RuntimeError, MemoryError, SystemExit, KeyboardInterrupt)
+
+
+class Fault:
+    """Breaks a step `times` times, in the recorder's thread alone."""
+
+    def __init__(self, step: Step, error: type[BaseException], times: int, *, is_after: bool) -> None:
+        self.original = getattr(step.owner, step.name)
+        self.left = 0
+        self.times = times
+        self.error = error
+        self.is_after = is_after
+        self.broke = 0
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        breaks = self.left > 0 and threading.current_thread().name == "asgi-audit-recorder"
+        if breaks:
+            self.left -= 1
+            self.broke += 1
+        if breaks and not self.is_after:
+            raise self.error("injected")
+        answer = self.original(*args, **given)
+        if breaks:
+            raise self.error("injected")
+        return answer
+
+
+@pytest.fixture
+def recorder() -> Iterator[tuple[Recorder, MemoryJournal]]:
+    journal = MemoryJournal(bytes_max=1 << 22)
+    settings = make_settings({}, transport=f"memory://{uuid.uuid4()}")
+    made = shared_recorder(settings, journal.writer, builder_factory=Builder)
+    yield made, journal
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "RESTART_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(writing, "FLUSH_SECONDS", 0.005)
+    monkeypatch.setattr(writing, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(writing, "_RETRY_SECONDS", (0.001, 0.01))
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.002)
+
+
+def entries(journal: MemoryJournal) -> list[Any]:
+    return [e for p in journal.partitions.values() for e in p.entries]
+
+
+def stated(journal: MemoryJournal) -> list[Statement]:
+    return [decode_statement(e.payload) for e in entries(journal) if e.kind is Kind.STATEMENT]
+
+
+def assert_whole(journal: MemoryJournal, sealed: int) -> None:
+    """What an indexer makes of it."""
+    tracker, events = Tracker(), []
+    recorded: set[int] = set()
+    for e in entries(journal):
+        if e.kind is Kind.RECORD:
+            recorded.add(e.sequence)
+            events.append(Seen(b"p" * 16, "p", e.sequence, 1, leaf_hash(e.payload)))
+        else:
+            events.append(Stated(b"p" * 16, "p", decode_statement(e.payload), statement_digest(e.payload)))
+    completion = tracker.take(Consumed(events, now=int(time.time() * 1000)))
+    assert completion is not None
+    assert [(i.kind, i.detail) for i in completion.incidents if i.resolved_at is None] == []
+    lost = {n for s in stated(journal) for r in s.lost for n in range(r.first, r.last + 1)}
+    assert recorded | lost == set(range(1, sealed + 1))
+    assert not recorded & lost
+    assert stated(journal)[-1].last == sealed
+
+
+def rows() -> Iterator[Any]:
+    for number, step in enumerate(STEPS):
+        for is_after in (False, True):
+            for turn in range(2):
+                error = EXCEPTIONS[(number + 2 * turn + is_after) % 4]
+                times = (1, 3)[(number + turn) % 2]
+                when = "after" if is_after else "before"
+                yield pytest.param(step, error, times, is_after, id=f"{step}-{error.__name__}-{when}-{times}")
+
+
+@pytest.mark.parametrize(("step", "error", "times", "is_after"), list(rows()))
+def test_records_are_written_once_or_stated_lost_when_a_step_breaks(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    step: Step, error: type[BaseException], times: int, is_after: bool,
+) -> None:  # fmt: skip
+    made, journal = recorder
+    rng = random.Random(f"{step}{error.__name__}{times}{is_after}")
+    fault = Fault(step, error, times, is_after=is_after)
+    monkeypatch.setattr(step.owner, step.name, lambda *args, **given: fault(*args, **given))  # a function, to be bound
+    also = Fault(ALSO[step.name], RuntimeError, 20, is_after=False) if step.name in ALSO else None
+    if also is not None:
+        monkeypatch.setattr(ALSO[step.name].owner, ALSO[step.name].name, lambda *args, **given: also(*args, **given))
+        also.left = 20
+    is_early = step.name in FIRST or also is not None or rng.random() < 0.3
+    fault.left = times if is_early else 0
+    answers: list[bool] = []
+    waited = 0
+    for n in range(60):
+        if n == 20 and not is_early:
+            fault.left = times
+        is_durable = rng.random() < 0.2
+        waited += is_durable
+        assert seal(made, begun(made), answers.append if is_durable else None)
+        if rng.random() < 0.1:
+            made.flush(0.05, close=rng.random() < 0.5)
+        if rng.random() < 0.3:
+            time.sleep(0.002)
+    until(lambda: fault.broke > 0)
+    fault.left = 0
+    until(lambda: not made.stats()["waiting"] and made.flush(0.5, close=True))
+    assert_whole(journal, 60)
+    until(lambda: not made.stats()["recorder_down"])
+    assert len(answers) >= waited, "whoever waited was told"
+    stats = made.stats()
+    assert stats["held_bytes"] == 0
+
+
+def test_thread_is_started_again_when_its_recovery_breaks(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For as long as it breaks, stats and log say so; then all that waited is written."""
+    made, journal = recorder
+    fault, recovery = (
+        Fault(Step(Writing, name), MemoryError, 1 << 30, is_after=False) for name in ("_turn", "_take_stock")
+    )
+    for name, broken in (("_turn", fault), ("_take_stock", recovery)):
+        monkeypatch.setattr(Writing, name, lambda *args, broken=broken, **given: broken(*args, **given))
+        broken.left = broken.times
+    for _ in range(5):
+        assert seal(made, begun(made))
+    until(lambda: made.stats()["recorder_restarts"] > 2)
+    assert made.stats()["recorder_down"] == 1
+    assert made.stats()["waiting"] == 5
+    assert caplog.text.count("the recorder's thread is down (MemoryError)") == 1
+    fault.left = recovery.left = 0
+    until(lambda: not made.stats()["waiting"] and not made.stats()["recorder_down"])
+    assert made.flush(5, close=True)
+    assert_whole(journal, 5)
+    assert not any(s.lost for s in stated(journal))
+
+
+def test_pauses_grow_when_the_thread_breaks_at_every_start(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = recorder
+    pauses: list[float] = []
+    run = Writing.run
+
+    def breaks(self: Writing) -> None:
+        if len(pauses) < 8:
+            raise OSError
+        run(self)
+
+    monkeypatch.setattr(Core, "pause", lambda self, seconds: pauses.append(seconds))
+    monkeypatch.setattr(Writing, "run", breaks)
+    begun(made)
+    assert made.flush(20)
+    assert [round(seconds * 1000) for seconds in pauses] == [0, 1, 2, 4, 8, 10, 10, 10]
+
+
+def test_process_says_so_when_no_thread_can_be_started(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, journal = recorder
+    start = threading.Thread.start
+
+    def cannot(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    for _ in range(3):
+        assert seal(made, begun(made)), "the application is served, and what it does waits"
+    assert made.stats()["recorder_down"] == 1
+    assert "no thread can be started" in caplog.text
+    monkeypatch.setattr(threading.Thread, "start", start)
+    until(lambda: made.stats()["recorder_down"] == 0)
+    assert made.flush(5, close=True)
+    assert_whole(journal, 3)
+
+
+def test_thread_is_found_gone_when_it_ended_without_a_word(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even its last act was done: whoever begins, or asks how things are, starts another."""
+    made, journal = recorder
+    made.open(5)
+    core = made._core
+    thread = core.thread
+    assert thread is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(Core, "_thread_ended", lambda self, why: None)
+        patched.setattr(Writing, "_turn", lambda self: (_ for _ in ()).throw(SystemExit))
+        patched.setattr(Writing, "_take_stock", lambda self: (_ for _ in ()).throw(SystemExit))
+        assert seal(made, begun(made))
+        thread.join(10)
+        assert not thread.is_alive()
+    for _ in range(2 * core.few):
+        assert seal(made, begun(made))
+    assert core.thread is not thread, "by whoever finds that nobody empties the queue"
+    assert made.flush(5, close=True)
+    assert_whole(journal, 2 * core.few + 1)
