@@ -23,9 +23,11 @@ class Refused:
     """An ASGI application that answers `lifespan.startup` with `startup.failed`, and raises the error at every other
     call: nothing is served unrecorded."""
 
-    def __init__(self, error: ConfigError) -> None:
-        self._text = str(error)
-        self._hint = error.hint
+    def __init__(self, error: Exception) -> None:
+        is_ours = isinstance(error, ConfigError)
+        self._text = str(error) if is_ours else f"it could not start: {type(error).__name__}: {error}"
+        self._hint = error.hint if isinstance(error, ConfigError) else ""
+        self._cause = None if is_ours else error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> NoReturn:
         if scope.get("type") == "lifespan":
@@ -34,7 +36,7 @@ class Refused:
             await send({"type": "lifespan.startup.failed", "message": text})
             # Test clients raise what the application raises; servers have read the message above.
         # A new one each time: an exception that is raised again keeps the frames of every time before.
-        raise ConfigError(self._text, hint=self._hint)
+        raise ConfigError(self._text, hint=self._hint) from self._cause
 
 
 def is_in_a_call() -> bool:

@@ -450,10 +450,12 @@ class JournalWriter:
             pass
 
     def _error(self, operation: str, e: OSError) -> TransportError:
+        elsewhere = "name another place with `home`, `transport` or `journal`"
         hint = {
             errno.ENOSPC: "the disk is full",
             errno.EDQUOT: "the quota is used up",
-            errno.EROFS: "the file system is read-only; set `transport` to a place that can be written",
-            errno.EACCES: "the process may not write there; set `transport` or the directory's permissions",
+            errno.EROFS: f"the file system is read-only; {elsewhere}",
+            errno.ENOTDIR: f"a file stands where a directory is named; {elsewhere}",
+            errno.EACCES: f"the process may not write there; mend the permissions, or {elsewhere}",
         }.get(e.errno or 0, "")
         return TransportError(f"journal {operation} in {self._directory}: {e.strerror or e}", retriable=True, hint=hint)

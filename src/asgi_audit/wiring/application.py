@@ -6,11 +6,11 @@ Imports of what only some settings need stand inside the functions: the applicat
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, cast
 
 from ..capture.middleware import Capture
 from ..capture.refused import Refused, is_in_a_call
-from ..errors import ConfigError
 from ..metrics import Registry, attach
 from ..settings import ApplicationSettings, Settings
 from .environment import application_settings, extra, share_home
@@ -53,14 +53,14 @@ class AuditMiddleware(Capture):
         try:
             made = application_settings(**settings)
             recorder = recorder_of(made) if made.enabled else None
-        except ConfigError as e:
+            if metrics is not None and recorder is not None:
+                with extra():
+                    attach(metrics, made.transport_url, _Counted(recorder, made))
+        except Exception as e:  # a registry that is none, too: servers would drop any error just as silently
             if not is_in_a_call():
                 raise
             made, recorder, app = Settings(enabled=False), None, Refused(e)
         super().__init__(app, made, recorder)
-        if metrics is not None and recorder is not None:
-            with extra():
-                attach(metrics, made.transport_url, _Counted(recorder, made))
 
     def __getattr__(self, name: str) -> Any:
         # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
@@ -103,9 +103,8 @@ def install(
         return app
     recorder_of(checked)
     # The stack may be built in another working directory.
-    settings |= {"home": checked.home, "transport": checked.transport}
-    if checked.journal is not None:
-        settings["journal"] = checked.journal
+    paths = {name: value for name in settings if isinstance(value := getattr(checked, name, None), Path)}
+    settings |= cast(ApplicationSettings, {**paths, "home": checked.home, "transport": checked.transport})
     install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
     return app
 

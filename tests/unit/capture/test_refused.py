@@ -122,6 +122,18 @@ def test_start_is_refused_when_two_layers_over_one_journal_disagree(tmp_path: An
     assert str(tmp_path) in sent[0]["message"]
 
 
+def test_start_is_refused_whatever_a_late_layer_raises(tmp_path: Any) -> None:
+    registry: Any = object()
+    app = Starlette()
+    app.add_middleware(AuditMiddleware, home=tmp_path, metrics=registry)
+    sent, raised = asyncio.run(lifespan(app))
+    assert sent[0]["message"].startswith("asgi-audit: it could not start: AttributeError: ")
+    assert isinstance(raised, ConfigError)
+    assert isinstance(raised.__cause__, AttributeError)
+    with pytest.raises(AttributeError, match="register"):
+        AuditMiddleware(Starlette(), home=tmp_path, metrics=registry)
+
+
 def test_wrong_setting_raises_at_once_when_the_layer_is_made_directly() -> None:
     async def within_a_loop() -> None:  # where uvicorn imports the application
         with pytest.raises(ConfigError, match="'everything'"):

@@ -202,3 +202,19 @@ def test_settings_reach_the_indexer_beside_when_urls_are_given(tmp_path: Path) -
     settings = dataclasses.replace(Settings(), transport="journal:////j", store="sqlite:////s")
     IndexerBeside(settings, start=start).stop()
     assert seen[0][-4:] == ["--from", "journal:////j", "--to", "sqlite:////s"]
+
+
+@pytest.mark.parametrize("command", [["index"], ["serve", "--port", "0"]])
+def test_command_ends_with_one_line_when_a_file_stands_where_the_home_is_wanted(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "asgi_audit", *command, "--home", str(tmp_path / "file" / "home")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "Not a directory" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from asgi_audit.errors import TransportError
 from asgi_audit.record.statement import Statement, encode_statement
 from asgi_audit.transport import journal_format as fmt
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
@@ -218,3 +219,10 @@ def test_writer_lets_go_of_segments_that_were_taken_in_before_a_sync(tmp_path: P
     assert Counting.closed == before + 1, "the one that is gone, and not the one that a sync still has to write"
     writer.sync()
     writer.close()
+
+
+def test_error_names_the_settings_when_a_file_stands_where_the_journal_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TransportError, match="Not a directory") as caught:
+        JournalWriter(tmp_path / "file" / "journal", facts(), bytes_max=1 << 20)
+    assert "`home`, `transport` or `journal`" in caught.value.hint

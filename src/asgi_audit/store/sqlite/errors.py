@@ -103,7 +103,7 @@ class translated(AbstractContextManager[None]):
         if isinstance(e, OSError):
             raise StoreError(
                 f"could not {self._doing} {self._path}: {e.strerror or e}",
-                retriable=e.errno != errno.ELOOP,  # a link that somebody put there
+                retriable=e.errno not in (errno.ELOOP, errno.ENOTDIR),  # a link, or a file, that stands in the way
                 hint="Look at the disk and the permissions of the index; the indexer goes on by itself.",
                 is_full=e.errno in (errno.ENOSPC, errno.EDQUOT),
             ) from e
