@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from .. import __version__
 from ..addresses import without_passwords
 from ..errors import AuditError, ConfigError
+from ..settings import meant
 from ..wiring.environment import EXTRAS, extra
 from .logs import configure, is_json
 from .terminal import guarded, one_line
@@ -48,12 +50,24 @@ def missing_extras() -> list[str]:
 
 class _Parser(argparse.ArgumentParser):
     words: Sequence[str] = ()  # of the command line: an error may quote them, and one may be an address
+    made: ClassVar[list[_Parser]] = []  # this one and those of the commands
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.made.append(self)
 
     def error(self, message: str) -> NoReturn:
-        """One line, as for every other error."""
-        shown = one_line(without_passwords(message, self.words))
+        """One line, as for every other error, with the word that was meant."""
+        shown = one_line(without_passwords(message, self.words)) + self._meant(message)
         print(f"asgi-audit: {shown}; `{self.prog} --help` says what is accepted", file=sys.stderr)
         raise SystemExit(2)
+
+    def _meant(self, message: str) -> str:
+        if unknown := re.match(r"unrecognized arguments: (--[a-z-]+)", message):
+            return meant(unknown[1], re.findall(r"--[a-z-]+", " ".join(p.format_help() for p in self.made)))
+        if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            return meant(choice[1], re.findall(r"[a-z-]+", choice[2]))
+        return ""
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -104,7 +118,7 @@ def _main(argv: Sequence[str] | None) -> int:
     command = next((a for a in arguments if a in COMMANDS), None)
     try:
         try:
-            _Parser.words = arguments
+            _Parser.words, _Parser.made = arguments, []
             parser = _parser(command)
             parsed = parser.parse_args(arguments)
             if parsed.command is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from ..addresses import kafka_address
 from ..errors import ConfigError
 from ..wiring.kafka import open_topic
 from .flags import KAFKA, add_settings, settings_of
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = topic.describe()
     if found is None:
         raise ConfigError(f"{arguments.url} was made and is not there; does somebody delete it?")
-    name = arguments.url.rsplit("/", 1)[1]
+    name = kafka_address(arguments.url).topic
     shown = ", ".join(
         f"{key} {found.settings[key]}"
         for key in ("min.insync.replicas", "retention.ms", "max.message.bytes", "message.timestamp.type")

@@ -176,3 +176,25 @@ def test_flag_of_a_retired_setting_is_taken_and_not_shown(
     given = parser.parse_args([flag, "1"])
     assert getattr(given, f"setting_{name}") == "1"
     assert settings_of(given) == settings_of(parser.parse_args([]))
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["srve"], "serve"),
+        (["completness"], "completeness"),
+        (["serve", "--retention-day", "7"], "--retention-days"),
+        (["index", "--metric-port=9400"], "--metrics-port"),
+        (["keys", "creat"], "create"),
+        (["keys", "create", "--rol", "reader", "--account", "a", "--role", "reader"], "--role"),
+        (["keys", "create", "--role", "raeder", "--account", "a"], "reader"),
+        (["serve", "--zzzzzz"], ""),
+    ],
+)
+def test_misspelled_word_names_the_one_that_it_resembles(words: list[str], meant: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.count("\n") == 1
+    assert (f"; did you mean {meant}?" in said) if meant else ("did you mean" not in said), said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...addresses import kafka_address
 from ...errors import TransportError
 from ...settings import Settings
 from ...wiring.kafka import open_topic
@@ -17,7 +18,7 @@ _SECONDS = 10.0
 def kafka(s: Settings) -> Iterator[Found]:
     if not s.is_kafka:
         return
-    name = s.transport.rsplit("/", 1)[1]
+    name = kafka_address(s.transport).topic
     topic = open_topic(s)
     try:
         found = topic.describe(seconds=_SECONDS)
