@@ -3,7 +3,7 @@
     python -m tests.fault.kafka_app FD
 
 FAULT_CLOCK names a file that holds seconds by which this process's wall clock is wrong; it is read at every look at the
-clock."""
+clock. FAULT_SEGMENT_BYTES: the size at which its journal closes a file."""
 
 from __future__ import annotations
 

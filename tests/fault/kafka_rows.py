@@ -245,7 +245,7 @@ def journal_full(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     rig.sidecar()
     home = rig.directory / "small"
     with _small_disk(home, 3):
-        app, port = rig.app(home=home, ASGI_AUDIT_SEGMENT_BYTES="262144")
+        app, port = rig.app(home=home, FAULT_SEGMENT_BYTES="262144")
         load = rig.load(port, rate=300)
         until(lambda: rig.indexed() > 50, "some are indexed")
         rig.cluster.kill()

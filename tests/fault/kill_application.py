@@ -59,6 +59,10 @@ def application() -> Any:
     from starlette.routing import Route
 
     import asgi_audit
+    from asgi_audit.transport import journal_writer
+
+    if "FAULT_SEGMENT_BYTES" in os.environ:  # small ones, so that there are several
+        journal_writer.SEGMENT_BYTES = int(os.environ["FAULT_SEGMENT_BYTES"])
 
     async def order(request: Request) -> JSONResponse:
         return JSONResponse({"received": await request.json()})
@@ -154,7 +158,7 @@ def run(delivery: str, workers: int, seed: int, seconds: tuple[float, float]) ->
         environment |= {
             "ASGI_AUDIT_HOME": str(home),
             "ASGI_AUDIT_DELIVERY": delivery,
-            "ASGI_AUDIT_SEGMENT_BYTES": "262144",
+            "FAULT_SEGMENT_BYTES": "262144",
         }
         command = [sys.executable, "-m", "tests.fault.kill_application", "--serve", str(listening.fileno())]
         servers = [
