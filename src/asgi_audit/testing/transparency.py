@@ -1,165 +1,23 @@
-"""For tests of applications: the records of a test in a list, and a proof that auditing changes nothing.
+"""A proof that auditing changes nothing: `assert_transparent` runs an application with and without the middleware and
+compares what passes between it and its server, message by message.
 
-`audit_records` is a pytest fixture that the package brings along (no import needed). While a test uses it, every
-AuditMiddleware of this process records into memory, whatever transport its settings name: those made before the test
-too. Nothing touches a disk.
-
-    def test_login_is_audited(client, audit_records):
-        client.post("/login", json={"user": "alice", "password": "s3cret"})
-        (record,) = audit_records.wait(1)
-        assert record["response"]["statusCode"] == 401
-
-`assert_transparent(app)` runs an application with and without the middleware and compares both streams, message by
-message.
-
-pytest loads this module in every run, so it imports neither a framework nor the rooms of the package before they are
-used.
-"""
+Method: both ends write all that they see into one log, as it was then and by value (`snapshot`); the two logs are
+compared entry by entry."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-import dataclasses
 import threading
-import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any
 
-if TYPE_CHECKING:
-    from .recording.base import RecorderBase
-    from .settings import Settings
+from .snapshot import SCOPE_KEY, plain_text, read_headers, snapshot
 
-__all__ = ["AuditRecords", "ClientRequest", "assert_transparent", "audit_records"]
+__all__ = ["ClientRequest", "assert_transparent"]
 
 ASGIApp = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[Any]]
-
-_MEMORY_BYTES = 256 << 20
-_FLUSH_SECONDS = 5.0
-
-
-class AuditRecords(Sequence[dict[str, Any]]):
-    """The records of a test, decoded, in the order in which their exchanges were sealed.
-
-    Every look first waits until what is sealed by now is written, so with an in-process client (TestClient, httpx's
-    ASGITransport) a finished request is there. With a server in another thread use `wait`."""
-
-    def __init__(self) -> None:
-        from .transport.memory import MemoryJournal
-
-        self._journal = MemoryJournal(bytes_max=_MEMORY_BYTES)
-        self._source = self._journal.source()
-        self._source.open({})
-        self._transport = f"memory://{uuid.uuid4().hex}"
-        self._recorders: list[RecorderBase] = []
-        self._records: list[dict[str, Any]] = []
-
-    @overload
-    def __getitem__(self, at: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, at: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
-        return self._read()[at]
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    def __repr__(self) -> str:
-        return f"<AuditRecords: {self._summary()}>"
-
-    def wait(self, count: int = 1, timeout: float = 5.0) -> list[dict[str, Any]]:
-        """All records, as soon as there are at least `count`. AssertionError after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while True:
-            records = self._read(max(0.0, deadline - time.monotonic()))
-            if len(records) >= count:
-                return list(records)
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"{count} audit records were expected within {timeout:g} s, there are {self._summary()}"
-                )
-            time.sleep(0.002)
-
-    def clear(self) -> None:
-        """Forget the records so far."""
-        self._read()
-        self._records.clear()
-
-    def stats(self) -> dict[str, int]:
-        """The recorder's counters since the test began; {} before the first middleware."""
-        return self._recorders[0].stats() if self._recorders else {}
-
-    @contextlib.contextmanager
-    def capturing(self) -> Iterator[AuditRecords]:
-        """Every middleware of this process records here as long as this lasts."""
-        from .capture.middleware import live_captures
-        from .wiring import application
-
-        original = application.recorder_of
-        before = {capture: capture.recorder for capture in live_captures() if capture.recorder is not None}
-        for capture in before:
-            capture.recorder = self._recorder_of(capture.settings)
-        application.recorder_of = self._recorder_of
-        try:
-            yield self
-        finally:
-            application.recorder_of = original
-            for capture in live_captures():  # one that was made meanwhile may serve the next test without the fixture
-                capture.recorder = before[capture] if capture in before else original(capture.settings)
-            self._read()
-            for recorder in self._recorders[:1]:  # they are faces of one
-                recorder.stop()  # type: ignore[attr-defined]
-
-    def _recorder_of(self, settings: Settings) -> RecorderBase:
-        from .recording.recorder import shared_recorder
-
-        default = type(settings)()
-        # What two middlewares over one journal must agree on, in production two journals: here they share one.
-        mine = dataclasses.replace(
-            settings,
-            transport=self._transport,
-            capture_bytes_max=default.capture_bytes_max,
-            journal_bytes_max=default.journal_bytes_max,
-        )
-        recorder = shared_recorder(mine, self._journal.writer)
-        self._recorders.append(recorder)
-        return recorder
-
-    def _read(self, timeout: float = _FLUSH_SECONDS) -> list[dict[str, Any]]:
-        import orjson
-
-        from .transport.base import Kind
-
-        if self._recorders:
-            self._recorders[0].flush(timeout)
-        while True:
-            batch = self._source.poll(1000, 0.0)
-            self._records += [orjson.loads(m.payload) for m in batch.messages if m.kind == Kind.RECORD]
-            self._source.commit(batch.positions)
-            if not batch.messages:
-                return self._records
-
-    def _summary(self) -> str:
-        lines = [
-            f"{r['request']['method']} {r['request']['path']} {r['response']['statusCode']}" for r in self._records
-        ]
-        return f"{len(lines)}" + (f" ({', '.join(lines[-10:])})" if lines else "")
-
-
-try:
-    import pytest
-except ImportError:  # assert_transparent works without it
-    pass
-else:
-
-    @pytest.fixture
-    def audit_records() -> Iterator[AuditRecords]:
-        """The audit records of this test, from every AuditMiddleware of this process; see `asgi_audit.testing`."""
-        with AuditRecords().capturing() as records:
-            yield records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +94,7 @@ def assert_transparent(
     if wrap is None:
 
         def wrap(inner: ASGIApp) -> ASGIApp:
-            from .wiring.application import AuditMiddleware
+            from ..wiring.application import AuditMiddleware
 
             return AuditMiddleware(inner, transport="memory://", request_id_header=request_id_header)
 
@@ -250,8 +108,13 @@ def assert_transparent(
         runs.append((f"{request}", lambda a, r=request: _run_request(a, probe, r)))  # type: ignore[misc]
     for name, run in runs:
         bare = _on_a_loop_of_its_own(run, probe, timeout_seconds)
+        inner_id = probe.request_id
         audited = _on_a_loop_of_its_own(run, wrapped, timeout_seconds)
-        _compare(name, bare, _without_header(audited, bare, allowed), interleaving)
+        if inner_id is not None:  # the application is audited from inside: each run has an id of its own
+            bare, audited = _without_id(bare, inner_id), _without_id(audited, probe.request_id)
+        elif allowed is not None and not _sets_header(bare, allowed):
+            audited = _without_added_header(audited, allowed)
+        _compare(name, bare, audited, interleaving)
 
 
 class _Probe:
@@ -260,29 +123,29 @@ class _Probe:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.log: list[Any] = []
-        self.sent: list[tuple[Any, dict[str, Any]]] = []  # a message of the application, and how it was
+        self.sent: list[tuple[Any, Any]] = []  # a message of the application, and how it was
+        self.request_id: bytes | None = None  # of the last run, that a middleware gave it
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> Any:
         log = self.log
-        log.append(("application: scope", {k: v for k, v in scope.items() if k != "asgi_audit"}))
-        log.append(
-            ("application: context", sorted(v.name for v in contextvars.copy_context() if v.name != "asgi_audit_slot"))
-        )
+        log.append(("application: scope", snapshot(scope)))
+        names = {v.name for v in contextvars.copy_context()} - {"asgi_audit_slot"}
+        log.append(("application: context", sorted(names)))
 
         async def probed_receive() -> Any:
             log.append(("application: receives",))
             message = await receive()
-            log.append(("application: received", _kept(message)))
+            log.append(("application: received", snapshot(message)))
             return message
 
         async def probed_send(message: Any) -> None:
-            kept = _kept(message)
+            kept = snapshot(message)
             self.sent.append((message, kept))
             log.append(("application: sends", kept))
             try:
                 await send(message)
             except BaseException as error:
-                log.append(("application: send raised", type(error), str(error)))
+                log.append(("application: send raised", type(error), plain_text(str(error))))
                 raise
             log.append(("application: sent",))
 
@@ -290,13 +153,6 @@ class _Probe:
             return await self.app(scope, probed_receive, probed_send)
         finally:
             log.append(("application: ended",))
-
-
-def _kept(message: Any) -> dict[str, Any]:
-    kept = dict(message)
-    if isinstance(kept.get("headers"), (list, tuple)):
-        kept["headers"] = list(kept["headers"])
-    return kept
 
 
 async def _run(
@@ -314,28 +170,34 @@ async def _run(
     async def server_receive() -> Any:
         log.append(("server: asked",))
         message = await receive()
-        log.append(("server: gives", _kept(message)))
+        log.append(("server: gives", snapshot(message)))
         return message
 
     async def server_send(message: Any) -> None:
-        given, kept = probe.sent[-1]
-        same = message is given
-        if "body" in kept and message.get("body") is not kept["body"]:
+        given = probe.sent[-1][0]
+        # What can be read only once has a stand-in, with the same content.
+        same = message is given or not hasattr(type(given.get("headers", ())), "__len__")
+        if "body" in given and message.get("body") is not given["body"]:
             log.append(("server: the body is another object",))
-        log.append(("server: takes", _kept(message), same))
+        taken = dict(message)
+        if "headers" in taken:
+            taken["headers"] = read_headers(message)
+        log.append(("server: takes", snapshot(taken), same))
         on_send(message)
 
     try:
-        log.append(("server: returned", await app(scope, server_receive, server_send)))
+        log.append(("server: returned", snapshot(await app(scope, server_receive, server_send))))
     except BaseException as error:
         if asyncio.current_task().cancelling():  # type: ignore[union-attr]
             raise  # our own timeout
         chain = (type(error.__cause__), type(error.__context__))
-        log.append(("server: raised", type(error), str(error), chain))
+        log.append(("server: raised", type(error), plain_text(str(error)), chain))
     for message, kept in probe.sent:
-        if isinstance(message.get("headers"), (list, tuple, type(None))) and _kept(message) != kept:
-            log.append(("a message of the application was changed", kept, _kept(message)))
-    log.append(("server: scope", {k: v for k, v in scope.items() if k != "asgi_audit"}))
+        if (now := snapshot(message)) != kept:
+            log.append(("a message of the application was changed", kept, now))
+    log.append(("server: scope", snapshot(scope)))
+    given_id = getattr(scope.get(SCOPE_KEY), "request_id", None)
+    probe.request_id = given_id.encode() if given_id is not None else None
     return log
 
 
@@ -416,21 +278,35 @@ def _on_a_loop_of_its_own(
     return log
 
 
-def _without_header(log: list[Any], bare: list[Any], name: bytes | None) -> list[Any]:
-    """The log as if the request id had not been added to a copied start message."""
-    own = any(
-        entry[0] == "server: takes" and any(n.lower() == name for n, _ in entry[1].get("headers") or ())
-        for entry in bare
+def _sets_header(log: list[Any], name: bytes) -> bool:
+    return any(
+        header[0].lower() == name
+        for entry in log
+        if entry[0] == "server: takes"
+        for header in entry[1].get("headers") or ()
     )
-    if name is None or own:
-        return log
+
+
+def _without_added_header(log: list[Any], name: bytes) -> list[Any]:
+    """The log as if the request id had not been added to a copied start message; were it added to the application's
+    own message, that would be changed."""
     cleaned = []
     for entry in log:
-        if entry[0] == "server: takes" and entry[1].get("type") == "http.response.start" and not entry[2]:
+        if entry[0] == "server: takes" and entry[1].get("type") == "http.response.start":
             headers = entry[1].get("headers") or []
             if headers and headers[-1][0] == name:
-                message = {**entry[1], "headers": headers[:-1]}
-                entry = (entry[0], message, True)
+                entry = (entry[0], {**entry[1], "headers": headers[:-1]}, True)
+        cleaned.append(entry)
+    return cleaned
+
+
+def _without_id(log: list[Any], request_id: bytes | None) -> list[Any]:
+    """The log without the headers that say this id, and as if no message had been copied for them."""
+    cleaned = []
+    for entry in log:
+        if len(entry) > 1 and isinstance(entry[1], dict) and entry[1].get("type") == "http.response.start":
+            headers = [header for header in entry[1].get("headers") or () if header[1:] != (request_id,)]
+            entry = (entry[0], {**entry[1], "headers": headers}, *(True for _ in entry[2:]))
         cleaned.append(entry)
     return cleaned
 
