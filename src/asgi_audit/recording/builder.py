@@ -349,7 +349,7 @@ class Builder:
             return b"{}"
 
     def _message(self, message: str, redacted: Redacted) -> bytes:
-        raw = str(message).encode("utf-8", "replace")
+        raw = str(message)[:_MESSAGE_MAX].encode("utf-8", "replace")  # the first 1,000 characters are kept
         kept = mask_url(raw, self._names, redacted, text=True) if b"?" in raw or b"//" in raw else raw
         if self._names.suspicious(kept):
             hidden_text(redacted, kept, self._names)
@@ -360,6 +360,7 @@ class Builder:
 
 
 _HIDDEN = b"[REDACTED]"
+_MESSAGE_MAX = 4_000
 # A pair, an escape that could be one, user information, a card number, a long word that may be a token: other paths
 # have no place for a secret that we know.
 _PATH_MAY_HIDE = re.compile("[=%@]|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}").search

@@ -99,6 +99,9 @@ def mask_header(kind: int, value: bytes, names: Names, redacted: list[str] | Non
         cookie = name.strip() + b"=" + _MASK if equals else _MASK
         return cookie + b";" + attributes if attributes else cookie
     if kind == URL:
+        if len(value) > _URL_MAX:  # no server sends or takes one of this length
+            hide(redacted, value[:_URL_MAX], names)
+            return _MASK
         return mask_url(value, names, redacted)
     # A sub-protocol is a short word; browsers have no other place to put a token.
     if names.hit(value) or any(len(part.strip()) > 40 for part in value.split(b",")):
@@ -206,6 +209,7 @@ def mask_path(path: bytes, names: Names, redacted: list[str]) -> bytes:
 
 
 _PATH_HITS_MAX = 100
+_URL_MAX = 16_384
 _QUERIES_MAX = 20
 _PATH_PARTS = re.compile(rb"([/;])")
 

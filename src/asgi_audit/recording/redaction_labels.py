@@ -65,7 +65,8 @@ COLUMNS = frozenset((
     b"fieldNames", b"field_names", b"labels", b"headings", b"schema",
 ))  # fmt: skip
 ROW = frozenset((b"values", b"row", b"data", b"cells", b"record", b"body"))
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},]')
+# A string that nothing closes goes on to the end: tried at each quote in it, it would be quadratic.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*(?:"|\\?\Z)|[\[\]{},]')
 
 
 def names_field(raw: bytes, kind: int) -> bool:

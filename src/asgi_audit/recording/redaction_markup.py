@@ -27,7 +27,10 @@ _BEGIN = re.compile(rb"\s*<[A-Za-z!?/]")
 _WORD_ENDS = bytes.maketrans(b"\"' \t\r\n", b"::::::")
 _ELEMENT = re.compile(rb"<(/?)([A-Za-z_][A-Za-z0-9_:.-]*)(?=[\s/>])")
 _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'")
-_ATTRIBUTE = re.compile(rb"([^\s=<>\"'/]+)(\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)")
+# Only where a name begins: tried at each letter of a long one, it would be quadratic.
+_ATTRIBUTE = re.compile(
+    rb"([^\s=<>\"'/](?<![^\s=<>\"'/].)[^\s=<>\"'/]*+)(\s*+=\s*+)(\"[^\"]*+\"|'[^']*+'|[^\s\"'<>]++)"
+)
 # Attributes whose value may name a field, and those that hold no value of one. Others of such a tag are masked.
 _NAMES_FIELD = frozenset((
     b"name", b"id", b"type", b"for", b"autocomplete", b"key", b"property", b"itemprop", b"field", b"http-equiv",

@@ -14,7 +14,7 @@ __all__ = ["hide", "note"]
 
 _SHAPES_MAX = 20
 _QUOTED_MAX = 64
-_QUOTED = re.compile(rb"[:=>][ \t]*+\\{0,3}\"((?:[^\"\\\n]|\\[^\"\n]){6,200}+)")
+_QUOTED = re.compile(rb"[:=>][ \t]*+\\{0,3}\"((?:[^\"\\\n]|\\[^\"\n]){6,200})")
 _NAME_MAX = 60
 _VALUES_MAX = 256  # more are not searched for
 

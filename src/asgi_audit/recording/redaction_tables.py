@@ -20,12 +20,12 @@ _HEADER_LINES = 10  # a table may begin after a title
 _ITEMS_MAX = 300
 _MASK = REDACTED.encode()
 _FIELDS = {
-    mark: re.compile(rb'("(?:[^"]|"")*+"[^%b\r\n]*|[^%b\r\n]*)(%b|\r?\n|\r|\Z)' % ((re.escape(mark),) * 3))
+    mark: re.compile(rb'("[^"]*+(?:""[^"]*+)*"(?!")[^%b\r\n]*+|[^%b\r\n]*+)(%b|\r?\n|\r|\Z)' % ((re.escape(mark),) * 3))
     for mark in (b",", b";", b"\t", b"|")
 }
 _NAME = re.compile(rb"[^:=<>{}()\[\]]{1,60}")
 _ITEM = re.compile(
-    rb"^([ \t]*+(?:- (?=- ))*+)- [ \t]*+[\"']?([A-Za-z][\w .-]{1,60}?)[\"']?[ \t]*+\r?\n"
+    rb"^([ \t]*+(?:- (?=- ))*)- [ \t]*+[\"']?([A-Za-z][\w .-]{1,60}?)[\"']?[ \t]*+\r?\n"
     rb"(?=[ \t]*+- [ \t]*+([^\r\n]++)(\r?\n[ \t]*+- )?)",
     re.M,
 )

@@ -77,7 +77,8 @@ _LETTER = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])"
 _PERCENT = re.compile(rb"%(?:25)*" + _LETTER)
 _UNICODE = re.compile(rb"\\u00" + _LETTER)
 _ENTITY = re.compile(rb"&#(?:[xX]0*" + _LETTER + rb"|0*(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2]))")
-_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)"(\s*+:)?|-?[0-9][0-9.eE+-]*+')
+# A string that nothing closes goes on to the end: tried at each quote in it, it would be quadratic.
+_STRING = re.compile(rb'"([^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*)(?:"|\\?\Z)(\s*+:)?|-?[0-9][0-9.eE+-]*+')
 _BACKSLASH = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
@@ -142,7 +143,7 @@ def hidden_text(redacted: list[str] | None, text: bytes, names: Names) -> None:
 
 _ATTRIBUTE = re.compile(rb"(?i:value|content)\s*=\s*[\"']?([^\"'>\s]{6,})")
 _MARKUP = re.compile(rb"[<>{}\"=]")
-_MEMBER = re.compile(rb'"([^"\\]{1,60}+)"\s*+:\s*+"((?:[^"\\]|\\.)*+)"')
+_MEMBER = re.compile(rb'"([^"\\]{1,60}+)"\s*+:\s*+"([^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*)"')
 
 
 def hidden_word(redacted: list[str] | None, rest: bytes) -> None:

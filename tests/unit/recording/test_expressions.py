@@ -1,0 +1,125 @@
+"""Every compiled expression of the room: none goes back over its input, and none needs a Python that is newer than
+Debian 12's.
+
+Goal: 64 KiB from a stranger hold the interpreter's lock, and with it the application's event loop, for at most 5 ms.
+Method: the expressions are found by introspection, inputs are made from the structure of each and grown from 6 KiB,
+where what is quadratic already shows, to 64 KiB; the processor time of the thread is measured. Thousands of inputs for
+each: `make adversarial`.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+import zlib
+from re import _constants as codes  # type: ignore[attr-defined]
+from typing import Any
+
+import pytest
+from tests.support_adversarial import (
+    REPEATS,
+    SIZE,
+    Attack,
+    Expression,
+    attacks,
+    expressions,
+    inside,
+    longest_call,
+    parsed,
+    sources,
+    within,
+)
+
+from asgi_audit.recording import needles, redaction_shapes
+from asgi_audit.recording.names import STEMS
+
+LONGEST_SECONDS = 0.005
+SMALL = 6_000
+NAME_MAX = 256
+PATH_MAX = 16_384
+# What the room itself bounds before it searches: names, a segment of a path, a header that is a URL.
+BOUNDED = {
+    "names._HARMLESS": NAME_MAX, "names._COUNTER": NAME_MAX, "names._WORD": NAME_MAX,
+    "names._BEFORE_SHORT_ALONE": 12, "names._SHORT_JOINED": NAME_MAX,
+    "redaction_shapes._CHANGE": 600, "redaction_shapes._DIGIT_CHANGE": 600, "redaction_shapes._TOKEN_PATH": PATH_MAX,
+}  # fmt: skip
+_ONE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN, codes.ANY)
+
+
+def test_expressions_are_found() -> None:
+    names = {e.name for e in expressions()}
+    assert {"names._SAYS", "redaction_tables._FIELDS", "builder._REQUEST_ID", "redaction_markup._ATTRIBUTE"} <= names
+    assert names >= BOUNDED.keys()
+
+
+def worst(expression: Expression, number: int, seed: int) -> tuple[float, Attack | None]:
+    """Seconds of the longest call, and what it was given."""
+    size = BOUNDED.get(expression.name, SIZE)
+    is_text = isinstance(expression.pattern.pattern, str)
+    rng = random.Random(zlib.crc32(expression.name.encode()) + seed)
+
+    def measure(attack: Attack, size: int) -> float:
+        return longest_call(expression, attack.text(size) if is_text else attack.data(size))
+
+    small = [(measure(a, min(SMALL, size)), a) for a in attacks(expression.pattern, rng, number)]
+    found: tuple[float, Attack | None] = (0.0, None)
+    for cost, attack in sorted(small, key=lambda pair: -pair[0])[:3]:
+        if cost < 0.05:  # else 64 KiB would take minutes
+            cost = within(lambda a=attack: measure(a, size), LONGEST_SECONDS)  # type: ignore[misc]
+        found = max(found, (cost, attack), key=lambda pair: pair[0])
+        if found[0] > LONGEST_SECONDS:
+            break
+    return found
+
+
+@pytest.mark.parametrize("expression", expressions(), ids=lambda e: e.name)
+def test_expression_takes_no_longer_than_a_scan_when_attacked(expression: Expression) -> None:
+    seconds, attack = worst(expression, 60, 1)
+    assert seconds <= LONGEST_SECONDS, f"{expression.name}: {seconds * 1e3:.1f} ms of {attack!r}"
+
+
+def test_scan_without_ahocorasick_takes_no_longer_when_attacked() -> None:
+    """The expression that stands in for the extra `fast`."""
+    needle = re.compile(needles.alternation(needles.decisive(STEMS)).encode())
+    seconds, attack = worst(Expression("needles", needle, frozenset({"finditer"})), 60, 1)
+    assert seconds <= LONGEST_SECONDS, f"{seconds * 1e3:.1f} ms of {attack!r}"
+
+
+# Before CPython 3.11.5 a possessive or atomic group may match wrongly: `re.match(r"(?:ab?c)?+", "ab")` gives `a`.
+_GROUP = re.compile(r"(?<!\()\)(?:[*+?]|\{[0-9,]*\})\+|\(\?>")
+
+
+def test_no_possessive_group_in_source() -> None:
+    found = []
+    for path in (file for file in sources()[0].parents[1].rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+                text = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+                if _GROUP.search(re.sub(r"\\.|\[\^?(?:\\.|[^\]\\])*\]", "x", text)):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == []
+
+
+def _possessive(sequence: Any) -> bool:
+    for code, argument in sequence:
+        if code is codes.ATOMIC_GROUP:
+            return True
+        if code is codes.POSSESSIVE_REPEAT and (len(argument[2]) != 1 or argument[2][0][0] not in _ONE):
+            return True
+        if any(_possessive(inner) for inner in inside(code, argument)):
+            return True
+    return False
+
+
+def test_no_possessive_group_in_compiled_expressions() -> None:
+    """Those put together from parts too."""
+    assert REPEATS
+    assert [e.name for e in expressions() if _possessive(parsed(e.pattern))] == []
+
+
+def test_possessive_group_is_found() -> None:
+    assert _possessive(parsed(re.compile(r"(?:ab?c)?+")))
+    assert _possessive(parsed(re.compile(r"x(?>ab)")))
+    assert not _possessive(parsed(re.compile(r"[ab]*+c{2}+")))
+    assert redaction_shapes.USERINFO.search(b"postgres://u:a/b:c@h")
