@@ -66,6 +66,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_forward_connected": Metric("gauge", "1 while Kafka takes what is sent, as far as is known."),
     "asgi_audit_forward_sent": Metric("counter", "Records and statements that Kafka acknowledged."),
     "asgi_audit_forward_errors": Metric("counter", "Attempts to connect or to send that failed; what waits is kept."),
+    "asgi_audit_forward_restarts": Metric("counter", "Times that the thread that forwards was started again."),
     "asgi_audit_forward_refused": Metric("counter", "Entries that Kafka refused for good, kept beside the journal."),
     "asgi_audit_forward_pending": Metric("gauge", "Entries that are read from the journal and not acknowledged."),
     # the journal
@@ -121,6 +122,7 @@ _OF_STATS = {
     "forward_connected": "asgi_audit_forward_connected",
     "forward_acknowledged": "asgi_audit_forward_sent",
     "forward_retries": "asgi_audit_forward_errors",
+    "forward_restarts": "asgi_audit_forward_restarts",
     "forward_refused": "asgi_audit_forward_refused",
     "forward_pending": "asgi_audit_forward_pending",
 }

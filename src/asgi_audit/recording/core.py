@@ -69,6 +69,9 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
+_RUNNING = Phase.RUNNING
+
+
 class Work(Protocol):
     """What the thread does. It belongs to the process, and not to the thread: the next thread goes on with it."""
 
@@ -253,15 +256,23 @@ class Core:
         """Many wait already: count what its small bodies hold, and drop them when the budget has no room for them
         (larger ones have their share of it already). Answers why there is none: the queue is full, or nobody will empty
         it; else ''. Called with the lock held."""
-        if self.phase is Phase.RUNNING and not self.is_alive():
-            self.phase = Phase.IDLE  # the next that begins starts another: here the garbage collector may have called
-        is_ending = self.phase in (Phase.ENDING, Phase.ENDED)
-        if len(self.queue) >= QUEUE_MAX or is_ending:
+        waiting = len(self.queue)
+        phase = self.phase
+        if phase is _RUNNING:
+            if not waiting % _FEW and not self.is_alive():
+                # The next that begins starts another: here the garbage collector may have called.
+                self.phase = Phase.IDLE
+        elif phase is Phase.ENDING or phase is Phase.ENDED:
             self.budget -= draft.held
-            return "exit" if is_ending else "queue"
-        small = sum(len(body) for body in (draft.request, draft.response) if isinstance(body, bytes))
+            return "exit"
+        if waiting >= QUEUE_MAX:
+            self.budget -= draft.held
+            return "queue"
+        request, response = draft.request, draft.response
+        small = len(request) if isinstance(request, bytes) else 0
+        small += len(response) if isinstance(response, bytes) else 0
         if self.budget + small > self.bytes_max:
-            draft.request, draft.response = _without_data(draft.request), _without_data(draft.response)
+            draft.request, draft.response = _without_data(request), _without_data(response)
         else:
             self.budget += small
             draft.held += small

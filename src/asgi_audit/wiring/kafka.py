@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,7 @@ def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = ""
 
 log = logging.getLogger("asgi_audit")
 _CONNECT_SECONDS = 2.0
+_RESTART_SECONDS = (0.2, 15.0)
 _GAUGES = ("forward_connected", "forward_pending")
 
 
@@ -79,6 +82,14 @@ class Forwarding:
         # one, because whoever asks meanwhile must not see a counter decrease.
         self._counted: tuple[Mapping[str, int], tuple[Forwarder, ...]] = {}, ()
         self._pid = 0
+        self._process = ""  # whose journal is forwarded
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        self._lock = threading.Lock()
+        self._is_ending = threading.Event()
+        self._restarts = 0
+        self._launched_at, self._pause = 0.0, _RESTART_SECONDS[0]
 
     def start(self, process: str) -> None:
         """Forward the journal of `process`, which is this one's, from now on. Called in the recorder's thread."""
@@ -86,14 +97,29 @@ class Forwarding:
         from ..transport.files import Files
         from ..transport.journal_position import Forwarded, write_forwarded
 
-        before, old = self._counted if self._pid == os.getpid() else ({}, ())
-        if old:
+        if self._pid != os.getpid():
+            self._begin_process()
+        elif old := self._counted[1]:
             old[-1].stop(0.0)  # the journal was opened anew; the old one's rest is adopted
+        self._is_ending.clear()
         root = _journal_of(self._settings)
         files = Files.shared(self._settings.access)
         with contextlib.suppress(OSError):  # then others may read it too, and the index drops what comes twice
             write_forwarded(root / process, Forwarded(Position(0, b""), by_itself=True), files)
-        forwarder = _forwarder(self._settings, self._config, root, only=process)
+        with self._lock:
+            self._process = process
+            self._launch(process)
+
+    def _launch(self, process: str) -> None:
+        before, old = self._counted if self._pid == os.getpid() else ({}, ())
+        forwarder = _forwarder(
+            self._settings,
+            self._config,
+            _journal_of(self._settings),
+            only=process,
+            on_broken=lambda e: self._launch_again(process, e),
+        )
+        self._launched_at = time.monotonic()
         ended = [one for one in old if one.join(0)]
         going = [one for one in old if one not in ended]
         self._counted = _added(before, *ended), (*going, forwarder)
@@ -104,6 +130,22 @@ class Forwarding:
             # The journal is open and must be used: a second one of this process is not possible.
             log.error("asgi-audit: records wait in the journal: no thread can be started to forward them: %s", e)
 
+    def _launch_again(self, process: str, error: BaseException) -> None:
+        """In the thread of a forwarder that broke: another one goes on from what was committed. What was sent and not
+        committed is sent twice, and indexed once."""
+        if self._is_ending.is_set():
+            return
+        # Not its text, which may hold what an entry holds.
+        log.error("asgi-audit: the forwarder's thread broke (%s) and is started again", type(error).__name__)
+        if time.monotonic() - self._launched_at > 2 * _RESTART_SECONDS[1]:
+            self._pause = _RESTART_SECONDS[0]
+        is_ending = self._is_ending.wait(self._pause)
+        self._pause = min(2 * self._pause, _RESTART_SECONDS[1])
+        with self._lock:
+            if not is_ending and self._process == process and self._pid == os.getpid():
+                self._restarts += 1
+                self._launch(process)
+
     def closed(self, seconds: float, is_end: bool) -> None:
         """All is written: send it, at most so long. With `is_end` the forwarder ends."""
         _, forwarders = self._counted
@@ -111,6 +153,7 @@ class Forwarding:
             return
         forwarder = forwarders[-1]
         if is_end:
+            self._is_ending.set()
             if not forwarder.stop(seconds):
                 for one in forwarders:
                     one.park()
@@ -120,7 +163,9 @@ class Forwarding:
     def stats(self) -> dict[str, int]:
         """Counters since this process began to forward, after the end too; {} before."""
         before, forwarders = self._counted
-        return _added(before, *forwarders) if forwarders and self._pid == os.getpid() else {}
+        if not forwarders or self._pid != os.getpid():
+            return {}
+        return _added(before, *forwarders) | {"forward_restarts": self._restarts}
 
 
 def _added(before: Mapping[str, int], *forwarders: Forwarder) -> dict[str, int]:
@@ -172,7 +217,13 @@ def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
 
 
 def _forwarder(
-    settings: Settings, config: KafkaConfig, root: Path, *, only: str = "", drain: bool = False
+    settings: Settings,
+    config: KafkaConfig,
+    root: Path,
+    *,
+    only: str = "",
+    drain: bool = False,
+    on_broken: Callable[[BaseException], object] | None = None,
 ) -> Forwarder:
     from ..transport.files import Files
     from ..transport.journal import JournalSource
@@ -185,6 +236,7 @@ def _forwarder(
         access=settings.access,
         linger_seconds=settings.kafka_linger_seconds,
         drain=drain,
+        on_broken=on_broken,
     )
 
 

@@ -136,3 +136,49 @@ def test_indexer_ends_before_it_is_killed_when_kafka_is_away(settings: Settings)
         stop.set()
         source.close()
         writer.close()
+
+
+def test_forwarder_is_started_again_when_its_thread_breaks(
+    settings: Settings, made: list[Forwarder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It breaks three times, as no error of Kafka does; the fourth stays. The counters go on."""
+    monkeypatch.setattr(kafka, "_RESTART_SECONDS", (0.001, 0.01))
+    real = Forwarder._connect
+
+    async def breaks(self: Forwarder) -> None:
+        if len(made) < 4:
+            raise SystemExit("hunter2")
+        await real(self)
+
+    monkeypatch.setattr(Forwarder, "_connect", breaks)
+    forwarding = Forwarding(settings)
+    try:
+        started(forwarding)
+        deadline = time.monotonic() + 20
+        while forwarding.stats()["forward_restarts"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        at_least(forwarding, 4)
+    finally:
+        forwarding.closed(1.0, True)
+    assert all(forwarder.join(10) for forwarder in made)
+    assert len(made) == 4
+    assert caplog.text.count("thread broke (SystemExit)") == 3
+    assert "hunter2" not in caplog.text
+
+
+def test_forwarder_is_not_started_again_when_the_process_ends(
+    settings: Settings, made: list[Forwarder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "_RESTART_SECONDS", (60.0, 60.0))
+
+    async def breaks(self: Forwarder) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(Forwarder, "_connect", breaks)
+    forwarding = Forwarding(settings)
+    started(forwarding)
+    assert made[0].join(10)
+    forwarding.closed(1.0, True)
+    assert made[0]._thread.join(10), "the pause is cut short"
+    assert len(made) == 1

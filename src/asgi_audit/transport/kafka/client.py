@@ -92,10 +92,17 @@ class _Loop(asyncio.SelectorEventLoop):
 class LoopThread:
     """A daemon thread that runs `main(stop)` in an event loop of its own. `stop` is set when the end is asked for.
 
-    The end is bounded: what `main` leaves behind is cancelled and gets a second, then the loop is closed under it."""
+    The end is bounded: what `main` leaves behind is cancelled and gets a second, then the loop is closed under it.
+    `on_raised` is called with what `main` raised, as the last thing that the thread does."""
 
-    def __init__(self, name: str, main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        main: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+        on_raised: Callable[[BaseException], object] | None = None,
+    ) -> None:
         self._main = main
+        self._on_raised = on_raised
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -146,6 +153,7 @@ class LoopThread:
             logging.getLogger(name).addFilter(_filter)  # adding it twice does nothing
         loop = _Loop()
         asyncio.set_event_loop(loop)
+        raised: BaseException | None = None
         try:
             with self._lock:
                 self._stop = asyncio.Event()
@@ -153,6 +161,10 @@ class LoopThread:
                 if self._asked:
                     self._stop.set()
             loop.run_until_complete(self._main(self._stop))
+        except BaseException as e:
+            if self._on_raised is None:
+                raise
+            raised = e
         finally:
             with self._lock:
                 self._loop = None
@@ -162,6 +174,8 @@ class LoopThread:
             loop.close()
             asyncio.set_event_loop(None)
             _ours.discard(ident)
+        if raised is not None and self._on_raised is not None:
+            self._on_raised(raised)
 
 
 async def cut_off(seconds: float = 0.2) -> None:

@@ -33,7 +33,7 @@ from ...disk import PRIVATE, Access
 from ...errors import AuditError, TransportError
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
-from ..base import Kind, Source
+from ..base import Batch, Kind, Source
 from .client import LoopThread, cause_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
@@ -54,6 +54,12 @@ _STOPPING_SECONDS = 0.02  # how often the source is read while we are asked to s
 _CLOCK_SECONDS = 600.0  # how long a refused clock keeps timestamps off
 _NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
 
+
+class _Unread(BaseException):
+    """What was read is not in the lanes, and the source hands it out once: another forwarder must read it again, from
+    what was committed. No Exception: the outermost loop would go on behind it."""
+
+
 OnRefused = Callable[[str, int, str, bytes], None]
 Lag = Callable[[], tuple[int, float | None]]
 
@@ -63,10 +69,12 @@ class Forwarder:
 
     `dead_letters`: the directory for what the broker refuses, made for those whom `access` names.
     `on_refused(process, sequence, reason, payload)` is called in the forwarder's thread after it was kept; what it
-    raises is logged. `lag()` answers (bytes, seconds) that wait at the source. `linger_seconds`: how often a source
-    that had nothing more is read again: batches grow with it, and so does the way to the topic. `delivery_seconds`:
-    what one batch may take before its producer is replaced. With `drain` the forwarder ends by itself when the source
-    is empty and all is acknowledged. Raises ConfigError when the codec or the TLS files cannot be used."""
+    raises is logged. `on_broken(error)` is the last thing that the thread does when it ends by an error of its own;
+    the source is closed then. `lag()` answers (bytes, seconds) that wait at the source. `linger_seconds`: how often
+    a source that had nothing more is read again: batches grow with it, and so does the way to the topic.
+    `delivery_seconds`: what one batch may take before its producer is replaced. With `drain` the forwarder ends by
+    itself when the source is empty and all is acknowledged. Raises ConfigError when the codec or the TLS files
+    cannot be used."""
 
     def __init__(
         self,
@@ -76,6 +84,7 @@ class Forwarder:
         dead_letters: Path,
         access: Access = PRIVATE,
         on_refused: OnRefused | None = None,
+        on_broken: Callable[[BaseException], object] | None = None,
         lag: Lag | None = None,
         linger_seconds: float = 0.1,
         batch_bytes: int = 524_288,
@@ -100,7 +109,7 @@ class Forwarder:
         self._drain = drain
         self._clock = clock
         self._random = rng or random.Random()
-        self._thread = LoopThread("asgi-audit-forwarder", self._main)
+        self._thread = LoopThread("asgi-audit-forwarder", self._main, on_broken)
         self._stop_at = float("inf")  # monotonic: when a stop that was asked for ends whatever is left
         self._ended = threading.Event()
 
@@ -347,6 +356,12 @@ class Forwarder:
             self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
+        try:
+            self._take(batch, began)
+        except Exception as e:
+            raise _Unread(type(e).__name__) from e
+
+    def _take(self, batch: Batch, began: float) -> None:
         self._caught_up, self._read_from, self._read_at = batch.caught_up_at is not None, began, time.monotonic()
         for process, offset, reason, data in batch.damaged:
             self._counts["damaged"] += 1
