@@ -68,7 +68,7 @@ _GAUGES = ("forward_connected", "forward_pending")
 
 class Forwarding:
     """The forwarder of this OS process for one journal, made anew after fork. Raises ConfigError at once for what can
-    be known without a broker: a missing package or codec, files of TLS that cannot be used."""
+    be known without a broker: a missing package, files of TLS that cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         # Here and not in the recorder's thread: aiokafka takes 0.1 s to import, and requests would wait for the GIL.
