@@ -29,8 +29,7 @@ def test_doctor_says_what_is_missing_then_that_all_is_well_then_what_is_broken(t
     (tmp_path / ".asgi-audit/control.db").chmod(0o666)
     broken = run("doctor", cwd=tmp_path)
     assert broken.returncode == 1
-    assert "bad   keys" in broken.stdout
-    assert "chmod 600 .asgi-audit/control.db" in broken.stdout
+    assert "bad   access        .asgi-audit/control.db (0666) may be changed by others. chmod go-rwx" in broken.stdout
     assert "warn  lease         nobody indexes. Start" in broken.stdout
     assert broken.stderr == ""
 
