@@ -279,3 +279,21 @@ def test_thread_is_found_gone_when_it_ended_without_a_word(
     assert core.thread is not thread, "by whoever finds that nobody empties the queue"
     assert made.flush(5, close=True)
     assert_whole(journal, 2 * core.few + 1)
+
+
+def test_losses_are_stated_by_the_thread_that_ends_the_program_when_no_other_can_be_started(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, journal = recorder
+
+    def cannot(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    for _ in range(7):
+        assert seal(made, begun(made))
+    made._core.at_exit()
+    assert [(r.first, r.last, r.reason) for s in stated(journal) for r in s.lost] == [(1, 7, "exit")]
+    assert_whole(journal, 7)
+    assert not seal(made, begun(made)), "it is served, and counted in the page"
+    assert made.stats()["lost_exit"] == 8

@@ -402,7 +402,10 @@ class Core:
                 self.awake()
                 thread = self.thread
             if thread is not None:
-                thread.join(max(0.0, deadline - time.monotonic()) + _JOIN_SECONDS)
+                try:
+                    thread.join(max(0.0, deadline - time.monotonic()) + _JOIN_SECONDS)
+                except KeyboardInterrupt:  # it stops at its next record, and not to wait for that aborts the process
+                    thread.join(_JOIN_SECONDS)
             if not self.is_alive():
                 self._end_here()
             self._carry_on(deadline - time.monotonic(), is_end=True)

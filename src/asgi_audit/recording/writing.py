@@ -139,6 +139,9 @@ class Writing:
     def _finish(self) -> None:
         """The recorder ends: what is built is written, the rest is lost and stated."""
         core = self._core
+        if self._writer is None:
+            self._open()
+        self._attach()
         seen = core.snapshot()  # nothing is put into the queue any more
         lost = len(core.queue)
         while core.queue:
