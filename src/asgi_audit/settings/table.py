@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "is_turned_off",
     "make_settings",
     "markdown_table",
+    "of_an_application",
     "refuse_others",
     "table",
     "warnings_about",
@@ -44,6 +46,13 @@ RETIRED = {
     "page_bytes_max": "a page of an answer ends at 8 MiB",
     "kafka_compression": "batches are compressed with zstd where its library is installed",
 }
+
+
+# Kubernetes gives every pod variables of each Service of its namespace: one called `asgi-audit` makes
+# ASGI_AUDIT_PORT=tcp://10.0.0.11:8400, ASGI_AUDIT_SERVICE_HOST, ASGI_AUDIT_PORT_8400_TCP_ADDR and more
+# (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+_KUBERNETES_NAME = re.compile(r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
+_KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://[0-9A-Fa-f.:\[\]]+:\d{1,5}")
 
 
 class ApplicationSettings(DeliverySettings, IdentitySettings, CaptureSettings, KafkaSettings, total=False):
@@ -148,6 +157,7 @@ def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
 
     A name in `given` that is no setting is a ConfigError. An environment variable with our prefix that is none is
     passed over, and so is what is retired: see `warnings_about`."""
+    environment = _without_kubernetes(environment)
     fields = {f.name: f for f in dataclasses.fields(Settings)}
     for name in given:
         if name not in fields and name not in RETIRED:
@@ -162,6 +172,22 @@ def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
         elif environment_name(name) in environment:
             values[name] = _checked(f, environment[environment_name(name)], environment_name(name))
     return Settings(**values)
+
+
+def _without_kubernetes(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key: value
+        for key, value in environment.items()
+        if key.startswith(PREFIX)
+        and not _KUBERNETES_NAME.fullmatch(key, len(PREFIX))
+        and not (key.endswith("PORT") and _KUBERNETES_PORT.fullmatch(value))
+    }
+
+
+def of_an_application(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the variables of the index and the API: one that is wrong must not stop an application beside them."""
+    others = {environment_name(f.name) for f in dataclasses.fields(Settings) if f.metadata["only"] == "server"}
+    return {key: value for key, value in environment.items() if key not in others}
 
 
 def refuse_others(given: Iterable[str]) -> None:
@@ -191,7 +217,7 @@ def warnings_about(environment: Mapping[str, str], given: Mapping[str, Any]) -> 
     for the newer one."""
     known = [f.name.upper() for f in dataclasses.fields(Settings)]
     found = {name: _retired(name, name) for name, value in given.items() if name in RETIRED and value is not None}
-    for key in environment:
+    for key in _without_kubernetes(environment):
         name = key.removeprefix(PREFIX)
         if name == key or name in known or name.startswith("TEST_"):
             continue

@@ -5,11 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..settings import Settings, environment_name, is_turned_off, make_settings, refuse_others, warnings_about
+from ..settings import (
+    Settings,
+    environment_name,
+    is_turned_off,
+    make_settings,
+    of_an_application,
+    refuse_others,
+    warnings_about,
+)
 
 __all__ = ["EXTRAS", "application_settings", "extra", "log_format", "settings_from", "share_home"]
 
@@ -35,21 +43,27 @@ EXTRAS = {
 def settings_from(**given: Any) -> Settings:
     """Arguments or flags over this process's environment over the defaults. Raises ConfigError; warns once of each
     environment variable that has our prefix and is no setting, and of each setting that is retired."""
+    _warn(given)
+    return make_settings(os.environ, **given)
+
+
+def _warn(given: Mapping[str, Any]) -> None:
     for name, text in warnings_about(os.environ, given).items():
         if name not in _warned:
             _warned.add(name)
             _log.warning("asgi-audit: %s", text)
-    return make_settings(os.environ, **given)
 
 
 def application_settings(**given: Any) -> Settings:
-    """`settings_from` for the middleware, with every path absolute: the application may change its working directory.
+    """The same for the middleware: every path is absolute, because the application may change its working directory,
+    and only what an application uses is looked at.
 
     `ASGI_AUDIT_ENABLED=0` beats everything, also what is wrong: it is the way out of a start that is refused."""
     if is_turned_off(os.environ):
         return Settings(enabled=False)
     refuse_others(given)
-    return settings_from(**given).absolute()
+    _warn(given)
+    return make_settings(of_an_application(os.environ), **given).absolute()
 
 
 def log_format(flag: str | None) -> str:

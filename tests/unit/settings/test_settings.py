@@ -22,6 +22,7 @@ from asgi_audit.settings import (
     table,
     warnings_about,
 )
+from asgi_audit.wiring.environment import application_settings, settings_from
 
 
 def test_settings_are_the_defaults_when_nothing_is_given() -> None:
@@ -298,3 +299,37 @@ def test_misspelled_setting_of_an_application_names_only_what_it_accepts() -> No
     with pytest.raises(ConfigError, match=r"^'x' is no setting; accepted are enabled, home") as caught:
         refuse_others(["x"])
     assert "retention_days" not in str(caught.value)
+
+
+KUBERNETES = {
+    "ASGI_AUDIT_PORT": "tcp://10.0.0.11:8400",
+    "ASGI_AUDIT_METRICS_PORT": "tcp://10.0.0.12:9400",  # of a Service called asgi-audit-metrics
+    "ASGI_AUDIT_SERVICE_HOST": "10.0.0.11",
+    "ASGI_AUDIT_SERVICE_PORT": "8400",
+    "ASGI_AUDIT_SERVICE_PORT_HTTP": "8400",
+    "ASGI_AUDIT_PORT_8400_TCP": "tcp://10.0.0.11:8400",
+    "ASGI_AUDIT_PORT_8400_TCP_PROTO": "tcp",
+    "ASGI_AUDIT_PORT_8400_TCP_PORT": "8400",
+    "ASGI_AUDIT_PORT_8400_TCP_ADDR": "10.0.0.11",
+    "ASGI_AUDIT_INDEX_SERVICE_HOST": "fd00::1",
+    "ASGI_AUDIT_INDEX_PORT": "tcp://[fd00::1]:8400",
+}
+
+
+def test_variables_that_kubernetes_makes_of_a_service_are_passed_over() -> None:
+    assert make_settings(KUBERNETES) == Settings()
+    assert warnings_about(KUBERNETES, {}) == {}
+    assert make_settings(KUBERNETES | {"ASGI_AUDIT_SERVICE": "shop"}).service == "shop"
+    with pytest.raises(ConfigError, match="ASGI_AUDIT_PORT is "):
+        make_settings({"ASGI_AUDIT_PORT": "tcp://somewhere"})
+
+
+def test_wrong_variable_of_the_index_does_not_stop_an_application(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for f in dataclasses.fields(Settings):
+        if f.metadata["only"] == "server":
+            monkeypatch.setenv(environment_name(f.name), "/ wrong /")
+    assert application_settings(home=tmp_path).home == tmp_path
+    with pytest.raises(ConfigError, match="/ wrong /"):
+        settings_from()
