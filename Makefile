@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-dev
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: demo test check format bench kill kafka-faults image wheels clean
+.PHONY: demo test check format bench kill adversarial kafka-faults image wheels clean
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "asgi-audit needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -41,6 +41,9 @@ bench: $(STAMP) ## the full benchmark; `make test` runs it tiny
 kill: $(STAMP) ## the long kill -9 runs: 30 times the application, 50 times the indexer
 	$(PY) -m tests.fault.kill_application --times 30
 	$(PY) -m tests.fault.kill_indexer --times 50
+
+adversarial: $(STAMP) ## thousands of inputs that are made to be slow, for all that searches untrusted bytes
+	$(PY) -m tests.fault.adversarial
 
 kafka-faults: $(STAMP) ## the Kafka fault table in full, about 15 minutes; needs java 17+ and mvn
 	$(PY) -m tests.fault.kafka_table

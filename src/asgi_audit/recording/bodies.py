@@ -7,7 +7,7 @@
 | text: labelled so, or not labelled and printable UTF-8 | string | full |
 | any of them over the limit | the kept bytes as a string, cut at a whole character | truncated |
 | the request was answered before it was read to its end | the same | unread |
-| compressed, multipart, binary; not wanted; not provably clean of secrets | null | omitted |
+| compressed, multipart, binary; not wanted; not provably clean of secrets, or not within `WORK_MAX` | null | omitted |
 | UTF-16, invalid UTF-8 where text was announced | null | undecodable |
 | bytes were dropped because memory was short | null | pressure |
 | no bytes | null | empty, or unread |
@@ -73,11 +73,25 @@ def fragment(
         return NULL, "omitted"
     base = "request.body" if request else "response.body"
     data = body.data()
-    if captured == "full":
-        made = _json(data, content_type, names, base, redacted)
-        if made is not None:
-            return made
-    return _text(data, content_type, captured, names, base, redacted)
+    try:
+        if captured == "full":
+            made = _json(data, content_type, names, base, redacted)
+            if made is not None:
+                return made
+        return _text(data, content_type, captured, names, base, redacted)
+    except TooDense:
+        return _left_out(data, names, base, redacted, Kinds(names))
+
+
+def _left_out(data: bytes, names: Names, base: str, redacted: list[str], kinds: Kinds) -> tuple[bytes, str]:
+    """What is sensitive in it is still searched for in the rest of the record."""
+    names.begin_noting()
+    try:
+        hidden_broken(redacted, data, kinds)
+    except TooDense:
+        pass
+    note(redacted, base)
+    return NULL, "omitted"
 
 
 def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: list[str]) -> tuple[bytes, str] | None:
@@ -99,9 +113,7 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
         try:
             data = redact_json(data, names, base, redacted, found, kinds)
         except TooDense:
-            hidden_broken(redacted, data, kinds)
-            note(redacted, base)
-            return NULL, "omitted"
+            return _left_out(data, names, base, redacted, kinds)
     return data, "full"
 
 
@@ -157,9 +169,7 @@ def _text(
             else mask_text(raw, names, redacted, base, markup=b"html" in content_type or b"xml" in content_type)
         )
         if masked is None:
-            hidden_broken(redacted, raw, Kinds(names))
-            note(redacted, base)
-            return NULL, "omitted"
+            return _left_out(raw, names, base, redacted, Kinds(names))
         text = masked.decode("utf-8", "replace")
     return orjson.dumps(text), captured
 

@@ -33,6 +33,7 @@ from .headers import TEXT_MAX, Headers, Seen
 from .headers import json_text as _text
 from .redaction import Names, TooDense, decoded_pairs, mask_path, mask_query, mask_url, note, redact_json
 from .redaction_json import speaks_oauth
+from .redaction_work import CountingNames
 from .reflection import Redacted, Search, hidden_text
 
 __all__ = ["PATH_BYTES_MAX", "Builder"]
@@ -115,6 +116,7 @@ class Builder:
         self._ids = ids
         self._bytes_max = settings.record_bytes_max
         self._names = _names_of(settings.redact_names)
+        self._counting = CountingNames(self._names)
         self._account = _text(settings.account_id)
         self._service = _text(settings.service)
         self._instance = _text(settings.instance_id)
@@ -155,6 +157,7 @@ class Builder:
     def _build(self, exchange: Exchange, shed: int) -> bytes:
         x = exchange
         redacted = Redacted()
+        self._counting.begin()
         truncated: list[str] = []
         timestamp = x.started_ns // 1_000_000
         if not 0 <= timestamp <= _TIMESTAMP_MAX:
@@ -331,7 +334,7 @@ class Builder:
             return NULL, "omitted"
         if shed:
             return NULL, "pressure"
-        return fragment(body, headers.content_type, headers.opaque, self._names, redacted, request=request)
+        return fragment(body, headers.content_type, headers.opaque, self._counting, redacted, request=request)
 
     # What the application said
 
@@ -340,10 +343,11 @@ class Builder:
             data = orjson.dumps(annotations, default=str, option=orjson.OPT_NON_STR_KEYS)
         except (TypeError, ValueError, RecursionError):
             data = orjson.dumps({_readable(k): _readable(v) for k, v in annotations.items()})
-        if not self._names.hit(data) and not speaks_oauth(data):
-            return data
+        names = self._counting
         try:
-            return redact_json(data, self._names, "context.annotations", redacted)
+            if not names.hit(data) and not speaks_oauth(data):
+                return data
+            return redact_json(data, names, "context.annotations", redacted)
         except TooDense:
             note(redacted, "context.annotations")
             return b"{}"

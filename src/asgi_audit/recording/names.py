@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 
 from .needles import Found, alternation, decisive, searcher
@@ -184,6 +184,7 @@ _ESCAPES_MAX = 2000
 _ASCII = {b"%02x" % c: bytes((c,)) for c in range(128)} | {b"%02X" % c: bytes((c,)) for c in range(128)}
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 _CACHE_MAX = 2048
+_FOUND_MAX = 64
 _NAME_MAX = 256  # of a longer name its end counts, and any stem in it
 
 
@@ -215,13 +216,14 @@ _SHORT_TAIL = re.compile(rb"(?:[\"'\s\])\\?]{0,8}+(?:is)?|[\"'][^:=>,;&<\n]{1,40
 _LETTERS = string.ascii_letters.encode()
 
 
-def _short_in(text: bytes) -> Iterator[int]:
-    """Offsets of the short words that stand before a separator."""
+def _short_in(text: bytes, look: Callable[[int], None]) -> Iterator[int]:
+    """Offsets of the short words that stand before a separator. look: called for each word."""
     word, tail = _SHORT_WORD.search, _SHORT_TAIL.match
     at = 0
     while (m := word(text, at)) is not None:
         start = m.start()
         at = start + 1
+        look(0)
         if not tail(text, m.end()):
             continue
         before = text[max(0, start - 12) : start]
@@ -248,10 +250,11 @@ class Names:
         needles = decisive([*strong, *weak])
         self._weak = len([needle for needle in needles if needle not in weak])  # the number of the first weak one
         self._spelled = [stems.get(needle, b"\0") for needle in needles]
-        self._search = searcher(needles)
-        self._search_strong = searcher(strong)
-        self._short = searcher(decisive(short))
-        self._shapes = searcher(decisive([*_shapes_of(SHAPES), *weak]))
+        # More than these are not told apart.
+        self._search = searcher(needles, enough=_FOUND_MAX)
+        self._search_strong = searcher(strong, enough=_FOUND_MAX)
+        self._short = searcher(decisive(short), enough=_FOUND_MAX)
+        self._shapes = searcher(decisive([*_shapes_of(SHAPES), *weak]), enough=_FOUND_MAX)
         self._stems = searcher(decisive([*STEMS, *self._own]))
         self._cache: dict[bytes, int] = {}
 
@@ -386,12 +389,20 @@ class Names:
     def _short_in(self, text: bytes) -> Iterator[int]:
         """Offsets of the short words that stand before a separator."""
         # The scan is twenty times as fast as the expression.
-        return _short_in(text) if self._short(text.translate(_SKELETON, _SKELETON_DROP)) else iter(())
+        return _short_in(text, self.look) if self._short(text.translate(_SKELETON, _SKELETON_DROP)) else iter(())
+
+    def look(self, size: int, times: int = 1) -> None:
+        """So many bytes are about to be looked at, so many times. Counted by `redaction_work` alone."""
+
+    def begin_noting(self) -> None:
+        """A body was left out. See `redaction_work`."""
 
     def _stems_in(self, form: bytes) -> Iterator[int]:
         """Offsets in the text form of stems that a separator follows within 40 characters of their clause."""
         tail = _TAIL.match
-        for _, start, end in self._stems(form):
+        found = self._stems(form)
+        self.look(len(form) + 128 * len(found))
+        for _, start, end in found:
             if tail(form, end):
                 yield start
 
@@ -412,6 +423,7 @@ class Names:
         words = [m for m in _QUOTED_WORD.finditer(text)]  # noqa: C416 - list() would hold the interpreter for all
         if not words:
             return
+        self.look(128 * len(words))
         listed = b":\n".join([m[1] for m in words]) + b":"
         form = self.text_form(listed)
         lines = {*_lines_of(form, self._stems_in(form)), *_lines_of(listed, self._short_in(listed))}
@@ -441,6 +453,7 @@ class Names:
         if 37 in text or 92 in text:
             if _riddled(text):
                 return None
+            self.look(128 * text.count(b"\n"))
             for line, raw in enumerate(text.split(b"\n")):
                 if (b"%" in raw or b"\\" in raw) and line not in found and self.suspicious(raw):
                     found.add(line)

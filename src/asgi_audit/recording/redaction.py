@@ -313,6 +313,8 @@ def decoded_pairs(
     graphql = hit and _hides_variables(raw, names)
     aws = hit and has_aws_id(raw)
     labelled = hit and _labels_secret(raw, names)
+    if hit:
+        names.look(len(raw) + 192 * len(parts), 2)
     for part in parts[:PAIRS_MAX]:
         if not part:
             continue

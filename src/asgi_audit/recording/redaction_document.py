@@ -84,6 +84,8 @@ class Document:
         opened = structure.count(b"{") + structure.count(b"[")
         if len(self.pieces) > 2 * PIECES_MAX or opened > CONTAINERS_MAX:
             raise TooDense
+        self.opened_count = opened
+        self.names.look(len(data) + 32 * len(self.pieces) + 128 * opened)
         self.ends = list(accumulate(map(len, self.pieces)))
         self.oauth = data.find(b"grant_type") >= 0 or oauth
         self.aws = has_aws_id(data)

@@ -126,6 +126,7 @@ class _Walk(Document):
 
     def run(self, deep: bool) -> None:
         pieces = self.pieces
+        self.names.look(64 * len(pieces) + 128 * self.opened_count)
         self.deep = deep
         self.spans = []
         self.values = []
@@ -225,6 +226,7 @@ class _Walk(Document):
             return False  # a word alone; the shortest secret that its form tells is an id of AWS
         if b"\\" in raw:
             raw = orjson.loads(b'"' + raw + b'"').encode()
+        self.names.look(len(raw))
         if self.aws and aws_secret_in(raw):
             return True
         hit = self.names.hit(raw) or (self.oauth and speaks_oauth(raw))

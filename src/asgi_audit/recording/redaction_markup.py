@@ -58,6 +58,7 @@ def mask_markup(
     tokens = _TAGS.split(text)
     if len(tokens) > 2 * TAGS_MAX:
         return None
+    names.look(len(text) + 256 * len(tokens))
     inside = b""  # the element whose text is masked
     depth = 0
     hits = 0
@@ -158,6 +159,7 @@ def _mask_attributes(token: bytes, names: Names, redacted: list[str], *, all_of_
     """all_of_them: but for the harmless ones; else those with a secret in them."""
     if 61 not in token:
         return token
+    names.look(len(token), 2)
 
     def one(m: re.Match[bytes]) -> bytes:
         name = m[1].lower()

@@ -41,6 +41,7 @@ def mask_text(text: bytes, names: Names, redacted: list[str], base: str, *, mark
 
 def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> bytes | None:
     """`mask_text` of what is no markup."""
+    names.look(len(text), 8)
     try:
         kept = mask_list_items(mask_table(text, names, redacted), names, redacted)
     except TooWide:
@@ -50,6 +51,7 @@ def mask_lines(text: bytes, names: Names, redacted: list[str], base: str) -> byt
         text = kept
     first = text.lstrip()[:1]
     lines = text.split(b"\n")
+    names.look(768 * len(lines))
     at_json = [k for k, line in enumerate(lines) if _json_begin(line) >= 0]
     if at_json and len(at_json) < len([line for line in lines if line.strip()]) // 2 and first in (b"{", b"["):
         return None  # one broken document over many lines: names and values may stand on different ones
@@ -168,6 +170,7 @@ _CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
 
 def _mask_line(line: bytes, names: Names) -> tuple[bytes, bytes]:
     """The line with everything after the first sensitive name's separator masked, and what was masked."""
+    names.look(len(line), 3)
     if _TELLS.search(line):
         return line, b""
     starts = [start for start, _ in (*islice(shapes(line), 1), *card_spans(line, 1))]

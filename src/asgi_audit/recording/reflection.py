@@ -56,7 +56,7 @@ _ROUNDS_MAX = 4
 _ESCAPES_MAX = 2_000
 _DECODED_MAX = 250  # strings of a fragment that are looked at closely: 25 to 60 µs each
 _SINGLY_MAX = 4
-_WORK_MAX = 4 << 20  # bytes to be searched for all secrets of a fragment: 1 ns each, and twice
+_WORK_MAX = 4 << 20  # bytes to be searched for all secrets of a record: 1 ns each, and twice
 _MASK = REDACTED.encode()
 _MASKED = b'"' + _MASK + b'"'
 
@@ -266,6 +266,7 @@ class Search:
                 unique.update(dict.fromkeys(_leaves(span)))
         self.secrets: list[bytes] = []
         self.found: dict[bytes, tuple[bytes, ...]] = {}
+        self.work_left = _WORK_MAX
         self.scan: Callable[[bytes], bool] | None = None
         size = 0
         for value in unique:
@@ -322,7 +323,8 @@ class Search:
         spelled = [Spelled(s) for s in present]
         wanted = [n for s in present for n in needles[s] if hides or fragment.find(n) >= 0]
         digits = [s for s in present if s.strip(b"-").replace(b".", b"").isdigit()] if numbers else []
-        if len(wanted) * len(fragment) > _WORK_MAX:
+        self.work_left -= len(wanted) * len(fragment)
+        if self.work_left < 0:
             return _left_out(fragment)
         room = _DECODED_MAX
 

@@ -394,9 +394,9 @@ def test_tables_of_names_are_made_once_when_many_builders_share_their_names(monk
     """A test suite makes an application, and with it a builder, for each of its tests."""
     made: list[int] = []
 
-    def counted(needles: list[str]) -> Any:
+    def counted(needles: list[str], **named: Any) -> Any:
         made.append(len(needles))
-        return searcher(needles)
+        return searcher(needles, **named)
 
     monkeypatch.setattr("asgi_audit.recording.names.searcher", counted)
     make_builder(redact_names=("badge_of_this_test",))

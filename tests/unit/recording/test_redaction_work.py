@@ -1,0 +1,157 @@
+"""What anybody may send costs a bounded time, whatever it is made of: in one call, and for a whole record.
+
+Method: bodies of 64 KiB that repeat parts of the room's own expressions and of documents, in one or both directions,
+seeded. Of each the processor time of the thread is measured, the least of a few, in proportion to a reference search
+on the same machine at that moment; and, by the interpreter's profile hook, the longest stretch between two calls or
+returns in it, in which the lock may not be given away. Thousands: `make adversarial`.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+
+import orjson
+import pytest
+from tests.support_adversarial import TYPES, Attack, body, processor_time, within, words
+from tests.support_exchanges import make_builder, make_exchange
+from tests.support_schema import checked
+
+from asgi_audit.capture.exchange import Exchange
+from asgi_audit.recording.names import Names
+from asgi_audit.recording.redaction_kinds import TooDense
+from asgi_audit.recording.redaction_work import LOOK, WORK_MAX, CountingNames
+
+RECORD_SECONDS = 0.025
+CALL_SECONDS = 0.005
+BUILDER = make_builder()
+K64 = 65_500
+
+
+def longest_stretch(call: Callable[[], object]) -> float:
+    """Seconds of processor time of the longest stretch between two events of the profile hook."""
+    clock = time.thread_time
+    longest = 0.0
+    last = clock()
+
+    def event(*_: object) -> None:
+        nonlocal longest, last
+        longest = max(longest, clock() - last)
+        last = clock()
+
+    before = sys.getprofile()
+    last = clock()
+    sys.setprofile(event)
+    try:
+        call()
+    finally:
+        sys.setprofile(before)
+    return longest
+
+
+def exchange(attack: Attack, content_type: bytes, both: bool) -> Exchange:
+    data = attack.data(K64)
+    answer = data if both else b""
+    return make_exchange(
+        "POST", body=data, content_type=content_type or None, answer=answer, answer_type=content_type or None
+    )
+
+
+def too_slow(seed: int, units: list[str]) -> str:
+    """What was too slow of the attack with this seed; empty when nothing was."""
+    rng = random.Random(seed)
+    attack, content_type, both = body(rng, units), rng.choice(TYPES), rng.random() < 0.3
+
+    def build() -> bytes:
+        return BUILDER.build(exchange(attack, content_type, both))
+
+    def build_seconds() -> float:
+        x = exchange(attack, content_type, both)
+        return processor_time(lambda: BUILDER.build(x))
+
+    whole = within(build_seconds, RECORD_SECONDS)
+    call = within(lambda: longest_stretch(build), CALL_SECONDS) if whole > CALL_SECONDS / 2 else 0.0
+    if whole <= RECORD_SECONDS and call <= CALL_SECONDS:
+        return ""
+    return f"seed {seed}: record {whole * 1e3:.1f} ms, call {call * 1e3:.1f} ms: {content_type!r} {both} {attack!r}"
+
+
+def test_records_take_bounded_time_when_attacked() -> None:
+    units = words()
+    assert [slow for seed in range(150) if (slow := too_slow(seed, units))] == []
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Attack("password: x\n", '"aa",', ""),
+        Attack("password: x\n", '"aa",,,,,', ""),
+        Attack("password: x\n", '"aa"]', ""),
+        Attack("<a password", "}", '">'),
+        Attack('{"password":"x","', "[0", '":1}'),
+        Attack("password: x\n", "pin\n", ""),
+        Attack("password: x\n", 'pw"a', ""),
+    ],
+    ids=lambda a: a.fragment,
+)
+@pytest.mark.parametrize("content_type", [b"text/plain", b"text/html", b"application/json"])
+def test_what_once_held_the_interpreter_takes_bounded_time(attack: Attack, content_type: bytes) -> None:
+    def build() -> object:
+        return BUILDER.build(exchange(attack, content_type, False))
+
+    assert within(lambda: processor_time(build), RECORD_SECONDS) <= RECORD_SECONDS
+    assert within(lambda: longest_stretch(build), CALL_SECONDS) <= CALL_SECONDS
+
+
+def test_body_is_omitted_when_too_much_must_be_looked_at() -> None:
+    """Counted, not timed: the same body always has the same record. Its secret is still searched for."""
+    lines = b"password: hunter2x9y\n" + b"pin\n" * 16_000
+    x = make_exchange("POST", body=lines, content_type=b"text/plain", answer=b'{"said":"hunter2x9y"}')
+    record = BUILDER.build(x)
+    value = checked(record)
+    assert value["request"]["body"] is None
+    assert value["context"]["requestBody"]["captured"] == "omitted"
+    assert "request.body" in value["context"]["redacted"]
+    assert b"hunter2x9y" not in record
+
+
+def test_next_record_has_the_whole_ceiling_again() -> None:
+    BUILDER.build(make_exchange("POST", body=b"password: x\n" + b"pin\n" * 16_000, content_type=b"text/plain"))
+    value = checked(BUILDER.build(make_exchange("POST", body=b'{"a":1,"password":"x"}')))
+    assert value["request"]["body"] == {"a": 1, "password": "[REDACTED]"}
+
+
+def test_a_usual_body_of_64_kib_is_recorded() -> None:
+    rows = [{"id": i, "name": f"n {i}", "tags": ["a", "b"], "password": f"hunter{i}"} for i in range(900)]
+    for data, content_type in (
+        (orjson.dumps(rows), b"application/json"),
+        (
+            b"".join(b"2026-01-01 INFO request %d took 12 ms\n" % i for i in range(1_500)) + b"password: x\n",
+            b"text/plain",
+        ),
+        (
+            b"&".join(b"field%d=value%d" % (i, i) for i in range(1_500)) + b"&pin=1",
+            b"application/x-www-form-urlencoded",
+        ),
+    ):
+        value = checked(BUILDER.build(make_exchange("POST", body=data, content_type=content_type)))
+        assert value["context"]["requestBody"]["captured"] == "full"
+        assert "[REDACTED]" in str(value["request"]["body"])
+
+
+def test_ceiling_counts_bytes_and_looks() -> None:
+    names = CountingNames(Names())
+    assert not names.hit(b"x" * 1_000)
+    assert names.left == WORK_MAX - 1_000 - LOOK
+    names.left = LOOK
+    with pytest.raises(TooDense):
+        names.hit(b"x")
+    names.begin()
+    assert names.left == WORK_MAX
+
+
+def test_tables_are_shared() -> None:
+    names = Names()
+    assert CountingNames(names)._cache is names._cache
