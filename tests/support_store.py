@@ -79,6 +79,9 @@ class TinyReader:
         self._used = threading.Lock()
         self.closed = False
 
+    def check(self) -> None:
+        pass
+
     def snapshot(self) -> Snapshot:
         with self._alone():
             return Snapshot(self._store.published, self._store.caught_up_at)

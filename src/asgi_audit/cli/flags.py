@@ -8,7 +8,7 @@ from typing import Any
 from ..settings import RETIRED, Settings, table
 from ..wiring.environment import settings_from
 
-__all__ = ["KAFKA", "add_settings", "settings_of"]
+__all__ = ["KAFKA", "add_new_index", "add_settings", "settings_of"]
 
 # Not the passwords: a command line can be seen by everybody on the machine.
 KAFKA = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_sasl_mechanism", "kafka_username")
@@ -38,6 +38,15 @@ def add_settings(
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def add_new_index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--new-index",
+        action="store_true",
+        help="the index that was here is gone for good: make a new one, or take the one that is there. Without it an "
+        "index that is missing, or another one, stops indexing and answering",
+    )
 
 
 def settings_of(arguments: argparse.Namespace, **given: Any) -> Settings:

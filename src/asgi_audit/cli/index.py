@@ -27,8 +27,8 @@ from ..settings import Settings
 from ..store.base import Writer
 from ..transport.base import Source
 from ..wiring.kafka import source_measures
-from ..wiring.operations import build_indexer, measures, open_source, open_store_writer
-from .flags import KAFKA, add_settings, settings_of
+from ..wiring.operations import build_indexer, forget_index, measures, open_source, open_store_writer
+from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving
 from .terminal import rewrite_line
@@ -41,6 +41,7 @@ _STANDBY_SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_new_index(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     add_settings(
@@ -75,16 +76,18 @@ def run(arguments: argparse.Namespace) -> int:
         on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     sidecar = Sidecar(lambda: measures(settings))
     with serving(sidecar, settings.metrics_host, settings.metrics_port):
-        return _index(settings, sidecar, stop, is_quiet=arguments.quiet)
+        return _index(settings, sidecar, stop, is_quiet=arguments.quiet, new_index=arguments.new_index)
 
 
-def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_quiet: bool) -> int:
-    writer = _lease(settings, stop)
+def _index(
+    settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_quiet: bool, new_index: bool = False
+) -> int:
+    writer = _lease(settings, stop, new_index=new_index)
     if writer is None:
         return 0
     source: Source | None = None
     try:
-        source = open_source(settings.absolute())
+        source = open_source(settings.absolute(), index=writer.id)
         indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell, source=source)
         of_source = partial(source_measures, source) if settings.is_kafka else dict
         sidecar.active(lambda: indexer.progress, of_source)
@@ -100,12 +103,15 @@ def _index(settings: Settings, sidecar: Sidecar, stop: threading.Event, *, is_qu
     return 0
 
 
-def _lease(settings: Settings, stop: threading.Event) -> Writer | None:
+def _lease(settings: Settings, stop: threading.Event, *, new_index: bool) -> Writer | None:
     """The store's writer; waits as standby while another one is it. None when we were asked to stop meanwhile."""
     said = ""
     while not stop.is_set():
         try:
-            return open_store_writer(settings, wait_seconds=_STANDBY_SECONDS, stop=stop)
+            writer = open_store_writer(settings, wait_seconds=_STANDBY_SECONDS, stop=stop, new_index=new_index)
+            if new_index:
+                forget_index(settings, meant=writer.id)
+            return writer
         except StoreError as e:
             if not e.retriable:
                 raise

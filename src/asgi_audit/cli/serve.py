@@ -22,10 +22,10 @@ from collections.abc import Callable
 from .. import __version__
 from ..errors import AuditError, ConfigError
 from ..settings import Settings
-from ..wiring.operations import open_control, open_source
+from ..wiring.operations import forget_index, open_control, open_source
 from ..wiring.server import build_api
 from .curls import curl_lines, shown_host
-from .flags import KAFKA, add_settings, settings_of
+from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .logs import is_json
 from .processes import Child, on_closed_stdin
 
@@ -38,6 +38,7 @@ _HEALTHY_SECONDS = 60.0  # after so long a run the next wait is the first again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_new_index(parser)
     parser.add_argument("--no-index", action="store_true", help="do not index; answer what another process indexes")
     parser.add_argument(
         "--account", metavar="NAME", help="account of the first key; default: the setting account_id, '*' means all"
@@ -68,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if not arguments.no_index:
         open_source(settings).close()  # a wrong URL is said here, not by the indexer again and again
+    if arguments.new_index:
+        forget_index(settings)
     beside: IndexerBeside | None = None
     app = build_api(
         settings, unready=lambda: "the indexer beside is not running" if beside and not beside.running() else ""
@@ -85,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(config)
-    beside = None if arguments.no_index else IndexerBeside(settings)
+    beside = None if arguments.no_index else IndexerBeside(settings, new_index=arguments.new_index)
 
     def stop() -> None:
         server.should_exit = True
@@ -160,6 +163,7 @@ class IndexerBeside:
         self,
         settings: Settings,
         *,
+        new_index: bool = False,
         start: Callable[[list[str]], Child] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -174,7 +178,8 @@ class IndexerBeside:
                 self._arguments += ["--" + name.replace("_", "-"), str(value)]
         self._start = start or (lambda arguments: Child("indexer", "asgi_audit", arguments))
         self._stopping = threading.Event()
-        self._child = self._start(self._arguments)
+        # Once: an index that is gone when the indexer is started again is not meant to be.
+        self._child = self._start([*self._arguments, "--new-index"] if new_index else self._arguments)
         self._thread = threading.Thread(target=self._watch, name="asgi-audit-indexer", daemon=True)
         self._thread.start()
 

@@ -191,6 +191,7 @@ class QueryService:
     async def unready(self) -> str:
         """Why no question can be answered now, or ''."""
         try:
+            await self._readers.ask(lambda reader: reader.check())
             await self._snapshot()
         except StoreError:
             return "the index cannot be read"

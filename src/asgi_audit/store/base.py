@@ -219,6 +219,14 @@ class Writer(Protocol):
     """One at a time, held by a lease; used by one thread. Errors are StoreErrors (`retriable` for a full disk or a
     lock)."""
 
+    @property
+    def id(self) -> str:
+        """Of the index: random, from its making on."""
+
+    @property
+    def made_at_ms(self) -> int | None:
+        """When the index was made; None when that is unknown."""
+
     def positions(self, source: str) -> dict[str, Position]: ...
 
     def write(self, batch: Batch) -> Written:
@@ -253,7 +261,11 @@ class Writer(Protocol):
 
 class Reader(Protocol):
     """Any number, in any process; each used by one thread at a time. Short read transactions. Errors are
-    StoreErrors."""
+    StoreErrors: so is an index that is gone, or another one than belongs here."""
+
+    def check(self) -> None:
+        """Raises StoreError when something of the index is gone. A look at the directory: for readiness, not for each
+        answer."""
 
     def snapshot(self) -> Snapshot: ...
 

@@ -61,6 +61,11 @@ class MemoryStore:
         self._last_incident = 0
         self._horizon = 0
         self._past: set[tuple[str, str, str]] = set()  # streams of purged records
+        self.id = uuid.uuid4().hex
+        self.made_at_ms: int | None = int(clock() * 1000)
+
+    def check(self) -> None:
+        """Nothing of it can be gone."""
 
     def purge(self, before: int) -> Purged:
         with self._lock:

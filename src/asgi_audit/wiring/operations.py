@@ -15,6 +15,7 @@ from ..errors import AuditError, ConfigError, TransportError
 from ..metrics import Value, Values, lost_by_reason
 from ..settings import Settings
 from .environment import extra, share_home
+from .index_memory import memory_of
 
 if TYPE_CHECKING:
     import threading
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_indexer",
     "follow_journal",
+    "forget_index",
     "journal_measures",
     "look_at_journal",
     "measures",
@@ -40,8 +42,9 @@ __all__ = [
 ]
 
 
-def open_source(settings: Settings) -> transport_base.Source:
-    """Where the indexer takes records from. Raises TransportError, ConfigError."""
+def open_source(settings: Settings, *, index: str = "") -> transport_base.Source:
+    """Where the indexer takes records from; `index`: the id of the one that takes them. Raises TransportError,
+    ConfigError."""
     if settings.is_kafka:
         from .kafka import open_kafka_source
 
@@ -55,7 +58,7 @@ def open_source(settings: Settings) -> transport_base.Source:
     from ..transport.files import Files
     from ..transport.journal import JournalSource
 
-    return JournalSource(path, files=Files.shared(settings.access))
+    return JournalSource(path, files=Files.shared(settings.access), index=index)
 
 
 def follow_journal(
@@ -71,16 +74,38 @@ def follow_journal(
 
 
 def open_store_writer(
-    settings: Settings, *, wait_seconds: float = 0.0, stop: threading.Event | None = None
+    settings: Settings,
+    *,
+    wait_seconds: float = 0.0,
+    stop: threading.Event | None = None,
+    new_index: bool = False,
 ) -> store_base.Writer:
     """The one writer of the index. Waits so long, or until `stop` is set, while another one holds its lease.
+    `new_index`: what is there, or is made now, is meant, whatever is remembered (see `forget_index`).
 
     Raises StoreError (retriable while another one holds it), ConfigError."""
     with extra():
         from ..store.sqlite import SqliteWriter
 
     share_home(settings)
-    return SqliteWriter(settings.store_path, wait_seconds=wait_seconds, stop=stop, access=settings.access)
+    memory = memory_of(settings)
+    memory.keep()
+    return SqliteWriter(
+        settings.store_path,
+        wait_seconds=wait_seconds,
+        stop=stop,
+        access=settings.access,
+        memory=memory,
+        new_index=new_index,
+    )
+
+
+def forget_index(settings: Settings, *, meant: str = "") -> None:
+    """The index that is remembered is no longer meant; `meant` is, or whatever is found next. Raises AuditError."""
+    memory = memory_of(settings)
+    memory.forget()
+    if meant:
+        memory.remember(meant)
 
 
 def open_store_reader(settings: Settings) -> store_base.Reader:
@@ -88,7 +113,7 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
     with extra():
         from ..store.sqlite import SqliteReader
 
-    return SqliteReader(settings.store_path)
+    return SqliteReader(settings.store_path, memory_of(settings))
 
 
 def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
@@ -117,7 +142,7 @@ def open_admin(settings: Settings) -> SqliteAdmin:
     with extra():
         from ..store.sqlite import SqliteAdmin
 
-    return SqliteAdmin(settings.store_path, access=settings.access)
+    return SqliteAdmin(settings.store_path, access=settings.access, memory=memory_of(settings))
 
 
 def journal_measures(settings: Settings) -> Values:
@@ -193,7 +218,7 @@ def build_indexer(
     with extra():
         from ..indexing.indexer import Indexer
 
-    source = source or open_source(settings.absolute())
+    source = source or open_source(settings.absolute(), index=writer.id)
     return Indexer(
         source,
         writer,

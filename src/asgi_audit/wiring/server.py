@@ -13,6 +13,7 @@ from ..capture.middleware import Capture
 from ..settings import Settings
 from . import application
 from .environment import extra
+from .index_memory import memory_of
 from .operations import measures, open_control, open_store_reader
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
 
     settings = settings.absolute()  # readers are opened again and again
     control = open_control(settings)
+    memory_of(settings).keep()
     service = QueryService(
         lambda: open_store_reader(settings),
         control.secret(),

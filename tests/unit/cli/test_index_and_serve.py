@@ -54,8 +54,8 @@ def test_index_closes_the_source_and_gives_the_lease_back_when_it_ends(
     settings = make_settings({}, home=str(tmp_path))
     closed: list[bool] = []  # whether it was at the end: opening it closes it, too
 
-    def opened(settings: Settings) -> Source:
-        source = open_source(settings)
+    def opened(settings: Settings, *, index: str) -> Source:
+        source = open_source(settings, index=index)
         close = source.close
         monkeypatch.setattr(source, "close", lambda: (closed.append(stop.is_set()), close()))
         return source

@@ -68,8 +68,8 @@ def limited(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[bool], None
     state = {"on": False}
     original = schema.open_writing
 
-    def opened(path: Path, script: str, access: Access) -> apsw.Connection:
-        connection = original(path, script, access)
+    def opened(path: Path, script: str, access: Access, *make: Callable[[str], None]) -> apsw.Connection:
+        connection = original(path, script, access, *make)
         connections.append((path, connection))
         if state["on"] and name in path.name:
             connection.execute("PRAGMA max_page_count=1")
@@ -175,7 +175,7 @@ def test_damaged_day_file_is_an_error_that_names_it(index: Path, reader: SqliteR
         f.write(b"\xff" * (path.stat().st_size - 8192))
     with pytest.raises(StoreError, match=r"day-2026-11-22\.db.*Corrupt") as caught:
         walk(reader)
-    assert not caught.value.retriable
+    assert caught.value.retriable  # for who asks: an operator may mend it; a writer stops
     assert "backup" in caught.value.hint
 
 
@@ -215,6 +215,11 @@ def test_reader_follows_when_files_appear_vanish_and_are_made_anew(index: Path, 
     writer.close()
     for name in ("", "-wal", "-shm"):
         (index / f"day-2026-11-21.db{name}").unlink()
+    with pytest.raises(StoreError, match=r"day-2026-11-21.db .* is gone"):
+        walk(reader)
+    with pytest.raises(StoreError, match=r"day-2026-11-21.db .* is gone"):
+        SqliteWriter(index, clock=clock)
+    SqliteWriter(index, clock=clock, new_index=True).close()
     assert sorted(sequences(walk(reader))) == [2, 3, 5, 6, 8, 9]
     writer = SqliteWriter(index, clock=clock)
     writer.write(batch(over_days(1, 9)))

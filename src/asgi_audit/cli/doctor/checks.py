@@ -133,7 +133,11 @@ def index(s: Settings) -> Iterator[Found]:
     kept = (
         "" if facts.horizon is None else f", purged before {datetime.fromtimestamp(facts.horizon / 1000, UTC):%Y-%m-%d}"
     )
-    yield Found("ok", "index", f"{facts.indexed:,} records ever, {days}, {_size(facts.bytes)}{kept}")
+    yield Found(
+        "ok",
+        "index",
+        f"{facts.indexed:,} records ever, {days}, {_size(facts.bytes)}{kept}, id {facts.id or 'not given yet'}",
+    )
     at = facts.snapshot.caught_up_at
     if not at:
         yield Found("warn", "index", "it has never caught up", "Look at the indexer's log.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
+from ..identity import IndexMemory
 from .files import files_of
 from .inspect import IndexFacts, inspect, quick_check
 from .purging import acknowledge_in_directory, doomed, purge_directory
@@ -19,13 +20,15 @@ __all__ = ["SqliteAdmin"]
 class SqliteAdmin:
     """Opens nothing until it is asked; each call opens and closes what it needs. Every call raises StoreError."""
 
-    def __init__(self, directory: Path, *, access: Access = PRIVATE) -> None:
+    def __init__(self, directory: Path, *, access: Access = PRIVATE, memory: IndexMemory | None = None) -> None:
+        """`memory`: which index belongs there; None: whatever stands there."""
         self._directory = directory
         self._access = access
+        self._memory = memory
 
     def facts(self) -> IndexFacts | None:
         """The index as it stands, without its records; None when there is none."""
-        return inspect(self._directory)
+        return inspect(self._directory, memory=self._memory)
 
     def files(self) -> Sequence[Path]:
         """Its files, [] when there is none."""
@@ -45,9 +48,13 @@ class SqliteAdmin:
     def purge(self, before: int, *, wait_seconds: float) -> bool:
         """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so
         after `wait_seconds`: it will, as soon as it can."""
-        return purge_directory(self._directory, before, wait_seconds=wait_seconds, access=self._access)
+        return purge_directory(
+            self._directory, before, wait_seconds=wait_seconds, access=self._access, memory=self._memory
+        )
 
     def acknowledge(self, process: uuid.UUID, *, wait_seconds: float) -> bool:
         """Write down that a silent process is gone for good, or let the indexer that runs do it; False when it has not
         yet done so after `wait_seconds`."""
-        return acknowledge_in_directory(self._directory, process, wait_seconds=wait_seconds, access=self._access)
+        return acknowledge_in_directory(
+            self._directory, process, wait_seconds=wait_seconds, access=self._access, memory=self._memory
+        )

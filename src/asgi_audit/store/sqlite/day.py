@@ -18,6 +18,7 @@ from ...record.codec import Decoded
 from ...record.views import pack_cuts
 from .codec import Compressor
 from .schema import DAY, DAY_MS, SLOTS, open_writing, stream_token, token
+from .standing import Standing, with_logs
 
 __all__ = ["Brought", "DayWriter", "Tokens"]
 
@@ -83,12 +84,17 @@ class DayWriter:
         self._compress = compressor.compress
         self._tokens = tokens
         self._connection = connection = open_writing(path, DAY, access)
+        self._standing = Standing(with_logs(path))
         state: Any = connection.execute("SELECT highest, spill FROM state").get
         self.highest: int = state[0]
         self._spill: int = state[1]
         self._top: int = connection.execute("SELECT max(id) FROM record").get or 0
         self._pids: dict[bytes, int] = {}
         self._sids: dict[tuple[str, str, str], int] = {}
+
+    def moved(self) -> Path | None:
+        """The file of ours that is gone, or another one by now."""
+        return self._standing.moved()
 
     def close(self) -> None:
         self._connection.close(True)

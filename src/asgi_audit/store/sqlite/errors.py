@@ -17,12 +17,13 @@ import apsw
 
 from ...errors import StoreError
 
-__all__ = ["MAPPED", "translated"]
+__all__ = ["MAPPED", "reading", "translated"]
 
 _OURS = "This is a bug of asgi-audit: please report it with the message above."
 _DAMAGED = (
     "Stop the indexer, keep a copy of the directory, and restore the file from a backup; "
-    "a damaged day file can also be moved away: its day is then missing from answers."
+    "a damaged day file can also be moved away and given up, by one start with --new-index: its day is then missing "
+    "from answers."
 )
 
 MAPPED: dict[type[Exception], tuple[bool, str]] = {
@@ -76,13 +77,17 @@ _FULL_IO = (sqlite3.SQLITE_IOERR_SHMSIZE,)  # the index of the write-ahead log c
 
 class translated(AbstractContextManager[None]):
     """`with translated("write", path):` raises StoreError, chained, for whatever apsw or the file system raises
-    inside."""
+    inside.
 
-    __slots__ = ("_doing", "_path")
+    `is_reader`: a damaged file is retriable too. Who writes must stop there; who answers is asked again, and an
+    operator may have mended it by then."""
 
-    def __init__(self, doing: str, path: Path) -> None:
+    __slots__ = ("_doing", "_is_reader", "_path")
+
+    def __init__(self, doing: str, path: Path, *, is_reader: bool = False) -> None:
         self._doing = doing
         self._path = path
+        self._is_reader = is_reader
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         if isinstance(e, apsw.Error):
@@ -96,7 +101,7 @@ class translated(AbstractContextManager[None]):
                 retriable, hint = False, _DAMAGED
             raise StoreError(
                 f"could not {self._doing} {self._path}: {type(e).__name__}: {e}",
-                retriable=retriable,
+                retriable=retriable or (self._is_reader and hint is not _OURS),
                 hint=hint,
                 is_full=isinstance(e, apsw.FullError) or getattr(e, "extendedresult", 0) in _FULL_IO,
             ) from e
@@ -107,3 +112,8 @@ class translated(AbstractContextManager[None]):
                 hint="Look at the disk and the permissions of the index; the indexer goes on by itself.",
                 is_full=e.errno in (errno.ENOSPC, errno.EDQUOT),
             ) from e
+
+
+def reading(doing: str, path: Path) -> translated:
+    """`translated` for a reader."""
+    return translated(doing, path, is_reader=True)

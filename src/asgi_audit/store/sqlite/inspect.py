@@ -10,12 +10,14 @@ import apsw
 
 from ...transport.base import Position
 from ..base import Snapshot
+from ..identity import Expected, IndexMemory
 from . import retention
 from .caught_up import CAUGHT_UP_NAME, read_caught_up
 from .completeness import FORGOTTEN
+from .days import day_is_gone, gone_days
 from .errors import translated
 from .lease import holder
-from .schema import MAIN_NAME, day_of_name, open_reading
+from .schema import MAIN_NAME, day_of_name, index_id, open_reading
 
 __all__ = ["Burial", "IndexFacts", "inspect", "quick_check"]
 
@@ -36,6 +38,7 @@ class IndexFacts(NamedTuple):
     """`snapshot` and all counts are as main.db has them now. `until`: T (ms), None before the first statement.
     `held_by`: of the lease, 'process 12 on host', None when nobody holds it."""
 
+    id: str
     bytes: int
     days: list[str]
     horizon: int | None
@@ -50,18 +53,25 @@ class IndexFacts(NamedTuple):
     positions: dict[str, Position]
 
 
-def inspect(directory: Path, *, source: str = "journal") -> IndexFacts | None:
-    """None when there is no index. `source`: whose positions are told. Raises StoreError."""
+def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | None = None) -> IndexFacts | None:
+    """None when there is no index. `source`: whose positions are told. `memory`: which index belongs here. Raises
+    StoreError."""
     path = directory / MAIN_NAME
-    if not path.is_file():
-        return None
+    expected = Expected(directory, memory)
     with translated("read", directory):
+        if not path.is_file():
+            expected.absent()
+            return None
         size, days = _files(directory)
         known, at = _caught_up(directory)  # before main.db, as every reader
         main = open_reading(path)
         try:
             if not main.pragma("user_version"):
+                expected.absent("an empty file")
                 return None
+            expected.found(index_id(main))
+            if gone := gone_days(main, directory):
+                raise day_is_gone(directory, gone[0])
             main.execute("BEGIN")  # one moment for all of them; it ends with the connection
             return _facts(main, directory, size, days, known, at, source)
         finally:
@@ -108,6 +118,7 @@ def _facts(
     ).fetchall()
     rows = main.execute("SELECT partition, next, digest FROM position WHERE source = ?", (source,))
     return IndexFacts(
+        id=index_id(main) or "",
         bytes=size,
         days=days,
         horizon=retention.horizon_of(main),

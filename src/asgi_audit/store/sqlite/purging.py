@@ -14,9 +14,11 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
+from ..identity import IndexMemory
 from . import retention
 from .errors import translated
 from .lease import LeaseHeld
+from .reader import SqliteReader
 from .retention import Doomed
 from .schema import MAIN_NAME
 from .writer import SqliteWriter
@@ -38,16 +40,21 @@ def purge_directory(
     *,
     wait_seconds: float,
     access: Access = PRIVATE,
+    memory: IndexMemory | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """True when the days are gone; False when the indexer that holds the lease has been asked and is not done after
     `wait_seconds`. Raises StoreError."""
-    _there(directory)
+    _there(directory, memory)
+
+    def opened() -> SqliteWriter:
+        return SqliteWriter(directory, clock=clock, access=access, memory=memory)
+
     with translated("ask for a purge", directory):
         request = retention.ask(directory, before, access)
-    return _done(directory, request, lambda writer: writer.purge(before), wait_seconds, clock, monotonic, sleep, access)
+    return _done(request, lambda writer: writer.purge(before), opened, wait_seconds, monotonic, sleep)
 
 
 def acknowledge_in_directory(
@@ -56,37 +63,46 @@ def acknowledge_in_directory(
     *,
     wait_seconds: float,
     access: Access = PRIVATE,
+    memory: IndexMemory | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """True when it is written down that the process is gone for good; False when the indexer that holds the lease has
     been asked and is not done after `wait_seconds`. Raises StoreError."""
-    _there(directory)
+    _there(directory, memory)
+
+    def opened() -> SqliteWriter:
+        return SqliteWriter(directory, clock=clock, access=access, memory=memory)
+
     with translated("ask to acknowledge", directory):
         request = retention.ask_to_acknowledge(directory, process, access)
-    return _done(directory, request, SqliteWriter.acknowledge_asked, wait_seconds, clock, monotonic, sleep, access)
+    return _done(request, SqliteWriter.acknowledge_asked, opened, wait_seconds, monotonic, sleep)
 
 
-def _there(directory: Path) -> None:
+def _there(directory: Path, memory: IndexMemory | None) -> None:
+    """Before a request is written: it would stay, and another index must not follow it."""
+    reader = SqliteReader(directory, memory)
+    try:
+        reader.snapshot()
+    finally:
+        reader.close()
     if not (directory / MAIN_NAME).is_file():
         raise StoreError(f"there is no index in {directory}", retriable=False, hint="Name its directory with --store.")
 
 
 def _done(
-    directory: Path,
     request: Path,
     act: Callable[[SqliteWriter], object],
+    opened: Callable[[], SqliteWriter],
     wait_seconds: float,
-    clock: Callable[[], float],
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
-    access: Access,
 ) -> bool:
     deadline = monotonic() + wait_seconds
     while request.exists():
         try:
-            writer = SqliteWriter(directory, clock=clock, access=access)
+            writer = opened()
         except LeaseHeld:  # by an indexer, which reads our request within a second
             if monotonic() >= deadline:
                 return False

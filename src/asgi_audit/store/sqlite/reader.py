@@ -1,9 +1,11 @@
 """Reading an index: pages newest first, in transactions of one page and one day file each.
 
 Invariants: nothing is ever written, made or checkpointed here; at most `_OPEN_MAX` day files are open, each with 2 MiB
-of page cache. Files that appear, vanish or are replaced are noticed at the next call; a missing directory is an empty
-index. A filtered page walks the full text backwards (row ids are time-ordered, so newest first needs no sort) and
-checks the real columns of each row: a token is 64 bits of a hash, and two values may share it.
+of page cache. Files that appear, vanish or are replaced are noticed at the next call (a stat each). A missing directory
+is an empty index only while nobody remembers one (see `store.identity`); a day that main.db knows, and whose file is
+missing, is an error, never an empty day. A filtered page walks the full text backwards (row ids are time-ordered, so
+newest first needs no sort) and checks the real columns of each row: a token is 64 bits of a hash, and two values may
+share it.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import apsw
 from ...errors import StoreError
 from ...record.views import unpack_cuts
 from ..base import Completeness, Incident, Process, Query, Row, Snapshot
+from ..identity import Expected, IndexMemory
 from . import completeness
 from .caught_up import CAUGHT_UP_NAME, read_caught_up
 from .codec import Decompressor
-from .errors import translated
-from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, open_reading, stream_token, token
+from .days import day_is_gone, gone_days, is_known
+from .errors import reading
+from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading, stream_token, token
 
 __all__ = ["SqliteReader"]
 
@@ -49,15 +53,19 @@ class _File:
 
     def get(self) -> apsw.Connection | None:
         try:
-            there = os.stat(self.path)
-        except (FileNotFoundError, NotADirectoryError):
+            with reading("look at", self.path):
+                there = _stat(self.path)
+        except StoreError:  # a stale handle of a network disk, a directory that may not be entered any more
+            self.close()
+            raise
+        if there is None or not there.st_size:  # emptied, also under an open connection
             self.close()
             return None
         if self._connection is not None and self._identity == (there.st_ino, there.st_dev):
             return self._connection
         self.close()
         connection = None
-        with translated("open", self.path):
+        with reading("open", self.path):
             try:
                 connection = open_reading(self.path)
                 # Between its making and its tables a file is empty: not there yet.
@@ -65,12 +73,16 @@ class _File:
                     connection.close(True)
                     return None
             except apsw.CantOpenError:
-                if self.path.exists():
+                if _stat(self.path) is not None:
                     raise
                 return None  # unlinked in between
         self._connection = connection
         self._identity = (there.st_ino, there.st_dev)
         return connection
+
+    def is_there(self) -> bool:
+        with reading("look at", self.path):
+            return _stat(self.path) is not None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -81,21 +93,32 @@ class _File:
 class SqliteReader:
     """Reads the index in `directory`, which need not exist yet. Used by one thread at a time. Raises StoreError."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory: IndexMemory | None = None) -> None:
+        """`memory`: which index belongs here; None: whatever is there."""
         self.directory = directory
+        self._expected = Expected(directory, memory)
+        self._identified: apsw.Connection | None = None
         self._main = _File(directory / MAIN_NAME)
         self._days: OrderedDict[str, _File] = OrderedDict()
         self._decompress = Decompressor()
         self._tokenizer: tuple[apsw.Connection, Callable[..., Any]] | None = None
 
+    def check(self) -> None:
+        main = self._opened()
+        if main is None:
+            return
+        with reading("read", self.directory):
+            if gone := gone_days(main, self.directory):
+                raise self._expected.said(day_is_gone(self.directory, gone[0]))
+
     def snapshot(self) -> Snapshot:
         # First until when, then what is published: the other way round a batch could slip in between, and we would
         # promise that it is visible.
         known, at = self._read_caught_up()
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return Snapshot(0, 0.0)
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             published = int(main.execute("SELECT published FROM state").get)
         return Snapshot(published, at if known <= published else 0.0)
 
@@ -103,7 +126,7 @@ class SqliteReader:
         self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
     ) -> tuple[list[Row], bool]:
         rows: list[Row] = []
-        main = self._main.get()
+        main = self._opened()
         if main is None or query.start >= query.end or (query.accounts is not None and not query.accounts):
             return rows, False
         first, last = max(query.start, 0), query.end - 1
@@ -111,7 +134,7 @@ class SqliteReader:
             last = min(last, _day_end(before // SLOTS))
         if last < first:
             return rows, False
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             days: list[Any] = main.execute(
                 "SELECT day FROM day WHERE day BETWEEN ? AND ? ORDER BY day DESC", (_day_text(first), _day_text(last))
             ).fetchall()
@@ -120,24 +143,26 @@ class SqliteReader:
         for (day,) in days:
             file = self._day(day)
             try:
-                with translated("read", file.path):
+                with reading("read", file.path):
                     connection = file.get()
                     if connection is None:
-                        continue  # purged
+                        self._purged(main, day)
+                        continue
                     left, more = self._page_of_day(connection, query, words, published, before, limit, left, rows)
             except StoreError:
-                if file.path.exists():
+                if file.is_there():
                     raise
-                continue  # purged while we opened it: without its -wal a file can look damaged
+                self._purged(main, day)  # while we opened it: without its -wal a file can look damaged
+                continue
             if more:
                 return rows, True
         return rows, False
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return False
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             sql, values = "", [service, instance]
             if accounts is not None:
                 sql = " AND account IN (SELECT value FROM json_each(?))"
@@ -146,10 +171,10 @@ class SqliteReader:
         return found is not None
 
     def processes(self) -> list[Process]:
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return []
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             rows: list[tuple[Any, ...]] = main.execute(
                 f"SELECT {', '.join(_PROCESS)} FROM process p LEFT JOIN tracked t USING (process) "
                 "ORDER BY p.started, process"
@@ -158,38 +183,40 @@ class SqliteReader:
 
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         known, at = self._read_caught_up()
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return Completeness(None, 0, 0)
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             published = int(main.execute("SELECT published FROM state").get)
             caught_up = int(at * 1000) if at and known <= published else None
             return completeness.read(main, start, end, caught_up, accounts)
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return []
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             return completeness.incidents(main, start, end, limit)
 
     def dead_letters(self) -> int:
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return 0
-        with translated("read", self._main.path):
+        with reading("read", self._main.path):
             return int(main.execute("SELECT dead FROM state").get)
 
     def records(self) -> int:
         """How many records all days hold, published or not."""
-        main = self._main.get()
+        main = self._opened()
         if main is None:
             return 0
-        with translated("read", self.directory):
+        with reading("read", self.directory):
             total = 0
             for (day,) in main.execute("SELECT day FROM day").fetchall():
                 connection = self._day(str(day)).get()
-                if connection is not None:
+                if connection is None:
+                    self._purged(main, day)
+                else:
                     total += int(connection.execute("SELECT records FROM state").get)
         return total
 
@@ -201,6 +228,27 @@ class SqliteReader:
         if self._tokenizer is not None:
             self._tokenizer[0].close()
             self._tokenizer = None
+
+    # -- what is there
+
+    def _opened(self) -> apsw.Connection | None:
+        """main.db of the index that belongs here; None when there is none yet. Raises StoreError when there should be
+        one, or it is another one."""
+        main = self._main.get()
+        if main is None:
+            self._expected.absent("an empty file" if self._main.is_there() else "nothing")
+        elif main is not self._identified:
+            with reading("read", self._main.path):
+                found = index_id(main)
+            self._expected.found(found)
+            self._identified = main
+        return main
+
+    def _purged(self, main: apsw.Connection, day: Any) -> None:
+        """The file of a day is not there: it was purged since, or is gone. Raises StoreError when it is gone: a purge
+        takes the day out of main.db first."""
+        if is_known(main, day):
+            raise self._expected.said(day_is_gone(self.directory, day))
 
     # -- one page
 
@@ -289,6 +337,13 @@ class SqliteReader:
             return read_caught_up(fd)
         finally:
             os.close(fd)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _of_stream(query: Query) -> bool:

@@ -15,6 +15,8 @@ main.db must still learn.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -26,7 +28,7 @@ from ...errors import StoreError
 
 __all__ = [
     "BESIDE", "DAY_MS", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
-    "open_reading", "open_writing", "stream_token", "token",
+    "index_id", "made_at_ms", "open_reading", "open_writing", "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 1
@@ -128,9 +130,11 @@ def day_of_name(name: str) -> str | None:
     return None
 
 
-def open_writing(path: Path, script: str, access: Access = PRIVATE) -> apsw.Connection:
-    """A connection for the one writer; makes the file and its tables when they are missing. Raises apsw's errors,
-    OSError and StoreError."""
+def open_writing(
+    path: Path, script: str, access: Access = PRIVATE, make: Callable[[str], None] = lambda what: None
+) -> apsw.Connection:
+    """A connection for the one writer; makes the file and its tables when they are missing. `make` is called before
+    that, with what is there in place of it, and may raise. Raises apsw's errors, OSError and StoreError."""
     if apsw.SQLITE_VERSION_NUMBER < _SQLITE_MIN:
         raise StoreError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt an index that is read while it is written",
@@ -138,6 +142,8 @@ def open_writing(path: Path, script: str, access: Access = PRIVATE) -> apsw.Conn
             hint="Install the package `apsw` 3.51.3 or newer.",
         )
     # Before SQLite opens it, which would give it the umask's mode; SQLite gives -wal and -shm the mode of their file.
+    if not os.path.lexists(path):
+        make("nothing")
     access.create(path)
     # SQLite refuses a link anywhere in the path, and the directory of an index may be one.
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
@@ -145,6 +151,8 @@ def open_writing(path: Path, script: str, access: Access = PRIVATE) -> apsw.Conn
     try:
         connection.set_busy_timeout(_BUSY_MS)
         version = check_version(connection, path)
+        if version == 0:
+            make("an empty file")
         # The -wal and -shm files stay after the last close, so that a reader never has to make them.
         connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, _int_pointer())
         for pragma in (
@@ -178,6 +186,18 @@ def _int_pointer() -> int:
         _one = ctypes.c_int(1)
     _one.value = 1
     return ctypes.addressof(_one)
+
+
+def index_id(main: apsw.Connection) -> str | None:
+    """None of an index that version 0.1.0 made and nobody has opened for writing since."""
+    found: str | None = main.execute("SELECT value FROM meta WHERE key = 'id'").get
+    return found
+
+
+def made_at_ms(main: apsw.Connection) -> int | None:
+    """When the index was made; None of one that version 0.1.0 made."""
+    found: int | None = main.execute("SELECT value FROM meta WHERE key = 'made_at_ms'").get
+    return found
 
 
 def create(connection: apsw.Connection, script: str) -> None:

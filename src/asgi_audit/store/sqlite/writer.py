@@ -35,15 +35,18 @@ from ...record.line import TIME_END
 from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
 from ..base import Batch, DeadLetter, Known, Purged, Resumed, Written
+from ..identity import Expected, IndexMemory, Seen
 from . import completeness, retention
-from .caught_up import CaughtUpFile, last_used, read_caught_up_at
+from .caught_up import CAUGHT_UP_NAME, CaughtUpFile, last_used, read_caught_up_at
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
+from .days import day_is_gone, gone_days
 from .errors import translated
-from .files import mend
+from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
-from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, open_writing
+from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, index_id, made_at_ms, open_writing
+from .standing import Standing, with_logs
 
 __all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
 
@@ -54,6 +57,7 @@ DEAD_LETTER_BYTES_MAX = 65_536  # of one payload
 _DEAD_BYTES_MAX = 64 << 20  # of all payloads; the oldest go first, their count stays
 _DEAD_ROWS_MAX = 100_000
 _DAYS_OPEN_MAX = 4
+_LOOK_SECONDS = 1.0  # while nothing comes, whether the index is still there
 _KNOWN_MAX = 100_000  # streams remembered as already in main.db
 
 
@@ -72,9 +76,15 @@ class SqliteWriter:
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         access: Access = PRIVATE,
+        memory: IndexMemory | None = None,
+        new_index: bool = False,
     ) -> None:
         self.directory = directory
+        self.id = ""
+        self.made_at_ms: int | None = None
         self._access = access
+        self._expected = Expected(directory, memory or Seen(), retriable=False)
+        self._new_index = new_index
         self._clock = clock
         self._compressor = Compressor()
         self._tokens = Tokens()
@@ -82,10 +92,13 @@ class SqliteWriter:
         self._known_days: set[str] = set()
         self._known_streams: set[tuple[str, str, str]] = set()
         self._main: apsw.Connection | None = None
-        self._main_file: tuple[int, int] = (0, 0)
+        self._standing = Standing(())
+        self._looked_at = float("-inf")
         self._caught_up: CaughtUpFile | None = None
         self._published = 0
         with translated("open the index", directory):
+            if not (directory / MAIN_NAME).exists():
+                self._may_make("nothing")  # before anything is made: on the wrong disk even a directory is too much
             if not access.makedirs(directory):
                 mend(directory, access)
             self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop, access=access)
@@ -93,6 +106,7 @@ class SqliteWriter:
             retention.keep_reserve(directory, access=access)
         try:
             self._opened()
+            self._new_index = False  # from now on it is this one
         except BaseException:
             self.close()
             raise
@@ -109,7 +123,7 @@ class SqliteWriter:
         main = self._opened()
         try:
             with translated("write", self.directory):
-                self._still_ours()
+                self._still_ours(self._days)
                 make_room(self.directory, main, self._days.values(), batch, self._access)
                 return self._write(main, batch)
         except BaseException:
@@ -120,6 +134,9 @@ class SqliteWriter:
         self._opened()
         with translated("write", self.directory):
             assert self._caught_up is not None
+            if not self._looked_at <= (now := time.monotonic()) < self._looked_at + _LOOK_SECONDS:
+                self._looked_at = now
+                self._still_ours(())
             self._caught_up.write(self._published, at)
 
     def resumed(self) -> Resumed:
@@ -159,7 +176,7 @@ class SqliteWriter:
         main = self._opened()
         try:
             with translated("purge", self.directory):
-                self._still_ours()
+                self._still_ours(())
                 now = int(self._clock() * 1000)
                 horizon = retention.forward(main, min(before, now))
                 for day in [d for d in self._days if d < retention.day_of(horizon)]:
@@ -188,7 +205,7 @@ class SqliteWriter:
         main = self._opened()
         try:
             with translated("write", self.directory):
-                self._still_ours()
+                self._still_ours(())
                 changed = 0
                 for process, request in asked:
                     changed += completeness.acknowledge(main, process.bytes)
@@ -222,12 +239,13 @@ class SqliteWriter:
                 if self._lease.lost():
                     raise self._lost()
                 # All of main.db in one transaction: a reader meets all of its tables or none.
-                main = open_writing(path, MAIN + completeness.TABLES, self._access)
+                script = MAIN + completeness.TABLES + self._identity()
+                main = open_writing(path, script, self._access, self._may_make)
                 self._main = main
+                self._identify(main)
                 completeness.prepare(main)
-                there = os.stat(path)
-                self._main_file = (there.st_ino, there.st_dev)
                 self._caught_up = CaughtUpFile(self.directory, self._access)
+                self._standing = Standing([*with_logs(path), self.directory / CAUGHT_UP_NAME])
             with translated("recover", self.directory):
                 self._recover(main)
             return main
@@ -235,9 +253,39 @@ class SqliteWriter:
             self._abandon()
             raise
 
+    def _may_make(self, what: str) -> None:
+        """Raises StoreError when an index should be here. `what` stands in its place."""
+        if self._new_index:
+            return
+        self._expected.absent(what)
+        days = [path.name for path in files_of(self.directory) if day_of_name(path.name)]
+        if days:
+            raise StoreError(
+                f"main.db of the index in {self.directory} is gone, and day files are there ({days[-1]})",
+                retriable=False,
+                hint="Restore main.db; or start `index` or `serve` once with --new-index, which takes in what stands "
+                "in the day files.",
+            )
+
+    def _identity(self) -> str:
+        """What makes a new index this one and no other, in the transaction that makes its tables."""
+        made = int(self._clock() * 1000)
+        return f"INSERT INTO meta VALUES ('id', '{uuid.uuid4().hex}'); INSERT INTO meta VALUES ('made_at_ms', {made});"
+
+    def _identify(self, main: apsw.Connection) -> None:
+        found = index_id(main)
+        if not self._new_index:
+            self._expected.found(found)
+        if found is None:  # of version 0.1.0
+            found = uuid.uuid4().hex
+            main.execute("INSERT INTO meta VALUES ('id', ?)", (found,))
+        self._expected.taken(found)
+        self.id, self.made_at_ms = found, made_at_ms(main)
+
     def _recover(self, main: apsw.Connection) -> None:
         self._published = published = int(main.execute("SELECT published FROM state").get)
         self._known_days = {day for (day,) in main.execute("SELECT day FROM day")}
+        self._days_are_there(main)
         self._known_streams.clear()
         # A purge that was cut short: its days are not opened again.
         horizon = retention.horizon_of(main)
@@ -267,21 +315,30 @@ class SqliteWriter:
             if records:
                 _log.info("recovered %d records that an interrupted write had left unpublished", records)
 
-    def _still_ours(self) -> None:
+    def _days_are_there(self, main: apsw.Connection) -> None:
+        """A day that main.db knows has its file: the file is made first, and a purge takes the day out first."""
+        gone = gone_days(main, self.directory)
+        if not gone:
+            return
+        if not self._new_index:
+            raise day_is_gone(self.directory, gone[0], retriable=False)
+        _log.error("the day files of %s are gone for good, as --new-index says: %s", self.directory, ", ".join(gone))
+        main.executemany("DELETE FROM day WHERE day = ?", [(day,) for day in gone])
+        self._known_days.difference_update(gone)
+
+    def _still_ours(self, days: Iterable[str]) -> None:
         """Writing on into files that were removed would lose records without a sign."""
-        try:
-            there = os.stat(self.directory / MAIN_NAME)
-            moved = (there.st_ino, there.st_dev) != self._main_file
-        except FileNotFoundError:
-            moved = True
-        if moved or self._lease.lost():
+        if self._standing.moved() is not None or self._lease.lost():
             raise self._lost()
+        for day in days:
+            if day in self._days and self._days[day].moved() is not None:
+                raise day_is_gone(self.directory, day, retriable=False)
 
     def _lost(self) -> StoreError:
         return StoreError(
-            f"the index in {self.directory} was removed or replaced while it was written",
+            f"the index in {self.directory} was removed or replaced (or cut) while it was written",
             retriable=False,
-            hint="Start the indexer again; it goes on from what stands there then.",
+            hint="Its last batch stays at the source. Restore the index, then start the indexer again.",
         )
 
     def _abandon(self) -> None:
@@ -315,6 +372,8 @@ class SqliteWriter:
                 oldest.close()
         path = self.directory / day_name(day)
         made = not path.exists()
+        if made and day in self._known_days:
+            raise day_is_gone(self.directory, day, retriable=False)
         self._days[day] = found = DayWriter(path, self._compressor, self._tokens, self._access)
         if made:
             retention.sync(self.directory)
@@ -334,6 +393,8 @@ class SqliteWriter:
             brought += self._write_day(day, records, iseq, published)
         inserted = sum(b.records for b in brought)
         self._write_main(main, batch, dead, sorted(by_day), brought, iseq if inserted else published)
+        # Once more, before the source hears that it may forget: what was removed since the first look holds nothing.
+        self._still_ours(by_day)
         if batch.caught_up_at is not None:
             assert self._caught_up is not None
             self._caught_up.write(self._published, batch.caught_up_at)

@@ -1,0 +1,110 @@
+"""Which index belongs to a home, as its parts remember it: this process, the keys' database, the journal's root."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import AuditError, TransportError
+from ..settings import Settings
+from .environment import extra
+
+__all__ = ["HomeMemory", "memory_of"]
+
+_AGAIN_SECONDS = 1.0
+
+_memories: dict[tuple[Path, Path | None, str], HomeMemory] = {}
+_lock = threading.Lock()
+
+
+def memory_of(settings: Settings) -> HomeMemory:
+    """One for each home, journal and store in this process: what one reader has seen, all know."""
+    settings = settings.absolute()
+    root = None if settings.is_kafka else settings.journal_path
+    key = (settings.control_path, root, settings.store_url)
+    with _lock:
+        found = _memories.get(key)
+        if found is None:
+            found = _memories[key] = HomeMemory(settings, root)
+        return found
+
+
+class HomeMemory:
+    """See `store.identity.IndexMemory`. A root that records leave for Kafka feeds no index, and names none."""
+
+    def __init__(self, settings: Settings, root: Path | None) -> None:
+        self._control = settings.control_path
+        self._access = settings.access
+        self._root = root
+        self._keeps = False
+        self._seen: str | None = None
+        self._elsewhere: dict[str, str] | None = None
+        self._read_at = 0.0
+
+    def keep(self) -> None:
+        """Write down in the keys' database what is seen from now on: for `serve` and `index`, which stand for what is
+        there. Who only looks changes nothing."""
+        self._keeps = True
+
+    def named(self, *, again: bool = False) -> Mapping[str, str]:
+        elsewhere = self._elsewhere
+        is_old = time.monotonic() - self._read_at >= _AGAIN_SECONDS
+        if elsewhere is None or (is_old and (again or not (elsewhere or self._seen))):
+            elsewhere = self._read()
+            if elsewhere and self._seen not in elsewhere.values():
+                self._seen = None  # another process was told that a new one is meant
+        return elsewhere if self._seen is None else {**elsewhere, "this process": self._seen}
+
+    def remember(self, index: str) -> None:
+        self._seen = index
+        if self._keeps and (self._elsewhere or {}).get(str(self._control)) != index:
+            with contextlib.suppress(AuditError):  # a full disk: the next one who opens the index tries again
+                self._name(index)
+                self._read()
+
+    def forget(self) -> None:
+        """Another index is meant from now on. Raises AuditError when that cannot be written down."""
+        self._seen = None
+        self._name(None)
+        if self._root is not None and self._root.is_dir():
+            from ..transport.files import Files
+            from ..transport.journal_root import forget_index
+
+            try:
+                forget_index(self._root, Files.shared(self._access))
+            except OSError as e:
+                raise TransportError(f"could not note a new index in {self._root}: {e.strerror or e}") from e
+        self._elsewhere = None
+
+    def _name(self, index: str | None) -> None:
+        if self._control.is_file():
+            with extra():
+                from ..control.served import name_index
+
+            name_index(self._control, index, self._access)
+
+    def _read(self) -> dict[str, str]:
+        self._read_at = time.monotonic()
+        found: dict[str, str] = {}
+        if self._root is not None:
+            from ..transport.files import Files
+            from ..transport.journal_root import read_root
+
+            try:
+                facts = read_root(self._root, Files.shared(self._access))
+            except OSError as e:
+                raise TransportError(f"the journal {self._root} cannot be read: {e.strerror or e}") from e
+            if facts is not None and facts.index is not None:
+                found[f"the journal {self._root}"] = facts.index
+        if self._control.is_file():
+            with extra():
+                from ..control.served import named_index
+
+            index = named_index(self._control)
+            if index is not None:
+                found[str(self._control)] = index
+        self._elsewhere = found
+        return found

@@ -1,0 +1,357 @@
+"""An index that is gone, or another one in its place: for its reader, its writer, and who looks at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+from tests.support_records import DAY_MS, NOON, batch, over_days, record
+
+from asgi_audit.errors import StoreError
+from asgi_audit.store.base import Query, Reader
+from asgi_audit.store.identity import Seen
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect, purge_directory
+
+DAY = "day-2026-11-22.db"
+
+
+def clock() -> float:
+    return NOON / 1000
+
+
+def copied(index: Path) -> Path:
+    shutil.copytree(index, index.parent / "copy")
+    return index.parent / "copy"
+
+
+def moved(index: Path) -> None:
+    index.rename(index.parent / "moved")
+
+
+def emptied(index: Path) -> None:
+    moved(index)
+    index.mkdir()
+
+
+def replaced(index: Path) -> None:
+    moved(index)
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(9)]))
+    writer.close()
+
+
+def unlinked(index: Path) -> None:
+    shutil.rmtree(index)
+
+
+def cut_to_nothing(index: Path) -> None:
+    os.truncate(index / "main.db", 0)
+
+
+def without_main(index: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        (index / f"main.db{end}").unlink()
+
+
+def a_file_in_its_place(index: Path) -> None:
+    moved(index)
+    index.write_text("")
+
+
+GONE = [moved, emptied, replaced, unlinked, cut_to_nothing, without_main, a_file_in_its_place]
+
+
+def asked(reader: Reader) -> list[Callable[[], object]]:
+    query = Query(accounts=None, start=0, end=1 << 43)
+    return [
+        reader.check,
+        reader.snapshot,
+        lambda: reader.page(query, published=5, before=None, limit=10, bytes_max=1 << 20),
+        lambda: reader.seen(None, "gateway", "i1"),
+        reader.processes,
+        lambda: reader.completeness(0, 1 << 43),
+        lambda: reader.incidents(0, 1 << 43),
+        reader.dead_letters,
+    ]
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    writer = SqliteWriter(tmp_path / "index", clock=clock)
+    writer.write(batch([record(1)]))
+    writer.close()
+    return tmp_path / "index"
+
+
+def test_id_stays_and_no_two_are_alike(index: Path, tmp_path: Path) -> None:
+    first = SqliteWriter(index, clock=clock)
+    second = SqliteWriter(tmp_path / "other", clock=clock)
+    assert first.id != second.id
+    assert first.made_at_ms == second.made_at_ms == NOON
+    facts = inspect(index)
+    assert facts is not None
+    assert facts.id == first.id
+    first.close()
+    second.close()
+
+
+def test_index_of_the_first_version_gets_an_id_when_it_is_opened_for_writing(index: Path) -> None:
+    connection = apsw.Connection(str(index / "main.db"))
+    connection.execute("DELETE FROM meta WHERE key IN ('id', 'made_at_ms')")
+    connection.close()
+    memory = Seen()
+    reader = SqliteReader(index, memory)
+    assert reader.snapshot().published == 1
+    assert memory.named() == {}
+    writer = SqliteWriter(index, clock=clock)
+    again = SqliteReader(index, memory)
+    assert again.snapshot().published == 1
+    assert memory.named() == {"this process": writer.id}
+    assert writer.made_at_ms is None
+    writer.close()
+    reader.close()
+    again.close()
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "new"])
+@pytest.mark.parametrize("gone", GONE, ids=lambda f: f.__name__)
+def test_reader_says_so_when_the_index_that_was_seen_is_gone(
+    gone: Callable[[Path], None], is_open: bool, index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Seen()
+    reader = SqliteReader(index, memory)
+    reader.snapshot()
+    gone(index)
+    if not is_open:
+        reader.close()
+        reader = SqliteReader(index, memory)
+    for ask in asked(reader):
+        with pytest.raises(StoreError) as e:
+            ask()
+        assert e.value.retriable  # 503: it may be back
+    assert len(caplog.records) <= 1  # not once a question
+    assert all(len(r.getMessage()) > 40 for r in caplog.records)
+    with pytest.raises(StoreError):
+        inspect(index, memory=memory)
+    reader.close()
+
+
+@pytest.mark.parametrize("gone", GONE, ids=lambda f: f.__name__)
+def test_writer_makes_no_other_index_when_the_one_that_is_named_is_gone(
+    gone: Callable[[Path], None], index: Path
+) -> None:
+    memory = Seen()
+    SqliteWriter(index, clock=clock, memory=memory).close()
+    named = dict(memory.named())
+    gone(index)
+    before = sorted(p.name for p in index.iterdir()) if index.is_dir() else None
+    with pytest.raises(StoreError) as e:
+        SqliteWriter(index, clock=clock, memory=memory)
+    assert "--new-index" in e.value.hint or not index.is_dir()
+    after = sorted(p.name for p in index.iterdir()) if index.is_dir() else None
+    assert set(after or []) - set(before or []) <= {"lease", "reserve"}
+    assert (after is None) == (before is None)
+    assert memory.named() == named
+
+
+@pytest.mark.parametrize("gone", [moved, emptied, replaced, unlinked, cut_to_nothing, without_main])
+def test_writer_makes_or_takes_an_index_when_it_is_said_to_be_meant(gone: Callable[[Path], None], index: Path) -> None:
+    memory = Seen()
+    SqliteWriter(index, clock=clock, memory=memory).close()
+    gone(index)
+    writer = SqliteWriter(index, clock=clock, memory=memory, new_index=True)
+    assert memory.named() == {"this process": writer.id}
+    writer.close()
+    SqliteWriter(index, clock=clock, memory=memory).close()
+
+
+@pytest.mark.parametrize("gone", [cut_to_nothing, without_main])
+def test_day_files_without_main_are_never_taken_for_a_new_index(gone: Callable[[Path], None], index: Path) -> None:
+    """Nobody remembers anything: what is left of it is enough to know."""
+    gone(index)
+    with pytest.raises(StoreError, match=r"main\.db .* is gone"):
+        SqliteWriter(index, clock=clock)
+    writer = SqliteWriter(index, clock=clock, new_index=True)
+    reader = SqliteReader(index)
+    assert reader.records() == 1
+    assert reader.seen(None, "gateway", "i1")
+    reader.close()
+    writer.close()
+
+
+def day_unlinked(index: Path) -> None:
+    (index / DAY).unlink()
+
+
+def day_replaced(index: Path) -> None:
+    shutil.copy(index / DAY, index / "x")
+    os.replace(index / "x", index / DAY)
+
+
+def day_cut(index: Path) -> None:
+    os.truncate(index / DAY, 4096)
+
+
+def wal_unlinked(index: Path) -> None:
+    (index / "main.db-wal").unlink()
+
+
+def lease_unlinked(index: Path) -> None:
+    (index / "lease").unlink()
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [moved, emptied, unlinked, cut_to_nothing, without_main, day_unlinked, day_replaced, day_cut, wal_unlinked,
+     lease_unlinked],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("when", ["before", "in the middle"])
+def test_batch_is_not_acknowledged_when_its_files_are_gone(
+    when: str, gone: Callable[[Path], None], index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle: after the day file's commit, before main.db's."""
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(2)]))
+    if when == "before":
+        gone(index)
+    else:
+        original = writer._write_main
+
+        def write_main(*given: object) -> None:
+            gone(index)
+            original(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(writer, "_write_main", write_main)
+    with pytest.raises(StoreError) as e:
+        writer.write(batch([record(3)]))
+    assert not e.value.retriable
+    writer.close()
+
+
+@pytest.mark.parametrize("gone", [moved, emptied, unlinked, without_main], ids=lambda f: f.__name__)
+def test_idle_writer_notices_within_a_second_that_its_index_is_gone(
+    gone: Callable[[Path], None], index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = [100.0]
+    monkeypatch.setattr("asgi_audit.store.sqlite.writer.time.monotonic", lambda: at[0])
+    writer = SqliteWriter(index, clock=clock)
+    writer.caught_up(1.0)
+    gone(index)
+    at[0] += 1.0
+    with pytest.raises(StoreError, match="removed or replaced"):
+        writer.caught_up(2.0)
+    writer.close()
+
+
+def test_writer_goes_on_when_the_index_it_has_seen_is_back(index: Path) -> None:
+    memory = Seen()
+    writer = SqliteWriter(index, clock=clock, memory=memory)
+    moved(index)
+    with pytest.raises(StoreError):
+        writer.write(batch([record(2)]))
+    writer.close()
+    (index.parent / "moved").rename(index)
+    writer = SqliteWriter(index, clock=clock, memory=memory)
+    assert writer.write(batch([record(2)])).inserted == 1
+    writer.close()
+
+
+@pytest.mark.parametrize("gone", [day_unlinked, lambda index: os.truncate(index / DAY, 0)])
+def test_day_whose_file_is_gone_is_no_empty_day(gone: Callable[[Path], None], index: Path) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(2, NOON - DAY_MS)]))
+    writer.close()
+    reader = SqliteReader(index)
+    gone(index)
+
+    def page(start: int, end: int) -> int:
+        query = Query(accounts=None, start=start, end=end)
+        return len(reader.page(query, published=9, before=None, limit=10, bytes_max=1 << 20)[0])
+
+    assert page(NOON - DAY_MS, NOON - DAY_MS + 1) == 1  # what stands in other days is answered
+    with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
+        page(NOON, NOON + 1)
+    with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
+        reader.records()
+    if not (index / DAY).exists():
+        for look in (reader.check, lambda: inspect(index), lambda: SqliteWriter(index, clock=clock)):
+            with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
+                look()
+    reader.close()
+
+
+def test_day_is_never_called_gone_when_it_is_purged_while_it_is_read(index: Path) -> None:
+    """Readers in a loop beside a writer that brings and purges days."""
+    writer = SqliteWriter(index, clock=clock)
+    stop = threading.Event()
+    errors: list[StoreError] = []
+
+    def read() -> None:
+        reader = SqliteReader(index)
+        while not stop.is_set():
+            try:
+                for ask in asked(reader):
+                    ask()
+                inspect(index)
+            except StoreError as e:
+                errors.append(e)
+        reader.close()
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(20):
+            first = NOON - (60 - turn) * DAY_MS
+            writer.write(batch(record(10 * turn + d, first + d * DAY_MS) for d in (1, 2, 3)))
+            writer.purge(first + DAY_MS)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        writer.close()
+    assert not errors, errors[0]
+
+
+def test_purge_is_not_asked_of_another_index(index: Path) -> None:
+    memory = Seen()
+    SqliteReader(index, memory).snapshot()
+    replaced(index)
+    with pytest.raises(StoreError, match="names the index"):
+        purge_directory(index, NOON, wait_seconds=0, memory=memory)
+    assert not list(index.glob("purge-*"))
+
+
+@pytest.mark.parametrize("number", ["ESTALE", "EIO", "EACCES"])
+def test_stale_handle_of_a_network_disk_is_a_store_error(
+    number: str, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    reader = SqliteReader(index, Seen())
+    reader.snapshot()
+    writer = SqliteWriter(index, clock=clock)
+    stat = os.stat
+
+    def stale(path: object, *given: object, **more: object) -> os.stat_result:
+        if isinstance(path, Path) and path.is_relative_to(index):
+            raise OSError(getattr(errno, number), "stale")
+        return stat(path, *given, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", stale)
+        for ask in asked(reader)[1:]:
+            with pytest.raises(StoreError):
+                ask()
+        with pytest.raises(StoreError):
+            writer.write(batch([record(2)]))
+    assert reader.snapshot().published == 1
+    assert writer.write(batch(over_days(1, 3))).inserted
+    reader.close()
+    writer.close()
