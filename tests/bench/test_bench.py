@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.support_kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE
 
 from . import __main__ as bench
-from . import kafka
+from . import kafka, stall
 from .indexing import Figures
 
 
@@ -48,3 +49,12 @@ def test_bench_says_how_to_get_a_broker_when_there_is_none(
     figures = bench.main(["--tiny", "--only", "kafka"])
     assert figures["kafka"] == HOW_TO_GET_ONE
     assert f"skipped: {HOW_TO_GET_ONE}" in capsys.readouterr().out
+
+
+def test_stall_runs(tmp_path: Path) -> None:
+    from asgi_audit import AuditMiddleware
+
+    layer = AuditMiddleware(stall.app, home=str(tmp_path))
+    p50, p99, longest = asyncio.run(stall.measured(layer, b'"aa",' * 100, 0.2))
+    assert 0 < p50 <= p99
+    assert longest > 0
