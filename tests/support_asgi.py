@@ -8,9 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from asgi_audit.capture.exchange import Begun, Draft, Exchange, Sealed, exchange_of
 from asgi_audit.capture.middleware import Capture
-from asgi_audit.recording.base import Wake
+from asgi_audit.exchange.draft import Draft
+from asgi_audit.exchange.recorder import Begun
+from asgi_audit.exchange.sealed import Exchange, SealedExchange, Wake, exchange_of
 from asgi_audit.settings import make_settings
 
 App = Callable[..., Awaitable[None]]
@@ -49,21 +50,35 @@ class ListRecorder:
         return self.begun, time.perf_counter_ns(), time.time_ns()
 
     def reserve(self, draft: Draft, size: int) -> bool:
-        assert draft.begun[0] in self.open_now
+        assert draft.ticket in self.open_now
         if size > self.budget:
             return False
         self.budget -= size
         draft.held += size
         return True
 
-    def seal(self, draft: Draft, sealed: Sealed, wake: Wake | None = None) -> bool:
-        assert draft.begun[0] in self.open_now, "sealed twice"
-        self.open_now.remove(draft.begun[0])
+    def build(self, exchange: Exchange, shed: int) -> bytes:
+        raise NotImplementedError
+
+    def seal(
+        self,
+        draft: Draft,
+        outcome: str,
+        route: Any,
+        endpoint: Any,
+        principal: str | None,
+        notes: dict[str, Any] | None,
+        wake: Wake | None = None,
+    ) -> bool:
+        assert draft.ticket in self.open_now, "sealed twice"
+        self.open_now.remove(draft.ticket)
         self.log.append("sealed")
         if draft.detail.excluded:
             self.count("excluded")
             return False
-        self.sealed.append(exchange_of(draft, sealed, len(self.sealed) + 1, time.perf_counter_ns() - draft.begun[1]))
+        sequence, ended_ns = len(self.sealed) + 1, time.perf_counter_ns()
+        sealed = SealedExchange(sequence, ended_ns, draft, outcome, route, endpoint, principal, notes, self, wake)
+        self.sealed.append(exchange_of(sealed))
         self.held.append(draft.held)
         if not self.enqueues:
             return False

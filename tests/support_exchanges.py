@@ -8,9 +8,10 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
-from asgi_audit.capture.exchange import Body, Draft, Exchange
-from asgi_audit.capture.policy import Decision
-from asgi_audit.recording.base import RecorderBase, Wake
+from asgi_audit.exchange.draft import Body, Draft
+from asgi_audit.exchange.recorder import RecorderBase
+from asgi_audit.exchange.sealed import Exchange, Wake
+from asgi_audit.policy.decision import Decision
 from asgi_audit.recording.builder import Builder
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.base import ProcessFacts
@@ -89,8 +90,8 @@ def assert_absent(secret: str, record: bytes) -> None:
 def begun(recorder: RecorderBase, path: str = "/", body: bytes | None = None, detail: str = "bodies") -> Draft:
     """An exchange that is open in the recorder."""
     parts = ("GET", path, None, b"", "", "1.1", "http", None)
-    return Draft(recorder.begin(), parts, [], "r-1", Decision(detail, detail, detail == "none"), request=body)
+    return Draft(*recorder.begin(), *parts, [], "r-1", Decision(detail, detail, detail == "none"), request=body)
 
 
 def seal(recorder: RecorderBase, draft: Draft, wake: Wake | None = None) -> bool:
-    return recorder.seal(draft, ("completed", None, None, None, None), wake)
+    return recorder.seal(draft, "completed", None, None, None, None, wake)

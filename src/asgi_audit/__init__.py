@@ -8,15 +8,16 @@ __version__ = "0.2.0"
 __all__ = ["AuditMiddleware", "ConfigError", "__version__", "annotate", "current", "install"]
 
 if TYPE_CHECKING:
-    from .capture.identity import annotate, current
+    from .capture.annotate import annotate
+    from .capture.handle import current
     from .errors import ConfigError
     from .wiring.application import AuditMiddleware, install
 
 _WHERE = {
     "AuditMiddleware": "wiring.application",
     "install": "wiring.application",
-    "annotate": "capture.identity",
-    "current": "capture.identity",
+    "annotate": "capture.annotate",
+    "current": "capture.handle",
     "ConfigError": "errors",
 }
 

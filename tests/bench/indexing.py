@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asgi_audit import AuditMiddleware
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.indexing.indexer import Indexer
 from asgi_audit.recording.builder import Builder
 from asgi_audit.recording.recorder import Recorder

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.support_exchanges import begun, seal
 
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.record.statement import Statement, decode_statement
 from asgi_audit.recording.recorder import Recorder, shared_recorder
 from asgi_audit.recording.writing import Writing

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from starlette.requests import Request
 
-from ..capture.identity import annotate
+from ..capture.annotate import annotate
 from ..control import Control
 from ..errors import QueryError
 from ..query.model import Scope

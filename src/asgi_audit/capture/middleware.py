@@ -1,4 +1,4 @@
-"""The middleware: pure ASGI, one `Flow` per HTTP request; lifespan is watched, everything else passes through.
+"""The middleware: pure ASGI, one `HttpCapture` per HTTP request; lifespan is watched, everything else passes through.
 
 An error of ours becomes the counter `internal_errors`; the application's exceptions pass untouched. Cost: a third of
 what a small Starlette application takes for the same request (`python -m tests.bench --only path`). Memory: at most
@@ -17,14 +17,15 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
+from ..exchange.draft import Draft, Headers
+from ..exchange.recorder import RecorderBase
+from ..policy.decision import decide
 from ..record.ids import new_request_id
-from ..recording.base import RecorderBase
 from ..settings import Settings
 from .asgi import ASGIApp, Message, Receive, Scope, Send
-from .exchange import Draft, Headers, Parts
-from .flow import Facts, Flow, facts_of
-from .identity import SCOPE_KEY, Slot, current_slot
-from .policy import decide
+from .config import CaptureConfig, config_of
+from .handle import SCOPE_KEY, RequestHandle, current_handle
+from .http import HttpCapture
 from .reading import ReadHeaders, Reading, all_tuples
 from .waiter import off_loop
 
@@ -36,7 +37,7 @@ CLOSE_SECONDS = 2.0
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _live: weakref.WeakSet[Capture] = weakref.WeakSet()
-_PARTS = itemgetter("method", "path", "raw_path", "query_string", "root_path", "http_version", "scheme", "client")
+_SCOPE = itemgetter("method", "path", "raw_path", "query_string", "root_path", "http_version", "scheme", "client")
 _OPTIONAL = {
     "raw_path": None,
     "query_string": b"",
@@ -65,89 +66,89 @@ class Capture:
     def __init__(self, app: ASGIApp, settings: Settings, recorder: RecorderBase | None) -> None:
         self.app = app
         self.settings = settings
-        self._facts: Facts | None = None
+        self._config: CaptureConfig | None = None
         if recorder is not None:
-            self._facts = facts_of(settings, recorder, decide(settings))
+            self._config = config_of(settings, recorder, decide(settings))
             _live.add(self)
 
     @property
     def recorder(self) -> RecorderBase | None:
-        return self._facts.recorder if self._facts is not None else None
+        return self._config.recorder if self._config is not None else None
 
     @recorder.setter
     def recorder(self, recorder: RecorderBase) -> None:
-        if self._facts is not None:
-            self._facts.recorder = recorder
-            if self._facts.crowded is not None:
-                self._facts.crowded.recorder = recorder
+        if self._config is not None:
+            self._config.recorder = recorder
+            if self._config.crowded is not None:
+                self._config.crowded.recorder = recorder
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Capture:
         """Around a copy of the application, with the same recorder."""
         made = copy.copy(self)
         memo[id(self)] = made
         made.app = copy.deepcopy(self.app, memo)
-        if made._facts is not None:
+        if made._config is not None:
             _live.add(made)
         return made
 
     # Any: frameworks have types of their own for these three, which are no types of each other.
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
-        facts = self._facts
+        config = self._config
         try:
             kind = scope["type"]
         except Exception:
             kind = None  # the application's to say
-        if kind != "http" or facts is None:
-            if kind == "lifespan" and facts is not None:
-                return await _lifespan(self.app, facts, scope, receive, send)
+        if kind != "http" or config is None:
+            if kind == "lifespan" and config is not None:
+                return await _lifespan(self.app, config, scope, receive, send)
             return await self.app(scope, receive, send)
         try:
-            flow = None if SCOPE_KEY in scope and _is_audited(scope) else _begin(facts, scope, receive, send)
+            capture = None if SCOPE_KEY in scope and _is_audited(scope) else _begin(config, scope, receive, send)
         except Exception:
-            flow = None
-            facts.internal_error("begin")
-        if flow is None:
+            capture = None
+            config.internal_error("begin")
+        if capture is None:
             return await self.app(scope, receive, send)
-        slot = flow.slot
-        token = current_slot.set(slot)
+        handle = capture.handle
+        token = current_handle.set(handle)
         try:
-            if facts.opened != _forks:
-                # Registered already: cancelled here, it becomes a record.
-                await _open(facts, OPEN_SECONDS_FIRST_REQUEST)
-            answer = await self.app(scope, flow.receive, flow.send)
+            if config.opened != _forks:
+                # A cancellation that comes meanwhile is raised by the first wait of the application.
+                await _open(config, OPEN_SECONDS_FIRST_REQUEST)
+            answer = await self.app(scope, capture.receive, capture.send)
         except BaseException as error:
-            if slot.draft is not None:
-                await flow.raised(error)
+            if handle.draft is not None:
+                await capture.raised(error)
             raise
         else:
-            if slot.draft is not None:
-                await flow.returned()
+            if handle.draft is not None:
+                await capture.returned()
             return answer
         finally:
             try:
-                current_slot.reset(token)
+                current_handle.reset(token)
             except ValueError:
                 pass  # driven from another context than it was begun in
 
 
 def _is_audited(scope: Scope) -> bool:
     """By an AuditMiddleware outside of this one, which will make a record of it."""
-    slot = scope[SCOPE_KEY]
-    return isinstance(slot, Slot) and slot.draft is not None and not slot.draft.detail.excluded
+    handle = scope[SCOPE_KEY]
+    return isinstance(handle, RequestHandle) and handle.draft is not None and not handle.draft.detail.excluded
 
 
-def _begin(facts: Facts, scope: Scope, receive: Receive, send: Send) -> Flow:
+def _begin(config: CaptureConfig, scope: Scope, receive: Receive, send: Send) -> HttpCapture:
     # Few steps, and the common case first: between two requests the application empties the processor's caches, and
     # then a request of 66,000 instructions of ours took 39 µs where its own 346,000 took 94.
-    parts: Parts
     try:
-        parts = _PARTS(scope)
+        given_scope = _SCOPE(scope)
     except KeyError:  # a server that leaves out what ASGI calls optional
-        parts = _PARTS({**_OPTIONAL, **scope})
-    if type(parts[7]) is not tuple and parts[7] is not None:
-        parts = (*parts[:7], _read_client(scope, parts[7]))
+        given_scope = _SCOPE({**_OPTIONAL, **scope})
+    method, path, raw_path, query_string, root_path, http_version, scheme, client = given_scope
+    if type(client) is not tuple and client is not None:
+        client = _read_client(scope, client)
     received = scope.get("headers")
-    header_in = facts.header_in
+    header_in = config.header_in
     given = headers = None
     if type(received) is list and all_tuples(map(type, received)):
         try:
@@ -163,14 +164,18 @@ def _begin(facts: Facts, scope: Scope, receive: Receive, send: Send) -> Flow:
         request_id = given.decode("ascii")
     else:
         request_id = new_request_id()
-    recorder = facts.recorder
-    slot = scope[SCOPE_KEY] = Slot(None, recorder, request_id)
-    flow = Flow(facts, slot, scope, receive, send)
+    recorder = config.recorder
+    handle = scope[SCOPE_KEY] = RequestHandle(None, recorder, request_id)
+    capture = HttpCapture(config, handle, scope, False, receive, send)
     # Last, after all that may fail: what is begun is sealed.
-    slot.draft = Draft(recorder.begin(), parts, headers, request_id, facts.detail)
-    if recorder.is_crowded and facts.crowded is not None:
-        flow.facts = facts.crowded
-    return flow
+    ticket, began_ns, started_ns = recorder.begin()
+    handle.draft = Draft(
+        ticket, began_ns, started_ns, method, path, raw_path, query_string, root_path, http_version, scheme, client,
+        headers, request_id, config.detail,
+    )  # fmt: skip
+    if recorder.is_crowded and config.crowded is not None:
+        capture.config = config.crowded
+    return capture
 
 
 def _read_headers(scope: Scope, received: Any, name: bytes) -> tuple[Headers, bytes | None]:
@@ -193,18 +198,18 @@ def _read_client(scope: Scope, client: Any) -> Any:
     return reading.items if reading.is_whole else None
 
 
-async def _open(facts: Facts, seconds: float) -> None:
+async def _open(config: CaptureConfig, seconds: float) -> None:
     """Wait for the recorder's journal at most so long; the loop is not given away when it is open."""
-    facts.opened = _forks
+    config.opened = _forks
     try:
-        if facts.recorder.is_open:
+        if config.recorder.is_open:
             return
-        await off_loop(lambda: facts.recorder.open(seconds), seconds)
+        await off_loop(lambda: config.recorder.open(seconds), seconds)
     except Exception:  # a loop that cannot wait: the recorder opens by itself
-        facts.internal_error("open")
+        config.internal_error("open")
 
 
-async def _lifespan(app: ASGIApp, facts: Facts, scope: Scope, receive: Receive, send: Send) -> Any:
+async def _lifespan(app: ASGIApp, config: CaptureConfig, scope: Scope, receive: Receive, send: Send) -> Any:
     stopping = closed = False
 
     async def watched_receive() -> Message:
@@ -212,7 +217,7 @@ async def _lifespan(app: ASGIApp, facts: Facts, scope: Scope, receive: Receive, 
         message = await receive()
         kind = message.get("type")
         if kind == "lifespan.startup":
-            await _open(facts, OPEN_SECONDS_STARTUP)
+            await _open(config, OPEN_SECONDS_STARTUP)
         elif kind == "lifespan.shutdown":
             stopping = True
         return message
@@ -228,9 +233,9 @@ async def _lifespan(app: ASGIApp, facts: Facts, scope: Scope, receive: Receive, 
         if not closed:
             closed = True
             try:
-                await off_loop(lambda: facts.recorder.flush(CLOSE_SECONDS, close=True), CLOSE_SECONDS)
+                await off_loop(lambda: config.recorder.flush(CLOSE_SECONDS, close=True), CLOSE_SECONDS)
             except Exception:
-                facts.internal_error("close")
+                config.internal_error("close")
 
     answer = await app(scope, watched_receive, watched_send)
     if stopping:  # an application may return instead of sending lifespan.shutdown.complete

@@ -24,7 +24,7 @@ import re
 import msgspec
 import orjson
 
-from ..capture.exchange import Body
+from ..exchange.draft import Body
 from .redaction import Names, TooDense, decoded_pairs, mask_text, note, redact_json
 from .redaction_json import speaks_oauth
 from .redaction_kinds import Kinds

@@ -22,7 +22,8 @@ from urllib.parse import quote
 
 import orjson
 
-from ..capture.exchange import Body, Exchange
+from ..exchange.draft import Body
+from ..exchange.sealed import Exchange
 from ..record.codec import RECORD_VERSION
 from ..record.ids import record_ids
 from ..record.summary import LEVELS

@@ -28,15 +28,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from ..capture.exchange import SMALL_BYTES, Body, Draft, Exchange, Sealed
+from ..exchange.draft import SMALL_BYTES, Body, Draft
+from ..exchange.sealed import SealedExchange
 from ..record.ids import new_process
 from ..settings import Settings
 from ..transport.base import ProcessFacts, Writer
-from .base import Wake
 from .clock import Clock
 from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
 
-__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Phase", "Waiting", "Work"]
+__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Phase", "Work"]
 
 EXIT_SECONDS = 2.0
 # Sealed exchanges that wait to be written: ten seconds of 5,000 requests a second. The thread falls so far behind only
@@ -54,9 +54,6 @@ OpenWriter = Callable[[ProcessFacts], Writer]
 
 class Face(Protocol):
     known_account: str | None
-
-    def build(self, exchange: Exchange, shed: int) -> bytes:
-        """The record's bytes, in the recorder's thread."""
 
 
 class Phase(enum.Enum):
@@ -77,10 +74,6 @@ class Work(Protocol):
 
     def run(self) -> None:
         """Until the recorder ends. Whatever it raises ends this thread only."""
-
-
-Waiting = tuple[int, int, Draft, Sealed, Face, Wake | None]
-"""A sealed exchange: its sequence, when it ended (monotonic ns), what was collected, whose it is, who waits."""
 
 
 class FlushRequest:
@@ -131,8 +124,8 @@ class Core:
             process=str(self.facts.process), host=self.facts.host, service=self.facts.service, started=now
         )
         self.ledger.policy = policy_digest(self.policies) if self.policies else None
-        self.queue: deque[Waiting] = deque()
-        self.in_progress: list[Waiting] = []  # what the thread builds and has not given back
+        self.queue: deque[SealedExchange] = deque()
+        self.in_progress: list[SealedExchange] = []  # what the thread builds and has not given back
         self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
         self.accounts: dict[int, str | Face] = {}  # by ticket of an open exchange, where it is known; or whose it is
         # Tickets go on: an exchange that was begun before fork must not be taken for one of the child's.

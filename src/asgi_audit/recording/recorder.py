@@ -19,13 +19,14 @@ import threading
 import weakref
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Protocol
+from typing import Any
 
-from ..capture.exchange import Begun, Draft, Exchange, Sealed
 from ..errors import ConfigError
+from ..exchange.draft import Draft
+from ..exchange.recorder import Begun
+from ..exchange.sealed import Exchange, RecordBuilder, SealedExchange, Wake
 from ..settings import Settings
 from ..transport.base import ProcessFacts
-from .base import Wake
 
 # Imported with the middleware: loaded at the first record, by a thread that a busy server leaves little time, it kept
 # the first half second of records in memory.
@@ -34,7 +35,7 @@ from .clock import Clock
 from .core import EXIT_SECONDS, Core, OpenWriter, Phase
 from .writing import Writing
 
-__all__ = ["BuilderBase", "Recorder", "shared_recorder"]
+__all__ = ["Recorder", "shared_recorder"]
 
 # What belongs to the recorder itself: two middlewares over one journal must agree on it.
 _OWN = ("capture_bytes_max", "journal_path", "journal_bytes_max",
@@ -44,23 +45,18 @@ _RUNNING, _PARKED = Phase.RUNNING, Phase.PARKED  # looked at for each request
 _SECRET = frozenset(("kafka_key_password", "kafka_password"))
 
 
-class BuilderBase(Protocol):
-    def build(self, exchange: Exchange, shed: int = 0) -> bytes:
-        """The record's bytes; `shed` 1 leaves bodies out, 2 headers too."""
-
-
-BuilderFactory = Callable[[Settings, ProcessFacts], BuilderBase]
+BuilderFactory = Callable[[Settings, ProcessFacts], RecordBuilder]
 
 
 class Recorder:
-    """See `base.RecorderBase`: one middleware's face, with its own identity and builder, over the shared recorder."""
+    """See `RecorderBase`: one middleware's face, with its own identity and builder, over the shared recorder."""
 
     def __init__(self, core: Core, settings: Settings, builder_factory: BuilderFactory) -> None:
         self._core = core
         self._settings = settings
         self._builder_factory = builder_factory
         core.govern(settings)
-        self._builder: BuilderBase | None = None
+        self._builder: RecordBuilder | None = None
         self._built_for = 0
         self.is_crowded = False
         # A configured account holds until the application is seen to annotate others: then any may turn up late.
@@ -94,7 +90,7 @@ class Recorder:
         return ticket, mono_ns, started_ns
 
     def learn_account(self, draft: Draft, account_id: str) -> None:
-        core, ticket = self._core, draft.begun[0]
+        core, ticket = self._core, draft.ticket
         if account_id != self.known_account:
             self.known_account = None
         with core.lock:
@@ -107,20 +103,29 @@ class Recorder:
         with core.lock:
             if core.budget + size > core.bytes_max:
                 return False
-            if draft.begun[0] not in core.open:
+            if draft.ticket not in core.open:
                 return False  # sealed, or begun before a fork: nobody would give it back
             core.budget += size
             draft.held += size
         return True
 
-    def seal(self, draft: Draft, sealed: Sealed, wake: Wake | None = None) -> bool:
+    def seal(
+        self,
+        draft: Draft,
+        outcome: str,
+        route: Any,
+        endpoint: Any,
+        principal: str | None,
+        notes: dict[str, Any] | None,
+        wake: Wake | None = None,
+    ) -> bool:
         core = self._core
         ended_ns = perf_counter_ns()
         with core.lock:
-            if core.open.pop(draft.begun[0], None) is None:
+            if core.open.pop(draft.ticket, None) is None:
                 return False
             if core.accounts:
-                core.accounts.pop(draft.begun[0], None)
+                core.accounts.pop(draft.ticket, None)
             if draft.detail.excluded:
                 core.excluded += 1
                 core.words[2] = core.excluded
@@ -131,7 +136,9 @@ class Recorder:
             if len(core.queue) + len(core.in_progress) >= core.few and (why := core.find_room(draft)):
                 core.record_loss(sequence, sequence, why)
                 return False
-            core.queue.append((sequence, ended_ns, draft, sealed, self, wake))
+            core.queue.append(
+                SealedExchange(sequence, ended_ns, draft, outcome, route, endpoint, principal, notes, self, wake)
+            )
             if wake is not None:
                 core.is_urgent = True
                 core.awake()

@@ -20,13 +20,12 @@ import time
 from collections import deque
 from itertools import islice
 
-from ..capture.exchange import exchange_of
 from ..errors import TransportError
+from ..exchange.sealed import SealedExchange, Wake, exchange_of
 from ..record.digest import leaf_hash
 from ..record.statement import Statement, encode_statement
 from ..transport.base import Entry, Kind, Writer
-from .base import Wake
-from .core import Core, FlushRequest, Phase, Waiting
+from .core import Core, FlushRequest, Phase
 from .statements import Closed, Snapshot
 
 __all__ = ["Writing"]
@@ -123,7 +122,7 @@ class Writing:
         is_stating = is_due or bool(closed)
         self._drain(seen, is_asked=bool(self._requests), is_exact=is_stating)
         is_written = not self._held
-        if seen is not None and core.queue and core.queue[0][0] <= seen.last:
+        if seen is not None and core.queue and core.queue[0].sequence <= seen.last:
             is_written = False  # the recorder is ending: what is left is stated then
         elif seen is not None and is_stating:
             is_written = self._state(seen, closed) and is_written
@@ -146,7 +145,7 @@ class Writing:
         lost = len(core.queue)
         while core.queue:
             item = self._begin_next()
-            core.record_loss(item[0], item[0], "exit")
+            core.record_loss(item.sequence, item.sequence, "exit")
             self._release(item)
             core.in_progress.clear()
         self._write_statements()
@@ -205,20 +204,20 @@ class Writing:
         core = self._core
         if core.queue and core.in_progress and core.queue[0] is core.in_progress[-1]:
             core.queue.popleft()
-        taken = [entry.sequence for entry, _ in self._held] + [item[0] for item in core.in_progress]
+        taken = [entry.sequence for entry, _ in self._held] + [item.sequence for item in core.in_progress]
         with core.lock:
             core.ledger.doubt()
             lost = core.ledger.losses.within(min(taken), max(taken)) if taken else set()
-        self._held = deque(item for item in self._held if item[0].sequence not in lost)
+        self._held = deque(held for held in self._held if held[0].sequence not in lost)
         self._held_bytes = sum(len(entry.payload) for entry, _ in self._held)
         lost.update(entry.sequence for entry, _ in self._held)
         while core.in_progress:
             item = core.in_progress[-1]
-            if item[0] not in lost:
-                core.record_loss(item[0], item[0], "journal")
-                lost.add(item[0])
+            if item.sequence not in lost:
+                core.record_loss(item.sequence, item.sequence, "journal")
+                lost.add(item.sequence)
             self._release(item)
-            self._wake(item[-1], False)
+            self._wake(item.wake, False)
             core.in_progress.pop()
         while self._waiters:
             self._wake(self._waiters[-1], False)
@@ -233,12 +232,12 @@ class Writing:
         core = self._core
         left = 0 if is_exact else len(core.queue)
         until = seen.last if seen is not None else 0
-        while core.queue and core.phase is not _ENDING and (left > 0 or core.queue[0][0] <= until):
+        while core.queue and core.phase is not _ENDING and (left > 0 or core.queue[0].sequence <= until):
             left -= self._write_batch(until if is_exact else None)
         if self._held:
             self._append_held(is_asked=is_asked)
 
-    def _begin_next(self) -> Waiting:
+    def _begin_next(self) -> SealedExchange:
         core = self._core
         item = core.queue[0]
         core.in_progress.append(item)
@@ -254,7 +253,7 @@ class Writing:
         is_late = self._oldest_ns(now_ns) > _LATE_NS
         slice_end = now_ns + _SLICE_NS
         while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES and core.phase is not _ENDING:
-            if until is not None and core.queue[0][0] > until:
+            if until is not None and core.queue[0].sequence > until:
                 break
             if core.shed_at is not None:
                 shed = max(shed, self._shed_at_end())
@@ -262,18 +261,18 @@ class Writing:
             count += 1
             data = self._build(item, shed) if not refused else None
             if data is None:
-                core.record_loss(item[0], item[0], refused or "build")
-                self._wake(item[-1], False)
+                core.record_loss(item.sequence, item.sequence, refused or "build")
+                self._wake(item.wake, False)
                 self._release(item)
                 core.in_progress.pop()
                 continue
-            entry = Entry(Kind.RECORD, item[0], data)
+            entry = Entry(Kind.RECORD, item.sequence, data)
             self._held.append((entry, leaf_hash(data)))
             self._held_bytes += len(data)
             entries.append(entry)
             size += len(data)
-            if item[-1] is not None:
-                self._waiters.append(item[-1])
+            if item.wake is not None:
+                self._waiters.append(item.wake)
             if not is_late and time.perf_counter_ns() >= slice_end:
                 time.sleep(_YIELD_SECONDS)
                 slice_end = time.perf_counter_ns() + _SLICE_NS
@@ -294,10 +293,9 @@ class Writing:
             self._waiters.pop()
         return count
 
-    def _build(self, item: Waiting, shed: int) -> bytes | None:
-        sequence, ended_ns, draft, sealed, face, _ = item
+    def _build(self, item: SealedExchange, shed: int) -> bytes | None:
         try:
-            return face.build(exchange_of(draft, sealed, sequence, ended_ns - draft.begun[1]), shed)
+            return item.builder.build(exchange_of(item), shed)
         except BaseException as e:
             # The exception's text may hold what the request held: only its type is said.
             self._say(logging.ERROR, "build", "asgi-audit: a record could not be built: %s", type(e).__name__)
@@ -312,7 +310,7 @@ class Writing:
     def _oldest_ns(self, now_ns: int) -> int:
         """For how long the oldest sealed exchange has waited."""
         try:
-            return now_ns - self._core.queue[0][1]
+            return now_ns - self._core.queue[0].ended_ns
         except IndexError:
             return 0
 
@@ -339,13 +337,13 @@ class Writing:
     def _is_full(self) -> bool:
         return self._writer is not None and self._writer.room() >= 1.0
 
-    def _release(self, *items: Waiting) -> None:
+    def _release(self, *items: SealedExchange) -> None:
         """Give back what these hold of the budget. The second time does nothing."""
-        if any(item[2].held for item in items):
+        if any(item.draft.held for item in items):
             with self._core.lock:
-                for _, _, draft, _, _, _ in items:
-                    self._core.budget -= draft.held
-                    draft.held = 0
+                for item in items:
+                    self._core.budget -= item.draft.held
+                    item.draft.held = 0
 
     def _wake(self, wake: Wake | None, is_durable: bool) -> None:
         if wake is not None:

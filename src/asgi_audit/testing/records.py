@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
-    from ..recording.base import RecorderBase
+    from ..exchange.recorder import RecorderBase
     from ..settings import Settings
 
 __all__ = ["AuditRecords", "audit_records"]

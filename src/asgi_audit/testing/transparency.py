@@ -129,7 +129,7 @@ class _Probe:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> Any:
         log = self.log
         log.append(("application: scope", snapshot(scope)))
-        names = {v.name for v in contextvars.copy_context()} - {"asgi_audit_slot"}
+        names = {v.name for v in contextvars.copy_context()} - {"asgi_audit_request"}
         log.append(("application: context", sorted(names)))
 
         async def probed_receive() -> Any:

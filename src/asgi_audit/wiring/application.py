@@ -16,7 +16,7 @@ from ..settings import ApplicationSettings, Settings
 from .environment import application_settings, extra, share_home
 
 if TYPE_CHECKING:
-    from ..recording.base import RecorderBase
+    from ..exchange.recorder import RecorderBase
     from ..transport import base as transport_base
 
 __all__ = ["AuditMiddleware", "install", "open_journal", "recorder_of"]

@@ -16,7 +16,7 @@ import pytest
 from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
 
 import asgi_audit
-from asgi_audit.capture.identity import SCOPE_KEY, Slot, current_slot
+from asgi_audit.capture.handle import SCOPE_KEY, RequestHandle, current_handle
 
 annotate = asgi_audit.annotate
 
@@ -293,19 +293,19 @@ def test_context_is_as_before_when_the_request_is_over() -> None:
         await capture(server.scope, server.receive, server.send)
         # Pure ASGI: what the application sets reaches whoever called it (a BaseHTTPMiddleware breaks this).
         assert mine.get() == "inside"
-        assert current_slot.get() is None
+        assert current_handle.get() is None
 
     asyncio.run(main())
 
 
 def test_bodies_are_freed_when_a_task_outlives_the_request() -> None:
     tasks: list[asyncio.Task[None]] = []
-    slots: list[Slot] = []
+    handles: list[RequestHandle] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         tasks.append(asyncio.create_task(asyncio.sleep(60)))
-        slots.append(scope[SCOPE_KEY])
+        handles.append(scope[SCOPE_KEY])
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body"})
         watched.append(weakref.ref(scope["owner"]))
@@ -323,8 +323,8 @@ def test_bodies_are_freed_when_a_task_outlives_the_request() -> None:
         del server
         recorder.sealed.clear()
         gc.collect()
-        (slot,) = slots
-        assert slot.draft is None
+        (handle,) = handles
+        assert handle.draft is None
         assert not tasks[0].done()
         assert watched[0]() is None, "the living task pins the request's scope"
         tasks[0].cancel()

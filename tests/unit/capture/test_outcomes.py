@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
 
-from asgi_audit.capture.flow import _is_cancellation
+from asgi_audit.capture.sealing import _is_cancellation
 
 START = {"type": "http.response.start", "status": 201, "headers": []}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
 
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.exchange.sealed import Exchange
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support_exchanges import FACTS, PROCESS, make_body, make_builder, make_exchange
 from tests.support_schema import checked
 
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.record.codec import decode
 from asgi_audit.record.views import trail_view, usage_view
 from asgi_audit.recording.needles import searcher

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from tests.support_exchanges import begun, seal
 
-from asgi_audit.capture.exchange import Body, Exchange
 from asgi_audit.errors import ConfigError, TransportError
+from asgi_audit.exchange.draft import Body
+from asgi_audit.exchange.sealed import Exchange, Wake
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, Lost, Statement, decode_statement
-from asgi_audit.recording.base import Wake
 from asgi_audit.recording.clock import Clock
 from asgi_audit.recording.recorder import Recorder, shared_recorder
 from asgi_audit.recording.statements import Losses
@@ -99,7 +99,7 @@ def test_recorder_is_open_for_each_face_when_one_opened_it(house: House) -> None
 def test_record_is_in_the_journal_within_the_flush_time_when_sealed(house: House) -> None:
     house.recorder.open(2)
     made = begun(house.recorder)
-    assert made.begun[2] > 1_600_000_000 * 10**9
+    assert made.started_ns > 1_600_000_000 * 10**9
     assert seal(house.recorder, made)
     until(lambda: len(house.read()[0]) == 1)
     assert house.read()[0][0]["n"] == 1
@@ -109,7 +109,7 @@ def test_second_seal_and_seal_without_begin_do_nothing(house: House) -> None:
     made = begun(house.recorder)
     assert seal(house.recorder, made)
     assert not seal(house.recorder, made)
-    made.begun = (1_000_000, *made.begun[1:])
+    made.ticket = 1_000_000
     assert not seal(house.recorder, made)
     assert house.recorder.stats()["sealed"] == 1
 
@@ -187,7 +187,7 @@ def test_small_bodies_are_dropped_for_pressure_when_many_wait_and_the_budget_is_
     assert house.recorder.reserve(large, core.bytes_max - 10_000)
     for _ in range(64 + 4):
         assert go(house.recorder, body=b"b" * 4000)
-    bodies = [item[2].request for item in core.queue]
+    bodies = [item.draft.request for item in core.queue]
     assert [isinstance(b, bytes) for b in bodies] == [True] * 66 + [False] * 2
     assert house.recorder.stats()["held_bytes"] == core.bytes_max - 10_000 + 2 * 4000
     (dropped,) = {(b.data(), b.total, b.complete, b.pressure) for b in bodies if isinstance(b, Body)}
@@ -268,9 +268,9 @@ def test_watermark_is_held_back_by_open_exchange_but_not_by_an_old_one() -> None
     clock = Clock()
     house.recorder = shared_recorder(house.settings, house.open_writer, builder_factory=TrivialBuilder, clock=clock)
     old = begun(house.recorder)
-    old_ns = house.recorder._core.open[old.begun[0]] = old.begun[2] - 61 * 10**9
+    old_ns = house.recorder._core.open[old.ticket] = old.started_ns - 61 * 10**9
     young = begun(house.recorder)
-    young_ns = young.begun[2]
+    young_ns = young.started_ns
     assert house.recorder.flush(5, close=True)
     statement = house.read()[1][-1]
     assert statement.open_count == 2
@@ -292,7 +292,7 @@ def test_open_exchanges_are_stated_by_account_when_it_is_known_and_they_are_open
     house.recorder.learn_account(begun(house.recorder), "young")
     opened = house.recorder._core.open
     for draft in (one, two, unknown, moved):
-        opened[draft.begun[0]] -= 86_400 * 10**9
+        opened[draft.ticket] -= 86_400 * 10**9
     assert house.recorder.flush(5, close=True)
     closed = house.read()[1][-1]
     assert (closed.open_count, closed.open_long) == (5, 4)

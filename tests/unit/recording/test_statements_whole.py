@@ -12,8 +12,8 @@ import pytest
 from tests.support_digest import root_of
 from tests.unit.recording.test_recorder import House, TrivialBuilder, go
 
-from asgi_audit.capture.exchange import Exchange
 from asgi_audit.errors import TransportError
+from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import EMPTY_ROOT, leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..capture.exchange import Begun, Draft, Sealed
+from .draft import Draft
+from .sealed import Wake
 
-__all__ = ["RecorderBase", "Wake"]
+__all__ = ["Begun", "RecorderBase"]
 
-Wake = Callable[[bool], None]
-"""Called once, from any thread, must not raise: True when the record is durable, False when it never will be."""
+Begun = tuple[int, int, int]
+"""The first fields of a draft: the ticket, and when it began by the monotonic and by the wall clock (ns)."""
 
 
 class RecorderBase(Protocol):
@@ -37,7 +37,16 @@ class RecorderBase(Protocol):
     def reserve(self, draft: Draft, size: int) -> bool:
         """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `draft.held`."""
 
-    def seal(self, draft: Draft, sealed: Sealed, wake: Wake | None = None) -> bool:
+    def seal(
+        self,
+        draft: Draft,
+        outcome: str,
+        route: Any,
+        endpoint: Any,
+        principal: str | None,
+        notes: dict[str, Any] | None,
+        wake: Wake | None = None,
+    ) -> bool:
         """Account for bodies that are bytes (they are replaced where the budget has no room for them); then, under the
         same lock: duration, sequence, counter, enqueue or note of loss, deregister.
 

@@ -1,119 +1,44 @@
-"""One request as it passes by: the two wrapped callables, what they keep, and the seal.
+"""One HTTP request as it passes by: the two wrapped callables and what they keep. What ends it is in `sealing`.
 
 Nothing is parsed, delayed or reordered here, and no object of the application is changed. Two exceptions, both
 settings: the request id goes out on a copied start message, and `durable` delivery holds back the message that
 completes the response: the start itself for HEAD, 204, 304 and Content-Length 0, the one that completes the declared
 Content-Length (a BaseHTTPMiddleware below us sends an empty final message after it), else the final one; never the
 start of a stream.
-
-Outcomes. `completed`: the server took the final message (with `durable` it is about to: the record has to stand before
-that). `failed`: the application raised (status 500 when it had not started a response: the server answers so), or
-returned without starting one. `interrupted`: it returned in the middle of its response. `disconnected`:
-`http.disconnect` came, or `send` raised that the client is gone, before the response was complete (499 when none was
-started). `cancelled`: the server or a timeout outside us cancelled the request (499 likewise). A client that left
-explains whatever follows, so `disconnected` goes before `failed` and `cancelled`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import sys
 from typing import Any
 
-import msgspec
-
-from ..recording.base import RecorderBase, Wake
-from ..settings import Settings
-from .asgi import Message, Receive, Scope, Send
-from .exchange import SMALL_BYTES, Body, Draft, Headers, body_of, is_bodyless
-from .identity import Slot, framework_route, principal_of
-from .policy import Decision
+from ..exchange.draft import Body, Draft, Headers, body_of, is_bodyless
+from .asgi import Message, Receive, Send
 from .reading import ReadHeaders, all_tuples
-from .waiter import Waiter, new_waiter
+from .sealing import Sealing
 
-__all__ = ["Facts", "Flow", "facts_of"]
-
-_log = logging.getLogger("asgi_audit")
-_logged: list[str] = []
+__all__ = ["HttpCapture"]
 
 _JOIN_BELOW = 1024  # small chunks are joined up to this, or 64 KiB in single bytes would cost megabytes of objects
 _CLIENT_GONE = ("BrokenResourceError", "ClosedResourceError", "ClientDisconnected")
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
-class Facts(msgspec.Struct, eq=False):
-    """What all requests of one middleware share."""
-
-    recorder: RecorderBase
-    detail: Decision
-    durable: bool
-    wait_seconds: float
-    request_limit: int
-    response_limit: int
-    request_small: int  # at most so many bytes of a body are taken in one step and accounted for at the seal
-    response_small: int
-    header_in: bytes
-    header_out: bytes | None
-    crowded: Facts | None = None  # the same for a request that finds many others open: no body is small
-    opened: int = -1  # the number of forks before the OS process in which the recorder was opened
-
-    def __deepcopy__(self, memo: object) -> Facts:
-        return self  # of an application that somebody copies: its recorder is this process's
-
-    def internal_error(self, where: str) -> None:
-        """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
-        try:
-            self.recorder.count("internal_errors")
-            if not _logged:
-                _logged.append(where)
-                _log.exception("asgi-audit failed at %r; the application is not affected", where)
-        except Exception:
-            pass
-
-
-def facts_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> Facts:
-    limit = settings.body_bytes_max
-    request = limit if decision.request == "bodies" else 0
-    response = limit if decision.response == "bodies" else 0
-    header = settings.request_id_header
-    out = header.encode("ascii") if header is not None else None
-    facts = Facts(
-        recorder=recorder,
-        detail=decision,
-        durable=settings.delivery == "durable" and not decision.excluded,
-        wait_seconds=settings.durable_wait_seconds,
-        request_limit=request,
-        response_limit=response,
-        request_small=min(request, SMALL_BYTES),
-        response_small=min(response, SMALL_BYTES),
-        header_in=out or b"x-request-id",
-        header_out=out,
-    )
-    facts.crowded = msgspec.structs.replace(facts, request_small=-1, response_small=-1)
-    return facts
-
-
-class Flow(msgspec.Struct, eq=False):
-    """The two wrapped callables of one request. `slot.draft` is None once it is sealed: everything passes through
+class HttpCapture(Sealing, eq=False):
+    """The two wrapped callables of one request. `handle.draft` is None once it is sealed: everything passes through
     then."""
 
-    facts: Facts
-    slot: Slot
-    scope: Scope
     inner_receive: Receive
     inner_send: Send
-    gone: bool = False  # the client left before the response was complete
     finishing: bool = False  # the final message is on its way to the server; of a small body: `response` is bytes
     trailers: bool = False  # announced: the last trailer is the final message
     length: int = -1  # the declared Content-Length; only when delivery needs it
 
-    def __deepcopy__(self, memo: object) -> Flow:
+    def __deepcopy__(self, memo: object) -> HttpCapture:
         return self  # of a framework's request, which holds `receive` and `send`: they are this request's
 
     async def receive(self) -> Message:
         message = await self.inner_receive()
-        draft = self.slot.draft
+        draft = self.handle.draft
         if draft is not None:
             try:
                 if message["type"] == "http.request":
@@ -121,7 +46,7 @@ class Flow(msgspec.Struct, eq=False):
                     if (
                         draft.request is None
                         and type(data) is bytes
-                        and len(data) <= self.facts.request_small
+                        and len(data) <= self.config.request_small
                         and not message.get("more_body")
                     ):
                         draft.request = data  # the usual request in one step
@@ -130,11 +55,11 @@ class Flow(msgspec.Struct, eq=False):
                 elif message["type"] == "http.disconnect" and not self.finishing and not self._all_sent(draft):
                     self.gone = True
             except Exception:
-                self.facts.internal_error("receive")
+                self.config.internal_error("receive")
         return message
 
     async def send(self, message: Message) -> None:
-        draft = self.slot.draft
+        draft = self.handle.draft
         if draft is None:
             return await self.inner_send(message)
         last = starting = False
@@ -145,7 +70,7 @@ class Flow(msgspec.Struct, eq=False):
                 if (
                     draft.response is None
                     and type(data) is bytes
-                    and len(data) <= self.facts.response_small
+                    and len(data) <= self.config.response_small
                     and not message.get("more_body")
                 ):
                     draft.response = data  # the usual response in one step
@@ -156,12 +81,12 @@ class Flow(msgspec.Struct, eq=False):
                 if draft.start is None:
                     starting = True
                     message = self._start(draft, message)
-                    last = self.facts.durable and self._completes(draft)
+                    last = self.config.durable and self._completes(draft)
             else:
                 last = self.finishing = self._other(draft, kind, message)
         except Exception:
-            self.facts.internal_error("send")
-        if last and self.facts.durable:
+            self.config.internal_error("send")
+        if last and self.config.durable:
             waiter = await self._seal_durably("disconnected" if self.gone else "completed")
             del draft  # its bodies were given back; a slow client may hold us here for long
             if waiter is not None:
@@ -170,7 +95,7 @@ class Flow(msgspec.Struct, eq=False):
         try:
             await self.inner_send(message)
         except BaseException as error:
-            if self.slot.draft is not None:
+            if self.handle.draft is not None:
                 self._not_sent(draft, error, starting)
             raise
         if last:
@@ -180,7 +105,7 @@ class Flow(msgspec.Struct, eq=False):
     def _request_body(self, draft: Draft, data: Any, more: bool) -> None:
         body = draft.request = self._grown(draft, draft.request)
         if data:
-            self._keep(draft, body, data, self.facts.request_limit)
+            self._keep(draft, body, data, self.config.request_limit)
         if not more:
             body.complete = True
 
@@ -188,7 +113,7 @@ class Flow(msgspec.Struct, eq=False):
         """True when this is the last of the response, or completes it for the client of a `durable` one."""
         body = draft.response = self._grown(draft, draft.response)
         if data and not is_bodyless(draft):
-            self._keep(draft, body, data, self.facts.response_limit)
+            self._keep(draft, body, data, self.config.response_limit)
         if not more:
             body.complete = True
             return not self.trailers
@@ -199,7 +124,7 @@ class Flow(msgspec.Struct, eq=False):
 
     def _grown(self, draft: Draft, seen: bytes | Body | None) -> Body:
         """A body that does not come in one small message, or has to be added to."""
-        if type(seen) is bytes and not self.slot.recorder.reserve(draft, len(seen)):
+        if type(seen) is bytes and not self.handle.recorder.reserve(draft, len(seen)):
             return Body(total=len(seen), complete=True, pressure=True)
         return body_of(seen)
 
@@ -212,7 +137,7 @@ class Flow(msgspec.Struct, eq=False):
             self.trailers = True
             draft.response = Body()  # its last message is not the last of the response
         given = message.get("headers", ())
-        wanted = self.facts.header_out
+        wanted = self.config.header_out
         if type(given) is list and all_tuples(map(type, given)):
             # A list of its own: Starlette hands over a response's own list, and appending to it would grow it on every
             # call.
@@ -292,7 +217,7 @@ class Flow(msgspec.Struct, eq=False):
                 return
         if body.pressure:
             return
-        if not self.slot.recorder.reserve(draft, size):
+        if not self.handle.recorder.reserve(draft, size):
             body.pressure = True
             return
         if size < given:
@@ -331,90 +256,6 @@ class Flow(msgspec.Struct, eq=False):
         elif type(error).__name__ in _CLIENT_GONE:
             self.gone = True
 
-    async def raised(self, error: BaseException) -> None:
-        draft = self.slot.draft
-        if draft is None:
-            return
-        cancelled = _is_cancellation(error)
-        if not cancelled:
-            draft.error = type(error).__name__, not isinstance(error, Exception)
-        outcome = "disconnected" if self.gone else "cancelled" if cancelled else "failed"
-        if draft.start is None:
-            draft.start = 500 if outcome == "failed" else 499, []
-            # The server answers an exception with a 500 that the client sees complete. Whatever is no Exception ends
-            # the process or the task: nothing waits then.
-            if self.facts.durable and isinstance(error, Exception) and not self.gone:
-                await self._seal_durably_and_hand_on(outcome)
-        self.seal(outcome)  # does nothing the second time
-
-    async def returned(self) -> None:
-        """The application returned without having completed its response."""
-        draft = self.slot.draft
-        if draft is None:
-            return
-        if self.gone:
-            outcome = "disconnected"
-        else:
-            outcome = "failed" if draft.start is None else "interrupted"
-        if draft.start is None:
-            draft.start = 499 if self.gone else 500, []
-            if self.facts.durable and not self.gone:
-                await self._seal_durably_and_hand_on(outcome)
-        self.seal(outcome)  # does nothing the second time
-
-    async def _seal_durably_and_hand_on(self, outcome: str) -> None:
-        """Before the server answers by itself: what the application raised or returned comes before a cancellation."""
-        waiter = await self._seal_durably(outcome)
-        if waiter is not None:
-            waiter.hand_on()
-
-    async def _seal_durably(self, outcome: str) -> Waiter | None:
-        """Seal, then wait until the record is on disk, never will be, or the bound is reached. Raises nothing; a
-        cancellation is kept by the waiter that it returns."""
-        try:
-            waiter = new_waiter()
-        except Exception:
-            waiter = None
-            self.facts.internal_error("wait")
-        recorder = self.slot.recorder
-        if waiter is None:
-            if self.seal(outcome):
-                recorder.unwaited()
-            return None
-        if not self.seal(outcome, waiter.wake):
-            return None  # lost or excluded: counted already
-        try:
-            durable = await waiter.wait(self.facts.wait_seconds)
-            if not durable:
-                recorder.unwaited()
-        except Exception:
-            self.facts.internal_error("wait")
-        return waiter
-
-    def seal(self, outcome: str, wake: Wake | None = None) -> bool:
-        """Make the exchange a record, once; True when it was enqueued (and `wake` will be called)."""
-        slot = self.slot
-        draft = slot.draft
-        if draft is None:
-            return False
-        slot.draft = None
-        route = endpoint = principal = None
-        try:
-            scope = self.scope
-            route = scope.get("route")
-            endpoint = scope.get("endpoint")
-            if "user" in scope:
-                principal = principal_of(scope["user"])
-            if "fastapi" in scope if route is not None else endpoint is None:
-                route, endpoint = framework_route(scope, route, endpoint)
-        except Exception:
-            self.facts.internal_error("identity")
-        try:
-            return slot.recorder.seal(draft, (outcome, route, endpoint, principal, slot.notes), wake)
-        except Exception:
-            self.facts.internal_error("seal")
-            return False
-
 
 def _number(status: Any) -> int | None:
     try:
@@ -433,13 +274,3 @@ def _declared(draft: Draft) -> int:
     except (ValueError, TypeError, AttributeError):
         pass  # no pairs of bytes, or too many digits
     return -1
-
-
-def _is_cancellation(error: BaseException) -> bool:
-    """Of asyncio or trio, alone or as nothing but a group of them; also a coroutine that its driver closes."""
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        return True
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_cancellation(e) for e in error.exceptions)
-    trio = sys.modules.get("trio")
-    return trio is not None and isinstance(error, trio.Cancelled)

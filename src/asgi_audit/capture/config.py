@@ -1,0 +1,69 @@
+"""What all requests of one middleware share, worked out once."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from ..exchange.draft import SMALL_BYTES
+from ..exchange.recorder import RecorderBase
+from ..policy.decision import Decision
+from ..settings import Settings
+
+__all__ = ["CaptureConfig", "config_of"]
+
+_log = logging.getLogger("asgi_audit")
+_logged: list[str] = []
+
+
+class CaptureConfig(msgspec.Struct, eq=False):
+    """What all requests of one middleware share."""
+
+    recorder: RecorderBase
+    detail: Decision
+    durable: bool
+    wait_seconds: float
+    request_limit: int
+    response_limit: int
+    request_small: int  # at most so many bytes of a body are taken in one step and accounted for at the seal
+    response_small: int
+    header_in: bytes
+    header_out: bytes | None
+    crowded: CaptureConfig | None = None  # the same for a request that finds many others open: no body is small
+    opened: int = -1  # the number of forks before the OS process in which the recorder was opened
+
+    def __deepcopy__(self, memo: object) -> CaptureConfig:
+        return self  # of an application that somebody copies: its recorder is this process's
+
+    def internal_error(self, where: str) -> None:
+        """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
+        try:
+            self.recorder.count("internal_errors")
+            if not _logged:
+                _logged.append(where)
+                _log.exception("asgi-audit failed at %r; the application is not affected", where)
+        except Exception:
+            pass
+
+
+def config_of(settings: Settings, recorder: RecorderBase, decision: Decision) -> CaptureConfig:
+    limit = settings.body_bytes_max
+    request = limit if decision.request == "bodies" else 0
+    response = limit if decision.response == "bodies" else 0
+    header = settings.request_id_header
+    out = header.encode("ascii") if header is not None else None
+    config = CaptureConfig(
+        recorder=recorder,
+        detail=decision,
+        durable=settings.delivery == "durable" and not decision.excluded,
+        wait_seconds=settings.durable_wait_seconds,
+        request_limit=request,
+        response_limit=response,
+        request_small=min(request, SMALL_BYTES),
+        response_small=min(response, SMALL_BYTES),
+        header_in=out or b"x-request-id",
+        header_out=out,
+    )
+    config.crowded = msgspec.structs.replace(config, request_small=-1, response_small=-1)
+    return config

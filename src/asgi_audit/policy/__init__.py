@@ -1,0 +1,1 @@
+"""What of an exchange becomes part of its record."""
