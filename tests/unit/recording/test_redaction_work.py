@@ -19,7 +19,7 @@ from tests.support_adversarial import TYPES, Attack, body, processor_time, withi
 from tests.support_exchanges import make_builder, make_exchange
 from tests.support_schema import checked
 
-from asgi_audit.capture.exchange import Exchange
+from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.recording.names import Names
 from asgi_audit.recording.redaction_kinds import TooDense
 from asgi_audit.recording.redaction_work import LOOK, WORK_MAX, CountingNames
