@@ -1,19 +1,64 @@
-"""With CI=true a skipped test is a failure: what a skip asks for must be there, or nobody would notice that it is not.
+"""What holds for every test of the project.
 
-Left alone are skips of a test for another platform or Python, which say so: their reason begins with `other platform`.
+* With CI=true a skipped test is a failure: what a skip asks for must be there, or nobody would notice that it is not.
+  Left alone are skips of a test for another platform or Python: their reason begins with `other platform`.
+* Each reason to skip is printed once, at the end.
+* `full` marks what only `make test-all` runs: what needs Java or Docker, or takes long.
+* Properties try few examples, the same ones in every run, so that a red run means the change and not the draw. With
+  `ASGI_AUDIT_TEST_FULL=1` they try many, and other ones each time unless CI=true.
+* Tests that send SIGINT to a child pass in a shell that ignores it (`make test &`, `nohup`).
 """
 
 from __future__ import annotations
 
 import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 OTHER = "other platform"
+HERE = Path(__file__).parent
+FULL_DIRECTORIES = [HERE / "bench", HERE / "integration" / "kafka"]
 
 
 def is_ci() -> bool:
     return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def is_full() -> bool:
+    return os.environ.get("ASGI_AUDIT_TEST_FULL", "") not in ("", "0")
+
+
+# No deadline, and no check of how long the making of examples takes: both are times of a machine that may be busy.
+_COMMON: dict[str, Any] = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("small", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("full", max_examples=400, derandomize=is_ci(), **_COMMON)
+settings.load_profile("full" if is_full() else "small")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A child inherits that a signal is ignored, but not a handler: with a handler here it starts with the default.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(directory in item.path.parents for directory in FULL_DIRECTORIES):
+            item.add_marker("full")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = Counter(_reason(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.section("skipped, and how to get it")
+    for reason, count in sorted(skipped.items()):
+        terminalreporter.line(f"{count} × {reason}")
 
 
 def _reason(longrepr: object) -> str:

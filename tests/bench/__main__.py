@@ -1,4 +1,4 @@
-"""`make bench`: every figure in one run on one machine. `--tiny` is what every test run does."""
+"""`make bench`: every figure in one run on one machine. `--tiny` is what `make test-all` does."""
 
 from __future__ import annotations
 

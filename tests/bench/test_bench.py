@@ -1,4 +1,4 @@
-"""The benchmark runs, tiny, in every test run: its parts measure something and no more than is plausible."""
+"""The benchmark runs, tiny, in `make test-all`: its parts measure something and no more than is plausible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from . import kafka, stall
 from .indexing import Figures
 
 
-@pytest.mark.bench
 def test_bench_measures_every_part_when_run_tiny() -> None:
     figures = bench.main(["--tiny"])
     path = figures["path"]

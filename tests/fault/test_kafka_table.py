@@ -14,6 +14,8 @@ from tests.support_kafka import LocalKafka
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
+pytestmark = pytest.mark.full
+
 TINY = [name for name, row in ROWS.items() if row.tiny]
 
 

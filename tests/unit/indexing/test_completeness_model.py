@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support_completeness import Proc, World
 
@@ -114,7 +114,6 @@ def come_to_an_end(world: World) -> None:
         world.step(100_000)
 
 
-@settings(max_examples=150, deadline=None, print_blob=True)
 @given(seed=st.integers(0, 2**32 - 1), turns=st.integers(10, 400))
 @example(seed=1, turns=400)
 def test_completeness_is_never_beyond_the_truth_and_gets_there(seed: int, turns: int) -> None:

@@ -109,7 +109,7 @@ def index(directory: Path, given_messages: list[tuple[Kind, bytes]]) -> Progress
     return indexer.progress
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(found=st.lists(messages(), min_size=1, max_size=30))
 def test_indexer_indexes_or_buries_each_message_when_its_json_is_odd(
     tmp_path_factory: pytest.TempPathFactory, found: list[tuple[Kind, bytes]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support_store import record
 
@@ -115,7 +115,6 @@ steps = st.builds(
 
 @pytest.mark.parametrize("name", STORES)
 @given(steps=steps)
-@settings(max_examples=80, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 def test_paging_neither_skips_nor_repeats_when_records_are_indexed_meanwhile(name: str, steps: list[Any]) -> None:
     with STORES[name]() as (add, open_reader):
         service = QueryService(open_reader, b"s" * 32, wait_seconds=0, page_bytes_max=PAGE_BYTES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support_exchanges import make_builder, make_exchange
 from tests.support_schema import checked
@@ -143,18 +143,15 @@ def test_level_of_a_foreign_producer_counts_only_when_it_is_one() -> None:
     assert decode(orjson.dumps(foreign(context={"level": "FATAL"}))).level == "FATAL"
 
 
-SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FIRST = make_builder().build(make_exchange("POST", body=b'{"a":[1,"x"]}', principal="p", annotations={"k": 1}))
 
 
-@SETTINGS
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_record_or_a_record_error(data: bytes) -> None:
     with pytest.raises(RecordError):
         decode(data)
 
 
-@SETTINGS
 @given(st.data())
 def test_damaged_records_are_records_or_record_errors(data: Any) -> None:
     damaged = bytearray(FIRST)
@@ -207,7 +204,6 @@ tricky = st.sampled_from(
 texts = st.one_of(st.text(max_size=12), st.lists(tricky, max_size=3).map("".join))
 
 
-@SETTINGS
 @given(
     texts,
     texts,
@@ -232,7 +228,6 @@ def test_answers_equal_those_of_a_dict(
     answers_match(text.encode("utf-8", "surrogatepass") if compact else text.encode())
 
 
-@SETTINGS
 @given(texts, texts, texts, json_values)
 def test_answers_of_our_records_equal_those_of_a_dict(path: str, principal: str, query: str, body: Any) -> None:
     x = make_exchange(

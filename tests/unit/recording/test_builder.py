@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support_exchanges import FACTS, PROCESS, make_body, make_builder, make_exchange
 from tests.support_schema import checked
@@ -332,7 +332,6 @@ anything = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(anything, st.integers(0, 2), st.booleans(), st.integers(0, 200))
 def test_any_exchange_becomes_a_valid_record(x: Exchange, shed: int, complete: bool, kept: int) -> None:
     x.request_body.complete = complete

@@ -34,12 +34,7 @@ NAMES = [
     "signing-key", "encryption.key", "user[password]", "user.password", "deploy_pass",
 ]  # fmt: skip
 BUILDER = make_builder()
-SETTINGS = settings(
-    max_examples=300,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+SETTINGS = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 secrets = st.one_of(
     st.integers(10**9, 10**12).map(lambda n: f"hunter{n}"),

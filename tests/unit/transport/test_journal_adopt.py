@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.record.statement import Lost, Statement, decode_statement, encode_statement
@@ -298,7 +298,6 @@ def test_every_whole_entry_survives_and_the_tail_is_exact_when_cut_at_any_byte(t
         shutil.rmtree(root)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), flips=st.integers(1, 8))
 def test_nothing_is_passed_over_in_silence_when_bytes_are_damaged(
     tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
