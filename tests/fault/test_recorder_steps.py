@@ -297,3 +297,35 @@ def test_losses_are_stated_by_the_thread_that_ends_the_program_when_no_other_can
     assert_whole(journal, 7)
     assert not seal(made, begun(made)), "it is served, and counted in the page"
     assert made.stats()["lost_exit"] == 8
+
+
+def test_thread_is_started_again_when_the_log_handler_hangs(
+    recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, journal = recorder
+    made.open(5)
+    hangs, broken = threading.Event(), [SystemExit()]
+    log = logging.getLogger("asgi_audit")
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            hangs.wait(30)
+
+    handler = Hanging()
+    run = Writing._turn
+
+    def turn(self: Writing) -> None:
+        if broken:
+            raise broken[-1]
+        run(self)
+
+    monkeypatch.setattr(Writing, "_turn", turn)
+    monkeypatch.setattr(Writing, "_recover", lambda self, e: broken.clear() or (_ for _ in ()).throw(e))
+    log.addHandler(handler)
+    try:
+        assert seal(made, begun(made))
+        assert made.flush(20, close=True)
+    finally:
+        hangs.set()
+        log.removeHandler(handler)
+    assert_whole(journal, 1)

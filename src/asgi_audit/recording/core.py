@@ -228,11 +228,10 @@ class Core:
                 return
             self.phase = Phase.IDLE
             self._start_at = float("-inf")  # the next one begins with the pause
-        self._say_down(why)
         self.start()
+        self._say_down(why)  # last: a log handler may hang, and takes this thread with it alone
 
     def _say_down(self, why: str) -> None:
-        """The log must not be what keeps the next thread from being started."""
         now = time.monotonic()
         if now - self._said_at >= _LOG_SECONDS:
             self._said_at = now
