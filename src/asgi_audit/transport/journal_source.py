@@ -231,7 +231,9 @@ class JournalSource:
             names = []  # no process has begun yet
         except OSError as e:
             raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e
-        if self._index and names and self._monotonic() >= self._next_claim:
+        # Not before there is a process: one that makes the root has said by then when it did.
+        is_used = any(not name.startswith(".") for name in names)
+        if self._index and is_used and self._monotonic() >= self._next_claim:
             self._claim()
             self._next_claim = self._monotonic() + _CLAIM_SECONDS
         for name in names:

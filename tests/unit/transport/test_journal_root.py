@@ -205,6 +205,30 @@ def test_source_takes_nothing_down_when_there_is_no_root(tmp_path: Path) -> None
     assert not (tmp_path / "journal").exists()
 
 
+def test_making_is_known_when_an_indexer_looks_while_the_root_is_made(tmp_path: Path) -> None:
+    """The indexer is often there first, and looks 100 times a second."""
+    source = JournalSource(tmp_path, index=A)
+    source.open({})
+
+    class Watched(Files):
+        def link(self, old: Path, new: Path) -> None:
+            source.poll(10, 0)
+            super().link(old, new)
+
+        def mkdir(self, path: Path) -> None:
+            source.poll(10, 0)
+            super().mkdir(path)
+
+    writer = writer_of(tmp_path, Watched())
+    source.poll(10, 0)
+    found = read_root(tmp_path)
+    assert found is not None
+    assert found.made_at_ms is not None
+    assert found.index == A
+    source.close()
+    writer.close()
+
+
 def test_source_reads_on_when_it_may_not_note_its_index(tmp_path: Path) -> None:
     class ReadOnly(Files):
         def open(self, path: Path, flags: int) -> int:
