@@ -323,9 +323,13 @@ def test_thread_is_started_again_when_the_log_handler_hangs(
     monkeypatch.setattr(Writing, "_recover", lambda self, e: broken.clear() or (_ for _ in ()).throw(e))
     log.addHandler(handler)
     try:
-        assert seal(made, begun(made))
-        assert made.flush(20, close=True)
+        draft = begun(made)
+        until(lambda: not broken)
+        assert seal(made, draft)
+        # Nobody begins, flushes or asks: that would start a thread, too.
+        until(lambda: any(e.kind is Kind.RECORD for e in entries(journal)))
     finally:
         hangs.set()
         log.removeHandler(handler)
+    assert made.flush(20, close=True)
     assert_whole(journal, 1)
