@@ -86,6 +86,7 @@ def is_refused(port: int, key: str) -> bool:
         and isinstance(said.get("message"), str)
         and get(port, "/health/ready")[0] == 503
         and values(port)["asgi_audit_index_readable"] == 0
+        and "asgi_audit_journal_bytes" in values(port)
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import AuditError, ConfigError, TransportError
+from ..errors import AuditError, ConfigError, StoreError, TransportError
 from ..metrics import Value, Values, lost_by_reason
 from ..settings import Settings
 from .environment import extra, share_home
@@ -117,7 +117,8 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
 
 
 def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
-    """The journal of each process as it stands, [] when records do not go to one. Raises TransportError, StoreError."""
+    """The journal of each process as it stands, [] when records do not go to one. While the index cannot be read, all
+    of it waits. Raises TransportError, ConfigError."""
     path = settings.journal_path
     if path is None:
         return []
@@ -129,8 +130,10 @@ def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[
 
         positions = forwarded_positions(path)
     else:
-        facts = open_admin(settings).facts()
-        positions = facts.positions if facts else {}
+        positions = {}
+        with contextlib.suppress(StoreError):
+            facts = open_admin(settings).facts()
+            positions = facts.positions if facts else {}
     try:
         return look(path, positions, ask_alive=ask_alive)
     except OSError as e:
