@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_audit.transport import journal_lock
+from asgi_audit.filelock import locks_held
 from asgi_audit.transport.base import Entry, Kind, Position, ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalSource, JournalWriter
@@ -132,7 +132,8 @@ def test_position_that_is_torn_is_none(cut: int, living: list[Living], tmp_path:
     assert read_forwarded(mine.directory, Files()) is None
     mine.die()
     assert read(source(tmp_path, keeps_positions=True)) == {mine.process: list(range(1, 31))}
-    assert mine.process not in journal_lock._held
+    with locks_held() as held:
+        assert mine.process not in held
 
 
 def test_journal_is_read_from_its_beginning_when_the_position_is_not_of_this_journal(

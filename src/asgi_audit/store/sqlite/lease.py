@@ -1,9 +1,8 @@
 """One writer per index: a `lockf` lock on the file `lease` in its directory.
 
-The kernel frees the lock when its holder dies, however it dies, and a forked child does not hold it. Two traps stand
-behind the registry: `lockf` never refuses the process that already holds the lock, and closing *any* descriptor of the
-file frees it. So a process opens the file of one directory once. The file is never removed: whoever waits on it would
-hold a lock that nobody sees.
+The kernel frees the lock when its holder dies, however it dies, and a forked child does not hold it. A process opens
+the file of one directory once (see `filelock`). The file is never removed: whoever waits on it would hold a lock that
+nobody sees.
 """
 
 from __future__ import annotations
@@ -16,23 +15,12 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
+from ...filelock import locks_held
 
 __all__ = ["LEASE_NAME", "Lease", "LeaseHeld", "holder"]
 
 LEASE_NAME = "lease"
 _POLL_SECONDS = 0.1
-
-_held: set[str] = set()
-_guard = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _guard
-    _guard = threading.Lock()
-    _held.clear()  # the locks stay with the parent
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class LeaseHeld(StoreError):
@@ -68,8 +56,8 @@ class Lease:
                 )
 
     def _take(self) -> bool:
-        with _guard:
-            if self._key in _held:
+        with locks_held() as held:
+            if self._key in held:
                 return False
             fd = self._access.open(self.path, os.O_RDWR | os.O_CREAT)
             try:
@@ -79,15 +67,15 @@ class Lease:
                 if isinstance(e, (BlockingIOError, PermissionError)):
                     return False
                 raise
-            _held.add(self._key)
+            held.add(self._key)
         self._fd = fd
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{self._pid} {os.uname().nodename}\n".encode(), 0)
         return True
 
     def _holder(self) -> str:
-        with _guard:
-            if self._key in _held:
+        with locks_held() as held:
+            if self._key in held:
                 return " (this very process)"
             try:  # nobody here holds it, so opening and closing the file frees nothing
                 pid, host = self.path.read_text().split()
@@ -105,9 +93,9 @@ class Lease:
 
     def close(self) -> None:
         if self._fd >= 0 and os.getpid() == self._pid:
-            with _guard:
+            with locks_held() as held:
                 os.close(self._fd)
-                _held.discard(self._key)
+                held.discard(self._key)
         self._fd = -1
 
 
@@ -115,8 +103,8 @@ def holder(directory: Path) -> str | None:
     """Who holds the lease, as `process 12 on host`; None when nobody does. Takes it for an instant when it is free.
     Raises OSError."""
     path = directory / LEASE_NAME
-    with _guard:
-        if str(directory.resolve()) in _held:
+    with locks_held() as held:
+        if str(directory.resolve()) in held:
             return "this very process"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
