@@ -13,6 +13,7 @@ import random
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -145,6 +146,8 @@ def assert_whole(journal: MemoryJournal, sealed: int) -> None:
     lost = {n for s in stated(journal) for r in s.lost for n in range(r.first, r.last + 1)}
     assert recorded | lost == set(range(1, sealed + 1))
     assert not recorded & lost
+    each = {s.number: s for s in stated(journal)}  # one that was written again is the same
+    assert sum(s.count for s in each.values()) == len(recorded), "each loss is stated once"
     assert stated(journal)[-1].last == sealed
 
 
@@ -217,6 +220,31 @@ def test_thread_is_started_again_when_its_recovery_breaks(
     assert made.flush(5, close=True)
     assert_whole(journal, 5)
     assert not any(s.lost for s in stated(journal))
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+def test_exchange_is_not_lost_when_taking_it_off_the_queue_breaks(
+    recorder: tuple[Recorder, MemoryJournal], is_after: bool
+) -> None:
+    made, journal = recorder
+    breaks = [True]
+
+    class Queue(deque):  # type: ignore[type-arg]
+        def popleft(self) -> Any:
+            is_breaking = bool(breaks)
+            breaks.clear()
+            if is_breaking and not is_after:
+                raise MemoryError
+            item = super().popleft()
+            if is_breaking:
+                raise MemoryError
+            return item
+
+    made._core.queue = Queue()
+    for _ in range(5):
+        assert seal(made, begun(made))
+    until(lambda: made.flush(20, close=True))
+    assert_whole(journal, 5)
 
 
 def test_pauses_grow_when_the_thread_breaks_at_every_start(
