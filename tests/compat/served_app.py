@@ -64,6 +64,7 @@ async def events(scope: Any, receive: Receive, send: Send) -> None:
 
 
 async def upload(scope: Any, receive: Receive, send: Send) -> None:
+    _say("uploading")
     digest, size, more = hashlib.sha256(), 0, True
     while more:
         message = await receive()
@@ -87,12 +88,18 @@ async def fails(scope: Any, receive: Receive, send: Send) -> None:
 
 
 async def slow(scope: Any, receive: Receive, send: Send) -> None:
+    _say("slow")
     await anyio.sleep(1.0)
     await _answer(send, 200, b"slow")
 
 
 async def pid(scope: Any, receive: Receive, send: Send) -> None:
     await _answer(send, 200, b"%d" % os.getpid())
+
+
+def _say(word: str) -> None:
+    """To the test, which waits until the application has been called."""
+    print(f"called: {word}", flush=True)
 
 
 ROUTES = {

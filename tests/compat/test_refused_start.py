@@ -17,7 +17,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.e2e.commands import Running, running, until
+from tests.e2e.commands import Running, running
+from tests.support.waiting import until
 
 from asgi_audit.cli.processes import free_port
 
@@ -67,13 +68,13 @@ def answered(url: str) -> int:
 def test_server_stops_and_prints_why_when_a_setting_is_wrong(name: str, tmp_path: Path) -> None:
     with serving(STOPPING[name], tmp_path) as (server, _):
         server.process.wait(60)
-        until(lambda: SAID in server.said, "it says why", 10)
+        until(lambda: SAID in server.said, "it says why")
         assert "startup complete" not in server.said
 
 
 def test_reloader_prints_why_and_waits_for_a_change_when_a_setting_is_wrong(tmp_path: Path) -> None:
     with serving("uvicorn refused_app:app --reload --port {port}", tmp_path) as (server, url):
-        until(lambda: SAID in server.said and "Application startup failed" in server.said, "it says why", 60)
+        until(lambda: SAID in server.said and "Application startup failed" in server.said, "it says why")
         assert "startup complete" not in server.said
         assert answered(url) == 0
 
@@ -82,13 +83,13 @@ def test_reloader_prints_why_and_waits_for_a_change_when_a_setting_is_wrong(tmp_
 def test_every_request_fails_when_no_lifespan_is_spoken(name: str, tmp_path: Path) -> None:
     with serving(GOING_ON[name], tmp_path) as (server, url):
         statuses: list[int] = []
-        until(lambda: statuses.append(answered(url)) or statuses[-1] != 0, "it serves", 60)
+        until(lambda: statuses.append(answered(url)) or statuses[-1] != 0, "it serves")
         assert [answered(url) for _ in range(3)] == [500, 500, 500]
-        until(lambda: SAID in server.said, "it says why", 10)
+        until(lambda: SAID in server.said, "it says why")
 
 
 @pytest.mark.parametrize("name", GOING_ON | {"uvicorn": STOPPING["uvicorn"]})
 def test_application_serves_without_us_when_it_is_turned_off(name: str, tmp_path: Path) -> None:
     with serving((GOING_ON | STOPPING)[name], tmp_path, ASGI_AUDIT_ENABLED="0") as (_, url):
-        until(lambda: answered(url) == 200, "it serves", 60)
+        until(lambda: answered(url) == 200, "it serves")
     assert not (tmp_path / "home").exists()

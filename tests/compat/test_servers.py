@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from tests.e2e.commands import Running, running, until
+from tests.e2e.commands import Running, running
+from tests.support.waiting import until
 from tests.support_schema import checked
 
 from asgi_audit.transport.base import Kind
@@ -112,19 +112,20 @@ class Clients:
                 async for _ in response.aiter_bytes():
                     break
 
-    async def leaving_while_sending(self) -> None:
+    async def leaving_while_sending(self, server: Running) -> None:
         (request_id,) = self.expect("/upload", 499, outcomes=(*LEFT, "failed")).values()
         _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = f"POST /upload HTTP/1.1\r\nhost: h\r\nx-request-id: {request_id}\r\ncontent-length: 9999\r\n\r\n"
         writer.write(head.encode() + b"x" * 50)
         await writer.drain()
-        await asyncio.sleep(0.3)  # until the application was called
+        # Two uploads before it were whole.
+        await asyncio.to_thread(until, lambda: server.said.count("called: uploading") == 3, "it is called")
         writer.close()
 
     async def asking_while_it_ends(self, server: Running) -> None:
         async with self.connected() as client:
             asked = asyncio.create_task(client.get("/slow", headers=self.expect("/slow", 200)))
-            await asyncio.sleep(0.4)
+            await asyncio.to_thread(server.wait_for, "called: slow")
             server.process.send_signal(signal.SIGTERM)
             assert (await asked).text == "slow"
 
@@ -151,7 +152,7 @@ def serving(name: str, port: int, tmp_path: Path, delivery: str) -> Iterator[Run
     home = {"ASGI_AUDIT_HOME": str(tmp_path / "home"), "ASGI_AUDIT_DELIVERY": delivery}
     with running(sys.executable, "-m", module, *arguments, cwd=tmp_path, **home) as server:
         try:
-            until(lambda: _answers(port) or server.process.poll() is not None, "it serves", 60)
+            until(lambda: _answers(port) or server.process.poll() is not None, "it serves")
             assert server.process.poll() is None, server.said
             yield server
         finally:
@@ -189,39 +190,41 @@ def test_every_exchange_is_one_record_that_says_what_the_client_saw(
     clients = Clients(port)
     pids: set[bytes] = set()
 
+    def records() -> dict[str, dict[str, Any]]:
+        return read_journal(tmp_path / "home")[0]
+
     async def ask_all(server: Running) -> None:
         await clients.usual()
         await clients.leaving()
         if name not in READS_FIRST:
-            await clients.leaving_while_sending()
+            await clients.leaving_while_sending(server)
         if "workers" in name:
-            began = time.monotonic()
-            while len(pids) < 2 and time.monotonic() < began + 30:
+            while len(pids) < 2:
                 async with clients.connected() as client:
                     pids.add(await clients.ask(client, "GET", "/pid"))
         if name in HASTY:
-            await asyncio.sleep(0.5)  # until it has noticed who left
+            await asyncio.to_thread(until, lambda: clients.expected.keys() == records().keys(), "who left is noticed")
             server.process.send_signal(signal.SIGTERM)
         else:
             await clients.asking_while_it_ends(server)
 
     with serving(name, port, tmp_path, delivery) as server:
         asyncio.run(ask_all(server))
-        server.process.wait(30)
-        records, statements = read_journal(tmp_path / "home")
+        server.process.wait(60)
+        found, statements = read_journal(tmp_path / "home")
 
     for request_id, expected in clients.expected.items():
-        assert request_id in records, expected
-        record = records[request_id]
+        assert request_id in found, expected
+        record = found[request_id]
         context = record["context"]
         assert (record["request"]["path"], record["response"]["statusCode"]) == (expected.path, expected.status)
         assert context["outcome"] in expected.outcomes, expected
         if expected.size is not None and record["request"]["method"] != "HEAD":
             assert context["responseBody"]["bytes"] == expected.size, expected
-    assert records.keys() == clients.expected.keys()
+    assert found.keys() == clients.expected.keys()
     assert len(statements) == (2 if "workers" in name else 1)
     assert all(s.get("lost") == [] for s in statements.values()), statements
     if name not in UNCLOSED:
-        assert sum(s["last"] for s in statements.values()) == len(records), statements
+        assert sum(s["last"] for s in statements.values()) == len(found), statements
         assert all(s.get("open_count") == 0 for s in statements.values()), statements
         assert {s["closed"] for s in statements.values()} <= {"provisional", "final"}, statements

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["COMMAND", "Running", "clean_environment", "run", "running", "until"]
+__all__ = ["COMMAND", "Running", "clean_environment", "run", "running"]
 
 COMMAND = shutil.which("asgi-audit", path=str(Path(sys.executable).parent)) or "asgi-audit"
 
@@ -58,7 +58,7 @@ class Running:
     def said(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str, seconds: float = 30) -> str:
+    def wait_for(self, text: str, seconds: float = 60) -> str:
         """The first line that holds `text`."""
         deadline = time.monotonic() + seconds
         seen = 0
@@ -75,7 +75,7 @@ class Running:
             except queue.Empty:
                 continue
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -84,7 +84,7 @@ class Running:
             self.process.kill()
             self.process.wait()
             raise
-        self._reader.join(5)
+        self._reader.join(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
@@ -101,10 +101,3 @@ def running(*arguments: str, cwd: Path, **environment: str) -> Iterator[Running]
             child.stop(signal.SIGKILL)
         elif child.process.stdout is not None:
             child.process.stdout.close()
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)

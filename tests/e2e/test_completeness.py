@@ -17,7 +17,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .commands import COMMAND, Running, run, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, Running, run, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UVICORN = [sys.executable, "-m", "uvicorn", "--port", "0", "examples.any_asgi_app:app"]
@@ -58,7 +60,7 @@ def test_window_becomes_complete_while_the_application_rests(tmp_path: Path) -> 
         end = now()
         at = time.monotonic()
         # An application that rests states once in 10 s.
-        until(lambda: completeness(tmp_path, "--from", start, "--to", end)[0] == 0, "complete", 25)
+        until(lambda: completeness(tmp_path, "--from", start, "--to", end)[0] == 0, "complete")
         print(f"complete after {time.monotonic() - at:.1f} s")
         code, found = completeness(tmp_path, "--from", start, "--to", end)
         (process,) = found["processes"]
@@ -95,7 +97,7 @@ def test_killed_application_is_adopted_and_its_loss_is_stated(tmp_path: Path) ->
         for client in clients:
             client.join()
         end = now()
-        until(lambda: completeness(tmp_path, "--to", end)[0] == 0, "complete", 20)
+        until(lambda: completeness(tmp_path, "--to", end)[0] == 0, "complete")
         _, found = completeness(tmp_path, "--to", end)
         (process,) = found["processes"]
         assert process["state"] == "ended"

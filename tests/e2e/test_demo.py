@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .commands import COMMAND, run, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, run, running
 
 pytest.importorskip("datasette", reason="needs the demo's extra: pip install 'asgi-audit[server,demo]'")
 

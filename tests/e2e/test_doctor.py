@@ -6,7 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from .commands import COMMAND, run, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, run, running
 
 
 def test_doctor_says_what_is_missing_then_that_all_is_well_then_what_is_broken(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from .commands import COMMAND, clean_environment, run, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, clean_environment, run, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UVICORN = [sys.executable, "-m", "uvicorn", "--port", "0"]

@@ -10,7 +10,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .commands import COMMAND, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, running
 
 APPLICATION = """
 import asyncio, sys

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from .commands import COMMAND, run, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, run, running
 
 DAY = datetime.timedelta(days=1)
 TODAY = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from .commands import COMMAND, Running, run, running, until
+from tests.support.waiting import until
+
+from .commands import COMMAND, Running, run, running
 from .test_metrics import APPLICATION, get, port_of, values
 
 WINDOW = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
@@ -112,8 +114,8 @@ def test_index_that_is_gone_is_never_called_empty(gone: Callable[[Path], None], 
         assert is_refused(port, key)
         assert not list(index.glob("day-*")) or gone is cut
         put_back(index)
-        until(lambda: get(port, "/health/ready")[0] == 200, "it is back", 60)
-        until(lambda: indexed(port) >= 50, "nothing was lost", 60)
+        until(lambda: get(port, "/health/ready")[0] == 200, "it is back")
+        until(lambda: indexed(port) >= 50, "nothing was lost")
         assert values(port)["asgi_audit_index_readable"] == 1
         assert asked(port, key)[0] == 200
         serve.stop()

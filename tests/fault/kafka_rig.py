@@ -18,25 +18,15 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.commands import COMMAND, clean_environment
+from tests.support.waiting import until
 from tests.support_kafka import LocalKafka
 
 SECRET = "hunter2-horse"
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
-    """Poll until it holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
-    return value
 
 
 def percentile(values: list[float], share: float) -> float:

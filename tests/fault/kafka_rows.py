@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fault.kafka_rig import Account, Load, Process, Rig, percentile, until
+from tests.fault.kafka_rig import Account, Load, Process, Rig, percentile
+from tests.support.waiting import until
 from tests.support_kafka import LocalKafka, free_ports
 
 __all__ = ["ROWS", "Row"]

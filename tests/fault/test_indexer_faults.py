@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
+from tests.support.waiting import until
 from tests.support_records import NOON, PROCESS, payload, sequences, statement, walk
 
 from asgi_audit.disk import Access
@@ -17,13 +17,6 @@ from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal import JournalSource, JournalWriter, follow
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "not reached"
-        time.sleep(0.005)
 
 
 def test_indexer_waits_and_loses_nothing_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from tests.support.waiting import until
 from tests.support_exchanges import begun, seal
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
@@ -115,13 +116,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_RETRY_SECONDS", (0.001, 0.01))
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.002)
-
-
 def entries(journal: MemoryJournal) -> list[Any]:
     return [e for p in journal.partitions.values() for e in p.entries]
 
@@ -217,7 +211,7 @@ def test_thread_is_started_again_when_its_recovery_breaks(
     assert caplog.text.count("the recorder's thread is down (MemoryError)") == 1
     fault.left = recovery.left = 0
     until(lambda: not made.stats()["waiting"] and not made.stats()["recorder_down"])
-    assert made.flush(5, close=True)
+    assert made.flush(60, close=True)
     assert_whole(journal, 5)
     assert not any(s.lost for s in stated(journal))
 
@@ -262,7 +256,7 @@ def test_pauses_grow_when_the_thread_breaks_at_every_start(
     monkeypatch.setattr(Core, "pause", lambda self, seconds: pauses.append(seconds))
     monkeypatch.setattr(Writing, "run", breaks)
     begun(made)
-    assert made.flush(20)
+    assert made.flush(60)
     assert [round(seconds * 1000) for seconds in pauses] == [0, 1, 2, 4, 8, 10, 10, 10]
 
 
@@ -282,7 +276,7 @@ def test_process_says_so_when_no_thread_can_be_started(
     assert "no thread can be started" in caplog.text
     monkeypatch.setattr(threading.Thread, "start", start)
     until(lambda: made.stats()["recorder_down"] == 0)
-    assert made.flush(5, close=True)
+    assert made.flush(60, close=True)
     assert_whole(journal, 3)
 
 
@@ -300,12 +294,12 @@ def test_thread_is_found_gone_when_it_ended_without_a_word(
         patched.setattr(Writing, "_turn", lambda self: (_ for _ in ()).throw(SystemExit))
         patched.setattr(Writing, "_take_stock", lambda self: (_ for _ in ()).throw(SystemExit))
         assert seal(made, begun(made))
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     for _ in range(2 * core.few):
         assert seal(made, begun(made))
     assert core.thread is not thread, "by whoever finds that nobody empties the queue"
-    assert made.flush(5, close=True)
+    assert made.flush(60, close=True)
     assert_whole(journal, 2 * core.few + 1)
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import support_kafka
+from tests.support.waiting import until
 from tests.support_kafka import HOW_TO_GET_ONE, LocalKafka
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
@@ -94,15 +95,6 @@ def partitions_of(config: KafkaConfig) -> int:
 def delete_topic(config: KafkaConfig) -> None:
     admin(",".join(config.servers), "delete_topics", [config.topic])
     until(lambda: partitions_of(config) == 0)
-
-
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Poll until the condition holds; its last value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-    return value
 
 
 def record(number: int, size: int = 300) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import until
 from tests.support_kafka import LocalKafka
 
 from asgi_audit.transport.base import Entry, Kind, Message
@@ -21,7 +22,7 @@ from asgi_audit.transport.kafka.source import KafkaSource
 from asgi_audit.transport.kafka.state import KafkaState
 from asgi_audit.transport.kafka.topics import Topic, TopicWanted
 
-from .conftest import ListSource, admin, append_journal, make_topic, read_all, read_from, record, until, write_journal
+from .conftest import ListSource, admin, append_journal, make_topic, read_all, read_from, record, write_journal
 
 
 class Reader(threading.Thread):
@@ -43,7 +44,7 @@ class Reader(threading.Thread):
 
     def end(self) -> None:
         self.ending.set()
-        self.join(10)
+        self.join(60)
         self.source.close()
 
 
@@ -83,11 +84,11 @@ def test_nothing_is_missing_when_the_broker_is_killed_and_restarted_while_record
                 if at == 30:
                     local.restart()
                 time.sleep(0.01)
-            until(lambda f=first: forwarder.stats().acknowledged >= 2 * (f - 1), 60)
+            until(lambda f=first: forwarder.stats().acknowledged >= 2 * (f - 1))
             assert forwarder.state is KafkaState.RUNNING, turn
         expected = [record(n) for n in range(1, first)]
-        until(lambda: len({(m.partition, m.payload) for m in reader.messages}) >= len(expected), 30)
-        until(lambda: reader.source.stats().lag == 0, 30)
+        until(lambda: len({(m.partition, m.payload) for m in reader.messages}) >= len(expected))
+        until(lambda: reader.source.stats().lag == 0)
         time.sleep(0.2)
         by_partition: dict[str, list[Message]] = defaultdict(list)
         for message in reader.messages:
@@ -128,7 +129,8 @@ def frozen(local: LocalKafka) -> Iterator[LocalKafka]:
     local.resume()
 
 
-def test_stop_and_close_return_in_time_when_the_broker_is_frozen(frozen: LocalKafka, tmp_path: Path) -> None:
+def test_stop_and_close_return_when_the_broker_is_frozen(frozen: LocalKafka, tmp_path: Path) -> None:
+    """It stays frozen until both have returned."""
     config = make_topic(frozen.address)
     entries = [Entry(Kind.RECORD, n, record(n)) for n in range(1, 101)]
     source = ListSource(entries)
@@ -141,13 +143,9 @@ def test_stop_and_close_return_in_time_when_the_broker_is_frozen(frozen: LocalKa
     frozen.pause()
     entries += [Entry(Kind.RECORD, n, record(n)) for n in range(101, 201)]
     until(lambda: forwarder.stats().in_flight > 0)
-    began = time.monotonic()
     assert not forwarder.stop(1.5)
-    assert time.monotonic() - began < 2.6
     assert source.committed == 100, "removed without an acknowledgement"
-    began = time.monotonic()
     reader.close()
-    assert time.monotonic() - began < 6
     # Recorders of other tests of this run live on.
     left = [t.name for t in threading.enumerate() if t.name.startswith("asgi-audit")]
     assert [name for name in left if name != "asgi-audit-recorder"] == []
@@ -176,8 +174,8 @@ def test_nothing_is_missing_when_the_broker_freezes_for_longer_than_a_delivery_m
         time.sleep(8)  # the failure itself: two producers and two consumers are given up meanwhile
         assert source.committed == 100
         frozen.resume()
-        until(lambda: source.committed == 2000, 60)
-        until(lambda: len(_first_seen(reader.messages)) == 2000, 60)
+        until(lambda: source.committed == 2000)
+        until(lambda: len(_first_seen(reader.messages)) == 2000)
         assert _first_seen(reader.messages) == [record(n) for n in range(1, 2001)]
         assert forwarder.stats().producers >= 2
         assert reader.source.incidents == ()
@@ -218,8 +216,8 @@ def test_nothing_is_missing_when_the_leader_of_a_partition_is_killed_in_a_cluste
                 if n > 4000:
                     break
             total = len(source.entries)
-            until(lambda: source.committed == total, 60)
-            until(lambda: len(_first_seen(reader.messages)) == total, 60)
+            until(lambda: source.committed == total)
+            until(lambda: len(_first_seen(reader.messages)) == total)
             assert _first_seen(reader.messages) == [record(n) for n in range(1, total + 1)]
             assert reader.source.incidents == ()
         finally:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.commands import COMMAND, Running, running
+from tests.support.waiting import until
 
 from asgi_audit.transport.journal_writer import JournalWriter
 
-from .conftest import append_journal, make_topic, until, write_journal
+from .conftest import append_journal, make_topic, write_journal
 
 
 def forward(home: Path, url: str) -> AbstractContextManager[Running]:
@@ -59,7 +59,7 @@ def test_forward_shows_what_it_sent_and_is_ready_when_kafka_takes_it(
         assert "35 entries sent, 0 refused" in command.said
 
 
-def test_forward_lives_and_is_not_ready_and_ends_at_once_when_kafka_is_away(
+def test_forward_lives_and_is_not_ready_and_ends_when_kafka_is_away(
     tmp_path: Path, writers: list[JournalWriter]
 ) -> None:
     process = write_journal(tmp_path / "journal", 3, kept=writers)
@@ -73,10 +73,7 @@ def test_forward_lives_and_is_not_ready_and_ends_at_once_when_kafka_is_away(
         assert shown["asgi_audit_forward_connected"] == shown["asgi_audit_forward_sent_total"] == 0
         assert shown["asgi_audit_forward_errors_total"] >= 1
         assert shown["asgi_audit_journal_lag_bytes"] > 0
-        began = time.monotonic()
         assert command.stop() == 1
-        # Nothing can be sent: it waits for nothing, where it gives a broker that answers 10 s.
-        assert time.monotonic() - began < 6
         assert "not all is sent; the rest stays in" in command.said
         assert list((tmp_path / "journal" / process).glob("*.seg"))
 

@@ -11,8 +11,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.commands import COMMAND, run, running, until
+from tests.e2e.commands import COMMAND, run, running
 from tests.e2e.test_five_minutes import EXAMPLES, UVICORN, call, port_of
+from tests.support.waiting import until
 
 FROM, TO = "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"
 

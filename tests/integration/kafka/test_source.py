@@ -7,6 +7,7 @@ import time
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
+from tests.support.waiting import until
 
 from asgi_audit.errors import TransportError
 from asgi_audit.transport.base import Kind, Position, digest_of
@@ -14,7 +15,7 @@ from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
 from asgi_audit.transport.kafka.source import KafkaSource
 from asgi_audit.transport.kafka.state import KafkaState
 
-from .conftest import admin, delete_topic, make_topic, read_from, read_until_caught_up, record, send, until
+from .conftest import admin, delete_topic, make_topic, read_from, read_until_caught_up, record, send
 
 
 def _records(first: int, last: int) -> list[bytes | None]:
@@ -220,7 +221,7 @@ def test_source_passes_poison_on_and_hands_tombstones_over_as_damaged(address: s
     try:
         messages, damaged = [], []
         position = 0
-        until_ = time.monotonic() + 30
+        until_ = time.monotonic() + 60
         while position < 6:
             assert time.monotonic() < until_
             batch = source.poll(2, 0.2)
@@ -291,14 +292,12 @@ def test_source_waits_for_the_topic_when_it_does_not_exist_yet(address: str) -> 
         source.close()
 
 
-def test_source_name_raises_in_time_when_no_broker_is_there() -> None:
+def test_source_name_raises_when_no_broker_is_there() -> None:
     source = KafkaSource(kafka_config("kafka://127.0.0.1:1/audit"), connect_seconds=1)
-    began = time.monotonic()
     with pytest.raises(TransportError, match=r"127\.0\.0\.1:1/audit") as raised:
         _ = source.name
     assert raised.value.retriable
     source.close()
-    assert time.monotonic() - began < 4
 
 
 def test_time_to_expiry_counts_from_what_waits_and_a_statement_tells_its_delay(address: str) -> None:

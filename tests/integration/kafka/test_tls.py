@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import pytest
 from tests.e2e.commands import COMMAND, clean_environment, running
+from tests.support.waiting import until
 from tests.support_kafka import SASL_PASSWORD, SASL_USER, Certificates, LocalKafka
 
 from asgi_audit.settings import make_settings
 from asgi_audit.wiring.operations import open_admin
 
-from .conftest import unavailable, until, write_journal
+from .conftest import unavailable, write_journal
 from .test_process import PROGRAM
 
 WRONG = "n0t-the-password"
@@ -78,7 +79,7 @@ def test_records_come_into_the_index_when_the_broker_wants_tls_and_sasl(
     settings = make_settings({}, home=tmp_path)
     ours = {name: value for name, value in given.items() if name.startswith("ASGI_AUDIT_")}
     with running(COMMAND, "index", "--from", topic, cwd=tmp_path, **ours) as sidecar:
-        until(lambda: (facts := open_admin(settings).facts()) is not None and facts.indexed == 6, 60)
+        until(lambda: (facts := open_admin(settings).facts()) is not None and facts.indexed == 6)
         sidecar.stop()
     assert SASL_PASSWORD not in made.stdout + made.stderr + sent.stdout + sent.stderr
 

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import until
 from tests.support_kafka import SASL_PASSWORD, SASL_USER, LocalKafka
 
 from asgi_audit.errors import TransportError
@@ -17,7 +18,7 @@ from asgi_audit.transport.kafka.source import KafkaSource
 from asgi_audit.transport.kafka.state import KafkaState
 from asgi_audit.transport.kafka.topics import Topic, TopicWanted
 
-from .conftest import ListSource, make_topic, read_all, record, until
+from .conftest import ListSource, make_topic, read_all, record
 
 
 def _new(address: str) -> KafkaConfig:
@@ -73,7 +74,7 @@ def test_records_pass_when_the_listener_wants_sasl(local: LocalKafka, tmp_path: 
     source = ListSource([Entry(Kind.RECORD, n, record(n)) for n in range(1, 11)])
     forwarder = Forwarder(source, config, dead_letters=tmp_path, drain=True)
     forwarder.start()
-    assert forwarder.join(20), forwarder.stats()
+    assert forwarder.join(60), forwarder.stats()
     assert [m.payload for m in read_all(config, 10)] == [record(n) for n in range(1, 11)]
 
 

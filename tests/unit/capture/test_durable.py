@@ -94,10 +94,10 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("wakes", [None, False])
 def test_answer_is_served_and_counted_when_the_record_does_not_become_durable(app: Any, wakes: bool | None) -> None:
     recorder = ListRecorder(wakes=wakes)
+    seconds = 0.1 if wakes is None else 60
     began = time.monotonic()
-    server, _, _ = serve_once(app, recorder=recorder, settings={**DURABLE, "durable_wait_seconds": 0.1})
-    assert (time.monotonic() - began >= 0.1) is (wakes is None)
-    assert time.monotonic() - began < 4
+    server, _, _ = serve_once(app, recorder=recorder, settings={**DURABLE, "durable_wait_seconds": seconds})
+    assert wakes is False or time.monotonic() - began >= 0.1
     assert recorder.unwaited_count == 1
     assert len(server.sent) == (2 if app is plain else 0)
     for wake in recorder.waiting:  # the recorder may come late: the loop is closed by now

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tests.support_asgi import ListRecorder, Server, make_capture
 
+from asgi_audit.capture import middleware
+
 
 async def run_lifespan(capture: Any, messages: list[str]) -> list[str]:
     sent: list[str] = []
@@ -38,17 +40,17 @@ async def usual(scope: Any, receive: Any, send: Any) -> None:
 
 
 class SlowRecorder(ListRecorder):
-    """Blocks, and writes down in which thread."""
+    """Each call blocks until `gate` is released once, and writes down in which thread."""
 
-    def __init__(self, seconds: float = 0.05, fails: bool = False) -> None:
+    def __init__(self, fails: bool = False) -> None:
         super().__init__()
-        self.seconds = seconds
+        self.gate = threading.Semaphore(0)
         self.fails = fails
         self.threads: list[threading.Thread] = []
 
     def _block(self) -> None:
         self.threads.append(threading.current_thread())
-        time.sleep(self.seconds)
+        self.gate.acquire(timeout=60)
         if self.fails:
             raise RuntimeError("ours")
 
@@ -63,35 +65,39 @@ class SlowRecorder(ListRecorder):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_recorder_is_opened_and_closed_off_the_loop_when_lifespan_runs(fails: bool) -> None:
+def test_recorder_is_opened_and_closed_off_the_loop_when_lifespan_runs(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the loop lets the recorder go on: it must run while the recorder blocks, in its opening and its closing."""
+    monkeypatch.setattr(middleware, "OPEN_SECONDS_STARTUP", 60.0)
+    monkeypatch.setattr(middleware, "CLOSE_SECONDS", 60.0)
     recorder = SlowRecorder(fails=fails)
     capture, _ = make_capture(usual, recorder)
-    ticks = 0
 
     async def main() -> list[str]:
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.005)
-                ticks += 1
+        async def let_go() -> None:
+            for calls in (1, 2):
+                while len(recorder.threads) < calls:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                recorder.gate.release()
 
-        ticking = asyncio.create_task(tick())
+        letting_go = asyncio.create_task(let_go())
         sent = await run_lifespan(capture, ["startup", "shutdown"])
-        ticking.cancel()
+        await letting_go
         server = Server()
         await capture(server.scope, server.receive, server.send)
         return sent
 
     assert asyncio.run(main()) == ["startup.complete", "shutdown.complete"]
-    assert recorder.opened == [1.0]  # not again at the first request
-    assert recorder.flushed == [(2.0, True)]
+    assert recorder.opened == [60.0]  # not again at the first request
+    assert recorder.flushed == [(60.0, True)]
     assert threading.current_thread() not in recorder.threads
-    assert ticks > 3
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool) -> None:
+def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody speaks lifespan. The first request waits, the loop and the requests beside it do not."""
+    monkeypatch.setattr(middleware, "OPEN_SECONDS_FIRST_REQUEST", 60.0)
     recorder = SlowRecorder(fails=fails)
     capture, _ = make_capture(usual, recorder)
     ends: list[str] = []
@@ -101,12 +107,13 @@ def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool) -> 
             server = Server()
             await capture(server.scope, server.receive, server.send)
             ends.append(name)
+            recorder.gate.release()
 
         await asyncio.gather(one("first"), one("second"))
 
     asyncio.run(main())
     assert ends == ["second", "first"]
-    assert recorder.opened == [0.05]
+    assert recorder.opened == [60.0]
     assert threading.current_thread() not in recorder.threads
     assert len(recorder.sealed) == 2
     assert not recorder.counts
@@ -114,7 +121,7 @@ def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool) -> 
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_first_request_goes_as_far_as_without_us_when_it_is_cancelled_while_the_recorder_opens(waits: bool) -> None:
-    recorder = SlowRecorder(seconds=0.5)
+    recorder = SlowRecorder()
     begun: list[bool] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -134,6 +141,7 @@ def test_first_request_goes_as_far_as_without_us_when_it_is_cancelled_while_the_
             await task
 
     asyncio.run(main())
+    recorder.gate.release()
     (exchange,) = recorder.sealed
     assert begun == [True]
     assert (exchange.outcome, exchange.status) == (("cancelled", 499) if waits else ("completed", 200))
@@ -141,7 +149,8 @@ def test_first_request_goes_as_far_as_without_us_when_it_is_cancelled_while_the_
 
 
 def test_startup_goes_on_when_the_journal_hangs() -> None:
-    recorder = SlowRecorder(seconds=5)
+    """It hangs for longer than this test may take."""
+    recorder = SlowRecorder()
     capture, _ = make_capture(usual, recorder)
     began = time.monotonic()
 
@@ -158,7 +167,8 @@ def test_startup_goes_on_when_the_journal_hangs() -> None:
             await capture({"type": "lifespan"}, receive, send)
 
     asyncio.run(main())
-    assert 0.9 < time.monotonic() - began < 4
+    assert time.monotonic() - began > 0.9
+    recorder.gate.release()
 
 
 @pytest.mark.parametrize("error", [AssertionError("lifespan is not supported"), SystemError("boom")])
@@ -258,7 +268,7 @@ async def startup_alone() -> Any:
 @pytest.mark.parametrize("at", ["startup", "shutdown"])
 def test_lifespan_message_is_not_lost_when_the_server_cancels_while_the_recorder_works(at: str) -> None:
     """The application gets `startup` and the server `shutdown.complete`, and the cancellation is raised after that."""
-    recorder = SlowRecorder(seconds=0.5)
+    recorder = SlowRecorder()
     recorder.is_open = at == "shutdown"
     got: list[str] = []
 
@@ -290,5 +300,6 @@ def test_lifespan_message_is_not_lost_when_the_server_cancels_while_the_recorder
             await task
 
     asyncio.run(main())
+    recorder.gate.release()
     assert got[-1] == f"lifespan.{at}"
     assert sent == ([] if at == "startup" else ["lifespan.startup.complete", "lifespan.shutdown.complete"])

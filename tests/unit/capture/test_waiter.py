@@ -36,7 +36,7 @@ def test_waiter_gives_the_answer_when_another_thread_wakes_it(run: Any, answer: 
         waiter = new_waiter()
         assert waiter is not None
         threading.Timer(0.02, lambda: (waiter.wake(answer), waiter.wake(not answer))).start()
-        return await waiter.wait(5)
+        return await waiter.wait(60)
 
     assert run(wait()) is answer
 
@@ -52,7 +52,7 @@ def test_waiter_gives_up_when_nobody_wakes_it(run: Any) -> None:
 
     began = time.monotonic()
     assert run(wait()) is False
-    assert 0.015 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.015
     waiters[0].wake(True)  # the loop is closed: no error in the recorder's thread
 
 
@@ -61,7 +61,7 @@ def test_waiter_answers_at_once_when_it_was_woken_before(run: Any) -> None:
         waiter = new_waiter()
         assert waiter is not None
         waiter.wake(True)
-        return await waiter.wait(5)
+        return await waiter.wait(60)
 
     assert run(wait()) is True
 
@@ -72,18 +72,21 @@ def test_no_waiter_is_made_when_no_loop_runs() -> None:
 
 def test_call_runs_off_the_loop_when_it_blocks(run: Any) -> None:
     threads = []
+    gate = threading.Event()
 
     async def call() -> tuple[bool, bool, bool]:
-        def block() -> None:
+        def note() -> None:
             threads.append(threading.current_thread())
-            time.sleep(0.05)
 
         def fail() -> None:
             raise RuntimeError("dropped")
 
-        return await off_loop(block, 5), await off_loop(block, 0.001), await off_loop(fail, 5)
+        return await off_loop(note, 60), await off_loop(gate.wait, 0.001), await off_loop(fail, 60)
 
-    assert run(call()) == (True, False, True)
+    try:
+        assert run(call()) == (True, False, True)
+    finally:
+        gate.set()
     assert threading.current_thread() not in threads
 
 

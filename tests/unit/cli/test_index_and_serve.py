@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import pytest
+from tests.support.waiting import until
 
 from asgi_audit.cli import index
 from asgi_audit.cli.index import Progress
@@ -69,12 +69,9 @@ def test_index_closes_the_source_and_gives_the_lease_back_when_it_ends(
         made = index.Sidecar(dict)
         indexer = threading.Thread(target=index._index, args=(settings, made, stop), kwargs={"is_quiet": True})
         indexer.start()
-        for _ in range(600):
-            if made._progress is not None:
-                break
-            time.sleep(0.05)
+        until(lambda: made._progress is not None)
         stop.set()
-        indexer.join(30)
+        indexer.join(60)
     else:
         monkeypatch.setattr(index, "build_indexer", fails)
         with pytest.raises(ConfigError):
@@ -99,7 +96,7 @@ def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp
         return child
 
     beside = IndexerBeside(Settings(home=tmp_path), start=start)
-    assert second.wait(20)
+    assert second.wait(60)
     beside.stop()
     assert not any(child.running() for child in children)
     assert len(started) == 2
@@ -126,7 +123,7 @@ def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_mi
         return child_of("import sys; sys.exit(3)", tmp_path / "log")
 
     beside = IndexerBeside(Settings(home=tmp_path), start=start, monotonic=lambda: now[0])
-    assert enough.wait(30)
+    assert enough.wait(60)
     beside.stop()
     waits = [r.getMessage().split("again in ")[1] for r in caplog.records if "starting it again" in r.getMessage()]
     assert waits[:5] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s", "0.01 s"]
@@ -144,11 +141,7 @@ def test_child_is_killed_when_it_does_not_end_in_time(tmp_path: Path) -> None:
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )
     child = child_of(code, tmp_path / "log")
-    pause = threading.Event()
-    for _ in range(200):
-        if child.last_words() == "deaf":
-            break
-        pause.wait(0.05)
+    until(lambda: child.last_words() == "deaf")
     assert child.stop(0.1) == -signal.SIGKILL
     assert child.stop() == -signal.SIGKILL
 
@@ -189,7 +182,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         process.stdin.write("die\n")
         process.stdin.flush()
         assert process.stdout.read() == "alone\n"
-    assert process.wait(20) == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def test_settings_reach_the_indexer_beside_when_urls_are_given(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import until
 
 from asgi_audit.cli import main
 from asgi_audit.cli.tail import line_of
@@ -89,13 +90,9 @@ def test_each_record_is_shown_once_when_some_are_indexed_and_some_are_not(
     indexer = build_indexer(settings, writer, stop=stop)
     thread = threading.Thread(target=indexer.run)
     thread.start()
-    pause = threading.Event()
-    for _ in range(500):
-        if indexer.progress.indexed == 30:
-            break
-        pause.wait(0.02)
+    until(lambda: indexer.progress.indexed == 30)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     writer.close()
     assert indexer.progress.indexed == 30
     write(settings, later, [record(later, n, timestamp=START + 100 + n) for n in (31, 32)])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.support.waiting import until
 from tests.support_exchanges import begun, seal
 
 from asgi_audit.errors import ConfigError, TransportError
@@ -78,13 +78,6 @@ def go(recorder: Recorder, path: str = "/", body: bytes = b"", wake: Wake | None
     return seal(recorder, begun(recorder, path, body), wake)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.005)
-
-
 def test_recorder_is_open_for_each_face_when_one_opened_it(house: House) -> None:
     assert not house.recorder.is_open
     house.recorder.open(10)
@@ -120,7 +113,7 @@ def test_exchange_of_detail_none_is_excluded_and_gets_no_sequence(house: House) 
     assert not seal(house.recorder, made)
     assert house.recorder.stats()["sealed"] == 0
     assert go(house.recorder)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     stats = house.recorder.stats()
     assert (stats["excluded"], stats["sealed"], stats["held_bytes"]) == (1, 1, 0)
     assert house.read()[1][-1].excluded == 1
@@ -136,7 +129,7 @@ def test_numbers_agree_and_sequences_are_whole_when_several_threads_seal(house: 
         thread.start()
     for thread in threads:
         thread.join()
-    assert house.recorder.flush(10, close=True)
+    assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert [r["n"] for r in records] == list(range(1, 2001))
     assert sum(s.count for s in statements) == 2000
@@ -154,7 +147,7 @@ def test_exchange_is_lost_and_stated_when_the_queue_is_full(monkeypatch: pytest.
         go(house.recorder)
     assert house.recorder.stats()["lost_queue"] == 3
     core._start_at = float("-inf")
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert len(records) == 100
     assert [r for s in statements for r in s.lost] == [Lost(101, 103, "queue")]
@@ -169,10 +162,10 @@ def test_budget_is_shared_and_given_back_when_written() -> None:
     assert house.recorder.reserve(second, 5_000)
     seal(house.recorder, first)
     assert not house.recorder.reserve(first, 1)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     assert house.recorder.reserve(second, 60_000)
     seal(house.recorder, second)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     assert house.recorder.stats()["held_bytes"] == 0
     house.recorder.stop()
 
@@ -194,7 +187,7 @@ def test_small_bodies_are_dropped_for_pressure_when_many_wait_and_the_budget_is_
     assert dropped == (b"", 4000, True, True)
     assert seal(house.recorder, large)
     core._start_at = float("-inf")
-    assert house.recorder.flush(10)
+    assert house.recorder.flush(60)
     assert house.recorder.stats()["held_bytes"] == 0
     house.recorder.stop()
 
@@ -227,7 +220,7 @@ def test_loss_is_stated_and_no_secret_logged_when_a_record_cannot_be_built(
     go(house.recorder)
     go(house.recorder, "/unbuildable", wake=answers.append)
     go(house.recorder)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert [r["n"] for r in records] == [1, 3]
     assert [r for s in statements for r in s.lost] == [Lost(2, 2, "build")]
@@ -240,7 +233,7 @@ def test_two_middlewares_share_sequence_and_keep_their_identity(house: House) ->
     other = house.face(service="other", account_id="acme")
     go(house.recorder)
     go(other)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     assert [(r["n"], r["service"]) for r in house.read()[0]] == [(1, "app"), (2, "other")]
     assert len(house.opened) == 1
     assert other.stats() == house.recorder.stats()
@@ -253,7 +246,7 @@ def test_conflicting_settings_of_the_recorder_are_refused(house: House) -> None:
 
 def test_statement_is_provisional_at_close_and_revoked_by_the_next(house: House) -> None:
     go(house.recorder)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     assert house.read()[1][-1].closed == "provisional"
     go(house.recorder)
     until(lambda: house.read()[1][-1].last == 2)
@@ -271,14 +264,14 @@ def test_watermark_is_held_back_by_open_exchange_but_not_by_an_old_one() -> None
     old_ns = house.recorder._core.open[old.ticket] = old.started_ns - 61 * 10**9
     young = begun(house.recorder)
     young_ns = young.started_ns
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     statement = house.read()[1][-1]
     assert statement.open_count == 2
     assert statement.open_oldest == old_ns // 10**6
     assert statement.watermark == young_ns // 10**6
     until(lambda: clock.now_ms() > young_ns // 10**6)
     seal(house.recorder, young)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     assert house.read()[1][-1].watermark > young_ns // 10**6
     house.recorder.stop()
 
@@ -293,7 +286,7 @@ def test_open_exchanges_are_stated_by_account_when_it_is_known_and_they_are_open
     opened = house.recorder._core.open
     for draft in (one, two, unknown, moved):
         opened[draft.ticket] -= 86_400 * 10**9
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     closed = house.read()[1][-1]
     assert (closed.open_count, closed.open_long) == (5, 4)
     assert [(o.account, o.count) for o in closed.open_accounts] == [("b", 2), ("a", 1), ("young", 1)]
@@ -308,12 +301,12 @@ def test_open_exchanges_are_stated_by_account_when_it_is_known_and_they_are_open
 def test_configured_account_is_known_until_the_application_names_another(house: House) -> None:
     own = house.face(account_id="own")
     first, second = begun(own), begun(own)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     assert [(o.account, o.count) for o in house.read()[1][-1].open_accounts] == [("own", 2)]
     own.learn_account(first, "own")
     own.learn_account(second, "other")
     begun(own)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     named = house.read()[1][-1].open_accounts
     assert [(o.account, o.count) for o in named] == [("other", 1), ("own", 1)], "the third may be anybody's"
 
@@ -325,7 +318,7 @@ def test_accounts_beyond_a_hundred_are_not_named_and_a_statement_is_never_too_lo
     for n in range(2000):
         house.recorder._core.record_loss(2 * n + 1, 2 * n + 1, "journal_full")
     house.recorder._core.last = 4000
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     entries = [e for p in house.journal.partitions.values() for e in p.entries if e.kind is Kind.STATEMENT]
     assert max(len(e.payload) for e in entries) <= STATEMENT_BYTES_MAX
     statements = house.read()[1]
@@ -337,7 +330,7 @@ def test_counters_survive_in_the_page_from_the_first_request_on(house: House) ->
     for _ in range(3):
         go(house.recorder)
     begun(house.recorder)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     counters = house.recorder._core.work._writer.counters  # type: ignore[attr-defined]
     assert list(counters.cast("B").cast("Q")) == [4, 3, 0]
 
@@ -362,7 +355,7 @@ def test_records_are_held_until_there_is_a_journal_when_it_cannot_be_opened(capl
     assert caplog.text.count("no journal, records are kept in memory") == 1
     is_broken[0] = False
     until(lambda: len(house.read()[0]) == 2)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     assert sum(s.count for s in house.read()[1]) == 2
     house.recorder.stop()
 
@@ -372,8 +365,8 @@ def test_bodies_then_records_are_dropped_and_stated_when_the_journal_fills_up(ca
     for _ in range(300):
         go(house.recorder, body=b"b" * 10_000)
         if house.recorder.stats()["sealed"] % 5 == 0:
-            assert house.recorder.flush(5) or True
-    house.recorder.flush(5)
+            assert house.recorder.flush(60) or True
+    house.recorder.flush(60)
     stats = house.recorder.stats()
     records, _ = house.read()
     assert {r["shed"] for r in records} >= {0, 1, 2}
@@ -381,11 +374,11 @@ def test_bodies_then_records_are_dropped_and_stated_when_the_journal_fills_up(ca
     while stats.get("lost_journal_full", 0) == 0:
         for _ in range(100):
             go(house.recorder)
-        house.recorder.flush(5)
+        house.recorder.flush(60)
         stats = house.recorder.stats()
     assert "half full" in caplog.text
     assert "reason journal_full" in caplog.text
-    house.recorder.flush(5, close=True)
+    house.recorder.flush(60, close=True)
     stats = house.recorder.stats()
     assert stats["sealed"] == stats["recorded"] + stats["lost_journal_full"]
     stated = sum(r.last - r.first + 1 for s in house.read()[1] for r in s.lost)
@@ -398,10 +391,10 @@ def test_turn_goes_on_and_writes_what_was_built_when_a_bug_breaks_it(
 ) -> None:
     house.recorder.open(2)
     go(house.recorder)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     monkeypatch.setattr(Recorder, "build", lambda *a: 1 / 0)  # caught: a loss of one
     go(house.recorder)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     monkeypatch.undo()
     original = type(house.recorder._core.work)._release
     broken = [True]
@@ -415,7 +408,7 @@ def test_turn_goes_on_and_writes_what_was_built_when_a_bug_breaks_it(
     go(house.recorder)
     until(lambda: house.recorder.stats()["internal_errors"] == 1)
     go(house.recorder)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert [r["n"] for r in records] == [1, 3, 4]
     assert [(r.first, r.last) for s in statements for r in s.lost] == [(2, 2)]
@@ -427,7 +420,7 @@ def test_record_that_can_never_fit_is_lost_alone(house: House) -> None:
     for size in (10, 5 << 20, 10):
         go(house.recorder, body=b"b" * size)
     house.recorder._core.lock.release()
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert [r["n"] for r in records] == [1, 3]
     assert [r for s in statements for r in s.lost] == [Lost(2, 2, "journal")]
@@ -441,15 +434,13 @@ def test_open_does_not_wait_when_the_journal_cannot_be_opened() -> None:
         raise TransportError("journal open: read-only file system")
 
     house.recorder = shared_recorder(house.settings, open_writer, builder_factory=TrivialBuilder)
-    began = time.monotonic()
-    house.recorder.open(30)
-    assert time.monotonic() - began < 10
+    house.recorder.open(3600)  # longer than this test may take
     house.recorder.stop(0.1)
 
 
 def test_unwaited_is_stated(house: House) -> None:
     house.recorder.unwaited()
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     assert house.read()[1][-1].unwaited == 1
 
 
@@ -459,7 +450,7 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
     house.recorder.open(2)
     before = begun(house.recorder)
     go(house.recorder)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     parent = house.recorder._core.facts.process
     reading, writing = os.pipe()
     held = threading.Event()
@@ -468,11 +459,11 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
     def hold() -> None:
         with house.recorder._core.lock:
             held.set()
-            release.wait(10)
+            release.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait(10)
+    held.wait(60)
     pid = os.fork()  # while another thread holds the lock
     if pid == 0:
         try:
@@ -481,7 +472,7 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
             begun(house.recorder)  # its number is that of `before`
             sealed = sealed or seal(house.recorder, before)
             go(house.recorder)
-            is_written = house.recorder.flush(5)
+            is_written = house.recorder.flush(60)
             facts = house.opened[-1]
             answer = [
                 sealed,
@@ -534,7 +525,7 @@ def test_small_bodies_are_counted_when_those_in_hand_are_many(house: House) -> N
     assert house.recorder.stats()["held_bytes"] == 100
     core.in_progress.clear()
     core._start_at = float("-inf")
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     assert house.recorder.stats()["held_bytes"] == 0
 
 
@@ -574,7 +565,7 @@ def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> Non
     assert go(house.recorder)
     assert house.recorder.stats()["sealed"] == 2
     core._start_at = float("-inf")
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert sorted(r["n"] for r in records) == [1, 2]
     assert sum(s.count for s in statements) == 2

@@ -54,20 +54,24 @@ def test_roots_cover_the_records_before_each_statement_when_many_threads_seal(ho
     """Method: statements are asked for all the while four threads seal; every root must be that of the
     records that the tracker saw before the statement."""
 
+    halfway = threading.Event()
+
     def serve() -> None:
         for n in range(300):
             go(house.recorder)
-            if n % 20 == 0:
-                time.sleep(0.002)  # or one statement covers all
+            if n == 150:
+                halfway.wait(60)  # or one statement might cover all
 
     threads = [threading.Thread(target=serve) for _ in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        house.recorder.flush(5, close=True)
+        house.recorder.flush(60, close=True)
+        if any(s.count for s, _ in statements(house)):
+            halfway.set()
     for thread in threads:
         thread.join()
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     made = track(house)
     (state,) = made.processes
     assert (state.last, state.unverified, list(made.incidents)) == (1200, 0, [])
@@ -93,7 +97,7 @@ def test_nothing_stands_between_a_statement_and_the_records_it_covers(
     while house.recorder.stats()["sealed"] < 20 or house.recorder.stats()["waiting"]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     made = track(house)
     assert [(s.last, s.unverified) for s in made.processes] == [(20, 0)]
     assert list(made.incidents) == []
@@ -101,7 +105,7 @@ def test_nothing_stands_between_a_statement_and_the_records_it_covers(
 
 def test_chain_names_the_bytes_of_the_statement_before(house: House) -> None:
     for _ in range(3):
-        assert house.recorder.flush(5, close=True)
+        assert house.recorder.flush(60, close=True)
     found = statements(house)
     assert [s.previous for s, _ in found] == [None, *(statement_digest(data) for _, data in found[:-1])]
     assert found[0][0].root == EMPTY_ROOT.hex()
@@ -110,7 +114,7 @@ def test_chain_names_the_bytes_of_the_statement_before(house: House) -> None:
 def test_root_leaves_out_what_became_no_record(house: House) -> None:
     for path in ("/", "/unbuildable", "/"):
         go(house.recorder, path)
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     (state,) = track(house).processes
     assert (state.lost, state.missing, state.unverified) == (1, 0, 0)
 
@@ -140,13 +144,13 @@ def test_root_is_right_when_the_journal_failed_for_a_while(house: House, monkeyp
 
 
 def test_policy_tells_settings_apart_that_capture_differently(house: House) -> None:
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     before = statements(house)[-1][0].policy
     house.face(service="another")
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     assert statements(house)[-1][0].policy == before
     house.face(detail="metadata")
-    assert house.recorder.flush(5, close=True)
+    assert house.recorder.flush(60, close=True)
     after = statements(house)[-1][0].policy
     expected = {policy_of(make_settings({})), policy_of(make_settings({}, detail="metadata"))}
     assert before == policy_digest({policy_of(make_settings({}))})

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import apsw
@@ -164,7 +163,7 @@ def test_lease_is_taken_by_the_standby_when_it_is_freed(tmp_path: Path) -> None:
     first = Lease(tmp_path)
     timer = threading.Timer(0.15, first.close)
     timer.start()
-    Lease(tmp_path, wait_seconds=10).close()
+    Lease(tmp_path, wait_seconds=60).close()
     timer.join()
 
 
@@ -173,10 +172,8 @@ def test_lease_stops_waiting_when_told(tmp_path: Path) -> None:
     stop = threading.Event()
     timer = threading.Timer(0.1, stop.set)
     timer.start()
-    begun = time.monotonic()
     with pytest.raises(StoreError):
-        Lease(tmp_path, wait_seconds=30, stop=stop)
-    assert time.monotonic() - begun < 10
+        Lease(tmp_path, wait_seconds=3600, stop=stop)  # longer than this test may take
     timer.join()
     first.close()
 

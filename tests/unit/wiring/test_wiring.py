@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.waiting import until
 
 from asgi_audit.errors import ConfigError
 from asgi_audit.record.codec import Decoded, decode
@@ -101,16 +102,12 @@ def test_what_the_api_recorded_is_indexed_and_read(settings: Settings) -> None:
     thread.start()
     reader = open_store_reader(settings)
     try:
-        pause = threading.Event()
-        for _ in range(500):
-            if indexer.progress.indexed:
-                break
-            pause.wait(0.02)
+        until(lambda: indexer.progress.indexed)
         assert indexer.progress.indexed == 1
         assert reader.seen(None, "logs", "default")
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         reader.close()
         writer.close()
 
