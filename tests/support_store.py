@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from asgi_audit.record.codec import Decoded, decode
@@ -80,6 +81,9 @@ class TinyReader:
         self.closed = False
 
     def check(self) -> None:
+        pass
+
+    def stop_when(self, stopped: Callable[[], bool]) -> None:
         pass
 
     def snapshot(self) -> Snapshot:

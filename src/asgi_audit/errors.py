@@ -46,8 +46,8 @@ class RecordError(AuditError):
 
 
 class QueryError(AuditError):
-    """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404) or
-    'too_large' (413); `field` names what was wrong."""
+    """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
+    'too_large' (413) or 'busy' (429, come again later); `field` names what was wrong."""
 
     def __init__(self, message: str, *, field: str = "", kind: str = "invalid", hint: str = "") -> None:
         super().__init__(message, hint=hint)

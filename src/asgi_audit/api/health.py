@@ -13,6 +13,7 @@ from ..control import Control
 from ..errors import StoreError
 from ..query.service import QueryService
 from .routing import json_response
+from .shared import Shared
 
 __all__ = ["Health"]
 
@@ -24,12 +25,21 @@ class Health:
         self._service = service
         self._control = control
         self._beside = unready
+        self._reasons = Shared(self._look)
 
     async def live(self, _: Request) -> Response:
         return json_response(b'{"status":"ok"}')
 
     async def ready(self, _: Request) -> Response:
         """200, or 503 with the reasons. An index that lags is ready: it answers as far as it stands."""
+        reasons = list(await self._reasons.get())
+        if why := self._beside():
+            reasons.append(why)
+        if reasons:
+            return json_response(orjson.dumps({"status": "unavailable", "reasons": reasons}), 503, {"retry-after": "1"})
+        return json_response(b'{"status":"ok"}')
+
+    async def _look(self) -> list[str]:
         reasons = []
         if why := await self._service.unready():
             reasons.append(why)
@@ -37,8 +47,4 @@ class Health:
             await asyncio.to_thread(self._control.authenticate, "aa_0_0")
         except StoreError:
             reasons.append("the keys cannot be read")
-        if why := self._beside():
-            reasons.append(why)
-        if reasons:
-            return json_response(orjson.dumps({"status": "unavailable", "reasons": reasons}), 503, {"retry-after": "1"})
-        return json_response(b'{"status":"ok"}')
+        return reasons

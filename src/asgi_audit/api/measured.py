@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..metrics import TABLE, Collector, Values
 from .routing import DIALECT_KEY
+from .shared import Shared
 
 __all__ = ["Measured"]
 
@@ -31,9 +32,10 @@ class Measured:
         metric = TABLE[_NAME]
         self._seconds = Histogram(_NAME, metric.help, metric.labels, registry=self.registry)
         self.registry.register(Collector(measures))
+        self._shown = Shared(lambda: asyncio.to_thread(generate_latest, self.registry), rests=True)
 
     async def show(self, _: Request) -> Response:
-        body = await asyncio.to_thread(generate_latest, self.registry)
+        body = await self._shown.get()
         return Response(body, headers={"cache-control": "no-store", "content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
     def around(self, app: ASGIApp) -> ASGIApp:

@@ -23,8 +23,9 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from ..errors import QueryError, StoreError
+from .incoming import Incoming
 
-__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Failure", "Path", "Resource", "json_response"]
+__all__ = ["DIALECT_KEY", "NO_STORE", "PATH_BYTES_MAX", "Anything", "Failure", "Path", "Resource", "json_response"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -33,8 +34,9 @@ _SEGMENTS_KEY = "asgi_audit.segments"
 # The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
 _log = logging.getLogger("asgi_audit.api")
-_NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-_STATUS = {"invalid": 400, "unauthorized": 401, "forbidden": 403, "missing": 404, "too_large": 413}
+NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_STATUS = {"invalid": 400, "unauthorized": 401, "forbidden": 403, "missing": 404, "too_large": 413, "busy": 429}
+_RETRY_SECONDS = "1"  # an integer above 0: living clients take nothing else
 
 
 class Failure(NamedTuple):
@@ -59,16 +61,18 @@ class Resource:
             self._handlers = handlers | {"HEAD": handlers["GET"]}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._answer(request)
-        except ClientDisconnect:
+        incoming = Incoming(receive)
+        response = await incoming.unless_left(
+            self._answer(Request(scope, incoming.receive)), has_body=scope["method"] not in ("GET", "HEAD")
+        )
+        if response is None:
             return  # nobody is there to be answered
-        if request.method == "HEAD":
+        if scope["method"] == "HEAD":
             response.body = b""  # the length of what GET would bring stays in the headers
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response | None:
+        """None when the client left while it was asked for its body."""
         handler = self._handlers.get(request.method)
         if handler is None:
             allow = ", ".join(sorted(self._handlers))
@@ -78,10 +82,14 @@ class Resource:
         try:
             return await handler(request)
         except ClientDisconnect:
-            raise
+            return None
         except QueryError as e:
             status = _STATUS[e.kind]
-            headers = {"www-authenticate": 'Bearer realm="asgi-audit"'} if status == 401 else {}
+            headers = {}
+            if status == 401:
+                headers["www-authenticate"] = 'Bearer realm="asgi-audit"'
+            elif status == 429:
+                headers["retry-after"] = _RETRY_SECONDS
             return self._fail(Failure(status, str(e), e.hint, headers))
         except StoreError as e:
             reference = _logged(e)
@@ -91,7 +99,7 @@ class Resource:
                         503,
                         f"the index cannot answer now (reference {reference})",
                         "Try again in a moment.",
-                        {"retry-after": "1"},
+                        {"retry-after": _RETRY_SECONDS},
                     )
                 )
             return self._fail(_unexpected(reference))
@@ -155,7 +163,7 @@ class Anything(Path):
 
 def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON that no cache keeps and no browser takes for something else."""
-    return Response(body, status, {**_NO_STORE, **(headers or {})}, "application/json")
+    return Response(body, status, {**NO_STORE, **(headers or {})}, "application/json")
 
 
 def _segments(scope: Scope) -> list[str] | None:

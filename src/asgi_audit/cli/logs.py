@@ -47,7 +47,7 @@ class TextFormatter(logging.Formatter):
     """One line for each message; the traceback of an error follows on its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = without_passwords(record.message).replace("\r", "\\r").replace("\n", "\\n")
+        record.message = without_passwords(record.message.rstrip()).replace("\r", "\\r").replace("\n", "\\n")
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:

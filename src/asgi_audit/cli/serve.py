@@ -23,7 +23,7 @@ from .. import __version__
 from ..errors import AuditError, ConfigError
 from ..settings import Settings
 from ..wiring.operations import forget_index, open_control, open_source
-from ..wiring.server import build_api
+from ..wiring.server import build_api, build_server
 from .curls import curl_lines, shown_host
 from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .logs import is_json
@@ -32,7 +32,8 @@ from .processes import Child, on_closed_stdin
 __all__ = ["IndexerBeside", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.serve")
-_SHUTDOWN_SECONDS = 5
+# After the server has ended, which took 2 s at most. A batch that is cut off is taken again by the next indexer.
+_INDEXER_SECONDS = 2.0
 _RESTART_SECONDS = (0.5, 30.0)  # first and longest wait before the indexer is started again
 _HEALTHY_SECONDS = 60.0  # after so long a run the next wait is the first again
 
@@ -64,8 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import uvicorn
-
     settings = settings_of(arguments)
     if not arguments.no_index:
         open_source(settings).close()  # a wrong URL is said here, not by the indexer again and again
@@ -78,17 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     listening = _listen(settings.host, settings.port)
     port = listening.getsockname()[1]
     base = f"http://{shown_host(settings.host)}:{port}"
-    # uvicorn's own lines would say twice what we say below; its warnings and errors come through.
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    server = uvicorn.Server(config)
     beside = None if arguments.no_index else IndexerBeside(settings, new_index=arguments.new_index)
+    server = build_server(app, stopping=beside.ask_to_stop if beside else lambda: None)
 
     def stop() -> None:
         server.should_exit = True
@@ -109,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         listening.close()
         if beside is not None:
-            beside.stop()
+            beside.stop(_INDEXER_SECONDS)
     return 0 if server.started else 1
 
 
@@ -186,11 +176,16 @@ class IndexerBeside:
     def running(self) -> bool:
         return self._child.running()
 
-    def stop(self) -> None:
-        """Lets the indexer finish its batch: at most ten seconds."""
+    def ask_to_stop(self) -> None:
+        """The indexer ends after its batch, and is not started again. Does not wait."""
+        self._stopping.set()
+        self._child.ask_to_stop()
+
+    def stop(self, seconds: float = 10) -> None:
+        """Lets the indexer finish its batch: so many seconds at most."""
         self._stopping.set()
         self._thread.join()
-        self._child.stop(10)
+        self._child.stop(seconds)
 
     def _watch(self) -> None:
         wait = _RESTART_SECONDS[0]

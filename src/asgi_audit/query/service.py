@@ -2,34 +2,28 @@
 
 Place in the path: api -> **QueryService** -> store.base.Reader. Invariants: the accounts of a query are always those
 of the key's scope, whatever the dialect passed; an execution is fixed to one snapshot, so that paging neither skips
-nor repeats while records keep coming; a POST waits at most `wait_seconds`, a GET never. Readers block on SQLite:
-each lives in one thread of a pool of `READERS`, at most `PENDING_MAX` questions wait for one, and none takes longer
-than `ANSWER_SECONDS` as seen by the asker. No read transaction is open across an await. Nothing is stored, so
-nothing is lost in a crash.
+nor repeats while records keep coming; a POST waits at most `wait_seconds` for the indexer, a GET never. Readers block
+on SQLite: `readers` has their threads, and `admission` how many answers and bytes there are at once. No read
+transaction is open across an await. Nothing is stored, so nothing is lost in a crash.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import secrets
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Snapshot
+from .admission import IN_FLIGHT_MAX, Admission, Lease
 from .cursor import Kind, Sealer, Token
 from .model import Execution, Page, Scope
+from .readers import Readers
 
-__all__ = ["ANSWER_SECONDS", "PENDING_MAX", "REACH_SECONDS", "READERS", "QueryService"]
+__all__ = ["REACH_SECONDS", "QueryService"]
 
-READERS = 4
-PENDING_MAX = 256
-ANSWER_SECONDS = 30.0
 # A record's timestamp is when its request began: one that ended just before the POST may have begun this much earlier.
 # Exchanges open for longer are counted as long-open, not waited for.
 REACH_SECONDS = 60.0
@@ -44,8 +38,6 @@ _BOUND = {"service": "service", "instance": "instanceResourceId", "start": "from
 # 2 kB; less than what a client or a proxy refuses.
 PAGE_BYTES_MAX = 8 << 20
 
-T = TypeVar("T")
-
 
 class QueryService:
     """Executions and pages over any number of readers. One event loop uses it; `close` may be called from any
@@ -59,6 +51,7 @@ class QueryService:
         wait_seconds: float = 2.0,
         execution_seconds: int = 86_400,
         page_bytes_max: int = PAGE_BYTES_MAX,
+        in_flight_max: int = IN_FLIGHT_MAX,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -70,7 +63,10 @@ class QueryService:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
-        self._readers = _Readers(open_reader)
+        self.admission = Admission(in_flight_max)
+        self._readers = Readers(open_reader)
+        # Snapshots take microseconds: those who wait for the indexer, and health, need not wait behind pages.
+        self._snapshots = Readers(open_reader, 1)
         self._poll_began = float("-inf")
         self._polled = Snapshot(0, 0.0)
 
@@ -101,6 +97,17 @@ class QueryService:
         Without `next_token`: when the window reaches into the present, waits until what was requested before is
         indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
         it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
+        with self.admission.enter(scope.key_id):
+            return await self._execute(scope, query, next_token, dialect, must_have_seen)
+
+    async def _execute(
+        self,
+        scope: Scope,
+        query: Query,
+        next_token: str | None,
+        dialect: str,
+        must_have_seen: tuple[str, str] | None,
+    ) -> Execution:
         arrival = self._clock()
         query = dataclasses.replace(query, accounts=scope.accounts)
         published: int | None = None
@@ -117,7 +124,8 @@ class QueryService:
                 await self._must_have_seen(scope, *must_have_seen, None if waited else arrival)
         # First what is complete, then the snapshot: the other way round we would promise what is not in it.
         completeness, snapshot = await self._readers.ask(
-            lambda reader: (reader.completeness(query.start, query.end, query.accounts), reader.snapshot())
+            lambda reader: (reader.completeness(query.start, query.end, query.accounts), reader.snapshot()),
+            scope.key_id,
         )
         token = Token(
             kind=Kind.EXECUTION,
@@ -139,9 +147,26 @@ class QueryService:
         *,
         dialect: str,
         of: tuple[str, str] | None = None,
+        lease: Lease | None = None,
     ) -> Page:
         """At most `limit` rows of the execution, never waiting for the indexer. `of` (service, instance): what the
-        execution must be about, else it is 'missing'. Raises QueryError, StoreError."""
+        execution must be about, else it is 'missing'. `lease`, from `admission`: holds the bytes of the page until the
+        caller closes it; without it they count only while the page is made. Raises QueryError, StoreError."""
+        if lease is not None:
+            return await self._page(scope, execution_id, next_token, limit, dialect, of, lease)
+        with self.admission.enter(scope.key_id) as own:
+            return await self._page(scope, execution_id, next_token, limit, dialect, of, own)
+
+    async def _page(
+        self,
+        scope: Scope,
+        execution_id: str,
+        next_token: str | None,
+        limit: int,
+        dialect: str,
+        of: tuple[str, str] | None,
+        lease: Lease,
+    ) -> Page:
         assert limit > 0
         now = self._clock()
         execution = self._sealer.open(execution_id, Kind.EXECUTION, dialect, scope.accounts, now)
@@ -165,17 +190,20 @@ class QueryService:
             before = token.before
         if query.start >= query.end:
             completeness = await self._readers.ask(
-                lambda reader: reader.completeness(query.start, query.end, query.accounts)
+                lambda reader: reader.completeness(query.start, query.end, query.accounts), scope.key_id
             )
             return Page([], None, completeness)
+        await lease.reserve(self._page_bytes_max)
         (rows, more), completeness = await self._readers.ask(
             lambda reader: (
                 reader.page(
                     query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
                 ),
                 reader.completeness(query.start, query.end, query.accounts),
-            )
+            ),
+            scope.key_id,
         )
+        lease.resize(sum(len(row.record) for row in rows))
         if not (more and rows):
             return Page(rows, None, completeness)
         following = Token(
@@ -198,13 +226,14 @@ class QueryService:
         return ""
 
     def close(self) -> None:
-        """Waits for what is being read, then closes the readers."""
+        """Stops what is being read and closes the readers."""
         self._readers.close()
+        self._snapshots.close()
 
     async def _must_have_seen(self, scope: Scope, service: str, instance: str, arrival: float | None) -> None:
         """Raises 'missing' for what this scope never saw. `arrival` when nobody waited yet: then a service whose first
         request is a moment old gets the time to become known, so that the answer does not depend on the window."""
-        if await self._readers.ask(lambda reader: reader.seen(scope.accounts, service, instance)):
+        if await self._readers.ask(lambda reader: reader.seen(scope.accounts, service, instance), scope.key_id):
             return None
         if arrival is not None:
             await self._settled(arrival)
@@ -217,7 +246,7 @@ class QueryService:
         )
 
     async def _snapshot(self) -> Snapshot:
-        return await self._readers.ask(lambda reader: reader.snapshot())
+        return await self._snapshots.ask(lambda reader: reader.snapshot())
 
     async def _settled(self, arrival: float) -> None:
         """Until a snapshot would hold all that was requested before `arrival`, if the indexer is quick enough."""
@@ -246,74 +275,6 @@ class QueryService:
             self._poll_began = now
             self._polled = await self._snapshot()
         return self._polled
-
-
-class _Readers:
-    """A thread each, opened when first needed, opened anew after an error."""
-
-    def __init__(self, open_reader: Callable[[], Reader]) -> None:
-        self._open_reader = open_reader
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="asgi-audit-query")
-        self._mine = threading.local()
-        self._lock = threading.Lock()
-        self._all: set[Reader] = set()
-        self._pending = 0
-        self._closed = False
-
-    async def ask(self, question: Callable[[Reader], T]) -> T:
-        with self._lock:
-            if self._closed:
-                raise StoreError("the query service is closed", retriable=False)
-            if self._pending >= PENDING_MAX:
-                raise StoreError(f"more than {PENDING_MAX} queries wait for the index")
-            try:
-                future = self._pool.submit(self._answer, question)
-            except RuntimeError as e:  # no more threads, or the interpreter is ending
-                raise StoreError("no thread could be started to read the index") from e
-            self._pending += 1
-        future.add_done_callback(self._done)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await asyncio.wrap_future(future)
-        except TimeoutError:
-            raise StoreError(f"the index gave no answer within {ANSWER_SECONDS:g} s") from None
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        for reader in self._all:
-            reader.close()
-        self._all.clear()
-
-    def _done(self, _: Future[T]) -> None:
-        with self._lock:
-            self._pending -= 1
-
-    def _answer(self, question: Callable[[Reader], T]) -> T:
-        reader: Reader | None = getattr(self._mine, "reader", None)
-        if reader is not None:
-            try:
-                return question(reader)
-            except StoreError:
-                # A file that was purged or made anew under an open connection: look again with a new one, once.
-                self._drop(reader)
-        reader = self._open_reader()
-        self._mine.reader = reader
-        with self._lock:
-            self._all.add(reader)
-        try:
-            return question(reader)
-        except StoreError:
-            self._drop(reader)
-            raise
-
-    def _drop(self, reader: Reader) -> None:
-        self._mine.reader = None
-        with self._lock:
-            self._all.discard(reader)
-        with contextlib.suppress(StoreError):
-            reader.close()
 
 
 def _same_query(known: Query, asked: Query) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -288,5 +288,8 @@ class Reader(Protocol):
         """The newest that overlap the window, open ones first, with `ranges` cut to 100."""
 
     def dead_letters(self) -> int: ...
+
+    def stop_when(self, stopped: Callable[[], bool]) -> None:
+        """`stopped` is asked now and then while a question runs: once it is true, the question raises StoreError."""
 
     def close(self) -> None: ...

@@ -199,6 +199,9 @@ class MemoryStore:
             incident.ranges = incident.ranges[:100]
         return found[:limit]
 
+    def stop_when(self, stopped: Callable[[], bool]) -> None:
+        pass  # nothing here takes long, and all threads share this one
+
     def close(self) -> None:
         pass
 

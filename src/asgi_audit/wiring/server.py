@@ -17,9 +17,10 @@ from .index_memory import memory_of
 from .operations import measures, open_control, open_store_reader
 
 if TYPE_CHECKING:
+    from ..api.server import Server
     from ..capture.middleware import ASGIApp, Receive, Send
 
-__all__ = ["READS_ACCOUNT", "build_api"]
+__all__ = ["READS_ACCOUNT", "build_api", "build_server"]
 
 # The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
 READS_ACCOUNT = "asgi-audit"
@@ -36,6 +37,7 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
     ConfigError."""
     with extra():
         from ..api.app import create_app
+        from ..api.door import connections_max
         from ..query.service import QueryService
 
     settings = settings.absolute()  # readers are opened again and again
@@ -46,6 +48,8 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         control.secret(),
         wait_seconds=settings.query_wait_seconds,
         execution_seconds=settings.execution_seconds,
+        # The other half is for those who are not answered yet: health, and keys that ask for nothing.
+        in_flight_max=connections_max() // 2,
     )
 
     def close() -> None:
@@ -54,6 +58,14 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
 
     app = create_app(service, control, settings, measures=lambda: measures(settings), unready=unready)
     return _audit_reads(app, settings, close)
+
+
+def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -> Server:
+    """The server that serves `app`; `stopping` is called when it begins to end. Raises ConfigError."""
+    with extra():
+        from ..api.server import Server
+
+    return Server(app, stopping=stopping)
 
 
 def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:

@@ -1,11 +1,12 @@
 """Reading an index: pages newest first, in transactions of one page and one day file each.
 
-Invariants: nothing is ever written, made or checkpointed here; at most `_OPEN_MAX` day files are open, each with 2 MiB
-of page cache. Files that appear, vanish or are replaced are noticed at the next call (a stat each). A missing directory
-is an empty index only while nobody remembers one (see `store.identity`); a day that main.db knows, and whose file is
-missing, is an error, never an empty day. A filtered page walks the full text backwards (row ids are time-ordered, so
-newest first needs no sort) and checks the real columns of each row: a token is 64 bits of a hash, and two values may
-share it.
+Invariants: nothing is ever written, made or checkpointed here; at most `_OPEN_MAX` day files are open, each with 1 MiB
+of page cache and three descriptors (a process has several readers, 256 MiB and perhaps 256 descriptors). A question
+that nobody waits for any more stops within `_STEPS` steps of SQLite or one row. Files that appear, vanish or are
+replaced are noticed at the next call (a stat each). A missing directory is an empty index only while nobody remembers
+one (see `store.identity`); a day that main.db knows, and whose file is missing, is an error, never an empty day. A
+filtered page walks the full text backwards (row ids are time-ordered, so newest first needs no sort) and checks the
+real columns of each row: a token is 64 bits of a hash, and two values may share it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading, 
 
 __all__ = ["SqliteReader"]
 
-_OPEN_MAX = 16
+_OPEN_MAX = 8
+_STEPS = 20_000  # some milliseconds
 _PROCESS = (
     "process", "p.service", "p.host", "p.started", "p.last", "p.indexed", "ifnull(t.lost, p.lost)", "p.excluded",
     "p.open_count", "p.watermark", "p.closed", "p.proven", "ifnull(t.missing, 0)", "ifnull(t.standing, 'active')",
@@ -46,8 +48,9 @@ class _File:
     """A read-only connection that follows its path: opened again when another file stands there, None when none
     does."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stopped: Callable[[], bool]) -> None:
         self.path = path
+        self._stopped = stopped
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] = (0, 0)
 
@@ -68,6 +71,7 @@ class _File:
         with reading("open", self.path):
             try:
                 connection = open_reading(self.path)
+                connection.set_progress_handler(self._stopped, _STEPS)
                 # Between its making and its tables a file is empty: not there yet.
                 if not connection.pragma("user_version"):
                     connection.close(True)
@@ -98,7 +102,8 @@ class SqliteReader:
         self.directory = directory
         self._expected = Expected(directory, memory)
         self._identified: apsw.Connection | None = None
-        self._main = _File(directory / MAIN_NAME)
+        self._stopped: Callable[[], bool] = lambda: False
+        self._main = _File(directory / MAIN_NAME, self._is_stopped)
         self._days: OrderedDict[str, _File] = OrderedDict()
         self._decompress = Decompressor()
         self._tokenizer: tuple[apsw.Connection, Callable[..., Any]] | None = None
@@ -220,6 +225,12 @@ class SqliteReader:
                     total += int(connection.execute("SELECT records FROM state").get)
         return total
 
+    def stop_when(self, stopped: Callable[[], bool]) -> None:
+        self._stopped = stopped
+
+    def _is_stopped(self) -> bool:
+        return self._stopped()
+
     def close(self) -> None:
         self._main.close()
         for file in self._days.values():
@@ -292,6 +303,8 @@ class SqliteReader:
             for number, cuts, data in cursor:
                 if len(rows) >= limit:
                     return left, True
+                if self._stopped():
+                    raise StoreError("the question was stopped: nobody waits for its answer")
                 record = self._decompress(data)
                 if len(record) > left and rows:
                     return left, True
@@ -322,7 +335,7 @@ class SqliteReader:
             return found
         while len(self._days) >= _OPEN_MAX:
             self._days.popitem(last=False)[1].close()
-        self._days[day] = found = _File(self.directory / day_name(day))
+        self._days[day] = found = _File(self.directory / day_name(day), self._is_stopped)
         return found
 
     def _read_caught_up(self) -> tuple[int, float]:

@@ -221,7 +221,7 @@ def open_reading(path: Path) -> apsw.Connection:
     try:
         connection.set_busy_timeout(_BUSY_MS)
         connection.wal_autocheckpoint(0)
-        connection.execute("PRAGMA mmap_size=0; PRAGMA cache_size=-2048; PRAGMA query_only=1; PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA mmap_size=0; PRAGMA cache_size=-1024; PRAGMA query_only=1; PRAGMA temp_store=MEMORY")
         check_version(connection, path)
     except BaseException:
         connection.close(True)

@@ -1,0 +1,157 @@
+"""How much may be answered at once: answers of each key, answers of all, and bytes of the pages that are made or being
+sent.
+
+A page is made in memory and sent at the pace of its reader. Without a bound, 280 connections that asked for pages of
+8 MiB took 1.6 GB. So each answer holds a *lease* until its last byte was handed to the network: it counts against
+the bounds of its key and of all, and a page reserves its greatest size before it is read and keeps its true one.
+
+Bounds: `IN_FLIGHT_MAX` answers (`IN_FLIGHT_KEY_MAX` of one key): over it the client is told to come again. `BYTES_MAX`
+of pages, of which one key holds at most half, and the last `BYTES_RESERVED` are for keys that hold none: over it a page
+waits, `WAIT_SECONDS` at most, and keys take turns. One event loop uses it. Nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, OrderedDict, deque
+from typing import NamedTuple
+
+from ..errors import QueryError
+
+__all__ = ["BYTES_MAX", "IN_FLIGHT_KEY_MAX", "IN_FLIGHT_MAX", "WAIT_SECONDS", "Admission", "Lease"]
+
+IN_FLIGHT_MAX = 256
+IN_FLIGHT_KEY_MAX = 64
+# Six pages of 8 MiB. An idle `serve` has 70 MiB; four readers, pages and what the allocator keeps stay below 256.
+BYTES_MAX = 48 << 20
+BYTES_KEY_MAX = BYTES_MAX // 2
+BYTES_RESERVED = 8 << 20
+WAIT_SECONDS = 10.0
+
+
+class _Claim(NamedTuple):
+    lease: Lease
+    size: int
+    granted: asyncio.Future[None]
+
+
+class Admission:
+    """`in_flight_max`: the bound of answers of all keys; one key has at most half of it."""
+
+    def __init__(self, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+        self._in_flight_max = in_flight_max
+        self._in_flight_key_max = min(IN_FLIGHT_KEY_MAX, max(1, in_flight_max // 2))
+        self._in_flight: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[_Claim]] = OrderedDict()  # the key whose turn is next comes first
+
+    @property
+    def in_flight(self) -> int:
+        """Answers that are made or being sent."""
+        return self._in_flight.total()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes reserved and held by pages."""
+        return self._bytes.total()
+
+    def enter(self, key: str) -> Lease:
+        """A lease for one answer to `key`. Raises QueryError 'busy'."""
+        if self._in_flight[key] >= self._in_flight_key_max:
+            raise _busy(f"this key has {self._in_flight_key_max} answers in flight, which is the most")
+        if self.in_flight >= self._in_flight_max:
+            raise _busy("this API has as many answers in flight as it can have")
+        self._in_flight[key] += 1
+        return Lease(self, key)
+
+    async def _reserve(self, lease: Lease, size: int) -> None:
+        # One page may be larger than all that there is: then it goes alone.
+        claim = _Claim(lease, min(size, BYTES_KEY_MAX), asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(lease.key, deque()).append(claim)
+        self._grant()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await claim.granted
+        except TimeoutError:
+            raise _busy("the pages that are being sent leave no room for another one") from None
+        finally:
+            self._withdraw(claim)
+
+    def _resize(self, lease: Lease, size: int) -> None:
+        self._bytes[lease.key] += size - lease.bytes
+        lease.bytes = size
+        self._grant()
+
+    def _leave(self, lease: Lease) -> None:
+        self._in_flight[lease.key] -= 1
+        if not self._in_flight[lease.key]:
+            del self._in_flight[lease.key]
+        self._resize(lease, 0)
+        if not self._bytes[lease.key]:
+            del self._bytes[lease.key]
+
+    def _withdraw(self, claim: _Claim) -> None:
+        claims = self._waiting.get(claim.lease.key)
+        if claims is not None and claim in claims:
+            claims.remove(claim)
+            if not claims:
+                del self._waiting[claim.lease.key]
+            self._grant()  # what waited behind it may be smaller
+
+    def _grant(self) -> None:
+        while (claim := self._next()) is not None:
+            self._bytes[claim.lease.key] += claim.size
+            claim.lease.bytes += claim.size
+            if not claim.granted.done():
+                claim.granted.set_result(None)
+
+    def _next(self) -> _Claim | None:
+        for key, claims in self._waiting.items():
+            if self._fits(key, claims[0].size):
+                claim = claims.popleft()
+                if claims:
+                    self._waiting.move_to_end(key)
+                else:
+                    del self._waiting[key]
+                return claim
+        return None
+
+    def _fits(self, key: str, size: int) -> bool:
+        total, held = self.bytes, self._bytes[key]
+        if not held:
+            return total == 0 or total + size <= BYTES_MAX
+        return held + size <= BYTES_KEY_MAX and total + size <= BYTES_MAX - BYTES_RESERVED
+
+
+class Lease(contextlib.AbstractContextManager["Lease"]):
+    """One answer's share. Must be closed; again is fine."""
+
+    def __init__(self, admission: Admission, key: str) -> None:
+        self.key = key
+        self.bytes = 0
+        self._admission = admission
+        self._closed = False
+
+    async def reserve(self, size: int) -> None:
+        """Waits for `size` bytes. Raises QueryError 'busy' when they do not come free in time."""
+        await self._admission._reserve(self, size)
+
+    def resize(self, size: int) -> None:
+        """From now on it holds `size` bytes."""
+        if not self._closed:
+            self._admission._resize(self, size)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._admission._leave(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _busy(why: str) -> QueryError:
+    return QueryError(
+        why, kind="busy", hint="Wait as many seconds as Retry-After says, then ask again; read what you asked for."
+    )

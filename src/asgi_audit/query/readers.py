@@ -1,0 +1,202 @@
+"""Questions to the index: threads that each hold one reader, and a queue that is fair between keys.
+
+Invariants: at most `PENDING_MAX` questions wait or run; a key runs at most `RUNNING_MAX` at once, and the last free
+thread is for a key that runs none, so that one key's long questions never hold all threads. Keys take turns, whatever
+the number of their questions. A question whose asker left, or waited for `ANSWER_SECONDS`, is dropped from the queue,
+or stopped where it runs. Nothing is stored, so nothing is lost in a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ..errors import StoreError
+from ..store.base import Reader
+
+__all__ = ["ANSWER_SECONDS", "PENDING_MAX", "READERS", "RUNNING_MAX", "Readers"]
+
+READERS = 4
+RUNNING_MAX = 2
+PENDING_MAX = 256
+ANSWER_SECONDS = 30.0
+_JOIN_SECONDS = 2.0  # for all threads together, when the service closes: a stopped question ends in milliseconds
+
+T = TypeVar("T")
+
+
+class _Question:
+    """`answer` is set by the thread that runs it. `is_abandoned`: nobody waits for the answer any more."""
+
+    __slots__ = ("answer", "ask", "is_abandoned", "key")
+
+    def __init__(self, key: str, ask: Callable[[Reader], Any]) -> None:
+        self.key = key
+        self.ask = ask
+        self.answer: Future[Any] = Future()
+        self.is_abandoned = False
+
+
+class Readers:
+    """`open_reader` is called in each thread when it is first needed, and again after an error. `ask` is for one event
+    loop; `close` may be called from any thread."""
+
+    def __init__(self, open_reader: Callable[[], Reader], threads: int = READERS) -> None:
+        self._open_reader = open_reader
+        self._threads_max = threads
+        self._changed = threading.Condition()
+        # All below is guarded by `_changed`.
+        self._waiting: OrderedDict[str, deque[_Question]] = OrderedDict()  # the key whose turn is next comes first
+        self._running: list[_Question] = []
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    async def ask(self, question: Callable[[Reader], T], key: str = "") -> T:
+        """What `question` returns for a reader. `key`: who asks. Raises StoreError, and what `question` raises."""
+        asked = self._put(_Question(key, question))
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer: T = await asyncio.wrap_future(asked.answer)
+                return answer
+        except TimeoutError:
+            raise StoreError(f"the index gave no answer within {ANSWER_SECONDS:g} s") from None
+        finally:
+            self._abandon(asked)
+
+    def close(self) -> None:
+        """Drops what waits, stops what runs, closes the readers."""
+        with self._changed:
+            self._closed = True
+            waiting = [q for questions in self._waiting.values() for q in questions]
+            self._waiting.clear()
+            for question in self._running:
+                question.is_abandoned = True
+            self._changed.notify_all()
+            threads = list(self._threads)
+        for question in waiting:
+            question.answer.cancel()
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _put(self, question: _Question) -> _Question:
+        with self._changed:
+            if self._closed:
+                raise StoreError("the query service is closed", retriable=False)
+            if self._pending() >= PENDING_MAX:
+                raise StoreError(f"more than {PENDING_MAX} queries wait for the index")
+            self._waiting.setdefault(question.key, deque()).append(question)
+            if len(self._threads) < min(self._threads_max, self._pending()):
+                # A daemon: a question that hangs in the kernel must not keep the process from ending.
+                thread = threading.Thread(target=self._work, name="asgi-audit-query", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as e:  # no more threads, or the interpreter is ending
+                    self._forget(question)
+                    raise StoreError("no thread could be started to read the index") from e
+                self._threads.append(thread)
+            self._changed.notify()
+        return question
+
+    def _pending(self) -> int:
+        return sum(map(len, self._waiting.values())) + len(self._running)
+
+    def _abandon(self, question: _Question) -> None:
+        with self._changed:
+            question.is_abandoned = True
+            self._forget(question)
+
+    def _forget(self, question: _Question) -> None:
+        waiting = self._waiting.get(question.key)
+        if waiting is not None and question in waiting:
+            waiting.remove(question)
+            if not waiting:
+                del self._waiting[question.key]
+
+    # -- in the threads
+
+    def _work(self) -> None:
+        slot = _Slot(self._open_reader)
+        while (question := self._take()) is not None:
+            if question.answer.set_running_or_notify_cancel():
+                try:
+                    answer = slot.answer(question)
+                except BaseException as e:
+                    question.answer.set_exception(e)
+                else:
+                    question.answer.set_result(answer)
+                    del answer  # up to a page of bytes
+            with self._changed:
+                self._running.remove(question)
+            del question
+        slot.close()
+
+    def _take(self) -> _Question | None:
+        """The next question; None when all is closed."""
+        with self._changed:
+            while True:
+                if self._closed:
+                    return None
+                if (question := self._next()) is not None:
+                    self._running.append(question)
+                    return question
+                self._changed.wait()
+
+    def _next(self) -> _Question | None:
+        free = self._threads_max - len(self._running)
+        for key, questions in self._waiting.items():
+            running = sum(q.key == key for q in self._running)
+            if running == 0 or (running < RUNNING_MAX and free > 1):
+                question = questions.popleft()
+                if questions:
+                    self._waiting.move_to_end(key)
+                else:
+                    del self._waiting[key]
+                return question
+        return None
+
+
+class _Slot:
+    """The reader of one thread."""
+
+    def __init__(self, open_reader: Callable[[], Reader]) -> None:
+        self._open_reader = open_reader
+        self._reader: Reader | None = None
+        self._question: _Question | None = None
+
+    def answer(self, question: _Question) -> Any:
+        self._question = question
+        try:
+            if self._reader is not None:
+                try:
+                    return question.ask(self._reader)
+                except StoreError:
+                    if question.is_abandoned:
+                        raise
+                    # A file that was purged or made anew under an open connection: look again with a new one, once.
+                    self.close()
+            self._reader = self._open_reader()
+            self._reader.stop_when(self._is_abandoned)
+            try:
+                return question.ask(self._reader)
+            except StoreError:
+                if not question.is_abandoned:
+                    self.close()
+                raise
+        finally:
+            self._question = None
+
+    def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with contextlib.suppress(StoreError):
+                reader.close()
+
+    def _is_abandoned(self) -> bool:
+        return self._question is not None and self._question.is_abandoned

@@ -1,0 +1,44 @@
+"""Clients that mean harm against the installed `serve`, over sockets: others are answered, memory is bounded, it ends.
+
+Small by default; `ASGI_AUDIT_TEST_HOSTILE=full` takes the numbers of the promise (280 connections; 1,200 that send
+nothing, with 256 descriptors). Waits are measured by `python -m tests.bench.hostile`, not asserted here: another
+program may have the processor.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.bench.hostile import KINDS, measure
+
+FULL = os.environ.get("ASGI_AUDIT_TEST_HOSTILE") == "full"
+RSS_MAX = 256 << 20
+DESCRIPTORS = 256
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", KINDS)
+def test_others_are_answered_and_memory_is_bounded_whatever_clients_do(kind: str) -> None:
+    figures = measure(kind, 280 if FULL else 80, 15 if FULL else 4)
+    assert figures.page
+    assert figures.failed == []
+    assert figures.rss < RSS_MAX
+    assert figures.log_lines < 50
+    assert figures.ended < 30  # far below what the clients could hold it for
+
+
+@pytest.mark.timeout(180)
+def test_others_are_answered_when_silent_clients_take_more_connections_than_there_are_descriptors() -> None:
+    figures = measure("silent", 1_200 if FULL else 300, 15 if FULL else 4, DESCRIPTORS)
+    assert figures.live
+    assert figures.failed == []
+    assert figures.open < DESCRIPTORS
+    assert figures.log_lines < 50
+
+
+@pytest.mark.timeout(180)
+def test_silent_clients_are_closed_in_bounded_time() -> None:
+    """Ten seconds from the opening; there are places enough, so nobody is closed to make room."""
+    figures = measure("silent-once", 20, 14)
+    assert figures.open == 0
