@@ -1,11 +1,10 @@
 """Who may connect: the door takes connections from the listening socket, bounds them, and closes what is overdue.
 
 Invariants: at most `connections_max` connections, so that descriptors for the index, the keys and the journal are left;
-a new connection always gets in while another one waits for its client: the one that is closed for it belongs to the
-address with the most of them, and is its oldest. So connections that send nothing, however many, keep nobody out.
-Overdue connections are closed every `SWEEP_SECONDS`. When the system has no descriptor left, the door closes one
-connection and looks again after `PAUSE_SECONDS`; asyncio's own loop logs each such failure. Log lines are bounded by
-`RepeatFilter`.
+a new connection gets in while another one waits for its client: the one that is closed for it belongs to the address
+with the most of them, and is its oldest. So connections that send nothing, however many, keep nobody out. Overdue
+connections are closed every `SWEEP_SECONDS`. When the system has no descriptor left, the door closes one connection and
+looks again after `PAUSE_SECONDS`; asyncio's own loop logs each such failure. Log lines are bounded by `RepeatFilter`.
 """
 
 from __future__ import annotations
@@ -29,8 +28,9 @@ DESCRIPTORS_KEPT = 150
 ACCEPT_MAX = 16
 SWEEP_SECONDS = 0.5
 PAUSE_SECONDS = 0.1
-# A connection that was given no time at all is not closed for the next one.
-_SETTLE_SECONDS = 0.05
+# A new connection has so long to send its request before it may be closed for the next one: a client sends it with the
+# end of the handshake, so it is there when the connection is taken.
+SETTLE_SECONDS = 0.005
 
 _log = logging.getLogger("asgi_audit.api.server")
 
@@ -94,17 +94,19 @@ class Door:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_MAX):
+            if len(self._connections) + len(self._arriving) >= self._most and not self._evict():
+                # The next ones wait in the kernel's queue, where they cost no descriptor.
+                self._pause(listening, SETTLE_SECONDS)
+                return
             try:
                 accepted, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as e:
-                self._pause(listening, e)
+                _log.error("no connection can be taken: %s; is the limit of open files too low?", e.strerror or e)
+                self._evict()
+                self._pause(listening, PAUSE_SECONDS)
                 return
-            if len(self._connections) + len(self._arriving) >= self._most and not self._evict():
-                _log.warning("all %d connections are being answered: a new one was closed", self._most)
-                accepted.close()
-                continue
             accepted.setblocking(False)
             task = self._loop.create_task(self._arrive(accepted))
             self._arriving.add(task)
@@ -120,12 +122,12 @@ class Door:
             raise
 
     def _evict(self) -> bool:
-        """Closes the connection that is missed least; False when all are being answered."""
+        """Closes the connection that is missed least; False when there is none."""
         now = self._monotonic()
         waiting = [
             c
             for c in self._connections
-            if (c.phase is not Phase.ANSWER and now - c.since >= _SETTLE_SECONDS)
+            if (c.phase is not Phase.ANSWER and now - c.since >= SETTLE_SECONDS)
             and (c.phase is not Phase.SEND or c.is_reading_slowly)
         ]
         if not waiting:
@@ -144,11 +146,9 @@ class Door:
         )
         return True
 
-    def _pause(self, listening: socket.socket, e: OSError) -> None:
-        self._evict()
-        _log.error("no connection can be taken: %s; is the limit of open files too low?", e.strerror or e)
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listening.fileno())
-        self._loop.call_later(PAUSE_SECONDS, self._resume, listening)
+        self._loop.call_later(seconds, self._resume, listening)
 
     def _resume(self, listening: socket.socket) -> None:
         if listening in self._listening:
