@@ -9,9 +9,10 @@ parent's locks, and begins with an empty registry.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
+
+from .forking import Step, after_fork_in_child
 
 __all__ = ["locks_held"]
 
@@ -33,4 +34,4 @@ def _after_fork() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.FILE_LOCKS, _after_fork)

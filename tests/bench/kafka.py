@@ -25,7 +25,7 @@ from asgi_audit.recording.builder import Builder
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.store.base import Query
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
-from asgi_audit.transport.journal_writer import JournalWriter
+from asgi_audit.transport.journal.writer import JournalWriter
 from tests.support_kafka import HOW_TO_GET_ONE, any_broker
 
 from .indexing import exchanges

@@ -59,7 +59,7 @@ def application() -> Any:
     from starlette.routing import Route
 
     import asgi_audit
-    from asgi_audit.transport import journal_writer
+    from asgi_audit.transport.journal import writer as journal_writer
 
     if "FAULT_SEGMENT_BYTES" in os.environ:  # small ones, so that there are several
         journal_writer.SEGMENT_BYTES = int(os.environ["FAULT_SEGMENT_BYTES"])

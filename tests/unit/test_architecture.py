@@ -17,7 +17,7 @@ ORDER = ("record", "policy", "exchange", "capture", "recording", "transport", "i
 # What a room shows to the rooms before it.
 CONTRACTS = {"transport.base", "store.base", "query.model"}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
-COMMON = {"addresses", "disk", "errors", "filelock", "metrics", "settings"}
+COMMON = {"addresses", "disk", "errors", "filelock", "forking", "metrics", "settings"}
 # These know all rooms, or speak for the package as a whole.
 OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
 

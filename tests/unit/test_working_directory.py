@@ -14,7 +14,7 @@ import asyncio, os, sys
 import asgi_audit
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from asgi_audit.transport import journal_writer
+from asgi_audit.transport.journal import writer as journal_writer
 from asgi_audit.wiring.application import AuditMiddleware
 
 journal_writer.SEGMENT_BYTES = 4096  # more than one file

@@ -6,7 +6,6 @@ application.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import uuid
@@ -14,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from ..forking import Step, after_fork_in_child
 from ..record.summary import LEVELS
 from .handle import current_handle, handle_of
 from .identity import TEXT_MAX, encodes
@@ -34,7 +34,7 @@ def _after_fork() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.ANNOTATE, _after_fork)
 
 
 def annotate(

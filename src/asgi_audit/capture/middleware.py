@@ -10,7 +10,6 @@ has shut down.
 from __future__ import annotations
 
 import copy
-import os
 import re
 import weakref
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any
 
 from ..exchange.draft import Draft, Headers
 from ..exchange.recorder import RecorderBase
+from ..forking import Step, after_fork_in_child
 from ..policy.decision import decide
 from ..record.ids import new_request_id
 from ..settings import Settings
@@ -54,7 +54,7 @@ def _after_fork() -> None:
     _forks += 1
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.CAPTURE, _after_fork)
 
 
 class Capture:

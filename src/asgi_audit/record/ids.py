@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import uuid
 
+from ..forking import Step, after_fork_in_child
+
 __all__ = ["new_process", "new_request_id", "record_ids", "uuid7"]
 
 _AHEAD = 64
@@ -24,7 +26,7 @@ def _after_fork() -> None:
     _request_ids.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.RANDOM, _after_fork)
 
 
 def record_ids(ms: int) -> tuple[str, str]:

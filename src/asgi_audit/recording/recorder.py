@@ -14,7 +14,6 @@ middle of our own critical section; no call stands there between reading and wri
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from ..errors import ConfigError
 from ..exchange.draft import Draft
 from ..exchange.recorder import Begun
 from ..exchange.sealed import Exchange, RecordBuilder, SealedExchange, Wake
+from ..forking import Step, after_fork_in_child
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 
@@ -202,7 +202,7 @@ def _after_fork() -> None:
         core.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.RECORDER, _after_fork)
 
 
 def shared_recorder(

@@ -6,12 +6,12 @@ the losses. What is here dies with the OS process; a forked child starts with an
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import TransportError
+from ..forking import Step, after_fork_in_child
 from .base import Batch, Entry, Message, Position, ProcessFacts, digest_of
 
 __all__ = ["SHARED_BYTES_MAX", "MemoryJournal", "MemorySource", "MemoryWriter"]
@@ -28,7 +28,7 @@ def _after_fork() -> None:
     _shared_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.MEMORY_JOURNAL, _after_fork)
 
 
 class _Partition:

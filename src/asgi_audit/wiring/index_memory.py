@@ -71,7 +71,7 @@ class HomeMemory:
         self._name(None)
         if self._root is not None and self._root.is_dir():
             from ..transport.files import Files
-            from ..transport.journal_root import forget_index
+            from ..transport.journal.root import forget_index
 
             try:
                 forget_index(self._root, Files.shared(self._access))
@@ -91,7 +91,7 @@ class HomeMemory:
         found: dict[str, str] = {}
         if self._root is not None:
             from ..transport.files import Files
-            from ..transport.journal_root import read_root
+            from ..transport.journal.root import read_root
 
             try:
                 facts = read_root(self._root, Files.shared(self._access))

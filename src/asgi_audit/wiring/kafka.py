@@ -95,7 +95,7 @@ class Forwarding:
         """Forward the journal of `process`, which is this one's, from now on. Called in the recorder's thread."""
         from ..transport.base import Position
         from ..transport.files import Files
-        from ..transport.journal_position import Forwarded, write_forwarded
+        from ..transport.journal.position import Forwarded, write_forwarded
 
         if self._pid != os.getpid():
             self._begin_process()
@@ -274,7 +274,7 @@ def source_measures(source: object) -> dict[str, float]:
 def forwarded_positions(root: Path) -> dict[str, Position]:
     """How far the journal of each process is forwarded, for `look_at_journal`."""
     from ..transport.files import Files
-    from ..transport.journal_position import read_forwarded
+    from ..transport.journal.position import read_forwarded
 
     found: dict[str, Position] = {}
     files = Files()

@@ -20,7 +20,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from asgi_audit.transport.base import Batch, Entry, Kind, Message, Position, ProcessFacts
-from asgi_audit.transport.journal_writer import JournalWriter
+from asgi_audit.transport.journal.writer import JournalWriter
 from asgi_audit.transport.kafka.client import run_bounded
 from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
 from asgi_audit.transport.kafka.source import KafkaSource

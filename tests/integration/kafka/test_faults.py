@@ -14,8 +14,8 @@ from tests.support.waiting import until
 from tests.support_kafka import LocalKafka
 
 from asgi_audit.transport.base import Entry, Kind, Message
-from asgi_audit.transport.journal_source import JournalSource
-from asgi_audit.transport.journal_writer import JournalWriter
+from asgi_audit.transport.journal.source import JournalSource
+from asgi_audit.transport.journal.writer import JournalWriter
 from asgi_audit.transport.kafka.config import kafka_config
 from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.transport.kafka.source import KafkaSource

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.commands import COMMAND, Running, running
 from tests.support.waiting import until
 
-from asgi_audit.transport.journal_writer import JournalWriter
+from asgi_audit.transport.journal.writer import JournalWriter
 
 from .conftest import append_journal, make_topic, write_journal
 

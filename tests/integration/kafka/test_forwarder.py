@@ -17,8 +17,8 @@ from tests.support_kafka import read_with_java
 from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.loss import decode_loss
 from asgi_audit.transport.base import Entry, Kind
-from asgi_audit.transport.journal_source import JournalSource
-from asgi_audit.transport.journal_writer import JournalWriter
+from asgi_audit.transport.journal.source import JournalSource
+from asgi_audit.transport.journal.writer import JournalWriter
 from asgi_audit.transport.kafka.config import kafka_config
 from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.transport.kafka.state import KafkaState

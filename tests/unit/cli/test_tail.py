@@ -50,7 +50,7 @@ def write(settings: Settings, process: uuid.UUID, records: list[bytes]) -> None:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("ASGI_AUDIT_HOME", str(tmp_path))
     # Small segments: the indexer removes what it has taken on.
-    monkeypatch.setattr("asgi_audit.transport.journal_writer.SEGMENT_BYTES", 4096)
+    monkeypatch.setattr("asgi_audit.transport.journal.writer.SEGMENT_BYTES", 4096)
     return make_settings({}, home=tmp_path)
 
 

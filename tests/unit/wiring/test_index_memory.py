@@ -14,7 +14,7 @@ from asgi_audit.settings import Settings
 from asgi_audit.transport.base import ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalWriter
-from asgi_audit.transport.journal_root import claim_root, forget_index, read_root
+from asgi_audit.transport.journal.root import claim_root, forget_index, read_root
 from asgi_audit.wiring import index_memory
 from asgi_audit.wiring.index_memory import HomeMemory, memory_of
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.record.statement import Lost, Statement, decode_statement, encode_statement
-from asgi_audit.transport import journal_format as fmt
 from asgi_audit.transport.base import Entry, Kind, Message, Position, ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal_root import ROOT_NAME
+from asgi_audit.transport.journal import format as fmt
+from asgi_audit.transport.journal.root import ROOT_NAME
 
 BOOT = "11111111-2222-3333-4444-555555555555"
 

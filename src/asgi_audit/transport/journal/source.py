@@ -18,15 +18,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import TransportError
-from . import journal_format as fmt
-from .base import Batch, Message, Position, ProcessFacts
-from .files import Files
-from .journal_adopt import adopt
-from .journal_lock import DirectoryLock, take
-from .journal_position import Forwarded, read_forwarded, write_forwarded
-from .journal_reader import Damage, SegmentReader, Taken
-from .journal_root import MAKING, RootFacts, claim_root
+from ...errors import TransportError
+from ..base import Batch, Message, Position, ProcessFacts
+from ..files import Files
+from . import format as fmt
+from .adopt import adopt
+from .lock import DirectoryLock, take
+from .position import Forwarded, read_forwarded, write_forwarded
+from .reader import Damage, SegmentReader, Taken
+from .root import MAKING, RootFacts, claim_root
 
 __all__ = ["JournalSource", "follow"]
 

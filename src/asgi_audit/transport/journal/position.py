@@ -14,8 +14,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from .base import Position
-from .files import Files
+from ..base import Position
+from ..files import Files
 
 __all__ = ["POSITION_NAME", "Forwarded", "read_forwarded", "write_forwarded"]
 

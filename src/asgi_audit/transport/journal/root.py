@@ -23,8 +23,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import TransportError
-from .files import Files
+from ...errors import TransportError
+from ..files import Files
 
 __all__ = ["MAKING", "ROOT_NAME", "RootFacts", "claim_root", "forget_index", "make_root", "read_root"]
 

@@ -25,12 +25,13 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import TransportError
-from . import journal_format as fmt
-from .base import Entry, Kind, ProcessFacts
-from .files import Files
-from .journal_lock import DirectoryLock, take
-from .journal_root import make_root
+from ...errors import TransportError
+from ...forking import Step, after_fork_in_child
+from ..base import Entry, Kind, ProcessFacts
+from ..files import Files
+from . import format as fmt
+from .lock import DirectoryLock, take
+from .root import make_root
 
 __all__ = ["JournalWriter"]
 
@@ -59,7 +60,7 @@ def _after_fork() -> None:
     _writers.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(Step.JOURNAL, _after_fork)
 
 
 class JournalWriter:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import RecordError
-from ..record.codec import decode
-from ..record.statement import decode_statement
-from . import journal_format as fmt
-from .base import Kind, Message, Position, ProcessFacts
-from .files import Files
-from .journal_lock import take
-from .journal_reader import SegmentReader
+from ...errors import RecordError
+from ...record.codec import decode
+from ...record.statement import decode_statement
+from ..base import Kind, Message, Position, ProcessFacts
+from ..files import Files
+from . import format as fmt
+from .lock import take
+from .reader import SegmentReader
 
 __all__ = ["ProcessJournal", "look"]
 

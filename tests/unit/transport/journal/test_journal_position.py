@@ -12,7 +12,7 @@ from asgi_audit.filelock import locks_held
 from asgi_audit.transport.base import Entry, Kind, Position, ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal_position import POSITION_NAME, Forwarded, read_forwarded, write_forwarded
+from asgi_audit.transport.journal.position import POSITION_NAME, Forwarded, read_forwarded, write_forwarded
 
 NOT_YET = Forwarded(Position(0, b""), by_itself=True)
 

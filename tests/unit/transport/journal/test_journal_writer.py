@@ -13,11 +13,11 @@ import pytest
 
 from asgi_audit.errors import TransportError
 from asgi_audit.record.statement import Statement, encode_statement
-from asgi_audit.transport import journal_format as fmt
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalSource, JournalWriter, follow
-from asgi_audit.transport.journal_lock import take
+from asgi_audit.transport.journal import format as fmt
+from asgi_audit.transport.journal.lock import take
 
 
 def facts() -> ProcessFacts:
@@ -144,7 +144,7 @@ def test_lock_is_never_taken_twice_when_we_hold_it_ourselves(tmp_path: Path) -> 
     assert take(directory, str(known.process), Files()) is None
     # And so it is still held: another process cannot have it.
     program = (
-        "import sys, pathlib; from asgi_audit.transport.journal_lock import take; from asgi_audit.transport.files "
+        "import sys, pathlib; from asgi_audit.transport.journal.lock import take; from asgi_audit.transport.files "
         "import Files; p = pathlib.Path(sys.argv[1]); print(take(p, p.name, Files()) is None)"
     )
     answer = subprocess.run([sys.executable, "-c", program, str(directory)], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from asgi_audit.errors import TransportError
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal_root import (
+from asgi_audit.transport.journal.root import (
     ROOT_NAME,
     RootFacts,
     claim_root,
@@ -60,7 +60,7 @@ def test_making_is_unknown_when_the_root_held_journals_before(tmp_path: Path) ->
 def test_one_making_stands_when_many_processes_make_the_root_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, time; from asgi_audit.transport.files import Files\n"
-        "from asgi_audit.transport.journal_root import make_root, read_root\n"
+        "from asgi_audit.transport.journal.root import make_root, read_root\n"
         "root = pathlib.Path(sys.argv[1]); print('ready', flush=True); sys.stdin.read()\n"
         "make_root(root, Files()); print(read_root(root).made_at_ms)"
     )
@@ -144,7 +144,7 @@ def test_first_index_is_remembered_when_another_one_takes_over(tmp_path: Path) -
 def test_one_index_wins_when_two_claim_a_root_of_the_first_version(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from asgi_audit.transport.files import Files\n"
-        "from asgi_audit.transport.journal_root import claim_root\n"
+        "from asgi_audit.transport.journal.root import claim_root\n"
         "print('ready', flush=True); sys.stdin.read()\n"
         "print(claim_root(pathlib.Path(sys.argv[1]), sys.argv[2], Files()).index)"
     )

@@ -12,9 +12,9 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from . import journal_format as fmt
-from .base import Message, digest_of
-from .files import Files
+from ..base import Message, digest_of
+from ..files import Files
+from . import format as fmt
 
 __all__ = ["Damage", "SegmentReader", "Taken"]
 

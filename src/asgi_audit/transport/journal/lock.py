@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..filelock import locks_held
-from .files import Files
+from ...filelock import locks_held
+from ..files import Files
 
 __all__ = ["DirectoryLock", "take"]
 

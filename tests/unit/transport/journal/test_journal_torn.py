@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from asgi_audit.transport import journal_format as fmt
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal_lock import take
+from asgi_audit.transport.journal import format as fmt
+from asgi_audit.transport.journal.lock import take
 
 
 class Clock:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ..record.digest import Tree, leaf_hash, statement_digest
-from ..record.statement import Lost, Statement, encode_statement
-from ..recording.statements import split
-from . import journal_format as fmt
-from .base import Entry, Kind, Message, ProcessFacts
-from .files import Files
-from .journal_reader import SegmentReader
+from ...record.digest import Tree, leaf_hash, statement_digest
+from ...record.statement import Lost, Statement, encode_statement
+from ...recording.statements import split
+from ..base import Entry, Kind, Message, ProcessFacts
+from ..files import Files
+from . import format as fmt
+from .reader import SegmentReader
 
 __all__ = ["adopt"]
 

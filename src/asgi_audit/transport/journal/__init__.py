@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .journal_source import JournalSource, follow
-from .journal_stat import ProcessJournal, look
-from .journal_writer import JournalWriter
+from .source import JournalSource, follow
+from .stat import ProcessJournal, look
+from .writer import JournalWriter
 
 __all__ = ["JournalSource", "JournalWriter", "ProcessJournal", "follow", "look"]

@@ -13,7 +13,7 @@ from asgi_audit.disk import PRIVATE, Access
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.files import Files
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal_root import ROOT_NAME, read_root
+from asgi_audit.transport.journal.root import ROOT_NAME, read_root
 
 INDEX = "a" * 32
 

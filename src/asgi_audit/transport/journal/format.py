@@ -25,10 +25,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..errors import RecordError
-from ..record.digest import statement_digest
-from ..record.statement import decode_statement
-from .base import Entry, Kind, Message, ProcessFacts
+from ...errors import RecordError
+from ...record.digest import statement_digest
+from ...record.statement import decode_statement
+from ..base import Entry, Kind, Message, ProcessFacts
 
 __all__ = [
     "COMMITTED",

@@ -16,7 +16,7 @@ from asgi_audit.record.statement import Statement, decode_statement, encode_stat
 from asgi_audit.store.base import Completion
 from asgi_audit.transport.base import Entry, Kind, Message, ProcessFacts
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal_format import boot_id
+from asgi_audit.transport.journal.format import boot_id
 
 PROCESS = uuid.UUID("019aaaaa-0000-7000-8000-000000000001")
 
