@@ -47,6 +47,7 @@ SERVERS = {
     "granian": "granian --interface asgi served_app:app --port {port}",
     "daphne": "daphne served_app:app -b 127.0.0.1 -p {port}",
 }
+QUICK = ("uvicorn-httptools", "hypercorn")  # those of `make test`
 # Cuts off what it is serving at SIGTERM, with or without us; the exchange is stated as open.
 HASTY = ("daphne",)
 # Dies of the signal that it raises again, and nobody was told of the end before: whoever adopts the journal states it.
@@ -182,8 +183,10 @@ def read_journal(home: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[
     return records, statements
 
 
-@pytest.mark.parametrize("delivery", ["buffered", "durable"])
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("delivery", [pytest.param("buffered", marks=pytest.mark.full), "durable"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] * (name not in QUICK)) for name in SERVERS]
+)
 def test_every_exchange_is_one_record_that_says_what_the_client_saw(
     name: str, delivery: str, port: int, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.full
 def test_demo_works_whatever_the_environment_says_of_us(tmp_path: Path) -> None:
     """A newcomer's own settings, even wrong ones, are not the demo's. And a sidecar that dies ends it in one line."""
     home = tmp_path / "demo"
@@ -64,6 +65,7 @@ def test_demo_refuses_a_directory_that_is_not_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("number", "codes"), [(2, (0, 130)), (15, (143,)), (9, (-9,))])
 def test_demo_leaves_no_process_when_stopped_while_serving(number: int, codes: tuple[int, ...], tmp_path: Path) -> None:
     home = tmp_path / "demo"

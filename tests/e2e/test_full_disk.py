@@ -31,6 +31,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.full
 def test_indexer_waits_for_a_full_disk_and_goes_on_when_days_are_purged(tmp_path: Path, small_disk: Path) -> None:
     """Method: the disk is filled to its last byte after old days are indexed; new records wait in the journal until
     a purge beside the running indexer makes room. Nothing is a dead letter, nothing is lost, the process stays."""

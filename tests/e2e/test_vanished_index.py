@@ -19,6 +19,7 @@ from tests.support.waiting import until
 from .commands import COMMAND, Running, run, running
 from .test_metrics import APPLICATION, get, port_of, values
 
+pytestmark = pytest.mark.full
 WINDOW = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 
 

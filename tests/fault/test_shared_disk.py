@@ -24,6 +24,7 @@ from asgi_audit.wiring.application import open_journal
 from asgi_audit.wiring.operations import build_indexer, open_store_reader, open_store_writer
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("size", "more", "is_index_there"), [(2000, "", False), (4000, " word" * 500, True)], ids=["small", "large"]
 )

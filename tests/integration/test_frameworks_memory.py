@@ -20,6 +20,7 @@ from starlette.routing import Route
 from asgi_audit import AuditMiddleware
 from asgi_audit.testing import AuditRecords
 
+pytestmark = pytest.mark.full
 MB = 1_000_000
 
 

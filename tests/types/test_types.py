@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.full
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # What a fragment of the README takes as given.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 CASES = {
     "test_one.py": """
 import pytest
@@ -33,11 +34,11 @@ pytest.importorskip("a_package_that_nobody_has", reason="pip install it")
 
 
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """pytest over the tests in `directory`, with our conftest."""
+    """pytest over the tests in `directory`, with our conftest and, to start soon, no plugin."""
     shutil.copy(CONFTEST, directory)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, str(directory)]
     return subprocess.run(
-        command, cwd=directory, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        command, cwd=directory, env=os.environ | ALONE | environment, capture_output=True, text=True, timeout=120
     )
 
 

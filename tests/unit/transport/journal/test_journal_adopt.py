@@ -267,6 +267,7 @@ def test_source_starts_again_when_position_is_beyond_what_a_crashed_machine_kept
 # tails
 
 
+@pytest.mark.full
 def test_every_whole_entry_survives_and_the_tail_is_exact_when_cut_at_any_byte(tmp_path: Path) -> None:
     """Goal: no torn tail loses more than the entry it cuts. Method: cut the journal of a dead process at every byte."""
     whole = tmp_path / "whole"
