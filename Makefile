@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-dev
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: demo test test-all check format bench kill adversarial kafka-faults image wheels clean
+.PHONY: demo test test-all check format bench kill adversarial kafka-faults completeness-worlds image wheels clean
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "asgi-audit needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -50,6 +50,9 @@ adversarial: $(STAMP) ## thousands of inputs that are made to be slow, for all t
 
 kafka-faults: $(STAMP) ## the Kafka fault table in full, about 15 minutes; needs java 17+ and mvn
 	$(PY) -m tests.fault.kafka_table
+
+completeness-worlds: $(STAMP) ## 5,000 random worlds against the rule of completeness, about 10 minutes
+	$(PY) -m tests.completeness_worlds --worlds 5000
 
 # Of the environment, what a build needs to reach a package index; given to it where it is set.
 BUILD_ARGS := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_NO_INDEX HTTP_PROXY HTTPS_PROXY NO_PROXY

@@ -1,11 +1,24 @@
-"""A small world in which processes serve, lose, die and come late, with a perfect memory of what really happened.
+"""A small world in which processes serve, lose, die, are cut off and come late, with a perfect memory of what happened.
 
-The statements are made by the recorder's own ledger; time is simulated. `World.check` is the oracle: it knows of every
-exchange when it began and where its record is."""
+Processes write to a journal of their own; a forwarder appends what stands there to a partition of a topic, while the
+host reaches the brokers. A source reads the partitions in any order and takes fences; a tracker says what is complete;
+a store survives the kills of the indexer. Time, clocks, brokers and kills are simulated; the ledger of the recorder,
+the queue of fences and the tracker are the real ones. `World.check` is the oracle: of every exchange it knows when it
+began and where its record is.
+
+Safety, after every commit: every exchange begun from `complete_from` on and before T is indexed, dead-lettered,
+expired, stated lost, excluded, counted as long open, or covered by an open incident. One exception: a process of which
+no message stood in the topic when the newest fence that passed was taken; for what it began after it had closed, or
+after its clock was set, messages from before that do not count. Such a process was cut off, or its clock is wrong: else
+the oracle complains, too.
+
+Liveness, at the end: once brokers answer and clocks are right, T is within 15 s of now (75 s while an exchange younger
+than 60 s is open), and `late` incidents are resolved."""
 
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
@@ -15,43 +28,85 @@ from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
 from asgi_audit.recording.statements import Ledger, Snapshot
-from asgi_audit.store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
+from asgi_audit.store.base import (
+    Completion,
+    Extent,
+    Hold,
+    Incident,
+    Known,
+    ProcessState,
+    ReadUntil,
+    Resumed,
+    reached,
+)
+from asgi_audit.transport.base import Fence
+from asgi_audit.transport.fences import FenceQueue
 
 from .support_digest import root_of
 
 BASE = 1_795_348_800_000
 RECENT = 60_000
+IDLE = 10_000
+SENT_WITHIN = 1_500  # from the beginning of what must be heard of to its append, for a host that is not cut off
+NOBODY = str(uuid.UUID(int=0))
+Event = Seen | Stated
 
 
 @dataclass
 class Exchange:
-    begun: int
+    begun: int  # by the clock of its process
+    at: int  # in truth
+    epoch: int  # of the process, in which it began
     sequence: int = 0
     is_excluded: bool = False
-    is_stated_lost: bool = False
+    is_lost: bool = False  # by the process, which states it
+
+
+@dataclass
+class Appended:
+    """An entry of a process, in the topic. `place`: among all appends."""
+
+    place: int
+    epoch: int
+    partition: str
+    offset: int
 
 
 @dataclass
 class Proc:
     process: bytes
-    started: int
     skew: int
     ledger: Ledger
+    partition: str
     exchanges: list[Exchange] = field(default_factory=list)
     open: list[Exchange] = field(default_factory=list)
     queue: list[Exchange] = field(default_factory=list)
-    log: list[Seen | Stated] = field(default_factory=list)
+    journal: list[Event] = field(default_factory=list)
+    sent: int = 0  # of the journal
+    appended: list[Appended] = field(default_factory=list)
+    # A process begins an epoch when it closes, and when its clock is set: what it said before does not speak of what
+    # begins then. `epoch` is that of its exchanges, `stated_epoch` that of its messages.
+    epoch: int = 0
+    stated_epoch: int = 0
+    epochs: list[int] = field(default_factory=list)  # of each entry of the journal
     leaves: list[bytes] = field(default_factory=list)  # since the last statement
     previous: str | None = None
     covered: int = 0
     number: int = 0
     last: int = 0
     excluded: int = 0
+    clock_steps: int = 0
+    is_closed: bool = False
+    stated_at: int = 0  # true time
+    must_be_heard_by: int | None = None  # true time
+    must_be_sent: int | None = None  # so much of the journal, for that; None: it is not stated yet
     is_alive: bool = True
-    is_ended: bool = False
-    is_held: bool = False  # nobody can read its log now
-    kept_back: list[Seen | Stated] = field(default_factory=list)  # taken out of the log, to come late
-    is_read_again: bool = False  # all of it, after it was forgotten
+    is_ended: bool = False  # it had its last word
+    is_cut_off: bool = False
+    was_cut_off: bool = False
+    was_skewed: bool = False
+    is_asleep: bool = False
+    disk_is_gone: bool = False
     destroyed: set[int] = field(default_factory=set)
 
     @property
@@ -59,51 +114,60 @@ class Proc:
         return str(uuid.UUID(bytes=self.process))
 
 
-class Store:
-    """What survives a crash of the indexer."""
+@dataclass
+class Partition:
+    entries: list[tuple[Event, int]] = field(default_factory=list)  # with the true time of the append
+    begin: int = 0
+    has_leader: bool = True
+    is_lost: bool = False
 
-    def __init__(self) -> None:
-        self.until: int | None = None
-        self.follows = False
-        self.caught_up: int | None = None
+
+class Store:
+    """What survives a kill of the indexer."""
+
+    def __init__(self, made_at: int) -> None:
+        self.made_at = made_at
+        self.extent = Extent()
+        self.mark: ReadUntil | None = None
+        self.holds: list[Hold] = []
         self.states: dict[bytes, bytes] = {}
         self.incidents: dict[int, bytes] = {}
-        self.positions: dict[bytes, int] = {}
+        self.positions: dict[str, int] = {}
         self.records: set[tuple[bytes, int]] = set()
         self.lost: set[tuple[bytes, int]] = set()
-        self.heard: set[bytes] = set()
         self.horizon = 0
         self.last_incident = 0
+        self.fence_at = 0  # so many appends stood in the topic when the newest passed fence was taken
+        self.heard: set[bytes] = set()
+        self.read: set[tuple[str, int]] = set()  # (partition, offset)
+
+    def write(self, completion: Completion | None, mark: ReadUntil | None) -> None:
+        if completion is not None:
+            self.extent = completion.extent
+            self.holds = self.holds if completion.holds is None else list(completion.holds)
+            for state in completion.processes:
+                self.states[state.process] = msgspec.msgpack.encode(state)
+            for incident in completion.incidents:
+                self.incidents[incident.id] = msgspec.msgpack.encode(incident)
+        self.mark = mark or self.mark
 
     def purge(self, horizon: int, waits: set[bytes]) -> None:
         """As the stores forget, without the day that they wait. `waits`: those that the day is for."""
         self.horizon = horizon
-        active = {str(uuid.UUID(bytes=p)) for p in self.states if self._standing(p) == "active"}
         self.last_incident = max(self.last_incident, *self.incidents, 0)
+        states = [(p, state) for p in list(self.states) if (state := self.state(p)) is not None]
+        active = {str(uuid.UUID(bytes=p)) for p, s in states if s.standing == "active"}
         for i in self.all_incidents():
             end = i.resolved_at if i.end is None else i.end
             is_of_active = i.resolved_at is None and i.process in active
             if end is not None and end <= horizon and not is_of_active:
                 del self.incidents[i.id]
-        for process in list(self.states):
+        for process, s in states:
             known = self.known(process)
             assert known is not None
-            s = known.state
             is_past = s.low < horizon and (not s.open_count or s.open_to < horizon)
             if s.standing != "active" and is_past and not known.incidents and process not in waits:
                 del self.states[process]
-
-    def _standing(self, process: bytes) -> str | None:
-        state = self.state(process)
-        return state.standing if state is not None else None
-
-    def write(self, completion: Completion | None) -> None:
-        if completion is not None:
-            self.until, self.follows = completion.until, completion.follows
-            for state in completion.processes:
-                self.states[state.process] = msgspec.msgpack.encode(state)
-            for incident in completion.incidents:
-                self.incidents[incident.id] = msgspec.msgpack.encode(incident)
 
     def all_incidents(self) -> list[Incident]:
         return [msgspec.msgpack.decode(data, type=Incident) for data in self.incidents.values()]
@@ -122,41 +186,61 @@ class Store:
         name = str(uuid.UUID(bytes=process))
         return Known(state, [i for i in self.open_incidents() if i.process == name])
 
-    def published(self) -> int | None:
-        if self.follows and self.until is not None and self.caught_up is not None:
-            return max(self.until, self.caught_up - FOLLOW_MS)
-        return self.until
+    def until(self) -> int | None:
+        return reached(self.extent, None if self.mark is None else self.mark.at)
+
+    def begins(self) -> int | None:
+        return max(self.extent.begins, self.horizon) if self.extent.is_begun else None
 
     def resumed(self) -> Resumed:
-        known = [self.known(process) for process in self.states]
-        active = [k for k in known if k is not None and k.state.standing == "active"]
-        return Resumed(self.published(), active, max(self.last_incident, *self.incidents, 0), self.caught_up)
+        known = [k for process in self.states if (k := self.known(process)) is not None]
+        active = [k for k in known if k.state.standing == "active"]
+        last = max(self.last_incident, *self.incidents, 0)
+        return Resumed(self.extent, self.mark, active, last, self.holds, self.made_at)
 
 
 class World:
-    def __init__(self, random: Random) -> None:
+    """`now` is the truth, ms. `ahead`: of the indexer's wall clock. `is_append_time`: whether the topic keeps it."""
+
+    def __init__(self, random: Random, *, partitions: int = 2, is_append_time: bool = False) -> None:
         self.random = random
+        self.is_append_time = is_append_time
         self.now = BASE
+        self.ahead = 0
         self.procs: list[Proc] = []
-        self.store = Store()
-        self.tracker = Tracker()
+        self.partitions = {str(n): Partition() for n in range(partitions)}
+        self.store = Store(self.now)
         self.highest = 0
+        self.counts: Counter[str] = Counter()
+        self.has_changed = False
+        self.appends = 0
+        self.begins_at: dict[int, dict[str, int]] = {0: {}}  # where the partitions began, by what was appended then
+        self.open_source()
 
     # -- processes
 
-    def start(self, *, skew: int = 0) -> Proc:
-        now = self.now + skew
+    def start(self, *, skew: int = 0, is_cut_off: bool = False) -> Proc:
+        made = self.now + skew
         number = len(self.procs) + 1
-        process = (now.to_bytes(6, "big") + bytes([0x70, number, 0x80]) + number.to_bytes(7, "big"))[:16]
-        name = str(uuid.UUID(bytes=process))
-        p = Proc(process, now, skew, Ledger(process=name, host="h", service="s", started=now))
+        process = (made.to_bytes(6, "big") + bytes([0x70, number % 256, 0x80]) + number.to_bytes(7, "big"))[:16]
+        ledger = Ledger(process=str(uuid.UUID(bytes=process)), host="h", service="s", started=made)
+        p = Proc(process, skew, ledger, self.random.choice(list(self.partitions)))
+        p.is_cut_off = p.was_cut_off = is_cut_off
+        p.was_skewed = bool(skew)
+        p.stated_at = self.now
+        p.must_be_heard_by = self.now + SENT_WITHIN  # it opens its journal
         self.procs.append(p)
         return p
 
+    def clock(self, p: Proc) -> int:
+        return self.now + p.skew
+
     def begin(self, p: Proc) -> None:
-        exchange = Exchange(self.now + p.skew)
+        exchange = Exchange(self.clock(p), self.now, p.epoch)
         p.exchanges.append(exchange)
         p.open.append(exchange)
+        if p.is_closed and p.must_be_heard_by is None:
+            p.must_be_heard_by = self.now + SENT_WITHIN
 
     def seal(self, p: Proc, fate: str) -> None:
         exchange = p.open.pop(self.random.randrange(len(p.open)))
@@ -167,7 +251,7 @@ class World:
         p.last += 1
         exchange.sequence = p.last
         if fate == "lost":
-            exchange.is_stated_lost = True
+            exchange.is_lost = True
             p.ledger.losses.add(p.last, p.last, "queue")
         else:
             p.queue.append(exchange)
@@ -175,98 +259,233 @@ class World:
     def write(self, p: Proc, most: int = 1000) -> None:
         for exchange in p.queue[:most]:
             leaf = leaf_hash(p.process + str(exchange.sequence).encode())
-            p.log.append(Seen(p.process, p.name, exchange.sequence, exchange.begun, leaf))
+            p.journal.append(Seen(p.process, "", exchange.sequence, exchange.begun, leaf))
+            p.epochs.append(p.stated_epoch)
             p.leaves.append(leaf)
         del p.queue[:most]
 
     def state(self, p: Proc, closed: str = "") -> None:
-        now = self.now + p.skew
+        now = self.clock(p)
+        if p.is_closed and p.must_be_heard_by is None:
+            p.must_be_heard_by = self.now + SENT_WITHIN
         self.write(p)
         starts = [e.begun for e in p.open]
         long = [s for s in starts if s <= now - RECENT]
         recent = [s for s in starts if s > now - RECENT]
         seen = Snapshot(
-            now=now,
-            open_count=len(starts),
-            open_oldest=min(starts, default=None),
-            recent_oldest=min(recent, default=None),
-            last=p.last,
-            excluded=p.excluded,
-            unwaited=0,
-            clock_steps=0,
-        )
+            now=now, open_count=len(starts), open_oldest=min(starts, default=None),
+            recent_oldest=min(recent, default=None), last=p.last, excluded=p.excluded, unwaited=0,
+            clock_steps=p.clock_steps,
+            open_long=len(long), open_long_newest=max(long, default=None),
+        )  # fmt: skip
         for made in p.ledger.make(seen, closed):  # type: ignore[arg-type]
-            said = msgspec.structs.replace(
-                made,
-                root=root_of(p.leaves).hex(),
-                previous=p.previous,
-                open_long=len(long),
-                open_long_newest=max(long, default=None),
-            )
+            said = msgspec.structs.replace(made, root=root_of(p.leaves).hex(), previous=p.previous)
             p.ledger.written([made])
-            self.append(p, said)
+            self.put(p, said)
+        if p.must_be_heard_by is not None and p.must_be_sent is None:
+            p.must_be_sent = len(p.journal)
+        p.is_closed = bool(closed)
+        if p.is_closed:
+            p.epoch = p.stated_epoch = p.epoch + 1
 
-    def append(self, p: Proc, said: Statement) -> None:
+    def set_clock(self, p: Proc, skew: int) -> None:
+        """The recorder sees it when it looks at the clock, and states it at once."""
+        if skew == p.skew:
+            return
+        p.skew = skew
+        p.clock_steps += 1
+        p.epoch += 1
+        p.was_skewed = True
+        if p.is_alive and p.must_be_heard_by is None:
+            p.must_be_heard_by = self.now + SENT_WITHIN
+
+    def put(self, p: Proc, said: Statement) -> None:
         digest = statement_digest(encode_statement(said))
-        p.log.append(Stated(p.process, p.name, said, digest))
+        p.stated_epoch = p.epoch
+        p.journal.append(Stated(p.process, "", said, digest))
+        p.epochs.append(p.epoch)
         p.leaves, p.previous, p.covered, p.number = [], digest, said.last, said.number
+        p.stated_at = self.now
 
     def kill(self, p: Proc) -> None:
         p.is_alive = False
+        p.must_be_heard_by = None
+        p.was_cut_off = True  # what it did not send in time is sent by whoever adopts it
         p.queue.clear()
+        self.counts["kills of applications"] += 1
 
     def adopt(self, p: Proc) -> None:
         """Whoever finds the journal states the true tail."""
         assert not p.is_alive
-        there = {e.sequence for e in p.log if isinstance(e, Seen)} | {
-            e.sequence for e in p.kept_back if isinstance(e, Seen)
-        }
-        there |= p.destroyed
+        there = {e.sequence for e in p.journal if isinstance(e, Seen)} | p.destroyed
         absent = [n for n in range(p.covered + 1, p.last + 1) if n not in there]
         for exchange in p.exchanges:
-            exchange.is_stated_lost |= exchange.sequence in absent
+            exchange.is_lost |= exchange.sequence in absent
         said = Statement(
-            process=p.name,
-            number=p.number + 1,
-            at=self.now,
-            first=p.covered + 1,
-            last=p.last,
-            count=p.last - p.covered - len(absent),
-            lost=[Lost(n, n, "killed") for n in absent],
-            excluded=p.excluded,
-            open_count=len(p.open),
-            watermark=max(self.now, p.ledger.watermark),
-            closed="adopted",
-            started=p.started,
-            root=root_of(p.leaves).hex(),
-            previous=p.previous,
-        )
+            process=p.name, number=p.number + 1, at=self.now, first=p.covered + 1, last=p.last,
+            count=p.last - p.covered - len(absent), lost=[Lost(n, n, "killed") for n in absent], excluded=p.excluded,
+            open_count=len(p.open), open_oldest=min((e.begun for e in p.open), default=None),
+            watermark=max(self.now, p.ledger.watermark), closed="adopted", started=p.exchanges[0].begun
+            if p.exchanges else self.now, root=root_of(p.leaves).hex(), previous=p.previous,
+        )  # fmt: skip
         p.is_ended = True
-        self.append(p, said)
+        self.put(p, said)
+
+    # -- the way to the topic
+
+    def forward(self, p: Proc, most: int = 100_000) -> None:
+        """Append what stands in the journal, if the brokers can be reached."""
+        if p.is_cut_off or p.disk_is_gone or not self.partitions[p.partition].has_leader:
+            return
+        for e in p.journal[p.sent : p.sent + most]:
+            self._append(p, e)
+            self.appends += 1
+            offset = len(self.partitions[p.partition].entries) - 1
+            p.appended.append(Appended(self.appends, p.epochs[p.sent], p.partition, offset))
+            p.sent += 1
+        if p.must_be_sent is not None and p.sent >= p.must_be_sent:
+            p.must_be_heard_by = p.must_be_sent = None
+
+    def send_again(self, p: Proc) -> None:
+        """The forwarder began anew: its last entries once more, to where it sends now. Not months later, when the index
+        has forgotten the process."""
+        if p.process in self.store.heard and p.process not in self.store.states:
+            return
+        if p.is_cut_off or p.disk_is_gone or not self.partitions[p.partition].has_leader:
+            return
+        for e in p.journal[max(0, p.sent - self.random.randrange(8)) : p.sent]:
+            self._append(p, e)
+
+    def _append(self, p: Proc, e: Event) -> None:
+        self.partitions[p.partition].entries.append((e._replace(partition=p.partition), self.now))
+
+    def stood_in_topic(self, p: Proc, e: Exchange, at: int) -> bool:
+        """Whether a message by which this exchange could be expected stood in the topic then: retention had not taken
+        it."""
+        return any(
+            a.place <= at and a.epoch >= e.epoch and a.offset >= self.begins_at[at].get(a.partition, 0)
+            for a in p.appended
+        )
+
+    # -- time
+
+    def advance(self, ms: int) -> None:
+        """Processes do in time what they must: state while they live, and be heard of when they begin."""
+        end = self.now + ms
+        while True:
+            due = [(self._due(p), n) for n, p in enumerate(self.procs)]
+            at, number = min(due, default=(end, -1))
+            if at >= end:
+                break
+            self.now = max(self.now, at)
+            self._do_due(self.procs[number])
+        self.now = end
+
+    def _due(self, p: Proc) -> int:
+        if not p.is_alive or p.is_asleep:
+            return 1 << 62
+        due = p.stated_at + IDLE
+        return due if p.must_be_heard_by is None else min(due, p.must_be_heard_by)
+
+    def _do_due(self, p: Proc) -> None:
+        is_hurried = p.must_be_heard_by is not None and self.now >= p.must_be_heard_by
+        if (is_hurried and p.must_be_sent is None) or self.now >= p.stated_at + IDLE:
+            self.state(p)
+        self.forward(p)
+        if is_hurried and p.must_be_heard_by is not None:
+            p.was_cut_off = True  # it could not be sent
+            p.must_be_heard_by = p.must_be_sent = None
 
     # -- the indexer
 
-    def step(self, most: int, crash: str = "") -> None:
-        """Consume at most so many entries; `crash`: before or after the commit."""
-        store = self.store
-        events: list[Seen | Stated] = []
-        positions = dict(store.positions)
-        for p in self.random.sample(self.procs, len(self.procs)):
-            at = positions.get(p.process, 0)
-            found = [] if p.is_held else p.log[at : at + most - len(events)]
-            events += found
-            positions[p.process] = at + len(found)
-        is_all = all(p.is_held or positions.get(p.process, 0) == len(p.log) for p in self.procs)
-        caught_up = self.now if is_all else None
-        unknown = self.tracker.unknown(events)
-        known = {process: k for process in unknown if (k := store.known(process)) is not None}
-        completion = self.tracker.take(Consumed(events, self.now, caught_up), known)
-        if crash == "before":
-            self.tracker = Tracker(store.resumed())
+    def open_source(self) -> None:
+        self.tracker = Tracker(self.store.resumed(), begins=0)
+        self.fences = FenceQueue()
+        self.taken_at: dict[Fence, int] = {}
+        self.read = dict(self.store.positions)
+        self.told: set[str] = set(self.store.positions)
+
+    def wall(self) -> int:
+        return self.now + self.ahead
+
+    def boot(self) -> int:
+        return self.now - BASE + 1_000_000
+
+    def take_fence(self) -> None:
+        fence = Fence(self.wall() / 1000, self.boot() / 1000, "00000000-0000-0000-0000-000000000001")
+        at = self.appends
+        self.begins_at[at] = {name: partition.begin for name, partition in self.partitions.items()}
+        self.somebody_appends()
+        names = list(self.partitions)
+        self.somebody_appends()
+        lost = set(self.tracker.lost_partitions)
+        if any(not self.partitions[n].has_leader and n not in lost for n in names):
             return
-        store.write(completion)
-        store.positions = positions
-        store.caught_up = caught_up if caught_up is not None else store.caught_up
+        ends = {n: len(self.partitions[n].entries) for n in names if self.partitions[n].has_leader}
+        self.fences.add(fence, ends)
+        self.taken_at[fence] = at
+
+    def somebody_appends(self) -> None:
+        if self.procs and self.random.random() < 0.3:
+            p = self.random.choice(self.procs)
+            self.now += self.random.choice((0, 1, 30))
+            if p.is_alive and not p.is_asleep and self.random.random() < 0.5:
+                self.begin(p)
+                self.state(p)
+            self.forward(p)
+
+    def poll(self, most: int) -> tuple[list[Event], Consumed]:
+        """One batch; partitions in any order, each as far as it is, or not at all."""
+        events: list[Event] = []
+        self.polled: list[tuple[str, int]] = []
+        begins: dict[str, int | None] = {}
+        names = self.random.sample(list(self.partitions), len(self.partitions))
+        for name in names:
+            partition = self.partitions[name]
+            if not partition.has_leader or self.random.random() < 0.2:
+                continue
+            at = self.read.get(name, 0)
+            if at < partition.begin:
+                if name in self.told:
+                    self.counts["ranges lost to retention"] += 1
+                    self.tracker.note("retention_passed", self.wall(), f"{name}: {at} to {partition.begin}")
+                at = partition.begin
+            found = partition.entries[at : at + most - len(events)]
+            if partition.begin and name not in self.told:
+                if found:
+                    begins[name] = found[0][1] if self.is_append_time else None
+                else:
+                    begins[name] = None
+                self.told.add(name)
+            events += [e for e, _ in found]
+            self.polled += [(name, at + n) for n in range(len(found))]
+            self.read[name] = at + len(found)
+            if found:
+                self.told.add(name)
+        lost = set(self.tracker.lost_partitions)
+        holds = {n: "it has no leader" for n, p in self.partitions.items() if not p.has_leader}
+        read = {n: max(self.read.get(n, 0), 0) for n in self.partitions if not (n in lost and n in holds)}
+        fence = self.fences.passed(read)
+        changed, self.has_changed = self.has_changed, False
+        return events, Consumed(
+            events, self.wall(), self.boot(), fence, begins=begins, holds=holds, has_changed=changed
+        )  # fmt: skip
+
+    def step(self, most: int, crash: str = "") -> None:
+        """Consume one batch; `crash`: before or after the commit."""
+        store = self.store
+        events, consumed = self.poll(most)
+        known = {p: k for p in self.tracker.unknown(events) if (k := store.known(p)) is not None}
+        completion = self.tracker.take(consumed, known)
+        if crash == "before":
+            self.counts["kills of the indexer"] += 1
+            self.open_source()
+            return
+        store.write(completion, self.tracker.mark if consumed.fence is not None else None)
+        store.positions = {n: at for n, at in self.read.items() if n in self.told}
+        if consumed.fence is not None:
+            store.fence_at = self.taken_at[consumed.fence]
+        store.read |= set(self.polled)
         for e in events:
             store.heard.add(e.process)
             if isinstance(e, Seen):
@@ -274,53 +493,78 @@ class World:
             else:
                 store.lost |= {(e.process, n) for r in e.statement.lost for n in range(r.first, r.last + 1)}
         if crash == "after":
-            self.tracker = Tracker(store.resumed())
+            self.counts["kills of the indexer"] += 1
+            self.open_source()
         self.check()
+
+    def add_partition(self) -> None:
+        self.partitions[str(len(self.partitions))] = Partition()
+        self.has_changed = True
+        self.fences.clear()
+
+    def give_up(self, name: str) -> None:
+        if self.tracker.give_up(name, self.wall()):
+            self.counts["partitions given up"] += 1
+
+    def make_index_anew(self) -> None:
+        self.store = Store(self.now)
+        self.highest = 0
+        self.counts["fresh indexes"] += 1
+        self.open_source()
 
     def purge(self, horizon: int, *, is_a_day_later: bool = False) -> None:
         """Between two batches, as the indexer does. The day that a store waits is for clocks that are set wrong and for
         what is on its way, the 90 days for processes that did not have their last word."""
-        at = self.store.positions
-        waits = {
-            p.process for p in self.procs
-            if not p.is_ended or p.skew or p.kept_back or at.get(p.process, 0) < len(p.log)
-        }  # fmt: skip
+        waits = {p.process for p in self.procs if not p.is_ended or p.was_skewed or p.sent < len(p.journal)}
+        waits |= {e.process for n, p in self.partitions.items() for e, _ in p.entries[self.read.get(n, 0) :]}
         self.store.purge(max(horizon, self.store.horizon), set() if is_a_day_later else waits)
         self.tracker.forget(self.store.horizon, self.now)
         self.check()
-
-    def is_forgotten(self, p: Proc) -> bool:
-        return p.process in self.store.heard and self.store.state(p.process) is None
 
     # -- the oracle
 
     def check(self) -> None:
         store = self.store
-        until = store.published()
+        until = store.until()
+        self.counts["commits"] += 1
         if until is None:
             return
         assert until >= self.highest, "T went back"
-        assert until <= self.now, "T lies in the future"
         self.highest = until
+        begins = store.begins()
+        if begins is None:
+            return
         incidents = store.open_incidents()
         for p in self.procs:
-            if p.process not in store.heard:
-                continue  # nobody can know of it
             state = store.state(p.process)
-            if state is None:
-                assert all(e.begun < store.horizon for e in p.exchanges), f"{p.name} was forgotten too early"
-                continue
-            of_it = [i for i in incidents if i.process == p.name]
+            of_it = [i for i in incidents if i.process in (p.name, NOBODY)]
             for e in p.exchanges:
-                if e.begun >= until or e.begun < store.horizon or e.is_excluded:
-                    continue
-                if state.closed == "provisional" and e.begun >= state.at:
-                    continue  # it goes on after all, and did not say so yet
-                key = (p.process, e.sequence)
-                if e.sequence and (key in store.records or key in store.lost):
-                    continue
-                if any(i.start <= e.begun and (i.end is None or e.begun < i.end) for i in of_it):
-                    continue
-                if state.open_count and state.open_from <= e.begun <= state.open_to:
-                    continue
-                raise AssertionError(f"{e} of {p.name} is not there, though T is {until}; {state}; {of_it}")
+                if begins <= e.begun < until:
+                    self.counts["exchanges checked"] += 1
+                    self._check_exchange(p, e, state, of_it)
+
+    def _check_exchange(self, p: Proc, e: Exchange, state: ProcessState | None, of_it: list[Incident]) -> None:
+        store = self.store
+        key = (p.process, e.sequence)
+        if e.is_excluded or (e.sequence and (key in store.records or key in store.lost)):
+            return
+        if any(i.start <= e.begun and (i.end is None or e.begun < i.end) for i in of_it):
+            return
+        if state is not None and state.open_count and state.open_from <= e.begun <= state.open_to:
+            return
+        if not self.stood_in_topic(p, e, store.fence_at):
+            self.counts["exchanges of processes not heard of"] += 1
+            was_set = self.counts["steps of the indexer's clock"]
+            assert p.was_cut_off or p.was_skewed or was_set, f"{e} of {p.name}: it was heard of in time"
+            return
+        is_taken = self.counts["ranges lost to retention"] or self.counts["partitions given up"]
+        is_read = any(a.epoch >= e.epoch and (a.partition, a.offset) in store.read for a in p.appended)
+        if (p.was_skewed or p.was_cut_off) and not is_read and is_taken:
+            # All that it said was taken away unread: an incident covers the time of that, but nobody knows that its
+            # clock was wrong, or that it had been cut off before.
+            self.counts["exchanges of processes of which nothing was left to read"] += 1
+            return
+        raise AssertionError(
+            f"{e} of {p.name} is not there, though T is {store.until()} and begins {store.begins()}; "
+            f"{state}; {of_it}; fence {store.fence_at}; {p.appended[-5:]}"
+        )

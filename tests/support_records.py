@@ -10,13 +10,23 @@ import orjson
 
 from asgi_audit.record.codec import Decoded, decode
 from asgi_audit.record.statement import Lost, Statement
-from asgi_audit.store.base import Batch, Query, Reader, Row
+from asgi_audit.store.base import Batch, Extent, Query, Reader, ReadUntil, Row
 from asgi_audit.transport.base import Position
 
 DAY_MS = 86_400_000
 NOON = 1_795_348_800_000 - 1_795_348_800_000 % DAY_MS + DAY_MS // 2  # 2026-11-22T12:00:00Z in ms
 PROCESS = uuid.UUID("019aaaaa-0000-7000-8000-000000000001")
 OTHER = uuid.UUID("019aaaaa-0000-7000-8000-000000000002")
+
+
+def read_until(seconds: float) -> ReadUntil:
+    """A fence that passed, taken at this time (since the epoch)."""
+    return ReadUntil(int(seconds * 1000), int(seconds * 1000), int(seconds * 1000), "", 0)
+
+
+def extent(until: int | None, ceiling: int | None = 0, *, begins: int = 0) -> Extent:
+    """T stands at `until` (ms), unless another `ceiling` lets it go on."""
+    return Extent(until, until if ceiling == 0 else ceiling, begins, True)
 
 
 def payload(
@@ -83,7 +93,7 @@ def statement(number: int, first: int, last: int, **given: Any) -> Statement:
     return Statement(
         process=str(given.pop("process", PROCESS)),
         number=number,
-        at=NOON + number,
+        at=given.pop("at", NOON + number),
         first=first,
         last=last,
         count=last - first + 1,

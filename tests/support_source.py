@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from asgi_audit.transport.base import Batch, Kind, Message, Position, digest_of
+from asgi_audit.transport.base import Batch, Fence, Kind, Message, Position, digest_of
+from asgi_audit.transport.fences import boot_seconds
 
 
 class ListSource:
@@ -24,6 +25,10 @@ class ListSource:
         self.fail_commit: list[Exception] = []
         self.polls: list[int] = []
         self.now = time.time
+        self.fences = True  # whether a poll after which nothing waits gives a fence
+        self.made: float | None = None
+        self.ignored: list[str] = []
+        self.holds: dict[str, str] | None = {}
 
     def put(self, partition: str, kind: Kind, sequence: int, payload: bytes) -> None:
         kept = self.entries.setdefault(partition, [])
@@ -38,7 +43,7 @@ class ListSource:
         if self.fail:
             raise self.fail.pop(0)
         self.polls.append(messages_max)
-        looked_at = self.now()
+        fence = Fence(self.now(), boot_seconds(), "")
         found: list[Message] = []
         positions: dict[str, Position] = {}
         for partition, entries in self.entries.items():
@@ -52,7 +57,14 @@ class ListSource:
         damaged, self.damaged = self.damaged, []
         if not found and not damaged:
             time.sleep(min(timeout_seconds, 0.002))
-        return Batch(found, positions, None if waiting else looked_at, damaged)
+        passed = fence if self.fences and not waiting else None
+        return Batch(found, positions, waiting, passed, damaged, holds=self.holds)
+
+    def made_at(self) -> float | None:
+        return self.made
+
+    def ignore(self, partitions: Collection[str]) -> None:
+        self.ignored = list(partitions)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         if self.fail_commit:

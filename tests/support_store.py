@@ -49,12 +49,12 @@ def record(timestamp: int, **given: Any) -> Decoded:
 
 
 class TinyStore:
-    """Rows in memory, visible at once. `caught_up_at` is set by the test."""
+    """Rows in memory, visible at once. `read_until` is set by the test."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, Decoded]] = []  # (row id, index sequence, record)
         self.published = 0
-        self.caught_up_at = 0.0
+        self.read_until = 0.0
         self.opened = 0
         self.completeness = Completeness(None, 0, 0)
         self.at_completeness = lambda: None  # what happens right after it was read
@@ -88,7 +88,7 @@ class TinyReader:
 
     def snapshot(self) -> Snapshot:
         with self._alone():
-            return Snapshot(self._store.published, self._store.caught_up_at)
+            return Snapshot(self._store.published, self._store.read_until)
 
     def page(
         self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int

@@ -16,6 +16,7 @@ from tests.support_records import (
     everything,
     over_days,
     payload,
+    read_until,
     record,
     sequences,
     statement,
@@ -286,10 +287,10 @@ def test_dead_letters_are_counted_when_a_batch_brings_them(store: Store) -> None
     assert store.reader.dead_letters() == 3
 
 
-def test_caught_up_at_is_answered_when_noted_alone_or_with_a_batch(store: Store) -> None:
-    store.writer.caught_up(1000.5)
+def test_fence_is_there_when_noted_alone_or_with_a_batch(store: Store) -> None:
+    store.writer.read_until(read_until(1000.5))
     assert store.reader.snapshot() == Snapshot(0, 1000.5)
-    store.writer.write(batch([record(1)], caught_up_at=1001.25))
+    store.writer.write(batch([record(1)], read_until=read_until(1001.25)))
     assert store.reader.snapshot() == Snapshot(1, 1001.25)
     store.writer.write(batch([record(2)]))
     assert store.reader.snapshot() == Snapshot(2, 1001.25)

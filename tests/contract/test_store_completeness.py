@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, record, statement
+from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, extent, read_until, record, statement
 
-from asgi_audit.store.base import FOLLOW_MS, Completeness, Completion, Incident, ProcessState, Reader, Resumed, Writer
+from asgi_audit.store.base import (
+    MARGIN_MS,
+    Completeness,
+    Completion,
+    Extent,
+    Hold,
+    Incident,
+    ProcessState,
+    Reader,
+    Resumed,
+    Writer,
+)
 from asgi_audit.store.memory import MemoryStore
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 
@@ -47,15 +58,18 @@ def incident(number: int, start: int, end: int | None, *, of: uuid.UUID = PROCES
     )  # fmt: skip
 
 
-def write(store: Store, *states: ProcessState, until: int | None = NOON, follows: bool = False, **more: Any) -> None:
-    incidents = more.pop("incidents", ())
-    store.writer.write(batch(completion=Completion(until, follows, states, incidents), **more))
+def write(store: Store, *states: ProcessState, until: int | None = NOON, ceiling: int | None = 0, **more: Any) -> None:
+    incidents, holds = more.pop("incidents", ()), more.pop("holds", None)
+    completion = Completion(extent(until, ceiling, begins=5), states, incidents, 0, holds)
+    store.writer.write(batch(completion=completion, **more))
 
 
 def test_nothing_is_complete_when_nothing_was_said(store: Store) -> None:
-    assert store.reader.completeness(*_ALL) == Completeness(None, 0, 0)
+    assert store.reader.completeness(*_ALL) == Completeness(None, 0, 0, None)
+    assert store.reader.window(*_ALL) == []
+    assert store.reader.holds() == []
     assert store.reader.incidents(*_ALL) == []
-    assert store.writer.resumed() == Resumed(known=[])
+    assert store.writer.resumed() == Resumed(known=[], holds=[], made_at=NOON)
     assert store.writer.known(PROCESS.bytes) is None
 
 
@@ -93,20 +107,63 @@ def test_open_exchanges_of_other_accounts_are_left_out_when_accounts_are_asked_f
     assert (opened("a"), opened("b")) == (2, 0), "the latest statement counts"
 
 
-def test_t_is_what_was_written_when_somebody_is_active(store: Store) -> None:
-    write(store, state(), caught_up_at=(NOON + 5000) / 1000)
+def test_t_is_what_was_written_when_somebody_holds_it(store: Store) -> None:
+    write(store, state(), read_until=read_until((NOON + 5000) / 1000))
     assert store.reader.completeness(*_ALL).until == NOON
 
 
-def test_t_follows_caught_up_when_nobody_is_active(store: Store) -> None:
-    write(store, follows=True)
+def test_t_goes_on_with_the_fences_up_to_its_ceiling(store: Store) -> None:
+    write(store, ceiling=None)
     assert store.reader.completeness(*_ALL).until == NOON
-    store.writer.caught_up((NOON + 5000) / 1000)
-    assert store.reader.completeness(*_ALL).until == NOON + 5000 - FOLLOW_MS
+    mark = read_until((NOON + 5000) / 1000)
+    store.writer.read_until(mark)
+    assert store.reader.completeness(*_ALL).until == NOON + 5000 - MARGIN_MS
     resumed = store.writer.resumed()
-    assert (resumed.until, resumed.caught_up) == (NOON + 5000 - FOLLOW_MS, NOON + 5000)
-    store.writer.caught_up((NOON - 5000) / 1000)
+    assert (resumed.extent, resumed.read_until) == (Extent(NOON, None, 5, True), mark)
+    store.writer.read_until(read_until((NOON - 5000) / 1000))
     assert store.reader.completeness(*_ALL).until == NOON
+    write(store, ceiling=NOON + 100, read_until=mark)
+    assert store.reader.completeness(*_ALL).until == NOON + 100
+
+
+def test_complete_from_is_said_when_it_is_known_and_follows_the_horizon(store: Store) -> None:
+    first = Completion(Extent(NOON, None, 7))
+    store.writer.write(batch(completion=first))
+    assert store.reader.completeness(*_ALL).begins is None
+    write(store)
+    assert store.reader.completeness(0, 0).begins == 5
+    store.writer.purge(NOON)
+    assert store.reader.completeness(*_ALL).begins == NOON - NOON % DAY_MS
+
+
+def test_holds_are_there_until_others_are_told(store: Store) -> None:
+    holds = [Hold("3", "it has no leader", NOON), Hold("4", "it has no leader", NOON + 1, True)]
+    write(store, holds=holds)
+    write(store)
+    assert store.reader.holds() == holds
+    assert store.writer.resumed().holds == holds
+    write(store, holds=[])
+    assert store.reader.holds() == []
+
+
+def test_window_holds_the_numbers_of_its_exchanges(store: Store) -> None:
+    """Goal: lost is what may have begun in the window, by the statements that speak of it."""
+    said = [
+        statement(1, 1, 2, at=NOON + 10, watermark=NOON + 10, started=NOON),
+        statement(2, 3, 4, at=NOON + 20, watermark=NOON + 20, started=NOON, lost=[(4, 4, "queue")]),
+        statement(3, 5, 6, at=NOON + 30, watermark=NOON + 30, started=NOON, lost_more=2),
+    ]
+    records = [record(n, NOON + at) for n, at in ((1, 1), (2, 5), (3, 15))]
+    write(store, state(lost=4), records=records, statements=said)  # of 4 one was refused by Kafka
+
+    def window(start: int, end: int) -> list[tuple[int, int]]:
+        return [(w.indexed, w.lost) for w in store.reader.window(NOON + start, NOON + end)]
+
+    assert window(0, 100) == [(3, 4)]
+    assert window(0, 10) == [(2, 1)]
+    assert window(10, 20) == [(1, 2)]
+    assert window(25, 26) == [(0, 3)]
+    assert store.reader.window(NOON - DAY_MS, NOON + DAY_MS)[0].indexed == 3
 
 
 def test_state_is_there_again_when_asked_for(store: Store) -> None:
@@ -115,7 +172,7 @@ def test_state_is_there_again_when_asked_for(store: Store) -> None:
     theirs = incident(4, 1, 2, of=OTHER)
     write(store, kept, left, incidents=[incident(1, 1, 2), incident(2, 1, 2, resolved=True), theirs])
     resumed = store.writer.resumed()
-    assert resumed.until == NOON
+    assert resumed.extent.until == NOON
     assert resumed.last_incident == 4
     assert [(k.state, [i.id for i in k.incidents]) for k in resumed.known] == [(kept, [1])]
     known = store.writer.known(OTHER.bytes)
@@ -126,8 +183,9 @@ def test_state_is_there_again_when_asked_for(store: Store) -> None:
 def test_later_words_replace_earlier_ones_when_of_the_same_id(store: Store) -> None:
     write(store, state(lost=1), incidents=[incident(1, 1, 2)])
     write(store, state(lost=2, standing="off"), until=NOON + 1, incidents=[incident(1, 1, 2, resolved=True)])
-    assert store.reader.completeness(*_ALL) == Completeness(NOON + 1, 0, 0)
-    assert store.writer.resumed() == Resumed(NOON + 1, [], 1)
+    assert store.reader.completeness(*_ALL) == Completeness(NOON + 1, 0, 0, 5)
+    resumed = store.writer.resumed()
+    assert (resumed.extent.until, resumed.known, resumed.last_incident) == (NOON + 1, [], 1)
 
 
 def test_processes_show_what_is_missing_when_it_is_known(store: Store) -> None:

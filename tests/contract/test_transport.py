@@ -79,16 +79,18 @@ def drain(source: Source, messages_max: int = 7) -> tuple[list[Message], Batch]:
         batch = source.poll(messages_max, 0)
         assert len(batch.messages) <= messages_max
         found += batch.messages
-        if batch.caught_up_at is not None and not batch.messages:
+        if not batch.more and not batch.messages:
             return found, batch
-    raise AssertionError("the source never caught up")
+    raise AssertionError("the source never came to its end")
 
 
 def test_source_answers_empty_batch_when_nothing_was_written(transport: Transport) -> None:
     batch = transport.source().poll(10, 0)
     assert not batch.messages
     assert batch.positions == {}
-    assert batch.caught_up_at == 1001.0
+    assert batch.fence is not None
+    assert batch.fence.at == 1001.0
+    assert not batch.more
 
 
 def test_source_reads_entries_in_order_when_several_appends_were_made(transport: Transport) -> None:
@@ -150,15 +152,46 @@ def test_source_reads_from_beginning_when_position_is_of_another_journal(transpo
         assert sequences(found) == list(range(1, 21))
 
 
-def test_caught_up_at_is_none_until_everything_was_read(transport: Transport) -> None:
+def test_fence_passes_when_all_that_stood_before_it_was_read(transport: Transport) -> None:
     writer, source = transport.writer(), transport.source()
     writer.append(records(1, 10))
     batch = source.poll(9, 0)
-    assert batch.caught_up_at is None
-    before = transport.now
-    batch = source.poll(9, 0)
-    assert sequences(batch.messages) == [10]
-    assert batch.caught_up_at == before + 1, "the clock is read once, before the source is looked at"
+    taken = transport.now  # the clock is read once in a poll, before anything is looked at
+    assert (batch.fence, batch.more) == (None, True)
+    writer.append(records(11, 30))
+    batch = source.poll(3, 0)
+    assert sequences(batch.messages) == [10, 11, 12]
+    assert batch.fence is not None
+    assert batch.fence.at == taken, "what came meanwhile holds nothing back"
+    batch = source.poll(3, 0)
+    assert batch.fence is None, "of the polls since, none is passed"
+
+
+def test_fences_pass_when_the_reader_always_lags(transport: Transport) -> None:
+    """Method: more is written than is read between two polls; a fence that each new one replaced would never pass."""
+    writer, source = transport.writer(), transport.source()
+    passed = []
+    for n in range(0, 2000, 10):
+        writer.append(records(n + 1, n + 10, 10))
+        batch = source.poll(9, 0)
+        if batch.fence is not None:
+            passed.append(batch.fence.at)
+    assert len(passed) > 50
+    assert passed == sorted(passed)
+
+
+def test_beginning_is_told_when_another_reader_took_it(transport: Transport) -> None:
+    writer, first = transport.writer(), transport.source()
+    for n in range(0, 400, 20):
+        writer.append(records(n + 1, n + 20, 400))
+    while batch := first.poll(50, 0):
+        if not batch.messages:
+            break
+        assert batch.begins == {}
+        first.commit(batch.positions)
+    second = transport.source()
+    told = {**second.poll(50, 0).begins, **second.poll(50, 0).begins}
+    assert list(told.values()) == [None]
 
 
 def test_commit_is_idempotent_and_gives_room_back_when_repeated(transport: Transport) -> None:

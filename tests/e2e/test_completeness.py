@@ -53,8 +53,12 @@ def completeness(cwd: Path, *arguments: str) -> tuple[int, Any]:
 def test_window_becomes_complete_while_the_application_rests(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     with running(COMMAND, "index", "--quiet", cwd=tmp_path), running(*UVICORN, cwd=tmp_path) as app:
-        start = now()
         port = port_of(app)
+        get(port, "/first")  # before it nothing is claimed: the journal was not there
+        until(lambda: completeness(tmp_path)[1]["completeFrom"] is not None, "the journal is read")
+        start = now()
+        assert start > completeness(tmp_path)[1]["completeFrom"]
+        time.sleep(0.1)  # the application's clock was read once, on a busy machine: it may be some ms behind this one
         for n in range(5):
             get(port, f"/{n}")
         end = now()
@@ -97,13 +101,14 @@ def test_killed_application_is_adopted_and_its_loss_is_stated(tmp_path: Path) ->
         for client in clients:
             client.join()
         end = now()
-        until(lambda: completeness(tmp_path, "--to", end)[0] == 0, "complete")
-        _, found = completeness(tmp_path, "--to", end)
+        until(lambda: completeness(tmp_path, "--to", end)[0] in (0, 3), "complete")
+        code, found = completeness(tmp_path, "--to", end)
         (process,) = found["processes"]
         assert process["state"] == "ended"
         assert process["last"] > 0
         assert process["indexed"] + process["lost"] == process["last"]
         assert process["missing"] == 0
+        assert code == (3 if process["lost"] else 0)
         assert found["open"] <= 4  # requests that died with it
 
 
@@ -124,13 +129,14 @@ def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
         until(lambda: len(completeness(tmp_path, "--from", start, "--to", end)[1]["incidents"]) == 2, "incidents")
         code, found = completeness(tmp_path, "--from", start, "--to", end)
         assert (code, found["complete"]) == (1, False)
-        assert found["completeUntil"] >= end[:23]  # missing is settled: T does not wait for what will not come
+        # Missing is settled: T does not wait for what will not come.
+        until(lambda: completeness(tmp_path)[1]["completeUntil"] >= end[:23], "T goes on")
         assert sorted(i["kind"] for i in found["incidents"]) == ["missing", "unproven"]
         (missing,) = [i for i in found["incidents"] if i["kind"] == "missing"]
         assert (missing["ranges"], missing["count"], missing["resolvedAt"]) == ([[1, 7]], 7, None)
         shown = run("completeness", "--from", start, "--to", end, cwd=tmp_path)
         assert "missing" in shown.stdout
-        assert "not complete: 2 open incidents" in shown.stderr
+        assert "2 open incidents" in shown.stderr
         # And every answer says so.
         key = run("keys", "create", "--role", "reader", "--account", "*", cwd=tmp_path).stdout.strip()
         port = int(re.search(r":(\d+)", line.split("answers on")[1])[1])  # type: ignore[index]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from tests.support.waiting import until
+from tests.support_records import read_until
 from tests.support_store import record
 
 from asgi_audit.api.app import create_app
@@ -79,7 +80,7 @@ def test_request_made_before_the_query_is_in_its_answer_when_indexed_during_the_
     def index() -> None:
         assert served.asked.wait(DEADLINE)  # a slow indexer: the record comes while the POST waits
         writer.write(Batch(source="t", records=[record(now, instance="a b")], positions={"p": Position(1, b"")}))
-        writer.caught_up(time.time())
+        writer.read_until(read_until(time.time()))
 
     indexer = threading.Thread(target=index)
     indexer.start()

@@ -12,11 +12,19 @@ _MS_MAX = 253_402_300_799_999  # the calendar of RFC 3339 ends in 9999
 
 
 def audit_headers(completeness: Completeness) -> dict[str, str]:
-    """`Audit-Complete-Until`: everything that began before it is indexed (RFC 3339, ms, UTC; exclusive), but for what
-    the two others count: incidents that overlap the window, and exchanges begun in it that are open for long. Absent
-    before the first process has said anything."""
+    """Everything that began from `Audit-Complete-From` on (inclusive) and before `Audit-Complete-Until` (exclusive;
+    both RFC 3339, ms, UTC) is indexed, but for what the two others count: incidents that overlap the window, and
+    exchanges begun in it that are open for long. Of what began before the first nothing is claimed. Each of the two is
+    absent while nothing can be said: before the first process has stated anything, and before the source was first
+    read."""
     headers = {"audit-incidents": str(completeness.incidents), "audit-open": str(completeness.open)}
+    if completeness.begins is not None:
+        headers["audit-complete-from"] = _time(completeness.begins)
     if completeness.until is not None:
-        at = datetime.fromtimestamp(min(completeness.until, _MS_MAX) // 1000, UTC)
-        headers["audit-complete-until"] = f"{at:%Y-%m-%dT%H:%M:%S}.{completeness.until % 1000:03d}Z"
+        headers["audit-complete-until"] = _time(completeness.until)
     return headers
+
+
+def _time(ms: int) -> str:
+    at = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -2,17 +2,27 @@
 
   asgi-audit completeness                                                  everything that is claimed
   asgi-audit completeness --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z
-  asgi-audit completeness --to 2026-11-22T05:00:00Z --json
+  asgi-audit completeness --max-age 120s                                   and T is at most so old
   asgi-audit completeness --acknowledge 019b76da-a9af-7aba-97d2-e2a99c6249bd
+  asgi-audit completeness --acknowledge partition:3
 
-Shows the processes that served in the window (range: sequences covered by their statements; lost: stated as lost;
-missing: neither there nor stated; open: at its last statement), the incidents that overlap it, and T: every
-exchange that began before it is accounted for. Exit code 0: the window is complete, T has reached its end and no
-incident is open. Exit code 1: it is not.
+The index claims to hold every exchange that began from `complete from` on and before T, `complete until`. Without
+--from and --to that is the window that is looked at. Shown are the processes that served in it (range: sequences
+covered by their statements; lost: stated as lost; missing: neither there nor stated; open: at its last statement), the
+incidents that overlap it, and what keeps T from moving. With --from or --to the numbers are those of the window.
+
+Exit codes: 0 the window is complete; 1 it is not (T is not known or has not reached its end, it begins before `complete
+from`, or an incident is open in it); 3 it is complete, but for losses that were stated; 4 T is older than --max-age;
+2 wrong usage. 1 goes before 4, and 4 before 3.
+
+T is some seconds behind: an application that rests states once in 10 s. A request that takes long holds T for up to 60
+s and is counted as open then, so that a --max-age below 75 s is raised by one long request.
 
 A process that fell silent and did not say goodbye is an incident without an end until its journal turns up. When it
-never will (its disk is gone), --acknowledge says so: the incident then ends where the process was written off, and
-what came after is complete again. Should its journal turn up after all, it is taken in as ever.
+never will (its disk is gone), --acknowledge says so: the incident then ends where the process was written off, and what
+came after is complete again. Should its journal turn up after all, it is taken in as ever. A partition that cannot be
+asked (no leader, an unreadable directory) keeps T where it is. When it is lost for ever, --acknowledge partition:NAME
+lets T go on, and leaves an incident; NAME is Kafka's number of the partition, or the name of the journal's directory.
 """
 
 from __future__ import annotations
@@ -20,15 +30,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError, StoreError
 from ..settings import Settings
-from ..store.base import Incident, Process
-from ..wiring.operations import open_admin, open_store_reader
+from ..store.base import Completeness, Hold, Incident, Process, Window
+from ..wiring.operations import give_up_partition, open_admin, open_store_reader
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
@@ -36,60 +47,143 @@ __all__ = ["add_arguments", "run"]
 _INCIDENTS_MAX = 1000
 _MS_MAX = 1 << 43
 _WAIT_SECONDS = 60.0
+_PARTITION = "partition:"
 _ACCEPTED = "a date-time with offset such as 2026-11-22T05:00:00Z"
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class _Shown(NamedTuple):
+    """What is known of the window from `start` to `end` (ms). `windows`: the numbers of each process in it; None when
+    nobody asked for a window, and the totals count."""
+
+    start: int
+    end: int
+    completeness: Completeness
+    processes: list[Process]
+    windows: dict[str, Window] | None
+    incidents: list[Incident]
+    holds: list[Hold]
+
+    @property
+    def lost(self) -> int:
+        if self.windows is None:
+            return sum(p.lost for p in self.processes)
+        return sum(w.lost for w in self.windows.values())
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="start", metavar="TIME", help=f"{_ACCEPTED}, inclusive. Default: the beginning")
+    parser.add_argument(
+        "--from", dest="start", metavar="TIME", help=f"{_ACCEPTED}, inclusive. Default: `complete from`"
+    )
     parser.add_argument("--to", dest="end", metavar="TIME", help="exclusive. Default: T")
+    parser.add_argument(
+        "--max-age",
+        metavar="AGE",
+        help="exit with 4 when T is older, such as 120s or 5m; below 75s one long request does",
+    )
     parser.add_argument("--json", action="store_true", help="one object instead of tables")
-    parser.add_argument("--acknowledge", metavar="PROCESS", help="a silent process is gone for good; shows nothing")
+    parser.add_argument(
+        "--acknowledge",
+        metavar="PROCESS|partition:NAME",
+        help="a silent process is gone for good, or a partition is lost for ever; shows nothing",
+    )
     add_settings(parser, "home", "store", "share_with_group")
 
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    if arguments.acknowledge is not None:
-        return _acknowledge(settings, arguments.acknowledge)
-    start = 0 if arguments.start is None else _instant("--from", arguments.start)
-    asked = None if arguments.end is None else _instant("--to", arguments.end)
-    if asked is not None and start > asked:
+    max_age = None if arguments.max_age is None else _age(arguments.max_age)
+    start = None if arguments.start is None else _instant("--from", arguments.start)
+    end = None if arguments.end is None else _instant("--to", arguments.end)
+    if start is not None and end is not None and start > end:
         raise ConfigError("--from is later than --to")
+    if arguments.acknowledge is not None:
+        if arguments.acknowledge.startswith(_PARTITION):
+            return _give_up(settings, arguments.acknowledge[len(_PARTITION) :])
+        return _acknowledge(settings, arguments.acknowledge)
+    found = _look(settings, start, end)
+    reasons = _why_not(found)
+    too_old = "" if reasons or max_age is None else _too_old(found, max_age)
+    code = 1 if reasons else 4 if too_old else 3 if found.lost else 0
+    if arguments.json:
+        print(json.dumps(_object(found, code), indent=2))
+        return code
+    _show(found)
+    if reasons:
+        print(f"asgi-audit: not complete: {', '.join(reasons)}", file=sys.stderr)
+    elif too_old:
+        print(f"asgi-audit: {too_old}", file=sys.stderr)
+    elif found.lost:
+        print(f"asgi-audit: complete, but for {found.lost:,} losses that were stated", file=sys.stderr)
+    return code
+
+
+def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
     reader = open_store_reader(settings)
     try:
-        until = reader.completeness(0, 0).until
-        end = asked if asked is not None else max(until or 0, start)
-        completeness = reader.completeness(start, end)
-        incidents = reader.incidents(start, end, limit=_INCIDENTS_MAX)
-        processes = [p for p in reader.processes() if _served(p, start, end)]
+        claimed = reader.completeness(0, 0)
+        since = claimed.begins or 0
+        first = since if start is None else start
+        last = end if end is not None else max(claimed.until or 0, first)
+        return _Shown(
+            first,
+            last,
+            reader.completeness(first, last),
+            [p for p in reader.processes() if _served(p, first, last)],
+            None if start is None and end is None else {w.process: w for w in reader.window(first, max(first, last))},
+            reader.incidents(first, last, limit=_INCIDENTS_MAX),
+            reader.holds(),
+        )
     finally:
         reader.close()
-    until = completeness.until
-    is_complete = until is not None and until >= end and not completeness.incidents
-    if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "from": _time(start),
-                    "to": _time(end),
-                    "completeUntil": None if until is None else _time(until),
-                    "complete": is_complete,
-                    "open": completeness.open,
-                    "openIncidents": completeness.incidents,
-                    "processes": [_process(p) for p in processes],
-                    "incidents": [_incident(i) for i in incidents],
-                },
-                indent=2,
-            )
+
+
+def _why_not(found: _Shown) -> list[str]:
+    """What keeps the window from being complete; [] when nothing does."""
+    until, begins = found.completeness.until, found.completeness.begins
+    if until is None:
+        return ["no process has stated anything yet, or the source was not read to a fence yet"]
+    reasons = []
+    if begins is None:
+        reasons.append("the source was not read to a fence since its partitions changed")
+    elif found.start < begins:
+        reasons.append(f"nothing is claimed before {_time(begins)}")
+    if until < found.end or (begins is not None and found.end < begins):
+        reasons.append(f"T has not reached {_time(found.end)}" if until < found.end else "the window ends before that")
+    elif begins is not None and until < begins:
+        reasons.append(f"T has not reached {_time(begins)}")
+    if count := found.completeness.incidents:
+        reasons.append(f"{count:,} open incident{'s' * (count != 1)}")
+    return reasons
+
+
+def _too_old(found: _Shown, max_age: int) -> str:
+    until = found.completeness.until
+    assert until is not None
+    age = time.time() - until / 1000
+    return f"T is {age:,.0f} s old; accepted are {max_age:,} s" if age > max_age else ""
+
+
+def _give_up(settings: Settings, partition: str) -> int:
+    reader = open_store_reader(settings)
+    try:
+        holding = [h.partition for h in reader.holds() if not h.is_lost]
+    finally:
+        reader.close()
+    if partition not in holding:
+        shown = ", ".join(f"{_PARTITION}{name}" for name in holding[:10]) or "there is none"
+        raise ConfigError(
+            f"--acknowledge is {_PARTITION + partition[:40]!r}; accepted: a partition that holds T: {shown}"
         )
-        return 0 if is_complete else 1
-    _show(processes, [i for i in incidents if i.resolved_at is None])
-    resolved = sum(i.resolved_at is not None for i in incidents)
-    print(f"open exchanges {completeness.open:,}, incidents {completeness.incidents:,} open, {resolved:,} resolved")
-    print(f"complete until {'-' if until is None else _time(until)}")
-    if not is_complete:
-        print(f"asgi-audit: not complete: {_why(until, end, completeness.incidents)}", file=sys.stderr)
-    return 0 if is_complete else 1
+    if not give_up_partition(settings, partition, wait_seconds=_WAIT_SECONDS):
+        raise StoreError(
+            f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
+            hint="It was asked, and will as soon as it can; its log says what it waits for.",
+        )
+    print(f"acknowledged: partition {partition} is lost for ever", file=sys.stderr)
+    return 0
 
 
 def _acknowledge(settings: Settings, text: str) -> int:
@@ -120,34 +214,51 @@ def _served(p: Process, start: int, end: int) -> bool:
     return p.started < end and (p.standing != "left" or p.low >= start)
 
 
-def _why(until: int | None, end: int, incidents: int) -> str:
-    if until is None:
-        return "no process has stated anything yet"
-    reasons = []
-    if until < end:
-        reasons.append(f"T has not reached {_time(end)}")
+def _show(found: _Shown) -> None:
+    _show_processes(found)
+    incidents = [i for i in found.incidents if i.resolved_at is None]
     if incidents:
-        reasons.append(f"{incidents:,} open incident{'s' * (incidents != 1)}")
-    return ", ".join(reasons)
-
-
-def _show(processes: Sequence[Process], incidents: Sequence[Incident]) -> None:
-    if processes:
-        rows = [("PROCESS", "SERVICE", "STATE", "RANGE", "INDEXED", "LOST", "MISSING", "OPEN", "UNTIL")]
-        for p in processes:
-            span = f"1-{p.last}" if p.last else "-"
-            numbers = (f"{p.indexed:,}", f"{p.lost:,}", f"{p.missing:,}", f"{p.open_count:,}")
-            rows.append((p.process, p.service, _state(p), span, *numbers, _time(p.low)))
-        _table(rows)
-        print()
-    if incidents:
-        rows_of = [("INCIDENT", "PROCESS", "FROM", "TO", "COUNT", "WHAT")]
+        rows = [("INCIDENT", "PROCESS", "FROM", "TO", "COUNT", "WHAT")]
         for i in incidents:
             end = "-" if i.end is None else _time(i.end)
             what = f"{_ranges(i)}: {i.detail}" if i.ranges else i.detail
-            rows_of.append((i.kind, i.process, _time(i.start), end, f"{i.count:,}" if i.count else "-", what))
-        _table(rows_of)
+            rows.append((i.kind, i.process, _time(i.start), end, f"{i.count:,}" if i.count else "-", what))
+        _table(rows)
         print()
+    for h in found.holds:
+        if h.is_lost:
+            print(f"partition {h.partition} is lost for ever, as acknowledged: {h.reason}")
+        else:
+            print(f"T stands because of partition {h.partition} since {_time(h.since)}: {h.reason}")
+            print(f"  if it is lost for ever: asgi-audit completeness --acknowledge {_PARTITION}{h.partition}")
+    c = found.completeness
+    resolved = sum(i.resolved_at is not None for i in found.incidents)
+    print(f"open exchanges {c.open:,}, incidents {c.incidents:,} open, {resolved:,} resolved")
+    print(f"complete from {'-' if c.begins is None else _time(c.begins)}")
+    print(f"complete until {'-' if c.until is None else _time(c.until)}")
+
+
+def _show_processes(found: _Shown) -> None:
+    if not found.processes:
+        return
+    rows: list[Sequence[str]] = [
+        ("PROCESS", "SERVICE", "STATE", "RANGE", "INDEXED", "LOST", "MISSING", "OPEN", "UNTIL")
+    ]
+    for p in found.processes:
+        span = f"1-{p.last}" if p.last else "-"
+        numbers = [f"{n:,}" for n in (*_numbers(found, p), p.open_count)]
+        rows.append((p.process, p.service, _state(p), span, *numbers, _time(p.low)))
+    _table(rows)
+    print()
+
+
+def _numbers(found: _Shown, p: Process) -> tuple[int, int, int]:
+    """Indexed, lost, missing: of the window that was asked for, else in total."""
+    if found.windows is None:
+        return p.indexed, p.lost, p.missing
+    window = found.windows.get(p.process, Window(p.process, 0, 0))
+    of_it = [i for i in found.incidents if i.process == p.process and i.kind == "missing" and i.resolved_at is None]
+    return window.indexed, window.lost, sum(i.count for i in of_it)
 
 
 def _state(p: Process) -> str:
@@ -167,7 +278,28 @@ def _table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _process(p: Process) -> dict[str, Any]:
+def _object(found: _Shown, code: int) -> dict[str, Any]:
+    c = found.completeness
+    return {
+        "from": _time(found.start),
+        "to": _time(found.end),
+        "completeFrom": None if c.begins is None else _time(c.begins),
+        "completeUntil": None if c.until is None else _time(c.until),
+        "complete": code != 1,
+        "open": c.open,
+        "openIncidents": c.incidents,
+        "lost": found.lost,
+        "holds": [
+            {"partition": h.partition, "reason": h.reason, "since": _time(h.since), "lost": h.is_lost}
+            for h in found.holds
+        ],
+        "processes": [_process(found, p) for p in found.processes],
+        "incidents": [_incident(i) for i in found.incidents],
+    }
+
+
+def _process(found: _Shown, p: Process) -> dict[str, Any]:
+    indexed, lost, missing = _numbers(found, p)
     return {
         "process": p.process,
         "service": p.service,
@@ -175,9 +307,10 @@ def _process(p: Process) -> dict[str, Any]:
         "started": _time(p.started),
         "state": _state(p),
         "last": p.last,
-        "indexed": p.indexed,
-        "lost": p.lost,
-        "missing": p.missing,
+        "indexed": indexed,
+        "lost": lost,
+        "missing": missing,
+        "beforeBeginning": p.earlier,
         "excluded": p.excluded,
         "open": p.open_count,
         "until": _time(p.low),
@@ -210,6 +343,14 @@ def _instant(flag: str, text: str) -> int:
         raise ConfigError(f"{flag} is {text[:40]!r}; accepted: {_ACCEPTED}") from None
     us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return min(max(-(-us // 1000), 0), _MS_MAX)
+
+
+def _age(text: str) -> int:
+    """Seconds. Raises ConfigError."""
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit() and len(number) < 10 and unit in _UNITS):
+        raise ConfigError(f"--max-age is {text[:40]!r}; accepted: a whole number and s, m or h, such as 120s")
+    return int(number) * _UNITS[unit]
 
 
 def _time(ms: int) -> str:

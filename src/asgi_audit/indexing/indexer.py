@@ -1,8 +1,9 @@
 """The sidecar's loop: poll, decode, write, commit. One thread, the caller's.
 
     source.poll ─► decode ─► writer.write ─► source.commit ─► forget, with the next batch
-                             records and     unlink what
-                             positions       is stored
+                             records,        unlink what
+                             positions and   is stored
+                             the fence
 
 Invariants: at most one batch in memory, of at most `batch_max` messages and, by the sizes lately seen, about 32 MiB.
 The source is told only what the store holds for good, so a crash at any point repeats a batch and the store knows its
@@ -16,6 +17,7 @@ writes (intent) are no dead letters: they are counted as `skipped`, said once, a
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -31,6 +33,7 @@ from ..record.statement import Statement, decode_statement
 from ..store.base import Batch, Completion, DeadLetter, Known, Writer, Written
 from ..transport import base as transport
 from ..transport.base import Kind, Message, Position, Source
+from ..transport.fences import boot_seconds
 from .completeness import Consumed, Seen, Stated, Tracker
 from .retention import Retention
 
@@ -41,7 +44,8 @@ _log = logging.getLogger("asgi_audit.indexing")
 _BATCH_FIRST = 256  # messages of the first batch; doubled while more is waiting
 _BYTES_MAX = 32 << 20  # of one batch, estimated from the last ones
 _NARROW_BATCHES = 32  # so many small ones after one that did not fit, before the next is larger
-_CAUGHT_UP_SECONDS = 0.025  # between two notes that nothing is left
+_IDLE_SECONDS = 0.025  # between two notes that a fence has passed
+_ASKED_SECONDS = 1.0  # between two looks for what somebody acknowledges
 _PAUSE_FIRST = 0.1
 _PAUSE_MAX = 5.0
 _UUIDS_MAX = 10_000
@@ -51,8 +55,8 @@ T = TypeVar("T")
 
 
 class Progress(NamedTuple):
-    """Counters since the indexer began. `lag`: seconds since nothing was left to index, by the source's word; None:
-    never yet. `paused`: what it waits for, '' when it works."""
+    """Counters since the indexer began. `lag`: age in seconds of the newest fence that has passed: everything that was
+    appended before it is indexed; None: none yet. `paused`: what it waits for, '' when it works."""
 
     indexed: int = 0
     duplicates: int = 0
@@ -88,6 +92,7 @@ class Indexer:
         writer: Writer,
         *,
         clock: Callable[[], float] = time.time,
+        boot: Callable[[], float] = boot_seconds,
         batch_max: int = 4000,
         linger_seconds: float = 0.02,
         stop: threading.Event | None = None,
@@ -98,6 +103,7 @@ class Indexer:
         self._source = source
         self._writer = writer
         self._clock = clock
+        self._boot = boot
         self._batch_max = batch_max
         self._linger = linger_seconds
         self._stop = stop if stop is not None else threading.Event()
@@ -115,7 +121,8 @@ class Indexer:
         self._to_commit: dict[str, Position] = {}
         self._to_forget: dict[str, None] = {}
         self._commit_failing = False
-        self._caught_up_at: float | None = None
+        self._noted_at = float("-inf")  # monotonic
+        self._asked_at = float("-inf")
         self._said_skipped = False
         self._said_narrow = False
         self._uuids: dict[str, bytes | None] = {}
@@ -125,31 +132,52 @@ class Indexer:
     @property
     def progress(self) -> Progress:
         """May be read from any thread."""
-        at = self._caught_up_at
-        return self._progress._replace(lag=None if at is None else max(0.0, self._clock() - at))
+        mark = self._tracker.mark
+        return self._progress._replace(lag=None if mark is None else max(0.0, self._clock() - mark.taken_at / 1000))
 
     def run(self) -> None:
         """Until `stop` is set. Raises StoreError and TransportError that are not retriable, and nothing else of
         ours."""
         try:
             positions = self._insist("read the positions", lambda: self._writer.positions(self._source.name))
-            self._tracker = Tracker(self._insist("read how far the index is complete", self._writer.resumed))
             self._insist("open the source", lambda: self._source.open(positions))
+            self._begin_tracking()
             # The last run may have ended between its write and its commit: what it did not say is said now.
             self._commit(positions)
             while not self._stop.is_set():
                 self._retention.tend()
+                self._look_for_lost_partitions()
                 found = self._insist("read the source", self._gather)
                 # After the poll: what it gave may be the first of a topic that was made anew.
                 incidents = self._take_incidents()
                 if found.messages or found.damaged or found.positions or self._to_forget or incidents:
                     self._index(found, incidents)
-                elif found.caught_up_at is not None:
-                    self._idle(found.caught_up_at, found.times)
+                else:
+                    self._idle(found)
             if self._to_forget:  # or their positions would stay for ever: the next run does not hear of them again
-                self._index(transport.Batch((), {}, None))
+                self._index(transport.Batch((), {}))
         except _Stopped:
             pass
+
+    def _begin_tracking(self) -> None:
+        resumed = self._insist("read how far the index is complete", self._writer.resumed)
+        made = self._insist("ask when the source was made", self._source.made_at)
+        self._tracker = Tracker(resumed, begins=resumed.made_at if made is None else int(made * 1000))
+        self._source.ignore(self._tracker.lost_partitions)
+
+    def _look_for_lost_partitions(self) -> None:
+        """Somebody may have acknowledged that a partition is lost for ever."""
+        now = time.monotonic()
+        if now - self._asked_at < _ASKED_SECONDS:
+            return
+        self._asked_at = now
+        for partition in self._insist("look for what is acknowledged", self._writer.partitions_lost):
+            if self._tracker.give_up(partition, int(self._clock() * 1000)):
+                _log.warning("acknowledged, as asked: partition %s is lost for ever", partition)
+            self._index(transport.Batch((), {}))
+            self._source.ignore(self._tracker.lost_partitions)
+            noted = functools.partial(self._writer.partition_noted, partition)
+            self._insist("note what is acknowledged", noted)
 
     def _note_incidents(self, incidents: Sequence[transport.Incident]) -> None:
         """Tell the index of what happened to the source itself, with this batch."""
@@ -168,8 +196,8 @@ class Indexer:
     def _gather(self) -> transport.Batch:
         """One poll; and when it found little and nothing more was waiting, a second one after the linger."""
         room = max(1, min(self._size, int(_BYTES_MAX / self._message_bytes)))
-        first = self._source.poll(room, max(self._linger, _CAUGHT_UP_SECONDS))
-        if not first.messages or first.caught_up_at is None or len(first.messages) >= room or self._linger <= 0:
+        first = self._source.poll(room, max(self._linger, _IDLE_SECONDS))
+        if not first.messages or first.more or len(first.messages) >= room or self._linger <= 0:
             return first
         self._stop.wait(self._linger)
         try:
@@ -181,9 +209,13 @@ class Indexer:
         return transport.Batch(
             [*first.messages, *second.messages],
             {**first.positions, **second.positions},
-            second.caught_up_at,
+            second.more,
+            second.fence or first.fence,
             [*first.damaged, *second.damaged],
             {**first.times, **second.times},
+            {**second.begins, **first.begins},
+            second.holds if second.holds is not None else first.holds,
+            first.has_changed or second.has_changed,
         )
 
     def _index(self, found: transport.Batch, incidents: Sequence[transport.Incident] = ()) -> None:
@@ -197,13 +229,15 @@ class Indexer:
             first, second = _halves(found)
             self._size, self._narrow = len(first.messages), _NARROW_BATCHES
             # It has taken the whole batch already; the store knows how far it really came, as after a crash.
-            self._tracker = Tracker(self._insist("read how far the index is complete", self._writer.resumed))
+            self._begin_tracking()
             self._index(first, incidents)
             self._index(second)
 
     def _index_whole(self, found: transport.Batch) -> None:
         """Raises _TooLarge for what does not fit and can be halved."""
         records, statements, dead, events, skipped = self._read(found)
+        # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
+        completion = self._complete(events, found)
         batch = Batch(
             source=self._source.name,
             records=records,
@@ -211,31 +245,40 @@ class Indexer:
             dead_letters=dead,
             positions=found.positions,
             forget=tuple(self._to_forget),
-            caught_up_at=found.caught_up_at,
-            # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
-            completion=self._complete(events, found.caught_up_at, found.times),
+            read_until=self._tracker.mark if found.fence is not None else None,
+            completion=completion,
         )
         can_be_less = len(found.messages) > 1
         written = self._insist("write to the store", lambda: self._write(batch), can_be_less=can_be_less)
         self._to_forget.clear()
         self._count(written, len(statements), skipped)
         self._adapt(found)
-        if found.caught_up_at is not None:
-            self._caught_up_at = found.caught_up_at
         self._commit(found.positions)
         self._tell()
 
-    def _complete(
-        self, events: Sequence[Seen | Stated], caught_up_at: float | None, times: Mapping[str, float]
-    ) -> Completion | None:
+    def _complete(self, events: Sequence[Seen | Stated], found: transport.Batch) -> Completion | None:
         unknown = self._tracker.unknown(events)
         known: dict[bytes, Known] = {}
         if unknown:
-            found = self._insist("read what is known of a process", lambda: [self._writer.known(p) for p in unknown])
-            known = {k.state.process: k for k in found if k is not None}
-        caught_up = None if caught_up_at is None else int(caught_up_at * 1000)
-        by_partition = {partition: int(at * 1000) for partition, at in times.items()}
-        return self._tracker.take(Consumed(events, int(self._clock() * 1000), caught_up, by_partition), known)
+            stored = self._insist("read what is known of a process", lambda: [self._writer.known(p) for p in unknown])
+            known = {k.state.process: k for k in stored if k is not None}
+        lost = self._tracker.lost_partitions
+        completion = self._tracker.take(
+            Consumed(
+                events,
+                now=int(self._clock() * 1000),
+                boot=int(self._boot() * 1000),
+                fence=found.fence,
+                times={partition: int(at * 1000) for partition, at in found.times.items()},
+                begins={partition: None if at is None else int(at * 1000) for partition, at in found.begins.items()},
+                holds=found.holds,
+                has_changed=found.has_changed,
+            ),
+            known,
+        )
+        if self._tracker.lost_partitions != lost:  # one of them can be asked again
+            self._source.ignore(self._tracker.lost_partitions)
+        return completion
 
     def _read(
         self, found: transport.Batch
@@ -345,17 +388,21 @@ class Indexer:
         self._to_commit.clear()
         self._to_forget.update(dict.fromkeys(gone))
 
-    def _idle(self, at: float, times: Mapping[str, float]) -> None:
-        last = self._caught_up_at
-        # Also when the clock was set back: then the later time must be unsaid.
-        if last is None or not 0 <= at - last < _CAUGHT_UP_SECONDS:
-            completion = self._complete((), at, times)
-            if completion is None:
-                self._insist("write to the store", lambda: self._writer.caught_up(at))
-            else:  # somebody was silent for too long
-                batch = Batch(source=self._source.name, positions={}, caught_up_at=at, completion=completion)
-                self._insist("write to the store", lambda: self._writer.write(batch))
-            self._caught_up_at = at
+    def _idle(self, found: transport.Batch) -> None:
+        """Nothing came; a fence may have passed, or a partition may hold them back."""
+        now = time.monotonic()
+        is_plain = not found.begins and not found.has_changed
+        if is_plain and now - self._noted_at < _IDLE_SECONDS:
+            return  # a fence that is passed over is followed by the next
+        if found.fence is not None:
+            self._noted_at = now
+        completion = self._complete((), found)
+        mark = self._tracker.mark if found.fence is not None else None
+        if completion is not None:
+            batch = Batch(source=self._source.name, positions={}, read_until=mark, completion=completion)
+            self._insist("write to the store", lambda: self._writer.write(batch))
+        elif mark is not None:
+            self._insist("write to the store", lambda: self._writer.read_until(mark))
         if self._commit_failing:
             self._commit({})
 
@@ -367,7 +414,7 @@ class Indexer:
             self._message_bytes = max(average, 0.5 * self._message_bytes + 0.5 * average, 1.0)
         if self._narrow:
             self._narrow -= 1
-        elif found.caught_up_at is None:
+        elif found.more:
             self._size = min(self._batch_max, self._size * 2)
 
     def _insist(self, doing: str, attempt: Callable[[], T], *, can_be_less: bool = False) -> T:
@@ -421,7 +468,7 @@ class Indexer:
 
 
 def _halves(found: transport.Batch) -> tuple[transport.Batch, transport.Batch]:
-    """Of at least two messages; each half with the positions after it. Nothing is caught up before the second."""
+    """Of at least two messages; each half with the positions after it. A fence passes with the second."""
     middle = len(found.messages) // 2
     messages = found.messages[:middle]
     last = {m.partition: m for m in messages}
@@ -429,8 +476,8 @@ def _halves(found: transport.Batch) -> tuple[transport.Batch, transport.Batch]:
     # Damage that a position passes over is told with it, or a crash between the halves would hide it.
     before = [d for d in found.damaged if d[0] in last and d[1] < last[d[0]].next]
     after = [d for d in found.damaged if not (d[0] in last and d[1] < last[d[0]].next)]
-    first = transport.Batch(messages, positions, None, before)
-    return first, found._replace(messages=found.messages[middle:], damaged=after)
+    first = transport.Batch(messages, positions, True, None, before, found.times, found.begins, None, found.has_changed)
+    return first, found._replace(messages=found.messages[middle:], damaged=after, begins={}, has_changed=False)
 
 
 def _said(e: AuditError) -> str:

@@ -22,12 +22,15 @@ from .cursor import Kind, Sealer, Token
 from .model import Execution, Page, Scope
 from .readers import Readers
 
-__all__ = ["REACH_SECONDS", "QueryService"]
+__all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
 # A record's timestamp is when its request began: one that ended just before the POST may have begun this much earlier.
 # Exchanges open for longer are counted as long-open, not waited for.
 REACH_SECONDS = 60.0
-_GRACE_SECONDS = 0.1  # between a response's last byte and its record in the journal: 20 ms, and a busy machine
+# Between a response's last byte and its record in the journal: 20 ms, and a busy machine; with Kafka also at most 100
+# ms of linger, and the send.
+GRACE_SECONDS = 0.1
+KAFKA_GRACE_SECONDS = 0.3
 _POLL_SECONDS = 0.01
 _NONCE_BYTES = 8
 
@@ -49,6 +52,7 @@ class QueryService:
         secret: bytes,
         *,
         wait_seconds: float = 2.0,
+        grace_seconds: float = GRACE_SECONDS,
         execution_seconds: int = 86_400,
         page_bytes_max: int = PAGE_BYTES_MAX,
         in_flight_max: int = IN_FLIGHT_MAX,
@@ -58,6 +62,7 @@ class QueryService:
     ) -> None:
         self._sealer = Sealer(secret)
         self._wait_seconds = wait_seconds
+        self._grace_seconds = grace_seconds
         self._execution_seconds = execution_seconds
         self._page_bytes_max = page_bytes_max
         self._clock = clock
@@ -254,7 +259,7 @@ class QueryService:
             return
         # The wall clock may be set while we wait: it says what to wait for, the monotonic one how long.
         deadline = self._monotonic() + self._wait_seconds
-        await self._sleep(min(_GRACE_SECONDS, self._wait_seconds))
+        await self._sleep(min(self._grace_seconds, self._wait_seconds))
         while self._monotonic() < deadline:
             try:
                 snapshot = await self._poll()
@@ -263,7 +268,7 @@ class QueryService:
                 if not e.retriable:
                     raise
             else:
-                if snapshot.caught_up_at >= arrival + _GRACE_SECONDS:
+                if snapshot.read_until >= arrival + self._grace_seconds:
                     return
             await self._sleep(_POLL_SECONDS)
 

@@ -96,12 +96,14 @@ class Core:
         new_work: Callable[[Core], Work],
         clock: Clock | None = None,
         on_closed: Callable[[float, bool], object] | None = None,
+        on_begun: Callable[[], object] | None = None,
     ) -> None:
         self.settings = settings
         self.tickets = self.begun = 0
         self.open_writer = open_writer
         self.on_closed = on_closed
         self._new_work = new_work
+        self.on_begun = on_begun
         self.clock = clock or Clock()
         self.generation = 0
         self.policies: set[str] = set()
@@ -143,6 +145,9 @@ class Core:
         self.closes = False  # the end closes the journal, too
         self.shed_at: tuple[float, float] | None = None  # at the end, monotonic: when bodies go, when headers go, too
         self.is_urgent = False
+        # While the last statement said `closed`: how many exchanges had begun by then. Whoever reads the statements no
+        # longer waits for this process, so the next one that begins must be stated at once.
+        self.closed_at: int | None = None
         self.signal = _thread.allocate_lock()
         self.signal.acquire()
         self.opened = threading.Event()  # or the first attempt failed: nobody waits for the next ones
@@ -272,10 +277,12 @@ class Core:
 
     def ensure_running(self) -> None:
         """Something begins after a pause, or for the first time in this OS process."""
-        if self.is_alive():
-            self.clock.check()
-        else:
+        if not self.is_alive():
             self.start()
+        # What was stated does not speak of what begins now: the thread states anew, and at once.
+        elif self.clock.check() or self.closed_at is not None:
+            with self.lock:
+                self.awake()
 
     def awake(self) -> None:
         """Let the thread look at once. Called with the lock held."""
@@ -316,7 +323,7 @@ class Core:
             # Copies, and no lists of items: those would be made one by one, and the garbage collector may seal an
             # exchange in between.
             opened, accounts = self.open.copy(), self.accounts.copy()
-            last, excluded, unwaited = self.last, self.excluded, self.unwaited
+            begun, last, excluded, unwaited = self.begun, self.last, self.excluded, self.unwaited
         starts = list(opened.values())
         recent_from = now_ns - RECENT_SECONDS * 1_000_000_000
         recent = [start for start in starts if start > recent_from]
@@ -334,6 +341,7 @@ class Core:
             open_long_newest=None if long_newest is None else long_newest // 1_000_000,
             open_of=_counted(accounts, opened),
             open_long_of=_counted(accounts, (t for t, start in opened.items() if start <= recent_from)),
+            begun=begun,
         )
 
     def govern(self, settings: Settings) -> None:

@@ -212,17 +212,19 @@ def shared_recorder(
     builder_factory: BuilderFactory = Builder,
     clock: Clock | None = None,
     on_closed: Callable[[float, bool], object] | None = None,
+    on_begun: Callable[[], object] | None = None,
 ) -> Recorder:
     """A face, with its own identity (service, account, instance …), over the one recorder of this OS process for the
     journal that the settings name. The first call gives it `open_writer`, which is called in its thread, and
     `on_closed(seconds, is_end)`, which is called when all is written at a shutdown, after which the process may yet go
-    on, or at the end: at most so long may it take to carry the journal on.
+    on, or at the end: at most so long may it take to carry the journal on; and `on_begun()`, which is called when a
+    statement stands in the journal by which this process is heard of, or heard of again.
 
     Raises ConfigError when two callers want the shared part differently."""
     with _cores_lock:
         core = _cores.get(settings.transport_url)
         if core is None:
-            core = Core(settings, open_writer, Writing, clock, on_closed)
+            core = Core(settings, open_writer, Writing, clock, on_closed, on_begun)
             _cores[settings.transport_url] = core
             _every.add(core)
             atexit.register(core.at_exit)

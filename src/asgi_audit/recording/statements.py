@@ -54,6 +54,7 @@ class Snapshot(NamedTuple):
     open_long_newest: int | None = None
     open_of: Mapping[str, int] = {}  # how many of all open ones belong to which account, where it is known
     open_long_of: Mapping[str, int] = {}  # of those open for RECENT_SECONDS and more
+    begun: int = 0  # exchanges begun ever: one that begins later is not spoken of
 
 
 class Losses:

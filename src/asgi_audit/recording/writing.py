@@ -77,6 +77,7 @@ class Writing:
         self._quiet = 0
         self._stated: tuple[int, ...] = ()
         self._last_closed: Closed = ""
+        self._stated_steps = 0
         self._stated_at = float("-inf")
         self._is_half_full_said = False
         self._logged: dict[str, float] = {}
@@ -190,6 +191,10 @@ class Writing:
 
     def _statement_at(self) -> float:
         """When the next statement is due (monotonic seconds)."""
+        core = self._core
+        is_going_on = core.closed_at is not None and core.begun > core.closed_at
+        if is_going_on or core.clock.steps != self._stated_steps:
+            return self._retry_at if self._is_failing else float("-inf")
         is_changed = self._stated != self._counted()
         return self._stated_at + (_BUSY_SECONDS if is_changed and not self._is_full() else _IDLE_SECONDS)
 
@@ -503,8 +508,8 @@ class Writing:
         core = self._core
         if self._writer is None or self._held or self._unwritten:
             return False
+        is_beginning = not core.ledger.number or core.closed_at is not None or seen.clock_steps != self._stated_steps
         with core.lock:
-            begun, _, _, _ = self._counted()
             statements = core.ledger.make(seen, closed)
         self._stated_at = time.monotonic()
         for statement in statements:
@@ -513,8 +518,15 @@ class Writing:
             if not self._write_statements():
                 self._unwritten.clear()  # it does not stand there: the next one says the same, and more
                 return False
-        self._stated = begun, seen.last, seen.excluded, seen.unwaited
+        self._stated_steps = seen.clock_steps
+        self._stated = seen.begun, seen.last, seen.excluded, seen.unwaited
         self._last_closed = closed
+        core.closed_at = seen.begun if closed else None
+        if is_beginning and not closed and core.on_begun is not None:
+            try:
+                core.on_begun()
+            except Exception:
+                core.count("internal_errors")
         return True
 
     def _write_statements(self) -> bool:

@@ -14,17 +14,67 @@ from ..record.views import Cuts
 from ..transport.base import Position
 
 __all__ = [
-    "FOLLOW_MS", "Batch", "Completeness", "Completion", "DeadLetter", "Incident", "Known", "Process", "ProcessState",
-    "Purged", "Query", "Reader", "Resumed", "Row", "Snapshot", "Standing", "Writer", "Written",
+    "MARGIN_MS", "Batch", "Completeness", "Completion", "DeadLetter", "Extent", "Hold", "Incident", "Known", "Process",
+    "ProcessState", "Purged", "Query", "ReadUntil", "Reader", "Resumed", "Row", "Snapshot", "Standing", "Window",
+    "Writer", "Written", "reached",
 ]  # fmt: skip
 
 Standing = Literal["active", "left", "off"]
 """Of a process: it counts for T; closed and settled; silent for too long and written off."""
 
 
-FOLLOW_MS = 1000
-"""While nobody is active T follows the source's time so far behind: a process that begins is heard of some 100 ms after
-its start, and T must not have passed it by then (without it, five of six starts were an incident)."""
+MARGIN_MS = 2000
+"""T stays so far behind what was read: a process that begins is heard of some 100 ms after its first exchange began,
+and T must not have passed that by then."""
+
+
+class ReadUntil(NamedTuple):
+    """The newest fence that has passed, as the store keeps it. `at` (ms since the epoch): everything that was appended
+    before it is in the store. `taken_at`: e by the indexer's wall clock (ms), which `at` follows only when a step of
+    that clock is believed. `boot` (ms) and `boot_id`: when that was since the machine started. `elapsed` (ms): how much
+    time of the source has passed since the index was made, in small steps; it measures for how long a process is
+    silent."""
+
+    at: int
+    taken_at: int
+    boot: int
+    boot_id: str
+    elapsed: int
+
+
+class Extent(NamedTuple):
+    """Of what the index claims to be complete. `until`: T as it was last written (ms, exclusive; None before the first
+    statement). `ceiling`: how far T goes by itself as fences pass (ms): the lowest promise of an active process; None:
+    as far as they do. `begins`: `complete_from` (ms) but for the purge horizon; while it is not `is_begun`, only what
+    is known of it, and with `begins_at_fence` the next fence will say it. `above`: partitions whose beginning was gone
+    when they were first read."""
+
+    until: int | None = None
+    ceiling: int | None = None
+    begins: int = 0
+    is_begun: bool = False
+    begins_at_fence: bool = False
+    above: tuple[str, ...] = ()
+
+
+def reached(extent: Extent, read_until: int | None) -> int | None:
+    """T. The indexer and every reader reckon it in this way, so that a fence that passes costs no write of the
+    extent."""
+    until = extent.until
+    if until is None or read_until is None:
+        return until
+    free = read_until - MARGIN_MS
+    return max(until, free if extent.ceiling is None else min(extent.ceiling, free))
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """A partition that keeps T from moving, why, and since when (ms). `is_lost`: it was acknowledged that it is lost
+    for ever, and T moves without it."""
+
+    partition: str
+    reason: str
+    since: int
+    is_lost: bool = False
 
 
 class DeadLetter(NamedTuple):
@@ -45,12 +95,14 @@ class Incident(msgspec.Struct, kw_only=True):
     Kinds: `missing` (sequences that neither came nor are stated lost), `gap` (numbers of statements that did not come),
     `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
     (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
-    and of no process, but of the source (`process` is the nil UUID): `retention_passed` (the topic removed messages
-    before they were read), `topic_recreated` (the topic was made anew, with or without all that it had held)."""
+    and of no process, but of the source (`process` is the nil UUID): `retention_passed` (messages were removed before
+    they were read), `topic_recreated` (the topic was made anew, with or without all that it had held),
+    `partition_lost` (somebody acknowledged that a partition is lost for ever)."""
 
     id: int
     kind: Literal[
-        "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated"
+        "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated",
+        "partition_lost",
     ]  # fmt: skip
     process: str
     opened_at: int
@@ -72,7 +124,22 @@ class ProcessState(msgspec.Struct, kw_only=True):
     number: int = 0  # of the last statement
     last: int = 0  # the highest sequence that a statement covers
     low: int = 0  # low(p), ms; its start before the first statement
+    promises: list[tuple[int, int]] = []  # (last, W) of statements that cover more than is settled
+    waiting: list[tuple[int, int]] = []  # absent sequences up to `last` that are not judged yet
+    waiting_numbers: list[tuple[int, int]] = []  # likewise, of statements
+    waiting_more: int = 0  # how many of them are stated lost without their numbers
+    waiting_from: int = 0  # the window (ms) of what waits
+    waiting_to: int = 0
+    judged_after: int | None = None  # judged when a fence has passed that was taken after this (ms since boot)
+    first_read: int | None = None  # None: its beginning was read; else what is absent below this may have been removed
+    first_number: int = 0  # likewise, of statements
+    first_at: int = 0  # when the first statement that was read was made, by the process's clock (ms)
+    is_cut: bool = False  # it was read from a partition whose beginning was gone
+    earlier: int = 0  # sequences before the beginning of what could be read
+    heard: int = 0  # `ReadUntil.elapsed` when something of it was read last
     at: int = 0  # when the last statement was made, ms
+    clock_steps: int = 0  # how often its clock was set, as it stated last
+    stale: int = 0  # W as it stood when its clock was set: it says nothing of what began since
     digest: str = ""  # SHA-256 of the last statement's bytes
     closed: str = ""
     lost: int = 0
@@ -98,35 +165,39 @@ class Known(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """Where completeness goes on: T as it was last published, the processes that are active, the highest id of an
-    incident ever given (0: none), and what `caught_up_at` says (ms; None: never)."""
+    """Where completeness goes on: what is claimed, the newest fence that has passed (None: never), the processes that
+    are active, the highest id of an incident ever given (0: none), the partitions that held T, and when the index was
+    made (ms)."""
 
-    until: int | None = None
+    extent: Extent = Extent()
+    read_until: ReadUntil | None = None
     known: Sequence[Known] = ()
     last_incident: int = 0
-    caught_up: int | None = None
+    holds: Sequence[Hold] = ()
+    made_at: int = 0
 
 
 class Completion(NamedTuple):
-    """What a batch changes: `processes` and `incidents` replace those with the same id. `until`: T in ms, exclusive;
-    None before the first statement. `follows`: nobody is active, so T is wherever `caught_up_at` stands. `refused`: how
-    many losses it brings that stand in an entry of their own, and in no statement."""
+    """What a batch changes: `processes` and `incidents` replace those with the same id, `holds` all of them (None: as
+    they were). `refused`: how many losses it brings that stand in an entry of their own, and in no statement."""
 
-    until: int | None
-    follows: bool
+    extent: Extent
     processes: Sequence[ProcessState] = ()
     incidents: Sequence[Incident] = ()
     refused: int = 0
+    holds: Sequence[Hold] | None = None
 
 
 class Completeness(NamedTuple):
     """For a window: T (ms, exclusive; None before the first statement), how many open incidents overlap it, and how
     many long-open exchanges began in it (those of a process that died included) that are not known to belong to an
-    account that was not asked for."""
+    account that was not asked for. `begins`: `complete_from` (ms, inclusive; None while it is not known): of what began
+    before it nothing is claimed."""
 
     until: int | None
     incidents: int
     open: int
+    begins: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +210,7 @@ class Batch:
     dead_letters: Sequence[DeadLetter] = ()
     positions: Mapping[str, Position]
     forget: Sequence[str] = ()  # partitions whose positions are no longer needed
-    caught_up_at: float | None = None  # seconds since the epoch
+    read_until: ReadUntil | None = None  # a fence that passes with this batch
     completion: Completion | None = None  # written with the positions
 
 
@@ -188,11 +259,11 @@ class Row(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """`published`: rows up to this index sequence are visible. `caught_up_at`: seconds since the epoch, 0.0 when
-    never."""
+    """`published`: rows up to this index sequence are visible. `read_until`: e of the newest fence that has passed, by
+    the indexer's wall clock, seconds since the epoch; 0.0 when none has."""
 
     published: int
-    caught_up_at: float
+    read_until: float
 
 
 class Process(NamedTuple):
@@ -213,6 +284,16 @@ class Process(NamedTuple):
     missing: int = 0  # covered by a statement, and neither indexed nor stated lost
     standing: Standing = "active"
     low: int = 0  # ms: what it said until here is settled
+    earlier: int = 0  # sequences that were removed before the index could read them
+
+
+class Window(NamedTuple):
+    """What is known of one process in a window. `lost`: stated by statements that speak of the window; losses of which
+    nobody knows when they began (Kafka refused a record) count in every window."""
+
+    process: str
+    indexed: int
+    lost: int
 
 
 class Writer(Protocol):
@@ -233,8 +314,8 @@ class Writer(Protocol):
         """Records once by (process, sequence) or, without a process, by id; then positions and what is visible. A crash
         anywhere inside repeats nothing and loses nothing."""
 
-    def caught_up(self, at: float) -> None:
-        """Nothing new, but everything until `at` is indexed. Cheap: called up to 40 times a second."""
+    def read_until(self, mark: ReadUntil) -> None:
+        """Nothing new, but a fence has passed. Cheap: called up to 40 times a second."""
 
     def purge(self, before: int) -> Purged:
         """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward
@@ -247,6 +328,12 @@ class Writer(Protocol):
     def acknowledge_asked(self) -> int:
         """Do what other processes ask: give the `silent` incidents of a process that is known to be gone for good the
         end where it was written off. Answers how many. Cheap: asked once a second."""
+
+    def partitions_lost(self) -> Sequence[str]:
+        """Partitions of which somebody says that they are lost for ever. Cheap: asked once a second."""
+
+    def partition_noted(self, partition: str) -> None:
+        """That it is lost is written down: do not answer it again."""
 
     def last_used(self) -> float | None:
         """Wall-clock time (s) at which the index was last written before this writer opened it."""
@@ -280,12 +367,19 @@ class Reader(Protocol):
 
     def processes(self) -> list[Process]: ...
 
+    def window(self, start: int, end: int) -> list[Window]:
+        """The numbers of each process for exchanges begun from `start` (ms, inclusive) to `end` (exclusive). Counts
+        what is there: not for every answer."""
+
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         """Of the window from `start` (ms, inclusive) to `end` (exclusive), for `accounts` (None: all), as of now.
         Cheap: asked for every answer."""
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         """The newest that overlap the window, open ones first, with `ranges` cut to 100."""
+
+    def holds(self) -> list[Hold]:
+        """The partitions that keep T from moving, or did before it was acknowledged that they are lost."""
 
     def dead_letters(self) -> int: ...
 

@@ -18,22 +18,26 @@ from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..transport.base import Position
 from .base import (
-    FOLLOW_MS,
     Batch,
     Completeness,
-    Completion,
     DeadLetter,
+    Extent,
+    Hold,
     Incident,
     Known,
     Process,
     ProcessState,
     Purged,
     Query,
+    ReadUntil,
     Resumed,
     Row,
     Snapshot,
+    Window,
     Written,
+    reached,
 )  # fmt: skip
+from .window import losses_in, lost_of
 
 __all__ = ["MemoryStore"]
 
@@ -54,8 +58,10 @@ class MemoryStore:
         self._indexed: dict[bytes, tuple[str, int]] = {}
         self._dead: list[DeadLetter] = []
         self._published = 0
-        self._caught_up_at = 0.0
-        self._completion = Completion(None, False)
+        self._mark: ReadUntil | None = None
+        self._extent = Extent()
+        self._holds: list[Hold] = []
+        self._made_at = int(clock() * 1000)
         self._tracked: dict[bytes, bytes] = {}
         self._incidents: dict[int, bytes] = {}
         self._last_incident = 0
@@ -148,22 +154,32 @@ class MemoryStore:
             kept.pop(partition, None)
         kept.update(batch.positions)
         self._published += bool(inserted)
-        if batch.caught_up_at is not None:
-            self._caught_up_at = batch.caught_up_at
+        if batch.read_until is not None:
+            self._mark = batch.read_until
         if batch.completion is not None:
-            self._completion = batch.completion
+            self._extent = batch.completion.extent
+            self._holds = self._holds if batch.completion.holds is None else list(batch.completion.holds)
             # As bytes: what the indexer goes on to change must not change here.
             self._tracked |= {s.process: msgspec.msgpack.encode(s) for s in batch.completion.processes}
             self._incidents |= {i.id: msgspec.msgpack.encode(i) for i in batch.completion.incidents}
         return Written(inserted, duplicates, expired, len(dead))
 
-    def caught_up(self, at: float) -> None:
-        self._caught_up_at = at
+    def read_until(self, mark: ReadUntil) -> None:
+        self._mark = mark
 
     def resumed(self) -> Resumed:
         known = [k for p in self._tracked if (k := self.known(p)) is not None and k.state.standing == "active"]
-        caught_up = int(self._caught_up_at * 1000) or None
-        return Resumed(self._until(), known, max(self._last_incident, *self._incidents, 0), caught_up)
+        last = max(self._last_incident, *self._incidents, 0)
+        return Resumed(self._extent, self._mark, known, last, list(self._holds), self._made_at)
+
+    def holds(self) -> list[Hold]:
+        return list(self._holds)
+
+    def partitions_lost(self) -> list[str]:
+        return []
+
+    def partition_noted(self, partition: str) -> None:
+        pass
 
     def known(self, process: bytes) -> Known | None:
         data = self._tracked.get(process)
@@ -174,23 +190,23 @@ class MemoryStore:
         return Known(msgspec.msgpack.decode(data, type=ProcessState), found)
 
     def _until(self) -> int | None:
-        until = self._completion.until
-        if until is not None and self._completion.follows:
-            until = max(until, int(self._caught_up_at * 1000) - FOLLOW_MS)
-        return until
+        return reached(self._extent, None if self._mark is None else self._mark.at)
+
+    def _begins(self) -> int | None:
+        return max(self._extent.begins, self._horizon) if self._extent.is_begun else None
 
     def _all_incidents(self) -> list[Incident]:
         return [msgspec.msgpack.decode(self._incidents[n], type=Incident) for n in sorted(self._incidents)]
 
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         if start >= end:
-            return Completeness(self._until(), 0, 0)
+            return Completeness(self._until(), 0, 0, self._begins())
         states = [msgspec.msgpack.decode(data, type=ProcessState) for data in self._tracked.values()]
         states = [s for s in states if s.open_count and s.open_from < end and s.open_to >= start]
         others = [n for s in states for a, n in s.open_accounts if accounts is not None and a not in accounts]
         open_count = sum(s.open_count for s in states) - sum(others)
         count = sum(i.resolved_at is None for i in self.incidents(start, end))
-        return Completeness(self._until(), count, open_count)
+        return Completeness(self._until(), count, open_count, self._begins())
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         found = [i for i in self._all_incidents() if i.start < end and (i.end is None or i.end > start)]
@@ -207,7 +223,7 @@ class MemoryStore:
 
     def snapshot(self) -> Snapshot:
         with self._lock:
-            return Snapshot(self._published, self._caught_up_at)
+            return Snapshot(self._published, 0.0 if self._mark is None else self._mark.taken_at / 1000)
 
     def page(
         self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
@@ -260,9 +276,25 @@ class MemoryStore:
                         missing=state.missing if state else 0,
                         standing=state.standing if state else "active",
                         low=state.low if state else 0,
+                        earlier=state.earlier if state else 0,
                     )
                 )
         return sorted(found, key=lambda p: (p.started, p.process))
+
+    def window(self, start: int, end: int) -> list[Window]:
+        found: list[Window] = []
+        for p in self.processes():
+            process = uuid.UUID(p.process).bytes
+            rows = [d for _, d in self._rows.values() if d.process == process and start <= d.timestamp < end]
+            of = sorted((n, s) for (name, n), s in self._statements.items() if name == p.process)
+            found.append(
+                Window(
+                    p.process,
+                    len(rows),
+                    losses_in([s for _, s in of], start, end) + max(0, p.lost - sum(map(lost_of, (s for _, s in of)))),
+                )
+            )
+        return found
 
     def dead_letters(self) -> int:
         return len(self._dead)

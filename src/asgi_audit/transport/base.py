@@ -9,11 +9,14 @@ from __future__ import annotations
 import enum
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from .fences import Fence
+
 __all__ = [
-    "Batch", "Entry", "Incident", "Kind", "Message", "Position", "ProcessFacts", "Source", "Writer", "digest_of",
+    "Batch", "Entry", "Fence", "Incident", "Kind", "Message", "Position", "ProcessFacts", "Source", "Writer",
+    "digest_of",
 ]  # fmt: skip
 
 
@@ -79,17 +82,25 @@ class Incident(NamedTuple):
 class Batch(NamedTuple):
     """What one poll found. `positions` holds each partition that moved, after the batch.
 
-    `caught_up_at`: None while more is waiting; else the wall clock (seconds since the epoch) read *before* the source
-    was looked at: everything written before it is in this batch or in an earlier one.
+    `more`: more was waiting than was asked for.
+    `fence`: the newest that passes with this batch: everything before its ends is in this batch or in an earlier one.
+    None when none passes.
     `damaged`: (partition, offset, reason, bytes) of what stands there but cannot be read: dead letters.
-    `times`: the source's time by partition, seconds since the epoch, where it is known: the append time of the last
-    message handed out, or now when nothing more is waiting there."""
+    `times`: append time of the last message by partition, seconds since the epoch, where it is known.
+    `begins`: partitions that were read for the first time, without a position, and begin above offset 0: the time
+    (seconds since the epoch) before which nothing is there any more; None when only the next fence can say it.
+    `holds`: partitions that keep fences from being taken or from passing, and why; None when that is not known now.
+    `has_changed`: the source was assigned other partitions than before: what passed until now says nothing of them."""
 
     messages: Sequence[Message]
     positions: Mapping[str, Position]
-    caught_up_at: float | None
+    more: bool = False
+    fence: Fence | None = None
     damaged: Sequence[tuple[str, int, str, bytes]] = ()
     times: Mapping[str, float] = {}
+    begins: Mapping[str, float | None] = {}
+    holds: Mapping[str, str] | None = None
+    has_changed: bool = False
 
 
 class Writer(Protocol):
@@ -121,6 +132,14 @@ class Source(Protocol):
 
     def open(self, positions: Mapping[str, Position]) -> None:
         """Where each partition goes on; partitions not named start at their beginning."""
+
+    def made_at(self) -> float | None:
+        """From when on (seconds since the epoch) nothing was taken away from here before its index came, but for what
+        `begins` will say; 0.0: ever. None where that is not known: then the making of the index counts. Asked once,
+        after `open`."""
+
+    def ignore(self, partitions: Collection[str]) -> None:
+        """Partitions that are lost for ever: fences do without them for as long as their end cannot be asked."""
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
         """At most so many messages; an empty batch after the timeout. Messages of one partition come in order."""

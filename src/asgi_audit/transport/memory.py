@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import TransportError
 from ..forking import Step, after_fork_in_child
-from .base import Batch, Entry, Message, Position, ProcessFacts, digest_of
+from .base import Batch, Entry, Fence, Message, Position, ProcessFacts, digest_of
+from .fences import FenceQueue, boot_seconds
 
 __all__ = ["SHARED_BYTES_MAX", "MemoryJournal", "MemorySource", "MemoryWriter"]
 
@@ -46,6 +47,7 @@ class MemoryJournal:
         self.used = 0
         self.changed = threading.Condition()
         self.partitions: dict[str, _Partition] = {}
+        self.made_at = time.time()
 
     @classmethod
     def shared(cls, *, bytes_max: int) -> MemoryJournal:
@@ -112,10 +114,19 @@ class MemorySource:
         self._wall = wall
         self._next: dict[str, int] = {}
         self._positions: Mapping[str, Position] = {}
+        self._fences = FenceQueue()
+        self._begins: dict[str, float | None] = {}
 
     def open(self, positions: Mapping[str, Position]) -> None:
         self._positions = dict(positions)
         self._next = {}
+        self._fences.clear()
+
+    def made_at(self) -> float | None:
+        return self._journal.made_at
+
+    def ignore(self, partitions: Collection[str]) -> None:
+        """The end of a list can always be asked."""
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
         deadline = time.monotonic() + timeout_seconds
@@ -124,18 +135,23 @@ class MemorySource:
                 batch = self._look(messages_max)
                 left = deadline - time.monotonic()
                 if batch.messages or left <= 0:
-                    return batch
-                self._journal.changed.wait(left)
+                    begins, self._begins = self._begins, {}
+                    return batch._replace(begins=begins)
+                self._journal.changed.wait(left)  # what passed meanwhile passes again with the next look
 
     def _look(self, messages_max: int) -> Batch:
-        looked_at = self._wall()
+        fence = Fence(self._wall(), boot_seconds(), "")  # first the clock, then what there is
+        partitions = self._journal.partitions
+        ends = {name: p.first + len(p.entries) for name, p in partitions.items()}
+        self._fences.add(fence, ends)
         messages: list[Message] = []
         positions: dict[str, Position] = {}
-        is_all = True
-        for name, partition in self._journal.partitions.items():
+        for name, partition in partitions.items():
             at = self._next.get(name)
             if at is None:
                 at = self._started(name, partition)
+                if name not in self._positions and partition.first > 0:
+                    self._begins[name] = None
             taken = partition.entries[at - partition.first :][: messages_max - len(messages)]
             for entry in taken:
                 messages.append(Message(name, at, at + 1, *entry))
@@ -143,8 +159,9 @@ class MemorySource:
             self._next[name] = at
             if taken:
                 positions[name] = Position(at, digest_of(taken[-1].payload))
-            is_all = is_all and at == partition.first + len(partition.entries)
-        return Batch(messages, positions, looked_at if is_all else None)
+        more = any(self._next[name] < end for name, end in ends.items())
+        passed = self._fences.passed({name: self._next[name] for name in ends})
+        return Batch(messages, positions, more, passed, holds={})
 
     def _started(self, name: str, partition: _Partition) -> int:
         """Where to begin: at the given position, or at the beginning when that is of another journal."""

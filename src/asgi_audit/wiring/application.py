@@ -130,7 +130,7 @@ def recorder_of(settings: Settings) -> RecorderBase:
         forwarding.start(str(facts.process))
         return writer
 
-    return shared_recorder(settings, opened, on_closed=forwarding.closed)
+    return shared_recorder(settings, opened, on_closed=forwarding.closed, on_begun=forwarding.hurry)
 
 
 def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.Writer:

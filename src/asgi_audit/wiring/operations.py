@@ -31,6 +31,7 @@ __all__ = [
     "build_indexer",
     "follow_journal",
     "forget_index",
+    "give_up_partition",
     "journal_measures",
     "look_at_journal",
     "measures",
@@ -179,8 +180,8 @@ def measures(settings: Settings) -> Values:
         values["asgi_audit_index_published"] = facts.snapshot.published
         values["asgi_audit_index_bytes"] = facts.bytes
         values["asgi_audit_index_days"] = len(facts.days)
-        if facts.snapshot.caught_up_at:
-            values["asgi_audit_index_caught_up_age_seconds"] = max(0.0, now - facts.snapshot.caught_up_at)
+        if facts.snapshot.read_until:
+            values["asgi_audit_index_caught_up_age_seconds"] = max(0.0, now - facts.snapshot.read_until)
         values |= _completeness_measures(settings, now)
     except AuditError:
         values["asgi_audit_index_readable"] = 0.0
@@ -197,6 +198,24 @@ def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
     if found.until is not None:
         values["asgi_audit_index_complete_until_age_seconds"] = max(0.0, now - found.until / 1000)
     return values
+
+
+def give_up_partition(settings: Settings, partition: str, *, wait_seconds: float) -> bool:
+    """Write down that a partition is lost for ever, or let the indexer that runs do it; False when it has not yet done
+    so after `wait_seconds`. Raises StoreError, ConfigError."""
+    with extra():
+        from ..indexing.completeness import Consumed, Tracker
+        from ..store.base import Batch
+
+    def write(writer: store_base.Writer) -> None:
+        tracker = Tracker(writer.resumed())
+        now = int(time.time() * 1000)
+        if tracker.give_up(partition, now):
+            completion = tracker.take(Consumed((), now))
+            writer.write(Batch(source="", positions={}, completion=completion))
+        writer.partition_noted(partition)
+
+    return open_admin(settings).give_up(partition, write, wait_seconds=wait_seconds)
 
 
 def open_control(settings: Settings) -> Control:

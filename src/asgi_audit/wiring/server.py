@@ -38,7 +38,7 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
     with extra():
         from ..api.app import create_app
         from ..api.door import connections_max
-        from ..query.service import QueryService
+        from ..query.service import GRACE_SECONDS, KAFKA_GRACE_SECONDS, QueryService
 
     settings = settings.absolute()  # readers are opened again and again
     control = open_control(settings)
@@ -47,6 +47,7 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         lambda: open_store_reader(settings),
         control.secret(),
         wait_seconds=settings.query_wait_seconds,
+        grace_seconds=KAFKA_GRACE_SECONDS if settings.is_kafka else GRACE_SECONDS,
         execution_seconds=settings.execution_seconds,
         # The other half is for those who are not answered yet: health, and keys that ask for nothing.
         in_flight_max=connections_max() // 2,

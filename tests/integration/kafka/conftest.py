@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from asgi_audit.transport.base import Batch, Entry, Kind, Message, Position, ProcessFacts
+from asgi_audit.transport.base import Batch, Entry, Fence, Kind, Message, Position, ProcessFacts
 from asgi_audit.transport.journal.writer import JournalWriter
 from asgi_audit.transport.kafka.client import run_bounded
 from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
@@ -150,7 +150,13 @@ class ListSource:
         ]
         self.at += len(found)
         positions = {self.process: Position(self.at, b"")} if found else {}
-        return Batch(found, positions, looked_at if self.at == len(self.entries) else None)
+        more = self.at < len(self.entries)
+        return Batch(found, positions, more, None if more else Fence(looked_at, 0.0, ""))
+
+    def made_at(self) -> float | None:
+        return None
+
+    def ignore(self, partitions: Collection[str]) -> None: ...
 
     def commit(self, positions: Mapping[str, Position]) -> list[str]:
         self.committed = positions[self.process].next
@@ -182,15 +188,15 @@ def read_from(source: KafkaSource, count: int, seconds: float = 60.0) -> tuple[l
     return messages, positions
 
 
-def read_until_caught_up(source: KafkaSource, since: float, seconds: float = 30.0) -> list[Message]:
-    """Everything up to the moment at which the source says it has all that was acknowledged before `since`."""
+def read_until_fence(source: KafkaSource, since: float, seconds: float = 30.0) -> list[Message]:
+    """Everything up to a fence that was taken after `since`: all that was acknowledged before then."""
     messages: list[Message] = []
     deadline = time.monotonic() + seconds
     while True:
         assert time.monotonic() < deadline, str(source.stats())
         batch = source.poll(1000, 0.02)
         messages += batch.messages
-        if batch.caught_up_at is not None and batch.caught_up_at > since:
+        if batch.fence is not None and batch.fence.at > since:
             return messages
 
 

@@ -15,7 +15,7 @@ from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
 from asgi_audit.transport.kafka.source import KafkaSource
 from asgi_audit.transport.kafka.state import KafkaState
 
-from .conftest import admin, delete_topic, make_topic, read_from, read_until_caught_up, record, send
+from .conftest import admin, delete_topic, make_topic, read_from, read_until_fence, record, send
 
 
 def _records(first: int, last: int) -> list[bytes | None]:
@@ -70,7 +70,7 @@ def test_source_goes_on_at_its_position_when_it_is_opened_again(address: str) ->
             ("1", 50, 51, Kind.STATEMENT), ("1", 51, 52, Kind.LOSS), ("1", 52, 53, Kind.RECORD),
         ]  # fmt: skip
         assert moved == {"1": Position(53, digest_of(record(101)))}
-        assert read_until_caught_up(source, time.time()) == []
+        assert read_until_fence(source, time.time()) == []
         assert source.incidents == ()
         assert set(source.append_times()) == {"1"}
     finally:
@@ -78,7 +78,7 @@ def test_source_goes_on_at_its_position_when_it_is_opened_again(address: str) ->
     assert source.state is KafkaState.STOPPED
 
 
-def test_caught_up_covers_everything_acknowledged_before_it_when_records_keep_coming(address: str) -> None:
+def test_fence_covers_everything_acknowledged_before_it_when_records_keep_coming(address: str) -> None:
     """Twenty times: acknowledge a record, then read until the source says it has all from before that moment."""
     config = make_topic(address, 3)
     source = KafkaSource(config)
@@ -87,7 +87,7 @@ def test_caught_up_covers_everything_acknowledged_before_it_when_records_keep_co
         waits = []
         for n in range(1, 21):
             acknowledged_at = send(config, [record(n)], partition=n % 3)
-            messages = read_until_caught_up(source, acknowledged_at)
+            messages = read_until_fence(source, acknowledged_at)
             assert [m.payload for m in messages] == [record(n)]
             waits.append(time.time() - acknowledged_at)
     finally:
@@ -316,7 +316,7 @@ def test_time_to_expiry_counts_from_what_waits_and_a_statement_tells_its_delay(a
         assert 4.9 < delay < 60
         ahead = 1800.0
         assert 1700 < (source.stats().expires_in or 0) < 1800.5
-        read_until_caught_up(source, time.time())
+        read_until_fence(source, time.time())
         assert 1700 < (source.stats().expires_in or 0) < 1800.5, "handed out, and not stored"
         source.commit({"0": Position(3, b"")})
         until(lambda: source.stats().lag == 0)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.support_api import DAY, DAY_MS, Api
+from tests.support_records import extent
 from tests.support_store import record
 
 from asgi_audit.errors import StoreError
@@ -492,13 +493,13 @@ def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
     state = ProcessState(
         process=process, partition="p", started=0, open_count=3, open_from=DAY_MS + 7, open_to=DAY_MS + 9
     )
-    completion = Completion(DAY_MS + 1234, False, [state], incidents)
+    completion = Completion(extent(DAY_MS + 1234), [state], incidents)
     api.store.write(Batch(source="t", positions={}, completion=completion))
     for answer in (ask(api, "GET", result, api.acme), ask(api, "POST", path, api.acme, json=DAY)):
         assert answer.status_code == 200, answer.text
         assert answer.headers["audit-complete-until"] == "2024-01-01T00:00:01.234Z"
         assert (answer.headers["audit-incidents"], answer.headers["audit-open"]) == ("2", "3")
     state.open_accounts = [("other", 2)]
-    api.store.write(Batch(source="t", positions={}, completion=Completion(DAY_MS + 1234, False, [state], [])))
+    api.store.write(Batch(source="t", positions={}, completion=Completion(extent(DAY_MS + 1234), [state], [])))
     for answer in (ask(api, "GET", result, api.acme), ask(api, "POST", path, api.acme, json=DAY)):
         assert answer.headers["audit-open"] == "1", "those of another account are no business of this key"

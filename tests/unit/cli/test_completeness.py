@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.support_records import PROCESS, batch
+from tests.support_records import PROCESS, batch, extent, statement
 
 from asgi_audit.cli import main
-from asgi_audit.store.base import Completion, Incident, ProcessState
-from asgi_audit.store.sqlite import SqliteWriter
+from asgi_audit.store.base import Completion, Hold, Incident, ProcessState
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def index(tmp_path: Path) -> Path:
         id=1, kind="silent", process=str(PROCESS), opened_at=now - 60_000, start=now - 180_000, end=None
     )  # fmt: skip
     off = ProcessState(process=PROCESS.bytes, partition="p", started=now - 200_000, standing="off")
-    writer.write(batch(completion=Completion(now - 10_000, False, [off], [silent])))
+    writer.write(batch(completion=Completion(extent(now - 10_000), [off], [silent])))
     writer.close()
     return tmp_path / "index"
 
@@ -50,3 +52,84 @@ def test_only_a_silent_process_can_be_acknowledged(index: Path, capsys: pytest.C
     assert run(index, "--acknowledge", str(PROCESS)) == 0
     assert run(index, "--acknowledge", str(PROCESS)) == 2
     assert "there is none" in capsys.readouterr().err
+
+
+NOW = int(time.time() * 1000)
+
+
+def made(path: Path, until: int | None, **more: Any) -> Path:
+    """An index whose T stands there (ms before now), and whose beginning is known."""
+    writer = SqliteWriter(path / "index")
+    states = more.pop("states", [])
+    stands = extent(None if until is None else NOW - until, begins=NOW - 100_000)
+    writer.write(
+        batch(completion=Completion(stands, states, more.pop("incidents", []), 0, more.pop("holds", None)), **more)
+    )
+    writer.close()
+    return path / "index"
+
+
+def ago(seconds: float) -> str:
+    at = NOW / 1000 - seconds
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03d}Z"
+
+
+@pytest.mark.parametrize(
+    ("until", "flags", "code"),
+    [
+        (5_000, [], 0),
+        (5_000, ["--max-age", "120s"], 0),
+        (500_000, ["--max-age", "2m"], 1),  # T lies before `complete from`
+        (90_000, ["--max-age", "60s"], 4),
+        (90_000, ["--max-age", "1h"], 0),
+        (None, [], 1),
+        (5_000, ["--from", ago(90)], 0),
+        (5_000, ["--from", ago(101)], 1),
+        (5_000, ["--to", ago(6)], 0),
+        (5_000, ["--to", ago(4)], 1),
+        (5_000, ["--to", ago(101)], 1),
+        (5_000, ["--to", ago(4), "--max-age", "1s"], 1),
+        (5_000, ["--from", ago(1)], 1),
+        (5_000, ["--from", ago(5), "--to", ago(6)], 2),
+        (5_000, ["--from", "yesterday"], 2),
+        (5_000, ["--max-age=-5s"], 2),
+        (5_000, ["--max-age", "5"], 2),
+    ],
+)
+def test_exit_code_says_how_complete_it_is(tmp_path: Path, until: int | None, flags: list[str], code: int) -> None:
+    assert run(made(tmp_path, until), *flags) == code
+
+
+def test_exit_code_is_three_when_losses_were_stated_and_the_window_holds_them(tmp_path: Path) -> None:
+    said = [
+        statement(1, 1, 1, at=NOW - 60_000, watermark=NOW - 60_000, started=NOW - 90_000),
+        statement(2, 2, 2, at=NOW - 50_000, watermark=NOW - 50_000, started=NOW - 90_000, lost=[(2, 2, "queue")]),
+    ]
+    state = ProcessState(process=PROCESS.bytes, partition="p", started=NOW - 90_000, lost=1, low=NOW - 50_000)
+    index = made(tmp_path, 5_000, states=[state], statements=said)
+    assert run(index) == 3
+    assert run(index, "--from", ago(55)) == 3
+    assert run(index, "--from", ago(49)) == 0
+    assert run(index, "--to", ago(61)) == 0
+    assert run(index, "--max-age", "1s") == 4, "4 goes before 3"
+
+
+def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = made(tmp_path, 5_000, holds=[Hold("3", "it has no leader", NOW - 4_000)])
+    assert run(index) == 0
+    shown = capsys.readouterr().out
+    assert "T stands because of partition 3 since" in shown
+    assert "--acknowledge partition:3" in shown
+    assert run(index, "--acknowledge", "partition:4") == 2
+    assert "accepted: a partition that holds T: partition:3" in capsys.readouterr().err
+    assert run(index, "--acknowledge", "partition:3") == 0
+    capsys.readouterr()
+    assert run(index, "--acknowledge", "partition:3") == 2
+    assert run(index) == 0, "the incident begins where T stands"
+    assert run(index, "--json") == 0
+    found = json.loads(capsys.readouterr().out.split("complete until")[-1].split("\n", 1)[1])
+    assert found["holds"][0]["lost"]
+    reader = SqliteReader(index)
+    (incident,) = reader.incidents(0, 1 << 43)
+    assert (incident.kind, incident.start) == ("partition_lost", NOW - 5_000)
+    reader.close()

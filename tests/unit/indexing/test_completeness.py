@@ -9,26 +9,40 @@ from tests.support_digest import root_of
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.statement import Lost, OpenOf, Statement
-from asgi_audit.store.base import FOLLOW_MS, Completion, Incident, Known, ProcessState, Resumed
+from asgi_audit.store.base import MARGIN_MS, Completion, Incident, Known, ProcessState, Resumed, reached
+from asgi_audit.transport.base import Fence
 
 BASE = 1_795_348_800_000
 
 
 class Indexer:
-    """A tracker with a store that keeps what it says."""
+    """A tracker with a store that keeps what it says. With each batch passes a fence that holds nothing back, unless
+    `fence` says another time, or None for no fence."""
 
     def __init__(self) -> None:
         self.tracker = Tracker()
         self.states: dict[bytes, ProcessState] = {}
         self.incidents: dict[int, Incident] = {}
+        self.told = Resumed()
+        self.boot = 0
 
-    def take(self, *events: Seen | Stated, now: int, caught_up: int | None = None) -> Completion | None:
+    def take(
+        self, *events: Seen | Stated, now: int, fence: int | None = 0, boot: int | None = None, **more: Any
+    ) -> Completion | None:
+        """`fence` 0: so late that it holds nothing. `boot`: the fence's, ms; else it counts with every batch."""
         known = {p: self.known(p) for p in self.tracker.unknown(events) if p in self.states}
-        consumed = Consumed(events, BASE + now, None if caught_up is None else BASE + caught_up)
-        completion = self.tracker.take(consumed, known)
+        self.boot += 1
+        passed = None
+        if fence is not None:
+            at = BASE + (now + MARGIN_MS if fence == 0 else fence)
+            passed = Fence(at / 1000, (self.boot if boot is None else boot) / 1000, f"boot {self.boot}")
+        completion = self.tracker.take(Consumed(events, BASE + now, self.boot, passed, **more), known)
         if completion is not None:
             self.states |= {s.process: s for s in completion.processes}
             self.incidents |= {i.id: i for i in completion.incidents}
+            holds = self.told.holds if completion.holds is None else completion.holds
+            self.told = self.told._replace(extent=completion.extent, holds=holds)
+        self.told = self.told._replace(read_until=self.tracker.mark)
         return completion
 
     def known(self, process: bytes) -> Known:
@@ -38,11 +52,16 @@ class Indexer:
         return [i for i in self.incidents.values() if i.resolved_at is None]
 
     def until(self) -> int | None:
-        return None if self.tracker.until is None else self.tracker.until - BASE
+        """As readers reckon it."""
+        mark = self.told.read_until
+        until = reached(self.told.extent, None if mark is None else mark.at)
+        assert until == self.tracker.until
+        return None if until is None else until - BASE
 
     def restart(self) -> None:
         known = [self.known(p) for p, s in self.states.items() if s.standing == "active"]
-        self.tracker = Tracker(Resumed(self.tracker.until, known, max(self.incidents, default=0)))
+        self.told = self.told._replace(known=known, last_incident=max(self.incidents, default=0))
+        self.tracker = Tracker(self.told)
 
 
 def process(n: int, started: int = 0) -> bytes:
@@ -79,11 +98,12 @@ def said(
 
 def test_nothing_is_claimed_before_the_first_statement() -> None:
     i = Indexer()
-    assert i.take(now=5, caught_up=5) is None
-    completion = i.take(rec(1), now=10, caught_up=10)
+    i.take(now=5)
+    assert i.take(now=6) is None
+    completion = i.take(rec(1), now=10)
     assert completion is not None
-    assert (completion.until, completion.follows) == (None, False)
-    i.take(said(1, 1, 1, at=11), now=12, caught_up=12)
+    assert completion.extent.until is None
+    i.take(said(1, 1, 1, at=11), now=12)
     assert i.until() == 11
 
 
@@ -97,23 +117,64 @@ def test_t_is_the_lowest_watermark_of_those_that_are_active() -> None:
     assert i.incidents == {}
 
 
-def test_t_follows_the_source_when_all_have_closed_and_nothing_is_written_meanwhile() -> None:
+def test_t_follows_the_fences_when_all_have_closed_and_nothing_is_written_meanwhile() -> None:
     i = Indexer()
-    completion = i.take(said(1, 1, 0, at=10, closed="final"), now=20, caught_up=15)
-    assert completion is not None
-    assert completion.follows
+    i.take(said(1, 1, 0, at=10, closed="final"), now=20, fence=15)
+    assert i.until() == 15 - MARGIN_MS
+    assert i.take(now=8900, fence=8890) is None
+    assert i.until() == 8890 - MARGIN_MS
+    assert i.take(now=70_000, fence=70_000) is not None, "a power cut may leave an older fence"
+
+
+def test_t_stands_behind_what_was_read_when_the_processes_promise_more() -> None:
+    """The oldest lie: one process is heard of, and others stand in the source unread."""
+    i = Indexer()
+    i.take(said(1, 1, 0, at=9_000), now=9_500, fence=None)
+    assert i.until() is None
+    i.take(said(2, 1, 0, at=10_000), now=10_500, fence=4_000)
+    assert i.until() == 4_000 - MARGIN_MS
+    assert i.take(now=11_000, fence=11_000) is None, "readers reckon it themselves"
+    assert i.until() == 9_000
+    i.take(now=13_000, fence=13_000)
+    assert i.until() == 10_000, "a promise holds it"
+
+
+def test_t_stands_after_a_start_until_a_fence_has_passed() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=20)
     assert i.until() == 10
-    assert i.take(now=8900, caught_up=8890) is None
-    assert i.until() == 8890 - FOLLOW_MS
+    i.restart()
+    i.take(said(2, 1, 0, at=1000), now=1000, fence=None)
+    assert i.until() == 10
+    i.take(now=1001)
+    assert i.until() == 1000
+
+
+def test_t_stands_when_the_partitions_change_until_a_fence_has_passed() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=20)
+    i.take(said(2, 1, 0, at=1000), now=1000, fence=None, has_changed=True)
+    i.take(said(3, 1, 0, at=1500), now=1500, fence=None)
+    assert i.until() == 10
+    i.take(now=1501)
+    assert i.until() == 1500
+
+
+def test_t_stands_while_a_process_has_stated_nothing() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=20)
+    i.take(said(2, 1, 0, at=1000), rec(1, at=900, of=Q), now=1000)
+    assert i.until() == 10
+    i.take(said(1, 1, 1, at=1100, of=Q), now=1100)
+    assert i.until() == 1000
 
 
 def test_t_does_not_go_back_when_the_indexers_clock_does() -> None:
     i = Indexer()
-    i.take(said(1, 1, 0, at=10, closed="final"), now=20, caught_up=15)
-    i.take(now=7_000_000, caught_up=7_000_000)
-    completion = i.take(now=100, caught_up=100)
-    assert completion is not None  # or readers, who look at the source's time, would go back with it
-    assert completion.until == BASE + 7_000_000 - FOLLOW_MS
+    i.take(said(1, 1, 0, at=10, closed="final"), now=20, fence=15)
+    i.take(now=7_000_000, fence=7_000_000)
+    i.take(now=100, fence=100)
+    assert i.until() == 7_000_000 - MARGIN_MS
 
 
 def test_a_hole_is_missing_when_a_statement_covers_it_and_resolved_when_it_comes() -> None:
@@ -158,10 +219,10 @@ def test_a_batch_changes_nothing_when_it_comes_twice() -> None:
 
 def test_a_provisional_end_is_revoked_by_a_later_statement() -> None:
     i = Indexer()
-    i.take(said(1, 1, 0, at=10), now=10, caught_up=10)
-    i.take(said(2, 1, 0, at=20, closed="provisional"), now=30, caught_up=29)
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(2, 1, 0, at=20, closed="provisional"), now=30, fence=20 + MARGIN_MS)
     assert (i.until(), i.states[P].standing) == (20, "left")
-    i.take(now=1100, caught_up=1100)
+    i.take(now=1100, fence=100 + MARGIN_MS)
     i.take(rec(1, at=95), now=1130)
     assert i.states[P].standing == "active"
     (incident,) = i.open()
@@ -173,10 +234,10 @@ def test_a_provisional_end_is_revoked_by_a_later_statement() -> None:
 
 def test_a_process_is_written_off_when_silent_and_its_late_journal_resolves_it() -> None:
     i = Indexer()
-    i.take(said(1, 1, 0, at=10), now=10, caught_up=10)
-    i.take(said(1, 1, 0, at=11, of=Q), now=11, caught_up=11)
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(said(1, 1, 0, at=11, of=Q), now=11)
     for step in range(1, 14):
-        i.take(said(1 + step, 1, 0, at=step * 10_000, of=Q), now=step * 10_000, caught_up=step * 10_000)
+        i.take(said(1 + step, 1, 0, at=step * 10_000, of=Q), now=step * 10_000)
     assert i.until() == 130_000
     (incident,) = i.open()
     assert (incident.kind, incident.start - BASE, incident.end) == ("silent", 10, None)
@@ -191,9 +252,9 @@ def test_a_process_is_written_off_when_silent_and_its_late_journal_resolves_it()
 
 def test_nobody_is_written_off_when_the_clock_jumps() -> None:
     i = Indexer()
-    i.take(said(1, 1, 0, at=10), now=10, caught_up=10)
-    i.take(now=7_200_000, caught_up=7_200_000)
-    i.take(now=7_300_000, caught_up=7_300_000)
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(now=7_200_000)
+    i.take(now=7_300_000)
     assert i.states[P].standing == "active"
 
 
@@ -236,14 +297,32 @@ def test_t_is_not_in_the_future_when_the_application_clock_is() -> None:
     i.take(said(1, 1, 0, at=7_200_000), now=50)
     assert i.until() == 50
     # Set back: what it promised for then is no promise for the same times that come again.
-    i.take(said(2, 1, 0, at=100_060, watermark=7_200_000), now=100_100)
-    assert i.until() == 40_060
+    more = {"watermark": 7_200_000, "clock_steps": 1}
+    i.take(said(2, 1, 0, at=100_060, open_count=1, open_oldest=90_000, **more), now=100_100)
+    assert i.until() == 90_000
+    i.take(said(3, 1, 0, at=100_070, **more), now=100_100)
+    assert i.until() == 100_070, "nothing is open"
+    long = {"open_count": 2, "open_oldest": 90_000, "open_long": 1, "open_long_newest": 90_000}
+    i.take(said(4, 1, 0, at=170_000, **long, **more), now=170_000)
+    assert i.until() == 110_000, "which is the oldest that is not long open, it does not say"
+
+
+def test_a_promise_does_not_speak_of_what_began_after_the_clock_was_set_back() -> None:
+    """W never decreases: after a step back an exchange may be open that began before it."""
+    i = Indexer()
+    i.take(said(1, 1, 0, at=50_000), now=50_000)
+    i.take(said(2, 1, 0, at=51_000, watermark=50_000, clock_steps=1, open_count=1, open_oldest=30_000), now=51_000)
+    (late,) = i.open()
+    assert (late.kind, late.start - BASE, late.end) == ("late", 30_000, BASE + 50_000)
+    i.take(said(3, 1, 1, at=60_000, clock_steps=1), rec(1, at=30_000), now=60_000)
+    assert i.open() == []
+    assert i.until() == 60_000
 
 
 def test_an_adopted_tail_without_proof_stays_an_incident() -> None:
     i = Indexer()
     i.take(said(1, 1, 0, at=10), now=10)
-    i.take(said(2, 1, 0, at=500, closed="adopted", proven=False), now=500, caught_up=499)
+    i.take(said(2, 1, 0, at=500, closed="adopted", proven=False), now=500)
     assert [(x.kind, x.start - BASE, x.end) for x in i.open()] == [("unproven", 10, BASE + 501)]
     assert i.until() == 500
 
@@ -252,7 +331,7 @@ def test_an_adopted_end_counts_when_its_number_is_lower_than_one_that_came() -> 
     i = Indexer()
     i.take(rec(1), said(7, 1, 1, at=10), now=10)
     end = said(1, 2, 2, at=20, closed="adopted", lost=[(2, 2, "killed")])
-    i.take(end, end, now=30, caught_up=29)
+    i.take(end, end, now=30)
     assert (i.states[P].standing, i.states[P].lost, i.states[P].last) == ("left", 1, 2)
 
 
@@ -332,7 +411,7 @@ def test_memory_holds_active_processes_only() -> None:
     for n in range(1, 50):
         of = process(n)
         i.take(said(1, 1, 0, at=10, of=of), now=10)
-        i.take(said(2, 1, 0, at=20, of=of, closed="adopted"), now=20, caught_up=20)
+        i.take(said(2, 1, 0, at=20, of=of, closed="adopted"), now=20)
     assert i.tracker._processes == {}
     assert {s.standing for s in i.states.values()} == {"left"}
 
@@ -367,3 +446,105 @@ def test_refused_losses_are_counted_once_when_they_come_before_or_after_their_st
     assert refused(loss(2), loss(3), now=30) == 0
     # What an adopter states of sequences that had settled is no loss more, and takes none away.
     assert refused(said(2, 2, 5, at=40, lost=[(1, 5, "killed")], closed="adopted"), now=40) == 0
+
+
+def test_missing_is_judged_after_a_fence_when_what_is_first_read_is_not_the_beginning() -> None:
+    i = Indexer()
+    i.take(rec(3), said(2, 3, 3, at=20), now=20, fence=None)
+    assert (i.incidents, i.states[P].waiting) == ({}, [(1, 2)])
+    i.take(now=21, boot=1)
+    assert i.open() == [], "that fence was taken before"
+    assert i.until() == 0, "low(p) is its start: nothing is settled yet"
+    i.take(rec(1), now=22)  # it stood in another partition
+    (incident,) = i.open()
+    assert (incident.kind, incident.ranges) == ("missing", [(2, 2)])
+    assert i.until() == 20
+    i.take(rec(2), now=23)
+    assert i.open() == []
+
+
+def test_what_lies_before_the_beginning_of_a_partition_is_settled_without_an_incident() -> None:
+    i = Indexer()
+    begins = {"p": BASE + 15}
+    i.take(rec(501), said(9, 480, 502, at=20), now=20, fence=None, begins=begins)
+    i.restart()
+    i.take(now=30)
+    assert [(x.kind, x.ranges) for x in i.open()] == [("missing", [(502, 502)])], "behind what was first read"
+    assert i.states[P].earlier == 500
+    assert i.told.extent.begins == BASE + 21, "all that was removed was sealed before that statement"
+
+
+def test_what_lies_before_the_beginning_is_missing_when_complete_from_does_not_speak_for_it() -> None:
+    """A process whose clock is two hours ahead: what was removed began after `complete_from`, by its clock."""
+    i = Indexer()
+    at = 7_200_000
+    i.take(rec(501, at=at), said(9, 1, 501, at=at), now=20, fence=None, begins={"p": BASE + 15})
+    i.take(now=30)
+    (incident,) = i.open()
+    assert (incident.kind, incident.count) == ("missing", 500)
+    assert (incident.start, incident.end) == (BASE + 15, BASE + at + 1)
+
+
+def test_all_is_missing_when_the_partition_began_at_its_beginning() -> None:
+    i = Indexer()
+    i.take(rec(5), said(9, 1, 5, at=20), now=20, fence=None)
+    i.take(now=30)
+    assert [(x.kind, x.ranges) for x in i.open()] == [("missing", [(1, 4)])]
+
+
+def test_missing_is_judged_after_a_fence_when_the_partition_changed() -> None:
+    i = Indexer()
+    i.take(rec(1), said(1, 1, 1, at=10), now=10)
+    elsewhere = said(2, 2, 3, at=20)._replace(partition="q")
+    i.take(elsewhere, now=20, fence=None)
+    assert i.incidents == {}
+    i.take(rec(2), rec(3), now=25, fence=None)
+    assert i.states[P].waiting == []
+    i.take(now=30)
+    assert i.incidents == {}
+    assert i.until() == 20
+
+
+def test_complete_from_is_known_when_a_fence_has_passed() -> None:
+    i = Indexer()
+    i.tracker = Tracker(begins=BASE + 5)
+    i.take(said(1, 1, 0, at=10), now=10, fence=None)
+    assert not i.told.extent.is_begun
+    i.take(now=11)
+    assert (i.told.extent.is_begun, i.told.extent.begins) == (True, BASE + 5)
+    i.take(now=20, fence=None, begins={"q": None})
+    assert not i.told.extent.is_begun, "the next fence says it"
+    i.take(now=21, fence=2_000, boot=1)
+    assert not i.told.extent.is_begun, "one that was taken before says nothing of it"
+    i.take(now=30, fence=3_000)
+    assert (i.told.extent.is_begun, i.told.extent.begins) == (True, BASE + 3_000)
+
+
+def test_partition_that_holds_t_is_told_and_given_up_with_an_incident() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(now=2_000, fence=None, holds={"3": "it has no leader"})
+    (hold,) = i.told.holds
+    assert (hold.partition, hold.since, hold.is_lost) == ("3", BASE + 2_000, False)
+    i.restart()
+    assert i.take(now=2_200, fence=None) is None, "unknown is not gone"
+    assert not i.tracker.give_up("4", BASE + 2_300)
+    assert i.tracker.give_up("3", BASE + 2_300)
+    assert i.tracker.give_up("3", BASE + 2_400), "once more changes nothing"
+    i.take(now=2_500, fence=None, holds={"3": "it has no leader"})
+    assert i.tracker.lost_partitions == ["3"]
+    (incident,) = i.open()
+    assert (incident.kind, incident.start, incident.end) == ("partition_lost", BASE + 10, BASE + 2_301)
+    i.take(now=2_600, holds={})
+    assert (i.told.holds, i.tracker.lost_partitions) == ([], [])
+
+
+def test_silence_goes_on_over_a_restart() -> None:
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    for n in range(1, 11):
+        i.take(now=n * 9_000)
+    i.restart()
+    for n in range(11, 16):
+        i.take(now=n * 9_000)
+    assert [x.kind for x in i.open()] == ["silent"]

@@ -74,14 +74,14 @@ def run(store: TinyStore, work: Callable[[QueryService], Any], clock: Clock | No
         service.close()
 
 
-def test_start_waits_until_the_index_has_caught_up_when_window_reaches_into_the_present() -> None:
+def test_start_waits_until_a_fence_has_passed_when_window_reaches_into_the_present() -> None:
     store, clock = TinyStore(), Clock()
 
     def indexed() -> None:
         store.add(record(MS, name="late"))
-        store.caught_up_at = NOW + 0.1
+        store.read_until = NOW + 0.1
 
-    store.caught_up_at = NOW + 0.05  # before the goal: not enough
+    store.read_until = NOW + 0.05  # before the goal: not enough
     clock.events.append((0.5, indexed))
 
     async def work(service: QueryService) -> list[str]:
@@ -125,7 +125,7 @@ def test_start_waits_before_it_says_never_seen_when_window_is_past() -> None:
 
     def indexed() -> None:
         store.add(record(MS))
-        store.caught_up_at = NOW + 1
+        store.read_until = NOW + 1
 
     clock.events.append((0.2, indexed))
 
@@ -365,7 +365,7 @@ def test_start_waits_for_an_index_that_is_about_to_be_made() -> None:
 
     def appear() -> None:
         there[0] = True
-        store.caught_up_at = NOW + 5
+        store.read_until = NOW + 5
 
     clock.events.append((0.4, appear))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from asgi_audit.exchange.draft import Body
 from asgi_audit.exchange.sealed import Exchange, Wake
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, Lost, Statement, decode_statement
 from asgi_audit.recording.clock import Clock
+from asgi_audit.recording.core import Phase
 from asgi_audit.recording.recorder import Recorder, shared_recorder
 from asgi_audit.recording.statements import Losses
 from asgi_audit.settings import Settings, make_settings
@@ -253,6 +255,58 @@ def test_statement_is_provisional_at_close_and_revoked_by_the_next(house: House)
     assert house.read()[1][-1].closed == ""
     house.recorder.stop()
     assert house.read()[1][-1].closed == "final"
+
+
+def parked(house: House) -> None:
+    until(lambda: house.recorder._core.phase is Phase.PARKED)
+
+
+def test_process_states_at_once_when_an_exchange_begins_after_it_closed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads its statements waits for it no longer; an exchange that lasts must not be unknown for 10 s.
+
+    Method: the time of idleness never ends."""
+    monkeypatch.setattr("asgi_audit.recording.writing._IDLE_SECONDS", 3600.0)
+    assert house.recorder.flush(5, close=True)
+    parked(house)
+    before = len(house.read()[1])
+    draft = begun(house.recorder)
+    until(lambda: len(house.read()[1]) > before)
+    said = house.read()[1][-1]
+    assert (said.closed, said.open_count) == ("", 1)
+    assert said.watermark <= draft.started_ns // 1_000_000
+    seal(house.recorder, draft)
+
+
+def test_process_states_at_once_when_its_clock_was_set(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_audit.recording.writing._IDLE_SECONDS", 3600.0)
+    go(house.recorder)
+    assert house.recorder.flush(5)
+    parked(house)
+    before = len(house.read()[1])
+    clock = house.recorder._core.clock
+    clock.wall_ns = lambda: time.time_ns() - 3_600 * 1_000_000_000
+    draft = begun(house.recorder)
+    until(lambda: len(house.read()[1]) > before)
+    assert house.read()[1][-1].clock_steps == 1
+    seal(house.recorder, draft)
+
+
+def test_forwarder_is_told_when_the_process_is_heard_of_and_heard_of_again() -> None:
+    told: list[int] = []
+    journal = MemoryJournal(bytes_max=1 << 22)
+    settings = make_settings({}, transport=f"memory://{uuid.uuid4()}")
+    recorder = shared_recorder(
+        settings, journal.writer, builder_factory=TrivialBuilder, on_begun=lambda: told.append(1)
+    )
+    go(recorder)
+    until(lambda: len(told) == 1)
+    assert recorder.flush(5, close=True)
+    assert len(told) == 1, "a goodbye is carried on by itself"
+    go(recorder)
+    until(lambda: len(told) == 2)
+    recorder.stop()
 
 
 def test_watermark_is_held_back_by_open_exchange_but_not_by_an_old_one() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.support_records import DAY_MS, NOON, batch, over_days, record
+from tests.support_records import DAY_MS, NOON, batch, over_days, read_until, record
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Query, Reader
@@ -241,11 +241,11 @@ def test_idle_writer_notices_within_a_second_that_its_index_is_gone(
     at = [100.0]
     monkeypatch.setattr("asgi_audit.store.sqlite.writer.time.monotonic", lambda: at[0])
     writer = SqliteWriter(index, clock=clock)
-    writer.caught_up(1.0)
+    writer.read_until(read_until(1.0))
     gone(index)
     at[0] += 1.0
     with pytest.raises(StoreError, match="removed or replaced"):
-        writer.caught_up(2.0)
+        writer.read_until(read_until(2.0))
     writer.close()
 
 

@@ -51,7 +51,7 @@ def test_files_are_private_when_the_directory_is_everybodys(volume: Path) -> Non
     filled(volume)
     found = modes(volume)
     assert set(found.values()) == {0o600}
-    assert {"main.db", "main.db-wal", "main.db-shm", "lease", "caught_up", "reserve"} < set(found)
+    assert {"main.db", "main.db-wal", "main.db-shm", "lease", "fence", "reserve"} < set(found)
     assert stat.S_IMODE(volume.stat().st_mode) == 0o755
 
 
@@ -75,7 +75,7 @@ def test_files_of_the_first_version_are_mended_when_the_index_is_opened(tmp_path
     assert stat.S_IMODE(index.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("name", ["main.db", "main.db-wal", "lease", "caught_up", "reserve", "day-2026-11-22.db"])
+@pytest.mark.parametrize("name", ["main.db", "main.db-wal", "lease", "fence", "reserve", "day-2026-11-22.db"])
 def test_index_is_not_opened_when_a_link_stands_in_place_of_a_file(name: str, tmp_path: Path) -> None:
     index, target = tmp_path / "index", tmp_path / "target"
     filled(index)

@@ -6,7 +6,19 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, over_days, payload, record, statement
+from tests.support_records import (
+    DAY_MS,
+    NOON,
+    OTHER,
+    PROCESS,
+    batch,
+    extent,
+    over_days,
+    payload,
+    read_until,
+    record,
+    statement,
+)
 from tests.support_source import ListSource
 
 from asgi_audit.errors import StoreError
@@ -28,7 +40,7 @@ def test_inspect_is_none_when_there_is_no_index(tmp_path: Path) -> None:
 
 def test_inspect_sums_up_processes_and_losses_by_reason(tmp_path: Path) -> None:
     writer = SqliteWriter(tmp_path, clock=clock)
-    writer.write(batch(over_days(1, 30), following=77, caught_up_at=123.5))
+    writer.write(batch(over_days(1, 30), following=77, read_until=read_until(123.5)))
     lost = [(31, 33, "queue"), (34, 34, "build")]
     writer.write(batch(statements=[statement(1, 1, 34, lost=lost, excluded=7)]))
     writer.write(batch(statements=[statement(1, 1, 34, lost=lost, excluded=7)]))  # again: nothing new
@@ -77,10 +89,10 @@ def test_inspect_takes_no_refused_loss_back_when_a_later_statement_names_it(tmp_
     """A counter that goes back is taken for one that began anew."""
     writer = SqliteWriter(tmp_path, clock=clock)
     settled = ProcessState(process=PROCESS.bytes, partition="p", started=0, lost=1)
-    writer.write(batch(statements=[statement(1, 1, 10)], completion=Completion(NOON, False, [settled], refused=1)))
+    writer.write(batch(statements=[statement(1, 1, 10)], completion=Completion(extent(NOON), [settled], refused=1)))
     settled.lost = 3
     later = statement(2, 8, 12, lost=[(8, 12, "killed")])
-    writer.write(batch(statements=[later], completion=Completion(NOON, False, [settled])))
+    writer.write(batch(statements=[later], completion=Completion(extent(NOON), [settled])))
     writer.close()
     found = inspect(tmp_path)
     assert found is not None
@@ -121,7 +133,7 @@ def test_inspect_counts_what_a_purge_forgets_as_before(tmp_path: Path) -> None:
     kept = statement(1, 1, 3, lost=[(2, 3, "build")], excluded=2)
     old = [record(n, past, process=OTHER) for n in range(1, 8)]
     writer.write(
-        batch([record(1), *old], statements=[said, kept], completion=Completion(NOON, False, [gone], refused=3))
+        batch([record(1), *old], statements=[said, kept], completion=Completion(extent(NOON), [gone], refused=3))
     )
     before = inspect(tmp_path)
     writer.purge(NOON)

@@ -1,4 +1,4 @@
-"""The small parts of the SQLite store: error table, frames and dictionary, lease, `caught_up`, names and tokens."""
+"""The small parts of the SQLite store: error table, frames and dictionary, lease, `fence`, names and tokens."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import pytest
 import zstandard
 
 from asgi_audit.errors import StoreError
+from asgi_audit.store.base import ReadUntil
 from asgi_audit.store.sqlite import codec
-from asgi_audit.store.sqlite.caught_up import CAUGHT_UP_NAME, CaughtUpFile, read_caught_up
 from asgi_audit.store.sqlite.codec import DICTIONARY_ID, Compressor, Decompressor
 from asgi_audit.store.sqlite.errors import MAPPED, translated
+from asgi_audit.store.sqlite.fence import FENCE_NAME, FenceFile, read_fence
 from asgi_audit.store.sqlite.lease import LEASE_NAME, Lease
 from asgi_audit.store.sqlite.schema import VERSION, check_version, create, day_of_name, token
 from asgi_audit.store.sqlite.train import synthetic_records
@@ -113,17 +114,20 @@ def test_day_of_name_accepts_day_files_only() -> None:
         assert day_of_name(name) is None
 
 
-def test_caught_up_answers_what_was_written_last_and_never_when_torn(tmp_path: Path) -> None:
-    file = CaughtUpFile(tmp_path)
-    fd = os.open(tmp_path / CAUGHT_UP_NAME, os.O_RDWR)
-    assert read_caught_up(fd) == (0, 0.0)
-    file.write(7, 1_700_000_000.125)
-    assert read_caught_up(fd) == (7, 1_700_000_000.125)
-    file.write(8, 1_600_000_000.0)  # the clock was set back
-    assert read_caught_up(fd) == (8, 1_600_000_000.0)
-    os.pwrite(fd, b"\xff", 3)
-    assert read_caught_up(fd) == (0, 0.0)
-    os.close(fd)
+def test_fence_is_what_was_written_last_and_never_when_torn(tmp_path: Path) -> None:
+    assert read_fence(tmp_path) is None
+    file = FenceFile(tmp_path)
+    assert read_fence(tmp_path) is None
+    mark = ReadUntil(1_700_000_000_125, 1_700_000_000_200, 55, "0b5d7c9a-9a3a-4a3e-9a0e-4b1d9d8f7c11", 77)
+    file.write(7, mark)
+    assert read_fence(tmp_path) == (7, mark)
+    back = ReadUntil(1_600_000_000_000, 1_600_000_000_000, 60, "", 80)  # the clock was set back
+    file.write(8, back)
+    assert read_fence(tmp_path) == (8, back)
+    with (tmp_path / FENCE_NAME).open("r+b") as f:
+        f.seek(3)
+        f.write(b"\xff")
+    assert read_fence(tmp_path) is None
     file.close()
 
 

@@ -19,6 +19,7 @@ from tests.support_records import (
     PROCESS,
     batch,
     everything,
+    extent,
     over_days,
     record,
     sequences,
@@ -366,7 +367,7 @@ def silent(writer: SqliteWriter, process: uuid.UUID) -> None:
     known = Incident(id=1, kind="silent", process=str(process), opened_at=NOON, start=NOON - 120_000, end=None)
     other = Incident(id=2, kind="silent", process=str(uuid.UUID(int=9)), opened_at=NOON, start=NOON, end=None)
     off = ProcessState(process=process.bytes, partition="p", started=NOON, standing="off")
-    writer.write(batch(completion=Completion(NOON, False, [off], [known, other])))
+    writer.write(batch(completion=Completion(extent(NOON), [off], [known, other])))
 
 
 def test_silent_process_is_acknowledged_with_and_without_an_indexer(index: Path, reader: SqliteReader) -> None:

@@ -18,7 +18,9 @@ from tests.support_records import (
     PROCESS,
     batch,
     everything,
+    extent,
     over_days,
+    read_until,
     record,
     sequences,
     statement,
@@ -27,10 +29,10 @@ from tests.support_records import (
 
 from asgi_audit.disk import Access
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Completion, DeadLetter, ProcessState, Snapshot, Written
+from asgi_audit.store.base import Completeness, Completion, DeadLetter, ProcessState, Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
 from asgi_audit.store.sqlite import writer as writer_module
-from asgi_audit.store.sqlite.caught_up import CAUGHT_UP_NAME
+from asgi_audit.store.sqlite.fence import FENCE_NAME
 
 
 def clock() -> float:
@@ -197,7 +199,7 @@ def test_reader_makes_no_file_when_the_index_is_missing_or_closed(index: Path, r
     assert walk(reader) == []
     assert not index.exists()
     writer = SqliteWriter(index, clock=clock)
-    writer.write(batch(over_days(1, 9), caught_up_at=5.0))
+    writer.write(batch(over_days(1, 9), read_until=read_until(5.0)))
     writer.close()
     before = sorted(p.name for p in index.iterdir())
     other = SqliteReader(index)
@@ -233,18 +235,18 @@ def test_reader_follows_when_files_appear_vanish_and_are_made_anew(index: Path, 
     writer.close()
 
 
-def test_caught_up_counts_as_never_when_main_came_back_from_a_backup(
+def test_fence_counts_as_never_when_main_came_back_from_a_backup(
     index: Path, reader: SqliteReader, tmp_path: Path
 ) -> None:
     writer = SqliteWriter(index, clock=clock)
-    writer.write(batch([record(1)], caught_up_at=10.0))
+    writer.write(batch([record(1)], read_until=read_until(10.0)))
     writer.close()
     shutil.copytree(index, tmp_path / "backup")
     writer = SqliteWriter(index, clock=clock)
-    writer.write(batch([record(2)], caught_up_at=20.0))
+    writer.write(batch([record(2)], read_until=read_until(20.0)))
     writer.close()
     assert reader.snapshot() == Snapshot(2, 20.0)
-    shutil.copy(index / CAUGHT_UP_NAME, tmp_path / "backup")
+    shutil.copy(index / FENCE_NAME, tmp_path / "backup")
     restored = SqliteReader(tmp_path / "backup")
     assert restored.snapshot() == Snapshot(1, 0.0)
     restored.close()
@@ -394,7 +396,7 @@ def test_accounts_of_open_exchanges_are_right_when_version_0_1_0_made_the_index_
 
     def write(state: ProcessState) -> None:
         writer = SqliteWriter(index, clock=clock)
-        writer.write(batch(completion=Completion(NOON, False, [state], [])))
+        writer.write(batch(completion=Completion(extent(NOON), [state], [])))
         writer.close()
 
     write(written(("b", 2)))
@@ -408,3 +410,40 @@ def test_accounts_of_open_exchanges_are_right_when_version_0_1_0_made_the_index_
     SqliteWriter(index, clock=clock).close()
     assert reader.completeness(0, NOON + 1, asked).open == 3
     old.close()
+
+
+def test_index_of_an_earlier_version_begins_when_it_is_first_opened(index: Path, reader: SqliteReader) -> None:
+    """Method: what 0.1.0 leaves behind: no extent; later an extent, and rows that it does not know of."""
+
+    def opened(at: int) -> None:
+        SqliteWriter(index, clock=lambda: at / 1000).close()
+
+    writer = SqliteWriter(index, clock=clock)
+    completion = Completion(extent(NOON, None), [])
+    writer.write(batch([record(1)], completion=completion, read_until=read_until(NOON / 1000 + 60)))
+    writer.close()
+    assert reader.completeness(0, 1) == Completeness(NOON + 58_000, 0, 0, 0)
+    opened(NOON + 5_000)
+    assert reader.completeness(0, 1).begins == 0, "nothing is upgraded twice"
+    old = apsw.Connection(str(index / "main.db"))
+    old.execute("DROP TABLE extent; DROP TABLE hold")
+    assert reader.completeness(0, 1) == Completeness(None, 0, 0, None), "0.1.0 claimed what it had not read"
+    opened(NOON + 5_000)
+    assert reader.completeness(0, 1) == Completeness(NOON, 0, 0, NOON + 5_000)
+    # Back to 0.1.0 and forward again.
+    old.execute("UPDATE completeness SET until = until + 7; UPDATE state SET published = published + 1")
+    opened(NOON + 9_000)
+    assert reader.completeness(0, 1) == Completeness(NOON + 7, 0, 0, NOON + 9_000)
+    old.close()
+
+
+def test_interrupted_write_that_is_recovered_begins_nothing_anew(index: Path, reader: SqliteReader) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)], completion=Completion(extent(NOON), [])))
+    writer.close()
+    main = apsw.Connection(str(index / "main.db"))
+    main.execute("UPDATE state SET published = 0; UPDATE extent SET published = 0")  # as if main.db had not heard of it
+    main.close()
+    for _ in range(2):
+        SqliteWriter(index, clock=lambda: NOON / 1000 + 60).close()
+        assert reader.completeness(0, 1).begins == 0

@@ -110,8 +110,8 @@ def clock(s: Settings) -> Iterator[Found]:
         future = [day for day in facts.days if day > tomorrow]
         if future:
             ahead.append(f"the index holds records of {future[-1]}")
-        if facts.snapshot.caught_up_at > now + _AHEAD_SECONDS:
-            ahead.append(f"the indexer's clock is {_age(facts.snapshot.caught_up_at - now)} ahead of this one")
+        if facts.snapshot.read_until > now + _AHEAD_SECONDS:
+            ahead.append(f"the indexer's clock is {_age(facts.snapshot.read_until - now)} ahead of this one")
     for text in ahead:
         yield Found("warn", "clock", text, "Look at the time synchronisation of the machines (chronyc tracking).")
     if not ahead:
@@ -138,14 +138,14 @@ def index(s: Settings) -> Iterator[Found]:
         "index",
         f"{facts.indexed:,} records ever, {days}, {_size(facts.bytes)}{kept}, id {facts.id or 'not given yet'}",
     )
-    at = facts.snapshot.caught_up_at
+    at = facts.snapshot.read_until
     if not at:
-        yield Found("warn", "index", "it has never caught up", "Look at the indexer's log.")
+        yield Found("warn", "index", "nothing proves yet that all was read", "Look at the indexer's log.")
     elif time.time() - at > _LAG_SECONDS:
-        text = f"it last caught up {_age(time.time() - at)} ago"
+        text = f"what was written in the last {_age(time.time() - at)} may not be read"
         yield Found("warn", "index", text, "Start `asgi-audit index`, or look at its log.")
     else:
-        yield Found("ok", "index", f"caught up {_age(max(0.0, time.time() - at))} ago")
+        yield Found("ok", "index", f"everything was read up to {_age(max(0.0, time.time() - at))} ago")
 
 
 def lease(s: Settings) -> Iterator[Found]:

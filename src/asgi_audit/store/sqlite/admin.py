@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...disk import PRIVATE, Access
@@ -11,8 +11,9 @@ from ...errors import StoreError
 from ..identity import IndexMemory
 from .files import files_of
 from .inspect import IndexFacts, inspect, quick_check
-from .purging import acknowledge_in_directory, doomed, purge_directory
+from .purging import acknowledge_in_directory, doomed, give_up_in_directory, purge_directory
 from .retention import Doomed
+from .writer import SqliteWriter
 
 __all__ = ["SqliteAdmin"]
 
@@ -57,4 +58,11 @@ class SqliteAdmin:
         yet done so after `wait_seconds`."""
         return acknowledge_in_directory(
             self._directory, process, wait_seconds=wait_seconds, access=self._access, memory=self._memory
+        )
+
+    def give_up(self, partition: str, write: Callable[[SqliteWriter], object], *, wait_seconds: float) -> bool:
+        """Write down with `write` that a partition is lost for ever, or let the indexer that runs do it; False when it
+        has not yet done so after `wait_seconds`."""
+        return give_up_in_directory(
+            self._directory, partition, write, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )

@@ -1,6 +1,6 @@
 """How far the index is complete, in main.db: written with the positions, read for the headers of every answer.
 
-`completeness` is one row: T as it was last written, and whether readers shall go on from there with `caught_up`. What
+T itself and what it is reckoned from stands in `extent.py`; the row of `completeness` repeats T for version 0.1.0. What
 the indexer knows of a process stands in `tracked` as it left it (msgpack), the columns beside it are what is asked for.
 
 A purge forgets what concerns removed days alone: incidents whose window ends before the horizon, and, a day later,
@@ -20,10 +20,16 @@ from typing import Any
 import apsw
 import msgspec
 
-from ..base import FOLLOW_MS, Completeness, Completion, Incident, Known, ProcessState, Resumed
-from .schema import DAY_MS
+from ...record.statement import decode_statement
+from ..base import Completeness, Completion, Incident, Known, ProcessState, ReadUntil, Resumed
+from ..window import losses_in
+from . import extent
+from .schema import DAY_MS, made_at_ms
 
-__all__ = ["FORGOTTEN", "TABLES", "acknowledge", "forget", "incidents", "known", "prepare", "read", "resumed", "write"]
+__all__ = [
+    "FORGOTTEN", "TABLES", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in", "prepare",
+    "read", "resumed", "write",
+]  # fmt: skip
 
 TABLES = """
 CREATE TABLE completeness (
@@ -109,7 +115,7 @@ def _name_open(main: apsw.Connection, state: ProcessState) -> None:
 
 def write(main: apsw.Connection, completion: Completion) -> None:
     """Inside the caller's transaction."""
-    main.execute("UPDATE completeness SET until = ?, follows = ?", (completion.until, int(completion.follows)))
+    extent.write(main, completion)
     main.executemany(
         "INSERT INTO tracked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET standing = excluded.standing, low = excluded.low, lost = excluded.lost, "
@@ -199,15 +205,40 @@ def acknowledge(main: apsw.Connection, process: bytes) -> int:
     return len(found)
 
 
-def resumed(main: apsw.Connection, caught_up: int | None) -> Resumed:
-    until, follows, last = main.execute(
-        "SELECT until, follows, max((SELECT ifnull(max(id), 0) FROM incident), "
-        "ifnull((SELECT value FROM meta WHERE key = 'last_incident'), 0)) FROM completeness"
+def resumed(main: apsw.Connection, mark: ReadUntil | None) -> Resumed:
+    last = main.execute(
+        "SELECT max((SELECT ifnull(max(id), 0) FROM incident), "
+        "ifnull((SELECT value FROM meta WHERE key = 'last_incident'), 0))"
     ).get
-    if follows and until is not None and caught_up is not None:
-        until = max(until, caught_up - FOLLOW_MS)
     active = [p for (p,) in main.execute("SELECT process FROM tracked WHERE standing = 'active'")]
-    return Resumed(until, [k for p in active if (k := known(main, p)) is not None], int(last), caught_up)
+    known_ones = [k for p in active if (k := known(main, p)) is not None]
+    return Resumed(extent.read(main), mark, known_ones, int(last), extent.read_holds(main), made_at_ms(main) or 0)
+
+
+def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
+    """Stated losses that may have begun in the window, by process."""
+    found: dict[bytes, int] = {}
+    rows: Any = main.execute(
+        "SELECT process, ifnull(t.lost, p.lost) - p.lost, p.lost FROM process p LEFT JOIN tracked t USING (process) "
+        "WHERE ifnull(t.lost, p.lost) > 0 AND p.started < ?",
+        (end,),
+    ).fetchall()
+    for process, refused, stated in rows:
+        found[process] = max(0, refused)
+        if stated:
+            said: Any = main.execute(
+                "SELECT data FROM statement WHERE process = ?1 AND watermark >= "
+                "ifnull((SELECT max(watermark) FROM statement WHERE process = ?1 AND watermark < ?2), 0) "
+                "ORDER BY number",
+                (process, start),
+            ).fetchall()
+            found[process] += losses_in([decode_statement(data) for (data,) in said], start, end)
+    return {process: count for process, count in found.items() if count}
+
+
+def earlier(data: bytes | None) -> int:
+    """Of what stands in `tracked`: how many sequences were removed before they could be read."""
+    return 0 if data is None else _state.decode(data).earlier
 
 
 def known(main: apsw.Connection, process: bytes) -> Known | None:
@@ -219,24 +250,27 @@ def known(main: apsw.Connection, process: bytes) -> Known | None:
 
 
 def read(
-    main: apsw.Connection, start: int, end: int, caught_up: int | None, accounts: frozenset[str] | None = None
+    main: apsw.Connection,
+    start: int,
+    end: int,
+    reckoned: tuple[int | None, int | None],
+    accounts: frozenset[str] | None = None,
 ) -> Completeness:
-    """`caught_up` must have been read before: an older one than the row claims less, a newer one too much."""
+    """`reckoned`: T and `complete_from`, of the same transaction."""
+    until, begins = reckoned
+    if start >= end:
+        return Completeness(until, 0, 0, begins)
     found: Any = main.execute(
-        "SELECT until, follows, "
-        '(SELECT count(*) FROM incident WHERE resolved_at IS NULL AND start < :end AND ifnull("end" > :start, 1)), '
+        "SELECT (SELECT count(*) FROM incident "
+        'WHERE resolved_at IS NULL AND start < :end AND ifnull("end" > :start, 1)), '
         "(SELECT ifnull(sum(open_count), 0) FROM tracked "
-        "WHERE open_count > 0 AND open_from < :end AND open_to >= :start) FROM completeness",
+        "WHERE open_count > 0 AND open_from < :end AND open_to >= :start)",
         {"start": start, "end": end},
     ).get
-    until, follows, count, open_count = found
-    if until is not None and follows and caught_up is not None:
-        until = max(until, caught_up - FOLLOW_MS)
-    if start >= end:
-        return Completeness(until, 0, 0)
+    count, open_count = found
     if open_count and accounts is not None:
         open_count -= _open_elsewhere(main, start, end, accounts)
-    return Completeness(until, count, open_count)
+    return Completeness(until, count, open_count, begins)
 
 
 def _open_elsewhere(main: apsw.Connection, start: int, end: int, accounts: frozenset[str]) -> int:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...disk import Access
-from .caught_up import CAUGHT_UP_NAME
+from .fence import FENCE_NAME
 from .lease import LEASE_NAME
 from .retention import RESERVE_NAME, is_request
 from .schema import BESIDE, MAIN_NAME, day_of_name
 
 __all__ = ["files_of", "is_ours", "mend"]
 
+_FENCE_NAME_BEFORE = "caught_up"  # of version 0.1.0, with another content
 _DIRECTORY_MODE_BEFORE = 0o750  # what version 0.1.0 gave the directory that it made
 
 
@@ -25,7 +26,7 @@ def is_ours(name: str) -> bool:
 
 
 def _is_beside(name: str) -> bool:
-    return name in (CAUGHT_UP_NAME, LEASE_NAME, RESERVE_NAME) or is_request(name)
+    return name in (FENCE_NAME, _FENCE_NAME_BEFORE, LEASE_NAME, RESERVE_NAME) or is_request(name)
 
 
 def files_of(directory: Path) -> Iterator[Path]:

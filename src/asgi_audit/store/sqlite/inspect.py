@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import apsw
 
 from ...transport.base import Position
-from ..base import Snapshot
+from ..base import ReadUntil, Snapshot
 from ..identity import Expected, IndexMemory
-from . import retention
-from .caught_up import CAUGHT_UP_NAME, read_caught_up
+from . import extent, retention
 from .completeness import FORGOTTEN
 from .days import day_is_gone, gone_days
 from .errors import translated
+from .fence import read_fence
 from .lease import holder
 from .schema import MAIN_NAME, day_of_name, index_id, open_reading
 
@@ -63,7 +63,7 @@ def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | N
             expected.absent()
             return None
         size, days = _files(directory)
-        known, at = _caught_up(directory)  # before main.db, as every reader
+        fence = read_fence(directory)  # before main.db, as every reader
         main = open_reading(path)
         try:
             if not main.pragma("user_version"):
@@ -73,7 +73,7 @@ def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | N
             if gone := gone_days(main, directory):
                 raise day_is_gone(directory, gone[0])
             main.execute("BEGIN")  # one moment for all of them; it ends with the connection
-            return _facts(main, directory, size, days, known, at, source)
+            return _facts(main, directory, size, days, fence, source)
         finally:
             main.close(True)
 
@@ -92,7 +92,7 @@ def quick_check(directory: Path) -> str:
 
 
 def _facts(
-    main: apsw.Connection, directory: Path, size: int, days: list[str], known: int, at: float, source: str
+    main: apsw.Connection, directory: Path, size: int, days: list[str], fence: tuple[int, ReadUntil] | None, source: str
 ) -> IndexFacts:
     published, dead = _row(main, "SELECT published, dead FROM state")
     captured, excluded, indexed, stated = _row(
@@ -122,7 +122,7 @@ def _facts(
         bytes=size,
         days=days,
         horizon=retention.horizon_of(main),
-        snapshot=Snapshot(published, at if known <= published else 0.0),
+        snapshot=Snapshot(published, fence[1].taken_at / 1000 if fence and fence[0] <= extent.batches(main) else 0.0),
         captured=captured,
         excluded=excluded,
         indexed=indexed,
@@ -150,14 +150,3 @@ def _files(directory: Path) -> tuple[int, list[str]]:
         if day is not None:
             days.append(day)
     return size, sorted(days)
-
-
-def _caught_up(directory: Path) -> tuple[int, float]:
-    try:
-        fd = os.open(directory / CAUGHT_UP_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return 0, 0.0
-    try:
-        return read_caught_up(fd)
-    finally:
-        os.close(fd)

@@ -23,7 +23,7 @@ from .retention import Doomed
 from .schema import MAIN_NAME
 from .writer import SqliteWriter
 
-__all__ = ["acknowledge_in_directory", "doomed", "purge_directory"]
+__all__ = ["acknowledge_in_directory", "doomed", "give_up_in_directory", "purge_directory"]
 
 _POLL_SECONDS = 0.1
 
@@ -78,6 +78,30 @@ def acknowledge_in_directory(
     with translated("ask to acknowledge", directory):
         request = retention.ask_to_acknowledge(directory, process, access)
     return _done(request, SqliteWriter.acknowledge_asked, opened, wait_seconds, monotonic, sleep)
+
+
+def give_up_in_directory(
+    directory: Path,
+    partition: str,
+    act: Callable[[SqliteWriter], object],
+    *,
+    wait_seconds: float,
+    access: Access = PRIVATE,
+    memory: IndexMemory | None = None,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """True when it is written down that the partition is lost for ever: by `act` when no indexer holds the lease. False
+    when the indexer has been asked and is not done after `wait_seconds`. Raises StoreError."""
+    _there(directory, memory)
+
+    def opened() -> SqliteWriter:
+        return SqliteWriter(directory, clock=clock, access=access, memory=memory)
+
+    with translated("ask to acknowledge", directory):
+        request = retention.ask_to_give_up(directory, partition, access)
+    return _done(request, act, opened, wait_seconds, monotonic, sleep)
 
 
 def _there(directory: Path, memory: IndexMemory | None) -> None:

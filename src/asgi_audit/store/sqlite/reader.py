@@ -23,13 +23,13 @@ import apsw
 
 from ...errors import StoreError
 from ...record.views import unpack_cuts
-from ..base import Completeness, Incident, Process, Query, Row, Snapshot
+from ..base import Completeness, Hold, Incident, Process, Query, ReadUntil, Row, Snapshot, Window
 from ..identity import Expected, IndexMemory
-from . import completeness
-from .caught_up import CAUGHT_UP_NAME, read_caught_up
+from . import completeness, extent, retention
 from .codec import Decompressor
 from .days import day_is_gone, gone_days, is_known
 from .errors import reading
+from .fence import read_fence
 from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading, stream_token, token
 
 __all__ = ["SqliteReader"]
@@ -39,7 +39,7 @@ _STEPS = 20_000  # some milliseconds
 _PROCESS = (
     "process", "p.service", "p.host", "p.started", "p.last", "p.indexed", "ifnull(t.lost, p.lost)", "p.excluded",
     "p.open_count", "p.watermark", "p.closed", "p.proven", "ifnull(t.missing, 0)", "ifnull(t.standing, 'active')",
-    "ifnull(t.low, 0)",
+    "ifnull(t.low, 0)", "t.data",
 )  # fmt: skip
 _LEVELS_FAILED = ("ERROR", "FATAL")
 
@@ -119,13 +119,14 @@ class SqliteReader:
     def snapshot(self) -> Snapshot:
         # First until when, then what is published: the other way round a batch could slip in between, and we would
         # promise that it is visible.
-        known, at = self._read_caught_up()
+        fence = self._read_fence()
         main = self._opened()
         if main is None:
             return Snapshot(0, 0.0)
         with reading("read", self._main.path):
             published = int(main.execute("SELECT published FROM state").get)
-        return Snapshot(published, at if known <= published else 0.0)
+            is_known = fence is not None and fence[0] <= extent.batches(main)
+        return Snapshot(published, fence[1].taken_at / 1000 if fence is not None and is_known else 0.0)
 
     def page(
         self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
@@ -184,17 +185,44 @@ class SqliteReader:
                 f"SELECT {', '.join(_PROCESS)} FROM process p LEFT JOIN tracked t USING (process) "
                 "ORDER BY p.started, process"
             ).fetchall()
-        return [Process._make((_uuid_text(r[0]), *r[1:11], bool(r[11]), *r[12:])) for r in rows]
+        return [
+            Process._make((_uuid_text(r[0]), *r[1:11], bool(r[11]), *r[12:15], completeness.earlier(r[15])))
+            for r in rows
+        ]
+
+    def window(self, start: int, end: int) -> list[Window]:
+        main = self._opened()
+        if main is None:
+            return []
+        with reading("read", self._main.path):
+            published = int(main.execute("SELECT published FROM state").get)
+            lost = completeness.lost_in(main, start, end)
+            last = max(end - 1, start)
+            days: list[Any] = main.execute(
+                "SELECT day FROM day WHERE day BETWEEN ? AND ?", (_day_text(start), _day_text(last))
+            ).fetchall()
+        indexed: dict[bytes, int] = {}
+        for (day,) in days:
+            file = self._day(day)
+            with reading("read", file.path):
+                connection = file.get()
+                if connection is not None:
+                    for process, count in _counts(connection, start, end, published):
+                        indexed[process] = indexed.get(process, 0) + count
+        return [Window(_uuid_text(p), indexed.get(p, 0), lost.get(p, 0)) for p in {**indexed, **lost}]
 
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
-        known, at = self._read_caught_up()
+        fence = self._read_fence()
         main = self._opened()
         if main is None:
             return Completeness(None, 0, 0)
         with reading("read", self._main.path):
-            published = int(main.execute("SELECT published FROM state").get)
-            caught_up = int(at * 1000) if at and known <= published else None
-            return completeness.read(main, start, end, caught_up, accounts)
+            main.execute("BEGIN")
+            try:
+                reckoned = extent.reckon(main, fence, retention.horizon_of(main))
+                return completeness.read(main, start, end, reckoned, accounts)
+            finally:
+                main.execute("COMMIT")
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         main = self._opened()
@@ -202,6 +230,13 @@ class SqliteReader:
             return []
         with reading("read", self._main.path):
             return completeness.incidents(main, start, end, limit)
+
+    def holds(self) -> list[Hold]:
+        main = self._opened()
+        if main is None:
+            return []
+        with reading("read", self._main.path):
+            return extent.read_holds(main)
 
     def dead_letters(self) -> int:
         main = self._opened()
@@ -338,18 +373,31 @@ class SqliteReader:
         self._days[day] = found = _File(self.directory / day_name(day), self._is_stopped)
         return found
 
-    def _read_caught_up(self) -> tuple[int, float]:
-        path = self.directory / CAUGHT_UP_NAME
+    def _read_fence(self) -> tuple[int, ReadUntil] | None:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return 0, 0.0
+            return read_fence(self.directory)
         except OSError as e:
-            raise StoreError(f"could not open {path}: {e.strerror}", retriable=True) from e
-        try:
-            return read_caught_up(fd)
-        finally:
-            os.close(fd)
+            raise StoreError(f"could not read the fence in {self.directory}: {e.strerror}", retriable=True) from e
+
+
+def _counts(connection: apsw.Connection, start: int, end: int, published: int) -> list[Any]:
+    """Records of each process in a day's file and the window."""
+    spill, highest, day = connection.execute(
+        "SELECT spill, highest, (SELECT min(id) FROM record) FROM state"
+    ).fetchone() or (0, 0, None)
+    if day is None:
+        return []
+    first = day // SLOTS // DAY_MS * DAY_MS
+    if start <= first and end >= first + DAY_MS and highest <= published:  # the index alone says it
+        return connection.execute(
+            "SELECT process, n FROM (SELECT pid, count(*) n FROM record WHERE pid IS NOT NULL GROUP BY pid) "
+            "JOIN process USING (pid)"
+        ).fetchall()
+    return connection.execute(
+        "SELECT process, count(*) FROM record JOIN process USING (pid) "
+        "WHERE id >= ? AND id < ? AND timestamp >= ? AND timestamp < ? AND iseq <= ? GROUP BY pid",
+        (max(0, start - spill) * SLOTS, (end + spill) * SLOTS, start, end, published),
+    ).fetchall()
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -14,7 +14,7 @@ before that (see `low_disk`); the rest is given up by a purge alone.
 A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
 the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
 survive a crash: the next indexer finds them. In the same way a file `acknowledge-` and the name of a process says that
-it is gone for good.
+it is gone for good, and a file `lost-` and the hexadecimal name of a partition that the partition is lost for ever.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ...disk import PRIVATE, Access
 from .schema import BESIDE, DAY_MS, day_name, day_of_name, open_reading
 
 __all__ = [
-    "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "asked", "day_of",
-    "doomed", "forget_dead_letters", "forget_statements", "forward",
-    "horizon_of", "is_request", "keep_reserve", "lend_reserve", "lendable", "ms_of", "release_reserve",
+    "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "ask_to_give_up",
+    "asked", "day_of", "doomed", "forget_dead_letters", "forget_statements", "forward", "horizon_of", "is_request",
+    "keep_reserve", "lend_reserve", "lendable", "ms_of", "partition_noted", "partitions_lost", "release_reserve",
     "retake_reserve", "sweep", "sync", "unask",
 ]  # fmt: skip
 
@@ -43,6 +43,7 @@ RESERVE_BYTES = 1 << 20
 _KEPT_BYTES = RESERVE_BYTES // 4  # a purge's commit in main.db takes some 50 KB
 _ASKED = "purge-"
 _ACKNOWLEDGED = "acknowledge-"
+_LOST = "lost-"
 _STATEMENTS_EACH = 1000
 
 
@@ -224,7 +225,25 @@ def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
 
 
 def is_request(name: str) -> bool:
-    return name.startswith((_ASKED, _ACKNOWLEDGED))
+    return name.startswith((_ASKED, _ACKNOWLEDGED, _LOST))
+
+
+def ask_to_give_up(directory: Path, partition: str, access: Access = PRIVATE) -> Path:
+    """Say that a partition is lost for ever; answers the request, which is gone when that is written down."""
+    return _request(directory, _LOST + partition.encode().hex(), access)
+
+
+def partitions_lost(directory: Path) -> list[str]:
+    found = []
+    for name in os.listdir(directory):
+        if name.startswith(_LOST):
+            with contextlib.suppress(ValueError):
+                found.append(bytes.fromhex(name[len(_LOST) :]).decode())
+    return found
+
+
+def partition_noted(directory: Path, partition: str) -> None:
+    (directory / (_LOST + partition.encode().hex())).unlink(missing_ok=True)
 
 
 def _request(directory: Path, name: str, access: Access) -> Path:

@@ -2,7 +2,7 @@
 
     main.db            positions, statements, processes, streams ever seen, dead letters, days, what is published
     day-2026-11-22.db  the records of one UTC day of their timestamps, and their full text
-    caught_up          24 bytes: until when everything is indexed (see `caught_up.py`)
+    fence              64 bytes: until when everything has been read (see `fence.py`)
     lease              locked by the one writer
 
 Invariants: WAL, synchronous=FULL, no mmap, page cache of at most 8 MiB a writing and 2 MiB a reading connection. A row

@@ -1,4 +1,4 @@
-"""The one writer of an index: day files first, then main.db, then `caught_up`.
+"""The one writer of an index: day files first, then main.db, then `fence`.
 
     write(batch) = for each day: rows, full text, `unpublished`           │ one transaction each, synced
                    main.db: days, streams, processes, statements,
@@ -34,14 +34,14 @@ from ...record.codec import Decoded
 from ...record.line import TIME_END
 from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
-from ..base import Batch, DeadLetter, Known, Purged, Resumed, Written
+from ..base import Batch, DeadLetter, Known, Purged, ReadUntil, Resumed, Written
 from ..identity import Expected, IndexMemory, Seen
-from . import completeness, retention
-from .caught_up import CAUGHT_UP_NAME, CaughtUpFile, last_used, read_caught_up_at
+from . import completeness, extent, retention
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter, Tokens
 from .days import day_is_gone, gone_days
 from .errors import translated
+from .fence import FENCE_NAME, FenceFile, last_used, read_fence_of
 from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
@@ -94,8 +94,8 @@ class SqliteWriter:
         self._main: apsw.Connection | None = None
         self._standing = Standing(())
         self._looked_at = float("-inf")
-        self._caught_up: CaughtUpFile | None = None
-        self._published = 0
+        self._fence: FenceFile | None = None
+        self._published = self._batches = 0
         with translated("open the index", directory):
             if not (directory / MAIN_NAME).exists():
                 self._may_make("nothing")  # before anything is made: on the wrong disk even a directory is too much
@@ -130,19 +130,19 @@ class SqliteWriter:
             self._abandon()
             raise
 
-    def caught_up(self, at: float) -> None:
+    def read_until(self, mark: ReadUntil) -> None:
         self._opened()
         with translated("write", self.directory):
-            assert self._caught_up is not None
+            assert self._fence is not None
             if not self._looked_at <= (now := time.monotonic()) < self._looked_at + _LOOK_SECONDS:
                 self._looked_at = now
                 self._still_ours(())
-            self._caught_up.write(self._published, at)
+            self._fence.write(self._batches, mark)
 
     def resumed(self) -> Resumed:
         main = self._opened()
         with translated("read", self.directory / MAIN_NAME):
-            return completeness.resumed(main, read_caught_up_at(self.directory, self._published))
+            return completeness.resumed(main, read_fence_of(self.directory, self._batches))
 
     def known(self, process: bytes) -> Known | None:
         main = self._opened()
@@ -215,6 +215,14 @@ class SqliteWriter:
             self._abandon()
             raise
 
+    def partitions_lost(self) -> list[str]:
+        with translated("read", self.directory):
+            return retention.partitions_lost(self.directory)
+
+    def partition_noted(self, partition: str) -> None:
+        with translated("write", self.directory):
+            retention.partition_noted(self.directory, partition)
+
     def last_used(self) -> float | None:
         return self._last_used
 
@@ -244,8 +252,10 @@ class SqliteWriter:
                 self._main = main
                 self._identify(main)
                 completeness.prepare(main)
-                self._caught_up = CaughtUpFile(self.directory, self._access)
-                self._standing = Standing([*with_logs(path), self.directory / CAUGHT_UP_NAME])
+                extent.prepare(main, int(self._clock() * 1000))
+                self._batches = extent.batches(main)
+                self._fence = FenceFile(self.directory, self._access)
+                self._standing = Standing([*with_logs(path), self.directory / FENCE_NAME])
             with translated("recover", self.directory):
                 self._recover(main)
             return main
@@ -308,6 +318,7 @@ class SqliteWriter:
             main.execute("BEGIN IMMEDIATE")
             self._learn(main, days, brought)
             main.execute("UPDATE state SET published = ?", (highest,))
+            extent.published(main, highest, is_batch=False)
             main.execute("COMMIT")
             self._learned(days, brought)
             self._published = highest
@@ -355,9 +366,9 @@ class SqliteWriter:
             finally:
                 self._main.close(True)
                 self._main = None
-        if self._caught_up is not None:
-            self._caught_up.close()
-            self._caught_up = None
+        if self._fence is not None:
+            self._fence.close()
+            self._fence = None
 
     def _day(self, day: str) -> DayWriter:
         found = self._days.get(day)
@@ -395,9 +406,9 @@ class SqliteWriter:
         self._write_main(main, batch, dead, sorted(by_day), brought, iseq if inserted else published)
         # Once more, before the source hears that it may forget: what was removed since the first look holds nothing.
         self._still_ours(by_day)
-        if batch.caught_up_at is not None:
-            assert self._caught_up is not None
-            self._caught_up.write(self._published, batch.caught_up_at)
+        if batch.read_until is not None:
+            assert self._fence is not None
+            self._fence.write(self._batches, batch.read_until)
         return Written(inserted, taken - inserted, expired, len(dead))
 
     def _sorted(self, main: apsw.Connection, batch: Batch) -> tuple[dict[str, list[Decoded]], list[DeadLetter], int]:
@@ -458,9 +469,11 @@ class SqliteWriter:
                 [(batch.source, partition, at.next, at.digest) for partition, at in batch.positions.items()],
             )
             main.execute("UPDATE state SET published = ? WHERE published <> ?", (published, published))
+            extent.published(main, published, is_batch=True)
             main.execute("COMMIT")
             self._learned(days, brought)
             self._published = published
+            self._batches += 1
 
     def _learn(self, main: apsw.Connection, days: Iterable[str], brought: Sequence[Brought]) -> None:
         main.executemany("INSERT OR IGNORE INTO day VALUES (?)", [(d,) for d in days if d not in self._known_days])

@@ -18,7 +18,6 @@ damage. Little endian.
 from __future__ import annotations
 
 import struct
-import sys
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -284,14 +283,3 @@ def read_page(data: bytes, facts_of: ProcessFacts) -> Page | None:
         data[_BOOT].rstrip(b"\0").decode("ascii", "replace"),
         facts_of._replace(host=facts.host, service=facts.service, started=facts.started) if facts else None,
     )
-
-
-def boot_id() -> str:
-    """Changes when the machine starts again; '' where it cannot be known (then a true tail cannot be proven)."""
-    if sys.platform == "linux":
-        try:
-            with open("/proc/sys/kernel/random/boot_id") as f:
-                return f.read().strip()
-        except OSError:
-            return ""
-    return ""

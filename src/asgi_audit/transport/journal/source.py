@@ -6,20 +6,26 @@ read, and the end committed. Several sources over one root are safe: they read t
 adopts; but a living process that forwards its own journal is left to itself. An idle poll costs one listing of the
 root and one `pread` per process.
 
+Each poll takes a fence (see `fences.py`): the clock, the listing of the root, the committed length of each directory. A
+directory whose length cannot be read gives no fence, and `holds` names it.
+
 Local file systems only: locks, and counters shared through memory, do not work reliably over a network.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import TransportError
-from ..base import Batch, Message, Position, ProcessFacts
+from ..base import Batch, Fence, Incident, Message, Position, ProcessFacts
+from ..fences import FenceQueue, boot_id, boot_seconds
 from ..files import Files
 from . import format as fmt
 from .adopt import adopt
@@ -33,6 +39,7 @@ __all__ = ["JournalSource", "follow"]
 _POLL_BYTES_MAX = 8 << 20
 _STEP_SECONDS = 0.01
 _LEFTOVER_SECONDS = 60.0
+_STUCK_SECONDS = 15.0  # a journal of which nothing more could be read for so long holds T, and is named
 _CLAIM_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 log = logging.getLogger("asgi_audit")
@@ -40,7 +47,8 @@ log = logging.getLogger("asgi_audit")
 
 class _Partition:
     __slots__ = (
-        "committed", "delivered", "end", "is_theirs", "lock", "name", "next_look", "reader", "unlinked_below"
+        "asked", "committed", "delivered", "end", "is_theirs", "lock", "name", "next_look", "reader", "stuck_since",
+        "unlinked_below",
     )  # fmt: skip
 
     def __init__(self, name: str, reader: SegmentReader) -> None:
@@ -53,6 +61,8 @@ class _Partition:
         self.next_look = float("-inf")
         self.unlinked_below = -1
         self.is_theirs = False  # alive, and read by somebody else
+        self.asked = reader.at  # its length when it was asked last
+        self.stuck_since: float | None = None
 
 
 class JournalSource:
@@ -66,6 +76,7 @@ class JournalSource:
         *,
         files: Files | None = None,
         boot: str | None = None,
+        boot_seconds: Callable[[], float] = boot_seconds,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -80,7 +91,8 @@ class JournalSource:
         `index`: the id of the index that takes from it; a root that feeds another one is refused."""
         self.root = root
         self._files = files or Files()
-        self._boot = fmt.boot_id() if boot is None else boot
+        self._boot = boot_id() if boot is None else boot
+        self._boot_seconds = boot_seconds
         self._wall = wall
         self._monotonic = monotonic
         self._sleep = sleep
@@ -93,6 +105,12 @@ class JournalSource:
         self._partitions: dict[str, _Partition] = {}
         self._positions: dict[str, Position] = {}
         self._gone: list[str] = []
+        self._fences = FenceQueue()
+        self._ignored: frozenset[str] = frozenset()
+        self._begins: dict[str, float | None] = {}
+        self._holds: dict[str, str] = {}
+        self._incidents: deque[Incident] = deque(maxlen=1000)
+        self._has_root = False
         self._turn = 0
         self._next_cleaning = float("-inf")
         self._logged: dict[str, float] = {}
@@ -102,6 +120,23 @@ class JournalSource:
     def open(self, positions: Mapping[str, Position]) -> None:
         self.close()
         self._positions = dict(positions)
+        self._fences.clear()
+
+    def made_at(self) -> float | None:
+        if self._index:
+            with contextlib.suppress(FileNotFoundError):
+                self._claim()
+        made = None if self.root_facts is None else self.root_facts.made_for(self._index)
+        return None if made is None else made / 1000
+
+    def ignore(self, partitions: Collection[str]) -> None:
+        self._ignored = frozenset(partitions)
+
+    def take_incidents(self) -> list[Incident]:
+        """What happened to the journal itself since this was asked last: somebody removed what we had not read."""
+        taken = list(self._incidents)
+        self._incidents.clear()
+        return taken
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
         deadline = self._monotonic() + timeout_seconds
@@ -109,7 +144,8 @@ class JournalSource:
             batch = self._look(messages_max)
             left = deadline - self._monotonic()
             if batch.messages or batch.damaged or left <= 0:
-                return batch
+                begins, self._begins = self._begins, {}
+                return batch._replace(begins=begins, holds=dict(self._holds))
             self._sleep(min(_STEP_SECONDS, left))
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
@@ -143,35 +179,36 @@ class JournalSource:
     # -------------------------------------------------------------------------------------------------------- reading
 
     def _look(self, messages_max: int) -> Batch:
-        looked_at = self._wall()  # before anything is read: whatever is written later may be missed
+        fence = Fence(self._wall(), self._boot_seconds(), self._boot)  # before anything is looked at
+        self._holds.clear()
         self._find_partitions()
+        ends = self._ends()
+        if not self._holds.keys() - self._ignored:
+            self._fences.add(fence, ends)
         messages: list[Message] = []
         damaged: list[Damage] = []
         positions: dict[str, Position] = {}
-        is_all = True
+        more = False
         size = 0
-        partitions = list(self._partitions.values())
         self._turn += 1  # whoever writes much must not keep the others from being read
-        for i in range(len(partitions)):
-            partition = partitions[(i + self._turn) % len(partitions)]
+        names = list(ends)
+        for i in range(len(names)):
+            partition = self._partitions[names[(i + self._turn) % len(names)]]
             if len(messages) >= messages_max or size >= _POLL_BYTES_MAX:
-                is_all = False
+                more = True
                 break
             try:
-                taken = self._take(partition, messages_max - len(messages), _POLL_BYTES_MAX - size)
+                taken = self._take(partition, messages_max - len(messages), _POLL_BYTES_MAX - size, ends)
             except FileNotFoundError:
                 partition.reader.close()
-                is_all = self._is_nothing(partition) and is_all
+                more = more or not self._is_nothing(partition)
                 continue
             except OSError as e:
-                self._log_rarely(
-                    f"read {partition.name}", "asgi-audit: journal %s: cannot be read: %s", partition.name, e
-                )
-                is_all = False
+                self._cannot_be_read(partition, e)
                 continue
             if taken is None:
                 continue
-            is_all = is_all and not taken.more
+            more = more or taken.more
             if taken.messages or taken.damaged:
                 messages += taken.messages
                 damaged += taken.damaged
@@ -180,7 +217,36 @@ class JournalSource:
                 # Behind the last message, not behind the header that may follow it: what the caller saw.
                 partition.delivered = reader.at if taken.damaged else taken.messages[-1].next
                 positions[partition.name] = Position(partition.delivered, reader.digest)
-        return Batch(messages, positions, looked_at if is_all else None, damaged)
+        waiting = [p for p in self._partitions.values() if not p.is_theirs and p.name not in self._skipped]
+        passed = self._fences.passed({p.name: p.reader.at for p in waiting})
+        return Batch(messages, positions, more, passed, damaged)
+
+    @property
+    def _skipped(self) -> set[str]:
+        """Partitions that are lost for ever and cannot be asked."""
+        return set(self._holds) & self._ignored
+
+    def _ends(self) -> dict[str, int]:
+        """The committed length of each journal that is ours to read; what cannot be asked stands in `_holds`."""
+        ends: dict[str, int] = {}
+        for partition in list(self._partitions.values()):
+            try:
+                self._look_after(partition)
+                if partition.is_theirs:
+                    continue
+                end = partition.end if partition.end is not None else partition.reader.committed()
+                ends[partition.name] = partition.asked = end
+            except FileNotFoundError:
+                partition.reader.close()
+                if not self._is_nothing(partition):
+                    self._holds[partition.name] = "its file `counters` is gone"
+            except OSError as e:
+                self._cannot_be_read(partition, e)
+        return ends
+
+    def _cannot_be_read(self, partition: _Partition, e: OSError) -> None:
+        self._holds[partition.name] = f"it cannot be read: {e.strerror or e}"
+        self._log_rarely(f"read {partition.name}", "asgi-audit: journal %s: cannot be read: %s", partition.name, e)
 
     def _is_nothing(self, partition: _Partition) -> bool:
         """Of a directory where something was missing: whether there is nothing to read in it, now and as it stands. One
@@ -209,17 +275,23 @@ class JournalSource:
                 pass
         return True
 
-    def _take(self, partition: _Partition, messages_max: int, bytes_max: int) -> Taken | None:
+    def _look_after(self, partition: _Partition) -> None:
+        """Take over the journal of a process that died, and see whose it is."""
         now = self._monotonic()
         if partition.lock is None and now >= partition.next_look:
             partition.next_look = now + self._adopt_seconds
             self._adopt_if_dead(partition)
             partition.is_theirs = partition.lock is None and self._is_theirs(partition.name)
-        if partition.is_theirs:
-            return None
-        reader = partition.reader
-        end = partition.end if partition.end is not None else reader.committed()
+
+    def _take(self, partition: _Partition, messages_max: int, bytes_max: int, ends: Mapping[str, int]) -> Taken | None:
+        reader, end = partition.reader, ends[partition.name]
         taken = reader.take(messages_max, bytes_max, end) if reader.at != end else None
+        if reader.at >= end or taken is None or taken.messages or taken.damaged or taken.more:
+            partition.stuck_since = None
+        elif partition.stuck_since is None:
+            partition.stuck_since = self._monotonic()
+        elif self._monotonic() - partition.stuck_since >= _STUCK_SECONDS:
+            self._holds[partition.name] = f"nothing can be read at offset {reader.at}"
         if partition.end is not None and taken is None:
             self._remove_if_done(partition)
         return taken
@@ -227,8 +299,11 @@ class JournalSource:
     def _find_partitions(self) -> None:
         try:
             names = self._files.names(self.root)
+            self._has_root = True
         except FileNotFoundError:
             names = []  # no process has begun yet
+            if self._has_root or self._positions:
+                self._holds["journal"] = f"the directory {self.root} is gone"
         except OSError as e:
             raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e
         # Not before there is a process: one that makes the root has said by then when it did.
@@ -246,8 +321,11 @@ class JournalSource:
                 position = self._positions.get(name) or self._kept(name)
                 reader = SegmentReader(self.root / name, name, self._files, position.next, position.digest)
                 self._partitions[name] = _Partition(name, reader)
+                if not position.next:
+                    self._note_beginning(reader)
         for name in [n for n in self._partitions if n not in names]:
             partition = self._partitions.pop(name)
+            self._note_removed(partition)
             partition.reader.close()
             if partition.lock is not None:
                 partition.lock.release()
@@ -260,6 +338,23 @@ class JournalSource:
                     self._clean(name)
                 elif name.startswith(MAKING):
                     self._clean_file(name)
+
+    def _note_beginning(self, reader: SegmentReader) -> None:
+        """Whether somebody read it before us, and removed what he had read."""
+        with contextlib.suppress(OSError):
+            bases = reader.bases()
+            if bases and bases[0] > 0:
+                self._begins[reader.name] = None
+
+    def _note_removed(self, partition: _Partition) -> None:
+        at = partition.reader.at
+        if partition.asked > at and not partition.is_theirs and "journal" not in self._holds:
+            self._incidents.append(
+                Incident(
+                    "retention_passed", partition.name, at, partition.asked, self._wall(),
+                    "its journal was removed",
+                )
+            )  # fmt: skip
 
     def _claim(self) -> None:
         """Take down whose root this is, before anything is taken; and again, for somebody may have given it away."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from ...errors import TransportError
 from ...forking import Step, after_fork_in_child
 from ..base import Entry, Kind, ProcessFacts
+from ..fences import boot_id
 from ..files import Files
 from . import format as fmt
 from .lock import DirectoryLock, take
@@ -84,7 +85,7 @@ class JournalWriter:
         self._bytes_max = bytes_max
         self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else segment_bytes
         self._files = files or Files()
-        self._boot = fmt.boot_id() if boot is None else boot
+        self._boot = boot_id() if boot is None else boot
         self._monotonic = monotonic
         self._lock: DirectoryLock | None = None
         self._fd = -1
@@ -297,6 +298,11 @@ class JournalWriter:
             raise
         self._take_page(mapped)
 
+    def _root_since(self) -> float:
+        """A root that this process makes is as old as the process: what it serves before its journal is open will stand
+        there, too."""
+        return min(time.time(), self._facts.started / 1000)
+
     def _mend_directory(self) -> None:
         """Put back what somebody removed of a directory that still stands. Without the page nobody reads what we
         write; without the lock nobody knows that we live. The segments that are left there stay where they are."""
@@ -335,7 +341,7 @@ class JournalWriter:
         log.warning("asgi-audit: files of the journal %s were removed while it is written; made again", self._directory)
 
     def _begin_making(self) -> Path:
-        make_root(self.root, self._files)
+        make_root(self.root, self._files, self._root_since)
         making = self.root / f".new-{self._name}"
         try:
             self._files.mkdir(making)

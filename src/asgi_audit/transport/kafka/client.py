@@ -26,6 +26,7 @@ from aiokafka.conn import create_conn
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from ...errors import ConfigError, TransportError
 from .config import KafkaConfig
@@ -363,6 +364,41 @@ class Probe:
             brokers=len(answer.brokers),
             error=error,
         )
+
+    async def ends(self, leaders: Mapping[int, int]) -> tuple[dict[int, int], dict[int, str]]:
+        """The offset behind the last readable message of each partition, asked of its leader now; and why that could
+        not be asked, where it could not. A broker that has just become leader refuses until it knows (KIP-207)."""
+        refused = {partition: "it has no leader" for partition, node in leaders.items() if node < 0}
+        by_node: dict[int, list[int]] = {}
+        for partition, node in leaders.items():
+            if node >= 0:
+                by_node.setdefault(node, []).append(partition)
+        found: dict[int, int] = {}
+        for one, why in await asyncio.gather(*(self._ends_at(node, asked) for node, asked in by_node.items())):
+            found |= one
+            refused |= why
+        return found, refused
+
+    async def _ends_at(self, node: int, partitions: list[int]) -> tuple[dict[int, int], dict[int, str]]:
+        wanted = [(partition, OffsetResetStrategy.LATEST) for partition in partitions]
+        request = OffsetRequest(-1, 0, [(self._config.topic, wanted)])
+        found: dict[int, int] = {}
+        refused: dict[int, str] = {}
+        try:
+            async with asyncio.timeout(self._config.request_seconds):
+                if self._client.cluster.broker_metadata(node) is None:
+                    await self._client.force_metadata_update()
+                answer = await self._client.send(node, request)
+        except vendor_errors() as e:
+            return {}, dict.fromkeys(partitions, f"broker {node} does not answer: {type(e).__name__}")
+        for _topic, answered in answer.topics:
+            for partition, code, *rest in answered:
+                kind = vendor.for_code(code)
+                if kind is vendor.NoError:
+                    found[partition] = rest[-1][0] if isinstance(rest[-1], list) else rest[-1]
+                else:
+                    refused[partition] = f"broker {node} says {kind.__name__}"
+        return found, refused
 
     async def retention_ms(self) -> int | None:
         """How long the topic keeps a message; None: for ever, or it is not ours to know. Raises what aiokafka

@@ -162,6 +162,14 @@ class Forwarder:
         self._thread.call_soon(self._wake)
         return done.wait(timeout_seconds)
 
+    def hurry(self) -> None:
+        """Read the source now, and send what is there without waiting for more; returns at once."""
+        self._thread.call_soon(self._read_soon)
+
+    def _read_soon(self) -> None:
+        self._read_at = 0.0
+        self._wake()
+
     def join(self, timeout_seconds: float) -> bool:
         """Wait until it ended by itself (`drain`); True in time."""
         return self._ended.wait(timeout_seconds)
@@ -362,7 +370,7 @@ class Forwarder:
             raise _Unread(type(e).__name__) from e
 
     def _take(self, batch: Batch, began: float) -> None:
-        self._caught_up, self._read_from, self._read_at = batch.caught_up_at is not None, began, time.monotonic()
+        self._caught_up, self._read_from, self._read_at = not batch.more, began, time.monotonic()
         for process, offset, reason, data in batch.damaged:
             self._counts["damaged"] += 1
             self._keep(process, 0, f"damaged at {offset}", reason, data)

@@ -1,5 +1,5 @@
-"""What the source knows of one partition: where it stands, whether that is still the same log, how far it is proven
-read, and since when the oldest message waits that is not stored yet.
+"""What the source knows of one partition: where it stands, whether that is still the same log, how far it is read, and
+since when the oldest message waits that is not stored yet.
 
 Pure bookkeeping without a broker, so that each case has a unit test. Offsets are Kafka's; a *chunk* is what one fetch
 gave of one partition, on its way to `poll`.
@@ -21,6 +21,7 @@ __all__ = ["UNKNOWN", "Chunk", "Partition", "cut", "kind_of"]
 
 _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
 _HANDED_MAX = 64  # what was handed out and is not stored: so many polls are told apart
+_LOG_APPEND_TIME = 1  # of a record's timestamp: the broker's, not the producer's
 UNKNOWN = -1
 """In place of an append time (ms), as Kafka has it."""
 
@@ -42,7 +43,8 @@ def kind_of(payload: bytes) -> Kind:
 
 class Chunk(NamedTuple):
     """`times`: of each message, its timestamp in ms since the epoch. `last`: (the offset after the last message, its
-    value, its timestamp)."""
+    value, its timestamp). `begins`: with the first messages of a partition whose beginning is gone, when the first of
+    them was appended (ms; None when the topic does not say); else empty."""
 
     partition: str
     messages: list[Message]
@@ -50,6 +52,7 @@ class Chunk(NamedTuple):
     damaged: list[tuple[str, int, str, bytes]]
     last: tuple[int, bytes, int]
     size: int
+    begins: tuple[int | None, ...] = ()
 
     @property
     def since(self) -> int:
@@ -66,7 +69,7 @@ def cut(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
     early = [d for d in chunk.damaged if d[1] < last.offset]
     late = [d for d in chunk.damaged if d[1] > last.offset]
     times = chunk.times[:count]
-    first = Chunk(chunk.partition, head, times, early, (last.next, last.payload, times[-1]), size)
+    first = Chunk(chunk.partition, head, times, early, (last.next, last.payload, times[-1]), size, chunk.begins)
     return first, Chunk(chunk.partition, tail, chunk.times[count:], late, chunk.last, chunk.size - size)
 
 
@@ -88,7 +91,9 @@ class Partition:
         self._value: bytes | None = None  # of the last message, whose digest is taken when it is asked for
         self._begin = 0
         self._answered_at: int | None = None
-        self._proven_at: float | None = None
+        self.is_cut = False  # its beginning is gone, and nobody was told so yet
+        self.position = self.next or 0  # behind all that was read, control records too
+        self.moved_at = self.placed_at = self.heard_at  # when `position` moved last, and when it was placed
 
     @property
     def digest(self) -> bytes:
@@ -99,11 +104,12 @@ class Partition:
         """Where to read on, given the log's first offset and the one after its last; `anew` when the topic has another
         id than before. The message before `next` is read again when it is still there."""
         at = self.next
-        self.expected = self._answered_at = self._proven_at = self.lag = None
-        self.heard_at = time.monotonic()
+        self.expected = self._answered_at = self.lag = None
+        self.heard_at = self.placed_at = time.monotonic()
         self._begin = begin
         if at is None or (at == 0 and (anew or begin == 0)):
-            self.next = begin
+            self.is_cut = at is None and begin > 0
+            self.next = self.position = begin
             return begin, None
         if anew or end < at:
             why = "the topic has another id" if anew else f"it ends at {end}"
@@ -130,6 +136,7 @@ class Partition:
     def _restart(self, kind: str, begin: int, now: float, detail: str) -> Incident:
         incident = Incident(kind, str(self.number), self.next or 0, begin, now, detail)
         self.next, self._value, self._digest, self._read_until = begin, None, b"", UNKNOWN
+        self.position = begin
         return incident
 
     def take(self, records: Sequence[Any]) -> Chunk:
@@ -152,7 +159,14 @@ class Partition:
             messages.append(Message(number, offset, offset + 1, kind, 0, value))
             times.append(record.timestamp)
         last = records[-1]
-        return Chunk(number, messages, times, damaged, (last.offset + 1, last.value or b"", last.timestamp), size)
+        begins: tuple[int | None, ...] = ()
+        if self.is_cut:
+            self.is_cut = False
+            is_append_time = records[0].timestamp_type == _LOG_APPEND_TIME
+            begins = (records[0].timestamp if is_append_time else None,)
+        return Chunk(
+            number, messages, times, damaged, (last.offset + 1, last.value or b"", last.timestamp), size, begins
+        )
 
     def queued(self, chunk: Chunk) -> None:
         """What `take` gave is in the queue: go on behind it."""
@@ -195,19 +209,18 @@ class Partition:
             if watermark:
                 self.statement_delay = (appended - watermark) / 1000
 
-    def heard(self, answered_at: int | None, high: int | None, position: int) -> float | None:
-        """The time (seconds since the epoch) before which everything acknowledged is read; None while that is not
-        proven.
-
-        `answered_at`: when the last fetch was answered, in ms; `high`: the high watermark that it told; `position`:
-        where the next fetch begins. That fetch was asked for after the answer before it had come."""
-        if answered_at != self._answered_at:
-            before, self._answered_at = self._answered_at, answered_at
+    def heard(self, answered_at: int | None, high: int | None, position: int) -> None:
+        """A turn of fetching is over. `answered_at`: when the last fetch was answered, in ms; `high`: the high
+        watermark that it told; `position`: where the next fetch begins. That fetch was asked for after the answer
+        before it had come."""
+        before = self._answered_at
+        if answered_at != before:
+            self._answered_at = answered_at
             self.heard_at = time.monotonic()
-            self._proven_at = before / 1000 if before is not None else None
         self.lag = None if high is None else max(0, high - position)
-        if self.lag or self.lag is None or self.expected is not None:
-            return None
-        if self._proven_at is not None:  # what comes after a silence has not waited since before it
-            self._read_until = max(self._read_until, int(self._proven_at * 1000))
-        return self._proven_at
+        if self.expected is not None:
+            return  # the message before our position is read again: what follows is not proven to be the same log
+        if position != self.position:
+            self.position, self.moved_at = position, time.monotonic()
+        if self.lag == 0 and before is not None:  # what comes after a silence has not waited since before it
+            self._read_until = max(self._read_until, before)

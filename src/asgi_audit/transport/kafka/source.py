@@ -7,8 +7,9 @@ Invariants:
 * A partition goes on exactly at its position. On every connection the message before it is read again and its digest
   compared: a topic that was made anew, or a range that retention took, is an *incident*, never a silent skip. While we
   read, the topic's id (asked once a second) and every "offset out of range" are watched for the same.
-* `caught_up_at` is proven: fetches to one broker follow each other, so an answer that says "nothing more" was asked for
-  after the answer before it had come; everything acknowledged before *that* has been handed over.
+* Every 250 ms it takes a fence (see `transport/fences.py`): the clock, fresh metadata, then the end of each partition
+  from its leader. A fence passes when all that stood before its ends is in the queue; it stands in the queue behind it.
+  A partition without a leader, or whose end cannot be asked, gives no fence, and `holds` names it; the others are read.
 * At most `queue_messages` messages and `queue_bytes` bytes (plus one fetch) wait in memory; then we stop fetching.
 * A consumer that has gone silent (aiokafka #1154, #1037) is replaced after `silent_seconds`, which is harmless.
 
@@ -22,14 +23,15 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
 from ...errors import TransportError
-from ..base import Batch, Incident, Kind, Message, Position, digest_of
+from ..base import Batch, Fence, Incident, Kind, Message, Position, digest_of
+from ..fences import FenceQueue, boot_id, boot_seconds
 from .client import (
     LoopThread,
     Probe,
@@ -51,11 +53,20 @@ _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
 _COMMIT_SECONDS = 1.0
 _RETENTION_SECONDS = 60.0  # how often the topic's retention is asked for
+_STUCK_SECONDS = 15.0  # a partition of which nothing more could be read for so long holds T, and is named
 _RECORD_HEAD = b'{"account_id":'
 
 
 class _Silent(vendor.KafkaError):  # type: ignore[misc]
     """No answer to a fetch for `silent_seconds`."""
+
+
+class _Passed(NamedTuple):
+    """In the queue, behind all that stood before the fence. `cut`: partitions that have no message, and no
+    beginning."""
+
+    fence: Fence
+    cut: tuple[str, ...] = ()
 
 
 class _Anew(vendor.KafkaError):  # type: ignore[misc]
@@ -78,14 +89,14 @@ class KafkaSource:
         queue_messages: int = 20_000,
         queue_bytes: int = 32 << 20,
         fetch_wait_ms: int = 50,
-        facts_seconds: float = 1.0,
+        facts_seconds: float = 0.25,
         silent_seconds: float = 20.0,
         connect_seconds: float = 30.0,
         backoff_seconds: tuple[float, float] = (0.2, 15.0),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`fetch_wait_ms`: how long a broker holds an empty answer back; `caught_up_at` is at most two of them old.
-        `facts_seconds`: how often the topic's partitions and id are asked for. Raises ConfigError."""
+        """`fetch_wait_ms`: how long a broker holds an empty answer back. `facts_seconds`: how often the topic's
+        partitions and their ends are asked for, and a fence is taken. Raises ConfigError."""
         connection_options(config)
         self._config = config
         self._queue_messages = queue_messages
@@ -101,10 +112,13 @@ class KafkaSource:
 
         # Shared with the caller's thread, under `_ready`'s lock.
         self._ready = threading.Condition()
-        self._queue: deque[Chunk] = deque()
+        self._queue: deque[Chunk | _Passed] = deque()
         self._queued = 0
         self._queued_bytes = 0
-        self._caught_up_at: float | None = None
+        self._fences = FenceQueue()
+        self._holds: dict[str, str] | None = None
+        self._ignored: frozenset[str] = frozenset()
+        self._has_changed = False
         self._cluster = ""
         self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
         self._incidents: deque[Incident] = deque(maxlen=1000)
@@ -116,12 +130,15 @@ class KafkaSource:
         # Of the thread.
         self._opened = threading.Event()
         self._positions: dict[str, Position] = {}
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: dict[int, Partition] = {}  # all of the topic
+        self._assigned: frozenset[int] = frozenset()  # those that had a leader when the session began
+        self._leaderless: frozenset[int] = frozenset()
+        self._boot_id = boot_id()
         self._topic_id: bytes | None = None
         self._consumer: Any = None
         self._probe: Probe | None = None
         self._to_commit: dict[int, int] = {}
-        self._facts_at = self._retention_at = 0.0
+        self._retention_at = 0.0
         self._seen = 0
         self._ours = 0
         self._counts = {"fetched": 0, "consumers": 0, "incidents": 0, "commits_failed": 0}
@@ -148,10 +165,18 @@ class KafkaSource:
         self._opened.set()
         self._start()
 
+    def made_at(self) -> float | None:
+        return 0.0  # what a topic has lost, it says by where its partitions begin
+
+    def ignore(self, partitions: Collection[str]) -> None:
+        self._ignored = frozenset(partitions)
+
     def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
         messages: list[Message] = []
         damaged: list[tuple[str, int, str, bytes]] = []
         positions: dict[str, Position] = {}
+        begins: dict[str, float | None] = {}
+        fence: Fence | None = None
         with self._ready:
             if not self._queue or self._wrong:
                 self._ready.wait_for(lambda: bool(self._queue) and not self._wrong, timeout_seconds)
@@ -160,13 +185,21 @@ class KafkaSource:
                     f"none of the first {self._seen} messages of {self._config.address} is a record of ours",
                     hint="Is it the right topic? Nothing of it is indexed until one of ours comes.",
                 )
-            while self._queue and len(messages) < messages_max:
-                chunk = self._queue[0]
+            while self._queue:
+                first = self._queue[0]
+                if isinstance(first, _Passed):
+                    self._queue.popleft()
+                    fence = first.fence
+                    begins |= dict.fromkeys(first.cut)
+                    continue
                 room = messages_max - len(messages)
-                if len(chunk.messages) > room:
-                    chunk, self._queue[0] = cut(chunk, room)
+                if room <= 0:
+                    break
+                if len(first.messages) > room:
+                    chunk, self._queue[0] = cut(first, room)
                 else:
                     self._queue.popleft()
+                    chunk = first
                 self._queued -= len(chunk.messages)
                 self._queued_bytes -= chunk.size
                 messages += chunk.messages
@@ -174,14 +207,14 @@ class KafkaSource:
                 following, value, appended = chunk.last
                 positions[chunk.partition] = Position(following, digest_of(value))
                 self._append_times[chunk.partition] = appended
+                for at in chunk.begins:
+                    begins[chunk.partition] = None if at is None else at / 1000
                 if (partition := self._partitions.get(int(chunk.partition))) is not None:
                     partition.handed_out(chunk)
-            caught_up_at = None if self._queue else self._caught_up_at
-            if caught_up_at is not None:
-                times = dict.fromkeys(self._known, caught_up_at)
-            else:
-                times = {partition: self._append_times[partition] / 1000 for partition in positions}
-        return Batch(messages, positions, caught_up_at, damaged, times)
+            times = {partition: self._append_times[partition] / 1000 for partition in positions}
+            has_changed, self._has_changed = self._has_changed, False
+            more, holds = bool(self._queue), self._holds
+        return Batch(messages, positions, more, fence, damaged, times, begins, holds, has_changed)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
@@ -256,7 +289,7 @@ class KafkaSource:
         if retention is None:
             return None
         with self._ready:
-            queued = {chunk.partition: chunk.since for chunk in reversed(self._queue)}
+            queued = {c.partition: c.since for c in reversed(self._queue) if isinstance(c, Chunk)}
             waits = [p.waits_since(queued.get(str(p.number))) for p in list(self._partitions.values())]
         since = [at for at in waits if at is not None]
         if any(at < 0 for at in since):
@@ -288,8 +321,8 @@ class KafkaSource:
                     with contextlib.suppress(*vendor_errors()):
                         e = await cause_of(self._config, e)
                     self._condition.failed(e)
+                    self._holds = None
                 finally:
-                    self._caught_up_at = None
                     await self._disconnect()
                 low, high = self._backoff
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -325,18 +358,20 @@ class KafkaSource:
         await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
         await self._assign(facts)
         self._condition.enter(KafkaState.RUNNING)
-        chores = asyncio.create_task(self._chores())
+        beside = [asyncio.create_task(self._chores()), asyncio.create_task(self._take_fences())]
         try:
             while not stop.is_set():
-                if chores.done():
-                    chores.result()
+                for task in beside:
+                    if task.done():
+                        task.result()
                 if self._full():
                     await asyncio.sleep(0.01)
                     self._heard()
                     continue
                 await self._fetch()
         finally:
-            chores.cancel()
+            for task in beside:
+                task.cancel()
 
     def _full(self) -> bool:
         return self._queued >= self._queue_messages or self._queued_bytes >= self._queue_bytes
@@ -347,32 +382,46 @@ class KafkaSource:
             partition.heard_at = now
 
     async def _assign(self, facts: TopicFacts) -> None:
-        """All partitions that there are, each at its checked position. Raises what aiokafka raises."""
+        """All partitions that have a leader, each at its checked position. Raises what aiokafka raises."""
         anew = self._topic_id is not None and facts.topic_id is not None and facts.topic_id != self._topic_id
         self._topic_id = facts.topic_id
         numbers = sorted(facts.leaders)
+        if anew or (self._partitions and set(numbers) != set(self._partitions)):
+            self._forget_fences()
         for number in set(numbers) - set(self._partitions):
             self._partitions[number] = Partition(number, self._positions.get(str(number)))
         for number in set(self._partitions) - set(numbers):
             del self._partitions[number]
         with self._ready:
             self._known = frozenset(str(number) for number in numbers)
-        tps = [self._tp(number) for number in self._partitions]
+        self._leaderless = frozenset(number for number, node in facts.leaders.items() if node < 0)
+        self._assigned = frozenset(numbers) - self._leaderless
+        tps = [self._tp(number) for number in sorted(self._assigned)]
+        if not tps:
+            self._holds = {str(number): "it has no leader" for number in numbers}
+            raise _Anew("no partition has a leader")
         self._consumer.assign(tps)
-        for number, partition in self._partitions.items():
+        for number in self._assigned:
             # Before anything is awaited: without a position, aiokafka looks for one by itself and reports an error.
-            self._consumer.seek(self._tp(number), partition.next or 0)
+            self._consumer.seek(self._tp(number), self._partitions[number].next or 0)
             self._consumer.pause(self._tp(number))
         begins, ends = await asyncio.wait_for(
             asyncio.gather(self._consumer.beginning_offsets(tps), self._consumer.end_offsets(tps)),
             self._config.request_seconds,
         )
-        for number, partition in self._partitions.items():
+        for number in sorted(self._assigned):
             tp = self._tp(number)
-            start, incident = partition.place(begins[tp], ends[tp], anew, self._clock())
+            start, incident = self._partitions[number].place(begins[tp], ends[tp], anew, self._clock())
             self._report(incident)
             self._consumer.seek(tp, start)
         self._consumer.resume(*tps)
+
+    def _forget_fences(self) -> None:
+        """What they were taken of is there no longer: T stands until one of the partitions as they are has passed."""
+        with self._ready:
+            self._fences.clear()
+            self._queue = deque(item for item in self._queue if isinstance(item, Chunk))
+            self._has_changed = True
 
     def _tp(self, number: int) -> Any:
         return TopicPartition(self._config.topic, number)
@@ -383,6 +432,8 @@ class KafkaSource:
         self._counts["incidents"] += 1
         with self._ready:
             self._incidents.append(incident)
+        if incident.kind == "topic_recreated":
+            self._forget_fences()
         if incident.kind == "retention_passed":
             text = "offsets %d to %d were removed before they were read (%s)"
         else:
@@ -419,16 +470,16 @@ class KafkaSource:
                 self._counts["fetched"] += len(records)
                 if self._seen < _FOREIGN_SAMPLE or self._wrong:
                     self._sample(taken[-1][1].messages)
-        caught_up_at = await self._proven()
         with self._ready:
             for partition, chunk in taken:
                 self._queue.append(chunk)
                 self._queued += len(chunk.messages)
                 self._queued_bytes += chunk.size
                 partition.queued(chunk)
-            self._caught_up_at = None if anew else caught_up_at
             if taken:
                 self._ready.notify_all()
+        if not anew:
+            await self._look_at_fences()
         if anew:  # after the queue has what the other partitions gave
             raise _Anew("another message stands at a position")
 
@@ -440,50 +491,85 @@ class KafkaSource:
             log.error("none of the first %d messages of %s is a record of ours: is it the right topic?",
                       self._seen, self._config.address)  # fmt: skip
 
-    async def _proven(self) -> float | None:
-        """The time before which everything acknowledged has been taken up by this turn, over all partitions."""
+    async def _look_at_fences(self) -> None:
+        """Everything that was fetched is in the queue: has a fence passed?"""
         consumer = self._consumer
-        proven = []
-        for number, partition in self._partitions.items():
+        for number in self._assigned:
             tp = self._tp(number)
             # `position` does not wait where there is one; it stands behind the markers of transactions, too.
             position = await consumer.position(tp)
-            proven.append(partition.heard(consumer.last_poll_timestamp(tp), consumer.highwater(tp), position))
-        known = [at for at in proven if at is not None]
-        return min(known) if known and len(known) == len(proven) else None
+            self._partitions[number].heard(consumer.last_poll_timestamp(tp), consumer.highwater(tp), position)
+        fence = self._fences.passed(self._read_up_to())
+        if fence is None:
+            return
+        cut_off = [p for p in self._partitions.values() if p.is_cut]
+        for partition in cut_off:
+            partition.is_cut = False
+        with self._ready:
+            self._queue.append(_Passed(fence, tuple(str(p.number) for p in cut_off)))
+            self._ready.notify_all()
+
+    def _read_up_to(self) -> dict[str, int]:
+        """Of each partition that counts, the offset before which everything is in the queue or was handed out."""
+        skipped = self._ignored & (self._holds or {}).keys()
+        return {str(p.number): p.position for p in self._partitions.values() if str(p.number) not in skipped}
+
+    async def _take_fences(self) -> None:
+        """Beside the fetching. Raises to end the session when the topic's partitions, or its id, are others."""
+        assert self._probe is not None
+        while True:
+            fence = Fence(self._clock(), boot_seconds(), self._boot_id)  # before anything is asked
+            try:
+                facts = await self._probe.facts()
+            except vendor_errors():
+                pass  # no broker answers: the fetches will notice, or come back
+            else:
+                self._check_topic(facts)
+                ends, refused = await self._probe.ends(facts.leaders)
+                self._holds = {str(number): why for number, why in refused.items()} | self._stuck()
+                if not self._holds.keys() - self._ignored:
+                    self._fences.add(fence, {str(number): end for number, end in ends.items()})
+            await asyncio.sleep(self._facts_seconds)
+
+    def _check_topic(self, facts: TopicFacts) -> None:
+        if facts.error is not None:
+            raise facts.error
+        if facts.topic_id != self._topic_id or set(facts.leaders) != set(self._partitions):
+            raise _Anew("the topic changed")
+        self._leaderless = frozenset(number for number, node in facts.leaders.items() if node < 0)
+        if set(facts.leaders) - self._leaderless - self._assigned:
+            raise _Anew("a partition has a leader again")
+
+    def _stuck(self) -> dict[str, str]:
+        """Partitions that keep the oldest fence from passing though their messages could be read."""
+        if self._full():
+            return {}
+        now = time.monotonic()
+        behind = [self._partitions[int(name)] for name in self._fences.behind(self._read_up_to())]
+        return {
+            str(p.number): f"nothing can be read at offset {p.position}"
+            for p in behind
+            if now - p.moved_at >= _STUCK_SECONDS and now - p.placed_at >= _STUCK_SECONDS
+        }
 
     async def _chores(self) -> None:
-        """Beside the fetching: watch the topic's id and partitions, commit offsets, notice silence. Raises to end the
-        session."""
+        """Beside the fetching: commit offsets, notice silence. Raises to end the session."""
         assert self._probe is not None
         committed_at = 0.0
         while True:
-            await asyncio.sleep(min(self._facts_seconds, 0.2))
+            await asyncio.sleep(0.2)
             now = time.monotonic()
-            silent = [p for p in self._partitions.values() if now - p.heard_at > self._silent_seconds]
+            asked = [self._partitions[number] for number in self._assigned - self._leaderless]
+            silent = [p for p in asked if now - p.heard_at > self._silent_seconds]
             if silent:
                 raise _Silent(f"no answer to a fetch for {self._silent_seconds:g} s")
             if now - committed_at >= _COMMIT_SECONDS:
                 committed_at = now
                 await self._commit_offsets()
-            if now - self._facts_at >= self._facts_seconds:
-                self._facts_at = now
-                await self._watch_topic()
             if now - self._retention_at >= _RETENTION_SECONDS:
                 self._retention_at = now
                 with contextlib.suppress(*vendor_errors()):  # a metric alone, and we may lack the right to ask
                     self._retention_ms = await self._probe.retention_ms()
-
-    async def _watch_topic(self) -> None:
-        assert self._probe is not None
-        try:
-            facts = await self._probe.facts()
-        except vendor_errors():
-            return  # no broker answers: the fetches will notice, or come back
-        if facts.error is not None:
-            raise facts.error
-        if facts.topic_id != self._topic_id or set(facts.leaders) != set(self._partitions):
-            raise _Anew("the topic changed")
 
     async def _commit_offsets(self) -> None:
         assert self._probe is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import DAY_MS, OTHER, PROCESS, batch, payload, record
+from tests.support_records import DAY_MS, OTHER, PROCESS, batch, payload, read_until, record
 
 from asgi_audit.cli.doctor import checks
 from asgi_audit.cli.doctor.checks import Found, file_system
@@ -61,7 +61,9 @@ def test_all_is_ok_when_all_is_well(home: Path) -> None:
     source.open({})
     taken = source.poll(10, 0)
     records = [decode(m.payload) for m in taken.messages]
-    writer.write(Batch(source="journal", records=records, positions=taken.positions, caught_up_at=time.time()))
+    writer.write(
+        Batch(source="journal", records=records, positions=taken.positions, read_until=read_until(time.time()))
+    )
     control = Control(home / "control.db")
     _, key = control.create_key("reader", "*")
     assert control.authenticate(key) is not None
@@ -155,7 +157,7 @@ def test_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
 def test_clock_warns_of_what_lies_in_the_future(home: Path) -> None:
     ahead = time.time() + 7500
     writer = SqliteWriter(home / "index", clock=lambda: ahead + 5 * 86_400)
-    writer.write(batch([record(1, NOW + 3 * DAY_MS)], caught_up_at=ahead))
+    writer.write(batch([record(1, NOW + 3 * DAY_MS)], read_until=read_until(ahead)))
     writer.close()
     journal_of(home, PROCESS, 1).close()
     (segment,) = (home / "journal" / str(PROCESS)).glob("*.seg")
@@ -177,11 +179,11 @@ def test_clock_warns_when_it_jumps_while_it_is_looked_at(home: Path, monkeypatch
 
 def test_index_that_nobody_feeds_is_warned_of(home: Path) -> None:
     writer = SqliteWriter(home / "index")
-    writer.write(batch([record(1, NOW)], caught_up_at=time.time() - 600))
+    writer.write(batch([record(1, NOW)], read_until=read_until(time.time() - 600)))
     writer.purge(NOW)
     writer.close()
     found = examined(home)
-    assert found["index"][2].message == "it last caught up 10 minutes ago"
+    assert found["index"][2].message == "what was written in the last 10 minutes may not be read"
     assert "purged before " in found["index"][1].message
     assert (found["lease"][0].level, found["lease"][0].message) == ("warn", "nobody indexes")
 

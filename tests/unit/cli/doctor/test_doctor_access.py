@@ -62,7 +62,7 @@ def test_what_is_wider_is_named(name: str, mode: int, level: str, said: str, hom
     assert one.do
 
 
-@pytest.mark.parametrize("name", ["index/main.db", "control.db", "journal/*", "index/caught_up"])
+@pytest.mark.parametrize("name", ["index/main.db", "control.db", "journal/*", "index/fence"])
 def test_link_in_place_of_a_file_is_named(name: str, home: Path) -> None:
     path = next(home.glob(name))
     path.rename(home / "elsewhere")

@@ -15,8 +15,8 @@ from asgi_audit.record.digest import leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement, encode_statement
 from asgi_audit.store.base import Completion
 from asgi_audit.transport.base import Entry, Kind, Message, ProcessFacts
+from asgi_audit.transport.fences import boot_id
 from asgi_audit.transport.journal import JournalSource, JournalWriter
-from asgi_audit.transport.journal.format import boot_id
 
 PROCESS = uuid.UUID("019aaaaa-0000-7000-8000-000000000001")
 
@@ -60,7 +60,7 @@ def tracked(messages: list[Message]) -> Completion:
         else:
             said = decode_statement(m.payload)
             events.append(Stated(PROCESS.bytes, m.partition, said, statement_digest(m.payload)))
-    made = Tracker().take(Consumed(events, now=1 << 42, caught_up=1 << 42))
+    made = Tracker().take(Consumed(events, now=1 << 42))
     assert made is not None
     return made
 

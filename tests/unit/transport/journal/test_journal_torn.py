@@ -64,7 +64,7 @@ def test_journal_is_mended_within_a_second_when_its_files_are_removed(
     found = read(source) + read(source)
     has_segments = removed not in (["*"], ["/"])
     assert found == ([3, 4] if is_source_before or not has_segments else [1, 2, 3, 4])
-    assert source.poll(100, 0).caught_up_at is not None
+    assert source.poll(100, 0).fence is not None
     # It lives: nobody but us may have its lock, and nobody adopted it.
     assert [p.name for p in tmp_path.glob("[!.]*")] == [name]
     child = os.fork()
@@ -77,17 +77,22 @@ def test_journal_is_mended_within_a_second_when_its_files_are_removed(
     source.close()
 
 
-def test_source_is_caught_up_when_an_empty_directory_lies_in_the_root(tmp_path: Path) -> None:
+def fenced(source: JournalSource) -> float | None:
+    fence = source.poll(10, 0).fence
+    return None if fence is None else fence.at
+
+
+def test_fences_pass_when_an_empty_directory_lies_in_the_root(tmp_path: Path) -> None:
     stray, wall, monotonic = tmp_path / str(uuid.uuid4()), Clock(), Clock()
     stray.mkdir()
     wall.now = stray.stat().st_mtime + 1
     source = JournalSource(tmp_path, wall=wall, monotonic=monotonic)
-    assert source.poll(10, 0).caught_up_at == wall.now
+    assert fenced(source) == wall.now
     assert stray.exists(), "somebody may be about to use it"
     wall.now += 60
-    assert source.poll(10, 0).caught_up_at == wall.now
+    assert fenced(source) == wall.now
     assert not stray.exists()
-    assert source.poll(10, 0).caught_up_at == wall.now
+    assert fenced(source) == wall.now
     source.close()
 
 
@@ -96,7 +101,7 @@ def test_stray_directory_is_left_alone_when_it_holds_something_else(tmp_path: Pa
     stray.mkdir()
     (stray / "notes").write_text("mine")
     source = JournalSource(tmp_path, wall=lambda: stray.stat().st_mtime + 3600)
-    assert source.poll(10, 0).caught_up_at is not None
+    assert source.poll(10, 0).fence is not None
     assert (stray / "notes").read_text() == "mine"
     source.close()
 
@@ -113,7 +118,9 @@ def test_segments_without_a_page_are_said_rarely_when_nobody_can_read_them(
         (directory / name).unlink()
     source = JournalSource(tmp_path, monotonic=clock)
     for _ in range(5):
-        assert source.poll(10, 0).caught_up_at is None, "there is something to read"
+        batch = source.poll(10, 0)
+        assert batch.fence is None, "there is something to read"
+        assert batch.holds == {str(facts.process): "its file `counters` is gone"}
     assert caplog.text.count("`counters` was removed") == 1
     (directory / "lock").touch()  # as the line says
     clock.now += 61

@@ -1,4 +1,4 @@
-"""Every way in which a partition's log may stand to our position, and the proof of having caught up."""
+"""Every way in which a partition's log may stand to our position, and how far it is read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Rec(NamedTuple):
     offset: int
     value: bytes | None
     timestamp: int = 5
+    timestamp_type: int = 0
     key: bytes | None = b"k"
 
 
@@ -116,23 +117,33 @@ def test_cut_keeps_every_message_and_passes_no_damage_unseen(count: int) -> None
     assert (head.since, head.last[2], tail.since) == (1, head.times[-1], tail.times[0])
 
 
-def test_caught_up_is_proven_only_by_an_answer_that_was_asked_for_after_another_had_come() -> None:
+def test_position_stands_behind_what_was_read_and_behind_control_records() -> None:
     partition = Partition(0, None)
-    assert partition.heard(None, None, 0) is None
-    assert partition.heard(1000, 5, 0) is None, "five are waiting"
-    assert partition.heard(1000, 5, 5) is None, "when this answer was asked for is not known"
-    assert partition.heard(2000, 5, 5) == 1.0
-    assert partition.heard(2000, 5, 5) == 1.0, "nothing newer is proven"
-    assert partition.heard(3000, 6, 5) is None
-    assert partition.heard(3000, 6, 6) == 2.0
-    assert partition.lag == 0
+    partition.place(0, 9, False, 0)
+    partition.heard(1000, 9, 4)
+    assert (partition.position, partition.lag) == (4, 5)
+    partition.heard(2000, 9, 9)
+    assert (partition.position, partition.lag) == (9, 0)
 
 
-def test_caught_up_is_not_proven_while_the_position_is_unchecked() -> None:
+def test_position_proves_nothing_while_it_is_unchecked() -> None:
     partition = Partition(0, OLD)
-    partition.place(0, 10, False, 0)
+    at, _ = partition.place(0, 10, False, 0)
+    assert at == OLD.next - 1
     partition.heard(1000, 10, 10)
-    assert partition.heard(2000, 10, 10) is None
+    assert partition.position == OLD.next
+
+
+@pytest.mark.parametrize(("begin", "kind", "begins"), [(0, 1, ()), (5, 1, (77,)), (5, 0, (None,))])
+def test_beginning_is_told_once_when_it_is_gone(begin: int, kind: int, begins: tuple[int | None, ...]) -> None:
+    """On a topic that keeps append time, by the first message; else only a fence can say it."""
+    partition = Partition(4, None)
+    partition.place(begin, 9, False, 0)
+    first = partition.take([Rec(begin, b"a", 77, kind), Rec(begin + 1, b"b", 78, kind)])
+    assert first.begins == begins
+    head, tail = cut(first, 1)
+    assert (head.begins, tail.begins) == (begins, ())
+    assert partition.take([Rec(begin + 2, b"c", 79, kind)]).begins == ()
 
 
 @pytest.mark.parametrize(

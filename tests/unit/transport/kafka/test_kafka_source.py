@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
 from asgi_audit.transport.base import Batch
+from asgi_audit.transport.kafka.client import TopicFacts
 from asgi_audit.transport.kafka.config import KafkaConfig
 from asgi_audit.transport.kafka.partition import Partition
 from asgi_audit.transport.kafka.source import KafkaSource
@@ -27,6 +28,7 @@ class Rec(NamedTuple):
     offset: int
     value: Any = b'{"account_id":"a"}'
     timestamp: int = 5
+    timestamp_type: int = 0
     key: bytes | None = b"k"
 
 
@@ -48,8 +50,7 @@ class Consumer:
     async def position(self, partition: TopicPartition) -> int:
         if self.position_error is not None:
             raise self.position_error
-        number = partition.partition
-        return min(len(self.logs[number]), (self.partitions[number].next or 0) + self.fetch_max)
+        return self.partitions[partition.partition].next or 0  # of what was fetched all is taken
 
     def last_poll_timestamp(self, _: TopicPartition) -> int:
         return int(NOW * 1000) - 100 + self.answers
@@ -62,6 +63,7 @@ def made(logs: Mapping[int, Sequence[Rec]]) -> tuple[KafkaSource, Consumer]:
     """In place of a session: the thread never starts."""
     source = KafkaSource(KafkaConfig(servers=("127.0.0.1:1",), topic="t"), clock=lambda: NOW)
     source._partitions = {number: Partition(number, None) for number in logs}
+    source._assigned = frozenset(logs)
     consumer = Consumer(logs, source._partitions)
     source._consumer = consumer
     return source, consumer
@@ -78,7 +80,7 @@ def offsets(source: KafkaSource) -> dict[str, list[int]]:
     return found
 
 
-def test_fetch_skips_nothing_when_the_proof_of_having_caught_up_fails() -> None:
+def test_fetch_skips_nothing_when_its_position_cannot_be_asked() -> None:
     source, consumer = made({0: [Rec(0), Rec(1), Rec(2)], 1: [Rec(0)]})
     consumer.position_error = vendor.IllegalStateError("gone")
     with pytest.raises(vendor.IllegalStateError):
@@ -204,3 +206,77 @@ def test_what_is_handed_out_takes_bounded_memory_when_nobody_stores_it() -> None
     assert partition.unstored == 1000
     store(source, last)
     assert (partition.unstored, days_left(source)) == (0, 7)
+
+
+class Probe:
+    """In place of ours: what the cluster says of leaders and ends, once for each fence."""
+
+    def __init__(self, *said: tuple[dict[int, int], dict[int, int]]) -> None:
+        self.said = list(said)
+
+    async def facts(self) -> TopicFacts:
+        if not self.said:
+            raise _Enough
+        return TopicFacts("c", None, self.said[0][0], 1, None)
+
+    async def ends(self, leaders: Mapping[int, int]) -> tuple[dict[int, int], dict[int, str]]:
+        _, ends = self.said.pop(0)
+        return ends, {n: "it has no leader" for n in leaders if n not in ends}
+
+
+class _Enough(Exception):
+    pass
+
+
+def take_fences(source: KafkaSource, *said: tuple[dict[int, int], dict[int, int]]) -> None:
+    source._probe = Probe(*said)  # type: ignore[assignment]
+    source._facts_seconds = 0
+    with pytest.raises(_Enough):
+        asyncio.run(source._take_fences())
+
+
+def test_fence_passes_behind_what_stood_before_it_and_not_earlier() -> None:
+    source, consumer = made({0: [Rec(0), Rec(1), Rec(2)], 1: [Rec(0)]})
+    take_fences(source, ({0: 1, 1: 1}, {0: 3, 1: 1}))
+    consumer.fetch_max = 2
+    fetch(source)
+    batch = source.poll(1, 0)
+    assert (len(batch.messages), batch.fence, batch.more) == (1, None, True)
+    consumer.fetch_max = 10
+    fetch(source)
+    found = [source.poll(1, 0) for _ in range(3)]
+    assert [b.fence is not None for b in found] == [False, False, True], "it stands behind all of them in the queue"
+    assert not found[-1].more
+
+
+def test_partition_without_a_leader_holds_the_fences_until_it_is_given_up() -> None:
+    source, _ = made({0: [Rec(0)], 1: [Rec(0)]})
+    source._assigned = frozenset({0})
+    take_fences(source, ({0: 1, 1: -1}, {0: 1}))
+    source._consumer.logs = {0: [Rec(0)]}
+    fetch(source)
+    batch = source.poll(10, 0)
+    assert [m.partition for m in batch.messages] == ["0"], "the others are read"
+    assert (batch.fence, batch.holds) == (None, {"1": "it has no leader"})
+    source.ignore(["1"])
+    take_fences(source, ({0: 1, 1: -1}, {0: 1}))
+    fetch(source)
+    assert source.poll(10, 0).fence is not None
+
+
+def test_session_ends_when_a_partition_has_a_leader_again() -> None:
+    source, _ = made({0: [Rec(0)], 1: [Rec(0)]})
+    source._assigned = frozenset({0})
+    source._probe = Probe(({0: 1, 1: 1}, {0: 1, 1: 1}))  # type: ignore[assignment]
+    with pytest.raises(vendor.KafkaError, match="a partition has a leader again"):
+        asyncio.run(source._take_fences())
+
+
+def test_fences_are_forgotten_and_it_is_said_when_the_partitions_are_others() -> None:
+    source, _ = made({0: [Rec(0)]})
+    take_fences(source, ({0: 1}, {0: 1}))
+    fetch(source)
+    source._forget_fences()
+    batch = source.poll(10, 0)
+    assert (len(batch.messages), batch.fence, batch.has_changed) == (1, None, True)
+    assert not source.poll(10, 0).has_changed

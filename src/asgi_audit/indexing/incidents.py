@@ -1,0 +1,66 @@
+"""The book of incidents: gives them their ids, and remembers which of them the next write must bring."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Literal
+
+from ..store.base import Incident
+
+__all__ = ["Incidents", "Kind"]
+
+Kind = Literal["missing", "gap", "silent", "late", "unproven", "altered"]
+OfSource = Literal["retention_passed", "topic_recreated", "partition_lost"]
+
+
+class Incidents:
+    """`now`: the indexer's clock (ms), set before anything is noted. `refused`: losses that stand in an entry of their
+    own, since the last write."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.now = 0
+        self.refused = 0
+        self._last = last
+        self._changed: dict[int, Incident] = {}
+
+    def open(
+        self,
+        process: bytes,
+        kind: Kind,
+        start: int,
+        end: int | None,
+        detail: str,
+        ranges: list[tuple[int, int]] | None = None,
+        count: int = 0,
+    ) -> Incident:
+        self._last += 1
+        incident = Incident(
+            id=self._last, kind=kind, process=str(uuid.UUID(bytes=process)), opened_at=self.now, start=start, end=end,
+            ranges=ranges or [], count=count, detail=detail,
+        )  # fmt: skip
+        self.changed(incident)
+        return incident
+
+    def of_source(self, kind: OfSource, at: int, start: int, detail: str) -> None:
+        """What happened to the source itself concerns the time from `start` (ms) on, and at most what began before it
+        was noticed (`at`, ms)."""
+        self._last += 1
+        self.changed(
+            Incident(
+                id=self._last, kind=kind, process=str(uuid.UUID(int=0)), opened_at=at, start=min(start, at),
+                end=at + 1, detail=detail,
+            )
+        )  # fmt: skip
+
+    def changed(self, incident: Incident) -> None:
+        self._changed[incident.id] = incident
+
+    def resolve(self, incident: Incident) -> None:
+        incident.resolved_at = self.now
+        self.changed(incident)
+
+    def taken(self) -> tuple[list[Incident], int]:
+        """What the next write must bring, and `refused`; both begin anew."""
+        incidents, self._changed = list(self._changed.values()), {}
+        refused, self.refused = self.refused, 0
+        return incidents, refused
