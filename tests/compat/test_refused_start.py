@@ -60,7 +60,7 @@ def serving(line: str, tmp_path: Path, **environment: str) -> Iterator[tuple[Run
 def answered(url: str) -> int:
     """The status, or 0 while nobody listens."""
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(url, timeout=30, trust_env=False).status_code
+        return httpx.get(url, timeout=60, trust_env=False).status_code
     return 0
 
 

@@ -37,7 +37,7 @@ def port_of(app: Running) -> int:
 
 def get(port: int, path: str, key: str = "") -> dict[str, str]:
     # Closed also when the application is killed under it.
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
         with connection.getresponse() as response:
             response.read()
@@ -140,7 +140,7 @@ def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
         # And every answer says so.
         key = run("keys", "create", "--role", "reader", "--account", "*", cwd=tmp_path).stdout.strip()
         port = int(re.search(r":(\d+)", line.split("answers on")[1])[1])  # type: ignore[index]
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         body = json.dumps({"from": start, "to": end})
         connection.request("POST", "/trail", body, {"authorization": f"Bearer {key}"})
         answer = connection.getresponse()

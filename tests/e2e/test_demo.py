@@ -73,7 +73,7 @@ def test_demo_leaves_no_process_when_stopped_while_serving(number: int, codes: t
         demo.wait_for("serving until Ctrl-C", 90)
         lines = demo.lines[next(i for i, line in enumerate(demo.lines) if "ask for it" in line) :]
         pasted = "\n".join(line.strip() for line in lines if line.startswith("  "))
-        shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=30)
+        shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=60)
         assert len(json.loads(shell.stdout)["data"]) == 10
         assert demo.stop(number) in codes
     until(lambda: not processes_with(str(home)), "all children have ended")

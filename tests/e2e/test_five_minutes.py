@@ -29,7 +29,7 @@ def port_of(line: str) -> int:
 
 
 def call(port: int, method: str, path: str, body: object = None, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     data = None if body is None else json.dumps(body).encode()
     if data is not None:
         headers["content-type"] = "application/json"
@@ -67,7 +67,7 @@ def test_request_is_seen_by_tail_and_by_the_printed_curl_lines(tmp_path: Path) -
             serve.wait_for("More keys")
             pasted = "\n".join(line.strip() for line in serve.lines if line.startswith("  "))
             assert call(port, "GET", "/orders/1", **{"x-request-id": "a-second-ago"}) == (200, "a-second-ago")
-            shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=30, cwd=tmp_path)
+            shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=60, cwd=tmp_path)
             answer = json.loads(shell.stdout)
             assert [r["request"]["path"] for r in answer["data"]] == ["/orders/1", "/orders/9", "/orders"]
             newest, _, oldest = answer["data"]
@@ -160,7 +160,7 @@ def test_indexer_beside_ends_with_serve_even_when_that_is_killed(tmp_path: Path)
         serve.stop(9)
     # The lease is free again when the orphan has ended.
     with running(COMMAND, "index", cwd=tmp_path) as index:
-        index.wait_for("indexing from", 15)
+        index.wait_for("indexing from")
         assert index.stop() == 0
 
 

@@ -17,7 +17,7 @@ def test_every_line_of_serve_and_its_indexer_is_json_and_no_key_is_shown(tmp_pat
         found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("answers on"))
         assert found is not None
         serve.wait_for("there is no key yet")
-        with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/health/live", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/health/live", timeout=60) as answer:
             assert answer.status == 200
         # The indexer beside speaks the same way: it is killed, and started again.
         lease = tmp_path / ".asgi-audit/index/lease"

@@ -58,7 +58,7 @@ def test_indexer_drains_the_journal_when_both_fill_one_disk(
             journal.room()  # as its process asks, once a second
             time.sleep(0.02)
         stop.set()
-        thread.join(20)
+        thread.join(60)
         writer.close()
         reader = open_store_reader(settings)
         (known,) = reader.processes()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from tests.support.waiting import until
 
 from asgi_audit import AuditMiddleware
 from asgi_audit.testing import AuditRecords
@@ -111,10 +111,7 @@ def test_memory_stays_when_a_body_is_large(audit_records: AuditRecords, path: st
     if path == "/download":
         assert taken == 150 * MB // size * size
     assert ours - bare < MB, f"{(ours - bare) / MB:.2f} MB more than the bare application's {bare / MB:.2f}"
-    deadline = time.monotonic() + 5
-    while audit_records.stats()["held_bytes"]:
-        assert time.monotonic() < deadline, "the bytes of a written exchange were not given back"
-        time.sleep(0.005)
+    until(lambda: not audit_records.stats()["held_bytes"], "the bytes of a written exchange are given back")
     record = audit_records[-1]
     body = record["context"]["responseBody" if path == "/download" else "requestBody"]
     assert body["bytes"] == (taken if path == "/download" else -(-100 * MB // size) * size)

@@ -25,7 +25,7 @@ def forward(home: Path, url: str) -> AbstractContextManager[Running]:
 def get(command: Running, path: str) -> tuple[int, str]:
     found = re.search(r"http://127\.0\.0\.1:(\d+)", command.wait_for("metrics and health on"))
     assert found is not None
-    connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()
     text = answer.read().decode()

@@ -22,7 +22,7 @@ def asked(base: str, path: str, key: str, body: object = None) -> tuple[Any, Any
     request = urllib.request.Request(base + path, None if body is None else json.dumps(body).encode())
     request.add_header("Authorization", f"Bearer {key}")
     request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read()), answer.headers
 
 

@@ -23,7 +23,7 @@ def test_shell_reads_the_lines_as_meant_when_the_instance_has_special_characters
     """`curl` and `sed` are replaced by functions that show what they were called with."""
     lines = curl_lines("http://h", "aa_1_x", "app", instance, now=NOW)
     shell = 'curl() { printf "<%s>" "$@" >&2; echo \'{"queryExecutionId": "E1"}\'; }\n' + "\n".join(lines)
-    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "<Authorization: Bearer aa_1_x>" in done.stderr
     assert "/query-result/E1?limit=10>" in done.stderr

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.waiting import until
 from tests.support_records import NOON, OTHER, PROCESS, payload, sequences, statement, walk
 from tests.support_source import ListSource
 
@@ -65,10 +66,7 @@ class Running:
             self.error = e
 
     def until(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not true():
-            assert time.monotonic() < deadline, f"not reached; {self.indexer.progress}, {self.error!r}"
-            time.sleep(0.002)
+        until(true, lambda: f"{self.indexer.progress}, {self.error!r}")
 
 
 @pytest.fixture

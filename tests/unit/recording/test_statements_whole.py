@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
+from tests.support.waiting import until
 from tests.support_digest import root_of
 from tests.unit.recording.test_recorder import House, TrivialBuilder, go
 
@@ -93,10 +93,7 @@ def test_nothing_stands_between_a_statement_and_the_records_it_covers(
 
     monkeypatch.setattr(TrivialBuilder, "build", build_and_seal)
     go(house.recorder)
-    deadline = time.monotonic() + 10
-    while house.recorder.stats()["sealed"] < 20 or house.recorder.stats()["waiting"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: house.recorder.stats()["sealed"] == 20 and not house.recorder.stats()["waiting"])
     assert house.recorder.flush(60, close=True)
     made = track(house)
     assert [(s.last, s.unverified) for s in made.processes] == [(20, 0)]
@@ -135,9 +132,7 @@ def test_root_is_right_when_the_journal_failed_for_a_while(house: House, monkeyp
         go(house.recorder)
     house.recorder.flush(0.2, close=True)
     failing[0] = False
-    deadline = time.monotonic() + 10
-    while not house.recorder.flush(1, close=True):
-        assert time.monotonic() < deadline
+    until(lambda: house.recorder.flush(1, close=True))
     made_of = track(house)
     assert [(s.last, s.missing, s.unverified) for s in made_of.processes] == [(5, 0, 0)]
     assert list(made_of.incidents) == []

@@ -157,7 +157,7 @@ def test_one_index_wins_when_two_claim_a_root_of_the_first_version(tmp_path: Pat
     for process in started:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    said = {process.communicate(timeout=30)[0] for process in started}
+    said = {process.communicate(timeout=60)[0] for process in started}
     assert len(said) == 1
     found = read_root(tmp_path)
     assert found is not None
