@@ -46,9 +46,11 @@ def payload(
     request_id: str | None = None,
     identity: str | None = None,
     body: Any = None,
+    **context_fields: Any,
 ) -> bytes:
-    """The bytes of one record; `process` None: a foreign one, told apart by `identity`."""
-    context: dict[str, Any] = {"durationNs": 12_000_000, "outcome": "completed"}
+    """The bytes of one record; `process` None: a foreign one, told apart by `identity`. `context_fields`: more of its
+    context, in the names of the schema."""
+    context: dict[str, Any] = {"durationNs": 12_000_000, "outcome": "completed", **context_fields}
     if principal is not None:
         context["principal"] = principal
     if operation is not None:

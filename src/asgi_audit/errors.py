@@ -47,7 +47,8 @@ class RecordError(AuditError):
 
 class QueryError(AuditError):
     """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
-    'too_large' (413) or 'busy' (429, come again later); `field` names what was wrong."""
+    'too_large' (413), 'busy' (429, come again later) or 'too_costly' (503: the same question over less would be
+    answered); `field` names what was wrong."""
 
     def __init__(self, message: str, *, field: str = "", kind: str = "invalid", hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -23,9 +23,11 @@ from tests.support_records import (
     walk,
 )
 
+from asgi_audit.errors import QueryError
 from asgi_audit.record.views import usage_view
 from asgi_audit.store.base import DeadLetter, Reader, Snapshot, Writer, Written
 from asgi_audit.store.memory import MemoryStore
+from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.transport.base import Position
 
@@ -138,12 +140,14 @@ def test_window_is_start_inclusive_and_end_exclusive(store: Store) -> None:
 
 
 VARIED: list[dict[str, Any]] = [
-    {"account": "acme", "principal": "alice", "method": "POST", "status": 401, "path": "/login"},
-    {"account": "acme-eu", "service": "library", "operation": "listBooks", "region": "eu"},
-    {"account": "acme", "instance": "i2", "status": 500, "principal": "bob O'Neil"},
-    {"account": "globex", "method": "HEAD", "request_id": "R:1.2-3"},
-    {"account": "acme", "status": 404, "path": "/Ünïcode/naïve"},
-]
+    {"account": "acme", "principal": "alice", "method": "POST", "status": 401, "path": "/login", "route": "/login",
+     "client": "192.0.2.1"},
+    {"account": "acme-eu", "service": "library", "operation": "listBooks", "region": "eu", "route": "/api/books/{id}"},
+    {"account": "acme", "instance": "i2", "status": 500, "principal": "bob O'Neil", "route": "/api/book",
+     "outcome": "failed", "traceId": "4bf92f3577b34da6a3ce929d0e0e4736"},
+    {"account": "globex", "method": "HEAD", "request_id": "R:1.2-3", "route": "/"},
+    {"account": "acme", "status": 404, "path": "/Ünïcode/naïve", "client": "2001:db8::1"},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -154,36 +158,69 @@ VARIED: list[dict[str, Any]] = [
         ({"accounts": frozenset()}, []),
         ({"accounts": frozenset({"acm"})}, []),
         ({"service": "library"}, [2]),
+        ({"except_service": "library"}, [5, 4, 3, 1]),
+        ({"except_service": "none"}, [5, 4, 3, 2, 1]),
+        ({"except_service": "gateway", "accounts": frozenset({"acme", "acme-eu"})}, [2]),
+        ({"except_service": "library", "service": "library"}, []),
         ({"instance": "i2"}, [3]),
         ({"accounts": frozenset({"acme"}), "service": "gateway", "instance": "i1"}, [5, 1]),
         ({"accounts": frozenset({"acme", "globex"}), "service": "gateway", "instance": "i1"}, [5, 4, 1]),
         ({"method": "HEAD"}, [4]),
         ({"method": "head"}, []),
-        ({"level": "ERROR"}, [3, 1]),
-        ({"level": "WARN"}, [5]),
+        ({"levels": frozenset({"ERROR"})}, [3, 1]),
+        ({"levels": frozenset({"WARN", "DEBUG"})}, [5, 4]),
+        ({"levels": frozenset()}, []),
+        ({"levels": frozenset({"ERROR", "WARN"}), "failure": False}, [5]),
+        ({"levels": frozenset({"ERROR", "WARN"}), "failure": True}, [3, 1]),
+        ({"statuses": statuses_of("404")}, [5]),
+        ({"statuses": statuses_of("4xx")}, [5, 1]),
+        ({"statuses": statuses_of("402-500")}, [5, 3]),
+        ({"statuses": statuses_of("200, 5xx")}, [4, 3, 2]),
+        ({"statuses": statuses_of("3xx")}, []),
         ({"principal": "bob O'Neil"}, [3]),
         ({"principal": ""}, [5, 4, 2]),
         ({"operation": "listBooks"}, [2]),
-        ({"operation": "GET"}, [5, 3]),
+        ({"operation": "GET"}, [5]),
+        ({"operation": "GET /api/book"}, [3]),
         ({"request_id": "R:1.2-3"}, [4]),
         ({"failure": True}, [3, 1]),
         ({"failure": False}, [5, 4, 2]),
         ({"region": "eu"}, [2]),
+        ({"outcome": "failed"}, [3]),
+        ({"outcome": "completed", "failure": True}, [1]),
+        ({"client": "2001:db8::1"}, [5]),
+        ({"route": "/api/book"}, [3]),
+        ({"route": "/api"}, []),
+        ({"path_prefix": "/api"}, [3, 2]),
+        ({"path_prefix": "/api/"}, [3, 2]),
+        ({"path_prefix": "/api/book"}, [3]),
+        ({"path_prefix": "/api/books"}, [2]),
+        ({"path_prefix": "/api/books/{id}"}, [2]),
+        ({"path_prefix": "/api/books/{id}/x"}, []),
+        ({"path_prefix": "/"}, [4, 3, 2, 1]),
+        ({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}, [3]),
         ({"text": "login"}, [1]),
         ({"text": "alice 401"}, [1]),
         ({"text": "401 ALICE"}, [1]),
         ({"text": "POST /login → 401"}, [1]),
+        ({"text": '"POST /login → 401"'}, [1]),
+        ({"text": '"login post"'}, []),
+        ({"text": '"unauthorized alice" post'}, [1]),
+        ({"text": '"401 alice"'}, []),
         ({"text": "alice bob"}, []),
         ({"text": "unicode NAIVE"}, [5]),
         ({"text": "12 ms"}, [5, 4, 3, 2, 1]),
+        ({"text": '"12 ms"', "failure": True}, [3, 1]),
         ({"text": "log"}, []),
-        ({"text": "→ / ,"}, [5, 4, 3, 2, 1]),
         ({"accounts": frozenset({"acme"}), "text": "ms", "method": "POST", "failure": True, "principal": "alice"}, [1]),
     ],
 )
 def test_filter_finds_exactly_its_records_when_asked(store: Store, given: dict[str, Any], expected: list[int]) -> None:
     store.writer.write(batch(record(i + 1, NOON + i, **varied) for i, varied in enumerate(VARIED)))
-    assert sequences(walk(store.reader, everything(**given), limit=2)) == expected
+    query = everything(**given)
+    assert sequences(walk(store.reader, query, limit=2)) == expected
+    assert sequences(walk(store.reader, everything(**given, order="oldest"), limit=2)) == expected[::-1]
+    assert store.reader.count(query, published=store.reader.snapshot().published) == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +231,13 @@ def test_filter_finds_exactly_its_records_when_asked(store: Store, given: dict[s
     ],
 )  # fmt: skip
 def test_text_is_never_syntax_when_it_looks_like_it(store: Store, text: str) -> None:
+    """None of these has all of its words in the message."""
     store.writer.write(batch([record(1, path="/other")]))
-    # None of these has all of its words in the message; those without words match everything.
-    has_words = any(c.isalnum() for c in text)
-    assert len(walk(store.reader, everything(text=text))) == (0 if has_words else 1)
+    if any(c.isalnum() for c in text):
+        assert walk(store.reader, everything(text=text)) == []
+    else:
+        with pytest.raises(QueryError, match="text: there is no word in it"):
+            everything(text=text)
 
 
 def test_text_and_accounts_may_be_many(store: Store) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 from tests.support.waiting import until
 from tests.support_records import NOON, PROCESS, payload, sequences, statement, walk
 
-from asgi_audit.disk import Access
 from asgi_audit.indexing.indexer import Indexer, Progress
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
@@ -25,8 +24,8 @@ def test_indexer_waits_and_loses_nothing_when_the_disk_is_full(tmp_path: Path, m
     is_full = threading.Event()
     original = schema.open_writing
 
-    def opened(path: Path, script: str, access: Access, *make: Callable[[str], None]) -> apsw.Connection:
-        connection = original(path, script, access, *make)
+    def opened(*given: Any) -> apsw.Connection:
+        connection = original(*given)
         if is_full.is_set():
             connection.execute("PRAGMA max_page_count=1")
         return connection

@@ -35,7 +35,15 @@ _SEGMENTS_KEY = "asgi_audit.segments"
 PATH_BYTES_MAX = 8_192
 _log = logging.getLogger("asgi_audit.api")
 NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-_STATUS = {"invalid": 400, "unauthorized": 401, "forbidden": 403, "missing": 404, "too_large": 413, "busy": 429}
+_STATUS = {
+    "invalid": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "missing": 404,
+    "too_large": 413,
+    "busy": 429,
+    "too_costly": 503,
+}
 _RETRY_SECONDS = "1"  # an integer above 0: living clients take nothing else
 
 

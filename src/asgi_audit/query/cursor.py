@@ -33,6 +33,7 @@ _DIGEST_BYTES = 12
 
 # In the order of the payload: append to Query's end only, so that tokens sealed before an upgrade still open.
 _FIELDS = tuple(f.name for f in dataclasses.fields(Query) if f.name != "accounts")
+_DEFAULTS = tuple(f.default for f in dataclasses.fields(Query) if f.name != "accounts")
 
 
 class Kind(IntEnum):
@@ -63,7 +64,7 @@ class Sealer:
 
     def seal(self, token: Token) -> str:
         query = [getattr(token.query, name) for name in _FIELDS]
-        while query[-1] is None:
+        while query[-1] == _DEFAULTS[len(query) - 1]:
             query.pop()
         payload = msgspec.msgpack.encode(
             (

@@ -73,7 +73,9 @@ class _Context(msgspec.Struct, frozen=True, gc=False):
     durationNs: int | None = None
     host: str | None = None
     principal: str | None = None
+    client: str | None = None
     route: str | None = None
+    traceId: str | None = None
     operation: str | None = None
     outcome: str | None = None
     error: _Error | None = None
@@ -107,6 +109,9 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     message: str
     host: str
     duration_ns: int
+    client: str = ""
+    route: str = ""
+    trace_id: str = ""
 
     @property
     def failure(self) -> bool:
@@ -197,6 +202,9 @@ def decode(data: bytes) -> Decoded:
         context.message or message_of(method, path, status, principal, duration, error),
         context.host or "",
         duration or 0,
+        context.client or "",
+        context.route or "",
+        context.traceId or "",
     )
 
 

@@ -12,16 +12,20 @@ from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..record.views import Cuts
 from ..transport.base import Position
+from .query import Query
 
 __all__ = [
-    "MARGIN_MS", "Batch", "Completeness", "Completion", "DeadLetter", "Extent", "Hold", "Incident", "Known", "Process",
-    "ProcessState", "Purged", "Query", "ReadUntil", "Reader", "Resumed", "Row", "Snapshot", "Standing", "Window",
-    "Writer", "Written", "reached",
+    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "MARGIN_MS", "Batch", "Completeness", "Completion", "DeadLetter",
+    "Extent", "Hold", "Incident", "Known", "Process", "ProcessState", "Purged", "Query", "ReadUntil", "Reader",
+    "Resumed", "Row", "Snapshot", "Standing", "Window", "Writer", "Written", "reached",
 ]  # fmt: skip
 
 Standing = Literal["active", "left", "off"]
 """Of a process: it counts for T; closed and settled; silent for too long and written off."""
 
+
+COUNT_SECONDS = 2.0
+HISTOGRAM_BUCKETS_MAX = 1_500
 
 MARGIN_MS = 2000
 """T stays so far behind what was read: a process that begins is heard of some 100 ms after its first exchange began,
@@ -229,26 +233,6 @@ class Purged(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Query:
-    """What is asked. None: not filtered. `accounts` None means all (a key with `*`). Window in ms since the epoch:
-    `start` inclusive, `end` exclusive. Newest first, always."""
-
-    accounts: frozenset[str] | None
-    start: int
-    end: int
-    service: str | None = None
-    instance: str | None = None
-    method: str | None = None
-    level: str | None = None
-    text: str | None = None  # words, all of which stand in the message
-    principal: str | None = None
-    operation: str | None = None
-    request_id: str | None = None
-    failure: bool | None = None
-    region: str | None = None
-
-
 class Row(NamedTuple):
     """`id` is time-ordered and unique in the store: the cursor's position. `record` is the stored bytes,
     decompressed."""
@@ -357,10 +341,26 @@ class Reader(Protocol):
     def snapshot(self) -> Snapshot: ...
 
     def page(
-        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
+        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int, skip: int = 0
     ) -> tuple[list[Row], bool]:
-        """At most `limit` rows, newest first, with id < `before`, visible at `published`; and whether more follow.
-        Ends after `bytes_max` bytes of records, but always holds at least one row if one matches."""
+        """At most `limit` rows in the query's order, visible at `published`; and whether more follow. Ends after
+        `bytes_max` bytes of records, but always holds at least one row if one matches. `before`: the id of the last row
+        of the page before, None from the beginning; newest first the ids after it are smaller, oldest first larger.
+        `skip`: how many matching rows after it to pass over. Raises QueryError ('invalid') for a filter that a day of
+        the window was not indexed by, naming the day from which it works."""
+
+    def count(self, query: Query, *, published: int, work_seconds: float = COUNT_SECONDS) -> int:
+        """How many rows of the query are visible at `published`: exact, or QueryError ('too_costly') after
+        `work_seconds` of counting. Cheap where the filters are accounts, services, levels, failure, method and
+        statuses; else each row is looked at. Other QueryErrors as those of `page`."""
+
+    def histogram(
+        self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
+    ) -> list[tuple[int, dict[str, int]]]:
+        """How many rows per level, or per class of status (`4xx`), in each `minutes` since the query's start: (its
+        begin in ms, counts) oldest first, those without a row left out. Raises QueryError ('invalid') for a window that
+        is not of whole minutes, for more than HISTOGRAM_BUCKETS_MAX buckets, and for filters beside accounts, services,
+        levels, failure, method and statuses; ('too_costly') as `count`."""
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         """Whether any record of this service and instance was ever indexed for one of the accounts."""

@@ -7,10 +7,11 @@ Everything is lost with the process. Not bounded: never wired into anything.
 from __future__ import annotations
 
 import threading
-import unicodedata
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from time import time
+from typing import Literal
 
 import msgspec
 
@@ -18,6 +19,7 @@ from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..transport.base import Position
 from .base import (
+    COUNT_SECONDS,
     Batch,
     Completeness,
     DeadLetter,
@@ -37,6 +39,7 @@ from .base import (
     Written,
     reached,
 )  # fmt: skip
+from .query import matches
 from .window import losses_in, lost_of
 
 __all__ = ["MemoryStore"]
@@ -226,20 +229,41 @@ class MemoryStore:
             return Snapshot(self._published, 0.0 if self._mark is None else self._mark.taken_at / 1000)
 
     def page(
-        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
+        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int, skip: int = 0
     ) -> tuple[list[Row], bool]:
         rows: list[Row] = []
         left = bytes_max
+        is_newest_first = query.order == "newest"
         with self._lock:
-            for number in sorted(self._rows, reverse=True):
+            for number in sorted(self._rows, reverse=is_newest_first):
                 iseq, d = self._rows[number]
-                if iseq > published or (before is not None and number >= before) or not _matches(query, d):
+                is_read = before is not None and (number >= before if is_newest_first else number <= before)
+                if iseq > published or is_read or not matches(query, d):
+                    continue
+                if skip:
+                    skip -= 1
                     continue
                 if len(rows) >= limit or (rows and len(d.data) > left):
                     return rows, True
                 left -= len(d.data)
                 rows.append(Row(number, d.data, d.cuts))
         return rows, False
+
+    def count(self, query: Query, *, published: int, work_seconds: float = COUNT_SECONDS) -> int:
+        with self._lock:
+            return sum(iseq <= published and matches(query, d) for iseq, d in self._rows.values())
+
+    def histogram(
+        self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
+    ) -> list[tuple[int, dict[str, int]]]:
+        found: dict[int, Counter[str]] = {}
+        with self._lock:
+            for iseq, d in self._rows.values():
+                if iseq <= published and matches(query, d):
+                    at = query.start + (d.timestamp - query.start) // (minutes * 60_000) * minutes * 60_000
+                    label = d.level if by == "level" else f"{d.status // 100}xx"
+                    found.setdefault(at, Counter())[label] += 1
+        return [(at, dict(found[at])) for at in sorted(found)]
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         with self._lock:
@@ -305,26 +329,3 @@ class MemoryStore:
 
 def _stream(d: Decoded) -> tuple[str, str, str]:
     return d.account, d.service, d.instance
-
-
-def _matches(q: Query, d: Decoded) -> bool:
-    return (
-        (q.accounts is None or d.account in q.accounts)
-        and q.start <= d.timestamp < q.end
-        and q.service in (None, d.service)
-        and q.instance in (None, d.instance)
-        and q.method in (None, d.method)
-        and q.level in (None, d.level)
-        and q.principal in (None, d.principal)
-        and q.operation in (None, d.operation)
-        and q.request_id in (None, d.request_id)
-        and q.region in (None, d.region)
-        and q.failure in (None, d.failure)
-        and (not q.text or _words(q.text) <= _words(d.message))
-    )
-
-
-def _words(text: str) -> set[str]:
-    """Runs of letters and digits, folded, without diacritics: FTS5's `unicode61`, near enough for a twin."""
-    plain = "".join(c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn")
-    return set("".join(c if unicodedata.category(c)[0] in "LN" else " " for c in plain).split())

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from asgi_audit.errors import QueryError
 from asgi_audit.query.cursor import TOKEN_MAX, Kind, Sealer, Token
+from asgi_audit.record.summary import LEVELS
 from asgi_audit.store.base import Query
+from asgi_audit.store.query import statuses_of
 
 SEALER = Sealer(b"s" * 32)
 ACCOUNTS = frozenset({"acme", "beta"})
@@ -36,13 +38,17 @@ text = st.none() | st.text(max_size=30)
         service=text,
         instance=text,
         method=text,
-        level=text,
-        text=text,
+        levels=st.none() | st.frozensets(st.sampled_from(LEVELS)),
+        text=st.none() | st.text(max_size=20).map(lambda t: t + " word"),
         principal=text,
         operation=text,
         request_id=text,
         failure=st.none() | st.booleans(),
         region=text,
+        statuses=st.none() | st.just(statuses_of("4xx,500")),
+        outcome=st.none() | st.just("failed"),
+        path_prefix=st.none() | st.just("/api"),
+        order=st.sampled_from(["newest", "oldest"]),
     ),
     published=st.integers(0, 1 << 60),
     before=st.none() | st.integers(0, (1 << 63) - 1),

@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 import zstandard
+from tests.support_synthetic import synthetic_records
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import ReadUntil
@@ -21,7 +22,6 @@ from asgi_audit.store.sqlite.errors import MAPPED, translated
 from asgi_audit.store.sqlite.fence import FENCE_NAME, FenceFile, read_fence
 from asgi_audit.store.sqlite.lease import LEASE_NAME, Lease
 from asgi_audit.store.sqlite.schema import VERSION, check_version, create, day_of_name, token
-from asgi_audit.store.sqlite.train import synthetic_records
 
 
 def _all_below(cls: type[Exception]) -> set[type[Exception]]:
@@ -75,6 +75,18 @@ def test_frame_names_its_dictionary_and_gives_the_bytes_back() -> None:
     assert decompress(zstandard.ZstdCompressor().compress(b"no dictionary")) == b"no dictionary"
 
 
+def test_frame_of_the_first_dictionary_is_read_as_ever() -> None:
+    data = zstandard.ZstdCompressionDict(Path(codec.__file__).with_name("records.dict").read_bytes())
+    assert data.dict_id() == 42_449
+    assert Decompressor()(zstandard.ZstdCompressor(dict_data=data).compress(b"as it was")) == b"as it was"
+
+
+def test_newest_dictionary_knows_the_mask_of_today() -> None:
+    data = Path(codec.__file__).with_name(codec._FILES[DICTIONARY_ID]).read_bytes()
+    assert b"[REDACTED]" in data
+    assert b"[redacted]" not in data
+
+
 def test_frame_is_refused_when_damaged_or_of_an_unknown_dictionary() -> None:
     frame = bytearray(Compressor().compress([b"x" * 50 + os.urandom(200)])[0])
     frame[len(frame) // 2] ^= 1
@@ -86,9 +98,10 @@ def test_frame_is_refused_when_damaged_or_of_an_unknown_dictionary() -> None:
         Decompressor()(zstandard.ZstdCompressor(dict_data=other).compress(b"y" * 100))
 
 
-def test_dictionary_holds_only_made_up_names() -> None:
+@pytest.mark.parametrize("name", sorted(codec._FILES.values()))
+def test_dictionary_holds_only_made_up_names(name: str) -> None:
     """Goal: nobody trains it on real data by mistake. Method: whatever looks like an address is a reserved one."""
-    data = Path(codec.__file__).with_name("records.dict").read_bytes()
+    data = Path(codec.__file__).with_name(name).read_bytes()
     assert not re.findall(rb"[\w.]+@[\w.]+", data)
     hosts = set(re.findall(rb"[a-z0-9]+\.example\.(?:com|org)", data))
     assert set(re.findall(rb"[a-z0-9.]+\.(?:com|org|net)\b", data)) <= hosts | {b"example.com", b"example.org"}
@@ -217,7 +230,7 @@ def test_index_that_is_made_while_it_is_looked_at_is_one_of_ours(tmp_path: Path,
     def before(*_: object) -> bool:
         nonlocal seen
         if seen == at:
-            create(made, "CREATE TABLE t (a)")
+            create(made, "CREATE TABLE t (a)", VERSION)
         seen += 1
         return True
 

@@ -27,7 +27,6 @@ from tests.support_records import (
     walk,
 )
 
-from asgi_audit.disk import Access
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Completeness, Completion, DeadLetter, ProcessState, Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
@@ -44,7 +43,8 @@ def test_ids_spill_into_neighbours_when_a_millisecond_is_full(
 ) -> None:
     """Method: four ids a millisecond instead of 65,536, and many records of the last ones of a day."""
     monkeypatch.setattr("asgi_audit.store.sqlite.day.SLOTS", 4)
-    monkeypatch.setattr("asgi_audit.store.sqlite.reader.SLOTS", 4)
+    for module in ("reader", "selection"):
+        monkeypatch.setattr(f"asgi_audit.store.sqlite.{module}.SLOTS", 4)
     writer = SqliteWriter(index, clock=clock)
     midnight = NOON - DAY_MS // 2
     last = midnight - 1
@@ -70,8 +70,8 @@ def limited(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[bool], None
     state = {"on": False}
     original = schema.open_writing
 
-    def opened(path: Path, script: str, access: Access, *make: Callable[[str], None]) -> apsw.Connection:
-        connection = original(path, script, access, *make)
+    def opened(path: Path, *given: Any) -> apsw.Connection:
+        connection = original(path, *given)
         connections.append((path, connection))
         if state["on"] and name in path.name:
             connection.execute("PRAGMA max_page_count=1")
@@ -162,7 +162,7 @@ def test_opening_is_refused_when_a_newer_version_wrote_the_index(index: Path) ->
     newer.execute("PRAGMA user_version=99")
     newer.close()
     for attempt in (lambda: SqliteWriter(index), lambda: SqliteReader(index).snapshot()):
-        with pytest.raises(StoreError, match=r"has version 99.* reads up to 1") as caught:
+        with pytest.raises(StoreError, match=r"has version 99.* reads up to 2") as caught:
             attempt()
         assert not caught.value.retriable
 
@@ -447,3 +447,18 @@ def test_interrupted_write_that_is_recovered_begins_nothing_anew(index: Path, re
     for _ in range(2):
         SqliteWriter(index, clock=lambda: NOON / 1000 + 60).close()
         assert reader.completeness(0, 1).begins == 0
+
+
+def test_page_is_an_error_and_no_wrong_record_when_a_block_is_not_what_the_row_says(
+    index: Path, reader: SqliteReader
+) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(record(s, NOON + s) for s in range(1, 4)))
+    writer.close()
+    for change in ("UPDATE record SET place = place + 1", "UPDATE record SET block = block + 1", "DELETE FROM block"):
+        day = apsw.Connection(str(index / "day-2026-11-22.db"))
+        day.execute(change)
+        day.close()
+        with pytest.raises(StoreError, match="damaged") as caught:
+            walk(reader)
+        assert not caught.value.retriable

@@ -5,8 +5,9 @@ Whatever fails, the caller drops the object: the names it has interned may have 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +16,15 @@ import apsw
 
 from ...disk import PRIVATE, Access
 from ...record.codec import Decoded
-from ...record.views import pack_cuts
 from .codec import Compressor
-from .schema import DAY, DAY_MS, SLOTS, open_writing, stream_token, token
+from .layouts import Layout, LayoutOne, LayoutTwo
+from .schema import DAY, DAY_MS, DAY_VERSION, SLOTS, open_writing
 from .standing import Standing, with_logs
+from .tokens import Tokens
 
-__all__ = ["Brought", "DayWriter", "Tokens"]
+__all__ = ["Brought", "DayWriter"]
 
-_INSERT = f"INSERT INTO record VALUES ({','.join('?' * 16)})"
 _CACHED_MAX = 50_000  # entries of each cache; a full one starts anew
-_USUAL_MAX = 20_000  # 450 bytes each
-_FRAMES = 256  # records compressed in one call
 _timestamp = attrgetter("timestamp")
 
 
@@ -39,52 +38,18 @@ class Brought(NamedTuple):
     records: int
 
 
-class Tokens:
-    """The words of the second full-text column, remembered by value: hashing eleven of them costs more than inserting
-    them."""
-
-    def __init__(self) -> None:
-        self._usual: dict[tuple[str, str, str, str, int, str, str, str], str] = {}
-        self._name: dict[tuple[str, str], str] = {}
-
-    def of(self, d: Decoded) -> str:
-        usual = (d.account, d.service, d.instance, d.method, d.status, d.level, d.region, d.operation)
-        # A request id is new with every record: remembering it would only fill the cache.
-        text = f"{self._usual.get(usual) or self._usually(usual, d)} {token('q', d.request_id)}"
-        return f"{text} {self._of('p', d.principal)}" if d.principal else text
-
-    def _usually(self, usual: tuple[str, str, str, str, int, str, str, str], d: Decoded) -> str:
-        """Those that many records share."""
-        account, service, instance, method, status, level, region, operation = usual
-        words = [
-            self._of("a", account), self._of("s", service), self._of("i", instance),
-            stream_token(account, service, instance), self._of("m", method), self._of("c", str(status)),
-            self._of("l", level), self._of("r", region), *([self._of("f", "1")] if d.failure else ()),
-            self._of("o", operation),
-        ]  # fmt: skip
-        if len(self._usual) >= _USUAL_MAX:
-            self._usual.clear()
-        text = self._usual[usual] = " ".join(words)
-        return text
-
-    def _of(self, kind: str, value: str) -> str:
-        found = self._name.get((kind, value))
-        if found is None:
-            if len(self._name) >= _CACHED_MAX:
-                self._name.clear()
-            found = self._name[kind, value] = token(kind, value)
-        return found
-
-
 class DayWriter:
     """One open day file. Errors are apsw's."""
 
-    def __init__(self, path: Path, compressor: Compressor, tokens: Tokens, access: Access = PRIVATE) -> None:
+    def __init__(
+        self, path: Path, compressor: Compressor, tokens: Mapping[int, Tokens], access: Access = PRIVATE
+    ) -> None:
         self.path = path
-        self._compress = compressor.compress
-        self._tokens = tokens
-        self._connection = connection = open_writing(path, DAY, access)
+        self._connection = connection = open_writing(path, DAY, DAY_VERSION, access)
         self._standing = Standing(with_logs(path))
+        self.version = int(connection.pragma("user_version") or 0)
+        layout = LayoutOne if self.version == 1 else LayoutTwo
+        self._layout: Layout = layout(connection, compressor, tokens[self.version])
         state: Any = connection.execute("SELECT highest, spill FROM state").get
         self.highest: int = state[0]
         self._spill: int = state[1]
@@ -142,20 +107,17 @@ class DayWriter:
             # What was interned for nothing was rolled back.
             self._pids.clear()
             self._sids.clear()
+            self._layout.forget()
             return []
         new.sort(key=_timestamp)
         ids = self._ids(new)
-        brought: dict[tuple[int | None, int], list[Decoded]] = {}
-        connection.executemany(_INSERT, self._rows(new, ids, iseq, brought))
-        texts: Iterable[tuple[int, Decoded]] = zip(ids, new, strict=True)
-        if any(a > b for a, b in pairwise(ids)):
-            texts = sorted(texts, key=_id)  # FTS5 starts a new segment at each rowid that is lower than the one before
-        tokens = self._tokens.of
-        # After all rows, in one statement: FTS5 writes a segment at each statement that begins.
-        connection.executemany(
-            "INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)",
-            ((number, d.message, tokens(d)) for number, d in texts),
-        )
+        pid_of, sid_of = self._pids.get, self._sids.get
+        pids = [None if d.process is None else pid_of(d.process) for d in new]
+        sids = [sid_of((d.account, d.service, d.instance)) or self._sid(d) for d in new]
+        brought: dict[tuple[int | None, int], list[Decoded]] = defaultdict(list)
+        for key, d in zip(zip(pids, sids, strict=True), new, strict=True):
+            brought[key].append(d)
+        self._layout.insert(new, ids, pids, sids, iseq)
         connection.execute("DELETE FROM unpublished WHERE iseq <= ?", (published,))
         connection.executemany(
             "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, p, s, len(of)) for (p, s), of in brought.items()]
@@ -169,31 +131,6 @@ class DayWriter:
         return [
             Brought(of[0].process, of[0].account, of[0].service, of[0].instance, len(of)) for of in brought.values()
         ]
-
-    def _rows(
-        self,
-        records: Sequence[Decoded],
-        ids: Sequence[int],
-        iseq: int,
-        brought: dict[tuple[int | None, int], list[Decoded]],
-    ) -> Iterator[tuple[Any, ...]]:
-        """The rows to insert, one at a time: a batch of them as a list is what the garbage collector then walks."""
-        pid_of, sid_of = self._pids.get, self._sids.get
-        frames = chain.from_iterable(
-            self._compress([d.data for d in records[at : at + _FRAMES]]) for at in range(0, len(records), _FRAMES)
-        )
-        for d, number, frame in zip(records, ids, frames, strict=True):
-            process = d.process
-            pid = pid_of(process) if process is not None else None
-            sid = sid_of((d.account, d.service, d.instance)) or self._sid(d)
-            try:
-                brought[pid, sid].append(d)
-            except KeyError:
-                brought[pid, sid] = [d]
-            yield (
-                number, iseq, pid, d.sequence, sid, d.timestamp, d.status, d.method, d.level, d.region, d.principal,
-                d.operation, d.request_id, None if pid is not None else d.id, pack_cuts(d.cuts), frame,
-            )  # fmt: skip
 
     def _new(self, records: Iterable[Decoded]) -> list[Decoded]:
         """Those that stand neither in the file nor earlier in the batch. The processes of all of them are in `_pids`
@@ -290,7 +227,3 @@ class DayWriter:
                 self._spill = max(self._spill, abs(ms - timestamp))
                 return number + 1, ms
         raise AssertionError(f"all {DAY_MS * SLOTS} ids of the day of {timestamp} ms are used")
-
-
-def _id(numbered: tuple[int, Decoded]) -> int:
-    return numbered[0]

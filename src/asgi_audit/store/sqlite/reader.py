@@ -15,22 +15,24 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import apsw
 
-from ...errors import StoreError
-from ...record.views import unpack_cuts
+from ...errors import QueryError, StoreError
 from ..base import Completeness, Hold, Incident, Process, Query, ReadUntil, Row, Snapshot, Window
 from ..identity import Expected, IndexMemory
 from . import completeness, extent, retention
 from .codec import Decompressor
+from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
 from .days import day_is_gone, gone_days, is_known
 from .errors import reading
 from .fence import read_fence
-from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading, stream_token, token
+from .paging import Page
+from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading
+from .selection import unknown_to_version_1
 
 __all__ = ["SqliteReader"]
 
@@ -41,7 +43,7 @@ _PROCESS = (
     "p.open_count", "p.watermark", "p.closed", "p.proven", "ifnull(t.missing, 0)", "ifnull(t.standing, 'active')",
     "ifnull(t.low, 0)", "t.data",
 )  # fmt: skip
-_LEVELS_FAILED = ("ERROR", "FATAL")
+T = TypeVar("T")
 
 
 class _File:
@@ -106,7 +108,6 @@ class SqliteReader:
         self._main = _File(directory / MAIN_NAME, self._is_stopped)
         self._days: OrderedDict[str, _File] = OrderedDict()
         self._decompress = Decompressor()
-        self._tokenizer: tuple[apsw.Connection, Callable[..., Any]] | None = None
 
     def check(self) -> None:
         main = self._opened()
@@ -129,40 +130,45 @@ class SqliteReader:
         return Snapshot(published, fence[1].taken_at / 1000 if fence is not None and is_known else 0.0)
 
     def page(
-        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int
+        self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int, skip: int = 0
     ) -> tuple[list[Row], bool]:
         rows: list[Row] = []
         main = self._opened()
         if main is None or query.start >= query.end or (query.accounts is not None and not query.accounts):
             return rows, False
         first, last = max(query.start, 0), query.end - 1
-        if before is not None:
+        if before is not None and query.order == "newest":
             last = min(last, _day_end(before // SLOTS))
-        if last < first:
-            return rows, False
-        with reading("read", self._main.path):
-            days: list[Any] = main.execute(
-                "SELECT day FROM day WHERE day BETWEEN ? AND ? ORDER BY day DESC", (_day_text(first), _day_text(last))
-            ).fetchall()
-        words = self._words(query.text) if query.text else []
-        left = bytes_max
-        for (day,) in days:
-            file = self._day(day)
-            try:
-                with reading("read", file.path):
-                    connection = file.get()
-                    if connection is None:
-                        self._purged(main, day)
-                        continue
-                    left, more = self._page_of_day(connection, query, words, published, before, limit, left, rows)
-            except StoreError:
-                if file.is_there():
-                    raise
-                self._purged(main, day)  # while we opened it: without its -wal a file can look damaged
-                continue
-            if more:
-                return rows, True
-        return rows, False
+        elif before is not None:
+            first = max(first, _day_end(before // SLOTS) - DAY_MS + 1)
+        self._check_days(query)
+        page = Page(query, published, before, limit, bytes_max, skip)
+        for day in self._days_between(first, last, newest_first=query.order == "newest"):
+            self._with_day(day, lambda connection: page.read(connection, self._decompress, self._stopped))
+            if page.more:
+                break
+        return page.rows, page.more
+
+    def count(self, query: Query, *, published: int, work_seconds: float = COUNT_SECONDS) -> int:
+        if query.start >= query.end:
+            return 0
+        self._check_days(query)
+        work = Work(work_seconds)
+        found = 0
+        for day in self._days_between(max(query.start, 0), query.end - 1):
+            found += self._with_day(day, lambda connection: count(connection, query, published, work)) or 0
+        return found
+
+    def histogram(
+        self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
+    ) -> list[tuple[int, dict[str, int]]]:
+        check_histogram(query, minutes)
+        self._check_days(query, rolled_up=True)
+        work = Work(COUNT_SECONDS)
+        found: dict[int, dict[str, int]] = {}
+        for day in self._days_between(max(query.start, 0), query.end - 1):
+            self._with_day(day, lambda connection: add_buckets(found, connection, query, published, by, minutes, work))
+        return sorted(found.items())
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         main = self._opened()
@@ -271,9 +277,6 @@ class SqliteReader:
         for file in self._days.values():
             file.close()
         self._days.clear()
-        if self._tokenizer is not None:
-            self._tokenizer[0].close()
-            self._tokenizer = None
 
     # -- what is there
 
@@ -296,72 +299,44 @@ class SqliteReader:
         if is_known(main, day):
             raise self._expected.said(day_is_gone(self.directory, day))
 
-    # -- one page
+    # -- days
 
-    def _page_of_day(
-        self,
-        connection: apsw.Connection,
-        query: Query,
-        words: list[str],
-        published: int,
-        before: int | None,
-        limit: int,
-        left: int,
-        rows: list[Row],
-    ) -> tuple[int, bool]:
-        """Appends to `rows`; answers how many bytes are left, and whether a row more would have matched."""
-        spill = int(connection.execute("SELECT spill FROM state").get)
-        low = max(0, query.start - spill) * SLOTS
-        high = (query.end + spill) * SLOTS
-        if before is not None:
-            high = min(high, before)
-        checks, values = _checks(query)
-        match = _match(query, words)
-        if match is None:
-            source = "record r"
-            where = "r.id >= ? AND r.id < ?"
-            order = "r.id"
-            given: list[Any] = [low, high]
-        else:
-            source = "fulltext f CROSS JOIN record r ON r.id = f.rowid"
-            where = "f.fulltext MATCH ? AND f.rowid >= ? AND f.rowid < ?"
-            order = "f.rowid"
-            given = [match, low, high]
-        if _of_stream(query):
-            source += " CROSS JOIN stream s ON s.sid = r.sid"
-        where += " AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?" + checks
-        given += [published, query.start, query.end, *values, limit - len(rows) + 1]
-        cursor = connection.execute(
-            f"SELECT r.id, r.cuts, r.data FROM {source} WHERE {where} ORDER BY {order} DESC LIMIT ?", given
-        )
+    def _days_between(self, first: int, last: int, *, newest_first: bool = True) -> list[str]:
+        """The days from that of `first` to that of `last`, both inclusive, ms."""
+        main = self._opened()
+        if main is None or last < first:
+            return []
+        with reading("read", self._main.path):
+            days: list[Any] = main.execute(
+                f"SELECT day FROM day WHERE day BETWEEN ? AND ? ORDER BY day {'DESC' if newest_first else ''}",
+                (_day_text(first), _day_text(last)),
+            ).fetchall()
+        return [day for (day,) in days]
+
+    def _with_day(self, day: str, read: Callable[[apsw.Connection], T]) -> T | None:
+        """None when the day is purged. Raises StoreError when its file is gone."""
+        file = self._day(day)
         try:
-            for number, cuts, data in cursor:
-                if len(rows) >= limit:
-                    return left, True
-                if self._stopped():
-                    raise StoreError("the question was stopped: nobody waits for its answer")
-                record = self._decompress(data)
-                if len(record) > left and rows:
-                    return left, True
-                left -= len(record)
-                rows.append(Row(number, record, unpack_cuts(cuts)))
-        finally:
-            cursor.close(True)  # or its read transaction would stay and stop checkpoints
-        return left, False
+            with reading("read", file.path):
+                connection = file.get()
+                if connection is not None:
+                    return read(connection)
+        except StoreError:
+            if file.is_there():
+                raise  # else it went while we opened it: without its -wal a file can look damaged
+        main = self._opened()
+        if main is not None:
+            self._purged(main, day)
+        return None
 
-    def _words(self, text: str) -> list[str]:
-        """The words of a text as the index has them, without repeats."""
-        if self._tokenizer is None:
-            memory = apsw.Connection(":memory:")
-            self._tokenizer = (memory, memory.fts5_tokenizer("unicode61", []))
-        found = self._tokenizer[1](
-            text.encode("utf-8", "replace"),
-            apsw.FTS5_TOKENIZE_DOCUMENT,
-            None,
-            include_offsets=False,
-            include_colocated=False,
-        )
-        return list(dict.fromkeys(found))
+    def _check_days(self, query: Query, *, rolled_up: bool = False) -> None:
+        """Refuses a question that a day of the window was not indexed for."""
+        unknown = "histogram" if rolled_up else unknown_to_version_1(query)
+        if unknown is None:
+            return
+        for day in self._days_between(max(query.start, 0), query.end - 1):
+            if self._with_day(day, lambda connection: connection.pragma("user_version")) == 1:
+                raise _not_indexed(unknown, day)
 
     def _day(self, day: str) -> _File:
         found = self._days.get(day)
@@ -407,67 +382,14 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _of_stream(query: Query) -> bool:
-    return query.accounts is not None or query.service is not None or query.instance is not None
-
-
-def _match(query: Query, words: list[str]) -> str | None:
-    """The full-text expression, None when nothing can be looked up there. User text stands in it as quoted words
-    only."""
-    filters = [
-        ("m", query.method),
-        ("l", query.level),
-        ("p", query.principal),
-        ("o", query.operation),
-        ("q", query.request_id),
-        ("r", query.region),
-        ("f", "1" if query.failure else None),
-    ]
-    accounts = None if query.accounts is None else sorted(query.accounts)
-    parts = []
-    if accounts is not None and query.service is not None and query.instance is not None:
-        parts.append(_any_of([stream_token(a, query.service, query.instance) for a in accounts]))
-    else:
-        filters += [("s", query.service), ("i", query.instance)]
-        if accounts is not None:
-            parts.append(_any_of([token("a", a) for a in accounts]))
-    # A record without a principal has no token for it: the real column answers that.
-    parts += [f"tokens : {token(kind, value)}" for kind, value in filters if value]
-    parts += ['message : "' + w.replace('"', '""') + '"' for w in words]
-    return " AND ".join(parts) if parts else None
-
-
-def _any_of(tokens: list[str]) -> str:
-    return f"tokens : ({' OR '.join(tokens)})"
-
-
-def _checks(query: Query) -> tuple[str, list[Any]]:
-    """The same filters on the real columns."""
-    sql = ""
-    values: list[Any] = []
-    if query.accounts is not None:
-        if len(query.accounts) == 1:
-            sql += " AND s.account = ?"
-            values += query.accounts
-        else:
-            sql += " AND s.account IN (SELECT value FROM json_each(?))"
-            values.append(json.dumps(sorted(query.accounts)))
-    for column, value in (
-        ("s.service", query.service),
-        ("s.instance", query.instance),
-        ("r.method", query.method),
-        ("r.level", query.level),
-        ("r.principal", query.principal),
-        ("r.operation", query.operation),
-        ("r.request_id", query.request_id),
-        ("r.region", query.region),
-    ):
-        if value is not None:
-            sql += f" AND {column} = ?"
-            values.append(value)
-    if query.failure is not None:
-        sql += f" AND r.level {'' if query.failure else 'NOT '}IN {_LEVELS_FAILED}"
-    return sql, values
+def _not_indexed(name: str, day: str) -> QueryError:
+    works = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
+    return QueryError(
+        f"{name}: the records up to {day} were indexed by an earlier version and cannot be asked for it; it works from "
+        f"{works} (UTC) on",
+        field=name,
+        hint=f"Ask from {works}T00:00:00Z on, or leave {name} out.",
+    )
 
 
 def _day_end(ms: int) -> int:

@@ -27,11 +27,14 @@ from ...disk import PRIVATE, Access
 from ...errors import StoreError
 
 __all__ = [
-    "BESIDE", "DAY_MS", "MAIN_NAME", "SLOTS", "VERSION", "check_version", "create", "day_name", "day_of_name",
-    "index_id", "made_at_ms", "open_reading", "open_writing", "stream_token", "token",
+    "BESIDE", "DAY", "DAY_1", "DAY_MS", "DAY_VERSION", "MAIN_NAME", "MAIN_VERSION", "SLOTS", "VERSION", "check_version",
+    "create", "day_name", "day_of_name", "index_id", "made_at_ms", "open_reading", "open_writing", "stream_token",
+    "token",
 ]  # fmt: skip
 
-VERSION = 1
+VERSION = 2  # the newest that a file of an index has
+MAIN_VERSION = 1
+DAY_VERSION = 2
 MAIN_NAME = "main.db"
 DAY_MS = 86_400_000
 BESIDE = ("-wal", "-shm")  # what SQLite keeps beside each of its files
@@ -76,7 +79,7 @@ CREATE TABLE dead_letter (
 CREATE TABLE loss (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;  -- sequences stated lost
 """
 
-DAY = """
+_DAY_COMMON = """
 CREATE TABLE state (
   one INTEGER PRIMARY KEY CHECK (one = 1), highest INTEGER NOT NULL, spill INTEGER NOT NULL, records INTEGER NOT NULL
 );
@@ -86,21 +89,57 @@ CREATE TABLE stream (
   sid INTEGER PRIMARY KEY, account TEXT NOT NULL, service TEXT NOT NULL, instance TEXT NOT NULL,
   UNIQUE (account, service, instance)
 );
+CREATE TABLE unpublished (iseq INTEGER NOT NULL, pid INTEGER, sid INTEGER NOT NULL, records INTEGER NOT NULL);
+"""
+_DAY_INDEXES = """
+CREATE UNIQUE INDEX record_origin ON record (pid, sequence) WHERE pid IS NOT NULL;
+CREATE UNIQUE INDEX record_foreign ON record (foreign_id) WHERE foreign_id IS NOT NULL;
+"""
+_HASHSIZE = "INSERT INTO fulltext (fulltext, rank) VALUES ('hashsize', 16777216);"
+# hashsize: a batch of 4,000 is one segment of the full text, not two or three that must be merged again.
+
+DAY = f"""{_DAY_COMMON}
+CREATE TABLE record (
+  id INTEGER PRIMARY KEY, iseq INTEGER NOT NULL, pid INTEGER, sequence INTEGER NOT NULL, sid INTEGER NOT NULL,
+  timestamp INTEGER NOT NULL, status INTEGER NOT NULL, method TEXT NOT NULL, level TEXT NOT NULL, region TEXT NOT NULL,
+  outcome TEXT NOT NULL, principal TEXT NOT NULL, operation TEXT NOT NULL, route TEXT NOT NULL, client TEXT NOT NULL,
+  request_id TEXT NOT NULL, trace_id TEXT NOT NULL, foreign_id TEXT, cuts BLOB NOT NULL,
+  block INTEGER NOT NULL, place INTEGER NOT NULL  -- its bytes are a line of this block that begins at this byte
+);
+CREATE TABLE block (block INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- records, a line each, compressed: `codec`
+{_DAY_INDEXES}
+CREATE INDEX record_iseq ON record (iseq);  -- and so by (iseq, id)
+-- How many records of each kind stand in each minute and hour (since the epoch), published or not.
+CREATE TABLE kind (
+  kid INTEGER PRIMARY KEY, account TEXT NOT NULL, service TEXT NOT NULL, level TEXT NOT NULL, method TEXT NOT NULL,
+  status INTEGER NOT NULL, UNIQUE (account, service, level, method, status)
+);
+CREATE TABLE minutes (
+  kid INTEGER NOT NULL, minute INTEGER NOT NULL, records INTEGER NOT NULL, PRIMARY KEY (kid, minute)
+) WITHOUT ROWID;
+CREATE TABLE hours (
+  kid INTEGER NOT NULL, hour INTEGER NOT NULL, records INTEGER NOT NULL, PRIMARY KEY (kid, hour)
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE fulltext USING fts5(
+  message, tokens, content='', columnsize=0, detail=full, tokenize='unicode61'
+);
+{_HASHSIZE}
+"""
+
+DAY_1 = f"""{_DAY_COMMON}
 CREATE TABLE record (
   id INTEGER PRIMARY KEY, iseq INTEGER NOT NULL, pid INTEGER, sequence INTEGER NOT NULL, sid INTEGER NOT NULL,
   timestamp INTEGER NOT NULL, status INTEGER NOT NULL, method TEXT NOT NULL, level TEXT NOT NULL, region TEXT NOT NULL,
   principal TEXT NOT NULL, operation TEXT NOT NULL, request_id TEXT NOT NULL, foreign_id TEXT,
   cuts BLOB NOT NULL, data BLOB NOT NULL
 );
-CREATE UNIQUE INDEX record_origin ON record (pid, sequence) WHERE pid IS NOT NULL;
-CREATE UNIQUE INDEX record_foreign ON record (foreign_id) WHERE foreign_id IS NOT NULL;
-CREATE TABLE unpublished (iseq INTEGER NOT NULL, pid INTEGER, sid INTEGER NOT NULL, records INTEGER NOT NULL);
+{_DAY_INDEXES}
 CREATE VIRTUAL TABLE fulltext USING fts5(
   message, tokens, content='', columnsize=0, detail=column, tokenize='unicode61'
 );
-INSERT INTO fulltext (fulltext, rank) VALUES ('hashsize', 16777216);
+{_HASHSIZE}
 """
-# hashsize: a batch of 4,000 is one segment of the full text, not two or three that must be merged again.
+"""What versions before 0.2 made. Such a day is read and written on as it is; tests make one by this."""
 
 
 def token(kind: str, value: str) -> str:
@@ -131,10 +170,11 @@ def day_of_name(name: str) -> str | None:
 
 
 def open_writing(
-    path: Path, script: str, access: Access = PRIVATE, make: Callable[[str], None] = lambda what: None
+    path: Path, script: str, version: int, access: Access = PRIVATE, make: Callable[[str], None] = lambda what: None
 ) -> apsw.Connection:
-    """A connection for the one writer; makes the file and its tables when they are missing. `make` is called before
-    that, with what is there in place of it, and may raise. Raises apsw's errors, OSError and StoreError."""
+    """A connection for the one writer; makes the file and its tables, as `version`, when they are missing. `make` is
+    called before that, with what is there in place of it, and may raise. Raises apsw's errors, OSError and
+    StoreError."""
     if apsw.SQLITE_VERSION_NUMBER < _SQLITE_MIN:
         raise StoreError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt an index that is read while it is written",
@@ -150,8 +190,8 @@ def open_writing(
     connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags)
     try:
         connection.set_busy_timeout(_BUSY_MS)
-        version = check_version(connection, path)
-        if version == 0:
+        is_empty = not check_version(connection, path)
+        if is_empty:
             make("an empty file")
         # The -wal and -shm files stay after the last close, so that a reader never has to make them.
         connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, _int_pointer())
@@ -166,8 +206,8 @@ def open_writing(
             "journal_size_limit=67108864",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        if version == 0:
-            create(connection, script)
+        if is_empty:
+            create(connection, script, version)
     except BaseException:
         connection.close(True)
         raise
@@ -200,12 +240,12 @@ def made_at_ms(main: apsw.Connection) -> int | None:
     return found
 
 
-def create(connection: apsw.Connection, script: str) -> None:
+def create(connection: apsw.Connection, script: str, version: int) -> None:
     """All tables or none: a crash in between leaves version 0, and the next open makes them."""
     connection.execute("BEGIN")
     try:
         connection.execute(script)
-        connection.execute(f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={VERSION}")
+        connection.execute(f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={version}")
         connection.execute("COMMIT")
     except BaseException:
         # A full disk has rolled it back already; doing that again would be the error that is seen, and no retriable

@@ -38,15 +38,27 @@ from ..base import Batch, DeadLetter, Known, Purged, ReadUntil, Resumed, Written
 from ..identity import Expected, IndexMemory, Seen
 from . import completeness, extent, retention
 from .codec import RECORD_BYTES_MAX, Compressor
-from .day import Brought, DayWriter, Tokens
+from .day import Brought, DayWriter
 from .days import day_is_gone, gone_days
 from .errors import translated
 from .fence import FENCE_NAME, FenceFile, last_used, read_fence_of
 from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
-from .schema import DAY_MS, MAIN, MAIN_NAME, day_name, day_of_name, index_id, made_at_ms, open_writing
+from .schema import (
+    DAY_MS,
+    DAY_VERSION,
+    MAIN,
+    MAIN_NAME,
+    MAIN_VERSION,
+    day_name,
+    day_of_name,
+    index_id,
+    made_at_ms,
+    open_writing,
+)
 from .standing import Standing, with_logs
+from .tokens import Tokens
 
 __all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
 
@@ -87,7 +99,7 @@ class SqliteWriter:
         self._new_index = new_index
         self._clock = clock
         self._compressor = Compressor()
-        self._tokens = Tokens()
+        self._tokens = {version: Tokens(version) for version in (1, DAY_VERSION)}
         self._days: OrderedDict[str, DayWriter] = OrderedDict()
         self._known_days: set[str] = set()
         self._known_streams: set[tuple[str, str, str]] = set()
@@ -248,7 +260,7 @@ class SqliteWriter:
                     raise self._lost()
                 # All of main.db in one transaction: a reader meets all of its tables or none.
                 script = MAIN + completeness.TABLES + self._identity()
-                main = open_writing(path, script, self._access, self._may_make)
+                main = open_writing(path, script, MAIN_VERSION, self._access, self._may_make)
                 self._main = main
                 self._identify(main)
                 completeness.prepare(main)

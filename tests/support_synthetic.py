@@ -1,4 +1,4 @@
-"""Trains the dictionary that we ship, on synthetic records alone: `python -m asgi_audit.store.sqlite.train OUT`.
+"""Synthetic records, and the dictionary that we ship, trained on them alone: `python -m tests.support_synthetic OUT`.
 
 A dictionary trained on real records would carry their plaintext into every copy of the index, so every name, address
 and text here is made up: `example.com`, the documentation networks of RFC 5737, invented words. The same seed gives the
@@ -19,7 +19,7 @@ from pathlib import Path
 import orjson
 import zstandard
 
-from .codec import DICTIONARY_ID
+from asgi_audit.store.sqlite.codec import DICTIONARY_ID
 
 __all__ = ["DICTIONARY_BYTES", "synthetic_record", "synthetic_records", "train"]
 
@@ -47,7 +47,7 @@ _AGENTS = (
 )
 _STATUSES = {"GET": (200, 200, 200, 304, 404), "POST": (201, 200, 422, 401, 400), "PUT": (200, 204, 409)}
 _ERRORS = ("ValueError", "KeyError", "TimeoutError", "RuntimeError", "ConnectionResetError", "PermissionError")
-_MASKED = "[redacted]"
+_MASKED = "[REDACTED]"
 
 
 def _hex(rng: random.Random, digits: int) -> str:
@@ -209,12 +209,12 @@ def synthetic_records(seed: int, count: int, *, start: int = _START, step_ms: fl
 def train(seed: int = 20_260_101, samples: int = 12_000) -> bytes:
     """The dictionary: at most DICTIONARY_BYTES, with DICTIONARY_ID inside."""
     records: list[bytes | bytearray | memoryview] = list(synthetic_records(seed, samples, step_ms=86_400_000.0))
-    trained = zstandard.train_dictionary(DICTIONARY_BYTES, records, dict_id=DICTIONARY_ID, level=3)
+    trained = zstandard.train_dictionary(DICTIONARY_BYTES, records, dict_id=DICTIONARY_ID, level=1)
     return trained.as_bytes()
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m asgi_audit.store.sqlite.train OUT")
+        sys.exit("usage: python -m tests.support_synthetic OUT")
     Path(sys.argv[1]).write_bytes(train())
     print(f"{sys.argv[1]}: {Path(sys.argv[1]).stat().st_size} bytes, dictionary {DICTIONARY_ID}")

@@ -1,0 +1,120 @@
+"""One page of rows, read from one day file after the other."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from ...errors import StoreError
+from ...record.views import unpack_cuts
+from ..base import Row
+from ..query import Query
+from .codec import Decompressor
+from .selection import Selection, ids_of, select
+
+__all__ = ["Page"]
+
+_NEWLINE = 10
+_BLOCKS_MAX = 32  # kept while a page is read: of 64 KiB each, but for a record that is larger
+
+
+class Page:
+    """What was found so far. `read` for each day in the query's order, until `more` or no day is left."""
+
+    def __init__(self, query: Query, published: int, before: int | None, limit: int, bytes_max: int, skip: int) -> None:
+        self.rows: list[Row] = []
+        self.more = False  # a row follows that did not fit
+        self._query = query
+        self._published = published
+        self._before = before
+        self._limit = limit
+        self._left = bytes_max
+        self._skip = skip
+
+    def read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
+        """Appends what the day adds, in one read transaction. Raises StoreError when `stopped` returns True, which is
+        called for each row."""
+        connection.execute("BEGIN")
+        try:
+            self._read(connection, decompress, stopped)
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
+        query, is_newest_first = self._query, self._query.order == "newest"
+        version = int(connection.pragma("user_version") or 0)
+        low, high = ids_of(query, int(connection.execute("SELECT spill FROM state").get))
+        if self._before is not None:
+            low, high = (low, min(high, self._before)) if is_newest_first else (max(low, self._before + 1), high)
+        found = select(connection, query, version, self._published, low, high)
+        if found is None or not self._skipped(connection, found):
+            return
+        data = "r.data, 0" if version == 1 else "r.block, r.place"
+        cursor = connection.execute(
+            _ordered(f"r.id, r.cuts, {data}", found, is_newest_first) + " LIMIT ? OFFSET ?",
+            (*found.values, self._limit - len(self.rows) + 1, self._skip),
+        )
+        self._skip = 0
+        blocks = _Blocks(connection, decompress)
+        try:
+            for number, cuts, where, place in cursor:
+                if len(self.rows) >= self._limit:
+                    self.more = True
+                    return
+                if stopped():
+                    raise StoreError("the question was stopped: nobody waits for its answer")
+                record = decompress(where) if version == 1 else blocks.record(where, place)
+                if len(record) > self._left and self.rows:
+                    self.more = True
+                    return
+                self._left -= len(record)
+                self.rows.append(Row(number, record, unpack_cuts(cuts)))
+        finally:
+            cursor.close(True)  # or its read transaction would stay and stop checkpoints
+
+    def _skipped(self, connection: apsw.Connection, found: Selection) -> bool:
+        """Whether the day holds more rows than are still to be skipped; if not, they are."""
+        if not self._skip:
+            return True
+        there: int = connection.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM {found.source} WHERE {found.where} LIMIT ?)",
+            (*found.values, self._skip + 1),
+        ).get
+        if there > self._skip:
+            return True
+        self._skip -= there
+        return False
+
+
+class _Blocks:
+    """The blocks of one day that a page needs, decompressed once each."""
+
+    def __init__(self, connection: apsw.Connection, decompress: Decompressor) -> None:
+        self._connection = connection
+        self._decompress = decompress
+        self._data: OrderedDict[int, bytes] = OrderedDict()
+
+    def record(self, block: int, place: int) -> bytes:
+        data = self._data.get(block)
+        if data is None:
+            found: Any = self._connection.execute("SELECT data FROM block WHERE block = ?", (block,)).get
+            data = b"" if found is None else self._decompress(found)
+            if len(self._data) >= _BLOCKS_MAX:
+                self._data.popitem(last=False)
+            self._data[block] = data
+        if place >= len(data) or (place and data[place - 1] != _NEWLINE):
+            raise StoreError(
+                f"a stored record is damaged: none begins at byte {place} of block {block}",
+                retriable=False,
+                hint="Restore its day file from a backup.",
+            )
+        end = data.find(b"\n", place)
+        return data[place:] if end < 0 else data[place:end]
+
+
+def _ordered(columns: str, found: Selection, is_newest_first: bool) -> str:
+    direction = "DESC" if is_newest_first else "ASC"
+    return f"SELECT {columns} FROM {found.source} WHERE {found.where} ORDER BY {found.key} {direction}"

@@ -1,0 +1,182 @@
+"""A query as SQL over one day file: what the full text looks up, and what each row is checked for.
+
+Every filter is a word of the full text, so that nothing is found by reading the rows that do not match; the real
+columns are checked again, because a word is 64 bits of a hash, and two values may share it. Days of version 1 lack the
+words and columns of some filters (see `unknown_to_version_1`).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import apsw
+
+from ..query import Query
+from .schema import SLOTS, stream_token, token
+
+__all__ = ["ROLLED_UP", "Selection", "checks_of", "ids_of", "kinds_of", "select", "unknown_to_version_1", "unrolled"]
+
+ROLLED_UP = ("accounts", "service", "levels", "failure", "method", "statuses", "except_service")
+_FILTERS = (*ROLLED_UP, "instance", "text", "principal", "operation", "request_id", "region", "outcome", "client",
+            "route", "path_prefix", "trace_id")  # fmt: skip
+_LATER = ("outcome", "client", "route", "path_prefix", "trace_id")
+_WORDS_MAX = 1_000  # of one filter; more values are left to the check of the rows
+
+
+class Selection(NamedTuple):
+    """`FROM source WHERE where` with `values`; `key` is the column of the row's id to order by."""
+
+    source: str
+    where: str
+    values: list[Any]
+    key: str
+
+
+def unknown_to_version_1(query: Query) -> str | None:
+    """The first filter that days of version 1 were not indexed by."""
+    if any(len(phrase) > 1 for phrase in query.phrases):
+        return "text"
+    return next((name for name in _LATER if getattr(query, name) is not None), None)
+
+
+def unrolled(query: Query) -> str | None:
+    """The first filter that the rollup does not have."""
+    return next((name for name in _FILTERS if name not in ROLLED_UP and getattr(query, name) is not None), None)
+
+
+def select(
+    connection: apsw.Connection, query: Query, version: int, published: int, low: int, high: int
+) -> Selection | None:
+    """The rows of the query with `low` <= id < `high`, visible at `published`; None when the day can hold none."""
+    found = _match(connection, query, version)
+    if found is None:
+        return None
+    key, source, where = "r.id", "record r", "r.id >= ? AND r.id < ?"
+    values: list[Any] = [low, high]
+    if found:
+        # Named first in FROM: the full text is walked, and each of its rows looked up.
+        key, source = "f.rowid", "fulltext f CROSS JOIN record r ON r.id = f.rowid"
+        where = "f.fulltext MATCH ? AND f.rowid >= ? AND f.rowid < ?"
+        values.insert(0, found)
+    checks, checked = checks_of(query)
+    if any(v is not None for v in (query.accounts, query.service, query.instance, query.except_service)):
+        source += " CROSS JOIN stream s ON s.sid = r.sid"
+    where += " AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?" + checks
+    return Selection(source, where, [*values, published, query.start, query.end, *checked], key)
+
+
+def ids_of(query: Query, spill: int) -> tuple[int, int]:
+    """Between which ids the query's records may stand: `low` inclusive, `high` exclusive."""
+    return max(0, query.start - spill) * SLOTS, (query.end + spill) * SLOTS
+
+
+def kinds_of(query: Query) -> tuple[str, list[Any]]:
+    """The condition on rows of `kind k` that the query's rolled up filters make."""
+    return _conditions(query, {
+        "account": "k.account", "service": "k.service", "method": "k.method", "level": "k.level", "status": "k.status",
+    })  # fmt: skip
+
+
+def checks_of(query: Query) -> tuple[str, list[Any]]:
+    """The conditions on the real columns of `record r` and its `stream s`, but the window."""
+    sql, values = _conditions(query, {
+        "account": "s.account", "service": "s.service", "method": "r.method", "level": "r.level", "status": "r.status",
+    })  # fmt: skip
+    for column, value in (
+        ("s.instance", query.instance),
+        ("r.principal", query.principal),
+        ("r.operation", query.operation),
+        ("r.request_id", query.request_id),
+        ("r.region", query.region),
+        ("r.outcome", query.outcome),
+        ("r.client", query.client),
+        ("r.route", query.route),
+        ("r.trace_id", query.trace_id),
+    ):
+        if value is not None:
+            sql += f" AND {column} = ?"
+            values.append(value)
+    if query.prefix is not None:
+        # As `prefixes_of` has it, and a '/' after it. `substr`, for LIKE has wildcards.
+        begin = query.prefix.rstrip("/") + "/"
+        sql += " AND r.route <> '' AND substr('/' || trim(r.route, '/') || '/', 1, ?) = ?"
+        values += [len(begin), begin]
+    return sql, values
+
+
+def _conditions(query: Query, columns: dict[str, str]) -> tuple[str, list[Any]]:
+    sql = ""
+    values: list[Any] = []
+    for name, wanted in (("account", query.accounts), ("level", query.wanted_levels)):
+        if wanted is not None:
+            sql += f" AND {columns[name]} IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(sorted(wanted)))
+    for name, value in (("service", query.service), ("method", query.method)):
+        if value is not None:
+            sql += f" AND {columns[name]} = ?"
+            values.append(value)
+    if query.except_service is not None:
+        sql += f" AND {columns['service']} <> ?"
+        values.append(query.except_service)
+    if query.statuses is not None:
+        between = [f"{columns['status']} BETWEEN ? AND ?"] * len(query.statuses)
+        sql += f" AND ({' OR '.join(between) or '0'})"
+        values += [bound for selected in query.statuses for bound in selected]
+    return sql, values
+
+
+def _match(connection: apsw.Connection, query: Query, version: int) -> str | None:
+    """The full-text expression; '' when there is nothing to look up, None when nothing can match. User text stands in
+    it as quoted words only."""
+    filters = [
+        ("m", query.method),
+        ("o", query.operation),
+        ("q", query.request_id),
+        ("r", query.region),
+        ("u", query.outcome),
+        ("h", query.client),
+        ("w", query.route),
+        ("x", query.prefix),
+        ("z", query.trace_id),
+    ]
+    if version > 1 or query.principal:  # a record of version 1 without a principal has no word for that
+        filters.append(("p", query.principal))
+    any_of: list[list[str] | None] = []
+    accounts = None if query.accounts is None else sorted(query.accounts)
+    if accounts is not None and query.service is not None and query.instance is not None:
+        any_of.append([stream_token(a, query.service, query.instance) for a in accounts])
+    else:
+        filters += [("s", query.service), ("i", query.instance)]
+        any_of.append(None if accounts is None else [token("a", a) for a in accounts])
+    if query.wanted_levels is not None:
+        any_of.append([token("l", level) for level in sorted(query.wanted_levels)])
+    any_of += [_status_words(connection, query, version), _other_services(connection, query)]
+    parts = []
+    for words in any_of:
+        if words is not None and not words:
+            return None
+        if words is not None and len(words) <= _WORDS_MAX:
+            parts.append(f"tokens : ({' OR '.join(words)})")
+    parts += [f"tokens : {token(kind, value)}" for kind, value in filters if value is not None]
+    parts += [f'message : "{" ".join(phrase)}"' for phrase in query.phrases]
+    return " AND ".join(parts)
+
+
+def _status_words(connection: apsw.Connection, query: Query, version: int) -> list[str] | None:
+    if query.statuses is None:
+        return None
+    there: list[Any] = list(range(100, 1000))
+    if version > 1:
+        there = [status for (status,) in connection.execute("SELECT DISTINCT status FROM kind").fetchall()]
+    return [token("c", str(s)) for s in there if any(low <= s <= high for low, high in query.statuses)]
+
+
+def _other_services(connection: apsw.Connection, query: Query) -> list[str] | None:
+    """All services of the day but the one that is left out; None when it is not there anyway."""
+    if query.except_service is None or query.service is not None:
+        return None
+    services: list[Any] = [name for (name,) in connection.execute("SELECT DISTINCT service FROM stream").fetchall()]
+    if query.except_service not in services:
+        return None
+    return [token("s", name) for name in services if name != query.except_service]
