@@ -58,9 +58,10 @@ def test_window_becomes_complete_while_the_application_rests(tmp_path: Path) -> 
         until(lambda: completeness(tmp_path)[1]["completeFrom"] is not None, "the journal is read")
         start = now()
         assert start > completeness(tmp_path)[1]["completeFrom"]
-        time.sleep(0.1)  # the application's clock was read once, on a busy machine: it may be some ms behind this one
+        time.sleep(0.1)  # the application's clock was read once, on a busy machine: it may be some ms beside this one
         for n in range(5):
             get(port, f"/{n}")
+        time.sleep(0.1)
         end = now()
         at = time.monotonic()
         # An application that rests states once in 10 s.

@@ -57,6 +57,19 @@ def test_forwarder_carries_every_process_in_order_when_journals_of_three_wait(
     assert by_partition == {str(ours(p.encode(), [0, 1, 2, 3], [])) for p in processes}
 
 
+def test_forwarder_sends_at_once_when_it_is_told_to_hurry(address: str, tmp_path: Path) -> None:
+    """A process is unknown to the index until its statement stands in the topic. Method: the linger never ends."""
+    source = ListSource([Entry(Kind.RECORD, 1, record(1))])
+    forwarder = Forwarder(source, make_topic(address), dead_letters=tmp_path / "dead", linger_seconds=3600.0)
+    forwarder.start()
+    until(lambda: forwarder.stats().acknowledged == 1)
+    for n in range(2, 5):
+        source.entries.append(Entry(Kind.RECORD, n, record(n)))
+        forwarder.hurry()
+        until(lambda sent=n: forwarder.stats().acknowledged == sent)
+    forwarder.stop(5)
+
+
 def test_forwarder_removes_only_what_is_acknowledged_when_the_source_is_a_journal(
     address: str, tmp_path: Path, writers: list[JournalWriter]
 ) -> None:
