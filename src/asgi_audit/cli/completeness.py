@@ -123,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
     reader = open_store_reader(settings)
     try:
+        reader.check()  # nothing is complete while the file of a day is gone
         claimed = reader.completeness(0, 0)
         since = claimed.begins or 0
         first = since if start is None else start

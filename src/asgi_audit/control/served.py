@@ -38,9 +38,9 @@ def named_index(path: Path) -> str | None:
             return _named(frozen)
 
 
-def name_index(path: Path, index: str | None, access: Access = PRIVATE) -> None:
-    """None: forget it. Nothing happens where there is no such file. Raises StoreError."""
-    if not path.is_file():
+def name_index(path: Path, index: str | None, access: Access = PRIVATE, *, makes: bool = False) -> None:
+    """None: forget it. Nothing happens where there is no such file, unless this `makes` it. Raises StoreError."""
+    if not path.is_file() and not makes:
         return
     with store_errors("noting which index belongs here", path):
         connection = open_database(path, access)

@@ -101,12 +101,13 @@ class Incident(msgspec.Struct, kw_only=True):
     (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
     and of no process, but of the source (`process` is the nil UUID): `retention_passed` (messages were removed before
     they were read), `topic_recreated` (the topic was made anew, with or without all that it had held),
-    `partition_lost` (somebody acknowledged that a partition is lost for ever)."""
+    `partition_lost` (somebody acknowledged that a partition is lost for ever); and of the index itself, likewise:
+    `day_lost` (the file of a day was gone, and `--new-index` gave it up)."""
 
     id: int
     kind: Literal[
         "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated",
-        "partition_lost",
+        "partition_lost", "day_lost",
     ]  # fmt: skip
     process: str
     opened_at: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from .environment import extra
 
 __all__ = ["HomeMemory", "memory_of"]
 
+_log = logging.getLogger("asgi_audit.store")
 _AGAIN_SECONDS = 1.0
 
 _memories: dict[tuple[Path, Path | None, str], HomeMemory] = {}
@@ -33,7 +34,8 @@ def memory_of(settings: Settings) -> HomeMemory:
 
 
 class HomeMemory:
-    """See `store.identity.IndexMemory`. A root that records leave for Kafka feeds no index, and names none."""
+    """See `store.identity.IndexMemory`. A root that records leave for Kafka feeds no index, and names none: there the
+    keys' database alone remembers, and is made for it in the home of `index` and `serve`."""
 
     def __init__(self, settings: Settings, root: Path | None) -> None:
         self._control = settings.control_path
@@ -61,9 +63,12 @@ class HomeMemory:
     def remember(self, index: str) -> None:
         self._seen = index
         if self._keeps and (self._elsewhere or {}).get(str(self._control)) != index:
-            with contextlib.suppress(AuditError):  # a full disk: the next one who opens the index tries again
+            try:
                 self._name(index)
                 self._read()
+            except AuditError as e:  # a full or read-only disk: the next one who opens the index tries again
+                if self._root is None and not self._control.is_file():
+                    _log.warning("%s; a new index would be made should this one be gone at the next start", e)
 
     def forget(self) -> None:
         """Another index is meant from now on. Raises AuditError when that cannot be written down."""
@@ -80,11 +85,13 @@ class HomeMemory:
         self._elsewhere = None
 
     def _name(self, index: str | None) -> None:
-        if self._control.is_file():
+        # An index that is fed from a topic is named by no journal: then the file is made for it.
+        makes = index is not None and self._root is None
+        if makes or self._control.is_file():
             with extra():
                 from ..control.served import name_index
 
-            name_index(self._control, index, self._access)
+            name_index(self._control, index, self._access, makes=makes)
 
     def _read(self) -> dict[str, str]:
         self._read_at = time.monotonic()

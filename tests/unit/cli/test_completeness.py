@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import PROCESS, batch, extent, statement
+from tests.support_records import NOON, PROCESS, batch, extent, record, statement
 
 from asgi_audit.cli import main
 from asgi_audit.store.base import Completion, Hold, Incident, ProcessState
@@ -133,3 +133,18 @@ def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: p
     (incident,) = reader.incidents(0, 1 << 43)
     assert (incident.kind, incident.start) == ("partition_lost", NOW - 5_000)
     reader.close()
+
+
+def test_day_that_was_given_up_makes_its_window_incomplete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = made(tmp_path, 5_000, records=[record(1, NOON)])
+    assert run(index, "--from", ago(90)) == 0
+    (index / "day-2026-11-22.db").unlink()
+    assert run(index) == 1, "an index without one of its days is not complete"
+    SqliteWriter(index, clock=lambda: NOON / 1000, new_index=True).close()
+    capsys.readouterr()
+    window = ("--from", "2026-11-22T08:00:00Z", "--to", "2026-11-22T09:00:00Z")
+    assert run(index, *window) == 1
+    shown = capsys.readouterr().out
+    assert "day_lost" in shown
+    assert "2026-11-22 was gone" in shown
+    assert "incidents 1 open" in shown

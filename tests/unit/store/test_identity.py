@@ -13,9 +13,9 @@ import pytest
 from tests.support_records import DAY_MS, NOON, batch, over_days, read_until, record
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Query, Reader
+from asgi_audit.store.base import Incident, Query, Reader
 from asgi_audit.store.identity import Seen
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect, purge_directory
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, completeness, inspect, purge_directory
 
 DAY = "day-2026-11-22.db"
 
@@ -279,11 +279,69 @@ def test_day_whose_file_is_gone_is_no_empty_day(gone: Callable[[Path], None], in
         page(NOON, NOON + 1)
     with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
         reader.records()
-    if not (index / DAY).exists():
-        for look in (reader.check, lambda: inspect(index), lambda: SqliteWriter(index, clock=clock)):
-            with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
-                look()
+    for look in (reader.check, lambda: inspect(index), lambda: SqliteWriter(index, clock=clock)):
+        with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
+            look()
     reader.close()
+
+
+@pytest.mark.parametrize("gone", [day_unlinked, lambda index: os.truncate(index / DAY, 0)])
+def test_day_that_is_given_up_stays_an_incident(gone: Callable[[Path], None], index: Path) -> None:
+    """T has passed the day and says nothing of a file: without the incident its records would never have been."""
+    day = NOON - NOON % DAY_MS
+    gone(index)
+    writer = SqliteWriter(index, clock=clock, new_index=True)
+    assert writer.resumed().last_incident == 1, "the indexer numbers its own from there"
+    writer.write(batch([record(2)]))  # what comes from now on is taken in again
+    writer.close()
+    for _ in range(2):  # also after a restart, with and without the flag
+        SqliteWriter(index, clock=clock).close()
+        SqliteWriter(index, clock=clock, new_index=True).close()
+        reader = SqliteReader(index)
+        (incident,) = reader.incidents(0, 1 << 43)
+        assert (incident.kind, incident.start, incident.end, incident.opened_at, incident.resolved_at) == (
+            "day_lost", day, day + DAY_MS, NOON, None,
+        )  # fmt: skip
+        assert "2026-11-22" in incident.detail
+        counts = [reader.completeness(at, at + 1).incidents for at in (day - 1, day, day + DAY_MS - 1, day + DAY_MS)]
+        assert counts == [0, 1, 1, 0]
+        query = Query(accounts=None, start=0, end=1 << 43)
+        assert len(reader.page(query, published=9, before=None, limit=10, bytes_max=1 << 20)[0]) == 1
+        reader.close()
+
+
+def test_day_that_is_given_up_is_an_incident_until_it_is_purged(index: Path) -> None:
+    day_unlinked(index)
+    writer = SqliteWriter(index, clock=lambda: NOON / 1000 + 2 * 86_400, new_index=True)
+    writer.purge(NOON)
+    assert len(writer_incidents(index)) == 1, "the horizon stands at the beginning of that day"
+    writer.purge(NOON + DAY_MS)
+    assert writer_incidents(index) == []
+    assert writer.resumed().last_incident == 1, "its number is not given again"
+    writer.close()
+
+
+def writer_incidents(index: Path) -> list[Incident]:
+    reader = SqliteReader(index)
+    try:
+        return list(reader.incidents(0, 1 << 43))
+    finally:
+        reader.close()
+
+
+def test_nothing_is_given_up_when_the_incident_cannot_be_written(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash between the two would leave a day that is neither there nor missed."""
+    day_unlinked(index)
+
+    def breaks(*_: object) -> None:
+        raise apsw.FullError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(completeness, "note_lost_days", breaks)
+        with pytest.raises(StoreError):
+            SqliteWriter(index, clock=clock, new_index=True)
+    with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
+        SqliteWriter(index, clock=clock)
 
 
 def test_day_is_never_called_gone_when_it_is_purged_while_it_is_read(index: Path) -> None:

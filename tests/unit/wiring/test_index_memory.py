@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from asgi_audit.transport.journal import JournalWriter
 from asgi_audit.transport.journal.root import claim_root, forget_index, read_root
 from asgi_audit.wiring import index_memory
 from asgi_audit.wiring.index_memory import HomeMemory, memory_of
+from asgi_audit.wiring.operations import forget_index as forget_home
+from asgi_audit.wiring.operations import open_store_writer
 
 A, B = "a" * 32, "b" * 32
 
@@ -67,6 +70,57 @@ def test_no_keys_are_made_to_remember_an_index(tmp_path: Path) -> None:
     mine.remember(A)
     assert list(tmp_path.iterdir()) == []
     assert mine.named() == {"this process": A}
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_home_of_an_index_that_a_topic_feeds_remembers_it(keeps: bool, tmp_path: Path) -> None:
+    """No journal names it: without this a vanished directory would be made again, empty."""
+    settings = Settings(home=tmp_path / "home", transport="kafka://127.0.0.1:9/t")
+    mine = HomeMemory(settings, None)
+    if keeps:
+        mine.keep()
+    mine.remember(A)
+    assert named_index(tmp_path / "home" / "control.db") == (A if keeps else None)
+    later = HomeMemory(settings, None)
+    assert later.named() == ({str(tmp_path / "home" / "control.db"): A} if keeps else {})
+    later.forget()
+    assert HomeMemory(settings, None).named() == {}
+
+
+def test_vanished_index_of_a_topic_is_not_made_again(tmp_path: Path) -> None:
+    """As `asgi-audit index --from kafka://… --to PATH` opens it, in a home that had no keys."""
+
+    def opened(*, new_index: bool = False) -> str:
+        index_memory._memories.clear()  # another process
+        settings = Settings(
+            home=tmp_path / "home", transport="kafka://127.0.0.1:9/t", store=f"sqlite:///{tmp_path}/index"
+        )
+        writer = open_store_writer(settings, new_index=new_index)
+        if new_index:
+            forget_home(settings, meant=writer.id)
+        writer.close()
+        return writer.id
+
+    first = opened()
+    assert opened() == first
+    shutil.rmtree(tmp_path / "index")
+    with pytest.raises(StoreError, match=f"the index {first} is gone"):
+        opened()
+    assert not (tmp_path / "index").exists()
+    second = opened(new_index=True)
+    assert second != first
+    assert opened() == second
+
+
+def test_index_of_a_topic_is_made_and_says_so_when_its_home_cannot_remember_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "home").write_text("a file in its place")
+    mine = HomeMemory(Settings(home=tmp_path / "home", transport="kafka://127.0.0.1:9/t"), None)
+    mine.keep()
+    mine.remember(A)
+    assert mine.named() == {"this process": A}
+    assert "a new index would be made should this one be gone" in caplog.text
 
 
 def test_new_index_is_taken_when_another_process_was_told_so(home: Path, at: list[float]) -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import apsw
@@ -27,8 +29,8 @@ from . import extent
 from .schema import DAY_MS, made_at_ms
 
 __all__ = [
-    "FORGOTTEN", "TABLES", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in", "prepare",
-    "read", "resumed", "write",
+    "FORGOTTEN", "TABLES", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in",
+    "note_lost_days", "prepare", "read", "resumed", "write",
 ]  # fmt: skip
 
 TABLES = """
@@ -64,6 +66,7 @@ FORGOTTEN = ("forgotten_captured", "forgotten_excluded", "forgotten_indexed")
 """Rows of `meta`: what forgotten processes add to the counters."""
 _FORGET_EACH = 1000  # processes a transaction
 _WAIT_MS = 90 * DAY_MS
+_NIL = uuid.UUID(int=0)  # of no process
 _encode = msgspec.msgpack.Encoder().encode
 _state = msgspec.msgpack.Decoder(ProcessState)
 _incident = msgspec.msgpack.Decoder(Incident)
@@ -128,13 +131,8 @@ def write(main: apsw.Connection, completion: Completion) -> None:
     )
     for state in completion.processes:
         _name_open(main, state)
-    main.executemany(
-        "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (i.id, uuid.UUID(i.process).bytes, i.opened_at, i.resolved_at, i.start, i.end, _encode(i))
-            for i in completion.incidents
-        ],
-    )
+    for incident in completion.incidents:
+        _put(main, incident)
     if completion.refused:
         main.execute(
             "INSERT INTO loss VALUES ('refused', ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
@@ -205,14 +203,41 @@ def acknowledge(main: apsw.Connection, process: bytes) -> int:
     return len(found)
 
 
-def resumed(main: apsw.Connection, mark: ReadUntil | None) -> Resumed:
-    last = main.execute(
+def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> None:
+    """Open an incident over each of these days (ms of their beginnings): what T says of them stands in no file any
+    more. Inside the caller's transaction."""
+    for start in starts:
+        day = datetime.fromtimestamp(start // 1000, UTC).date()
+        detail = f"the file of {day} was gone; --new-index gave up what stood in it"
+        i = Incident(
+            id=_last_incident(main) + 1, kind="day_lost", process=str(_NIL), opened_at=now, start=start,
+            end=start + DAY_MS, detail=detail,
+        )  # fmt: skip
+        _put(main, i)
+
+
+def _put(main: apsw.Connection, i: Incident) -> None:
+    main.execute(
+        "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (i.id, uuid.UUID(i.process).bytes, i.opened_at, i.resolved_at, i.start, i.end, _encode(i)),
+    )
+
+
+def _last_incident(main: apsw.Connection) -> int:
+    """The highest id that was ever given."""
+    found: int = main.execute(
         "SELECT max((SELECT ifnull(max(id), 0) FROM incident), "
         "ifnull((SELECT value FROM meta WHERE key = 'last_incident'), 0))"
     ).get
+    return found
+
+
+def resumed(main: apsw.Connection, mark: ReadUntil | None) -> Resumed:
     active = [p for (p,) in main.execute("SELECT process FROM tracked WHERE standing = 'active'")]
     known_ones = [k for p in active if (k := known(main, p)) is not None]
-    return Resumed(extent.read(main), mark, known_ones, int(last), extent.read_holds(main), made_at_ms(main) or 0)
+    return Resumed(
+        extent.read(main), mark, known_ones, _last_incident(main), extent.read_holds(main), made_at_ms(main) or 0
+    )
 
 
 def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:

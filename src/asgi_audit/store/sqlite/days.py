@@ -15,14 +15,24 @@ import apsw
 from ...errors import StoreError
 from .schema import day_name
 
-__all__ = ["day_is_gone", "gone_days", "is_known"]
+__all__ = ["day_is_gone", "gone_days", "holds", "is_known"]
 
 
 def gone_days(main: apsw.Connection, directory: Path) -> list[str]:
     """Oldest first. Call it outside of a transaction: it reads twice. Raises apsw's errors and OSError."""
     known: Any = main.execute("SELECT day FROM day ORDER BY day").fetchall()
-    there = set(os.listdir(directory))
-    return [str(day) for (day,) in known if day_name(day) not in there and is_known(main, day)]
+    return [
+        str(day) for (day,) in known if not holds(directory / day_name(day)) and is_known(main, day)
+    ]  # fmt: skip
+
+
+def holds(path: Path) -> bool:
+    """Whether anything stands in this file of a day. SQLite takes an empty file for a new database, and drops the log
+    beside it. Raises OSError."""
+    try:
+        return os.stat(path).st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def is_known(main: apsw.Connection, day: str) -> bool:
@@ -31,7 +41,7 @@ def is_known(main: apsw.Connection, day: str) -> bool:
 
 def day_is_gone(directory: Path, day: str, *, retriable: bool = True) -> StoreError:
     return StoreError(
-        f"the file {day_name(day)} of the index in {directory} is gone",
+        f"the file {day_name(day)} of the index in {directory} is gone or empty",
         retriable=retriable,
         hint="Restore it; or start `index` or `serve` once with --new-index, which says that it is gone for good.",
     )

@@ -39,7 +39,7 @@ from ..identity import Expected, IndexMemory, Seen
 from . import completeness, extent, retention
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter
-from .days import day_is_gone, gone_days
+from .days import day_is_gone, gone_days, holds
 from .errors import translated
 from .fence import FENCE_NAME, FenceFile, last_used, read_fence_of
 from .files import files_of, mend
@@ -346,7 +346,11 @@ class SqliteWriter:
         if not self._new_index:
             raise day_is_gone(self.directory, gone[0], retriable=False)
         _log.error("the day files of %s are gone for good, as --new-index says: %s", self.directory, ", ".join(gone))
+        main.execute("BEGIN IMMEDIATE")
         main.executemany("DELETE FROM day WHERE day = ?", [(day,) for day in gone])
+        # T goes on claiming the day: from now on an incident says what is not there.
+        completeness.note_lost_days(main, map(retention.ms_of, gone), int(self._clock() * 1000))
+        main.execute("COMMIT")
         self._known_days.difference_update(gone)
 
     def _still_ours(self, days: Iterable[str]) -> None:
@@ -394,7 +398,7 @@ class SqliteWriter:
             finally:
                 oldest.close()
         path = self.directory / day_name(day)
-        made = not path.exists()
+        made = not holds(path)
         if made and day in self._known_days:
             raise day_is_gone(self.directory, day, retriable=False)
         self._days[day] = found = DayWriter(path, self._compressor, self._tokens, self._access)
