@@ -125,6 +125,9 @@ class KafkaSource:
         self._append_times: dict[str, int] = {}
         self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
+        # True while none of the first hundred (and more) messages was of ours: most likely the wrong topic is wired.
+        # Then `poll` raises, so that a foreign topic is not taken for a flood of dead letters; what is read meanwhile,
+        # at most the queue, is handed out as soon as one of ours is among it.
         self._wrong = False
 
         # Of the thread.
@@ -252,19 +255,6 @@ class KafkaSource:
     @property
     def state(self) -> KafkaState:
         return self._condition.state
-
-    @property
-    def wrong_topic(self) -> bool:
-        """True while none of the first hundred (and more) messages was of ours: most likely the wrong topic is wired.
-        Then `poll` raises, so that nobody takes a foreign topic for a flood of dead letters; what is read meanwhile,
-        at most the queue, is handed out as soon as one of ours is among it."""
-        return self._wrong
-
-    def append_times(self) -> Mapping[str, int]:
-        """Partition to the time (ms since the epoch) at which the last message that `poll` gave of it was appended
-        (sent, where the topic keeps create time)."""
-        with self._ready:
-            return dict(self._append_times)
 
     def stats(self) -> KafkaSourceStats:
         with self._ready:
