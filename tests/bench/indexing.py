@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,13 @@ class _List:
         if not batch:
             raise _Done
         last = batch[-1]
-        return Batch(batch, {last.partition: Position(last.next, digest_of(last.payload))}, None)
+        return Batch(batch, {last.partition: Position(last.next, digest_of(last.payload))}, bool(self.left))
+
+    def made_at(self) -> float | None:
+        return None
+
+    def ignore(self, partitions: Collection[str]) -> None:
+        pass
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         return ()
