@@ -296,8 +296,9 @@ class Tracker:
     def _note_holds(self, consumed: Consumed) -> None:
         if consumed.holds is None:
             return
-        before = self._holds
-        self._holds = {
-            name: before[name] if name in before else Hold(name, reason, consumed.now)
-            for name, reason in consumed.holds.items()
-        }
+        holds = {}
+        for name, reason in consumed.holds.items():
+            before = self._holds.get(name)
+            since, is_lost = (before.since, before.is_lost) if before else (consumed.now, False)
+            holds[name] = Hold(name, reason, since, is_lost)
+        self._holds = holds

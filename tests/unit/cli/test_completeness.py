@@ -78,7 +78,7 @@ def ago(seconds: float) -> str:
     ("until", "flags", "code"),
     [
         (5_000, [], 0),
-        (5_000, ["--max-age", "120s"], 0),
+        (5_000, ["--max-age", "7200s"], 0),
         (500_000, ["--max-age", "2m"], 1),  # T lies before `complete from`
         (90_000, ["--max-age", "60s"], 4),
         (90_000, ["--max-age", "1h"], 0),

@@ -9,7 +9,7 @@ from tests.support_digest import root_of
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.statement import Lost, OpenOf, Statement
-from asgi_audit.store.base import MARGIN_MS, Completion, Incident, Known, ProcessState, Resumed, reached
+from asgi_audit.store.base import MARGIN_MS, Completion, Hold, Incident, Known, ProcessState, Resumed, reached
 from asgi_audit.transport.base import Fence
 
 BASE = 1_795_348_800_000
@@ -531,8 +531,9 @@ def test_partition_that_holds_t_is_told_and_given_up_with_an_incident() -> None:
     assert not i.tracker.give_up("4", BASE + 2_300)
     assert i.tracker.give_up("3", BASE + 2_300)
     assert i.tracker.give_up("3", BASE + 2_400), "once more changes nothing"
-    i.take(now=2_500, fence=None, holds={"3": "it has no leader"})
+    i.take(now=2_500, fence=None, holds={"3": "broker 3 does not answer"})
     assert i.tracker.lost_partitions == ["3"]
+    assert i.told.holds == [Hold("3", "broker 3 does not answer", BASE + 2_000, True)]
     (incident,) = i.open()
     assert (incident.kind, incident.start, incident.end) == ("partition_lost", BASE + 10, BASE + 2_301)
     i.take(now=2_600, holds={})
