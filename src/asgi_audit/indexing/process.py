@@ -204,6 +204,7 @@ class Tracked:
         s.number = max(s.number, said.number)
         s.last = max(s.last, said.last)
         self.above.remove(1, s.last)
+        s.latest = max(s.latest, said.at)
         s.at, s.digest, s.closed, s.open_oldest = said.at, e.digest, said.closed, said.open_oldest
         self.settle()
         if self.is_new:
@@ -217,10 +218,11 @@ class Tracked:
         if s.open_oldest is not None:
             before = min(before, s.open_oldest)
         start, end = min(before, said.at), max(before, said.at)
-        if said.watermark > said.at or s.at > said.at or said.clock_steps != s.clock_steps:
-            # The clock was set: some of it began by the clock before, some by the clock after.
+        if said.watermark > said.at or s.latest > said.at or said.clock_steps != s.clock_steps:
+            # The clock was set: some of it began by the clock before, until about a statement after the latest; some by
+            # the clock after.
             start = min(start, said.at - _RECENT_MS)
-            end = max(end, s.at + _RECENT_MS, said.watermark + _RECENT_MS)
+            end = max(end, s.latest + _RECENT_MS, said.watermark + _RECENT_MS)
         return start, end + 1
 
     def settle(self) -> None:

@@ -143,6 +143,7 @@ class ProcessState(msgspec.Struct, kw_only=True):
     earlier: int = 0  # sequences before the beginning of what could be read
     heard: int = 0  # `ReadUntil.elapsed` when something of it was read last
     at: int = 0  # when the last statement was made, ms
+    latest: int = 0  # the latest that a statement was made by its clock, which may have been set back since, ms
     clock_steps: int = 0  # how often its clock was set, as it stated last
     stale: int = 0  # W as it stood when its clock was set: it says nothing of what began since
     digest: str = ""  # SHA-256 of the last statement's bytes
