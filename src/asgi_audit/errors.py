@@ -6,7 +6,12 @@ stands apart in `hint`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 __all__ = ["AuditError", "ConfigError", "QueryError", "RecordError", "StoreError", "TransportError"]
+
+QueryErrorKind = Literal["invalid", "unauthorized", "forbidden", "missing", "too_large", "busy", "too_costly"]
 
 
 class AuditError(Exception):
@@ -48,9 +53,18 @@ class RecordError(AuditError):
 class QueryError(AuditError):
     """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
     'too_large' (413), 'busy' (429, come again later) or 'too_costly' (503: the same question over less would be
-    answered); `field` names what was wrong."""
+    answered). `field` names what was wrong, in our words (those of `Query`, and `execution` and `page_token`): the
+    message begins with it and a colon, and `said_with` puts a dialect's word there."""
 
-    def __init__(self, message: str, *, field: str = "", kind: str = "invalid", hint: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", kind: QueryErrorKind = "invalid", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.field = field
-        self.kind = kind
+        self.kind: QueryErrorKind = kind
+
+    def said_with(self, words: Mapping[str, str]) -> str:
+        """The message in a dialect's words. `words`: our name of a field to the client's; others stay as they are."""
+        message = str(self)
+        mine = f"{self.field}:"
+        if self.field not in words or not message.startswith(mine):
+            return message
+        return f"{words[self.field]}:{message[len(mine) :]}"

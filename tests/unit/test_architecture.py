@@ -101,7 +101,8 @@ def objection(name: str, target: str) -> str | None:
     if there in OUTSIDE:
         return "rooms do not know what stands around them"
     if here == "control":
-        return "control knows errors and disk only"
+        # What a key allows is one type, which control gives and queries are asked with.
+        return None if target == "query.model" else "control knows errors, disk and what a query is asked with"
     if there == "control":
         return None if here == "api" else "control is imported by api and wiring only"
     if here not in ORDER or there not in ORDER:

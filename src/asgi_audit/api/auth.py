@@ -1,4 +1,4 @@
-"""From a request's key to the scope that it may see. A wrong key and none are told apart to nobody."""
+"""From a request's key to what it allows. A wrong key and none are told apart to nobody."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from starlette.requests import Request
 from ..capture.annotate import annotate
 from ..control import Control
 from ..errors import QueryError
-from ..query.model import Scope
+from ..query.model import Grant
 
-__all__ = ["key_of", "scope_of"]
+__all__ = ["grant_of", "key_of"]
 
 
-async def scope_of(request: Request, control: Control, *, roles: Collection[str]) -> Scope:
-    """The scope of the key in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized' or
+async def grant_of(request: Request, control: Control, *, roles: Collection[str]) -> Grant:
+    """What the key allows that stands in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized' or
     'forbidden'."""
     text = key_of(request)
     # In a thread: the look-up reads a file.
@@ -34,9 +34,9 @@ async def scope_of(request: Request, control: Control, *, roles: Collection[str]
         raise QueryError(
             f"the role {grant.role} may not do this",
             kind="forbidden",
-            hint=f"Use a key with one of the roles {', '.join(roles)}.",
+            hint=f"Use a key with one of the roles {', '.join(sorted(roles))}.",
         )
-    return Scope(key_id=grant.key_id, role=grant.role, accounts=grant.accounts)
+    return grant
 
 
 def key_of(request: Request) -> str:

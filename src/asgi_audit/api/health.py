@@ -11,11 +11,15 @@ from starlette.responses import Response
 
 from ..control import Control
 from ..errors import StoreError
+from ..query.model import Grant
 from ..query.service import QueryService
-from .routing import json_response
+from .operation import Operation, json_response
+from .problem import problem_dialect
 from .shared import Shared
 
 __all__ = ["Health"]
+
+_HEALTH = problem_dialect("health")
 
 
 class Health:
@@ -27,10 +31,24 @@ class Health:
         self._beside = unready
         self._reasons = Shared(self._look)
 
-    async def live(self, _: Request) -> Response:
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                id=f"health.{name}",
+                method="GET",
+                path=f"/health/{name}",
+                dialect=_HEALTH,
+                roles=frozenset(),
+                is_recorded=False,
+                handle=handle,
+            )
+            for name, handle in (("live", self.live), ("ready", self.ready))
+        ]
+
+    async def live(self, _: Request, __: Grant) -> Response:
         return json_response(b'{"status":"ok"}')
 
-    async def ready(self, _: Request) -> Response:
+    async def ready(self, _: Request, __: Grant) -> Response:
         """200, or 503 with the reasons. An index that lags is ready: it answers as far as it stands."""
         reasons = list(await self._reasons.get())
         if why := self._beside():

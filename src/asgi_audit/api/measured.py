@@ -16,12 +16,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..metrics import TABLE, Collector, Values
+from ..query.model import Grant
+from .operation import Operation
+from .problem import problem_dialect
 from .routing import DIALECT_KEY
 from .shared import Shared
 
 __all__ = ["Measured"]
 
 _NAME = "asgi_audit_api_request_seconds"
+_METRICS = problem_dialect("metrics")
 
 
 class Measured:
@@ -34,7 +38,20 @@ class Measured:
         self.registry.register(Collector(measures))
         self._shown = Shared(lambda: asyncio.to_thread(generate_latest, self.registry), rests=True)
 
-    async def show(self, _: Request) -> Response:
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                id="metrics.show",
+                method="GET",
+                path="/metrics",
+                dialect=_METRICS,
+                roles=frozenset(),
+                is_recorded=False,
+                handle=self.show,
+            )
+        ]
+
+    async def show(self, _: Request, __: Grant) -> Response:
         body = await self._shown.get()
         return Response(body, headers={"cache-control": "no-store", "content-type": CONTENT_TYPE_PLAIN_0_0_4})
 

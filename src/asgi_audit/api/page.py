@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from ..query.admission import Lease
 from ..record.views import Cuts
 from ..store.base import Row
-from .routing import NO_STORE
+from .operation import NO_STORE
 
 __all__ = ["PIECE_BYTES", "PageResponse"]
 

@@ -1,9 +1,10 @@
 """What a client sends, checked: instants, windows, methods, limits, names in the path, the JSON body of a query.
 
-Everything here answers a value or raises QueryError whose message begins with the name of the offending field, as
-the client knows it, and says what is accepted. Bounds: a body of at most `BODY_BYTES_MAX`, a query string of at most
-`QUERY_BYTES_MAX`; what is quoted of a wrong value is at most 60 characters. The work grows with the length of the
-input, never faster: all of it runs in the event loop that answers everybody.
+Everything here returns a value or raises QueryError whose message begins with the name of the offending field and
+says what is accepted. Fields of a body and parameters have the client's names, names in the path ours. Bounds: a body
+of at most `BODY_BYTES_MAX`, a query string of at most `QUERY_BYTES_MAX`; what is quoted of a wrong value is at most 60
+characters. The work grows with the length of the input, never faster: all of it runs in the event loop that answers
+everybody.
 """
 
 from __future__ import annotations
@@ -135,9 +136,9 @@ def instance_in_path(request: Request) -> str:
     instance: str = request.path_params["instance"]
     if not _INSTANCE.fullmatch(instance) or instance in (".", ".."):
         raise QueryError(
-            f"instanceResourceId: it is {_shown(instance)}; accepted: 1 to 200 characters without '/' and control "
+            f"instance: it is {_shown(instance)}; accepted: 1 to 200 characters without '/' and control "
             "characters, not '.' or '..'",
-            field="instanceResourceId",
+            field="instance",
         )
     return instance
 

@@ -1,20 +1,14 @@
-"""Flat routes over the segments of a path as it was sent, and resources that answer every method in their dialect's
-words.
+"""From the table of operations to flat routes over the segments of a path as it was sent.
 
 Starlette matches decoded paths, where `/usage/gw/a%2Fb` has one segment more than was sent and an instance could
 name another route; we split first and decode then. With and without the last slash is the same path; nothing
-redirects. Every request gets an answer of its dialect's shape: an exception that nobody foresaw is a 500 with a
-reference that the log repeats, and neither the answer nor the log holds the exception's text or a traceback with
-values.
+redirects. What a row says is done here: the key is checked against its roles before its handler runs, and whatever
+goes wrong is answered in its dialect's shape.
 """
 
 from __future__ import annotations
 
-import logging
-import secrets
-import traceback
-from collections.abc import Awaitable, Callable, Collection
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.requests import ClientDisconnect, Request
@@ -22,51 +16,64 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from ..errors import QueryError, StoreError
+from ..control import Control
+from ..query.model import Grant
+from .auth import grant_of
+from .failure import Failure, failure_of
 from .incoming import Incoming
+from .operation import Dialect, Operation
 
-__all__ = ["DIALECT_KEY", "NO_STORE", "PATH_BYTES_MAX", "Anything", "Failure", "Path", "Resource", "json_response"]
-
-Handler = Callable[[Request], Awaitable[Response]]
+__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "operation_of", "routes_of"]
 
 DIALECT_KEY = "asgi_audit.dialect"
 _SEGMENTS_KEY = "asgi_audit.segments"
 # The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
-_log = logging.getLogger("asgi_audit.api")
-NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-_STATUS = {
-    "invalid": 400,
-    "unauthorized": 401,
-    "forbidden": 403,
-    "missing": 404,
-    "too_large": 413,
-    "busy": 429,
-    "too_costly": 503,
-}
-_RETRY_SECONDS = "1"  # an integer above 0: living clients take nothing else
+# First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
+_TO_COME = frozenset({"api", "checkpoint", "docs", "openapi.json", "records", "tile"})
+# Documented services whose names are paths of ours too; their literal roots have another number of segments.
+_SERVICES = frozenset({"logs", "trail"})
+_NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing
 
 
-class Failure(NamedTuple):
-    """What went wrong, before a dialect puts it into its shape. `action`: what the client can do, or ''."""
+def routes_of(operations: Sequence[Operation], control: Control, *, rest: Dialect, elsewhere: str) -> list[BaseRoute]:
+    """All paths, then all literal roots, each in the order of the table; first match wins. `rest`: says that a path is
+    unknown where no dialect has its first segment. `elsewhere`: what a client can do there."""
+    own: dict[str, list[Operation]] = {}
+    literal: dict[str, list[Operation]] = {}
+    for operation in operations:
+        own.setdefault(operation.path, []).append(operation)
+        for path in operation.literal_roots:
+            literal.setdefault(path, []).append(operation)
+    reserved = (_TO_COME | {first for path in (*own, *literal) for first in _literals(path)[:1]}) - _SERVICES
+    paths = [
+        Path(path, Resource(found, control), reserved=reserved)
+        for table in (own, literal)
+        for path, found in table.items()
+    ]
+    return [*paths, Anything(paths, rest, elsewhere)]
 
-    status: int
-    message: str
-    action: str = ""
-    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
 
-
-Fail = Callable[[Failure], Response]
+def operation_of(routes: Iterable[BaseRoute], scope: Scope) -> Operation | None:
+    """What the request will be answered by; None for what no row of the table has."""
+    for route in routes:
+        if isinstance(route, Path) and route.matches(scope)[0] is Match.FULL:
+            return route.resource.operation(scope["method"])
+    return None
 
 
 class Resource:
-    """The handlers of one path by method. HEAD is answered as GET without the body."""
+    """The operations of one path, by method. HEAD is answered as GET without the body."""
 
-    def __init__(self, fail: Fail, **handlers: Handler) -> None:
-        self._fail = fail
-        self._handlers = handlers
-        if "GET" in handlers:
-            self._handlers = handlers | {"HEAD": handlers["GET"]}
+    def __init__(self, operations: Sequence[Operation], control: Control) -> None:
+        self._control = control
+        self._operations: dict[str, Operation] = {operation.method: operation for operation in operations}
+        assert len(self._operations) == len(operations), "two operations of one method and path"
+        self.dialect = operations[0].dialect
+        """Says what is no matter of one operation."""
+
+    def operation(self, method: str) -> Operation | None:
+        return self._operations.get("GET" if method == "HEAD" else method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         incoming = Incoming(receive)
@@ -75,65 +82,40 @@ class Resource:
         )
         if response is None:
             return  # nobody is there to be answered
-        if scope["method"] == "HEAD":
-            response.body = b""  # the length of what GET would bring stays in the headers
-        await response(scope, receive, send)
+        await _send(response, scope, receive, send)
 
     async def _answer(self, request: Request) -> Response | None:
         """None when the client left while it was asked for its body."""
-        handler = self._handlers.get(request.method)
-        if handler is None:
-            allow = ", ".join(sorted(self._handlers))
-            return self._fail(
-                Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
-            )
+        operation = self.operation(request.method)
+        if operation is None:
+            methods = set(self._operations) | ({"HEAD"} if "GET" in self._operations else set())
+            allow = ", ".join(sorted(methods))
+            refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
+            return self.dialect.fail(refused)
         try:
-            return await handler(request)
+            grant = await grant_of(request, self._control, roles=operation.roles) if operation.roles else _NOBODY
+            return await operation.handle(request, grant)
         except ClientDisconnect:
             return None
-        except QueryError as e:
-            status = _STATUS[e.kind]
-            headers = {}
-            if status == 401:
-                headers["www-authenticate"] = 'Bearer realm="asgi-audit"'
-            elif status == 429:
-                headers["retry-after"] = _RETRY_SECONDS
-            return self._fail(Failure(status, str(e), e.hint, headers))
-        except StoreError as e:
-            reference = _logged(e)
-            if e.retriable:
-                return self._fail(
-                    Failure(
-                        503,
-                        f"the index cannot answer now (reference {reference})",
-                        "Try again in a moment.",
-                        {"retry-after": _RETRY_SECONDS},
-                    )
-                )
-            return self._fail(_unexpected(reference))
         except Exception as e:
-            return self._fail(_unexpected(_logged(e)))
+            return operation.dialect.fail(failure_of(e, operation.dialect.words))
 
 
 class Path(BaseRoute):
     """One path: literal segments and `{names}`, each of which stands for one segment, not empty.
 
-    `reserved`: values that the first segment must not have, when it is a name. `dialect`: told to who measures, in the
-    scope under `DIALECT_KEY`."""
+    `reserved`: values that the first segment must not have, when it is a name."""
 
-    def __init__(self, path: str, resource: Resource, *, reserved: Collection[str] = (), dialect: str = "none") -> None:
+    def __init__(self, path: str, resource: Resource, *, reserved: Collection[str] = ()) -> None:
         self.path = path
-        self._pattern = [part for part in path.split("/") if part]
-        self._resource = resource
-        self._reserved = reserved
-        self._dialect = dialect
+        self.resource = resource
+        self._pattern = _split(path)
+        self._reserved = reserved if path.startswith("/{") else ()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http":
             return Match.NONE, {}
-        if _SEGMENTS_KEY not in scope:  # split once, not by each route
-            scope[_SEGMENTS_KEY] = _segments(scope)
-        segments = scope[_SEGMENTS_KEY]
+        segments = _segments_once(scope)
         if segments is None or len(segments) != len(self._pattern) or (segments and segments[0] in self._reserved):
             return Match.NONE, {}
         named: dict[str, str] = {}
@@ -142,36 +124,67 @@ class Path(BaseRoute):
                 named[pattern[1:-1]] = segment
             elif pattern != segment:
                 return Match.NONE, {}
-        return Match.FULL, {"path_params": named, "endpoint": self._resource, DIALECT_KEY: self._dialect}
+        return Match.FULL, {"path_params": named, "endpoint": self.resource, DIALECT_KEY: self.resource.dialect.name}
 
     def url_path_for(self, name: str, /, **path_params: object) -> None:  # type: ignore[override]
         raise NoMatchFound(name, dict(path_params))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._resource(scope, receive, send)
+        await self.resource(scope, receive, send)
 
 
-class Anything(Path):
-    """The last route: whatever no other took."""
+class Anything(BaseRoute):
+    """The last route: whatever no other took is a 404, said by the dialect whose literal segments it shares most of."""
 
-    def __init__(self, fail: Fail, action: str) -> None:
-        super().__init__("/", Resource(fail))
-        self._fail = fail
+    def __init__(self, paths: Sequence[Path], rest: Dialect, action: str) -> None:
+        self._known = [(_literals(path.path), path.resource.dialect) for path in paths]
+        self._rest = rest
         self._action = action
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.FULL if scope["type"] == "http" else Match.NONE), {}
 
+    def url_path_for(self, name: str, /, **path_params: object) -> None:  # type: ignore[override]
+        raise NoMatchFound(name, dict(path_params))
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = self._fail(Failure(404, "there is nothing at this path", self._action))
-        if scope["method"] == "HEAD":
-            response.body = b""
-        await response(scope, receive, send)
+        dialect = self._dialect(_segments_once(scope) or [])
+        await _send(dialect.fail(Failure(404, "there is nothing at this path", self._action)), scope, receive, send)
+
+    def _dialect(self, segments: list[str]) -> Dialect:
+        best, most = self._rest, 0
+        for literals, dialect in self._known:
+            common = 0
+            while common < min(len(literals), len(segments)) and literals[common] == segments[common]:
+                common += 1
+            if common > most:
+                best, most = dialect, common
+        return best
 
 
-def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON that no cache keeps and no browser takes for something else."""
-    return Response(body, status, {**NO_STORE, **(headers or {})}, "application/json")
+async def _send(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["method"] == "HEAD":
+        response.body = b""  # the length of what GET would bring stays in the headers
+    await response(scope, receive, send)
+
+
+def _split(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
+def _literals(path: str) -> list[str]:
+    """The segments before the first name."""
+    segments = _split(path)
+    names = [n for n, segment in enumerate(segments) if segment.startswith("{")]
+    return segments[: names[0]] if names else segments
+
+
+def _segments_once(scope: Scope) -> list[str] | None:
+    """Split once, not by each route."""
+    if _SEGMENTS_KEY not in scope:
+        scope[_SEGMENTS_KEY] = _segments(scope)
+    segments: list[str] | None = scope[_SEGMENTS_KEY]
+    return segments
 
 
 def _segments(scope: Scope) -> list[str] | None:
@@ -190,26 +203,3 @@ def _segments(scope: Scope) -> list[str] | None:
         return None
     # Bytes that are no UTF-8 become surrogates, which no check of a name lets through.
     return [unquote_to_bytes(part).decode(errors="surrogateescape") for part in parts]
-
-
-def _unexpected(reference: str) -> Failure:
-    return Failure(
-        500,
-        f"an unexpected error happened (reference {reference})",
-        "Try again; if it stays, look for the reference in the server's log.",
-    )
-
-
-def _logged(e: Exception) -> str:
-    """The reference under which the log holds what happened: types and places, no text of an exception, which may
-    hold values."""
-    reference = secrets.token_hex(6)
-    frames = traceback.extract_tb(e.__traceback__)[-6:]
-    where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    kinds = [type(e).__name__]
-    cause = e.__cause__
-    while cause is not None and len(kinds) < 4:
-        kinds.append(type(cause).__name__)
-        cause = cause.__cause__
-    _log.error("reference %s: %s at %s", reference, " from ".join(kinds), where)
-    return reference

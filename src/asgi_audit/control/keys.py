@@ -28,9 +28,10 @@ import apsw
 
 from ..disk import PRIVATE, Access
 from ..errors import AuditError, ConfigError, StoreError
+from ..query.model import Grant
 from .database import open_database, open_frozen, store_errors, transaction
 
-__all__ = ["ROLES", "Control", "Grant", "Key"]
+__all__ = ["ROLES", "Control", "Key"]
 
 ROLES = ("reader", "auditor")
 _PREFIX = "aa_"
@@ -40,15 +41,6 @@ _TEXT_MAX = 200  # a key has 59 characters
 _TOUCH_SECONDS = 60.0
 _NOBODY = bytes(32)  # compared with when the id is unknown, so that both cases do the same work
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grant:
-    """What a key allows. `accounts` None means all (`*`)."""
-
-    key_id: str
-    role: str
-    accounts: frozenset[str] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What goes in and out of the query service."""
+"""What goes in and out of the query service: our own words, whatever a dialect calls them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from ..store.base import Completeness, Query, Row
 
-__all__ = ["Completeness", "Execution", "Page", "Query", "Scope"]
+__all__ = ["Completeness", "Execution", "Grant", "Page", "Query"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scope:
-    """What a key may see. `accounts` None means all (`*`)."""
+class Grant:
+    """What a key allows. `accounts` None means all (`*`)."""
 
     key_id: str
     role: str  # reader, auditor

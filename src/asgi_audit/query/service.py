@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease
-from .cursor import Kind, Sealer, Token
-from .model import Execution, Page, Scope
+from .model import Execution, Grant, Page
 from .readers import Readers
+from .tokens import Kind, Sealer, Token
 
 __all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
@@ -33,9 +33,6 @@ GRACE_SECONDS = 0.1
 KAFKA_GRACE_SECONDS = 0.3
 _POLL_SECONDS = 0.01
 _NONCE_BYTES = 8
-
-# Names as the client gave them, for what may not change between the pages of one query.
-_BOUND = {"service": "service", "instance": "instanceResourceId", "start": "from", "end": "to", "method": "method"}
 
 # The bytes at which a page ends. More than the largest record has by default (1 MB), and than 2,000 usual ones of 1 to
 # 2 kB; less than what a client or a proxy refuses.
@@ -77,7 +74,7 @@ class QueryService:
 
     async def start(
         self,
-        scope: Scope,
+        grant: Grant,
         query: Query,
         next_token: str | None = None,
         *,
@@ -85,40 +82,40 @@ class QueryService:
         must_have_seen: tuple[str, str] | None = None,
     ) -> str:
         """The id of a new execution of `query`: see `execute`."""
-        execution = await self.execute(scope, query, next_token, dialect=dialect, must_have_seen=must_have_seen)
+        execution = await self.execute(grant, query, next_token, dialect=dialect, must_have_seen=must_have_seen)
         return execution.id
 
     async def execute(
         self,
-        scope: Scope,
+        grant: Grant,
         query: Query,
         next_token: str | None = None,
         *,
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> Execution:
-        """A new execution of `query` (its accounts become those of `scope`).
+        """A new execution of `query` (its accounts become those of `grant`).
 
         Without `next_token`: when the window reaches into the present, waits until what was requested before is
         indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
         it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
-        with self.admission.enter(scope.key_id):
-            return await self._execute(scope, query, next_token, dialect, must_have_seen)
+        with self.admission.enter(grant.key_id):
+            return await self._execute(grant, query, next_token, dialect, must_have_seen)
 
     async def _execute(
         self,
-        scope: Scope,
+        grant: Grant,
         query: Query,
         next_token: str | None,
         dialect: str,
         must_have_seen: tuple[str, str] | None,
     ) -> Execution:
         arrival = self._clock()
-        query = dataclasses.replace(query, accounts=scope.accounts)
+        query = dataclasses.replace(query, accounts=grant.accounts)
         published: int | None = None
         before: int | None = None
         if next_token is not None:
-            given = self._sealer.open(next_token, Kind.PAGE, dialect, scope.accounts, arrival)
+            given = self._sealer.open(next_token, Kind.PAGE, dialect, grant.accounts, arrival)
             _same_query(given.query, query)
             published, before = given.published, given.before
         else:
@@ -126,11 +123,11 @@ class QueryService:
             if waited:
                 await self._settled(arrival)
             if must_have_seen is not None:
-                await self._must_have_seen(scope, *must_have_seen, None if waited else arrival)
+                await self._must_have_seen(grant, *must_have_seen, None if waited else arrival)
         # First what is complete, then the snapshot: the other way round we would promise what is not in it.
         completeness, snapshot = await self._readers.ask(
             lambda reader: (reader.completeness(query.start, query.end, query.accounts), reader.snapshot()),
-            scope.key_id,
+            grant.key_id,
         )
         token = Token(
             kind=Kind.EXECUTION,
@@ -145,7 +142,7 @@ class QueryService:
 
     async def page(
         self,
-        scope: Scope,
+        grant: Grant,
         execution_id: str,
         next_token: str | None = None,
         limit: int = 100,
@@ -158,13 +155,13 @@ class QueryService:
         execution must be about, else it is 'missing'. `lease`, from `admission`: holds the bytes of the page until the
         caller closes it; without it they count only while the page is made. Raises QueryError, StoreError."""
         if lease is not None:
-            return await self._page(scope, execution_id, next_token, limit, dialect, of, lease)
-        with self.admission.enter(scope.key_id) as own:
-            return await self._page(scope, execution_id, next_token, limit, dialect, of, own)
+            return await self._page(grant, execution_id, next_token, limit, dialect, of, lease)
+        with self.admission.enter(grant.key_id) as own:
+            return await self._page(grant, execution_id, next_token, limit, dialect, of, own)
 
     async def _page(
         self,
-        scope: Scope,
+        grant: Grant,
         execution_id: str,
         next_token: str | None,
         limit: int,
@@ -174,28 +171,28 @@ class QueryService:
     ) -> Page:
         assert limit > 0
         now = self._clock()
-        execution = self._sealer.open(execution_id, Kind.EXECUTION, dialect, scope.accounts, now)
+        execution = self._sealer.open(execution_id, Kind.EXECUTION, dialect, grant.accounts, now)
         query = execution.query
         if of is not None and of != (query.service, query.instance):
             raise QueryError(
-                "queryExecutionId: no such query execution, or it has expired",
-                field="queryExecutionId",
+                "execution: no such query execution, or it has expired",
+                field="execution",
                 kind="missing",
                 hint="Ask under the service and the instance that the query was started for.",
             )
         before = execution.before
         if next_token is not None:
-            token = self._sealer.open(next_token, Kind.PAGE, dialect, scope.accounts, now)
+            token = self._sealer.open(next_token, Kind.PAGE, dialect, grant.accounts, now)
             if token.query != query or token.published != execution.published:
                 raise QueryError(
-                    "nextToken: it belongs to another query execution",
-                    field="nextToken",
-                    hint="Use it with the queryExecutionId whose page brought it, or start a new query with it.",
+                    "page_token: it belongs to another query execution",
+                    field="page_token",
+                    hint="Use it with the query execution whose page brought it, or start a new query with it.",
                 )
             before = token.before
         if query.start >= query.end:
             completeness = await self._readers.ask(
-                lambda reader: reader.completeness(query.start, query.end, query.accounts), scope.key_id
+                lambda reader: reader.completeness(query.start, query.end, query.accounts), grant.key_id
             )
             return Page([], None, completeness)
         await lease.reserve(self._page_bytes_max)
@@ -206,7 +203,7 @@ class QueryService:
                 ),
                 reader.completeness(query.start, query.end, query.accounts),
             ),
-            scope.key_id,
+            grant.key_id,
         )
         lease.resize(sum(len(row.record) for row in rows))
         if not (more and rows):
@@ -235,17 +232,17 @@ class QueryService:
         self._readers.close()
         self._snapshots.close()
 
-    async def _must_have_seen(self, scope: Scope, service: str, instance: str, arrival: float | None) -> None:
-        """Raises 'missing' for what this scope never saw. `arrival` when nobody waited yet: then a service whose first
+    async def _must_have_seen(self, grant: Grant, service: str, instance: str, arrival: float | None) -> None:
+        """Raises 'missing' for what this grant never saw. `arrival` when nobody waited yet: then a service whose first
         request is a moment old gets the time to become known, so that the answer does not depend on the window."""
-        if await self._readers.ask(lambda reader: reader.seen(scope.accounts, service, instance), scope.key_id):
+        if await self._readers.ask(lambda reader: reader.seen(grant.accounts, service, instance), grant.key_id):
             return None
         if arrival is not None:
             await self._settled(arrival)
-            return await self._must_have_seen(scope, service, instance, None)
+            return await self._must_have_seen(grant, service, instance, None)
         raise QueryError(
-            f"instanceResourceId: no record of service {service!r} and instance {instance!r} was ever seen",
-            field="instanceResourceId",
+            f"instance: no record of service {service!r} and instance {instance!r} was ever seen",
+            field="instance",
             kind="missing",
             hint="Compare with the middleware's settings service and instance_id, and with the accounts of the key.",
         )
@@ -283,12 +280,10 @@ class QueryService:
 
 
 def _same_query(known: Query, asked: Query) -> None:
-    for name, public in _BOUND.items():
+    for name in (field.name for field in dataclasses.fields(Query)):
         if getattr(known, name) != getattr(asked, name):
             raise QueryError(
-                f"{public}: it differs from the query that nextToken belongs to",
-                field=public,
-                hint="Repeat the query's own values beside its nextToken, or leave nextToken out.",
+                f"{name}: it differs from the query that the token of the page belongs to",
+                field=name,
+                hint="Repeat the query's own values beside its token, or leave the token out.",
             )
-    if known != asked:
-        raise QueryError("nextToken: it belongs to another query", field="nextToken")

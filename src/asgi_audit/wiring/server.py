@@ -17,6 +17,8 @@ from .index_memory import memory_of
 from .operations import measures, open_control, open_store_reader
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from ..api.server import Server
     from ..capture.middleware import ASGIApp, Receive, Send
 
@@ -24,10 +26,6 @@ __all__ = ["READS_ACCOUNT", "build_api", "build_server"]
 
 # The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
 READS_ACCOUNT = "asgi-audit"
-
-
-# What a client asks again and again for one question, and what machines ask: no read that an auditor would look for.
-_UNRECORDED = ("/health/", "/metrics", "/openapi.json", "/docs")
 
 
 def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") -> ASGIApp:
@@ -69,7 +67,10 @@ def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -
     return Server(app, stopping=stopping)
 
 
-def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) -> ASGIApp:
+def _audit_reads(app: Starlette, settings: Settings, close: Callable[[], None]) -> ASGIApp:
+    with extra():
+        from ..api.routing import operation_of
+
     ours = dataclasses.replace(
         settings,
         service="logs",
@@ -82,9 +83,9 @@ def _audit_reads(app: ASGIApp, settings: Settings, close: Callable[[], None]) ->
     audited = Capture(app, ours, application.recorder_of(ours) if ours.enabled else None)
 
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            path = scope["path"]
-            if "/query-result/" in path or path.startswith(_UNRECORDED):
+        if scope["type"] == "http":
+            operation = operation_of(app.routes, scope)
+            if operation is not None and not operation.is_recorded:
                 await app(scope, receive, send)
                 return
         try:

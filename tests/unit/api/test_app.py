@@ -132,10 +132,6 @@ def test_trail_is_answered_under_its_path(api: Api, root: str, base: str) -> Non
         ("POST", "/api/i1", 404),
         ("GET", "/api/v1/query-result/x", 404),
         ("POST", "/records/x", 404),
-        ("POST", "/health/x", 404),
-        ("GET", "/health", 404),
-        ("POST", "/health/live", 405),
-        ("POST", "/metrics/x", 404),
         ("POST", "/openapi.json/x", 404),
         ("POST", "/docs/x", 404),
         ("POST", "/query-result/x", 405),
@@ -157,6 +153,26 @@ def test_reserved_and_unknown_paths_are_never_a_service(api: Api, method: str, p
     answer = ask(api, method, path, api.everything, json=DAY)
     assert is_error(answer, status, {404: "not_found", 405: "method_not_allowed"}[status])
     assert answer.headers.get("location") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "title"),
+    [
+        ("POST", "/health/x", 404, "Not Found"),
+        ("GET", "/health", 404, "Not Found"),
+        ("POST", "/health/live", 405, "Method Not Allowed"),
+        ("POST", "/metrics/x", 404, "Not Found"),
+        ("DELETE", "/metrics", 405, "Method Not Allowed"),
+    ],
+)
+def test_health_and_metrics_say_errors_as_problem_details(
+    api: Api, method: str, path: str, status: int, title: str
+) -> None:
+    answer = ask(api, method, path, api.everything, json=DAY)
+    assert answer.status_code == answer.json()["status"] == status
+    assert answer.json()["title"] == title
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers.get("allow") == ("GET, HEAD" if status == 405 else None)
 
 
 @pytest.mark.parametrize(

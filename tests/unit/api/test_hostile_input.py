@@ -18,9 +18,11 @@ from starlette.requests import Request
 
 from asgi_audit.api import params
 from asgi_audit.api.auth import key_of
+from asgi_audit.api.dialects.usage import USAGE
+from asgi_audit.api.operation import Operation
 from asgi_audit.api.routing import Path, Resource
 from asgi_audit.errors import QueryError
-from asgi_audit.query.cursor import Kind, Sealer
+from asgi_audit.query.tokens import Kind, Sealer
 
 CPU_SECONDS_MAX = 0.1
 SIZE = params.BODY_BYTES_MAX
@@ -86,8 +88,17 @@ def test_query_string_is_read_in_time_of_its_bound_when_longer(query: str) -> No
 
 @pytest.mark.parametrize("path", ["/a" * 100_000, "/" * 200_000, "/%2f" * 60_000, "/usage/a/" + "%41" * 80_000])
 def test_path_is_matched_in_time_of_its_bound_when_longer(path: str) -> None:
-    resource = Resource(lambda _: None)  # type: ignore[arg-type, return-value]
-    routes = [Path("/usage/{service}/{instance}", resource) for _ in range(50)]
+    row = Operation(
+        id="usage.start",
+        method="POST",
+        path="/usage/{service}/{instance}",
+        dialect=USAGE,
+        roles=frozenset(),
+        is_recorded=True,
+        handle=lambda *_: None,  # type: ignore[arg-type, return-value]
+    )
+    resource = Resource([row], None)  # type: ignore[arg-type]
+    routes = [Path(row.path, resource) for _ in range(50)]
 
     def match() -> None:
         scope: dict[str, Any] = {"type": "http", "path": path, "raw_path": path.encode()}

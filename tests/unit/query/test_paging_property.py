@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support_store import record
 
-from asgi_audit.query.model import Scope
+from asgi_audit.query.model import Grant
 from asgi_audit.query.service import QueryService
 from asgi_audit.record.codec import Decoded
 from asgi_audit.store.base import Batch, Query, Reader, Writer
@@ -73,7 +73,7 @@ STORES: dict[str, Any] = {"memory": memory, "sqlite": sqlite}
 class Walk:
     """One client: its query, what it must find, what it found."""
 
-    scope: Scope
+    grant: Grant
     query: Query
     expected: list[str]
     execution: str
@@ -148,7 +148,7 @@ async def _interleave(service: QueryService, add: Add, steps: list[Any]) -> None
 
 async def _start(service: QueryService, indexed: list[tuple[int, Decoded]], asked: Any) -> Walk:
     (start, end), accounts, method, instance = asked
-    scope = Scope(key_id="k", role="reader", accounts=accounts)
+    grant = Grant(key_id="k", role="reader", accounts=accounts)
     query = Query(accounts=accounts, start=start, end=end, method=method, instance=instance)
     matching = [
         (at, n, r.id)
@@ -160,7 +160,7 @@ async def _start(service: QueryService, indexed: list[tuple[int, Decoded]], aske
     ]
     # Newest first; within one millisecond, what was indexed later is newer.
     expected = [name for _, _, name in sorted(matching, reverse=True)]
-    return Walk(scope, query, expected, await service.start(scope, query, dialect="trail"))
+    return Walk(grant, query, expected, await service.start(grant, query, dialect="trail"))
 
 
 async def _advance(service: QueryService, walk: Walk, limit: int, *, by_post: bool) -> None:
@@ -168,9 +168,9 @@ async def _advance(service: QueryService, walk: Walk, limit: int, *, by_post: bo
         return
     token = walk.token
     if by_post and token is not None:
-        walk.execution = await service.start(walk.scope, walk.query, token, dialect="trail")
+        walk.execution = await service.start(walk.grant, walk.query, token, dialect="trail")
         token = None
-    page = await service.page(walk.scope, walk.execution, token, limit, dialect="trail")
+    page = await service.page(walk.grant, walk.execution, token, limit, dialect="trail")
     assert len(page.rows) <= limit
     assert sum(len(row.record) for row in page.rows[:-1]) <= PAGE_BYTES
     assert page.rows or page.next_token is None

@@ -14,13 +14,13 @@ from tests.support_store import TinyReader, TinyStore, record
 
 from asgi_audit.errors import QueryError, StoreError
 from asgi_audit.query import readers as module
-from asgi_audit.query.model import Scope
+from asgi_audit.query.model import Grant
 from asgi_audit.query.service import QueryService
 from asgi_audit.store.base import Completeness, Query, Reader, Snapshot
 
-ACME = Scope(key_id="k", role="reader", accounts=frozenset({"acme"}))
-BETA = Scope(key_id="b", role="reader", accounts=frozenset({"beta"}))
-EVERYTHING = Scope(key_id="e", role="reader", accounts=None)
+ACME = Grant(key_id="k", role="reader", accounts=frozenset({"acme"}))
+BETA = Grant(key_id="b", role="reader", accounts=frozenset({"beta"}))
+EVERYTHING = Grant(key_id="e", role="reader", accounts=None)
 NOW = 1_700_000_000.0
 MS = int(NOW * 1000)
 OF = ("gateway", "i1")
@@ -136,29 +136,29 @@ def test_start_waits_before_it_says_never_seen_when_window_is_past() -> None:
     assert 0.2 <= clock.now < 0.25
 
 
-def test_start_is_missing_when_scope_never_saw_the_instance() -> None:
+def test_start_is_missing_when_grant_never_saw_the_instance() -> None:
     store = TinyStore()
     store.add(record(5))
 
     async def work(service: QueryService) -> None:
-        for scope, of in [(BETA, OF), (ACME, ("gateway", "i2")), (ACME, ("other", "i1"))]:
+        for grant, of in [(BETA, OF), (ACME, ("gateway", "i2")), (ACME, ("other", "i1"))]:
             with pytest.raises(QueryError) as caught:
-                await service.start(scope, query(), dialect="usage", must_have_seen=of)
+                await service.start(grant, query(), dialect="usage", must_have_seen=of)
             assert caught.value.kind == "missing"
         await service.start(EVERYTHING, query(), dialect="usage", must_have_seen=OF)
 
     run(store, work)
 
 
-def test_page_holds_only_the_accounts_of_the_scope_whatever_the_query_said() -> None:
+def test_page_holds_only_the_accounts_of_the_grant_whatever_the_query_said() -> None:
     store = TinyStore()
     store.add(record(5, name="a"), record(6, name="b", account="beta"))
 
     async def work(service: QueryService) -> None:
-        for scope, expected in [(ACME, ["a"]), (BETA, ["b"]), (EVERYTHING, ["b", "a"])]:
+        for grant, expected in [(ACME, ["a"]), (BETA, ["b"]), (EVERYTHING, ["b", "a"])]:
             asked = query(accounts=frozenset({"acme", "beta"}))
-            execution = await service.start(scope, asked, dialect="usage", must_have_seen=OF)
-            assert names(await service.page(scope, execution, dialect="usage")) == expected
+            execution = await service.start(grant, asked, dialect="usage", must_have_seen=OF)
+            assert names(await service.page(grant, execution, dialect="usage")) == expected
 
     run(store, work)
 
@@ -170,15 +170,15 @@ def test_page_is_missing_when_execution_is_of_another_account_dialect_instance_o
     async def work(service: QueryService) -> None:
         execution = await service.start(ACME, query(), dialect="usage", must_have_seen=OF)
         await service.page(ACME, execution, dialect="usage", of=OF)
-        for scope, dialect, of in [
+        for grant, dialect, of in [
             (BETA, "usage", OF),
             (EVERYTHING, "usage", OF),
             (ACME, "trail", None),
             (ACME, "usage", ("gateway", "i2")),
         ]:
             with pytest.raises(QueryError) as caught:
-                await service.page(scope, execution, dialect=dialect, of=of)
-            assert (caught.value.kind, caught.value.field) == ("missing", "queryExecutionId")
+                await service.page(grant, execution, dialect=dialect, of=of)
+            assert (caught.value.kind, caught.value.field) == ("missing", "execution")
         clock.jump = 3600.0
         with pytest.raises(QueryError, match="expired"):
             await service.page(ACME, execution, dialect="usage", of=OF)
@@ -214,12 +214,12 @@ def test_post_with_next_token_continues_on_the_same_snapshot_without_waiting() -
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"start": 1}, "from"),
-        ({"end": MS}, "to"),
+        ({"start": 1}, "start"),
+        ({"end": MS}, "end"),
         ({"method": "GET"}, "method"),
         ({"service": "other"}, "service"),
-        ({"instance": "i2"}, "instanceResourceId"),
-        ({"text": "x"}, "nextToken"),
+        ({"instance": "i2"}, "instance"),
+        ({"text": "x"}, "text"),
     ],
 )
 def test_post_with_next_token_names_what_differs(change: dict[str, Any], field: str) -> None:

@@ -9,25 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import orjson
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...control import Control
-from ...query.model import Query
+from ...query.model import Grant, Query
 from ...query.service import QueryService
 from ...record.views import Cuts
-from ..auth import scope_of
 from ..completeness import audit_headers
+from ..failure import Failure
+from ..operation import Dialect, Example, Follows, Operation, json_response
 from ..page import PageResponse
 from ..params import json_object, limit_of, method_of, optional_string, query_parameter, window_of
-from ..routing import Failure, json_response
 
-__all__ = ["ROLES", "Executions", "fail"]
+__all__ = ["WORDS", "Error", "Executions", "says"]
 
-ROLES = ("reader", "auditor")
+ROLES = frozenset({"reader", "auditor"})
 
-# Slugs for the words of the documents' error table.
+WORDS = {
+    "instance": "instanceResourceId",
+    "start": "from",
+    "end": "to",
+    "execution": "queryExecutionId",
+    "page_token": "nextToken",
+}
+
+# Slugs for the words of the documents' error table, and for what they leave open. Any other status has the slug of
+# its class, which is how HTTP wants it understood (RFC 9110, 15).
 _TYPES = {
     400: "bad_request",
     401: "unauthorized",
@@ -40,7 +48,6 @@ _TYPES = {
     503: "service_unavailable",
 }
 
-
 # What the client can do, where the failure itself does not say it better.
 _ACTIONS = {
     400: "Correct what the message names and send the request again.",
@@ -52,11 +59,27 @@ _ACTIONS = {
 }
 
 
-def fail(failure: Failure) -> Response:
-    body = {"type": _TYPES[failure.status], "message": failure.message}
-    if action := failure.action or _ACTIONS.get(failure.status):
-        body["action"] = action
-    return json_response(orjson.dumps(body), failure.status, failure.headers)
+class Error(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    type: str
+    message: str
+    action: str = ""
+
+
+class Started(msgspec.Struct, forbid_unknown_fields=True):
+    queryExecutionId: str
+
+
+class Found(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """As it is sent; `PageResponse` joins it from stored bytes."""
+
+    data: list[dict[str, Any]]
+    nextToken: str = ""
+
+
+def says(failure: Failure) -> Error:
+    status = failure.status
+    slug = _TYPES.get(status) or _TYPES[400 if 400 <= status < 500 else 500]
+    return Error(slug, failure.message, failure.action or _ACTIONS.get(status, ""))
 
 
 class Executions:
@@ -66,44 +89,74 @@ class Executions:
     def __init__(
         self,
         service: QueryService,
-        control: Control,
+        dialect: Dialect,
         *,
-        dialect: str,
         about: Callable[[Request], tuple[str, str] | None],
         view: Callable[[bytes, Cuts], bytes],
     ) -> None:
         self._service = service
-        self._control = control
         self._dialect = dialect
         self._about = about
         self._view = view
 
-    async def start(self, request: Request) -> Response:
-        scope = await scope_of(request, self._control, roles=ROLES)
+    def operations(self, path: str, literal_root: str, example: dict[str, str]) -> list[Operation]:
+        """Of `path` and of the documents' `literal_root` without its last slash. `example`: values for the names in
+        both."""
+        start = f"{self._dialect.name}.start"
+        result = "/query-result/{execution}"
+        return [
+            Operation(
+                id=start,
+                method="POST",
+                path=path,
+                literal_roots=(literal_root or "/",),
+                dialect=self._dialect,
+                roles=ROLES,
+                is_recorded=True,
+                handle=self.start,
+                answer=Started,
+                example=Example(example, body={"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}),
+            ),
+            Operation(
+                id=f"{self._dialect.name}.result",
+                method="GET",
+                path=path + result,
+                literal_roots=(literal_root + result,),
+                dialect=self._dialect,
+                roles=ROLES,
+                is_recorded=False,  # asked again and again for one question
+                handle=self.result,
+                answer=Found,
+                example=Example(example),
+                follows=Follows(start, {"execution": "queryExecutionId"}),
+            ),
+        ]
+
+    async def start(self, request: Request, grant: Grant) -> Response:
         about = self._about(request)
         # The fields are let go before the wait: a body of 64 KiB is 2 MB of objects.
-        query, next_token = _asked(await json_object(request), scope.accounts, about)
-        execution = await self._service.execute(scope, query, next_token, dialect=self._dialect, must_have_seen=about)
-        headers = audit_headers(execution.completeness)
-        return json_response(orjson.dumps({"queryExecutionId": execution.id}), headers=headers)
+        query, next_token = _asked(await json_object(request), grant.accounts, about)
+        execution = await self._service.execute(
+            grant, query, next_token, dialect=self._dialect.name, must_have_seen=about
+        )
+        return json_response(msgspec.json.encode(Started(execution.id)), headers=audit_headers(execution.completeness))
 
-    async def result(self, request: Request) -> Response:
-        scope = await scope_of(request, self._control, roles=ROLES)
+    async def result(self, request: Request, grant: Grant) -> Response:
         about = self._about(request)
         limit = limit_of(request)
         next_token = query_parameter(request, "nextToken")
-        lease = self._service.admission.enter(scope.key_id)
+        lease = self._service.admission.enter(grant.key_id)
         try:
             page = await self._service.page(
-                scope,
+                grant,
                 request.path_params["execution"],
                 next_token,
                 limit,
-                dialect=self._dialect,
+                dialect=self._dialect.name,
                 of=about,
                 lease=lease,
             )
-            end = b"]}" if page.next_token is None else b'],"nextToken":' + orjson.dumps(page.next_token) + b"}"
+            end = b"]}" if page.next_token is None else b'],"nextToken":' + msgspec.json.encode(page.next_token) + b"}"
             return PageResponse(page.rows, self._view, b'{"data":[', end, audit_headers(page.completeness), lease)
         except BaseException:
             lease.close()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ...control import Control
 from ...query.service import QueryService
 from ...record.views import trail_view
-from .executions import Executions
+from ..operation import Dialect, Operation
+from .executions import WORDS, Error, Executions, says
 
-__all__ = ["trail"]
+__all__ = ["TRAIL", "operations"]
+
+TRAIL = Dialect(name="trail", error=Error, says=says, words=WORDS)
 
 
-def trail(service: QueryService, control: Control) -> Executions:
-    return Executions(service, control, dialect="trail", about=lambda _: None, view=trail_view)
+def operations(service: QueryService) -> list[Operation]:
+    return Executions(service, TRAIL, about=lambda _: None, view=trail_view).operations("/trail", "", {})

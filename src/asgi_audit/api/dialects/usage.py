@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from ...control import Control
 from ...query.service import QueryService
 from ...record.views import usage_view
+from ..operation import Dialect, Operation
 from ..params import instance_in_path, service_in_path
-from .executions import Executions
+from .executions import WORDS, Error, Executions, says
 
-__all__ = ["usage"]
+__all__ = ["USAGE", "operations"]
+
+USAGE = Dialect(name="usage", error=Error, says=says, words=WORDS)
 
 
-def usage(service: QueryService, control: Control) -> Executions:
-    return Executions(service, control, dialect="usage", about=_about, view=usage_view)
+def operations(service: QueryService) -> list[Operation]:
+    executions = Executions(service, USAGE, about=_about, view=usage_view)
+    return executions.operations(
+        "/usage/{service}/{instance}", "/{service}/{instance}", {"service": "gateway", "instance": "acme-eu"}
+    )
 
 
 def _about(request: Request) -> tuple[str, str]:

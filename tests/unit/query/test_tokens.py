@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.errors import QueryError
-from asgi_audit.query.cursor import TOKEN_MAX, Kind, Sealer, Token
+from asgi_audit.query.tokens import TOKEN_MAX, Kind, Sealer, Token
 from asgi_audit.record.summary import LEVELS
 from asgi_audit.store.base import Query
 from asgi_audit.store.query import statuses_of
@@ -92,7 +92,7 @@ def test_token_is_refused_when_it_is_no_token(spoiled: str) -> None:
     text = spoiled.format(SEALER.seal(token()))
     with pytest.raises(QueryError) as caught:
         SEALER.open(text, Kind.PAGE, "usage", ACCOUNTS, 0)
-    assert (caught.value.field, caught.value.kind) == ("nextToken", "invalid")
+    assert (caught.value.field, caught.value.kind) == ("page_token", "invalid")
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -119,7 +119,7 @@ def test_token_is_refused_with_its_field_when_used_elsewhere(kind: Kind, change:
             change.get("accounts", ACCOUNTS),
             change.get("now", 999.0),
         )
-    expected = ("nextToken", "invalid") if asked is Kind.PAGE else ("queryExecutionId", "missing")
+    expected = ("page_token", "invalid") if asked is Kind.PAGE else ("execution", "missing")
     assert (caught.value.field, caught.value.kind) == expected
 
 

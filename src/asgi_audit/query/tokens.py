@@ -81,8 +81,8 @@ class Sealer:
         return base64.urlsafe_b64encode(sealed + self._mac(sealed)).rstrip(b"=").decode()
 
     def open(self, text: str, kind: Kind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
-        """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming nextToken;
-        for an execution 'missing' naming queryExecutionId, always with one text, as if it did not exist."""
+        """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming page_token;
+        for an execution 'missing' naming execution, always with one text, as if it did not exist."""
         sealed = self._verified(text)
         if sealed is None or sealed[0] != _VERSION or sealed[1] != kind:
             raise _refused(kind, "is no token of a page of this API, or was changed")
@@ -136,13 +136,13 @@ class Sealer:
 def _refused(kind: Kind, why: str) -> QueryError:
     if kind is Kind.EXECUTION:
         return QueryError(
-            "queryExecutionId: no such query execution, or it has expired",
-            field="queryExecutionId",
+            "execution: no such query execution, or it has expired",
+            field="execution",
             kind="missing",
-            hint="Start the query again with a POST.",
+            hint="Start the query again.",
         )
     return QueryError(
-        f"nextToken: it {why}",
-        field="nextToken",
-        hint="Send the nextToken of the page before, unchanged, or none to begin with the newest record.",
+        f"page_token: it {why}",
+        field="page_token",
+        hint="Send the token of the page before, unchanged, or none to begin with the first page.",
     )

@@ -1,0 +1,91 @@
+"""What went wrong, before a dialect says it: from an exception to a status, a message and what the client can do.
+
+An exception that nobody foresaw is a 500 with a reference that the log repeats; neither the answer nor the log holds
+the exception's text or a traceback with values.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+from ..errors import QueryError, QueryErrorKind, StoreError
+
+__all__ = ["STATUSES", "Failure", "failure_of", "phrase_of"]
+
+# Every kind, which mypy and a test compare with QueryErrorKind.
+STATUSES: dict[QueryErrorKind, int] = {
+    "invalid": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "missing": 404,
+    "too_large": 413,
+    "busy": 429,
+    "too_costly": 503,
+}
+_RETRY_SECONDS = "1"  # an integer above 0: living clients take nothing else
+# RFC 9110's name, which Python has since 3.13.
+_PHRASES = {413: "Content Too Large"}
+_log = logging.getLogger("asgi_audit.api")
+
+
+class Failure(NamedTuple):
+    """`status`: 400 to 599. `action`: what the client can do, or ''."""
+
+    status: int
+    message: str
+    action: str = ""
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+
+def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
+    """`words`: our name of a field to the dialect's. Writes to the log what no client can mend."""
+    if isinstance(error, QueryError):
+        headers = {}
+        if error.kind == "unauthorized":
+            headers["www-authenticate"] = 'Bearer realm="asgi-audit"'
+        elif error.kind == "busy":
+            headers["retry-after"] = _RETRY_SECONDS
+        return Failure(STATUSES[error.kind], error.said_with(words), error.hint, headers)
+    reference = _logged(error)
+    if isinstance(error, StoreError) and error.retriable:
+        return Failure(
+            503,
+            f"the index cannot answer now (reference {reference})",
+            "Try again in a moment.",
+            {"retry-after": _RETRY_SECONDS},
+        )
+    return Failure(
+        500,
+        f"an unexpected error happened (reference {reference})",
+        "Try again; if it stays, look for the reference in the server's log.",
+    )
+
+
+def phrase_of(status: int) -> str:
+    """The status in words, for every integer: one that HTTP does not know is what its class is (RFC 9110, 15)."""
+    if status in _PHRASES:
+        return _PHRASES[status]
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return HTTPStatus(400 if 400 <= status < 500 else 500).phrase
+
+
+def _logged(e: Exception) -> str:
+    """The reference under which the log holds what happened: types and places, no text of an exception, which may
+    hold values."""
+    reference = secrets.token_hex(6)
+    frames = traceback.extract_tb(e.__traceback__)[-6:]
+    where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    kinds = [type(e).__name__]
+    cause = e.__cause__
+    while cause is not None and len(kinds) < 4:
+        kinds.append(type(cause).__name__)
+        cause = cause.__cause__
+    _log.error("reference %s: %s at %s", reference, " from ".join(kinds), where)
+    return reference
