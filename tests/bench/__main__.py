@@ -7,9 +7,9 @@ import hashlib
 import platform
 import time
 
-from . import indexing, kafka, path, serving
+from . import hostile, indexing, kafka, path, serving
 
-PARTS = ("path", "serving", "indexing", "queryable", "kafka")
+PARTS = ("path", "serving", "indexing", "queryable", "hostile", "kafka")
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
@@ -49,6 +49,12 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         figures["queryable"] = (p50, p99)
         print(f"\nFrom the end of a request to an answer that holds it, {requests} requests:")
         print(f"p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    if "hostile" in only:
+        kinds, clients, seconds = (("leaving",), 20, 1.0) if tiny else (hostile.KINDS, 280, 15.0)
+        print(f"\n`serve` under {clients} hostile clients, {seconds:g} s each, the server alone on one processor")
+        under = [hostile.measure(kind, clients, seconds, pinned=True) for kind in kinds]
+        figures["hostile"] = under
+        print(*hostile.report(under), sep="\n", flush=True)
     if "kafka" in only:
         rates, seconds, number = ((100,), 0.5, 500) if tiny else ((200, 1_000), 20.0, 100_000)
         print(f"\nOver Kafka, {seconds:g} s each")

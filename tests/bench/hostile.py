@@ -1,4 +1,4 @@
-"""`serve` under clients that mean harm: `python -m tests.bench.hostile [--connections 280] [--seconds 15] [KIND …]`.
+"""`serve`, with its indexer, under clients that mean harm: `python -m tests.bench.hostile [--pinned] [KIND …]`.
 
 Each kind of client runs in a process of its own against one `serve` over a real socket, while two good clients ask: one
 with another key for its page of 100, one for `/health/live`. Shown are their waits, the greatest resident memory of
@@ -94,7 +94,7 @@ def serving(home: Path, descriptors: int | None) -> Iterator[tuple[subprocess.Po
     log = home / "serve.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            [str(_COMMAND), "serve", "--port", "0", "--no-index"],
+            [str(_COMMAND), "serve", "--port", "0"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=output,
@@ -137,11 +137,19 @@ def ask(target: Target, method: str, path: str, key: str = "", body: str | None 
         connection.close()
 
 
-def measure(kind: str, connections: int, seconds: float, descriptors: int | None = None) -> Figures:
-    """For so many seconds; `silent-once` for at most as many, until the server has closed all of them."""
+def measure(
+    kind: str, connections: int, seconds: float, descriptors: int | None = None, *, pinned: bool = False
+) -> Figures:
+    """For so many seconds; `silent-once` for at most as many, until the server has closed all of them.
+    `pinned`: the server alone on one processor, the clients, good and bad, on the others. Attackers from elsewhere
+    take no processor time from the server."""
     figures = Figures(kind)
+    cores = sorted(os.sched_getaffinity(0)) if pinned else []
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory), descriptors) as (server, target, log):
         process = psutil.Process(server.pid)
+        if len(cores) > 1:
+            _pin(server.pid, cores[-1:])
+            _pin(os.getpid(), cores[:-1])  # the attackers inherit it
         attack = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.hostile", "--attack", kind, "--connections", str(connections),
              "--target", json.dumps(target.__dict__)],
@@ -166,12 +174,19 @@ def measure(kind: str, connections: int, seconds: float, descriptors: int | None
         finally:
             attack.kill()
             attack.communicate()  # closes its pipe
+            if len(cores) > 1:
+                _pin(os.getpid(), cores)
         figures.log_lines = len(log.read_text().splitlines())
     return figures
 
 
 def _open(process: psutil.Process) -> int:
     return len([c for c in process.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED])
+
+
+def _pin(pid: int, cores: list[int]) -> None:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cores)
 
 
 def _watch(process: psutil.Process, figures: Figures, is_over: threading.Event) -> None:
@@ -264,7 +279,17 @@ async def _read(reader: asyncio.StreamReader) -> None:
         left -= len(piece)
 
 
-def report(figures: Figures) -> str:
+HEADING = (
+    "              page of 100      /health/live    failed         RSS   open  SIGTERM    log",
+    "kind            p50 s   max s    p50 s   max s                MiB                s  lines",
+)
+
+
+def report(taken: list[Figures]) -> list[str]:
+    return [*HEADING, *map(line, taken)]
+
+
+def line(figures: Figures) -> str:
     def waits(taken: list[float]) -> str:
         ordered = sorted(taken)
         return f"{ordered[len(ordered) // 2]:6.2f} {ordered[-1]:7.2f}" if ordered else "     -       -"
@@ -282,6 +307,9 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=280)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--descriptors", type=int, help="limit of open files of the server")
+    parser.add_argument(
+        "--pinned", action="store_true", help="the server alone on one processor, clients on the others"
+    )
     parser.add_argument("--attack", help=argparse.SUPPRESS)
     parser.add_argument("--target", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -291,10 +319,12 @@ def main() -> None:
     print(
         f"{options.connections} clients for {options.seconds:g} s, descriptors {options.descriptors or 'as they are'}"
     )
-    print("              page of 100      /health/live    failed         RSS   open  SIGTERM    log")
-    print("kind            p50 s   max s    p50 s   max s                MiB                s  lines")
+    print(*HEADING, sep="\n")
     for kind in options.kinds:
-        print(report(measure(kind, options.connections, options.seconds, options.descriptors)), flush=True)
+        print(
+            report(measure(kind, options.connections, options.seconds, options.descriptors, pinned=options.pinned)),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ def test_bench_measures_every_part_when_run_tiny() -> None:
     assert isinstance(served, dict)
     assert all(0 < p50 <= p99 for p50, p99 in served.values())
     assert figures["queryable"][0] > 0  # type: ignore[index]
+    (hostile,) = figures["hostile"]  # type: ignore[misc]
+    assert hostile.failed == []
+    assert hostile.live
     over_kafka = figures["kafka"]
     if over_kafka != HOW_TO_GET_ONE:
         assert isinstance(over_kafka, kafka.Figures)

@@ -1,12 +1,13 @@
-"""The one way in which a test waits for what another thread or process does."""
+"""How a test waits: for another thread or process, or for what happens in its own event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["until"]
+__all__ = ["until", "until_in_loop"]
 
 T = TypeVar("T")
 
@@ -24,3 +25,10 @@ def until(condition: Callable[[], T], what: str | Callable[[], str] = "", second
         time.sleep(pause)
         pause = min(1.5 * pause, 0.05)
     return value
+
+
+async def until_in_loop(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until `condition` holds, in the event loop in which it comes true. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.001)

@@ -1,0 +1,179 @@
+"""How long each phase of a connection may last, with an injected clock and a pair of connected sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from tests.support.waiting import until_in_loop
+from uvicorn.server import ServerState
+
+from asgi_audit.api.connection import (
+    ANSWER_SECONDS,
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    SEND_BYTES_A_SECOND,
+    SEND_SECONDS,
+    Connection,
+    Phase,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the server is asyncio's
+
+
+PAGE = 4 << 20
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+
+    def made(self, connection: Connection) -> None:
+        self.connections.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        self.connections.remove(connection)
+
+
+class App:
+    """Reads the body when it may, then answers with `PAGE` bytes when it may."""
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+            pass
+        await self.may_answer.wait()
+        headers = [(b"content-length", str(PAGE).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(PAGE)})
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Connection, socket.socket, App, Clock]]:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    app, clock, watch = App(), Clock(), Watch()
+    config = uvicorn.Config(app, http=Connection, log_config=None)
+    config.load()
+
+    def make() -> Connection:
+        return Connection(watch=watch, monotonic=clock, config=config, server_state=ServerState(), app_state={})
+
+    _, connection = await asyncio.get_running_loop().connect_accepted_socket(make, ours)
+    try:
+        yield connection, theirs, app, clock
+    finally:
+        theirs.close()
+        connection.abort()
+        app.may_answer.set()
+        await until_in_loop(lambda: not watch.connections)
+
+
+async def _turns() -> None:
+    """What was sent is read, and what follows from it is done."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def _phase(connection: Connection, phase: Phase) -> None:
+    await until_in_loop(lambda: connection.phase is phase)
+
+
+def _lasts(connection: Connection, clock: Clock, seconds: float) -> bool:
+    """Whether what was entered just now is overdue after `seconds`, and not before."""
+    return not connection.is_overdue(clock.now + seconds) and connection.is_overdue(clock.now + seconds + 0.001)
+
+
+async def test_headers_that_never_end_are_overdue_however_often_a_byte_comes() -> None:
+    async with connected() as (connection, client, _, clock):
+        assert _lasts(connection, clock, HEAD_SECONDS)
+        began = clock.now
+        client.send(b"GET / HTTP/1.1\r\n")
+        for _ in range(5):
+            clock.now += HEAD_SECONDS / 5
+            client.send(b"X: y\r\n")
+            await _turns()
+        assert connection.since == began
+        assert connection.is_overdue(clock.now + 0.001)
+
+
+async def test_a_body_that_never_ends_is_overdue_however_often_a_byte_comes() -> None:
+    async with connected() as (connection, client, _, clock):
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n")
+        await _phase(connection, Phase.BODY)
+        assert _lasts(connection, clock, BODY_SECONDS)
+        clock.now += BODY_SECONDS
+        client.send(b" " * 100)
+        await _turns()
+        assert connection.phase is Phase.BODY
+        assert connection.is_overdue(clock.now + 0.001)
+
+
+async def test_the_end_of_a_body_begins_the_time_of_the_answer() -> None:
+    async with connected() as (connection, client, _, clock):
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        await _phase(connection, Phase.BODY)
+        clock.now += BODY_SECONDS / 2
+        client.send(b"}")
+        await _phase(connection, Phase.ANSWER)
+        assert _lasts(connection, clock, ANSWER_SECONDS)
+
+
+async def test_a_request_without_a_body_waits_for_us() -> None:
+    async with connected() as (connection, client, _, clock):
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await _phase(connection, Phase.ANSWER)
+        assert _lasts(connection, clock, ANSWER_SECONDS)
+
+
+async def test_an_answer_that_is_not_read_is_overdue_by_its_length() -> None:
+    async with connected() as (connection, client, app, clock):
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await _phase(connection, Phase.ANSWER)
+        clock.now += 5
+        app.may_answer.set()
+        await until_in_loop(lambda: connection.is_reading_slowly)
+        assert _lasts(connection, clock, SEND_SECONDS + PAGE / SEND_BYTES_A_SECOND)
+
+
+async def test_requests_sent_ahead_buy_no_time_for_an_answer_that_is_not_read() -> None:
+    async with connected() as (connection, client, app, clock):
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        app.may_answer.set()
+        await until_in_loop(lambda: connection.is_reading_slowly)
+        begun = clock.now
+        clock.now += 10
+        await _turns()  # whatever the second one may do
+        assert connection.is_overdue(begun + SEND_SECONDS + 2 * PAGE / SEND_BYTES_A_SECOND + 0.001)
+
+
+async def test_the_time_for_headers_begins_again_when_an_answer_was_read() -> None:
+    async with connected() as (connection, client, app, clock):
+        app.may_answer.set()
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        clock.now += 5
+        loop, read = asyncio.get_running_loop(), 0
+        while read < PAGE:
+            read += len(await loop.sock_recv(client, 1 << 20))
+        await _phase(connection, Phase.HEAD)
+        await until_in_loop(lambda: not connection.is_reading_slowly)
+        assert _lasts(connection, clock, HEAD_SECONDS)
