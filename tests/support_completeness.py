@@ -239,7 +239,13 @@ class World:
         exchange = Exchange(self.clock(p), self.now, p.epoch)
         p.exchanges.append(exchange)
         p.open.append(exchange)
-        if p.is_closed and p.must_be_heard_by is None:
+        if p.is_closed:
+            self._must_be_heard(p)
+
+    def _must_be_heard(self, p: Proc) -> None:
+        """Of what begins now; a statement that is on its way does not speak of it."""
+        p.must_be_sent = None
+        if p.must_be_heard_by is None:
             p.must_be_heard_by = self.now + SENT_WITHIN
 
     def seal(self, p: Proc, fate: str) -> None:
@@ -296,8 +302,8 @@ class World:
         p.clock_steps += 1
         p.epoch += 1
         p.was_skewed = True
-        if p.is_alive and p.must_be_heard_by is None:
-            p.must_be_heard_by = self.now + SENT_WITHIN
+        if p.is_alive:
+            self._must_be_heard(p)
 
     def put(self, p: Proc, said: Statement) -> None:
         digest = statement_digest(encode_statement(said))
