@@ -30,7 +30,7 @@ from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from ...errors import ConfigError, TransportError
 from .config import KafkaConfig
-from .errors import escaped_errors, translate, vendor_errors
+from .errors import translate, vendor_calls, vendor_errors
 
 try:
     from .topic_id import TopicIdRequest
@@ -198,7 +198,7 @@ async def cut_off(seconds: float = 0.2) -> None:
 
 def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, operation: str) -> T:
     """Run `work()` in a thread and loop of its own, from any thread, loop or none. Raises TransportError, also when it
-    takes longer than `seconds`, and lets our own errors pass."""
+    takes longer than `seconds`, and lets our own errors and defects pass."""
     result: list[T] = []
     error: list[BaseException] = []
 
@@ -211,6 +211,8 @@ def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, oper
             ours = translate(operation, e)
             ours.__cause__ = e
             error.append(ours)
+        except Exception as e:  # a defect of ours: the caller hears of it as it is
+            error.append(e)
 
     thread = LoopThread("asgi-audit-kafka", main)
     thread.start()
@@ -278,11 +280,9 @@ async def dispose(stop: Callable[[], Awaitable[Any]], seconds: float = STOP_SECO
     """Stop a producer, consumer or client; True within `seconds`. Else `cut_off` must follow. Raises only a
     cancellation that is meant for the caller: `AIOKafkaConsumer.stop()` lets that of its own fetches escape."""
     try:
-        await asyncio.wait_for(stop(), seconds)
-    except escaped_errors():
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
+        with vendor_calls():
+            await asyncio.wait_for(stop(), seconds)
+    except vendor_errors():
         return False
     return True
 
@@ -297,9 +297,10 @@ async def cause_of(config: KafkaConfig, error: BaseException) -> BaseException:
     for server in servers:
         host, _, port = server.rpartition(":")
         try:
-            connection = await asyncio.wait_for(
-                create_conn(host.strip("[]"), int(port), **options), config.request_seconds
-            )
+            with vendor_calls():
+                connection = await asyncio.wait_for(
+                    create_conn(host.strip("[]"), int(port), **options), config.request_seconds
+                )
         except vendor_errors() as e:
             error = e
         else:
@@ -331,7 +332,8 @@ class Probe:
 
     async def connect(self) -> None:
         """Raises what aiokafka raises."""
-        await asyncio.wait_for(self._client.bootstrap(), self._config.request_seconds)
+        with vendor_calls():
+            await asyncio.wait_for(self._client.bootstrap(), self._config.request_seconds)
 
     async def close(self) -> None:
         await dispose(self._client.close)
@@ -342,7 +344,7 @@ class Probe:
         if self._by_id:
             try:
                 answer = await self._ask(TopicIdRequest(topic))
-            except (NotImplementedError, vendor.IncompatibleBrokerVersion):  # a broker before 3.0
+            except vendor.IncompatibleBrokerVersion:  # a broker before 3.0
                 self._by_id = False
         if not self._by_id:
             answer = await self._ask(MetadataRequest([topic], False))
@@ -386,9 +388,10 @@ class Probe:
         refused: dict[int, str] = {}
         try:
             async with asyncio.timeout(self._config.request_seconds):
-                if self._client.cluster.broker_metadata(node) is None:
-                    await self._client.force_metadata_update()
-                answer = await self._client.send(node, request)
+                with vendor_calls():
+                    if self._client.cluster.broker_metadata(node) is None:
+                        await self._client.force_metadata_update()
+                    answer = await self._client.send(node, request)
         except vendor_errors() as e:
             return {}, dict.fromkeys(partitions, f"broker {node} does not answer: {type(e).__name__}")
         for _topic, answered in answer.topics:
@@ -415,12 +418,13 @@ class Probe:
         raises."""
         group = self._config.group_id
         if self._coordinator is None:
-            lookup = self._client.coordinator_lookup(CoordinationType.GROUP, group)
-            self._coordinator = await asyncio.wait_for(lookup, self._config.request_seconds)
+            with vendor_calls():
+                lookup = self._client.coordinator_lookup(CoordinationType.GROUP, group)
+                self._coordinator = await asyncio.wait_for(lookup, self._config.request_seconds)
         topics = [(self._config.topic, [(partition, offset, "") for partition, offset in offsets.items()])]
         request = OffsetCommitRequest(group, -1, "", -1, topics)
         try:
-            answer = await asyncio.wait_for(self._client.send(self._coordinator, request), self._config.request_seconds)
+            answer = await self._send(self._coordinator, request)
         except vendor_errors():
             self._coordinator = None
             raise
@@ -436,9 +440,13 @@ class Probe:
         error: BaseException = vendor.NodeNotReadyError("no broker is known")
         for broker in sorted(self._client.cluster.brokers()):
             try:
-                return await asyncio.wait_for(self._client.send(broker.nodeId, request), self._config.request_seconds)
+                return await self._send(broker.nodeId, request)
             except (TimeoutError, vendor.KafkaError, OSError) as e:
                 if isinstance(e, vendor.IncompatibleBrokerVersion):
                     raise
                 error = e
         raise error
+
+    async def _send(self, node: Any, request: Any) -> Any:
+        with vendor_calls():
+            return await asyncio.wait_for(self._client.send(node, request), self._config.request_seconds)

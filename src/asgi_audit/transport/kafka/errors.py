@@ -9,20 +9,26 @@ records.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
+import traceback
+from collections.abc import Iterator
 
 from aiokafka import errors as vendor
 
 from ...errors import TransportError
 
 __all__ = [
+    "VendorDefect",
     "blames_batch_size",
     "blames_clock",
     "blames_data",
     "blames_topic",
+    "defect",
     "is_retriable",
     "translate",
+    "vendor_calls",
     "vendor_errors",
 ]
 
@@ -120,29 +126,38 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
 )  # fmt: skip
 
 
+class VendorDefect(vendor.KafkaError):  # type: ignore[misc]
+    """aiokafka raised something that is no error of Kafka: it asserts on a state that a replaced connection can bring
+    about, and raises what struct and the codecs raise on bytes that no broker should send. A new client may do."""
+
+    retriable = True
+
+
+@contextlib.contextmanager
+def vendor_calls() -> Iterator[None]:
+    """Around calls of aiokafka alone: whatever they raise leaves as one of `vendor_errors`. So an AssertionError or a
+    KeyError that was not raised in here is a defect of our code, and is not taken for the broker's.
+
+    Cancellation of the caller passes. aiokafka also lets the cancellation of its own futures escape to whoever waits
+    for them: that is a VendorDefect."""
+    try:
+        yield
+    except asyncio.CancelledError as e:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise VendorDefect("a call was given up inside of aiokafka") from e
+    except vendor_errors():
+        raise
+    except NotImplementedError as e:  # how it says that the broker knows no version of a request
+        raise vendor.IncompatibleBrokerVersion(str(e)) from e
+    except Exception as e:
+        raise VendorDefect(f"{type(e).__name__}: {e}") from e
+
+
 def vendor_errors() -> tuple[type[BaseException], ...]:
-    """What a call of aiokafka may raise, to stand in an `except`."""
-    return (
-        vendor.KafkaError,
-        vendor.ConsumerStoppedError,
-        vendor.IllegalOperation,
-        OSError,
-        asyncio.TimeoutError,
-        # aiokafka asserts on a state that a replaced connection can bring about, and raises what struct and the codecs
-        # raise on bytes that no broker should send; neither may end our thread.
-        AssertionError,
-        ValueError,
-        AttributeError,
-        KeyError,
-        RuntimeError,
-    )
-
-
-def escaped_errors() -> tuple[type[BaseException], ...]:
-    """What the outermost loop of a thread of ours catches, because that thread must never die: `vendor_errors`,
-    whatever else went wrong, and cancellation. Nobody cancels that loop; aiokafka lets the cancellation of its own
-    futures escape to whoever happens to wait for them."""
-    return (*vendor_errors(), Exception, asyncio.CancelledError)
+    """What a call of aiokafka inside of `vendor_calls` may raise, to stand in an `except`."""
+    return (vendor.KafkaError, vendor.ConsumerStoppedError, vendor.IllegalOperation, OSError, asyncio.TimeoutError)
 
 
 def blames_data(error: BaseException) -> bool:
@@ -175,6 +190,18 @@ def translate(operation: str, error: BaseException) -> TransportError:
     """Ours, to be raised `from error`. `operation` says what was tried on what: 'send to topic audit-records'."""
     hint = next((text for kind, text in _HINTS if isinstance(error, kind)), "")
     return TransportError(f"Kafka: {operation}: {_said(error)}", retriable=is_retriable(error), hint=hint)
+
+
+def defect(operation: str, error: BaseException) -> TransportError:
+    """Ours, to be raised `from error`, which is no error of Kafka: trying again would meet it again. Its place in the
+    code is named, its text is not: that may hold what a record holds."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return TransportError(
+        f"Kafka: {operation}: a defect of asgi-audit, {type(error).__name__}{place}",
+        retriable=False,
+        hint="Nothing is lost: what was not indexed or acknowledged is read again at the next start.",
+    )
 
 
 def _said(error: BaseException) -> str:

@@ -37,7 +37,7 @@ from ..base import Batch, Kind, Source
 from .client import LoopThread, cause_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
-from .errors import blames_batch_size, blames_clock, blames_data, escaped_errors, vendor_errors
+from .errors import blames_batch_size, blames_clock, blames_data, vendor_calls, vendor_errors
 from .lanes import Lane, Lanes
 from .state import Condition, ForwarderStats, KafkaState, log
 
@@ -53,11 +53,6 @@ _COMMIT_SECONDS = 0.5  # between two times that the source is told what it may r
 _STOPPING_SECONDS = 0.02  # how often the source is read while we are asked to stop
 _CLOCK_SECONDS = 600.0  # how long a refused clock keeps timestamps off
 _NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
-
-
-class _Unread(BaseException):
-    """What was read is not in the lanes, and the source hands it out once: another forwarder must read it again, from
-    what was committed. No Exception: the outermost loop would go on behind it."""
 
 
 OnRefused = Callable[[str, int, str, bytes], None]
@@ -220,7 +215,7 @@ class Forwarder:
                     await self._pump()
                     if self._failed is not None:
                         raise self._failed
-                except escaped_errors() as e:
+                except vendor_errors() as e:  # not a defect of ours, which the same attempt would meet again
                     if self._counts["acknowledged"] > before:
                         pauses = 0
                     if blames_data(e) or blames_clock(e):
@@ -268,11 +263,13 @@ class Forwarder:
         # batch of the partition would be out of order; so a refused batch is taken apart without idempotence.
         self._idempotent = not self._lanes.careful
         self._producer = new_producer(self._config, batch_bytes=self._batch_bytes, idempotent=self._idempotent)
-        await asyncio.wait_for(self._producer.start(), self._bounded(self._config.request_seconds))
+        with vendor_calls():
+            await asyncio.wait_for(self._producer.start(), self._bounded(self._config.request_seconds))
         try:
-            found = await asyncio.wait_for(
-                self._producer.partitions_for(self._config.topic), self._bounded(_TOPIC_SECONDS)
-            )
+            with vendor_calls():
+                found = await asyncio.wait_for(
+                    self._producer.partitions_for(self._config.topic), self._bounded(_TOPIC_SECONDS)
+                )
         except TimeoutError:
             cluster = self._producer.client.cluster
             if cluster.brokers() and not cluster.partitions_for_topic(self._config.topic):
@@ -364,10 +361,9 @@ class Forwarder:
             self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
-        try:
-            self._take(batch, began)
-        except Exception as e:
-            raise _Unread(type(e).__name__) from e
+        # Should this raise, what was read is not in the lanes, and the source hands it out once: the thread ends, and
+        # another forwarder reads it again, from what was committed.
+        self._take(batch, began)
 
     def _take(self, batch: Batch, began: float) -> None:
         self._caught_up, self._read_from, self._read_at = not batch.more, began, time.monotonic()
@@ -388,14 +384,17 @@ class Forwarder:
             self._counts["sent"] += count
             self._counts["batches"] += 1
             async with asyncio.timeout(self._delivery):
-                # Sends at once: closed batches do not linger. The answer is a future of its own.
-                await (await self._producer.send_batch(batch, self._config.topic, partition=lane.partition))
+                with vendor_calls():
+                    # Sends at once: closed batches do not linger. The answer is a future of its own.
+                    await (await self._producer.send_batch(batch, self._config.topic, partition=lane.partition))
             self._lanes.acknowledge(lane, count)
             self._counts["acknowledged"] += count
             if self._lanes.pending_bytes == 0:
                 self._oldest_at = None
         except vendor_errors() as e:
             self._judge(lane, count, e)
+        except Exception as e:
+            self._failed = e  # a defect of ours: it ends the thread
         finally:
             self._in_flight = max(0, self._in_flight - count)
             lane.busy = False
@@ -405,17 +404,21 @@ class Forwarder:
 
     async def _packed(self, lane: Lane) -> Any:
         """A batch of the lane's first entries, at least one, however large it is."""
-        batch = self._producer.create_batch()
+        with vendor_calls():
+            batch = self._producer.create_batch()
         append = batch.append
         off = time.monotonic() < self._timestamps_off_until
         stamp = _NO_TIMESTAMP if off else self._now_ms()
         for key, entries in lane.slices(_SLICE):
             if batch.record_count():
                 await asyncio.sleep(0)  # meanwhile the lane is only appended to
-            for message in entries:
-                if append(timestamp=stamp, key=key, value=message.payload) is None:
-                    return batch
-        batch.close()
+            payloads = [message.payload for message in entries]
+            with vendor_calls():
+                for payload in payloads:
+                    if append(timestamp=stamp, key=key, value=payload) is None:
+                        return batch
+        with vendor_calls():
+            batch.close()
         return batch
 
     def _commit(self) -> None:

@@ -43,7 +43,7 @@ from .client import (
     new_consumer,
 )
 from .config import KafkaConfig
-from .errors import escaped_errors, vendor_errors
+from .errors import defect, vendor_calls, vendor_errors
 from .partition import Chunk, Partition, cut
 from .state import Condition, KafkaSourceStats, KafkaState, log
 
@@ -129,6 +129,7 @@ class KafkaSource:
         # Then `poll` raises, so that a foreign topic is not taken for a flood of dead letters; what is read meanwhile,
         # at most the queue, is handed out as soon as one of ours is among it.
         self._wrong = False
+        self._defect: Exception | None = None  # why the thread ended
 
         # Of the thread.
         self._opened = threading.Event()
@@ -153,7 +154,9 @@ class KafkaSource:
         """`kafka:<cluster id>:<topic>`. Raises TransportError when no broker answers in time."""
         self._start()
         with self._ready:
-            if not self._ready.wait_for(lambda: bool(self._cluster), self._connect_seconds):
+            is_known = self._ready.wait_for(lambda: bool(self._cluster or self._defect), self._connect_seconds)
+            self._raise_defect()
+            if not is_known:
                 raise TransportError(
                     f"Kafka: connect to {self._config.address}: {self._condition.last_error or 'no answer in time'}",
                     hint="Check that the broker runs and that its advertised.listeners can be reached from here.",
@@ -182,7 +185,8 @@ class KafkaSource:
         fence: Fence | None = None
         with self._ready:
             if not self._queue or self._wrong:
-                self._ready.wait_for(lambda: bool(self._queue) and not self._wrong, timeout_seconds)
+                self._ready.wait_for(lambda: bool(self._defect or (self._queue and not self._wrong)), timeout_seconds)
+            self._raise_defect()
             if self._wrong:
                 raise TransportError(
                     f"none of the first {self._seen} messages of {self._config.address} is a record of ours",
@@ -286,6 +290,10 @@ class KafkaSource:
             return None
         return min(now, *(at / 1000 for at in since)) + retention / 1000 - now if since else retention / 1000
 
+    def _raise_defect(self) -> None:
+        if self._defect is not None:
+            raise defect(f"read {self._config.address}", self._defect) from self._defect
+
     # --------------------------------------------------------------------------------------------- in the thread
 
     def _start(self) -> None:
@@ -305,7 +313,7 @@ class KafkaSource:
                     await self._session(stop)
                 except _Anew:
                     attempt = 0
-                except escaped_errors() as e:
+                except vendor_errors() as e:
                     calm = self._counts["fetched"] > before or time.monotonic() - began > 60
                     attempt = 1 if calm else attempt + 1
                     with contextlib.suppress(*vendor_errors()):
@@ -317,6 +325,10 @@ class KafkaSource:
                 low, high = self._backoff
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), min(high, low * 2.0 ** min(attempt, 16)))
+        except Exception as e:  # a defect of ours: the next session would meet it again
+            with self._ready:
+                self._defect = e
+                self._ready.notify_all()
         finally:
             self._condition.enter(KafkaState.STOPPED)
 
@@ -345,7 +357,8 @@ class KafkaSource:
             return
         self._consumer = new_consumer(self._config, fetch_wait_ms=self._fetch_wait_ms)
         self._counts["consumers"] += 1
-        await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
+        with vendor_calls():
+            await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
         await self._assign(facts)
         self._condition.enter(KafkaState.RUNNING)
         beside = [asyncio.create_task(self._chores()), asyncio.create_task(self._take_fences())]
@@ -390,21 +403,25 @@ class KafkaSource:
         if not tps:
             self._holds = {str(number): "it has no leader" for number in numbers}
             raise _Anew("no partition has a leader")
-        self._consumer.assign(tps)
-        for number in self._assigned:
-            # Before anything is awaited: without a position, aiokafka looks for one by itself and reports an error.
-            self._consumer.seek(self._tp(number), self._partitions[number].next or 0)
-            self._consumer.pause(self._tp(number))
-        begins, ends = await asyncio.wait_for(
-            asyncio.gather(self._consumer.beginning_offsets(tps), self._consumer.end_offsets(tps)),
-            self._config.request_seconds,
-        )
+        wanted = {self._tp(number): self._partitions[number].next or 0 for number in self._assigned}
+        with vendor_calls():
+            self._consumer.assign(tps)
+            for tp, offset in wanted.items():
+                # Before anything is awaited: without a position, aiokafka looks for one by itself and reports an error.
+                self._consumer.seek(tp, offset)
+                self._consumer.pause(tp)
+            begins, ends = await asyncio.wait_for(
+                asyncio.gather(self._consumer.beginning_offsets(tps), self._consumer.end_offsets(tps)),
+                self._config.request_seconds,
+            )
         for number in sorted(self._assigned):
             tp = self._tp(number)
             start, incident = self._partitions[number].place(begins[tp], ends[tp], anew, self._clock())
             self._report(incident)
-            self._consumer.seek(tp, start)
-        self._consumer.resume(*tps)
+            with vendor_calls():
+                self._consumer.seek(tp, start)
+        with vendor_calls():
+            self._consumer.resume(*tps)
 
     def _forget_fences(self) -> None:
         """What they were taken of is there no longer: T stands until one of the partitions as they are has passed."""
@@ -441,9 +458,10 @@ class KafkaSource:
         """One turn: what has arrived goes to the queue, and what is proven is stated. Raises what aiokafka raises."""
         consumer = self._consumer
         try:
-            found = await asyncio.wait_for(
-                consumer.getmany(timeout_ms=self._fetch_wait_ms, max_records=_FETCH_MAX), self._silent_seconds
-            )
+            with vendor_calls():
+                found = await asyncio.wait_for(
+                    consumer.getmany(timeout_ms=self._fetch_wait_ms, max_records=_FETCH_MAX), self._silent_seconds
+                )
         except vendor.OffsetOutOfRangeError as e:
             # Retention, or a topic made anew: the new session looks which.
             raise _Anew("a position is out of range") from e
@@ -486,9 +504,11 @@ class KafkaSource:
         consumer = self._consumer
         for number in self._assigned:
             tp = self._tp(number)
-            # `position` does not wait where there is one; it stands behind the markers of transactions, too.
-            position = await consumer.position(tp)
-            self._partitions[number].heard(consumer.last_poll_timestamp(tp), consumer.highwater(tp), position)
+            with vendor_calls():
+                # `position` does not wait where there is one; it stands behind the markers of transactions, too.
+                position = await consumer.position(tp)
+                heard = consumer.last_poll_timestamp(tp), consumer.highwater(tp)
+            self._partitions[number].heard(*heard, position)
         fence = self._fences.passed(self._read_up_to())
         if fence is None:
             return

@@ -18,7 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from ...errors import ConfigError, TransportError
 from .client import Probe, cause_of, connection_options, dispose, run_bounded
 from .config import KafkaConfig
-from .errors import translate, vendor_errors
+from .errors import translate, vendor_calls, vendor_errors
 
 __all__ = ["Difference", "Topic", "TopicFound", "TopicWanted"]
 
@@ -154,7 +154,9 @@ async def _create(config: KafkaConfig, wanted: TopicWanted) -> bool:
     admin = AIOKafkaAdminClient(**connection_options(config))
     try:
         await _started(config, admin)
-        brokers = len((await admin.describe_cluster())["brokers"])
+        with vendor_calls():
+            cluster = await admin.describe_cluster()
+        brokers = len(cluster["brokers"])
         replication = wanted.replication or min(3, brokers)
         if wanted.min_insync and wanted.min_insync > replication:
             raise ConfigError(
@@ -162,7 +164,8 @@ async def _create(config: KafkaConfig, wanted: TopicWanted) -> bool:
                 f"accepted: at most {replication}"
             )
         topic = NewTopic(config.topic, wanted.partitions, replication, topic_configs=_settings_of(wanted, replication))
-        answer = await admin.create_topics([topic])
+        with vendor_calls():
+            answer = await admin.create_topics([topic])
         _name, code, text = answer.topic_errors[0]
         error = vendor.for_code(code)
         if error is vendor.TopicAlreadyExistsError:
@@ -200,9 +203,10 @@ async def _describe(config: KafkaConfig) -> TopicFound | None:
             return None
         if facts.error is not None:
             raise facts.error
-        described = await admin.describe_topics([config.topic])
+        with vendor_calls():
+            described = await admin.describe_topics([config.topic])
+            answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, config.topic)])
         partitions = described[0]["partitions"]
-        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, config.topic)])
         settings: dict[str, str] = {}
         for code, text, _kind, _name, entries in answers[0].resources:
             error = vendor.for_code(code)
@@ -225,7 +229,8 @@ async def _describe(config: KafkaConfig) -> TopicFound | None:
 
 async def _started(config: KafkaConfig, admin: Any) -> None:
     try:
-        await asyncio.wait_for(admin.start(), config.request_seconds)
+        with vendor_calls():
+            await asyncio.wait_for(admin.start(), config.request_seconds)
     except vendor_errors() as e:
         cause = await cause_of(config, e)
         ours: TransportError = translate(f"connect to {config.address}", cause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 
@@ -82,3 +83,56 @@ def test_message_and_hint_help_the_operator(error: BaseException, told: str, hin
     assert told in str(ours)
     assert hint in ours.hint
     assert len(str(ours)) < 500
+
+
+@pytest.mark.parametrize("kind", [AssertionError, ValueError, AttributeError, KeyError, RuntimeError, TypeError])
+def test_what_a_call_of_the_vendor_raises_is_its_defect(kind: type[Exception]) -> None:
+    with pytest.raises(errors.VendorDefect, match=kind.__name__) as raised, errors.vendor_calls():
+        raise kind("x")
+    assert isinstance(raised.value, errors.vendor_errors())
+    assert errors.is_retriable(raised.value)
+    assert isinstance(raised.value.__cause__, kind)
+    assert not isinstance(kind("x"), errors.vendor_errors()), "raised outside of such a call it is ours"
+
+
+@pytest.mark.parametrize("kind", sorted(set(_all()), key=lambda k: k.__name__))
+def test_error_of_the_vendor_leaves_its_call_as_it_is(kind: type[BaseException]) -> None:
+    with pytest.raises(kind) as raised, errors.vendor_calls():
+        raise kind()
+    assert type(raised.value) is kind
+
+
+def test_request_that_a_broker_does_not_know_says_so() -> None:
+    with pytest.raises(vendor.IncompatibleBrokerVersion), errors.vendor_calls():
+        raise NotImplementedError("no version of it")
+
+
+def test_only_the_caller_cancels_a_call_of_the_vendor() -> None:
+    async def waits(future: asyncio.Future[None]) -> None:
+        with errors.vendor_calls():
+            await future
+
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(waits(future))
+        await asyncio.sleep(0)
+        future.cancel()  # as aiokafka cancels its own
+        with pytest.raises(errors.VendorDefect):
+            await task
+        task = asyncio.create_task(waits(asyncio.get_running_loop().create_future()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_defect_names_its_place_and_not_what_a_record_holds() -> None:
+    try:
+        raise KeyError("a secret")
+    except KeyError as e:
+        ours = errors.defect("read h:9092/t", e)
+    assert not ours.retriable
+    assert str(ours).startswith("Kafka: read h:9092/t: a defect of asgi-audit, KeyError at test_kafka_errors.py:")
+    assert "secret" not in str(ours)

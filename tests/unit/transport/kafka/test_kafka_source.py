@@ -14,11 +14,13 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
+from asgi_audit.errors import TransportError
 from asgi_audit.transport.base import Batch
 from asgi_audit.transport.kafka.client import TopicFacts
 from asgi_audit.transport.kafka.config import KafkaConfig
 from asgi_audit.transport.kafka.partition import Partition
 from asgi_audit.transport.kafka.source import KafkaSource
+from asgi_audit.transport.kafka.state import KafkaState
 
 NOW = 1_000_000.0
 DAY = 86_400.0
@@ -51,6 +53,8 @@ class Consumer:
         if self.position_error is not None:
             raise self.position_error
         return self.partitions[partition.partition].next or 0  # of what was fetched all is taken
+
+    async def stop(self) -> None: ...
 
     def last_poll_timestamp(self, _: TopicPartition) -> int:
         return int(NOW * 1000) - 100 + self.answers
@@ -280,3 +284,53 @@ def test_fences_are_forgotten_and_it_is_said_when_the_partitions_are_others() ->
     batch = source.poll(10, 0)
     assert (len(batch.messages), batch.fence, batch.has_changed) == (1, None, True)
     assert not source.poll(10, 0).has_changed
+
+
+def test_defect_of_ours_ends_the_reading_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for the broker's: "waiting for Kafka", for ever."""
+    source, _ = made({0: [Rec(0)]})
+    sessions = []
+
+    def breaks(*_: object) -> None:
+        raise KeyError("what a record holds")
+
+    async def session(_: asyncio.Event) -> None:
+        sessions.append(1)
+        source._cluster = "c"
+        await source._fetch()
+
+    monkeypatch.setattr(Partition, "take", breaks)
+    monkeypatch.setattr(source, "_session", session)
+    source.open({})
+    for _ in range(2):  # the thread is over; what ended it stays
+        with pytest.raises(TransportError, match="a defect of asgi-audit, KeyError at test_kafka_source") as raised:
+            source.poll(10, 30.0)
+        assert not raised.value.retriable
+        assert "record holds" not in str(raised.value)
+    source.close()
+    assert len(sessions) == 1
+    assert source.state is KafkaState.STOPPED
+
+
+def test_defect_of_the_vendor_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, consumer = made({0: [Rec(0)]})
+    source._backoff = (0.0, 0.0)
+    sessions = []
+
+    async def session(stop: asyncio.Event) -> None:
+        sessions.append(1)
+        source._consumer = consumer
+        await source._fetch()
+        await stop.wait()
+
+    async def getmany(**_: Any) -> dict[TopicPartition, list[Rec]]:
+        monkeypatch.delattr(consumer, "getmany")
+        raise AssertionError("no connection")
+
+    monkeypatch.setattr(consumer, "getmany", getmany)
+    monkeypatch.setattr(source, "_session", session)
+    source.open({})
+    assert [m.offset for m in source.poll(10, 30.0).messages] == [0]
+    assert len(sessions) == 2
+    assert "AssertionError" in source.stats().last_error
+    source.close()
