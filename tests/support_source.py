@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from asgi_audit.transport.base import Batch, Fence, Kind, Message, Position, digest_of
+from asgi_audit.transport.base import Batch, Fence, Incident, Kind, Message, Position, digest_of
 from asgi_audit.transport.fences import boot_seconds
 
 
@@ -29,6 +29,7 @@ class ListSource:
         self.made: float | None = None
         self.ignored: list[str] = []
         self.holds: dict[str, str] | None = {}
+        self.incidents: list[Incident] = []  # that the next `take_incidents` answers
 
     def put(self, partition: str, kind: Kind, sequence: int, payload: bytes) -> None:
         kept = self.entries.setdefault(partition, [])
@@ -65,6 +66,13 @@ class ListSource:
 
     def ignore(self, partitions: Collection[str]) -> None:
         self.ignored = list(partitions)
+
+    def take_incidents(self) -> Sequence[Incident]:
+        taken, self.incidents = self.incidents, []
+        return taken
+
+    def measures(self) -> Mapping[str, float]:
+        return {}
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         if self.fail_commit:

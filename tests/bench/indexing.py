@@ -21,7 +21,7 @@ from asgi_audit.recording.recorder import Recorder
 from asgi_audit.settings import make_settings
 from asgi_audit.store.base import Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
-from asgi_audit.transport.base import Batch, Kind, Message, Position, ProcessFacts, digest_of
+from asgi_audit.transport.base import Batch, Incident, Kind, Message, Position, ProcessFacts, digest_of
 
 from .load import BODY, HEADERS, call, make_app, median, percentile
 
@@ -55,6 +55,12 @@ class _List:
 
     def made_at(self) -> float | None:
         return None
+
+    def take_incidents(self) -> Sequence[Incident]:
+        return ()
+
+    def measures(self) -> Mapping[str, float]:
+        return {}
 
     def ignore(self, partitions: Collection[str]) -> None:
         pass

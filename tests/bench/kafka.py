@@ -145,6 +145,7 @@ def _way(address: str, rate: int, seconds: float, directory: Path) -> Way:
     port = free_port()
     server = _python("serve", port, transport, str(directory / "home"))
     command = [sys.executable, "-m", "asgi_audit", "index", "--from", transport, "--to", f"sqlite:///{directory}/index"]
+    command += ["--home", str(directory / "sidecar")]
     sidecar = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(port, server)
@@ -310,7 +311,7 @@ def index(transport: str, records: int, directory: str) -> None:
     """The indexer's process; prints the CPU seconds that it took from its first connection on."""
     from asgi_audit.wiring.operations import build_indexer, open_store_writer
 
-    settings = make_settings({}, transport=transport, store=f"sqlite:///{directory}")
+    settings = make_settings({}, transport=transport, home=directory, store=f"sqlite:///{directory}/index")
     stop = threading.Event()
     writer = open_store_writer(settings)
     indexer = build_indexer(

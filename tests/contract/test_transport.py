@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asgi_audit.errors import TransportError
+from asgi_audit.metrics import TABLE
 from asgi_audit.transport.base import Batch, Entry, Kind, Message, Position, ProcessFacts, Source, Writer, digest_of
 from asgi_audit.transport.journal import JournalSource, JournalWriter
 from asgi_audit.transport.memory import MemoryJournal
@@ -192,6 +193,14 @@ def test_beginning_is_told_when_another_reader_took_it(transport: Transport) -> 
     second = transport.source()
     told = {**second.poll(50, 0).begins, **second.poll(50, 0).begins}
     assert list(told.values()) == [None]
+
+
+def test_source_says_what_it_knows_of_itself(transport: Transport) -> None:
+    transport.writer().append(records(1, 3))
+    source = transport.source()
+    source.poll(10, 0)
+    assert list(source.take_incidents()) == []
+    assert set(source.measures()) <= set(TABLE)
 
 
 def test_commit_is_idempotent_and_gives_room_back_when_repeated(transport: Transport) -> None:

@@ -19,14 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from ..errors import StoreError
 from ..settings import Settings
 from ..store.base import Writer
 from ..transport.base import Source
-from ..wiring.kafka import source_measures
 from ..wiring.operations import build_indexer, forget_index, measures, open_source, open_store_writer
 from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .processes import on_closed_stdin
@@ -89,8 +87,7 @@ def _index(
     try:
         source = open_source(settings.absolute(), index=writer.id)
         indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell, source=source)
-        of_source = partial(source_measures, source) if settings.is_kafka else dict
-        sidecar.active(lambda: indexer.progress, of_source)
+        sidecar.active(lambda: indexer.progress, source.measures)
         if not is_quiet:
             urls = {"from": settings.transport_url, "to": settings.store_url}
             _log.info("indexing from %s to %s", *urls.values(), extra={"fields": urls})

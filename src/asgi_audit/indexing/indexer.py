@@ -83,8 +83,7 @@ class Indexer:
 
     `batch_max`: messages written together at most. `linger_seconds`: how long a small batch waits for more when nothing
     else is waiting, so that a trickle does not cost a disk sync a record. `on_progress` is called in the loop's thread
-    after each batch and when a pause begins or ends; what it raises ends the loop. `take_incidents`: what happened to
-    the source itself since it was asked last."""
+    after each batch and when a pause begins or ends; what it raises ends the loop."""
 
     def __init__(
         self,
@@ -98,7 +97,6 @@ class Indexer:
         stop: threading.Event | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         retention_days: int = 0,
-        take_incidents: Callable[[], Sequence[transport.Incident]] = tuple,
     ) -> None:
         self._source = source
         self._writer = writer
@@ -108,7 +106,6 @@ class Indexer:
         self._linger = linger_seconds
         self._stop = stop if stop is not None else threading.Event()
         self._on_progress = on_progress
-        self._take_incidents = take_incidents
         self._retention = Retention(
             writer,
             days=retention_days,
@@ -149,7 +146,7 @@ class Indexer:
                 self._look_for_lost_partitions()
                 found = self._insist("read the source", self._gather)
                 # After the poll: what it gave may be the first of a topic that was made anew.
-                incidents = self._take_incidents()
+                incidents = self._source.take_incidents()
                 if found.messages or found.damaged or found.positions or self._to_forget or incidents:
                     self._index(found, incidents)
                 else:

@@ -148,6 +148,14 @@ class Source(Protocol):
         """Everything before these positions is stored for good and may be removed here (idempotent). Answers the
         partitions that ended and are gone: their positions may be forgotten."""
 
+    def take_incidents(self) -> Sequence[Incident]:
+        """What happened to the source itself since this was asked last. What was not stored before a crash is noticed
+        again."""
+
+    def measures(self) -> Mapping[str, float]:
+        """What the source knows of itself now, by names of metrics (see `metrics.TABLE`); what it does not know is
+        left out. May be asked from any thread; never raises."""
+
     def close(self) -> None: ...
 
 

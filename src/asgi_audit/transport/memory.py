@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import TransportError
 from ..forking import Step, after_fork_in_child
-from .base import Batch, Entry, Fence, Message, Position, ProcessFacts, digest_of
+from .base import Batch, Entry, Fence, Incident, Message, Position, ProcessFacts, digest_of
 from .fences import FenceQueue, boot_seconds
 
 __all__ = ["SHARED_BYTES_MAX", "MemoryJournal", "MemorySource", "MemoryWriter"]
@@ -127,6 +127,12 @@ class MemorySource:
 
     def ignore(self, partitions: Collection[str]) -> None:
         """The end of a list can always be asked."""
+
+    def take_incidents(self) -> Sequence[Incident]:
+        return ()
+
+    def measures(self) -> Mapping[str, float]:
+        return {}
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
         deadline = time.monotonic() + timeout_seconds

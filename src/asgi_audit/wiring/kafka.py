@@ -37,7 +37,6 @@ __all__ = [
     "open_forwarder",
     "open_kafka_source",
     "open_topic",
-    "source_measures",
     "stats_of",
 ]
 
@@ -260,21 +259,6 @@ def open_kafka_source(settings: Settings) -> KafkaSource:
 
     # The indexer asks again, and in between whether it is to end: not after the 10 s in which it must have ended.
     return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"), connect_seconds=_CONNECT_SECONDS)
-
-
-def source_measures(source: object) -> dict[str, float]:
-    """The metrics that a topic has and a journal has not; {} of any other source. What is not known is left out."""
-    from ..transport.kafka.source import KafkaSource
-
-    if not isinstance(source, KafkaSource):
-        return {}
-    s = source.stats()
-    found = {
-        "asgi_audit_indexer_lag_messages": s.lag,
-        "asgi_audit_indexer_expiry_seconds": s.expires_in,
-        "asgi_audit_indexer_statement_delay_seconds": s.statement_delay,
-    }
-    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def forwarded_positions(root: Path) -> dict[str, Position]:

@@ -247,6 +247,4 @@ def build_indexer(
         stop=stop,
         on_progress=on_progress,
         retention_days=settings.retention_days,
-        # A journal has none: its directories are made once.
-        take_incidents=getattr(source, "take_incidents", tuple),
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from asgi_audit.transport.base import Batch, Entry, Fence, Kind, Message, Position, ProcessFacts
+from asgi_audit.transport.base import Batch, Entry, Fence, Incident, Kind, Message, Position, ProcessFacts
 from asgi_audit.transport.journal.writer import JournalWriter
 from asgi_audit.transport.kafka.client import run_bounded
 from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
@@ -155,6 +155,12 @@ class ListSource:
 
     def made_at(self) -> float | None:
         return None
+
+    def take_incidents(self) -> Sequence[Incident]:
+        return ()
+
+    def measures(self) -> Mapping[str, float]:
+        return {}
 
     def ignore(self, partitions: Collection[str]) -> None: ...
 

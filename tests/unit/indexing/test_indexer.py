@@ -305,9 +305,9 @@ def test_batch_is_halved_when_the_store_has_no_room_for_it(
     for s in range(1, 6):
         source.put(str(OTHER), Kind.RECORD, s, payload(s, NOON + s, process=OTHER))
     source.damaged = [(P, 7, "torn", b"x"), (P, 19, "torn", b"y"), (str(OTHER), 99, "torn", b"z")]
-    happened = [[Incident("topic_recreated", P, 3, 0, NOON / 1000, "")]]
+    source.incidents = [Incident("topic_recreated", P, 3, 0, NOON / 1000, "")]
     with caplog.at_level(logging.WARNING):
-        running = start(source, store, take_incidents=lambda: happened.pop() if happened else [], linger_seconds=0)
+        running = start(source, store, linger_seconds=0)
         running.until(lambda: running.indexer.progress.lag is not None)
         running.until(lambda: source.committed.get(str(OTHER), Position(0, b"")).next == 5)
     progress = running.indexer.progress
@@ -444,19 +444,14 @@ def test_stop_ends_the_loop_after_the_batch_in_hand(start: Callable[..., Running
 def test_what_happens_to_the_source_itself_is_an_incident_of_the_batch(start: Callable[..., Running]) -> None:
     """Also when nothing else came with it: the topic may be empty."""
     store = RecordingStore()
-    waiting = [Incident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]
-
-    def take() -> list[Incident]:
-        taken = waiting[:]
-        waiting.clear()
-        return taken
-
-    running = start(ListSource(), store, take_incidents=take)
+    source = ListSource()
+    source.incidents = [Incident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]
+    running = start(source, store)
     running.until(lambda: bool(store.incidents(0, 1 << 43)))
     (incident,) = store.incidents(0, 1 << 43)
     assert (incident.kind, incident.process) == ("retention_passed", str(uuid.UUID(int=0)))
     assert incident.detail == "partition 3: messages 100 to 249 were removed before they were read"
     assert (incident.start, incident.end, incident.resolved_at) == (0, 1_795_000_000_501, None)
-    waiting.append(Incident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id"))
+    source.incidents = [Incident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id")]
     running.until(lambda: len(store.incidents(0, 1 << 43)) == 2)
     assert {i.kind for i in store.incidents(0, 1 << 43)} == {"retention_passed", "topic_recreated"}

@@ -242,6 +242,21 @@ class KafkaSource:
         if self._started:
             self._thread.join(5.0)
 
+    def take_incidents(self) -> list[Incident]:
+        with self._ready:
+            taken = list(self._incidents)
+            self._incidents.clear()
+            return taken
+
+    def measures(self) -> Mapping[str, float]:
+        s = self.stats()
+        found = {
+            "asgi_audit_indexer_lag_messages": s.lag,
+            "asgi_audit_indexer_expiry_seconds": s.expires_in,
+            "asgi_audit_indexer_statement_delay_seconds": s.statement_delay,
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
+
     # ------------------------------------------------------------------------------------- beside the contract
 
     @property
@@ -249,12 +264,6 @@ class KafkaSource:
         """Those not yet taken, oldest first. An incident that was not stored before a crash is noticed again."""
         with self._ready:
             return tuple(self._incidents)
-
-    def take_incidents(self) -> list[Incident]:
-        with self._ready:
-            taken = list(self._incidents)
-            self._incidents.clear()
-            return taken
 
     @property
     def state(self) -> KafkaState:

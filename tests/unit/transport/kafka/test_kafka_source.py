@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
 from asgi_audit.errors import TransportError
+from asgi_audit.metrics import TABLE
 from asgi_audit.transport.base import Batch
 from asgi_audit.transport.kafka.client import TopicFacts
 from asgi_audit.transport.kafka.config import KafkaConfig
@@ -333,4 +334,14 @@ def test_defect_of_the_vendor_is_tried_again(monkeypatch: pytest.MonkeyPatch) ->
     assert [m.offset for m in source.poll(10, 30.0).messages] == [0]
     assert len(sessions) == 2
     assert "AssertionError" in source.stats().last_error
+    source.close()
+
+
+def test_measures_are_metrics_and_leave_out_what_is_not_known() -> None:
+    source, _ = made({0: [Rec(0)]})
+    assert source.measures() == {}
+    source._retention_ms = 1000
+    fetch(source)
+    assert set(source.measures()) <= set(TABLE)
+    assert source.measures()["asgi_audit_indexer_lag_messages"] == 1
     source.close()
