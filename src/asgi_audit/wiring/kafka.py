@@ -142,8 +142,8 @@ class Forwarding:
         self._pause = min(2 * self._pause, _RESTART_SECONDS[1])
         with self._lock:
             if not is_ending and self._process == process and self._pid == os.getpid():
-                self._restarts += 1
                 self._launch(process)
+                self._restarts += 1  # after it: whoever sees the number sees the counters of the new one, too
 
     def closed(self, seconds: float, is_end: bool) -> None:
         """All is written: send it, at most so long. With `is_end` the forwarder ends."""
