@@ -1,4 +1,4 @@
-"""Inputs that are made to be slow for the room that searches untrusted bytes, `asgi_audit.recording`.
+"""Inputs that are made to be slow for the rooms that search untrusted bytes, `recording` and `redaction`.
 
 Expressions are found by introspection and taken apart by the standard library's own parser. Of each, attacks repeat a
 part (`fragment`) after what comes before it (`prefix`) and end in a near miss (`end`): that is what makes a search go
@@ -19,7 +19,10 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
-import asgi_audit.recording as room
+import asgi_audit.recording
+import asgi_audit.redaction
+
+ROOMS = (asgi_audit.recording, asgi_audit.redaction)
 
 SIZE = 65_536
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)
@@ -51,7 +54,11 @@ class Attack(NamedTuple):
 
 
 def modules() -> list[Any]:
-    return [importlib.import_module(m.name) for m in pkgutil.walk_packages(room.__path__, room.__name__ + ".")]
+    return [
+        importlib.import_module(m.name)
+        for room in ROOMS
+        for m in pkgutil.walk_packages(room.__path__, room.__name__ + ".")
+    ]
 
 
 def expressions() -> list[Expression]:
@@ -90,7 +97,7 @@ def _called() -> dict[str, set[str]]:
 
 
 def sources() -> list[Path]:
-    return sorted(Path(room.__path__[0]).rglob("*.py"))
+    return sorted(path for room in ROOMS for path in Path(room.__path__[0]).rglob("*.py"))
 
 
 def parsed(pattern: re.Pattern[Any]) -> Any:

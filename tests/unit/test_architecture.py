@@ -13,7 +13,19 @@ import pytest
 import asgi_audit
 
 SOURCE = Path(asgi_audit.__file__).parent
-ORDER = ("record", "policy", "exchange", "capture", "recording", "transport", "indexing", "store", "query", "api")
+ORDER = (
+    "record",
+    "policy",
+    "redaction",
+    "exchange",
+    "capture",
+    "recording",
+    "transport",
+    "indexing",
+    "store",
+    "query",
+    "api",
+)
 # What a room shows to the rooms before it.
 CONTRACTS = {"transport.base", "store.base", "query.model"}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")

@@ -7,7 +7,7 @@
 | text: labelled so, or not labelled and printable UTF-8 | string | full |
 | any of them over the limit | the kept bytes as a string, cut at a whole character | truncated |
 | the request was answered before it was read to its end | the same | unread |
-| compressed, multipart, binary; not wanted; not provably clean of secrets, or not within `WORK_MAX` | null | omitted |
+| compressed, multipart, binary; not wanted; not provably clean of secrets within the budget | null | omitted |
 | UTF-16, invalid UTF-8 where text was announced | null | undecodable |
 | bytes were dropped because memory was short | null | pressure |
 | no bytes | null | empty, or unread |
@@ -25,12 +25,10 @@ import msgspec
 import orjson
 
 from ..exchange.draft import Body
-from .redaction import Names, TooDense, decoded_pairs, mask_text, note, redact_json
-from .redaction_json import speaks_oauth
-from .redaction_kinds import Kinds
-from .reflection import hidden_broken
+from ..redaction import RecordRedactor
+from ..redaction.pairs import PAIRS_MAX, decoded
 
-__all__ = ["fragment", "is_opaque"]
+__all__ = ["fragment", "is_opaque", "parameters"]
 
 NULL = b"null"
 _TEXT_TYPES = re.compile(
@@ -56,7 +54,7 @@ def is_opaque(content_type: bytes, content_encoding: bytes) -> bool:
 
 
 def fragment(
-    body: Body, content_type: bytes, opaque: bool, names: Names, redacted: list[str], *, request: bool
+    body: Body, content_type: bytes, opaque: bool, record: RecordRedactor, *, request: bool
 ) -> tuple[bytes, str]:
     """(JSON fragment of one line, captured) of a body of which at least one byte passed by.
 
@@ -69,32 +67,22 @@ def fragment(
         captured = "truncated"
     elif not body.complete:
         captured = "unread" if request else "truncated"
-    if opaque or not kept:
+    if not kept:
         return NULL, "omitted"
     base = "request.body" if request else "response.body"
     data = body.data()
-    try:
-        if captured == "full":
-            made = _json(data, content_type, names, base, redacted)
-            if made is not None:
-                return made
-        return _text(data, content_type, captured, names, base, redacted)
-    except TooDense:
-        return _left_out(data, names, base, redacted, Kinds(names))
+    if opaque:
+        if content_type.startswith(b"multipart/"):
+            record.leave_out(data, content_type)
+        return NULL, "omitted"
+    if captured == "full":
+        made = _json(data, content_type, base, record)
+        if made is not None:
+            return made
+    return _text(data, content_type, captured, base, record)
 
 
-def _left_out(data: bytes, names: Names, base: str, redacted: list[str], kinds: Kinds) -> tuple[bytes, str]:
-    """What is sensitive in it is still searched for in the rest of the record."""
-    names.begin_noting()
-    try:
-        hidden_broken(redacted, data, kinds)
-    except TooDense:
-        pass
-    note(redacted, base)
-    return NULL, "omitted"
-
-
-def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: list[str]) -> tuple[bytes, str] | None:
+def _json(data: bytes, content_type: bytes, base: str, record: RecordRedactor) -> tuple[bytes, str] | None:
     """None when it is no JSON."""
     first = data[:1]
     if first != b"{" and first != b"[":
@@ -107,14 +95,8 @@ def _json(data: bytes, content_type: bytes, names: Names, base: str, redacted: l
         return None
     if 10 in data or 13 in data:
         data = data.translate(_LINE_ENDS)
-    found = names.found(data)
-    if found is None or found or speaks_oauth(data):
-        kinds = Kinds(names)
-        try:
-            data = redact_json(data, names, base, redacted, found, kinds)
-        except TooDense:
-            return _left_out(data, names, base, redacted, kinds)
-    return data, "full"
+    kept = record.body(data, content_type, base, valid=True)
+    return (NULL, "omitted") if kept is None else (kept, "full")
 
 
 def _is_json(data: bytes) -> bool:
@@ -142,36 +124,45 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _text(
-    data: bytes, content_type: bytes, captured: str, names: Names, base: str, redacted: list[str]
-) -> tuple[bytes, str]:
+def _text(data: bytes, content_type: bytes, captured: str, base: str, record: RecordRedactor) -> tuple[bytes, str]:
     labelled = _TEXT_TYPES.match(content_type) is not None
     if content_type and not labelled:
         return NULL, "omitted"
-    text = _decoded(data, content_type, cut=captured != "full")
+    cut = captured != "full"
+    text = _decoded(data, content_type, cut=cut)
     if text is None:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"utf-16" in content_type:
+            record.leave_out(data.decode("utf-16", "replace").encode("utf-8", "replace"), content_type)
         return NULL, "undecodable" if labelled else "omitted"
-    raw = text.encode()
-    hit = names.hit(raw)
-    form = content_type.startswith(b"application/x-www-form-urlencoded")
-    if form and captured == "full":
-        found, cut = decoded_pairs(raw, names, redacted, base, hit=hit)
-        if not cut:
+    kept = record.body(text.encode(), content_type, base, cut=cut)
+    if kept is None:
+        return NULL, "omitted"
+    if content_type.startswith(b"application/x-www-form-urlencoded") and not cut:
+        found, too_many = parameters(kept)
+        if not too_many:
             return orjson.dumps(found), captured
-    if hit:
-        looks_like_json = _JSON_TYPE.match(content_type) or (
-            captured != "full" and text.lstrip()[:1] in ("{", "[", '"')
-        )
-        lists_columns = b"csv" in content_type or b"tab-sep" in content_type
-        masked = (
-            None
-            if form or looks_like_json or lists_columns
-            else mask_text(raw, names, redacted, base, markup=b"html" in content_type or b"xml" in content_type)
-        )
-        if masked is None:
-            return _left_out(raw, names, base, redacted, Kinds(names))
-        text = masked.decode("utf-8", "replace")
-    return orjson.dumps(text), captured
+    return orjson.dumps(kept.decode("utf-8", "replace")), captured
+
+
+def parameters(raw: bytes) -> tuple[dict[str, str | list[str]], bool]:
+    """The parameters of a query or form, repeated ones as arrays; and whether they were cut after PAIRS_MAX. Names and
+    values that are no UTF-8 have U+FFFD where it broke."""
+    found: dict[str, str | list[str]] = {}
+    parts = raw.split(b"&", PAIRS_MAX)
+    for part in parts[:PAIRS_MAX]:
+        if not part:
+            continue
+        name, _, value = part.partition(b"=")
+        key = decoded(name).decode("utf-8", "replace")
+        text = decoded(value).decode("utf-8", "replace")
+        before = found.get(key)
+        if before is None:
+            found[key] = text
+        elif isinstance(before, list):
+            before.append(text)
+        else:
+            found[key] = [before, text]
+    return found, len(parts) > PAIRS_MAX
 
 
 def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> str | None:

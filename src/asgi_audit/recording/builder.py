@@ -27,15 +27,12 @@ from ..exchange.sealed import Exchange
 from ..record.codec import RECORD_VERSION
 from ..record.ids import record_ids
 from ..record.summary import LEVELS
+from ..redaction import REDACTED, RecordRedactor, Redacted, Redactor, Search
 from ..settings import Settings
 from ..transport.base import ProcessFacts
-from .bodies import NULL, fragment
+from .bodies import NULL, fragment, parameters
 from .headers import TEXT_MAX, Headers, Seen
 from .headers import json_text as _text
-from .redaction import Names, TooDense, decoded_pairs, mask_path, mask_query, mask_url, note, redact_json
-from .redaction_json import speaks_oauth
-from .redaction_work import CountingNames
-from .reflection import Redacted, Search, hidden_text
 
 __all__ = ["PATH_BYTES_MAX", "Builder"]
 
@@ -67,13 +64,13 @@ _FRAGMENTS = (
 _CONTEXT_AT = 26  # the first part that is a piece of the context
 
 
-def _mask_again(parts: list[bytes], search: Search, redacted: Redacted, at_redacted: int) -> None:
+def _mask_again(parts: list[bytes], search: Search, record: RecordRedactor, at_redacted: int) -> None:
     """Mask in all parts what was masked in one of them. Identity, request id and what is no text of others stay."""
     for at, name in _FRAGMENTS:
         kept = search.masked(parts[at], numbers=name.endswith(".body"))
         if kept is not parts[at]:
             parts[at] = kept
-            note(redacted, "reflected." + name)
+            record.note("reflected." + name)
     for at in range(_CONTEXT_AT, len(parts) - 2):
         if at == at_redacted:
             continue
@@ -81,8 +78,8 @@ def _mask_again(parts: list[bytes], search: Search, redacted: Redacted, at_redac
         kept = search.masked(parts[at], keys=named, numbers=named)
         if kept is not parts[at]:
             parts[at] = kept
-            note(redacted, "reflected.context")
-    parts[at_redacted] = search.masked(_paths(redacted), keys=False, numbers=False)
+            record.note("reflected.context")
+    parts[at_redacted] = search.masked(_paths(record.redacted), keys=False, numbers=False)
 
 
 def _paths(redacted: Redacted) -> bytes:
@@ -99,7 +96,7 @@ def _shorter(body: Body, size: int) -> Body:
 
 
 # Making the tables takes 40 ms of CPU: a test suite with an application for each test would wait for it each time.
-_names_of = lru_cache(maxsize=8)(Names)
+_redactor_of = lru_cache(maxsize=8)(Redactor)
 
 
 class Builder:
@@ -116,8 +113,7 @@ class Builder:
     ) -> None:
         self._ids = ids
         self._bytes_max = settings.record_bytes_max
-        self._names = _names_of(settings.redact_names)
-        self._counting = CountingNames(self._names)
+        self._redactor = _redactor_of(settings.redact_names)
         self._account = _text(settings.account_id)
         self._service = _text(settings.service)
         self._instance = _text(settings.instance_id)
@@ -128,7 +124,7 @@ class Builder:
         )  # fmt: skip
         self._context_host = b',"host":' + _text(facts.host) if facts.host else b""
         self._capture_head = b',"capture":{"process":"%b","sequence":' % str(facts.process).encode()
-        self._headers = Headers(self._names, (settings.request_id_header or "").lower().encode())
+        self._headers = Headers(self._redactor, (settings.request_id_header or "").lower().encode())
         self._places: dict[tuple[str | None, str | None], bytes] = {}  # encoded (route, operation)
 
     @staticmethod
@@ -157,8 +153,8 @@ class Builder:
 
     def _build(self, exchange: Exchange, shed: int) -> bytes:
         x = exchange
-        redacted = Redacted()
-        self._counting.begin()
+        redactor = self._redactor.record()
+        redacted = redactor.redacted
         truncated: list[str] = []
         timestamp = x.started_ns // 1_000_000
         if not 0 <= timestamp <= _TIMESTAMP_MAX:
@@ -182,25 +178,25 @@ class Builder:
             request_id_json = _text(x.request_id)
 
         request_headers, asked, values = self._headers.encoded(
-            x.request_headers, "request.headers", request_id, redacted, truncated
+            x.request_headers, "request.headers", request_id, redactor, truncated
         )
         response_headers, answered, _ = self._headers.encoded(
-            x.response_headers, "response.headers", request_id, redacted, truncated
+            x.response_headers, "response.headers", request_id, redactor, truncated
         )
         if x.detail_request in ("none", "metadata") or shed > 1:
             request_headers = b"{}"
         if x.detail_response in ("none", "metadata") or shed > 1:
             response_headers = b"{}"
-        path, url, query = self._url_of(x, redacted, truncated)
+        path, url, query = self._url_of(x, redactor, truncated)
         body = x.request_body
         if body.total:
-            request_body, asked_captured = self._body_of(body, x.detail_request, shed, asked, True, redacted)
+            request_body, asked_captured = self._body_of(body, x.detail_request, shed, asked, True, redactor)
         else:
             request_body = NULL
             asked_captured = "empty" if body.complete or not self._expects_body(x, asked, values) else "unread"
         body = x.response_body
         if body.total:
-            response_body, answered_captured = self._body_of(body, x.detail_response, shed, answered, False, redacted)
+            response_body, answered_captured = self._body_of(body, x.detail_response, shed, answered, False, redactor)
         else:
             response_body = NULL
             answered_captured = "empty"
@@ -218,9 +214,9 @@ class Builder:
             b',"body":', response_body,
             b'},"timestamp":%d,"context":{"durationNs":%d' % (timestamp, x.duration_ns if x.duration_ns > 0 else 0),
             self._context_host,
-            b',"principal":' + _text(x.principal) if x.principal else b"",
+            b',"principal":' + self._said(x.principal, redactor, "context.principal") if x.principal else b"",
             b',"client":' + _text(x.client) if x.client else b"",
-            self._place(x),
+            self._place(x, redactor),
             _trace(values[asked.trace]) if asked.trace >= 0 else b"",
             _HTTP_1_1 if x.http_version == "1.1" and x.type != "websocket" else _protocol(x),
             _OUTCOMES.get(x.outcome) or b',"outcome":' + _text(x.outcome),
@@ -234,8 +230,8 @@ class Builder:
             add(b',"org":{"id":%b,"key":%b}' % (_text(x.org_id or ""), _text(x.org_key or "")))
         if x.annotations:
             add(b',"annotations":')
-            add(self._annotations(x.annotations, redacted))
-        message = self._message(x.message, redacted) if x.message else b""
+            add(self._annotations(x.annotations, redactor))
+        message = self._said(x.message, redactor, "context.message") if x.message else b""
         add(b"")  # the place of `redacted`, of which more may follow
         at_redacted = len(parts) - 1
         if redacted:
@@ -250,14 +246,14 @@ class Builder:
         add(self._capture_head)
         add(b'%d,"salt":"%b"}}}' % (x.sequence, salt.encode()))
         record = b"".join(parts)
-        if redacted.values or redacted.spans:
+        if redacted.values:
             search = Search(redacted, x.path)
             if search.may_hit(record):
-                _mask_again(parts, search, redacted, at_redacted)
+                _mask_again(parts, search, redactor, at_redacted)
                 return b"".join(parts)
         return record
 
-    def _place(self, x: Exchange) -> bytes:
+    def _place(self, x: Exchange, record: RecordRedactor) -> bytes:
         """Route and operation, which repeat."""
         try:
             place = (x.route, x.operation or x.endpoint)
@@ -266,9 +262,12 @@ class Builder:
         known = self._places.get(place)
         if known is None:
             route, operation = place
-            known = (b',"route":' + _text(route) if route else b"") + (
-                b',"operation":' + _text(operation) if operation else b""
-            )
+            known = b',"route":' + _text(route) if route else b""
+            if operation:
+                said = self._said(operation, record, "context.operation")
+                known += b',"operation":' + said
+                if REDACTED.encode() in said:
+                    return known  # not remembered: it is told by this record's own secret
             if len(self._places) >= _CACHE_MAX:
                 self._places.clear()
             self._places[place] = known
@@ -276,7 +275,7 @@ class Builder:
 
     # URL
 
-    def _url_of(self, x: Exchange, redacted: Redacted, truncated: list[str]) -> tuple[bytes, bytes, bytes]:
+    def _url_of(self, x: Exchange, record: RecordRedactor, truncated: list[str]) -> tuple[bytes, bytes, bytes]:
         """Encoded (path inside the mount, URL as received, query object)."""
         path = x.path
         root = x.root_path
@@ -298,18 +297,19 @@ class Builder:
             original = original[:PATH_BYTES_MAX]
             truncated.append("request.originalUrl")
         if _PATH_MAY_HIDE(original) or _PATH_MAY_HIDE(path):
-            path = mask_path(path.encode("utf-8", "replace"), self._names, redacted).decode("utf-8", "replace")
-            original = mask_path(original.encode("latin-1", "replace"), self._names, redacted).decode("latin-1")
+            given_path = path, original
+            path = record.path(path.encode("utf-8", "replace")).decode("utf-8", "replace")
+            original = record.path(original.encode("latin-1", "replace")).decode("latin-1")
+            if (path, original) != given_path:
+                record.note("request.path")
         raw = x.query_string
         if not raw or x.detail_request == "none":
             return _text(path, PATH_BYTES_MAX), _text(original, PATH_BYTES_MAX), b"{}"
         if len(raw) > PATH_BYTES_MAX:
             raw = raw[:PATH_BYTES_MAX]
             truncated.append("request.query")
-        names = self._names
-        hit = names.hit(raw) or raw.find(b"code=") >= 0
-        kept = mask_query(raw, names, redacted, "request.query") if hit else raw
-        query, cut = decoded_pairs(raw, names, redacted, "request.query", hit=hit)
+        kept = record.query(raw, "request.query")
+        query, cut = parameters(kept)
         if cut and "request.query" not in truncated:
             truncated.append("request.query")
         url = original + "?" + kept.decode("latin-1")
@@ -328,47 +328,40 @@ class Builder:
         return not x.http_version.startswith("1") and x.method not in _NO_BODY_METHODS
 
     def _body_of(
-        self, body: Body, detail: str, shed: int, headers: Seen, request: bool, redacted: Redacted
+        self, body: Body, detail: str, shed: int, headers: Seen, request: bool, record: RecordRedactor
     ) -> tuple[bytes, str]:
         """Of a body of which at least one byte passed by."""
         if detail != "bodies":
             return NULL, "omitted"
         if shed:
             return NULL, "pressure"
-        return fragment(body, headers.content_type, headers.opaque, self._counting, redacted, request=request)
+        return fragment(body, headers.content_type, headers.opaque, record, request=request)
 
     # What the application said
 
-    def _annotations(self, annotations: dict[str, Any], redacted: Redacted) -> bytes:
+    def _annotations(self, annotations: dict[str, Any], record: RecordRedactor) -> bytes:
         try:
             data = orjson.dumps(annotations, default=str, option=orjson.OPT_NON_STR_KEYS)
         except (TypeError, ValueError, RecursionError):
             data = orjson.dumps({_readable(k): _readable(v) for k, v in annotations.items()})
-        names = self._counting
-        try:
-            if not names.hit(data) and not speaks_oauth(data):
-                return data
-            return redact_json(data, names, "context.annotations", redacted)
-        except TooDense:
-            note(redacted, "context.annotations")
-            return b"{}"
+        kept = record.body(data, b"application/json", "context.annotations", valid=True)
+        return b"{}" if kept is None else kept
 
-    def _message(self, message: str, redacted: Redacted) -> bytes:
-        raw = str(message)[:_MESSAGE_MAX].encode("utf-8", "replace")  # the first 1,000 characters are kept
-        kept = mask_url(raw, self._names, redacted, text=True) if b"?" in raw or b"//" in raw else raw
-        if self._names.suspicious(kept):
-            hidden_text(redacted, kept, self._names)
-            kept = _HIDDEN
+    @staticmethod
+    def _said(text: str, record: RecordRedactor, path: str) -> bytes:
+        """A text that the application gave."""
+        raw = str(text)[:TEXT_MAX].encode("utf-8", "replace")
+        kept = record.text(raw)
         if kept != raw:
-            note(redacted, "context.message")
-        return _text(kept.decode("utf-8", "replace"))
+            record.note(path)
+        return _text(kept.decode("utf-8", "replace"), 2 * TEXT_MAX)
 
 
-_HIDDEN = b"[REDACTED]"
-_MESSAGE_MAX = 4_000
 # A pair, an escape that could be one, user information, a card number, a long word that may be a token: other paths
 # have no place for a secret that we know.
-_PATH_MAY_HIDE = re.compile("[=%@]|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}").search
+_PATH_MAY_HIDE = re.compile(
+    "[=%@]|(?i:otp|pin|code|verify)[^/]{0,20}/[0-9]{4}|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}"
+).search
 
 
 def _trace(value: bytes) -> bytes:

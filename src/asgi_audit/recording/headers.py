@@ -21,10 +21,9 @@ from typing import Any
 
 import orjson
 
+from ..redaction import REDACTED, RecordRedactor, Redactor
+from ..redaction.fields import HIDDEN, HOST, PLAIN
 from .bodies import is_opaque
-from .names import REDACTED, Names
-from .redaction import HIDDEN, HOST, PLAIN, header_kind, mask_header, note
-from .reflection import hidden_header
 
 __all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "TEXT_MAX", "Headers", "Seen", "json_text"]
 
@@ -109,8 +108,8 @@ class _Plan:
 class Headers:
     """One per builder, used by its thread alone. id_header: the name of the request id's header, lower case."""
 
-    def __init__(self, names: Names, id_header: bytes) -> None:
-        self._names = names
+    def __init__(self, redactor: Redactor, id_header: bytes) -> None:
+        self._redactor = redactor
         self._id_header = id_header
         self._plans: dict[tuple[str, tuple[bytes, ...]], _Plan | None] = {}
         # The pieces of an object, with every other one empty for the values that are new each time.
@@ -125,20 +124,20 @@ class Headers:
         headers: list[tuple[bytes, bytes]],
         base: str,
         request_id: bytes | None,
-        redacted: list[str],
+        record: RecordRedactor,
         truncated: list[str],
     ) -> Encoded:
         """base: `request.headers` or `response.headers`. request_id: what stands in the record already."""
         if not headers:
             return b"{}", _NOTHING_SEEN, ()
         try:
-            made = self._planned(headers, base, request_id, redacted)
-            return made or self._each(headers, base, request_id, redacted, truncated)
+            made = self._planned(headers, base, request_id, record)
+            return made or self._each(headers, base, request_id, record, truncated)
         except Exception:
-            return self._each(_as_bytes(headers), base, request_id, redacted, truncated)
+            return self._each(_as_bytes(headers), base, request_id, record, truncated)
 
     def _planned(
-        self, headers: list[tuple[bytes, bytes]], base: str, request_id: bytes | None, redacted: list[str]
+        self, headers: list[tuple[bytes, bytes]], base: str, request_id: bytes | None, record: RecordRedactor
     ) -> Encoded | None:
         """None when they want a closer look."""
         if len(headers) > _PLAN_NAMES_MAX:
@@ -158,11 +157,11 @@ class Headers:
                 return None
         pieces, seen = known
         for at, path in plan.hidden:
-            hidden_header(redacted, values[at])
-            note(redacted, path)
+            record.header(HIDDEN, values[at])
+            record.note(path)
         if not plan.fresh:
             return pieces[0], seen, values
-        fresh = self._fresh(plan, values, base, request_id, redacted)
+        fresh = self._fresh(plan, values, base, request_id, record)
         if fresh is None:
             return None
         pieces = pieces.copy()
@@ -205,7 +204,9 @@ class Headers:
     ) -> tuple[list[bytes], Seen] | None:
         """The pieces with the repeating values in their places, remembered; None when one of those is suspicious."""
         given = [values[at] for at in plan.repeated_at]
-        if sum(map(len, given)) > _OBJECT_BYTES_MAX or self._names.hit(b"\n".join(given)):
+        if sum(map(len, given)) > _OBJECT_BYTES_MAX or (
+            self._redactor.alarms(b"\n".join(given)) and not all(map(self._redactor.clean, given))
+        ):
             return None
         host = plan.read.get(b"host")
         if host is not None and 64 in values[host]:
@@ -248,7 +249,7 @@ class Headers:
         values: tuple[bytes, ...],
         base: str,
         request_id: bytes | None,
-        redacted: list[str],
+        record: RecordRedactor,
     ) -> list[bytes] | None:
         """The values that are new each time, encoded; None when they are too long for that."""
         out: list[bytes] = []
@@ -266,15 +267,14 @@ class Headers:
                 scanned.append((len(out), value, encoded, kind))
                 out.append(b"")
         if scanned:
-            names = self._names
             plain = [value for _, value, _, kind in scanned if kind == PLAIN]
-            alarm = bool(plain) and names.hit(b"\n".join(plain))
+            alarm = bool(plain) and self._redactor.alarms(b"\n".join(plain))
             for place, value, encoded, kind in scanned:
                 kept = value
                 if kind != PLAIN or alarm or value.find(b"://") >= 0:
-                    kept = mask_header(kind, value, names, redacted)
+                    kept = record.header(kind, value)
                     if kept is not value and kept != value:
-                        note(redacted, base + "." + encoded[1:-2].decode())
+                        record.note(base + "." + encoded[1:-2].decode())
                 out[place] = _dumps(kept.decode("latin-1"))
         return out
 
@@ -283,7 +283,7 @@ class Headers:
         headers: list[tuple[bytes, bytes]],
         base: str,
         request_id: bytes | None,
-        redacted: list[str],
+        record: RecordRedactor,
         truncated: list[str],
     ) -> Encoded:
         """`encoded` of any headers, one by one."""
@@ -310,8 +310,8 @@ class Headers:
             encoded, kind, lower = self._header(name)
             if kind == HIDDEN:
                 pairs.append((encoded, _HIDDEN_JSON))
-                hidden_header(redacted, value)
-                note(redacted, base + "." + encoded[1:-2].decode())
+                record.header(HIDDEN, value)
+                record.note(base + "." + encoded[1:-2].decode())
                 continue
             if lower in _READ:
                 read.setdefault(lower, at)
@@ -321,7 +321,7 @@ class Headers:
                 fresh.append((len(pairs), encoded, value, kind, lower))
                 pairs.append((encoded, b""))
         if fresh:
-            self._encode(fresh, pairs, base, redacted)
+            self._encode(fresh, pairs, base, record)
         values = [value for _, value in headers]
         seen = self._seen(read, values)
         if cut:
@@ -336,17 +336,16 @@ class Headers:
         fresh: list[tuple[int, bytes, bytes, int, bytes]],
         pairs: list[tuple[bytes, bytes]],
         base: str,
-        redacted: list[str],
+        record: RecordRedactor,
     ) -> None:
-        names = self._names
-        alarm = names.hit(b"\n".join([value for _, _, value, kind, _ in fresh if kind == PLAIN]))
+        alarm = self._redactor.alarms(b"\n".join([value for _, _, value, kind, _ in fresh if kind == PLAIN]))
         for at, encoded_name, value, kind, lower in fresh:
             kept = value
             if kind != PLAIN or alarm or b"://" in value:
-                kept = mask_header(kind, value, names, redacted)
+                kept = record.header(kind, value)
             encoded = json_text(kept.decode("latin-1"), HEADER_BYTES_MAX)
             if kept is not value and kept != value:
-                note(redacted, base + "." + encoded_name[1:-2].decode())
+                record.note(base + "." + encoded_name[1:-2].decode())
             elif lower in _REPEATED and len(value) <= _CACHED_BYTES_MAX:
                 if len(self._pairs) >= _CACHE_MAX:
                     self._pairs.clear()
@@ -359,7 +358,7 @@ class Headers:
         if known is not None:
             return known
         text = name.decode("latin-1").lower()[:200]
-        known = (json_text(text) + b":", header_kind(text, self._names), text.encode("latin-1", "replace"))
+        known = (json_text(text) + b":", self._redactor.header_kind(text), text.encode("latin-1", "replace"))
         if len(name) <= _NAME_MAX:
             if len(self._known) >= _CACHE_MAX:
                 self._known.clear()
@@ -373,7 +372,7 @@ class Headers:
             text = host.decode("latin-1").strip().rpartition("@")[2]
             end = text.find("]") + 1 if text.startswith("[") else text.find(":")
             known = json_text(text[:end] if end > 0 else text, 255)
-            if len(host) <= _CACHED_BYTES_MAX and 64 not in host and not self._names.hit(host):
+            if len(host) <= _CACHED_BYTES_MAX and 64 not in host and not self._redactor.alarms(host):
                 if len(self._hosts) >= _CACHE_MAX:
                     self._hosts.clear()
                 self._hosts[host] = known
@@ -383,7 +382,7 @@ class Headers:
         """`,"contentType":"…"`."""
         known = self._types.get(value)
         if known is None:
-            kept = mask_header(PLAIN, value[:200], self._names)
+            kept = self._redactor.record().header(PLAIN, value[:200])
             known = b',"contentType":' + json_text(kept.decode("latin-1"))
             if len(value) <= 100 and kept == value:
                 if len(self._types) >= _CACHE_MAX:

@@ -16,7 +16,7 @@ from tests.support_schema import checked
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.record.codec import decode
 from asgi_audit.record.views import trail_view, usage_view
-from asgi_audit.recording.needles import searcher
+from asgi_audit.redaction.needles import searcher
 
 BUILDER = make_builder()
 
@@ -393,11 +393,11 @@ def test_tables_of_names_are_made_once_when_many_builders_share_their_names(monk
     """A test suite makes an application, and with it a builder, for each of its tests."""
     made: list[int] = []
 
-    def counted(needles: list[str], **named: Any) -> Any:
+    def counted(needles: list[bytes]) -> Any:
         made.append(len(needles))
-        return searcher(needles, **named)
+        return searcher(needles)
 
-    monkeypatch.setattr("asgi_audit.recording.names.searcher", counted)
+    monkeypatch.setattr("asgi_audit.redaction.scan.searcher", counted)
     make_builder(redact_names=("badge_of_this_test",))
     tables = len(made)
     make_builder(redact_names=("badge_of_this_test",))

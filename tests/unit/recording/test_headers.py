@@ -8,16 +8,15 @@ import orjson
 import pytest
 
 from asgi_audit.recording.headers import Headers, Seen
-from asgi_audit.recording.names import Names
-from asgi_audit.recording.reflection import Redacted
+from asgi_audit.redaction import Redactor
 
 ID = b"0123456789abcdef"
 SECRET = b"hunter2hunter"
-NAMES = Names()
+REDACTOR = Redactor()
 
 
 def make_headers() -> Headers:
-    return Headers(NAMES, b"x-request-id")
+    return Headers(REDACTOR, b"x-request-id")
 
 
 def some_headers(random: Random) -> list[tuple[bytes, bytes]]:
@@ -57,13 +56,13 @@ def test_remembered_headers_are_the_same_as_those_looked_at_one_by_one() -> None
         headers = some_headers(random)
         made = []
         for encode in (remembering.encoded, make_headers()._each):
-            redacted = Redacted()
+            record = REDACTOR.record()
             truncated: list[str] = []
-            data, seen, values = encode(headers, "request.headers", ID, redacted, truncated)
+            data, seen, values = encode(headers, "request.headers", ID, record, truncated)
             assert not truncated
             assert list(orjson.loads(data)) == [name.decode() for name, _ in headers]
             assert SECRET not in data
-            made.append((data, seen_of(seen, list(values)), sorted(redacted), set(redacted.values)))
+            made.append((data, seen_of(seen, list(values)), sorted(record.redacted), set(record.redacted.values)))
         assert made[0] == made[1]
 
 
@@ -72,7 +71,7 @@ def test_nothing_remembered_of_headers_holds_a_secret() -> None:
     headers = make_headers()
     for n in range(3_000):
         given = [*some_headers(random), (b"accept-language", b"l-%d" % n), (b"accept", b"token=" + SECRET)]
-        headers.encoded(given, "request.headers", ID, Redacted(), [])
+        headers.encoded(given, "request.headers", ID, REDACTOR.record(), [])
     held = repr(headers.caches())
     for cache in headers.caches():
         assert len(cache) <= 1_024
@@ -87,12 +86,12 @@ def test_nothing_remembered_of_headers_holds_a_secret() -> None:
 @pytest.mark.parametrize("host", [b"AKIAIOSFODNN7EXAMPLE", b"token=hunter2x9", b"user:hunter2x9@shop.example"])
 def test_host_that_holds_a_secret_is_not_remembered(host: bytes) -> None:
     headers = make_headers()
-    data, _, _ = headers.encoded([(b"host", host)], "request.headers", ID, Redacted(), [])
+    data, _, _ = headers.encoded([(b"host", host)], "request.headers", ID, REDACTOR.record(), [])
     assert b"[REDACTED]" in data
     held = repr(headers.caches())
     assert "AKIA" not in held
     assert "hunter" not in held
-    headers.encoded([(b"host", b"shop.example:8000")], "request.headers", ID, Redacted(), [])
+    headers.encoded([(b"host", b"shop.example:8000")], "request.headers", ID, REDACTOR.record(), [])
     assert "shop.example:8000" in repr(headers.caches())
 
 
@@ -101,6 +100,6 @@ def test_bounds_hold_when_names_and_values_never_repeat() -> None:
     for n in range(2_000):
         headers.encoded(
             [(b"x-%d" % n, b"1"), (b"user-agent", b"a%d" % n), (b"host", b"h%d" % n), (b"content-type", b"t/%d" % n)],
-            "request.headers", None, Redacted(), [],
+            "request.headers", None, REDACTOR.record(), [],
         )  # fmt: skip
     assert all(len(cache) <= 1_024 for cache in headers.caches())

@@ -21,17 +21,16 @@ import html
 import re
 from base64 import b64decode
 from binascii import b2a_base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from json.encoder import encode_basestring_ascii
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote, unquote_to_bytes
+from urllib.parse import quote, quote_plus, unquote
 
 import orjson
 
-from .names import LOOSE, REDACTED, SENSITIVE, STEMS, USERINFO, Names
-from .redaction_kinds import Kinds
+from .names import STEMS
+from .tables import REDACTED
 
 _AhoCorasick: Any
 try:
@@ -42,19 +41,18 @@ except ImportError:
     _AhoCorasick = None
 
 __all__ = [
-    "SECRETS_MAX", "SECRET_BYTES_MAX", "Redacted", "Search", "hidden", "hidden_broken", "hidden_bytes", "hidden_header",
-    "hidden_json", "hidden_text", "hidden_weak", "hidden_word",
+    "SECRETS_MAX", "SECRET_BYTES_MAX", "Redacted", "Search", "hidden", "hidden_bytes", "hidden_header",
+    "hidden_weak",
 ]  # fmt: skip
 
 SECRETS_MAX = 64
 SECRET_BYTES_MAX = 8_192
+_SECRET_MAX = 4_096
 _COLLECTED_MAX = 256
-_SPAN_MAX = 16_384
 _SHORTEST = 6
-_CLAUSES_MAX = 64
 _ROUNDS_MAX = 4
 _ESCAPES_MAX = 2_000
-_DECODED_MAX = 250  # strings of a fragment that are looked at closely: 25 to 60 µs each
+_DECODED_MAX = 250  # strings of a record that are looked at closely: 25 to 60 µs each
 _SINGLY_MAX = 4
 _WORK_MAX = 4 << 20  # bytes to be searched for all secrets of a record: 1 ns each, and twice
 _MASK = REDACTED.encode()
@@ -66,7 +64,7 @@ _COMMON = frozenset({
     "accesstoken", "refreshtoken", "idtoken", "csrftoken", "xsrftoken", "clientsecret", "setcookie", "bearertoken",
     "authorizationcode", "clientcredentials", "newpassword", "oldpassword", "currentpassword", "confirmpassword",
     "samesite", "httponly", "operation", "principal", "annotations", "localhost", "text/plain",
-    *STEMS,
+    *(stem.replace("_", "") for stem in STEMS),
 })  # fmt: skip
 _MEDIA_TYPE = re.compile(rb"(?:application|text|image|audio|video|font|multipart|message)/[a-z0-9.+*-]+")
 _LETTERS = bytes(c if bytes((c,)).isalnum() else 32 for c in range(256))
@@ -79,21 +77,18 @@ _UNICODE = re.compile(rb"\\u00" + _LETTER)
 _ENTITY = re.compile(rb"&#(?:[xX]0*" + _LETTER + rb"|0*(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2]))")
 # A string that nothing closes goes on to the end: tried at each quote in it, it would be quadratic.
 _STRING = re.compile(rb'"([^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*)(?:"|\\?\Z)(\s*+:)?|-?[0-9][0-9.eE+-]*+')
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _BACKSLASH = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-_CLAUSE = re.compile(rb"[^:=>]*+(?:[:=>]|\Z)")
-_FIRST_WORD = re.compile(rb"[^\s\"'<>&;,(){}\[\]|\\]+")
 
 
 class Redacted(list[str]):
     """The paths of what was masked in one record, and the masked values themselves until it is built."""
 
-    __slots__ = ("room", "spans", "values")
+    __slots__ = ("values",)
 
     def __init__(self) -> None:
         self.values: list[bytes] = []  # as UTF-8
-        self.spans: list[bytes] = []  # JSON texts, not decoded yet
-        self.room = 4 * _SPAN_MAX  # bytes of spans that may follow: containers of secrets may stand in one another
 
     def __repr__(self) -> str:
         # Tracebacks show reprs.
@@ -112,78 +107,6 @@ def hidden_weak(redacted: list[str] | None, value: bytes) -> None:
         letters = value.translate(None, b"0123456789._-")
         if (len(letters) != len(value) and letters) or len(value) >= 20:
             hidden(redacted, value)
-
-
-def hidden_json(redacted: list[str], span: bytes) -> None:
-    """The JSON text of a value was masked: a string, a number, or a container of them."""
-    if type(redacted) is Redacted and len(redacted.spans) < _COLLECTED_MAX and len(span) <= redacted.room:
-        redacted.room -= len(span)
-        redacted.spans.append(span)
-
-
-def hidden_text(redacted: list[str] | None, text: bytes, names: Names) -> None:
-    """Text with sensitive names in it was masked or left out: the word after each of them."""
-    if type(redacted) is not Redacted:
-        return
-    text = text[:_SPAN_MAX]
-    if 37 in text:
-        text = unquote_to_bytes(text)
-    if 64 in text:
-        for m in islice(USERINFO.finditer(text), _CLAUSES_MAX):
-            hidden(redacted, m[0][:-1].rpartition(b":")[2].lstrip(b"/"))
-    for number, m in enumerate(_CLAUSE.finditer(text)):
-        if number >= _CLAUSES_MAX:
-            break
-        if len(m[0]) < 3 or not names.hit(m[0]):
-            continue
-        if names.names_value(m[0]):
-            end = text.find(b"\n", m.end())
-            hidden_word(redacted, text[m.end() : end if end >= 0 else len(text)])
-
-
-_ATTRIBUTE = re.compile(rb"(?i:value|content)\s*=\s*[\"']?([^\"'>\s]{6,})")
-_MARKUP = re.compile(rb"[<>{}\"=]")
-_MEMBER = re.compile(rb'"([^"\\]{1,60}+)"\s*+:\s*+"([^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*)"')
-
-
-def hidden_word(redacted: list[str] | None, rest: bytes) -> None:
-    """A line of text was masked from here on: its first word, a sentence without markup, the value of an input.
-
-    Of markup the next attribute may follow (`<label>Password</label><form action="/login">`), so that only what looks
-    made by a machine counts."""
-    if type(redacted) is not Redacted:
-        return
-    rest = rest[:2_048]
-    whole = rest.strip(_QUOTES + b",;")
-    if len(whole) <= 128 and whole.count(b" ") >= 2 and not _MARKUP.search(whole):
-        hidden(redacted, whole)
-    words = _FIRST_WORD.findall(rest)
-    if words:
-        _hidden_made(redacted, words[0])
-        if len(words) > 1 and words[0].lower() in (b"bearer", b"basic", b"token"):
-            _hidden_made(redacted, words[1])
-    attribute = _ATTRIBUTE.search(rest)
-    if attribute:
-        _hidden_made(redacted, html.unescape(attribute[1].decode("utf-8", "replace")).encode())
-
-
-def _hidden_made(redacted: Redacted, word: bytes) -> None:
-    if not word.startswith((b"/", b"http:", b"https:", b"#", b".")):
-        digits = len(word) - len(word.translate(None, b"0123456789"))
-        if digits > 0 or len(word) >= 20:
-            hidden(redacted, word)
-
-
-def hidden_broken(redacted: list[str] | None, text: bytes, kinds: Kinds) -> None:
-    """A body is left out, because it is cut JSON or the like: what its members look like."""
-    if type(redacted) is not Redacted:
-        return
-    for m in _MEMBER.finditer(text):
-        if len(redacted.spans) >= _COLLECTED_MAX:
-            break
-        if kinds.bounded(m[1]) in (SENSITIVE, LOOSE):
-            hidden_json(redacted, b'"' + m[2] + b'"')
-    hidden_text(redacted, text, kinds.names)
 
 
 def hidden_header(redacted: list[str], value: bytes) -> None:
@@ -210,34 +133,11 @@ def hidden_bytes(redacted: list[str] | None, value: bytes, *, weak: bool = False
         hide(redacted, value.decode("latin-1").encode())
 
 
-def _leaves(span: bytes) -> Iterator[bytes]:
-    """Strings and numbers of a JSON text."""
-    if span[:1] not in (b'"', b"{", b"["):
-        yield span
-        return
-    try:
-        todo: list[Any] = [orjson.loads(span)]
-    except orjson.JSONDecodeError:
-        return
-    for _ in range(4 * _COLLECTED_MAX):
-        if not todo:
-            return
-        value = todo.pop()
-        if isinstance(value, str):
-            yield value.encode()
-        elif isinstance(value, dict):
-            todo += value.values()
-        elif isinstance(value, list):
-            todo += value
-        elif type(value) in (int, float):
-            yield repr(value).encode()
-
-
 def _is_secret(value: bytes) -> bool:
     size = len(value)
-    if 24 < size <= SECRET_BYTES_MAX // 2 and 47 not in value:  # most tokens
+    if 24 < size <= _SECRET_MAX and 47 not in value:  # most tokens
         return True
-    if size < _SHORTEST or size > SECRET_BYTES_MAX // 2:
+    if size < _SHORTEST or size > _SECRET_MAX:
         return False
     if value.isalpha() and size < 8:
         return False
@@ -259,14 +159,11 @@ class Search:
     def __init__(self, redacted: Redacted, path: str = "") -> None:
         """path: the request's, which no cookie that remembers it may hide."""
         unique = dict.fromkeys(redacted.values)
-        for span in redacted.spans:
-            if span[:1] == b'"' and 92 not in span:  # by far the most
-                unique[span[1:-1]] = None
-            else:
-                unique.update(dict.fromkeys(_leaves(span)))
         self.secrets: list[bytes] = []
         self.found: dict[bytes, tuple[bytes, ...]] = {}
         self.work_left = _WORK_MAX
+        self.room = _DECODED_MAX
+        self.spelled: dict[bytes, Spelled] = {}
         self.scan: Callable[[bytes], bool] | None = None
         size = 0
         for value in unique:
@@ -276,10 +173,11 @@ class Search:
                     continue
             if value[:1] == b"/" and value.decode("utf-8", "replace") in path:
                 continue
-            size += len(value)
-            if size > SECRET_BYTES_MAX or len(self.secrets) >= SECRETS_MAX:
+            if len(self.secrets) >= SECRETS_MAX:
                 break
-            self.secrets.append(value)
+            if size + len(value) <= SECRET_BYTES_MAX:
+                size += len(value)
+                self.secrets.append(value)
 
     def needles(self) -> dict[bytes, tuple[bytes, ...]]:
         """By secret, bytes one of which stands wherever it does."""
@@ -297,15 +195,8 @@ class Search:
                 every = [n for needles in self.needles().values() for n in needles]
                 self.scan = _scanner(every)
             return self.scan(record) or _hides(record)
-        for secret in self.secrets:
-            if secret.isalnum():
-                if find(secret) >= 0:
-                    return True
-            else:
-                for needle in _needles(secret):
-                    if find(needle) >= 0:
-                        return True
-            for needle in _base64(secret):
+        for needles in self.needles().values():
+            for needle in needles:
                 if find(needle) >= 0:
                     return True
         return _hides(record)
@@ -320,16 +211,14 @@ class Search:
         present = self.secrets
         if not hides:
             present = [s for s in present if any(fragment.find(n) >= 0 for n in needles[s])]
-        spelled = [Spelled(s) for s in present]
+        spelled = [self.spelled.get(s) or self.spelled.setdefault(s, Spelled(s)) for s in present]
         wanted = [n for s in present for n in needles[s] if hides or fragment.find(n) >= 0]
         digits = [s for s in present if s.strip(b"-").replace(b".", b"").isdigit()] if numbers else []
         self.work_left -= len(wanted) * len(fragment)
         if self.work_left < 0:
             return _left_out(fragment)
-        room = _DECODED_MAX
 
         def one(m: re.Match[bytes]) -> bytes:
-            nonlocal room
             token: bytes = m[0]
             raw = m[1]
             if raw is None:
@@ -342,8 +231,8 @@ class Search:
             else:
                 if not hides or not _hides(raw):
                     return token
-            room -= 1
-            if room < 0:
+            self.room -= 1
+            if self.room < 0:
                 raise _TooMany
             new = _string(raw, spelled)
             return token if new is None else new + (m[2] or b"")
@@ -418,7 +307,10 @@ def _spellings(text: str) -> list[str]:
     json_ascii = _json_ascii(text)
     json_text = orjson.dumps(text.encode("utf-8", "replace").decode())[1:-1].decode()
     twice = orjson.dumps(json_text)[1:-1].decode()
-    found = {text, json_ascii, json_text, twice, _json_ascii(json_ascii), quote_plus(text)}
+    found = {text, json_ascii, json_text, twice, _json_ascii(json_ascii)}
+    if _UNRESERVED.fullmatch(text):  # no URL and no HTML escapes it
+        return sorted(found, key=len, reverse=True)
+    found.add(quote_plus(text))
     for safe in ("", "/", "/:@!$&'()*+,;=~-._"):
         once = quote(text, safe=safe)
         found.update((once, re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), once), quote(once, safe="")))

@@ -20,9 +20,7 @@ from tests.support_exchanges import make_builder, make_exchange
 from tests.support_schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
-from asgi_audit.recording.names import Names
-from asgi_audit.recording.redaction_kinds import TooDense
-from asgi_audit.recording.redaction_work import LOOK, WORK_MAX, CountingNames
+from asgi_audit.redaction.budget import STEPS_MAX, Budget, TooCostly
 
 RECORD_SECONDS = 0.025
 CALL_SECONDS = 0.005
@@ -141,17 +139,8 @@ def test_a_usual_body_of_64_kib_is_recorded() -> None:
         assert "[REDACTED]" in str(value["request"]["body"])
 
 
-def test_ceiling_counts_bytes_and_looks() -> None:
-    names = CountingNames(Names())
-    assert not names.hit(b"x" * 1_000)
-    assert names.left == WORK_MAX - 1_000 - LOOK
-    names.left = LOOK
-    with pytest.raises(TooDense):
-        names.hit(b"x")
-    names.begin()
-    assert names.left == WORK_MAX
-
-
-def test_tables_are_shared() -> None:
-    names = Names()
-    assert CountingNames(names)._cache is names._cache
+def test_budget_is_counted() -> None:
+    budget = Budget()
+    budget.spend(STEPS_MAX)
+    with pytest.raises(TooCostly):
+        budget.spend(1)

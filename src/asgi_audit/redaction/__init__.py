@@ -1,0 +1,9 @@
+"""One engine that masks secrets before a byte leaves the process. README.md teaches the idea in a page."""
+
+from __future__ import annotations
+
+from .redactor import RecordRedactor, Redactor
+from .reflection import Redacted, Search
+from .tables import REDACTED
+
+__all__ = ["REDACTED", "RecordRedactor", "Redacted", "Redactor", "Search"]

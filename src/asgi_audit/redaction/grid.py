@@ -1,0 +1,112 @@
+"""The grammar of tables in text: CSV with comma, semicolon, tab or bar, Markdown, what `psql` prints.
+
+A table begins with a header: a line with a sensitive name in one of its cells, all of them short, none after a line of
+the same kind, and a row below it. The cells of the sensitive columns are masked, the rest stays.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .layers import Edit
+from .record import Record
+from .scan import NAME, Alarm
+
+__all__ = ["grid_edits"]
+
+_MARKS = (b"\t", b"|", b";", b",")
+_HEADER_MAX = 2_000
+_HEADERS_MAX = 20
+_CELL = re.compile(rb"[\w .()/#*\x80-\xff-]{0,60}")
+_RULE = re.compile(rb"[\s|:+=-]+")
+_CELLS = {
+    mark: re.compile(rb'[ \t]{0,20}"(?:[^"]|"")*+"[^\n%b]*+|[^\n%b]*+'.replace(b"%b", re.escape(mark)), re.S)
+    for mark in _MARKS
+}
+_CELLS[b"\t"] = re.compile(rb'"(?:[^"\t]|"")*+"[^\n\t]*+|[^\n\t]*+', re.S)
+
+
+def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[Edit], list[tuple[int, int]]]:
+    """Edits of the cells under sensitive columns, and the spans of the tables they stand in."""
+    edits: list[Edit] = []
+    tables: list[tuple[int, int]] = []
+    done = tried = 0
+    for alarm in alarms:
+        if alarm.what != NAME or alarm.start < done:
+            continue
+        start = text.rfind(b"\n", done, alarm.start) + 1 or done
+        end = text.find(b"\n", alarm.end)
+        done = end if end >= 0 else len(text)
+        if end < 0 or end - start > _HEADER_MAX or tried >= _HEADERS_MAX:
+            if end < 0 or tried >= _HEADERS_MAX:
+                break
+            continue
+        tried += 1
+        header = _header(record, text, start, end)
+        if header is not None:
+            found, done = _rows(record, text, end + 1, *header)
+            edits += found
+            tables.append((start, done))
+    return edits, tables
+
+
+def _header(record: Record, text: bytes, start: int, end: int) -> tuple[bytes, set[int]] | None:
+    """(mark between cells, places of sensitive columns) of a line that is a header; None."""
+    line = text[start:end]
+    next_end = text.find(b"\n", end + 1)
+    below = text[end + 1 : next_end if next_end >= 0 else len(text)][:_HEADER_MAX]
+    above = text[max(0, start - 200) : max(0, start - 1)].rpartition(b"\n")[2]
+    for mark in _MARKS:
+        count = line.count(mark)
+        if not count or above.count(mark) >= count or not below.strip():
+            continue
+        rule = _RULE.fullmatch(below) is not None
+        if not rule and below.count(mark) < count - (mark == b"|") and b'"' not in below:
+            continue
+        cells = [cell.strip(b" \t\r\"'*`") for cell in line.split(mark)]
+        if not all(_CELL.fullmatch(cell) for cell in cells):
+            continue
+        columns = {k for k, cell in enumerate(cells) if cell and record.names.is_field(cell)}
+        if columns and (rule or mark != b"," or below.count(mark) == count or b'"' in below):
+            return mark, columns
+    return None
+
+
+def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: set[int]) -> tuple[list[Edit], int]:
+    """Edits of the rows from `at` on, to an empty line or one without the mark; and where that is."""
+    edits: list[Edit] = []
+    cell_of = _CELLS[mark].match
+    while at < len(text):
+        line_end = text.find(b"\n", at)
+        line_end = len(text) if line_end < 0 else line_end
+        rule = _RULE.fullmatch(text, at, line_end) is not None
+        if not text[at:line_end].strip() or (mark not in text[at:line_end] and not rule):
+            break
+        record.spend(2)
+        if rule:
+            at = line_end + 1
+            continue
+        column = 0
+        while True:
+            cell = cell_of(text, at)
+            assert cell is not None  # it matches nothing
+            if column in columns:
+                edits += _cell(record, text, *cell.span())
+            column += 1
+            at = cell.end() + 1
+            if text[cell.end() : at] != mark:
+                break
+        if column > 500:
+            record.spend(column)
+    return edits, at
+
+
+def _cell(record: Record, text: bytes, start: int, end: int) -> list[Edit]:
+    value = text[start:end]
+    plain = value.strip(b" \t\r")
+    if plain[:1] == b'"' == plain[-1:] and len(plain) > 1:
+        plain = plain[1:-1]
+    if not plain:
+        return []
+    begin = start + value.find(plain)
+    return [record.mask(begin, begin + len(plain), plain.replace(b'""', b'"'))]

@@ -1,0 +1,108 @@
+"""Which grammar a text is looked at with, and the depth to which texts in texts are followed."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+from .json_document import json_edits, may_need_partner
+from .layers import Edit, percent, splice
+from .markup import in_tag, markup_edits
+from .pairs import pairs_edits
+from .record import DEPTH_MAX, Record
+from .scan import BASE64, FORM, NAME, Alarm
+from .sequences import is_sequence, sequence_edits
+from .text import base64_text, text_edits
+
+__all__ = ["Judge"]
+
+_SHORTEST = 5
+_WORD_MAX = 16  # a word alone holds no secret
+_PAIRS = re.compile(rb"[^\s\"'{}<>]+")
+_MARKUP = re.compile(rb"\s*<[A-Za-z!?/]")
+
+
+class Judge(Record):
+    __slots__ = ()
+
+    def inner(self, plain: bytes, depth: int, alarms: list[Alarm] | None = None) -> list[Edit]:
+        """Edits of a decoded text that may be a document of its own: JSON, markup, pairs, base64, escapes, text."""
+        if len(plain) < _SHORTEST or (len(plain) < _WORD_MAX and plain.isalpha()):
+            return []
+        self.spend(6 + len(plain) // 64)
+        if alarms is None:
+            alarms = self.alarms(plain)
+        if not alarms and 37 in plain:  # `API%20KEY`
+            layer = self.charged(percent(plain))
+            if layer.plain != plain and self.alarms(layer.plain):
+                return layer.back(self.inner(layer.plain, depth + 1))
+        first = plain[:20].lstrip()[:1]
+        if not alarms and not (self.cut and first in (b"{", b"[") and may_need_partner(plain)):
+            return []
+        if depth > DEPTH_MAX:
+            return [self.mask(0, len(plain), plain)]
+        if first in (b"{", b"["):
+            valid = _is_json(plain)
+            found = json_edits(self, plain, alarms, depth, "", cut=not valid) if valid or self.cut else None
+            if found is not None:
+                return found
+        if any(alarm.what == BASE64 for alarm in alarms):
+            text = base64_text(plain)
+            if text is not None and self.inner(text, depth + 1):
+                return [self.mask(0, len(plain), plain)]
+        if first == b"<" and _MARKUP.match(plain):
+            return markup_edits(self, plain, alarms, depth)
+        if 61 in plain and _PAIRS.fullmatch(plain) and (38 in plain or 63 in plain or plain.count(b"=") == 1):
+            found = pairs_edits(self, plain, depth, url=True)
+            found += [self.mask(a.start, a.end, plain[a.start : a.end]) for a in alarms if a.what == FORM]
+            if found:
+                return found
+        if 10 in plain and is_sequence(plain, b""):
+            return sequence_edits(self, plain, alarms, depth, "")
+        return self.plain(plain, alarms, depth)
+
+    def plain(self, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
+        if any(alarm.what == NAME and in_tag(text, alarm.start) for alarm in alarms[:200]):
+            return markup_edits(self, text, alarms, depth, cut=self.cut)
+        return text_edits(self, text, alarms, depth)
+
+    def document(self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False) -> bytes:
+        """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly."""
+        self.budget.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
+        self.cut = cut
+        alarms = self.alarms(data)
+        first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
+        edits: list[Edit] | None = None
+        if valid:
+            if not alarms:
+                return data
+            edits = json_edits(self, data, alarms, 0, base)
+        elif b"x-www-form-urlencoded" in content_type:
+            edits = pairs_edits(self, data, 0, base)
+        elif is_sequence(data, content_type) and not (
+            cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type
+        ):
+            edits = sequence_edits(self, data, alarms, 0, base)
+        elif first in (b"{", b"[") and cut:
+            if not alarms and not may_need_partner(data):
+                return data
+            edits = json_edits(self, data, alarms, 0, base, cut=True)
+        if edits is None:
+            if not alarms and not (cut and first == b"<"):
+                return data
+            marked = _MARKUP.match(data) or b"html" in content_type or b"xml" in content_type
+            edits = markup_edits(self, data, alarms, 0, cut=cut) if marked else self.plain(data, alarms, 0)
+        if not edits:
+            return data
+        if not self.redacted or not valid:
+            self.note(base)
+        return splice(data, edits)
+
+
+def _is_json(plain: bytes) -> bool:
+    try:
+        orjson.loads(plain)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,315 @@
+"""The grammar of HTML and XML, tag by tag: the name of a secret and its value stand in two attributes of any order, in
+two elements, in two cells of a row, on two lines.
+
+A tag whose attribute names a sensitive field loses the values of its attributes but the harmless ones, and the text in
+its element. An element of a sensitive name loses its text, tags stay. A text that is a sensitive name takes the next
+one with it: surely in `<key>`, `<dt>` or a cell, elsewhere when that looks like a secret. Other text and attributes are
+judged as documents of their own. Of a document that is cut inside a tag the values in that tag go.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+
+from .forms import made
+from .layers import Edit, entities
+from .names import MANY, YES
+from .record import Record, TooCostly, is_holder
+from .scan import Alarm
+
+__all__ = ["in_tag", "markup_edits"]
+
+_TAGS_MAX = 6_000
+_ATTRIBUTES = rb"[^<>\"']*+(?:(?:\"[^\"]{0,8000}+\"|'[^']{0,8000}+')[^<>\"']*+)*"
+_TAG = re.compile(
+    rb"<!--()|<!\[CDATA\[()|<(/?)([A-Za-z_][\w:.-]*+)(" + _ATTRIBUTES + rb")(>?)|<[!?]" + _ATTRIBUTES + rb">?", re.S
+)
+_ATTRIBUTE = re.compile(rb"(?<![\w:.@-])([A-Za-z_:@][\w:.-]*+)\s*=\s*(?:\"([^\"]*+)\"?|'([^']*+)'?|([^\s\"'>]+))")
+_NAMING = frozenset(
+    b"name key property k n field itemprop http-equiv param data-k data-key data-name data-field ng-model v-model"
+    b"".split()
+)
+_HARMLESS = _NAMING | frozenset(
+    b"id type for autocomplete label aria-label placeholder title class style required minlength maxlength size"
+    b" method rel tabindex lang role aria-describedby aria-labelledby autofocus disabled readonly xmlns charset href"
+    b" src action pattern inputmode onclick onchange data-toggle data-target in schema ref min max step".split()
+)  # fmt: skip
+_NO_CONTENT = frozenset(b"a form label button fieldset iframe section nav h1 h2 h3 h4 h5 h6 html body".split())
+_VOID = frozenset(b"input meta link img br hr wbr col area base embed source track".split())
+_FIELDS = frozenset(b"input textarea select option field param".split())
+_SURE = frozenset(b"key name k n dt td th param property".split())
+_VALUES = frozenset(b"value v val string data content".split())
+_SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd td label input".split())
+_STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
+
+
+def in_tag(text: bytes, at: int) -> bool:
+    """Whether this place is inside a tag, or is the name of one."""
+    opened = text.rfind(b"<", max(0, at - 400), at)
+    return (opened >= 0 and text[opened + 1 : opened + 2].isalpha() and text.find(b">", opened, at) < 0) or text[
+        at - 1 : at
+    ] == b"<"
+
+
+def markup_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, *, cut: bool = False) -> list[Edit]:
+    reader = _Markup(record, text, alarms, depth)
+    reader.read(cut)
+    return reader.edits
+
+
+class _Markup:
+    def __init__(self, record: Record, text: bytes, alarms: list[Alarm], depth: int) -> None:
+        self.record = record
+        self.text = text
+        self.depth = depth
+        self.starts = [alarm.start for alarm in alarms]
+        self.edits: list[Edit] = []
+        self.until = b""  # everything to the end of this element is masked
+        self.nesting = 0
+        self.pending = 0  # 1: the next text may be a value, 2: it is one
+        self.tag = b""  # the last opened
+        self.cell = -1  # its number in the row
+        self.headers: list[int] = []  # sensitive cells of a header row
+        self.columns: frozenset[int] = frozenset()
+        self.header_row = True
+        self.has_header = False  # the table began with a row of headers
+        self.value: tuple[int, int] | None = None  # of the last element that holds a value
+        self.label_for = b""
+        self.labelled: set[bytes] = set()
+
+    def alarmed(self, start: int, end: int) -> bool:
+        at = bisect_left(self.starts, start)
+        return at < len(self.starts) and self.starts[at] < end
+
+    def mask(self, start: int, end: int) -> None:
+        value = self.text[start:end]
+        kept = value.strip()
+        if kept and not is_holder(kept):
+            begin = start + len(value) - len(value.lstrip())
+            plain = entities(kept).plain if 38 in kept else kept
+            self.edits.append(self.record.mask(begin, begin + len(kept), plain))
+
+    def read(self, cut: bool) -> None:
+        text = self.text
+        at = number = 0
+        while (m := _TAG.search(text, at)) is not None:
+            number += 1
+            if number > _TAGS_MAX:
+                raise TooCostly
+            if number & 7 == 0:
+                self.record.spend(8)
+            if m.start() > at:
+                self.node(at, m.start())
+            at = m.end()
+            if m[1] is not None or m[2] is not None:
+                mark = b"-->" if m[1] is not None else b"]]>"
+                stop = text.find(mark, at)
+                stop = stop if stop >= 0 else len(text)
+                if stop > at:
+                    self.node(at, stop, raw=True, comment=m[1] is not None)
+                at = stop + 3
+            elif m[4] is None:
+                if self.alarmed(m.start(), at):
+                    self.inner(m.start(), at, raw=True)
+            elif m[3]:
+                self.closed(m[4].rpartition(b":")[2].lower())
+            else:
+                closed_tag = bool(m[6])
+                if not closed_tag and at < len(text) and text[at] != 60:
+                    at = self.broken(m, at)
+                else:
+                    self.opened(m, open_end=not closed_tag)
+                if self.tag in (b"script", b"style") and text[at - 2 : at] != b"/>":
+                    stop = text.lower().find(b"</" + self.tag, at) if number < 400 else text.find(b"</" + self.tag, at)
+                    stop = stop if stop >= 0 else len(text)
+                    if stop > at and self.alarmed(at, stop):
+                        self.inner(at, stop, raw=True)
+                    at = stop
+        if at < len(text):
+            self.node(at, len(text), last=cut)
+        if self.labelled:
+            self.fields_of_labels()
+
+    def broken(self, m: re.Match[bytes], at: int) -> int:
+        """A quote that is never closed: what follows to the next bracket belongs to the tag, as far as can be told."""
+        end = self.text.find(b">", at)
+        end = end if end >= 0 else len(self.text)
+        start = m.start(5)
+        self.tag = m[4].rpartition(b":")[2].lower()
+        if self.alarmed(m.start(), end + 1) or end == len(self.text):
+            self.attributes(start, min(end, start + 8_000), open_end=True)
+        return end + (end < len(self.text))
+
+    # Tags
+
+    def closed(self, tag: bytes) -> None:
+        if self.until and tag == self.until:
+            if self.nesting:
+                self.nesting -= 1
+            else:
+                self.until = b""
+        if tag == b"tr":
+            if self.header_row and self.headers:
+                self.columns = frozenset(self.headers)
+            self.has_header = self.has_header or (self.header_row and self.cell > 0)
+            self.pending = 0
+        elif tag == b"table":
+            self.columns, self.has_header = frozenset(), False
+        elif tag in (b"ul", b"ol", b"form", b"dl"):
+            self.pending = 0
+        self.tag = b"/" + tag
+
+    def opened(self, m: re.Match[bytes], *, open_end: bool) -> None:
+        name = m[4].rpartition(b":")[2]
+        tag = self.tag = name.lower()
+        if 61 not in m[5] and m[5].strip(b" /"):
+            name = m[4] + m[5].rstrip(b"/")  # <API KEY>
+        alone = m[5][-1:] == b"/" or tag in _VOID
+        if tag == b"tr":
+            self.cell, self.headers, self.header_row, self.pending = -1, [], True, 0
+        elif tag in (b"td", b"th"):
+            self.cell += 1
+            if tag == b"td":
+                self.header_row = False
+            elif self.pending:
+                self.pending = 0
+        elif tag in _STOPS_PENDING:
+            self.pending = 0
+        if self.until:
+            if tag == self.until and not alone:
+                self.nesting += 1
+            self.attributes(m.start(5), m.end(5), all_of_them=True)
+            return
+        sensitive = False
+        if self.pending == 2 and not alone and tag not in (b"th", b"label", b"tr", b"tbody", b"dl"):
+            self.until, self.nesting, self.pending = tag, 0, 0
+            self.attributes(m.start(5), m.end(5), all_of_them=True)
+            return
+        if open_end or self.pending or self.alarmed(m.start(), m.end()):
+            sensitive = self.attributes(m.start(5), m.end(5), open_end=open_end)
+        elif tag == b"label":
+            self.attributes(m.start(5), m.end(5))
+        if (
+            not alone
+            and tag not in _NO_CONTENT
+            and (sensitive or (self.alarmed(m.start(), m.end()) and self.record.names.kind(name) in (YES, MANY)))
+        ):
+            self.until, self.nesting, self.pending = tag, 0, 0
+        elif alone and tag not in _SPACERS:
+            self.pending = 0
+
+    def attributes(self, start: int, end: int, *, all_of_them: bool = False, open_end: bool = False) -> bool:
+        """Masks values of attributes; returns whether the element's content is the value of a sensitive name."""
+        names = self.record.names
+        found = []
+        sensitive = content = False
+        for m in _ATTRIBUTE.finditer(self.text, start, end):
+            group = m.lastindex or 4
+            name = m[1].lower()
+            value = m[group]
+            found.append((name, m[1], m.span(group)))
+            if name in _NAMING or (name == b"id" and self.tag in _FIELDS):
+                plain = entities(value).plain if 38 in value else value
+                if names.is_field(plain):
+                    sensitive = True
+                    content = content or name != b"id"
+            elif name == b"type" and value.lower() == b"password":
+                sensitive = True
+            elif name == b"for":
+                self.label_for = value
+        if self.pending and self.tag == b"input":
+            sensitive = True
+        for name, spelled, span in found:
+            if span[0] == span[1]:
+                continue
+            local = name.rpartition(b":")[2]
+            if name not in _HARMLESS and not name.startswith(b"xmlns") and (
+                sensitive or all_of_them
+                or names.kind((local if local != name else spelled).removeprefix(b"data-")) == YES
+                or (open_end and local in _VALUES)
+            ):  # fmt: skip
+                self.mask(*span)
+            elif self.alarmed(*span) and name not in (b"name", b"id", b"for", b"type", b"class"):
+                self.inner(*span)
+        return content
+
+    def fields_of_labels(self) -> None:
+        """`<label for=x>Password</label> … <input id=x value=…>`."""
+        for m in re.finditer(rb"<(?:input|textarea|output)\b(" + _ATTRIBUTES + rb")", self.text):
+            attributes = [
+                (a[1].lower(), a.span(a.lastindex or 4), a[a.lastindex or 4]) for a in _ATTRIBUTE.finditer(m[1])
+            ]
+            if any(name == b"id" and value in self.labelled for name, _, value in attributes):
+                for name, (s, e), _ in attributes:
+                    if name == b"value":
+                        self.mask(m.start(1) + s, m.start(1) + e)
+
+    # Text
+
+    def node(self, start: int, end: int, *, raw: bool = False, comment: bool = False, last: bool = False) -> None:
+        text = self.text[start:end]
+        if not text.strip():
+            return
+        if self.until and not comment:
+            self.mask(start, end)
+            return
+        if self.cell in self.columns and self.tag == b"td":
+            self.mask(start, end)
+            return
+        alarmed = self.alarmed(start, end)
+        pending, self.pending = self.pending, 0
+        if pending and not comment and self.tag not in (b"label", b"button", b"a"):
+            plain = text.strip()
+            another = alarmed and self.record.names.is_field(plain.rstrip(b" :=*"))
+            digit = any(48 <= c <= 57 for c in plain)
+            if not another and (pending == 2 or made(plain) or (digit and len(plain) > 5 and b" " not in plain)):
+                self.mask(start, end)
+                return
+        opened = self.tag.lstrip(b"/")
+        if opened in _VALUES and self.tag == opened:
+            self.value = start, end
+        if last and opened in (b"name", b"key") and self.value is not None:
+            self.mask(*self.value)
+        if not alarmed:
+            return
+        plain = (entities(text).plain if 38 in text else text).strip()
+        word = plain.rstrip(b" :=*\t\r\n")
+        if len(word) <= 60 and self.record.names.is_field(word):
+            self.named(opened, plain)
+            return
+        if len(plain) < 200 and plain[-1:] in b":=" and self.tells(word):
+            self.pending = 2
+            return
+        self.inner(start, end, raw=raw)
+
+    def tells(self, words: bytes) -> bool:
+        """`Your password:` before the element with the value."""
+        last = words.split()[-2:]
+        return bool(last) and (
+            self.record.names.kind(last[-1]) == YES or self.record.names.kind(b" ".join(last)) == YES
+        )
+
+    def named(self, opened: bytes, plain: bytes) -> None:
+        """A text that is a sensitive name."""
+        if opened == b"th":
+            self.headers.append(self.cell)
+        if opened == b"label" and self.label_for:
+            self.labelled.add(self.label_for)
+            self.label_for = b""
+        elif self.tag == opened or plain[-1:] in b":=":
+            if self.has_header and opened == b"td":
+                return
+            sure = opened in _SURE or plain[-1:] in b":=" or (self.cell >= 0 and not self.header_row)
+            if opened in (b"name", b"key") and self.value is not None:
+                self.mask(*self.value)
+            self.pending = 2 if sure else 1
+        self.value = None
+
+    def inner(self, start: int, end: int, *, raw: bool = False) -> None:
+        text = self.text[start:end]
+        layer = self.record.charged(entities(text)) if 38 in text and not raw else None
+        found = self.record.inner(text if layer is None else layer.plain, self.depth + 1)
+        self.edits += (
+            layer.back(found, start) if layer is not None else [Edit(start + s, start + e, n) for s, e, n in found]
+        )

@@ -1,0 +1,162 @@
+"""Question one: is this name sensitive? All knowledge is in names.toml; the code splits a name and looks its words up.
+
+A name is split at separators and humps (`userPin`, `user_pin`, `user[pin]`), escapes undone, numbers at its end left
+out. The kinds:
+
+* NO.
+* MADE: a weak word with an unknown one after it (`tokenStore`): only what looks made by a machine is masked.
+* COUNT: `max_tokens`: a text that is no number is masked.
+* TEXT: `session`, `auth`: any text but a count is masked; an object's own fields decide.
+* MANY: `tokens`: the same, but an object or array with a text in it is masked whole.
+* YES: whatever it is, but true, false and null.
+* CODE: `code`, a secret beside OAuth's parameters only.
+
+The cache holds names alone (letters, separators and two last digits, at most 42 characters, at most 2,048 of them),
+never a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from .forms import made
+from .needles import alternation
+from .tables import words
+
+__all__ = ["CODE", "COUNT", "MADE", "MANY", "NO", "TEXT", "YES", "Names", "norm"]
+
+NO, MADE, COUNT, TEXT, MANY, YES, CODE = range(7)
+
+_KEYS = tuple(f"{word}_key" for word in words("keys"))
+STEMS = (*words("strong"), *_KEYS, *words("weak"))
+_STRONG = frozenset(w.replace("_", "") for w in (*words("strong"), *_KEYS))
+_WEAK = frozenset(words("weak"))
+_SHORT = frozenset(words("short"))
+_AMBIGUOUS = frozenset(words("ambiguous"))
+_NEUTRAL, _TAILS, _HEADS, _COUNTERS = (frozenset(words(t)) for t in ("neutral", "tails", "heads", "counters"))
+_PASSES, _SESSIONS = frozenset(words("passes")), frozenset(words("sessions"))
+_STEM = re.compile(alternation(sorted({*_STRONG, *_WEAK})))
+_HARMLESS = re.compile(alternation(words("harmless")))
+_GLUED = re.compile("(?:" + alternation(words("glued")) + ")(?:" + "|".join(sorted(_SHORT)) + ")")
+_NO_PIN = frozenset({"isp", "xpat", "xpass", "jpat"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_FOREIGN_WORD = re.compile(r"[^\W_]+")
+_ESCAPE = re.compile(r"(?<!\\)\\+u00([2-7][0-9a-fA-F])")
+_NUMBERED = re.compile(r"-[0-9]{1,9}\Z")  # PIN-12 is a thing, pin_1 and pins[0] are fields
+_CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
+_CACHE_MAX = 2_048
+_NAME_MAX = 200
+_FIELD_MAX = 60
+_FIELD = re.compile(r"[\w .\-\[\]$@/*()#]+")
+_SCHEMES = frozenset((b"bearer", b"Bearer"))  # how a token is sent: `token_type`
+_ABOUT = frozenset(words("about"))
+
+
+def norm(name: str) -> str:
+    """A key as the lists of labels, columns and values spell it."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+class Names:
+    """The built-in names and the operator's. One per redactor; not thread safe."""
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        self.own = frozenset(n for n in (_glued(name) for name in more) if n)
+        self._cache: dict[bytes, int] = {}
+        self.misses = 0  # how often a name was not in the cache, which costs 12 µs
+
+    def kind(self, name: bytes) -> int:
+        """name: UTF-8 without JSON escapes."""
+        known = self._cache.get(name)
+        if known is not None:
+            return known
+        self.misses += 1
+        kind = self._kind(name[-_NAME_MAX:].decode("utf-8", "replace"))
+        if _CACHEABLE.fullmatch(name):
+            if len(self._cache) >= _CACHE_MAX:
+                self._cache.clear()
+            self._cache[name] = kind
+        return kind
+
+    def _kind(self, name: str) -> int:
+        if "%" in name:
+            name = unquote(unquote(name))
+        if "\\" in name:
+            name = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), name)
+        if self.own and (
+            _glued(name) in self.own or any(_glued(part) in self.own for part in re.split(r"[.\[\]/]+", name))
+        ):
+            return YES
+        # A character that nobody sees makes no other word: `pass<zero width space>word`.
+        split = _WORD if name.isascii() else _FOREIGN_WORD
+        parts = [word.lower() for word in split.findall(name)]
+        while parts and parts[-1].isdigit():  # password1, pins[0]
+            parts.pop()
+        if not parts:
+            return NO
+        glued = "".join(parts)
+        if glued == "code":
+            return CODE
+        if len(parts) > 1 and parts[0] in _HEADS:
+            return NO
+        plain = _HARMLESS.sub(lambda m: "," * len(m[0]), glued)
+        stems = list(_STEM.finditer(plain))
+        if stems:
+            return _stemmed(name, parts, glued, stems[-1])
+        return NO if _NUMBERED.search(name) else _short(parts, glued)
+
+    def is_field(self, text: bytes) -> bool:
+        """Whether a string is the name of a sensitive field, and no sentence or title that mentions one."""
+        if not 1 < len(text) <= _FIELD_MAX or text in _SCHEMES or self.kind(text) not in (YES, MANY, TEXT):
+            return False
+        plain = text.decode("utf-8", "replace")
+        if not _FIELD.fullmatch(plain):
+            return False
+        parts = plain.split(" ")
+        if len(parts[-1]) >= 12 and made(parts[-1].encode()):
+            return False
+        return len(parts) == 1 or (len(parts) == 2 and not any(part.lower() in _ABOUT for part in parts))
+
+
+def _glued(name: str) -> str:
+    return "".join(_FOREIGN_WORD.findall(name)).lower()
+
+
+def _stemmed(name: str, parts: list[str], glued: str, stem: re.Match[str]) -> int:
+    """A name with one of the strong or weak words in it; what stands after the last of them decides."""
+    last = parts[-1]
+    if last in ("tokens", "token") and len(parts) > 1 and parts[0] in _COUNTERS:
+        return COUNT
+    if glued == "tokens":
+        return MANY
+    tail = glued[stem.end() :]
+    if tail in ("", "s"):
+        return TEXT if name.startswith("/") else YES  # a document of routes: {"/auth/token": {"post": …}}
+    if last in _TAILS or tail in _TAILS or tail.lstrip("s") in _TAILS:
+        return COUNT if stem[0] == "token" and last in ("used", "count", "limit", "remaining", "usage", "left") else NO
+    after: list[str] = []
+    size = 0
+    for part in reversed(parts):
+        if size >= len(tail):
+            break
+        after.append(part)
+        size += len(part)
+    if stem[0] not in _WEAK or tail in _NEUTRAL or all(part in _NEUTRAL for part in after):
+        return YES
+    return MADE
+
+
+def _short(parts: list[str], glued: str) -> int:
+    last = parts[-1]
+    before = parts[-2] if len(parts) > 1 else ""
+    if last in _SHORT or glued in _SHORT or (last[-1:] == "s" and last[:-1] in ("pin", "otp")):
+        return NO if last == "pass" and before in _PASSES else YES
+    if before in _SHORT and last in _NEUTRAL and before != "pass":
+        return YES
+    if _GLUED.fullmatch(last) and last not in _NO_PIN:
+        return YES
+    if last in _AMBIGUOUS:
+        return TEXT if not before or before in _SESSIONS else MADE
+    return NO

@@ -1,0 +1,238 @@
+"""The grammars of pairs: query, form, URL and path.
+
+A pair is looked at when it holds an alarm, as it stands or decoded. Its value is masked by its name, or judged as a
+document of its own; what is masked inside an escaped value is escaped as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from urllib.parse import unquote_to_bytes
+
+from .forms import made, userinfo
+from .layers import Edit, Layer, percent
+from .names import CODE, NO, TEXT, YES, norm
+from .record import MASK, Record, TooCostly, shown
+from .scan import FORM, NAME
+from .tables import words
+
+__all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "path_edits", "url_edits"]
+
+PAIRS_MAX = 2_000
+_LABELS, _VALUED = frozenset(words("labels")), frozenset(words("valued"))
+_OAUTH = frozenset(map(norm, words("oauth")))
+# In a URL `;` and `#` end a value only where a pair follows: a password may hold them.
+_IN_URL = re.compile(rb"[?&]|[;#](?=[^=&#;\s]{0,100}=)")
+_QUERIES = frozenset(("query", "sql", "q"))
+
+
+def decoded(text: bytes) -> bytes:
+    """Percent and plus undone, once."""
+    if 43 in text:
+        text = text.replace(b"+", b" ")
+    return unquote_to_bytes(text) if 37 in text else text
+
+
+def pairs_edits(record: Record, raw: bytes, depth: int, base: str = "", *, url: bool = False) -> list[Edit]:
+    """Edits of `name=value&…` as received. base: paths are noted when it is not empty. url: after `?` too."""
+    alarms = record.alarms(raw)
+    escaped = 37 in raw  # a plus reads as a separator anyway
+    hidden = escaped and record.alarms(decoded(raw))  # a name or form that only decoding shows
+    if not alarms and not hidden and not (escaped and 37 in decoded(raw)) and raw.find(b"code=") < 0:
+        return []
+    starts = [alarm.start for alarm in alarms]
+    spans = list(_parts(raw, url))
+    if len(spans) > PAIRS_MAX:
+        raise TooCostly
+    record.spend(len(spans) + len(raw) // 64)
+    told = _told(record, raw, spans)
+    edits: list[Edit] = []
+    for start, end in spans:
+        at = bisect_left(starts, start)
+        part = raw[start:end]
+        if not ((at < len(starts) and starts[at] < end) or (escaped and 37 in part) or told):
+            continue
+        found = _pair(record, raw, start, end, depth, told, url=url)
+        if found and base:
+            name = decoded(part.partition(b"=")[0])
+            record.note(base + "." + shown(name))
+        edits += found
+    return edits
+
+
+def _parts(raw: bytes, url: bool) -> list[tuple[int, int]]:
+    spans = []
+    start = 0
+    if url:
+        for m in _IN_URL.finditer(raw):
+            spans.append((start, m.start()))
+            start = m.end()
+    else:
+        while (end := raw.find(b"&", start)) >= 0:
+            spans.append((start, end))
+            start = end + 1
+            if len(spans) > PAIRS_MAX:
+                break
+    spans.append((start, len(raw)))
+    return spans
+
+
+def _told(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> frozenset[str]:
+    """Names of parameters whose values something beside them tells: OAuth's code, labels, variables of a query."""
+    has_code, has_value = raw.find(b"code") >= 0, raw.lower().find(b"value=") >= 0
+    has_variables = raw.find(b"variables=") >= 0 or raw.find(b"params=") >= 0
+    if not (has_code or has_value or has_variables):
+        return frozenset()
+    told: set[str] = set()
+    names = set()
+    for start, end in spans:
+        name, _, value = raw[start:end].partition(b"=")
+        low = norm(decoded(name)[:60].decode("utf-8", "replace"))
+        names.add(low)
+        if low in _LABELS and has_value and len(value) <= 100 and record.names.is_field(decoded(value)):
+            told |= _VALUED
+        if low in _QUERIES and has_variables and any(a.what == NAME for a in record.alarms(decoded(value))):
+            told |= {"variables", "params"}
+    if has_code and "code" in names and names & _OAUTH:
+        told.add("code")
+    return frozenset(told)
+
+
+def _pair(
+    record: Record, raw: bytes, start: int, end: int, depth: int, told: frozenset[str], *, url: bool
+) -> list[Edit]:
+    part = raw[start:end]
+    name, equals, value = part.partition(b"=")
+    plain = decoded(name)
+    kind = record.names.kind(plain) if equals else NO
+    if norm(plain[:60].decode("utf-8", "replace")) in told:
+        kind = YES
+    elif kind == CODE:
+        kind = NO
+    edits: list[Edit] = []
+    if len(plain) > 6 and (not equals or kind == NO or re.search(rb"[:={<%]", plain)):
+        layer = record.charged(percent(name, form=True))
+        found = record.inner(layer.plain, depth + 1)
+        if found:
+            edits = layer.back(found, start)
+            if equals and re.search(rb"[:={<]", plain):  # a document as a name: its value was split off
+                return [*edits, *_whole(record, value, end)]
+    if not equals or not value:
+        return edits
+    begin = start + len(name) + 1
+    if 37 not in value and 43 not in value:
+        return edits + [Edit(begin + s, begin + e, new) for s, e, new in record.value(value, kind, depth)]
+    layer = record.charged(percent(value, form=True))
+    found = record.value(layer.plain, kind, depth)
+    if len(found) == 1 and found[0][:2] == (0, len(layer.plain)):
+        return [*edits, Edit(begin, end, MASK)]
+    return edits + layer.back(found, begin)
+
+
+def _whole(record: Record, value: bytes, end: int) -> list[Edit]:
+    return [record.mask(end - len(value), end, decoded(value))] if value else []
+
+
+def url_edits(record: Record, raw: bytes, depth: int) -> list[Edit]:
+    """Edits of a field that is one URL, or a header with URLs in it: user information, path, parameters."""
+    edits = [record.mask(s, e, unquote_to_bytes(raw[s:e])) for s, e in userinfo(raw, whole=raw.find(b"<") < 0)]
+    edits += _path_tokens(record, raw)
+    if 61 not in raw or raw.find(b"<") >= 0:
+        return edits + record.inner(raw, depth + 1)
+    edits += [record.mask(a.start, a.end, raw[a.start : a.end]) for a in record.alarms(raw) if a.what == FORM]
+    return edits + pairs_edits(record, raw, depth, url=True)
+
+
+# Paths
+
+_WORDS = (
+    "reset|verify|verification|confirm|confirmation|activate|activation|invites?|invitations?|magic|recover|recovery"
+    "|unsubscribe|password|passwordless|unlock|token|one-?time|otp"
+)
+_TOKEN_WORD = re.compile((rf"(?:(?<![A-Za-z])(?i:{_WORDS})|(?:{_WORDS.title()}))(?![a-z])").encode())
+_SEGMENT = re.compile(rb"[^/?#\s<>\"]+")
+_CODE = re.compile(rb"[0-9]{4,10}")
+_HEX_WORD = re.compile(rb"[0-9a-fA-F-]{24,}")
+_PATH_PARTS = re.compile(rb"([/;])")
+_ALARMS_MAX = 100
+
+
+def _path_tokens(record: Record, path: bytes) -> list[Edit]:
+    """The segments, in a path or URL, that follow a word such as `reset-password` or `verify` and look random."""
+    edits = []
+    before: bytes = b""
+    twice: bytes = b""
+    begin = path.find(b"://")
+    begin = path.find(b"/", begin + 3) if begin >= 0 else 0
+    if begin < 0:
+        return []
+    for number, m in enumerate(_SEGMENT.finditer(path, begin)):
+        if number > 60:
+            break
+        segment = m[0]
+        first = _TOKEN_WORD.search(before[:80])
+        word = first or (_TOKEN_WORD.search(twice[:80]) if len(segment) >= 16 and len(before) <= 40 else None)
+        if word is not None and not segment.startswith(b"0x"):
+            plain = unquote_to_bytes(segment)
+            if (len(plain) >= 16 and (made(plain) or _HEX_WORD.fullmatch(plain))) or (
+                first is not None and _CODE.fullmatch(plain) and record.names.kind(before) == YES
+            ):
+                edits.append(record.mask(*m.span(), plain))
+        if path[m.end() : m.end() + 1] in (b"?", b"#", b" "):
+            before = twice = b""
+        else:
+            before, twice = segment, before
+    return edits
+
+
+def path_edits(record: Record, path: bytes) -> list[Edit]:
+    """Edits of a path, decoded or as received: matrix parameters (`;jsessionid=x`), segments `name=value`, segments
+    that are a secret by their form, tokens after `reset-password` and the like."""
+    edits = [record.mask(s, e, path[s:e]) for s, e in userinfo(path)]
+    edits += _path_tokens(record, path)
+    apart = path.replace(b"/", b"\n")
+    if not record.alarms(apart) and not any(record.alarms(layer.plain) for layer in _all_percent(apart)):
+        return edits
+    at = 0
+    alarmed = 0
+    for part in _PATH_PARTS.split(path):
+        start, at = at, at + len(part)
+        if len(part) < 4:
+            continue
+        layer = _all_percent(part)
+        if not record.alarms(layer[-1].plain if layer else part):
+            continue
+        alarmed += 1
+        if alarmed > _ALARMS_MAX:
+            edits.append(Edit(start, len(path), MASK))
+            break
+        edits += _segment(record, part, layer, start)
+    return edits
+
+
+def _all_percent(part: bytes) -> list[Layer]:
+    """The layers of a segment that is percent-encoded, also twice and three times."""
+    layers: list[Layer] = []
+    while 37 in part and len(layers) < 3:
+        layers.append(percent(part))
+        part = layers[-1].plain
+    return layers
+
+
+def _segment(record: Record, part: bytes, layers: list[Layer], start: int) -> list[Edit]:
+    plain = layers[-1].plain if layers else part
+    name, equals, value = plain.partition(b"=")
+    forms = [a for a in record.alarms(plain) if a.what == FORM]
+    if forms:
+        found = [record.mask(a.start, a.end, plain[a.start : a.end]) for a in forms]
+    elif not equals:
+        found = []
+        if record.names.kind(plain) in (NO, TEXT) or 32 in plain or 58 in plain:
+            found = record.inner(plain, 1)
+    else:
+        begin = len(name) + 1
+        found = [Edit(begin + s, begin + e, new) for s, e, new in record.value(value, record.names.kind(name), 0)]
+    for layer in reversed(layers):
+        found = layer.back(found)
+    return [Edit(start + s, start + e, new) for s, e, new in found]

@@ -1,0 +1,139 @@
+"""What the grammars share while one record is made: its budget, what was masked, and the two questions.
+
+Invariants: all work is charged to the record's budget; beyond, `TooCostly` is raised and what is being looked at is
+omitted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from .budget import Budget, TooCostly
+from .forms import made
+from .layers import Edit, Layer
+from .names import COUNT, MADE, MANY, TEXT, YES, Names
+from .reflection import Redacted, hidden
+from .scan import Alarm, Scan
+from .tables import REDACTED, words
+
+__all__ = ["CANDIDATE", "DEPTH_MAX", "MASK", "Record", "TooCostly", "shown"]
+
+CANDIDATE = 6
+DEPTH_MAX = 6
+PATHS_MAX = 64
+PATH_MAX = 200
+_SHOWN_MAX = 40
+MASK = REDACTED.encode()
+_BOOLEANS = frozenset((b"true", b"false", b"null", b"none", b"yes", b"no", b"nil"))
+_COMMON = frozenset(word.encode() for word in words("common"))
+# What stands where a secret will be put, or says that one was.
+_HOLDER = re.compile(
+    rb"\*+|\.{3,}|x{4,}|<[\w -]{1,40}>"
+    rb"|\$\{\{?[^{}]{1,60}\}?\}|\{\{[^{}]{1,60}\}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
+    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|%s|:[a-z_]{1,40}|\$[0-9]{1,2}|\?"
+)
+_NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
+_WHITE = re.compile(rb"\s")
+
+
+def shown(name: bytes) -> str:
+    """A name as it stands in a path of `redacted`: cut, and without what could be a value."""
+    text = name.decode("utf-8", "replace")
+    if "=" in text or ":" in text:
+        return REDACTED
+    if len(text) > _SHOWN_MAX:
+        text = text[:_SHOWN_MAX] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def is_holder(value: bytes) -> bool:
+    """Whether a value under a sensitive name is none: a placeholder, a mask, a word such as `required`."""
+    return len(value) < 80 and (value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None)
+
+
+def _leaves(text: bytes) -> list[bytes]:
+    """The strings and numbers of a text that is JSON."""
+    try:
+        todo: list[Any] = [orjson.loads(text)]
+    except orjson.JSONDecodeError:
+        return []
+    found: list[bytes] = []
+    while todo and len(found) < 100:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+        elif isinstance(value, (str, int)) and not isinstance(value, bool):
+            found.append(str(value).encode())
+    return found
+
+
+class Record:
+    """One for each record; the grammars are functions that take it first."""
+
+    __slots__ = ("budget", "cut", "names", "redacted", "scan")
+
+    def __init__(self, names: Names, scan: Scan) -> None:
+        self.names = names
+        self.scan = scan
+        self.redacted = Redacted()
+        self.cut = False  # what is looked at ends early
+        self.budget = Budget()
+
+    def spend(self, steps: int) -> None:
+        self.budget.spend(steps)
+
+    def alarms(self, data: bytes) -> list[Alarm]:
+        return self.scan.alarms(data, self.budget, cut=self.cut)
+
+    def charged(self, layer: Layer) -> Layer:
+        self.budget.spend(3 + layer.escapes + (layer.escapes >> 1))
+        return layer
+
+    def note(self, path: str) -> None:
+        """A path of what was masked; the first 64."""
+        if len(self.redacted) < PATHS_MAX and (path := path[:PATH_MAX]) not in self.redacted:
+            self.redacted.append(path)
+
+    def hide(self, value: bytes) -> None:
+        """A value was masked: it is searched for in the whole record."""
+        value = value.strip(b" \t\r\n\\\"'`,;")
+        hidden(self.redacted, value)
+        if value[:1] in (b"{", b"["):
+            for leaf in _leaves(value):
+                hidden(self.redacted, leaf)
+        word = value.partition(b" ")
+        if word[1] and (len(word[0]) >= 20 or made(word[0])):
+            hidden(self.redacted, word[0])
+
+    def mask(self, start: int, end: int, plain: bytes) -> Edit:
+        """plain: what stands there, without escapes."""
+        self.hide(plain)
+        return Edit(start, end, MASK)
+
+    def value(self, plain: bytes, kind: int, depth: int) -> list[Edit]:
+        """Edits of a decoded value under a name of this kind: all of it, or parts by their own form."""
+        if not plain or plain == MASK:
+            return []
+        if kind:
+            if is_holder(plain):
+                return []
+            if (
+                (kind == YES and plain.lower() not in _BOOLEANS)
+                or (kind in (TEXT, MANY, COUNT) and not _NUMBER.fullmatch(plain) and plain.lower() not in _BOOLEANS)
+                or (kind == MADE and made(plain))
+            ):
+                return [self.mask(0, len(plain), plain)]
+        return self.inner(plain, depth + 1)
+
+    def inner(self, plain: bytes, depth: int, alarms: list[Alarm] | None = None) -> list[Edit]:
+        """Edits of a decoded text that may be a document of its own. See `judge`."""
+        raise NotImplementedError
+
+    def plain(self, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
+        """Edits of what is markup or text, and no document of another grammar. See `judge`."""
+        raise NotImplementedError

@@ -1,0 +1,261 @@
+"""The prefilter: where in some bytes a sensitive name or a known form may stand. No alarm: they go through untouched.
+
+The bytes are folded one to one (letters to lower case, what separates words to `_`), so that places in the folded bytes
+are places in the bytes, and searched once for the words of both tables. Then each find is asked at once: a form is
+matched there, a word is widened to its whole identifier (`prompt_tokens`, `tokenizer`) and dropped when that is
+harmless. What is left are the alarms, and only tokens that hold one are decoded.
+
+Invariants: linear; an alarm may be false, which costs time only; no name is missed that stands in the bytes with at
+most one separator where the table allows one; percent, JSON or HTML escapes of letters are an alarm of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import NamedTuple
+
+from .budget import Budget
+from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
+from .names import COUNT, NO, STEMS, Names
+from .needles import Found, searcher
+from .tables import FORMS, Form, words
+
+__all__ = ["BASE64", "CODE_KEY", "COMMAND", "ESCAPE", "FORM", "NAME", "Alarm", "Scan"]
+
+NAME, FORM, ESCAPE, BASE64, CODE_KEY, COMMAND, CARD = range(7)
+
+
+class Alarm(NamedTuple):
+    """start, end: of the whole identifier (NAME), of what is to be masked (FORM), else of what was found."""
+
+    start: int
+    end: int
+    what: int
+    kind: int = NO  # of a name
+
+
+_OTHERS = bytes(c for c in range(128) if not chr(c).isalnum())
+_FOLD = bytes.maketrans(
+    string.ascii_uppercase.encode() + string.digits.encode() + _OTHERS,
+    string.ascii_lowercase.encode() + b"0" * 10 + b"_" * len(_OTHERS),
+)
+# Letters, digits and what may stand inside an identifier, for the search for its ends.
+_IDENT = bytes(97 if chr(c).isalnum() or c in b"_-$" or c > 127 else 32 for c in range(256))
+_IDENT_MAX = 48
+_COUNTED = re.compile(
+    rb"\\{0,3}[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\{0,3}[\"']?[0-9]{1,9}(?:\.[0-9]{1,6})?\\{0,3}[\"']?(?![0-9A-Za-z.])"
+)
+# Before these words stands a password that no name tells: `curl -u mira:x`, `IDENTIFIED BY 'x'`.
+_COMMANDS = (
+    b"curl_", b"wget_", b"sshpass_", b"mysql_", b"mysqldump_", b"docker_login", b"podman_login", b"helm_",
+    b"redis_cli_",
+    b"identified_by", b"identified_with", b"ldapsearch_", b"smbclient_", b"mongosh_", b"mongo_",
+)  # fmt: skip
+_IN_BASE64 = (
+    "password",
+    "passwd",
+    "Password",
+    "secret",
+    "token",
+    "api_key",
+    "apiKey",
+    "client_",
+    "private_key",
+    "PASSWORD",
+    "SECRET",
+    "TOKEN",
+    "API_KEY",
+)
+# Of a run of backslashes only the first may begin a match: tried at each, 60,000 of them took seconds.
+_PERCENT = re.compile(rb"%(?:25)*(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|2[dDeE])")
+_UNICODE = re.compile(rb"(?<!\\)\\+u00[2-7][0-9a-fA-F]")
+_ENTITY = re.compile(rb"&#[xX0-9]")
+_ESCAPE_IN_KEY = re.compile(rb"\\(?:[nrtbf/\"\\]|u[0-9a-fA-F]{4})[^\"\\]{0,60}\"[ \t\r\n]{0,20}:")
+# A digit of it reads as one of the card number that follows.
+_ESCAPED_BEFORE = re.compile(rb"\\u[0-9a-fA-F]{4}[2-6][0-9]")
+_CODE = re.compile(rb"(?i:code)\\{0,3}[\"']?[ \t\r\n]{0,20}[:=]")
+_IDENT_ENDS = frozenset(bytes((c,)) for c in range(256) if _IDENT[c] == 97)
+_CARD_NUMBER = (b"0" * 15, b"0000_0000_0000", b"0000_000000_0000")
+_OAUTH_BESIDE = (b"redirect", b"grant", b"verifier", b"client", b"state", b"scope", b"iss")
+_ESCAPES_MAX = 3_000
+# Steps: of a call, and of a name that the cache does not know.
+_CALL = 8
+_MISS = 12
+
+
+def _separated(word: str) -> Iterator[bytes]:
+    """`api_key` and `apikey`."""
+    parts = word.split("_")
+    for marks in product(("", "_"), repeat=len(parts) - 1):
+        joined = "".join(part + mark for part, mark in zip(parts, (*marks, ""), strict=True)).encode()
+        yield joined.translate(_FOLD)
+        upper = joined.decode().upper().encode().translate(_FOLD)
+        if not joined.isascii():
+            yield upper  # CONTRASEÑA: only ASCII is folded
+
+
+def _own(name: str) -> Iterator[bytes]:
+    """An operator's name, with a separator in any one place."""
+    glued = "".join(c for c in name.lower() if c.isalnum())
+    yield name.encode().translate(_FOLD)
+    for at in range(len(glued)):
+        yield (glued[:at] + "_" * (at > 0) + glued[at:]).encode().translate(_FOLD)
+
+
+def _in_base64(word: str) -> Iterator[bytes]:
+    """What stands in the base64 of any text with the word in it: at three offsets, whole characters only."""
+    for offset in range(3):
+        code = b64encode(b"\0" * offset + word.encode() + b"\0" * (-(offset + len(word)) % 3)).rstrip(b"=")
+        yield code[(0, 2, 3)[offset] : len(code) - (2 if (offset + len(word)) % 3 else 0)]
+
+
+class Scan:
+    """One per redactor; keeps the kinds of identifiers, by the names' own rule of what may be kept."""
+
+    def __init__(self, names: Names, own: Iterable[str] = (), forms: tuple[Form, ...] = FORMS) -> None:
+        self.names = names
+        self._forms = forms
+        needles: dict[bytes, tuple[int, object]] = {}
+        self._bare: list[
+            tuple[bytes, Form]
+        ] = []  # triggers without a letter, which would be found in any list of numbers
+        for word in STEMS:
+            for spelling in _separated(word):
+                needles[spelling] = NAME, None
+        for word in (*words("short"), *words("ambiguous")):
+            for end in ("_", "s_", "0", "value", "hash"):
+                needles[(word + end).encode().translate(_FOLD)] = NAME, None
+        for name in own:
+            for spelling in _own(name):
+                needles[spelling] = NAME, None
+        needles[b"code_"] = CODE_KEY, None
+        for digits in _CARD_NUMBER:
+            needles[digits] = CARD, None
+        for command in _COMMANDS:
+            needles[command] = COMMAND, None
+        for word in _IN_BASE64:
+            for code in _in_base64(word):
+                needles[code.translate(_FOLD)] = BASE64, code
+        needles[b"w0si"] = BASE64, b"W3si"  # [{"
+        for form in forms:
+            for trigger in form.triggers:
+                folded = trigger.translate(_FOLD)
+                if any(97 <= c <= 122 for c in folded):
+                    needles[folded] = FORM, form
+                else:
+                    self._bare.append((trigger, form))
+        self._told = list(needles.values())
+        # Forms whose trigger is a name too: `private key`, `bearer`.
+        self._named = {form.name for form in forms for t in form.triggers if names.kind(t.strip(b"- ")) != NO}
+        self._search = searcher(list(needles))
+
+    def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
+        """In their order. cut: a form at the end may be unfinished. Raises TooCostly."""
+        # A name may be the last word.
+        folded = data.translate(_FOLD) + b"_"
+        out: list[Alarm] = []
+        found = self._search(folded)
+        cards_here = cut
+        if found:
+            cards_here = self._asked(data, folded, found, out, budget, cut) or cut
+        more = len(out)
+        if 47 in data:
+            self._without_letter(data, budget, out)
+        if cards_here:
+            out += [Alarm(s, e, FORM) for s, e in cards(data, escaped=True, cut=cut)]
+            if data.find(b"\\u") >= 0:
+                out += [Alarm(m.start(), m.end(), ESCAPE) for m in _ESCAPED_BEFORE.finditer(data)]
+        if budget.aws:
+            out += [Alarm(s, e, FORM) for s, e in aws_secrets(data)]
+        if 64 in data and may_hold_user(data):
+            out += [Alarm(s, e, FORM) for s, e in userinfo(data)]
+        if 37 in data or 92 in data or 38 in data:
+            out += _escapes(data)
+        if len(out) > more:
+            out.sort()
+        budget.spend(_CALL + (len(data) >> 7) + len(out) - more)
+        return out
+
+    def _without_letter(self, data: bytes, budget: Budget, out: list[Alarm]) -> None:
+        for trigger, form in self._bare:
+            at = data.find(trigger)
+            while at >= 0:
+                budget.spend(4)
+                if (span := at_trigger(form, data, at)) is not None:
+                    out.append(Alarm(*span, FORM))
+                at = data.find(trigger, at + 1)
+
+    def _asked(self, data: bytes, folded: bytes, found: Found, out: list[Alarm], budget: Budget, cut: bool) -> bool:
+        """Adds to `out` those that are none of a harmless kind. Returns whether a card number may stand there."""
+        done = spent = 0
+        card = False
+        codes: list[Alarm] = []
+        misses = self.names.misses
+        for number, start, end in found:
+            if start < done:
+                continue
+            spent += 2
+            if spent > 100:
+                budget.spend(spent + _MISS * (self.names.misses - misses))
+                spent, misses = 0, self.names.misses
+            what, told = self._told[number]
+            if what == FORM:
+                assert isinstance(told, Form)
+                spent += 4
+                span = at_trigger(told, data, start, cut=cut)
+                if span is not None:
+                    out.append(Alarm(*span, FORM))
+                    done = span[1]
+                    budget.aws = budget.aws or told.name.startswith("aws access")
+                    continue
+                if told.name == "json web token":
+                    out.append(Alarm(start, end, BASE64))  # of a JSON document
+                if told.name not in self._named:
+                    continue
+                end = start + len(folded[start:end].rstrip(b"_"))
+            elif what == CARD:
+                card = True
+                continue
+            elif what == CODE_KEY:
+                m = None if data[start - 1 : start] in _IDENT_ENDS else _CODE.match(data, start)
+                if m is not None:
+                    codes.append(Alarm(start, m.end(), CODE_KEY))
+                continue
+            elif what != NAME:
+                if folded[start - 1 : start].isalnum() if what == COMMAND else data[start:end] != told:
+                    continue
+                out.append(Alarm(start, end, what))
+                continue
+            # The identifier around the word decides.
+            low = max(0, start - _IDENT_MAX)
+            left = low + data[low:start].translate(_IDENT).rfind(b" ") + 1
+            if folded[end - 1] == 95:
+                end -= 1
+            size = data[end : end + _IDENT_MAX].translate(_IDENT).find(b" ")
+            right = end + (size if size >= 0 else min(_IDENT_MAX, len(data) - end))
+            kind = self.names.kind(data[left:right])
+            done = right
+            if kind == NO or (kind == COUNT and _COUNTED.match(data, right)):
+                continue
+            out.append(Alarm(left, right, NAME, kind))
+        if codes and any(data.find(word) >= 0 for word in _OAUTH_BESIDE):
+            out += codes
+            out.sort()
+        budget.spend(spent + _MISS * (self.names.misses - misses))
+        return card
+
+
+def _escapes(data: bytes) -> list[Alarm]:
+    """Letters and digits that are escaped, which may be a name's; at most a few thousand, then everything is one."""
+    out: list[Alarm] = []
+    for mark, expression in ((37, _PERCENT), (92, _UNICODE), (92, _ESCAPE_IN_KEY), (38, _ENTITY)):
+        if mark in data:
+            for number, m in enumerate(expression.finditer(data)):
+                out.append(Alarm(m.start(), m.end(), ESCAPE))
+                if number >= _ESCAPES_MAX:
+                    break
+    return out

@@ -1,0 +1,190 @@
+"""The grammar of sequences: events of a server (`data:` lines), JSON lines, parts of a multipart body.
+
+Each payload that is JSON is masked as JSON, the rest as text. What a stream tells in pieces is put together before it
+is judged: the successive values of one key (`"content"` of each delta), and the plain data of successive events; what
+is masked in the whole is cut out of the pieces. A name in one event and its value in the next are one pair.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from urllib.parse import unquote_to_bytes
+
+from .json_document import json_edits
+from .layers import Edit, Layer, json_string
+from .record import MASK, Record
+from .scan import Alarm
+
+__all__ = ["is_sequence", "multipart_fields", "sequence_edits"]
+
+_EVENT = re.compile(rb"(?:data|event|id|retry|:)")
+_DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
+_JSON_LINE = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]*)?(?=[{\[])", re.M)
+_FOLDED = re.compile(rb"\r?\ndata:[ \t]?")
+_PIECE = re.compile(
+    rb'"(content|text|delta|token|arguments|partial_json|output|response|completion|reasoning_content|thinking|transcript|generated_text)"'
+    rb'[ \t]*:[ \t]*"([^"\\]*+(?:\\.[^"\\]*+)*)"'
+)
+_NAMED = re.compile(rb'"(?:name|key|field|label|param|header)"[ \t]*:[ \t]*"([\w.-]{2,60})"')
+_VALUED = re.compile(
+    rb'"(?:value|val|input|data|content|text|answer|v)"[ \t]*:[ \t]*(?:"([^"\\]*+(?:\\.[^"\\]*+)*)"|([0-9]+))'
+)
+_PAYLOADS_MAX = 3_000
+
+
+def is_sequence(text: bytes, content_type: bytes) -> bool:
+    """Whether this is a stream of events or of JSON lines, by its label or its first lines."""
+    if (
+        b"event-stream" in content_type
+        or b"ndjson" in content_type
+        or b"jsonl" in content_type
+        or b"json-seq" in content_type
+    ):
+        return True
+    if text[:5] == b"data:" or text[:6] == b"event:":
+        return True
+    return text.find(b"\n") >= 0 and _JSON_LINE.search(text) is not None
+
+
+def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, base: str) -> list[Edit]:
+    edits: list[Edit] = []
+    record.spend(text.count(b"\n") // 3)
+    payloads = _payloads(text)
+    starts = [alarm.start for alarm in alarms]
+    spans: list[tuple[int, int]] = []
+    named = False
+    if alarms:
+        for start, end, folded in payloads[:_PAYLOADS_MAX]:
+            at = bisect_left(starts, start)
+            here = at < len(starts) and starts[at] < end
+            if named:
+                edits += _next_value(record, text, start, end)
+            named = False
+            if not here:
+                continue
+            record.spend(10)
+            payload = text[start:end]
+            layer = Layer(payload, _FOLDED, lambda _: b"\n", lambda new: new) if folded else None
+            plain = payload if layer is None else layer.plain
+            found_at = (
+                record.alarms(plain)
+                if layer is not None
+                else [
+                    Alarm(a.start - start, a.end - start, a.what, a.kind) for a in alarms[at : bisect_left(starts, end)]
+                ]
+            )
+            if plain[:1] in (b"{", b"["):
+                found = (
+                    json_edits(record, plain, found_at, depth, base) if plain.rstrip()[-1:] in (b"}", b"]") else None
+                )
+                named = any(record.names.is_field(m[1]) for m in _NAMED.finditer(plain)) and not _VALUED.search(plain)
+            else:
+                found = record.plain(plain, found_at, depth) if layer is not None else None
+            if found is None:
+                continue
+            edits += (
+                layer.back(found, start) if layer is not None else [Edit(start + s, start + e, n) for s, e, n in found]
+            )
+            spans.append((start, end))
+        edits += record.plain(text, _outside(alarms, spans), depth)
+    edits += _joined(record, text, payloads, depth)
+    return edits
+
+
+def _payloads(text: bytes) -> list[tuple[int, int, bool]]:
+    """(start, end, whether it is folded over several data lines) of the payloads."""
+    out: list[tuple[int, int, bool]] = []
+    before = -1
+    for m in _DATA.finditer(text):
+        start, end = m.span(1)
+        end -= text[end - 1 : end] == b"\r"
+        data = m[0].lstrip(b" \t\x1e").startswith(b"data:")
+        if not data and (start == end or text[start : start + 1] not in (b"{", b"[")):
+            before = -1
+            continue
+        if data and before >= 0 and text[start : start + 1] not in (b"{", b"["):
+            out[-1] = out[-1][0], end, True
+        else:
+            out.append((start, end, False))
+        before = end if data else -1
+    return out
+
+
+def _outside(alarms: list[Alarm], spans: list[tuple[int, int]]) -> list[Alarm]:
+    out = []
+    at = 0
+    for alarm in alarms:
+        while at < len(spans) and spans[at][1] <= alarm.start:
+            at += 1
+        if at == len(spans) or alarm.start < spans[at][0]:
+            out.append(alarm)
+    return out
+
+
+def _next_value(record: Record, text: bytes, start: int, end: int) -> list[Edit]:
+    m = _VALUED.search(text, start, end)
+    if m is None:
+        return []
+    group = m.lastindex or 1
+    return [record.mask(*m.span(group), m[group])] if group == 1 else [Edit(*m.span(2), b'"' + MASK + b'"')]
+
+
+def _joined(record: Record, text: bytes, payloads: list[tuple[int, int, bool]], depth: int) -> list[Edit]:
+    """Edits of what stands in pieces."""
+    if len(payloads) < 2:
+        return []
+    pieces: dict[bytes, list[tuple[int, int]]] = {}
+    for m in _PIECE.finditer(text):
+        pieces.setdefault(m[1], []).append(m.span(2))
+    plain = [(s, e) for s, e, folded in payloads if not folded and text[s : s + 1] not in (b"{", b"[")]
+    if len(plain) > 1:
+        pieces[b""] = plain
+    edits: list[Edit] = []
+    for key, spans in pieces.items():
+        if len(spans) < 2:
+            continue
+        record.spend(len(spans) // 4)
+        raw = [text[s:e] for s, e in spans]
+        layers = [json_string(part) if key and 92 in part else None for part in raw]
+        parts = [part if layer is None else layer.plain for part, layer in zip(raw, layers, strict=True)]
+        found = record.inner(b"".join(parts), depth + 1)
+        size = 0
+        ends = []
+        for part in parts:
+            size += len(part)
+            ends.append(size)
+        for start, end, new in found:
+            k = bisect_left(ends, start + 1)
+            while k < len(parts) and ends[k] - len(parts[k]) < end:
+                begin = ends[k] - len(parts[k])
+                local = [Edit(max(0, start - begin), min(end, ends[k]) - begin, new)]
+                layer = layers[k]
+                edits += (
+                    layer.back(local, spans[k][0])
+                    if layer is not None
+                    else [Edit(spans[k][0] + s, spans[k][0] + e, n) for s, e, n in local]
+                )
+                new = b""
+                k += 1
+    return edits
+
+
+_BOUNDARY = re.compile(rb'boundary="?([^";\s]{1,200})', re.I)
+_PART_NAME = re.compile(rb'[; ]name="([^"]{0,200})"', re.I)
+_PARTS_MAX = 200
+
+
+def multipart_fields(record: Record, data: bytes, content_type: bytes) -> bytes:
+    """A multipart body is left out; the secrets in its fields are searched for in the record. Returns nothing."""
+    boundary = _BOUNDARY.search(content_type) or re.match(rb"--([^\r\n]{1,200})", data)
+    if boundary is None:
+        return b""
+    for part in data.split(b"--" + boundary[1])[1:_PARTS_MAX]:
+        head, _, body = part.partition(b"\r\n\r\n")
+        name = _PART_NAME.search(head)
+        if name is None or head.lower().find(b"filename") >= 0:
+            continue
+        kind = record.names.kind(unquote_to_bytes(name[1]))
+        record.value(body.removesuffix(b"\r\n")[:20_000], kind, 0)
+    return b""

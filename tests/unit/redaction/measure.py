@@ -1,0 +1,108 @@
+"""The figures of the redaction, printed: the matrix of places and ways, ordinary documents, adversarial bodies, CPU.
+
+`python -m tests.unit.redaction.measure matrix [seeds]`, `… ordinary`, `… adversarial`, `… cpu`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+
+import orjson
+from tests.support_exchanges import make_builder, make_exchange
+
+from . import cells
+
+
+def matrix(seeds: int) -> int:
+    builder = make_builder()
+    total: Counter[tuple[str, str]] = Counter()
+    leaked: Counter[tuple[str, str]] = Counter()
+    omitted: Counter[str] = Counter()
+    shown: Counter[tuple[str, str]] = Counter()
+    for place, ways in cells.PROMISE.items():
+        for way in ways:
+            for seed in range(seeds):
+                made = cells.cell(place, way, seed)
+                x = made.exchange
+                data = x.request_body.data() or x.response_body.data()
+                record = builder.build(x)
+                total[place, way] += 1
+                value = orjson.loads(record)
+                captured = [value["context"][side]["captured"] for side in ("requestBody", "responseBody")]
+                omitted[place] += "omitted" in captured
+                if cells.leaks(made.secret, record):
+                    leaked[place, way] += 1
+                    shown[place, way] += 1
+                    if shown[place, way] <= 3 and "-v" in sys.argv:
+                        print(place, "|", way, "|", seed, "|", made.secret, "|", x.path, x.query_string, data[:300])
+                        print("    ->", record[300:900])
+    for place, ways in cells.PROMISE.items():
+        print(
+            f"{place:12}",
+            *(f"{way}: {leaked[place, way]}/{total[place, way]}" for way in ways),
+            "omitted",
+            omitted[place],
+        )
+    print(sum(total.values()), "cells,", sum(leaked.values()), "leaks,", sum(omitted.values()), "omitted")
+    return sum(leaked.values())
+
+
+def ordinary() -> int:
+    from .ordinary import documents
+
+    builder = make_builder()
+    damaged: Counter[str] = Counter()
+    omitted = count = 0
+    for family, kind, text in documents():
+        data = text.encode()
+        value = orjson.loads(builder.build(make_exchange("GET", answer=data, answer_type=kind.encode())))
+        count += 1
+        was = value["context"]["responseBody"]["captured"] == "omitted"
+        omitted += was
+        if was or "redacted" in value["context"]:
+            damaged[family] += 1
+            if "-v" in sys.argv:
+                print(family, "OMITTED" if was else value["context"]["redacted"][:4], text[:150].replace("\n", "⏎"))
+                body = value["response"]["body"]
+                body = orjson.dumps(body).decode() if not isinstance(body, str) else body
+                at = body.find("[REDACTED]")
+                print("     ->", repr(body[max(0, at - 70) : at + 60]))
+    print(count, "documents,", sum(damaged.values()), "damaged,", omitted, "omitted", dict(damaged))
+    return sum(damaged.values())
+
+
+def adversarial() -> None:
+    from .adversarial import bodies
+
+    builder = make_builder()
+    worst: list[tuple[float, int, bytes]] = []
+    for number, (kind, data) in enumerate(bodies(int(sys.argv[2]) if len(sys.argv) > 2 else 2_000)):
+        x = make_exchange("POST", body=data, content_type=kind)
+        best = 9.0
+        for _ in range(3):
+            started = time.thread_time()
+            builder.build(x)
+            best = min(best, time.thread_time() - started)
+            if best < 0.012:
+                break
+        worst.append((best, number, data[:60]))
+    worst.sort(reverse=True)
+    for spent, number, data in worst[:12]:
+        print(f"{spent * 1e3:7.1f} ms", number, data)
+    print(
+        len(worst),
+        "bodies;",
+        sum(w[0] > 0.025 for w in worst),
+        "above 25 ms;",
+        sum(w[0] > 0.012 for w in worst),
+        "above 12 ms",
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "matrix":
+        matrix(int(sys.argv[2]) if len(sys.argv) > 2 else 180)
+    else:
+        {"ordinary": ordinary, "adversarial": adversarial}[sys.argv[1]]()

@@ -1,0 +1,133 @@
+"""Cells that were hard, and what was decided of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support_exchanges import make_body, make_builder, make_exchange
+from tests.support_schema import checked
+
+BUILDER = make_builder()
+S = "Zk93hfQ2mvL8"
+M = "[REDACTED]"
+UUID = "550e8400-e29b-41d4-a716-446655440000"
+
+
+def kept(text: str, kind: str = "text/plain", cut: int | None = None) -> Any:
+    x = make_exchange("POST", content_type=kind.encode())
+    x.request_body = make_body(text.encode() + (b"" if cut is None else b" " * 9), kept=cut)
+    return checked(BUILDER.build(x))["request"]["body"]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (f"/verify/{UUID}", f"/verify/{M}"),  # it is the credential
+        ("/otp/123456", f"/otp/{M}"),
+        ("/password/policy", "/password/policy"),
+        (f"/orders/{UUID}", f"/orders/{UUID}"),
+    ],
+)
+def test_path(path: str, shown: str) -> None:
+    assert checked(BUILDER.build(make_exchange(path=path)))["request"]["path"] == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"value":"{S}","name":"pass',
+        f'{{"value":"{S}"',
+        f'{{"rows":[["{S}",1]],"colu',
+        f'{{"variables":{{"p":"{S}"}},"query":"mutation',
+        f'{{"a":[{{"input":"{S}","loc":["body"',
+    ],
+)
+def test_value_whose_name_was_cut_off_is_masked(text: str) -> None:
+    body = kept(text, "application/json", cut=len(text))
+    assert S not in body
+    assert M in body
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("- password\n- email\n", "- password\n- email\n"),
+        (f"- password\n- {S}\n", f"- password\n- {M}\n"),
+        (f"kind: Secret\nstringData:\n  a: {S}\n", f"kind: Secret\nstringData:\n  a: {M}\n"),
+        ("volumes:\n- secret:\n    secretName: web\n", "volumes:\n- secret:\n    secretName: web\n"),
+        (f"password='a' {S}'", f"password='{M}'"),
+        (f"password=a {S}\nb", f"password={M}\nb"),
+        (f"password={S} user=bob", f"password={M} user=bob"),
+        ("def f(token: str) -> int:\n    return 1\n", "def f(token: str) -> int:\n    return 1\n"),
+        ("token: ${{ secrets.X }}\n", "token: ${{ secrets.X }}\n"),
+        ("id-token: write\n", "id-token: write\n"),
+        ("ean 4006381333931, card 4111111111111111", f"ean 4006381333931, card {M}"),
+        (f"see http://u:{S}@h", f"see http://u:{M}@h"),
+        (
+            f'data: {{"name":"password"}}\n\ndata: {{"value":"{S}"}}\n\n',
+            f'data: {{"name":"password"}}\n\ndata: {{"value":"{M}"}}\n\n',
+        ),
+    ],
+)  # fmt: skip
+def test_text(text: str, shown: str) -> None:
+    assert kept(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("document", "shown"),
+    [
+        (f'[["password","email"],["{S}","x"]]', [["password", "email"], [M, "x"]]),
+        ('{"password":{"type":"string","title":"Password"}}', {"password": {"type": "string", "title": "Password"}}),
+        (
+            f'{{"password":{{"type":"string","example":"{S}","default":"{S}"}}}}',
+            {"password": {"type": "string", "example": M, "default": M}},
+        ),
+        ('{"prompt_tokens":"12","token":123456}', {"prompt_tokens": "12", "token": M}),
+        (f'{{"kind":"Secret","data":{{"x":"{S}"}}}}', {"kind": "Secret", "data": M}),
+        ('{"secretName":"web-tls"}', {"secretName": "web-tls"}),
+        (
+            '{"dsn":"a1","pincode":"560001","invite_code":"x"}',
+            {"dsn": M, "pincode": M, "invite_code": M},
+        ),
+        (
+            '{"password":true,"token_status":"ok","token_id":7,"card_type":"visa","credit_card_last4":"4242"}',
+            {"password": True, "token_status": "ok", "token_id": 7, "card_type": "visa", "credit_card_last4": "4242"},
+        ),
+        ('{"pin":1234,"cvv":123,"tokenStore":5}', {"pin": M, "cvv": M, "tokenStore": 5}),
+        ('{"n":4006381333931,"card":4111111111111111}', {"n": 4006381333931, "card": M}),
+    ],
+)
+def test_json(document: str, shown: Any) -> None:
+    assert kept(document, "application/json") == shown
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        (
+            f"<tr><td><b>password</b></td><td><span>{S}</span></td></tr>",
+            f"<tr><td><b>password</b></td><td><span>{M}</span></td></tr>",
+        ),
+        (
+            f"<label for=x>Password</label><input id=x value={S}>",
+            f"<label for=x>Password</label><input id=x value={M}>",
+        ),
+        (
+            '<label for="p">Password</label><input type="password" id="p" name="password" required>',
+            '<label for="p">Password</label><input type="password" id="p" name="password" required>',
+        ),
+    ],
+)
+def test_page(page: str, shown: str) -> None:
+    assert kept(page, "text/html") == shown
+
+
+def test_challenge_is_kept() -> None:
+    x = make_exchange(answer_headers=[(b"www-authenticate", b'Bearer error="invalid_token"')])
+    assert checked(BUILDER.build(x))["response"]["headers"]["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_password_with_a_space_is_masked_in_a_field_that_is_one_url() -> None:
+    x = make_exchange(headers=[(b"referer", b"http://u:S3 cret@h/")])
+    assert checked(BUILDER.build(x))["request"]["headers"]["referer"] == f"http://u:{M}@h/"
