@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from starlette.applications import Starlette
@@ -21,8 +21,20 @@ DAY = {"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}
 DAY_MS = 1_704_067_200_000
 
 
+class _Failing:
+    """The store of an Api, or its failure."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def __getattr__(self, name: str) -> Any:
+        if self._api.failure is not None and name != "close":
+            raise self._api.failure
+        return getattr(self._api.store, name)
+
+
 class Api:
-    """`acme`, `beta`, `both`, `everything`: keys in clear."""
+    """`acme`, `beta`, `both`, `everything`: keys in clear. `failure`: what every reading of the index raises."""
 
     def __init__(self, directory: Path, *, wait_seconds: float = 0.0, **given: Any) -> None:
         self.store = MemoryStore(clock=lambda: DAY_MS / 1000)
@@ -34,9 +46,10 @@ class Api:
         self.service = QueryService(self.reader, self.control.secret(), wait_seconds=wait_seconds, **given)
         self.app: Starlette = create_app(self.service, self.control, Settings())
         self._count = 0
+        self.failure: Exception | None = None
 
     def reader(self) -> Reader:
-        return self.store
+        return cast(Reader, _Failing(self))
 
     def add(self, *records: Decoded) -> None:
         self._count += len(records)

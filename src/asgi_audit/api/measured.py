@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..metrics import TABLE, Collector, Values
 from ..query.model import Grant
-from .operation import Operation
+from .operation import NO_STORE, Operation
 from .problem import problem_dialect
 from .routing import DIALECT_KEY
 from .shared import Shared
@@ -53,7 +53,7 @@ class Measured:
 
     async def show(self, _: Request, __: Grant) -> Response:
         body = await self._shown.get()
-        return Response(body, headers={"cache-control": "no-store", "content-type": CONTENT_TYPE_PLAIN_0_0_4})
+        return Response(body, headers={**NO_STORE, "content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
     def around(self, app: ASGIApp) -> ASGIApp:
         async def measured(scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.operations import PATHS
 from tests.support.waiting import until
 
 from asgi_audit.errors import ConfigError
@@ -88,6 +89,26 @@ def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings
     assert [(r.account, r.principal) for r in found] == [("acme", f"key:{key_id}"), ("asgi-audit", "")]
     # Metadata only: neither the key nor the question.
     assert all(key.encode() not in r.data and b'"from"' not in r.data for r in found)
+
+
+@pytest.mark.parametrize("root", ["", "/audit"])
+def test_call_is_recorded_when_its_row_of_the_table_says_so(settings: Settings, root: str) -> None:
+    """Each row without a key, at each of its paths, also where the API is mounted; and paths that no row has."""
+    unknown = [("GET", "/usage/x/query-result/y"), ("GET", "/health/x"), ("GET", "/metrics/x"), ("POST", "/metrics")]
+    calls = [(o.method, path.replace("{", "").replace("}", "")) for o, path in PATHS]
+    recorded = [o.is_recorded for o, _ in PATHS]
+    api = build_api(settings)
+
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await api({**scope, "root_path": root}, receive, send)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for method, path in [*calls, *unknown]:
+            await client.request(method, root + path)
+
+    asyncio.run(within_lifespan(mounted, work))
+    expected = [call for call, is_recorded in zip(calls, recorded, strict=True) if is_recorded] + unknown
+    assert [(r.method, r.service) for r in journal_of(settings)] == [(method, "logs") for method, _ in expected]
 
 
 def test_what_the_api_recorded_is_indexed_and_read(settings: Settings) -> None:

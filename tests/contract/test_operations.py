@@ -1,0 +1,404 @@
+"""What every operation of every dialect keeps to, asked of each row of the table: a row that is added is tested here
+without another line.
+
+Method: the row's own example, with values from the operation that it follows, over a store in memory; failures that
+cannot be caused from outside are raised in the place of the row's handler. An error is right when its status is the
+dialect's for it and its body is exactly the dialect's model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import httpx
+import msgspec
+import pytest
+from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, names_in, page_token_of
+from tests.support_api import Api
+
+from asgi_audit.api.app import application
+from asgi_audit.api.failure import STATUSES, Failure, phrase_of
+from asgi_audit.api.measured import Measured
+from asgi_audit.api.operation import Dialect, Operation
+from asgi_audit.api.params import BODY_BYTES_MAX, QUERY_BYTES_MAX
+from asgi_audit.api.routing import operation_of
+from asgi_audit.control.keys import ROLES
+from asgi_audit.errors import QueryError, QueryErrorKind, StoreError
+from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX
+from asgi_audit.store.base import Query
+
+SECRET = "hunter2"
+KEYED = [operation for operation in TABLE if operation.roles]
+FOLLOWING = [operation for operation in KEYED if operation.follows]
+WITH_BODY = [operation for operation in TABLE if operation.example.body is not None]
+DIALECTS = {operation.dialect.name: operation.dialect for operation in TABLE}
+every_operation = pytest.mark.parametrize("operation", TABLE, ids=name_of)
+every_keyed_operation = pytest.mark.parametrize("operation", KEYED, ids=name_of)
+every_path = pytest.mark.parametrize(("operation", "path"), PATHS, ids=lambda v: name_of(v) or str(v))
+
+
+class Clock:
+    now = 1_704_100_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def api(tmp_path: Path, clock: Clock) -> Iterator[Api]:
+    made = Api(tmp_path, clock=clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def asker(api: Api) -> Asker:
+    made = Asker(api)
+    made.seed("acme")
+    return made
+
+
+def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
+    """Exactly the dialect's error body, and nothing that tells of our inside."""
+    assert answer.status_code == dialect.sends(status), answer.text
+    assert answer.headers["content-type"] == dialect.content_type
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    if answer.request.method == "HEAD":
+        assert answer.content == b""
+    else:
+        msgspec.json.decode(answer.content, type=dialect.error)
+    for text in ("Traceback", SECRET, MARK, ".py"):
+        assert text not in answer.text
+        assert text not in str(answer.headers)
+    return True
+
+
+# -- the table itself
+
+
+def test_rows_are_distinct_and_their_examples_are_whole() -> None:
+    assert len({o.id for o in TABLE}) == len(TABLE)
+    assert len({(o.method, path) for o, path in PATHS}) == len(PATHS)
+    for operation, path in PATHS:
+        given = set(operation.example.path) | set(operation.follows.takes if operation.follows else ())
+        assert names_in(path) <= given, f"{path}: the example lacks values"
+        assert operation.id.startswith(operation.dialect.name + ".")
+        assert operation.roles <= set(ROLES)
+        if operation.follows:
+            [before] = [o for o in TABLE if o.id == operation.follows.operation]
+            assert before.dialect is operation.dialect
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
+def test_words_stand_for_names_of_ours(dialect: Dialect) -> None:
+    ours = {f.name for f in dataclasses.fields(Query)} | {"execution", "page_token", "limit"}
+    assert set(dialect.words) <= ours
+
+
+def test_every_kind_of_query_error_has_a_status() -> None:
+    assert set(STATUSES) == set(get_args(QueryErrorKind))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
+def test_dialect_says_every_status(dialect: Dialect) -> None:
+    for status in range(400, 600):
+        answer = dialect.fail(Failure(status, "it went wrong", headers={"x-more": "1"}))
+        assert answer.status_code == dialect.sends(status)
+        assert answer.headers["x-more"] == "1"
+        said = msgspec.json.decode(answer.body, type=dialect.error)
+        assert "it went wrong" in msgspec.json.encode(said).decode()
+        assert phrase_of(status)
+
+
+# -- what is answered
+
+
+@every_path
+def test_example_is_answered(asker: Asker, operation: Operation, path: str) -> None:
+    key = asker.key(operation, ["acme"])
+    values = asker.followed(operation, key)
+    for slash in ("", "/") if path != "/" else ("",):
+        answer = asker.ask(operation, key, path=path, values=values, beyond=slash)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        if operation.answer is not None:
+            msgspec.json.decode(answer.content, type=operation.answer)
+        if operation.method == "GET":
+            head = asker.ask(operation, key, path=path, values=values, beyond=slash, method="HEAD")
+            assert (head.status_code, head.content) == (200, b"")
+            same = ("content-type", "cache-control", "audit-open")
+            assert [head.headers.get(n) for n in same] == [answer.headers.get(n) for n in same]
+
+
+@every_keyed_operation
+def test_successful_answer_says_how_complete_it_is(asker: Asker, operation: Operation) -> None:
+    headers = asker.ask(operation, asker.key(operation, "*")).headers
+    assert headers["audit-complete-from"] == "2024-01-01T00:00:00.000Z"
+    assert headers["audit-complete-until"] == "2024-01-01T00:00:01.000Z"
+    assert (headers["audit-incidents"], headers["audit-open"]) == ("0", "0")
+
+
+@every_path
+def test_row_is_found_for_its_paths(api: Api, operation: Operation, path: str) -> None:
+    """By this wiring decides whether a call is recorded."""
+    where = path
+    for name, value in {**operation.example.path, "execution": "x"}.items():
+        where = where.replace("{" + name + "}", value)
+    for root in ("", "/mounted"):
+        scope = {"type": "http", "method": operation.method, "path": root + where, "root_path": root}
+        found = operation_of(api.app.routes, scope)
+        assert found is not None
+        assert (found.id, found.is_recorded) == (operation.id, operation.is_recorded)
+    assert operation_of(api.app.routes, {"type": "http", "method": "DELETE", "path": where}) is None
+
+
+# -- who may ask
+
+
+@every_path
+def test_key_is_required_and_a_wrong_one_is_no_better_than_none(asker: Asker, operation: Operation, path: str) -> None:
+    revoked_id, revoked = asker.api.control.create_key("auditor", "*")
+    asker.api.control.revoke(revoked_id)
+    values = asker.followed(operation, asker.key(operation, ["acme"]))
+    keys = [None, "", "wrong", "aa_0_0", f"aa_{revoked_id}_wrong", revoked, revoked[:-1], "x" * 10_000]
+    answers = [asker.ask(operation, key, path=path, values=values) for key in keys]
+    if not operation.roles:
+        assert {a.status_code for a in answers} == {200}
+        return
+    for answer in answers:
+        assert is_failure(answer, operation.dialect, 401)
+        assert (answer.content, answer.headers) == (answers[0].content, answers[0].headers)
+    # Neither what is wrong with the request nor what is there is told to who has no key.
+    for answer in (
+        asker.ask(operation, "wrong", path=path, values={}),
+        asker.ask(operation, "wrong", path=path, values={}, content=b"no JSON"),
+        asker.ask(operation, "wrong", path=path, values={}, query={"x": "y" * QUERY_BYTES_MAX}),
+    ):
+        assert (answer.status_code, answer.content) == (answers[0].status_code, answers[0].content)
+
+
+@every_keyed_operation
+def test_role_is_required(asker: Asker, operation: Operation) -> None:
+    # Each role is refused in turn, whether or not the row takes it today.
+    for role in ROLES:
+        key = asker.api.control.create_key(role, "*")[1]
+        without = dataclasses.replace(operation, roles=frozenset({"another"}))
+        app = application([without], asker.api.control, Measured(dict))
+        assert is_failure(Asker(asker.api, app).ask(without, key, values={}), operation.dialect, 403)
+        if role not in operation.roles:
+            assert is_failure(asker.ask(operation, key, values={}), operation.dialect, 403)
+
+
+@pytest.mark.parametrize("operation", FOLLOWING, ids=name_of)
+def test_what_another_account_began_is_as_if_it_did_not_exist(asker: Asker, operation: Operation) -> None:
+    asker.seed("beta")
+    theirs = asker.followed(operation, asker.key(operation, ["acme"]))
+    nonsense = dict.fromkeys(theirs, "x")
+    for accounts in (["beta"], ["acme", "beta"], "*"):
+        key = asker.key(operation, accounts)
+        answer, none = (asker.ask(operation, key, values=values) for values in (theirs, nonsense))
+        assert is_failure(answer, operation.dialect, 404)
+        assert (answer.content, answer.headers) == (none.content, none.headers)
+
+
+@every_keyed_operation
+def test_records_of_another_account_are_as_if_they_did_not_exist(
+    asker: Asker, operation: Operation, tmp_path: Path
+) -> None:
+    """The same question to an index that has them and to one that has not."""
+    other = Api(tmp_path / "other")
+    try:
+        empty = Asker(other)
+        for seeded in (False, True):
+            if seeded:
+                asker.seed("beta", 1)
+                empty.seed("beta", 1)
+            elif operation.follows:
+                continue
+            answers = [a.ask(operation, a.key(operation, ["beta"])) for a in (asker, empty)]
+            assert answers[0].status_code == answers[1].status_code
+            assert MARK not in answers[0].text + str(answers[0].headers)
+            if not answers[0].is_success:
+                assert answers[0].content == answers[1].content
+    finally:
+        other.close()
+
+
+# -- where there is nothing
+
+
+@every_path
+def test_another_method_is_405_with_what_is_allowed(asker: Asker, operation: Operation, path: str) -> None:
+    methods = {o.method for o, p in PATHS if p == path}
+    allow = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    dialect = next(o.dialect for o, p in PATHS if p == path)
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "X-OTHER"} - set(allow.split(", ")):
+        answer = asker.ask(operation, None, path=path, values={}, method=method)
+        assert is_failure(answer, dialect, 405)
+        assert answer.headers["allow"] == allow
+
+
+@every_path
+def test_unknown_path_is_404_in_words_of_its_first_segment(asker: Asker, operation: Operation, path: str) -> None:
+    beyond = "nothing/at/all/here" if path == "/" else "/nothing/at/all/here"
+    first = path.split("/")[1]
+    is_literal = bool(first) and not first.startswith("{")
+    # Two dialects may share a first segment; at the literal roots it is usage that was mistyped.
+    near = [o.dialect for o, p in PATHS if is_literal and p.split("/")[1] == first] or [DIALECTS["usage"]]
+    for method in ("GET", "POST", "HEAD", "DELETE"):
+        answer = asker.ask(operation, None, path=path, values={}, method=method, beyond=beyond)
+        assert answer.headers.get("location") is None
+        said_by = next((d for d in near if d.content_type == answer.headers["content-type"]), near[0])
+        assert is_failure(answer, said_by, 404)
+
+
+@every_path
+def test_literal_first_segment_is_never_a_service(asker: Asker, operation: Operation, path: str) -> None:
+    first = path.split("/")[1]
+    if first and not first.startswith("{") and first not in ("logs", "trail"):
+        key = asker.api.control.create_key("auditor", "*")[1]
+        taken = operation_of(asker.api.app.routes, {"type": "http", "method": "POST", "path": f"/{first}/acme-eu"})
+        assert taken is None or "{service}" not in taken.literal_roots[0]
+        assert asker.send("PUT", f"/{first}/acme-eu", key).status_code in (404, 405)
+
+
+# -- what goes wrong
+
+
+FAILURES = [
+    *((QueryError(f"field: it is wrong ({kind})", field="field", kind=kind), STATUSES[kind]) for kind in STATUSES),
+    (StoreError(f"{SECRET} is gone", retriable=True), 503),
+    (StoreError(f"{SECRET} is gone", retriable=False), 500),
+    (RuntimeError(SECRET), 500),
+    (RecursionError(SECRET), 500),
+    (MemoryError(SECRET), 500),
+    (UnicodeEncodeError("utf-8", SECRET, 0, 1, SECRET), 500),
+    (ExceptionGroup(SECRET, [ValueError(SECRET)]), 500),
+]
+
+
+@every_operation
+def test_whatever_goes_wrong_is_said_in_the_shape_of_the_dialect(
+    asker: Asker, operation: Operation, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = asker.key(operation, "*")
+    for error, status in FAILURES:
+
+        async def failing(*_: Any, error: Exception = error) -> NoReturn:
+            raise error from KeyError(SECRET)
+
+        row = dataclasses.replace(operation, handle=failing)
+        failed = Asker(asker.api, application([row], asker.api.control, Measured(dict)))
+        with caplog.at_level(logging.DEBUG, logger="asgi_audit"):
+            answer = failed.ask(row, key, values={})
+        assert is_failure(answer, operation.dialect, status)
+        again = status == 429 or (status == 503 and isinstance(error, StoreError))
+        assert answer.headers.get("retry-after") == ("1" if again else None)
+        assert ("www-authenticate" in answer.headers) == (status == 401)
+        if isinstance(error, QueryError):
+            assert f"field: it is wrong ({error.kind})" in answer.text
+    assert SECRET not in caplog.text
+
+
+@every_keyed_operation
+@pytest.mark.parametrize(("error", "status"), [(StoreError(SECRET), 503), (RuntimeError(SECRET), 500)])
+def test_index_that_fails_is_said_in_the_shape_of_the_dialect(
+    asker: Asker, operation: Operation, error: Exception, status: int
+) -> None:
+    key = asker.key(operation, "*")
+    values = asker.followed(operation, key)
+    asker.api.failure = error
+    assert is_failure(asker.ask(operation, key, values=values), operation.dialect, status)
+
+
+@every_keyed_operation
+def test_key_with_too_many_answers_in_flight_is_429(asker: Asker, operation: Operation) -> None:
+    key_id, key = asker.api.control.create_key(min(operation.roles), "*")
+    values = asker.followed(operation, key)
+    leases = [asker.api.service.admission.enter(key_id) for _ in range(IN_FLIGHT_KEY_MAX)]
+    answer = asker.ask(operation, key, values=values)
+    assert is_failure(answer, operation.dialect, 429)
+    assert int(answer.headers["retry-after"]) > 0
+    leases.pop().close()
+    assert asker.ask(operation, key, values=values).status_code == 200
+
+
+@pytest.mark.parametrize("operation", WITH_BODY, ids=name_of)
+def test_body_that_is_wrong_is_400_and_one_that_is_too_long_413(asker: Asker, operation: Operation) -> None:
+    key = asker.key(operation, "*")
+    for body in (b"", b"[]", b"{", b"null", b'"x"', b"\xff\xfe{}", b"[" * 60_000, b'{"a":NaN}', b'{"a":1,"a":2}'):
+        answer = asker.ask(operation, key, content=body)
+        assert is_failure(answer, operation.dialect, 400)
+    answer = asker.ask(operation, key, content=b"{}" + b" " * BODY_BYTES_MAX)
+    assert is_failure(answer, operation.dialect, 413)
+
+
+@pytest.mark.parametrize("operation", [o for o in KEYED if o.method == "GET"], ids=name_of)
+def test_query_string_that_is_too_long_is_400(asker: Asker, operation: Operation) -> None:
+    answer = asker.ask(operation, asker.key(operation, "*"), query={"x": "y" * QUERY_BYTES_MAX})
+    assert is_failure(answer, operation.dialect, 400)
+
+
+# -- tokens
+
+
+PAGED = [o for o in KEYED if o.method == "GET" and "page_token" in o.dialect.words]
+
+
+@pytest.mark.parametrize("operation", PAGED, ids=name_of)
+def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Operation, clock: Clock) -> None:
+    asker.seed("beta")
+    key = asker.key(operation, ["acme"])
+    word = operation.dialect.words["page_token"]
+    values = asker.followed(operation, key)
+    limit = operation.dialect.words.get("limit", "limit")
+    token = page_token_of(operation, asker.ask(operation, key, values=values, query={limit: "1"}))
+    if token is None:
+        return  # one answer has it all
+    assert asker.ask(operation, key, values=values, query={word: token}).status_code == 200
+
+    def is_refused(by: Operation, with_key: str | None, with_values: dict[str, str], wrong: str) -> bool:
+        answer = asker.ask(by, with_key, values=with_values, query={word: wrong})
+        assert by.dialect.words["page_token"] in answer.text
+        return is_failure(answer, by.dialect, 400)
+
+    for wrong in ("x", token[:-1], token + "A", token[:40] + ("A" if token[40] != "A" else "B") + token[41:]):
+        assert is_refused(operation, key, values, wrong)
+    for accounts in (["beta"], ["acme", "beta"], "*"):
+        other = asker.key(operation, accounts)
+        assert is_refused(operation, other, asker.followed(operation, other), token)
+    if operation.follows:
+        asker.seed("acme", 1)  # another snapshot, and so another query
+        assert is_refused(operation, key, asker.followed(operation, key), token)
+        for by in (o for o in FOLLOWING if o.dialect is not operation.dialect):
+            for begun in values.values():
+                answer = asker.ask(
+                    by, asker.key(by, ["acme"]), values=dict.fromkeys(by.follows.takes if by.follows else (), begun)
+                )
+                assert is_failure(answer, by.dialect, 404)
+    for by in PAGED:
+        if by.dialect is not operation.dialect:
+            own = asker.key(by, ["acme"])
+            answer = asker.ask(by, own, query={by.dialect.words["page_token"]: token})
+            assert is_failure(answer, by.dialect, 400)
+    clock.now += 10 * 86_400
+    fresh = asker.followed(operation, key)
+    assert is_refused(operation, key, fresh, token)
+
+
+@pytest.mark.parametrize("operation", FOLLOWING, ids=name_of)
+def test_what_was_begun_is_missing_when_it_has_expired(asker: Asker, operation: Operation, clock: Clock) -> None:
+    key = asker.key(operation, ["acme"])
+    values = asker.followed(operation, key)
+    clock.now += 10 * 86_400
+    assert is_failure(asker.ask(operation, key, values=values), operation.dialect, 404)

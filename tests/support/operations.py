@@ -1,0 +1,133 @@
+"""The table of operations, asked row by row: each by its own example, with the values that it takes from others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import quote
+
+import httpx
+from starlette.types import ASGIApp
+
+from asgi_audit.api.app import operations
+from asgi_audit.api.health import Health
+from asgi_audit.api.measured import Measured
+from asgi_audit.api.operation import Operation
+from asgi_audit.store.base import Batch, Completion
+from tests.support_api import DAY_MS, Api
+from tests.support_records import extent
+from tests.support_store import record
+
+NOBODY = cast(Any, None)
+TABLE = operations(NOBODY, Health(NOBODY, NOBODY), Measured(dict))
+"""Rows whose handlers have nothing to read from: for what stands in a row."""
+PATHS = [(operation, path) for operation in TABLE for path in (operation.path, *operation.literal_roots)]
+MARK = "only-acme-may-read-this"
+
+
+def name_of(value: object) -> str | None:
+    """For pytest."""
+    return value.id if isinstance(value, Operation) else None
+
+
+def names_in(path: str) -> set[str]:
+    return {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+class Asker:
+    """Asks `app` for operations of the table. `seed` gives the accounts what the examples ask for."""
+
+    def __init__(self, api: Api, app: ASGIApp | None = None) -> None:
+        self.api = api
+        self.app = app or api.app
+        self._made = 0
+
+    def key(self, operation: Operation, accounts: list[str] | str) -> str | None:
+        """In clear; None where none is needed."""
+        if not operation.roles:
+            return None
+        return self.api.control.create_key(min(operation.roles), accounts)[1]
+
+    def seed(self, account: str, count: int = 3) -> None:
+        """`count` records for the service and instance of each example, and how complete the index is."""
+        about = {(o.example.path.get("service", "gateway"), o.example.path.get("instance", "i1")) for o in TABLE}
+        for service, instance in sorted(about):
+            for _ in range(count):
+                self._made += 1
+                self.api.add(
+                    record(
+                        DAY_MS + self._made,
+                        account=account,
+                        service=service,
+                        instance=instance,
+                        name=f"{MARK if account == 'acme' else 'b'}-{self._made}",
+                    )
+                )
+        completion = Completion(extent(DAY_MS + 1000, begins=DAY_MS), [], [])
+        self.api.store.write(Batch(source="t", positions={}, completion=completion))
+
+    def ask(
+        self,
+        operation: Operation,
+        key: str | None,
+        *,
+        path: str = "",
+        values: Mapping[str, str] | None = None,
+        method: str = "",
+        query: Mapping[str, str] | None = None,
+        beyond: str = "",
+        **given: Any,
+    ) -> httpx.Response:
+        """The operation's example, but for what is given. `beyond`: put behind the path."""
+        values = {**operation.example.path, **(self.followed(operation, key) if values is None else values)}
+        where = path or operation.path
+        for name in names_in(where):
+            where = where.replace("{" + name + "}", quote(values.get(name, "x"), safe=""))
+        if operation.example.body is not None and not given:
+            given = {"json": operation.example.body}
+        return self.send(
+            method or operation.method, where + beyond, key, {**operation.example.query, **(query or {})}, **given
+        )
+
+    def send(
+        self, method: str, path: str, key: str | None = None, query: Mapping[str, str] | None = None, **given: Any
+    ) -> httpx.Response:
+        async def run() -> httpx.Response:
+            headers = {"authorization": f"Bearer {key}"} if key is not None else {}
+            transport = httpx.ASGITransport(app=cast(Any, self.app))
+            async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
+                return await client.request(method, path, params=dict(query or {}) or None, **given)
+
+        return asyncio.run(run())
+
+    def followed(self, operation: Operation, key: str | None) -> dict[str, str]:
+        """Values of the path from the answer of the operation that goes before."""
+        if operation.follows is None:
+            return {}
+        before = next(o for o in TABLE if o.id == operation.follows.operation)
+        answer = self.ask(before, key)
+        assert answer.status_code == 200, answer.text
+        found = {name: find(answer.json(), field) for name, field in operation.follows.takes.items()}
+        assert None not in found.values()
+        return cast(dict[str, str], found)
+
+
+def find(answer: Any, field: str) -> Any:
+    """The first value of that name, at any depth; None when there is none."""
+    if isinstance(answer, dict):
+        if answer.get(field) is not None:
+            return answer[field]
+        answer = list(answer.values())
+    if isinstance(answer, list):
+        return next((found for value in answer if (found := find(value, field)) is not None), None)
+    return None
+
+
+def page_token_of(operation: Operation, answer: httpx.Response) -> str | None:
+    """The token of the page after it."""
+    word = operation.dialect.words.get("page_token")
+    is_json = answer.headers["content-type"] == "application/json"
+    token = find(json.loads(answer.content), word) if word and is_json and answer.content else None
+    return cast("str | None", token)
