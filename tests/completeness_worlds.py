@@ -1,5 +1,5 @@
 """`python -m tests.completeness_worlds --worlds 2000 [--seed N] [--turns 300]`: many worlds of
-`support_completeness`, and how often what happened in them."""
+`support.completeness`, and how often what happened in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import Counter
 from random import Random
 
 from asgi_audit.indexing.completeness import Seen
-from tests.support_completeness import IDLE, Proc, World
+from tests.support.completeness import IDLE, Proc, World
 
 _SKEWS = (0, 0, 0, 0, 0, 0, 0, 7_200_000, -7_200_000, -30_000)
 _PROCS_MAX = 8

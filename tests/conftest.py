@@ -102,7 +102,7 @@ def every_captured_record_fits_the_schema(request: pytest.FixtureRequest, monkey
         return
     from asgi_audit.recording.builder import Builder
 
-    from .support_schema import checked
+    from .support.schema import checked
 
     build = Builder.build
     wrong: list[str] = []

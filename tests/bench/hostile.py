@@ -65,15 +65,14 @@ def fill(home: Path) -> None:
     from asgi_audit.store.base import Batch
     from asgi_audit.store.sqlite.writer import SqliteWriter
     from asgi_audit.transport.base import Position
-    from tests.support_records import read_until
-    from tests.support_store import record
+    from tests.support.records import foreign, read_until
 
     now = int(time.time() * 1000) - 3_600_000
     records = [
-        record(now + n, account="bad", name=f"b{n}", body=base64.b64encode(os.urandom(6_600)).decode())
+        foreign(now + n, account="bad", name=f"b{n}", body=base64.b64encode(os.urandom(6_600)).decode())
         for n in range(PAGE_RECORDS)
     ]
-    records += [record(now + n, account="good", name=f"g{n}") for n in range(100)]
+    records += [foreign(now + n, account="good", name=f"g{n}") for n in range(100)]
     writer = SqliteWriter(home / "index")
     writer.write(Batch(source="t", records=records, positions={"p": Position(1, b"")}))
     writer.read_until(read_until(time.time()))

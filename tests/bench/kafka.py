@@ -1,7 +1,7 @@
 """Over a real Kafka: how long until a request is in the index, what the indexer takes in, what forwarding costs.
 
 Every process is one of its own, as in production: uvicorn with the middleware, the load (open loop), broker, sidecar;
-we only look at the index. The broker is the one that the tests take (tests/support_kafka.py); without any, one line
+we only look at the index. The broker is the one that the tests take (tests/support/kafka.py); without any, one line
 says so.
 """
 
@@ -26,7 +26,7 @@ from asgi_audit.settings import Settings, make_settings
 from asgi_audit.store.base import Query
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal.writer import JournalWriter
-from tests.support_kafka import HOW_TO_GET_ONE, any_broker
+from tests.support.kafka import HOW_TO_GET_ONE, any_broker
 
 from .indexing import exchanges
 from .load import BODY, percentile

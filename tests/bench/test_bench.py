@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support_kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE
+from tests.support.kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE
 
 from . import __main__ as bench
 from . import kafka, stall

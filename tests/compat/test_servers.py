@@ -24,8 +24,8 @@ import httpx
 import orjson
 import pytest
 from tests.e2e.commands import Running, running
+from tests.support.schema import checked
 from tests.support.waiting import until
-from tests.support_schema import checked
 
 from asgi_audit.transport.base import Kind
 from asgi_audit.wiring.environment import settings_from

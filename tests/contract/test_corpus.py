@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.support_schema import checked
+from tests.support.schema import checked
 
 from asgi_audit.record.codec import decode
 from asgi_audit.record.views import pack_cuts, trail_view, unpack_cuts, usage_view

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.support_records import (
+from tests.support.records import (
     DAY_MS,
     NOON,
     OTHER,

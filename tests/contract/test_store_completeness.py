@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from tests.support_records import DAY_MS, NOON, OTHER, PROCESS, batch, extent, read_until, record, statement
+from tests.support.records import DAY_MS, NOON, OTHER, PROCESS, batch, extent, read_until, record, statement
 
 from asgi_audit.store.base import (
     MARGIN_MS,

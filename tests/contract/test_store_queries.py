@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support_records import DAY_MS, NOON, batch, everything, record, sequences, walk
+from tests.support.records import DAY_MS, NOON, batch, everything, record, sequences, walk
 
 from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded

@@ -11,7 +11,7 @@ import importlib
 import random
 import sys
 
-from tests.support_adversarial import expressions, words
+from tests.support.adversarial import expressions, words
 
 
 def main() -> int:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.commands import COMMAND, clean_environment
+from tests.support.kafka import LocalKafka
 from tests.support.waiting import until
-from tests.support_kafka import LocalKafka
 
 SECRET = "hunter2-horse"
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fault.kafka_rig import Account, Load, Process, Rig, percentile
+from tests.support.kafka import LocalKafka, free_ports
 from tests.support.waiting import until
-from tests.support_kafka import LocalKafka, free_ports
 
 __all__ = ["ROWS", "Row"]
 

@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests import support_kafka
 from tests.fault.kafka_rig import Account
 from tests.fault.kafka_rows import ROWS, Row
-from tests.support_kafka import LocalKafka
+from tests.support import kafka
+from tests.support.kafka import LocalKafka
 
 __all__ = ["main", "measure"]
 
@@ -31,9 +31,9 @@ _HEADS = ("seen", "given", "indexed", "lost", "missing", "twice")
 
 def measure(rows: list[Row], seed: int, *, tiny: bool, directory: Path) -> dict[str, Account]:
     """Runs the rows one after the other, on one cluster for all that need as many brokers; prints as it goes."""
-    jars = support_kafka.jars()
+    jars = kafka.jars()
     if jars is None:
-        raise SystemExit(support_kafka.HOW_TO_GET_ONE)
+        raise SystemExit(kafka.HOW_TO_GET_ONE)
     accounts: dict[str, Account] = {}
     for brokers in sorted({r.brokers for r in rows}):
         with contextlib.ExitStack() as stack:
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else random.randrange(1 << 30)
     rows = [r for r in ROWS.values() if (r.name in given.row if given.row else r.tiny or not given.tiny)]
-    print(f"seed {seed}, Kafka {support_kafka.KAFKA_VERSION}, {'tiny' if given.tiny else 'in full'}")
+    print(f"seed {seed}, Kafka {kafka.KAFKA_VERSION}, {'tiny' if given.tiny else 'in full'}")
     print(f"{'row':<18}" + "".join(f"{head:>9}" for head in _HEADS) + "   notes and incidents")
     with tempfile.TemporaryDirectory(prefix="kafka-table-") as directory:
         accounts = measure(rows, seed, tiny=given.tiny, directory=Path(directory))

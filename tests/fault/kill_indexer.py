@@ -25,7 +25,7 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
-from tests.support_records import DAY_MS, everything, payload, statement
+from tests.support.records import DAY_MS, everything, payload, statement
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.indexer import Indexer

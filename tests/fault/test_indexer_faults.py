@@ -8,8 +8,8 @@ from typing import Any
 
 import apsw
 import pytest
+from tests.support.records import NOON, PROCESS, payload, sequences, statement, walk
 from tests.support.waiting import until
-from tests.support_records import NOON, PROCESS, payload, sequences, statement, walk
 
 from asgi_audit.indexing.indexer import Indexer, Progress
 from asgi_audit.record.statement import encode_statement

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.exchanges import begun, seal
 from tests.support.waiting import until
-from tests.support_exchanges import begun, seal
 
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.record.statement import Statement, decode_statement

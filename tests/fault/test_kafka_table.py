@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests import support_kafka
 from tests.fault.kafka_rows import ROWS
-from tests.support_kafka import LocalKafka
+from tests.support import kafka
+from tests.support.kafka import LocalKafka
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
@@ -22,9 +22,9 @@ TINY = [name for name, row in ROWS.items() if row.tiny]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """A broker of our own, whatever ASGI_AUDIT_TEST_KAFKA says: it is killed."""
-    jars = support_kafka.jars()
+    jars = kafka.jars()
     if jars is None:
-        pytest.skip(support_kafka.HOW_TO_GET_ONE)
+        pytest.skip(kafka.HOW_TO_GET_ONE)
     cluster = LocalKafka(tmp_path_factory.mktemp("fault-kafka"), jars)
     try:
         yield cluster.start()

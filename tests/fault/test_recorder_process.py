@@ -16,7 +16,7 @@ from asgi_audit.transport.journal import JournalSource
 PROGRAM = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from tests.support_exchanges import begun, seal
+from tests.support.exchanges import begun, seal
 from asgi_audit.recording.recorder import shared_recorder
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.journal import JournalWriter

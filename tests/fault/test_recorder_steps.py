@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from tests.support.exchanges import begun, seal
 from tests.support.waiting import until
-from tests.support_exchanges import begun, seal
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash, statement_digest

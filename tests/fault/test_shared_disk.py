@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tests.support_records import payload
+from tests.support.records import payload
 
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts

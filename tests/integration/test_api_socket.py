@@ -11,9 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from tests.support.records import foreign, read_until
 from tests.support.waiting import until
-from tests.support_records import read_until
-from tests.support_store import record
 
 from asgi_audit.api.app import create_app
 from asgi_audit.control import Control
@@ -79,7 +78,7 @@ def test_request_made_before_the_query_is_in_its_answer_when_indexed_during_the_
 
     def index() -> None:
         assert served.asked.wait(DEADLINE)  # a slow indexer: the record comes while the POST waits
-        writer.write(Batch(source="t", records=[record(now, instance="a b")], positions={"p": Position(1, b"")}))
+        writer.write(Batch(source="t", records=[foreign(now, instance="a b")], positions={"p": Position(1, b"")}))
         writer.read_until(read_until(time.time()))
 
     indexer = threading.Thread(target=index)
@@ -123,7 +122,7 @@ def test_pages_stay_on_their_snapshot_when_many_ask_while_records_come(served: S
 
     def write(n: int) -> None:
         nonlocal count
-        records = [record(base + (7 * i) % 50, name=f"{i:05d}") for i in range(count, count + n)]
+        records = [foreign(base + (7 * i) % 50, name=f"{i:05d}") for i in range(count, count + n)]
         count += n
         writer.write(Batch(source="t", records=records, positions={"p": Position(count, b"")}))
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.support.kafka import docker_answers, free_ports
 from tests.support.waiting import until
-from tests.support_kafka import docker_answers, free_ports
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker" / "compose.yaml"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support_users import GROUP, NEEDS_ROOT, OTHER, as_other, let_through
+from tests.support.users import GROUP, NEEDS_ROOT, OTHER, as_other, let_through
 
 from asgi_audit.disk import PRIVATE, Access
 

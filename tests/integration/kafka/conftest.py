@@ -1,4 +1,4 @@
-"""A real broker for these tests (see tests/support_kafka.py), and the few things that every one of them does with
+"""A real broker for these tests (see tests/support/kafka.py), and the few things that every one of them does with
 it."""
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import support_kafka
+from tests.support import kafka
+from tests.support.kafka import HOW_TO_GET_ONE, LocalKafka
 from tests.support.waiting import until
-from tests.support_kafka import HOW_TO_GET_ONE, LocalKafka
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
@@ -35,7 +35,7 @@ def unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def jars() -> Path:
     """The broker's jars: for tests that need a JVM of their own."""
-    found = support_kafka.jars()
+    found = kafka.jars()
     if found is None:
         unavailable(HOW_TO_GET_ONE)
     assert found is not None
@@ -45,7 +45,7 @@ def jars() -> Path:
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A broker that all tests share; nobody kills this one."""
-    with support_kafka.any_broker(tmp_path_factory.mktemp("kafka")) as address:
+    with kafka.any_broker(tmp_path_factory.mktemp("kafka")) as address:
         if address is None:
             unavailable(HOW_TO_GET_ONE)
             return

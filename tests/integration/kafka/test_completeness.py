@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
+from tests.support.records import payload, statement
 from tests.support.waiting import until
-from tests.support_records import payload, statement
 
 from asgi_audit.cli import main
 from asgi_audit.indexing.indexer import Indexer

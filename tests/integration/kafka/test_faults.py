@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.kafka import LocalKafka
 from tests.support.waiting import until
-from tests.support_kafka import LocalKafka
 
 from asgi_audit.transport.base import Entry, Kind, Message
 from asgi_audit.transport.journal.source import JournalSource

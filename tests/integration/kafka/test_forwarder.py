@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
+from tests.support.kafka import read_with_java
 from tests.support.waiting import until
-from tests.support_kafka import read_with_java
 
 from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.loss import decode_loss

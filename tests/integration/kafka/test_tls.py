@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 from tests.e2e.commands import COMMAND, clean_environment, running
+from tests.support.kafka import SASL_PASSWORD, SASL_USER, Certificates, LocalKafka
 from tests.support.waiting import until
-from tests.support_kafka import SASL_PASSWORD, SASL_USER, Certificates, LocalKafka
 
 from asgi_audit.settings import make_settings
 from asgi_audit.wiring.operations import open_admin

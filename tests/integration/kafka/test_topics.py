@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.kafka import SASL_PASSWORD, SASL_USER, LocalKafka
 from tests.support.waiting import until
-from tests.support_kafka import SASL_PASSWORD, SASL_USER, LocalKafka
 
 from asgi_audit.errors import TransportError
 from asgi_audit.transport.base import Entry, Kind

@@ -11,9 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support_api import DAY, DAY_MS, Api
-from tests.support_records import extent
-from tests.support_store import record
+from tests.support.api import DAY, DAY_MS, Api
+from tests.support.records import extent, foreign
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Batch, Completion, Incident, ProcessState
@@ -98,8 +97,8 @@ USAGE, TRAIL = "usage", "trail"
 )
 def test_usage_is_answered_under_its_path(api: Api, prefix: str, service: str, instance: str, slash: str) -> None:
     api.add(
-        record(DAY_MS, service=service, instance=instance, name="right"),
-        record(DAY_MS, service=service, instance="else", name="wrong"),
+        foreign(DAY_MS, service=service, instance=instance, name="right"),
+        foreign(DAY_MS, service=service, instance="else", name="wrong"),
     )
     execution = query(api, prefix + slash, api.acme)
     result = f"{prefix}/query-result/{execution}{slash}"
@@ -115,7 +114,7 @@ def test_usage_is_answered_under_its_path(api: Api, prefix: str, service: str, i
 
 @pytest.mark.parametrize(("root", "base"), [("/trail", "/trail"), ("/trail/", "/trail"), ("/", ""), ("", "")])
 def test_trail_is_answered_under_its_path(api: Api, root: str, base: str) -> None:
-    api.add(record(DAY_MS, name="a"), record(DAY_MS, service="logs", name="b"), record(DAY_MS, account="beta"))
+    api.add(foreign(DAY_MS, name="a"), foreign(DAY_MS, service="logs", name="b"), foreign(DAY_MS, account="beta"))
     execution = query(api, root, api.acme)
     for slash in ("", "/"):
         assert ids(ask(api, "GET", f"{base}/query-result/{execution}{slash}", api.acme)) == ["b", "a"]
@@ -211,12 +210,12 @@ def test_name_in_path_is_refused_by_name_when_wrong(api: Api, path: str, field: 
 )
 @pytest.mark.parametrize("path", ["/usage/gateway/i1", "/trail"])
 def test_body_is_refused_by_name_when_wrong(api: Api, path: str, body: bytes, word: str) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     assert is_error(ask(api, "POST", path, api.acme, content=body), 400, "bad_request", word)
 
 
 def test_body_is_taken_when_its_type_is_missing_and_fields_are_unknown_or_null(api: Api) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     body = json.dumps(DAY | {"method": None, "nextToken": None, "more": [1]}).encode()
     for headers in ({}, {"content-type": "text/plain"}):
         assert ask(api, "POST", "/trail?limit=x", api.acme, content=body, headers=headers).status_code == 200
@@ -228,7 +227,7 @@ def test_body_is_too_large_when_longer_than_64_kib(api: Api) -> None:
 
 
 def test_window_is_inclusive_then_exclusive_and_empty_when_equal(api: Api) -> None:
-    api.add(*(record(DAY_MS + n, name=str(n)) for n in range(4)))
+    api.add(*(foreign(DAY_MS + n, name=str(n)) for n in range(4)))
 
     def found(start: str, end: str) -> list[str]:
         execution = query(
@@ -242,7 +241,9 @@ def test_window_is_inclusive_then_exclusive_and_empty_when_equal(api: Api) -> No
 
 
 def test_method_filters(api: Api) -> None:
-    api.add(record(DAY_MS, name="g"), record(DAY_MS, method="POST", name="p"), record(DAY_MS, method="HEAD", name="h"))
+    api.add(
+        foreign(DAY_MS, name="g"), foreign(DAY_MS, method="POST", name="p"), foreign(DAY_MS, method="HEAD", name="h")
+    )
     for method, expected in [("POST", ["p"]), ("HEAD", ["h"]), ("DELETE", [])]:
         execution = query(api, "/gateway/i1", api.acme, method=method)
         assert ids(ask(api, "GET", f"/gateway/i1/query-result/{execution}", api.acme)) == expected
@@ -273,7 +274,7 @@ def test_key_is_required(api: Api, method: str, path: str, headers: dict[str, st
 
 
 def test_key_is_taken_from_either_header_or_both_when_equal(api: Api) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     for headers in (
         {"authorization": f"Bearer {api.acme}"},
         {"authorization": f"bearer   {api.acme} "},
@@ -285,7 +286,7 @@ def test_key_is_taken_from_either_header_or_both_when_equal(api: Api) -> None:
 
 
 def test_key_opens_nothing_when_revoked(api: Api) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     execution = query(api, "/trail", api.acme)
     api.control.revoke(api.acme_id)
     assert is_error(ask(api, "GET", f"/trail/query-result/{execution}", api.acme), 401, "unauthorized")
@@ -296,9 +297,9 @@ def test_key_opens_nothing_when_revoked(api: Api) -> None:
 
 def test_accounts_never_see_each_other(api: Api) -> None:
     api.add(
-        record(DAY_MS, name="a"),
-        record(DAY_MS + 1, account="beta", name="b"),
-        record(DAY_MS + 2, account="beta", service="vault", name="v"),
+        foreign(DAY_MS, name="a"),
+        foreign(DAY_MS + 1, account="beta", name="b"),
+        foreign(DAY_MS + 2, account="beta", service="vault", name="v"),
     )
     for key, usage, trail in [
         (api.acme, ["a"], ["a"]),
@@ -319,7 +320,7 @@ def test_accounts_never_see_each_other(api: Api) -> None:
 
 
 def test_page_token_of_another_account_is_refused(api: Api) -> None:
-    api.add(*(record(DAY_MS + n, account=a, name=f"{a}{n}") for n in range(3) for a in ("acme", "beta")))
+    api.add(*(foreign(DAY_MS + n, account=a, name=f"{a}{n}") for n in range(3) for a in ("acme", "beta")))
     theirs = query(api, "/trail", api.acme)
     token = ask(api, "GET", f"/trail/query-result/{theirs}?limit=1", api.acme).json()["nextToken"]
     mine = query(api, "/trail", api.beta)
@@ -331,7 +332,7 @@ def test_page_token_of_another_account_is_refused(api: Api) -> None:
 
 
 def test_execution_is_found_only_in_its_dialect_and_under_its_instance(api: Api) -> None:
-    api.add(record(DAY_MS, name="x"), record(DAY_MS, instance="i2"))
+    api.add(foreign(DAY_MS, name="x"), foreign(DAY_MS, instance="i2"))
     usage, trail = query(api, "/usage/gateway/i1", api.acme), query(api, "/trail", api.acme)
     for path in (f"/usage/gateway/i1/query-result/{usage}", f"/gateway/i1/query-result/{usage}"):
         assert ids(ask(api, "GET", path, api.acme)) == ["x"]
@@ -348,7 +349,7 @@ def test_execution_is_found_only_in_its_dialect_and_under_its_instance(api: Api)
 
 
 def test_paging_by_get_and_by_post_reaches_the_same_end(api: Api) -> None:
-    api.add(*(record(DAY_MS + n, name=str(n)) for n in range(7)))
+    api.add(*(foreign(DAY_MS + n, name=str(n)) for n in range(7)))
     base = "/usage/gateway/i1"
     execution = query(api, base, api.acme)
     answer = ask(api, "GET", f"{base}/query-result/{execution}?limit=3", api.acme)
@@ -373,14 +374,14 @@ def test_paging_by_get_and_by_post_reaches_the_same_end(api: Api) -> None:
 
 @pytest.mark.parametrize("params", ["limit=0", "limit=1001", "limit=a", "limit=1&limit=2", "nextToken=", "nextToken=x"])
 def test_parameter_of_get_is_refused_by_name_when_wrong(api: Api, params: str) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     execution = query(api, "/trail", api.acme)
     answer = ask(api, "GET", f"/trail/query-result/{execution}?{params}", api.acme)
     assert is_error(answer, 400, "bad_request", params.partition("=")[0])
 
 
 def test_limit_defaults_to_100(api: Api) -> None:
-    api.add(*(record(DAY_MS + n, name=str(n)) for n in range(101)))
+    api.add(*(foreign(DAY_MS + n, name=str(n)) for n in range(101)))
     execution = query(api, "/trail", api.acme)
     path = f"/trail/query-result/{execution}"
     assert len(ids(ask(api, "GET", path, api.acme))) == 100
@@ -388,7 +389,7 @@ def test_limit_defaults_to_100(api: Api) -> None:
 
 
 def test_head_answers_as_get_without_the_body(api: Api) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     path = f"/trail/query-result/{query(api, '/trail', api.acme)}"
     get, head = ask(api, "GET", path, api.acme), ask(api, "HEAD", path, api.acme)
     assert (head.status_code, head.content) == (200, b"")
@@ -495,7 +496,7 @@ def test_path_is_found_below_a_root_path_and_without_raw_path(api: Api) -> None:
 
 @pytest.mark.parametrize("path", ["/usage/gateway/i1", "/trail", "/"])
 def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
-    api.add(record(DAY_MS + 5))
+    api.add(foreign(DAY_MS + 5))
     execution = query(api, path, api.acme)
     result = f"{path.rstrip('/')}/query-result/{execution}"
     before = ask(api, "GET", result, api.acme)

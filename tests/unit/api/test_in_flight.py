@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_api import DAY, DAY_MS, Api
-from tests.support_store import record
+from tests.support.api import DAY, DAY_MS, Api
+from tests.support.records import foreign
 
 from asgi_audit.api.incoming import Incoming
 from asgi_audit.api.page import PIECE_BYTES
@@ -66,7 +66,7 @@ class Exchange:
 
 @pytest.mark.anyio
 async def test_key_with_its_most_answers_in_flight_gets_429_with_retry_after(api: Api) -> None:
-    api.add(record(DAY_MS))
+    api.add(foreign(DAY_MS))
     path = await started(api)
     reading = Exchange(api, path, api.acme)
     await reading.is_sending.wait()
@@ -89,7 +89,7 @@ async def test_key_with_its_most_answers_in_flight_gets_429_with_retry_after(api
 
 @pytest.mark.anyio
 async def test_page_is_sent_in_pieces_and_let_go_with_them(api: Api) -> None:
-    api.add(*(record(DAY_MS + n, name=f"{n:04}", body="x" * 30_000) for n in range(20)))
+    api.add(*(foreign(DAY_MS + n, name=f"{n:04}", body="x" * 30_000) for n in range(20)))
     path = await started(api)
     exchange = Exchange(api, path, api.acme)
     await exchange.is_sending.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support_api import DAY, Api
+from tests.support.api import DAY, Api
 
 from asgi_audit.api.app import create_app
 from asgi_audit.settings import Settings

@@ -15,7 +15,7 @@ import trio
 from fastapi import Depends, FastAPI
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
-from tests.support_asgi import ListRecorder, Server, make_capture
+from tests.support.asgi import ListRecorder, Server, make_capture
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 BODY = {"type": "http.response.body", "body": b"x"}

@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
-from tests.support_exchanges import make_builder
+from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
+from tests.support.exchanges import make_builder
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"served"}

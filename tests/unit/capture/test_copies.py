@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from tests.support_asgi import Server, make_capture
+from tests.support.asgi import Server, make_capture
 
 from asgi_audit import AuditMiddleware, annotate
 from asgi_audit.capture.middleware import live_captures

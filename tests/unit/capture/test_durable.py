@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
+from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
 
 DURABLE: dict[str, Any] = {"delivery": "durable", "durable_wait_seconds": 5}
 

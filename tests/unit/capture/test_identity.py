@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
+from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
 
 import asgi_audit
 from asgi_audit.capture.handle import SCOPE_KEY, RequestHandle, current_handle

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from tests.support_asgi import ListRecorder, Server
+from tests.support.asgi import ListRecorder, Server
 
 from asgi_audit.capture.install import install_on
 from asgi_audit.capture.middleware import Capture

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture
+from tests.support.asgi import ListRecorder, Server, make_capture
 
 from asgi_audit.capture import middleware
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
+from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
 
 from asgi_audit.capture.sealing import _is_cancellation
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture
-from tests.support_exchanges import make_builder
+from tests.support.asgi import ListRecorder, Server, make_capture
+from tests.support.exchanges import make_builder
 
 from asgi_audit.capture.reading import HEADERS_MAX, ReadHeaders, Reading
 

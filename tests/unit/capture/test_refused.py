@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-from tests.support_asgi import Server
+from tests.support.asgi import Server
 
 import asgi_audit
 from asgi_audit import AuditMiddleware, ConfigError

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from tests.support_asgi import ListRecorder, Server, make_capture, serve_once
+from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
 
 from asgi_audit.exchange.sealed import Exchange
 

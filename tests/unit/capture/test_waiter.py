@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 import uvloop
-from tests.support_asgi import ListRecorder, make_capture
+from tests.support.asgi import ListRecorder, make_capture
 
 from asgi_audit.capture.waiter import new_waiter, off_loop
 

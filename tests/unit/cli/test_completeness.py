@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import NOON, PROCESS, batch, extent, record, statement
+from tests.support.records import NOON, PROCESS, batch, extent, record, statement
 
 from asgi_audit.cli import main
 from asgi_audit.store.base import Completion, Hold, Incident, ProcessState

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.records import payload
 from tests.support.waiting import until
 
 from asgi_audit.cli import main
@@ -24,18 +25,8 @@ START = 1_774_000_000_000
 
 def record(process: uuid.UUID, sequence: int, *, timestamp: int | None = None, **context: object) -> bytes:
     at = START + sequence if timestamp is None else timestamp
-    whole = {
-        "account_id": "default", "service": "app", "instance_id": "default",
-        "metadata": {"id": uuid7(at), "requestId": "r", "version": "1.0", "region": "global", "scope": "service"},
-        "request": {
-            "auth": {"method": "none", "publicKey": ""}, "method": "GET", "path": f"/{sequence}",
-            "originalUrl": f"/{sequence}", "hostname": "h", "headers": {}, "query": {}, "body": None,
-        },
-        "response": {"statusCode": 200, "headers": {}, "body": None},
-        "timestamp": at,
-        "context": {"capture": {"process": str(process), "sequence": sequence}, **context},
-    }  # fmt: skip
-    return json.dumps(whole, separators=(",", ":")).encode()
+    given = {"account": "default", "service": "app", "instance": "default", "path": f"/{sequence}", "request_id": "r"}
+    return payload(sequence, at, process=process, identity=uuid7(at), **given, **context)
 
 
 def write(settings: Settings, process: uuid.UUID, records: list[bytes]) -> None:

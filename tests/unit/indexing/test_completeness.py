@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support_digest import root_of
+from tests.support.digest import root_of
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.records import NOON, OTHER, PROCESS, payload, sequences, statement, walk
+from tests.support.source import ListSource
 from tests.support.waiting import until
-from tests.support_records import NOON, OTHER, PROCESS, payload, sequences, statement, walk
-from tests.support_source import ListSource
 
 from asgi_audit.errors import StoreError, TransportError
 from asgi_audit.indexing.indexer import Indexer, Progress

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support_records import NOON, payload, statement
-from tests.support_source import ListSource
+from tests.support.records import NOON, payload, statement
+from tests.support.source import ListSource
 
 from asgi_audit.errors import RecordError
 from asgi_audit.indexing.indexer import Indexer, Progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from tests.support_records import DAY_MS, NOON
+from tests.support.records import DAY_MS, NOON
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.retention import Retention

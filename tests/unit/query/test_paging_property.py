@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support_store import record
+from tests.support.records import foreign
 
 from asgi_audit.query.model import Grant
 from asgi_audit.query.service import QueryService
@@ -130,7 +130,7 @@ async def _interleave(service: QueryService, add: Add, steps: list[Any]) -> None
     for step, given_ in steps:
         if step == "index":
             batch = [
-                record(at, account=account, method=method, instance=instance, name=f"{len(indexed) + n:06d}")
+                foreign(at, account=account, method=method, instance=instance, name=f"{len(indexed) + n:06d}")
                 for n, (at, account, method, instance) in enumerate(given_)
             ]
             indexed += [(r.timestamp, r) for r in batch]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.support_store import TinyReader, TinyStore
+from tests.support.store import TinyReader, TinyStore
 
 from asgi_audit.errors import StoreError
 from asgi_audit.query import readers as module

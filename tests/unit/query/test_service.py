@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support_store import TinyReader, TinyStore, record
+from tests.support.records import foreign
+from tests.support.store import TinyReader, TinyStore
 
 from asgi_audit.errors import QueryError, StoreError
 from asgi_audit.query import readers as module
@@ -78,7 +79,7 @@ def test_start_waits_until_a_fence_has_passed_when_window_reaches_into_the_prese
     store, clock = TinyStore(), Clock()
 
     def indexed() -> None:
-        store.add(record(MS, name="late"))
+        store.add(foreign(MS, name="late"))
         store.read_until = NOW + 0.1
 
     store.read_until = NOW + 0.05  # before the goal: not enough
@@ -96,7 +97,7 @@ def test_start_waits_until_a_fence_has_passed_when_window_reaches_into_the_prese
 def test_start_answers_after_its_wait_when_the_indexer_does_not_catch_up(jump: float) -> None:
     """The wall clock set back while waiting must not lengthen the wait."""
     store, clock = TinyStore(), Clock()
-    store.add(record(MS, name="a"))
+    store.add(foreign(MS, name="a"))
     clock.events.append((0.3, lambda: setattr(clock, "jump", jump)))
 
     async def work(service: QueryService) -> list[str]:
@@ -109,7 +110,7 @@ def test_start_answers_after_its_wait_when_the_indexer_does_not_catch_up(jump: f
 
 def test_start_does_not_wait_when_window_ended_before_anything_open_now_began() -> None:
     store, clock = TinyStore(), Clock()
-    store.add(record(5, name="a"))
+    store.add(foreign(5, name="a"))
 
     async def work(service: QueryService) -> None:
         await service.start(ACME, query(end=MS - 60_000), dialect="usage", must_have_seen=OF)
@@ -124,7 +125,7 @@ def test_start_waits_before_it_says_never_seen_when_window_is_past() -> None:
     store, clock = TinyStore(), Clock()
 
     def indexed() -> None:
-        store.add(record(MS))
+        store.add(foreign(MS))
         store.read_until = NOW + 1
 
     clock.events.append((0.2, indexed))
@@ -138,7 +139,7 @@ def test_start_waits_before_it_says_never_seen_when_window_is_past() -> None:
 
 def test_start_is_missing_when_grant_never_saw_the_instance() -> None:
     store = TinyStore()
-    store.add(record(5))
+    store.add(foreign(5))
 
     async def work(service: QueryService) -> None:
         for grant, of in [(BETA, OF), (ACME, ("gateway", "i2")), (ACME, ("other", "i1"))]:
@@ -152,7 +153,7 @@ def test_start_is_missing_when_grant_never_saw_the_instance() -> None:
 
 def test_page_holds_only_the_accounts_of_the_grant_whatever_the_query_said() -> None:
     store = TinyStore()
-    store.add(record(5, name="a"), record(6, name="b", account="beta"))
+    store.add(foreign(5, name="a"), foreign(6, name="b", account="beta"))
 
     async def work(service: QueryService) -> None:
         for grant, expected in [(ACME, ["a"]), (BETA, ["b"]), (EVERYTHING, ["b", "a"])]:
@@ -165,7 +166,7 @@ def test_page_holds_only_the_accounts_of_the_grant_whatever_the_query_said() -> 
 
 def test_page_is_missing_when_execution_is_of_another_account_dialect_instance_or_expired() -> None:
     store, clock = TinyStore(), Clock()
-    store.add(record(5))
+    store.add(foreign(5))
 
     async def work(service: QueryService) -> None:
         execution = await service.start(ACME, query(), dialect="usage", must_have_seen=OF)
@@ -188,13 +189,13 @@ def test_page_is_missing_when_execution_is_of_another_account_dialect_instance_o
 
 def test_post_with_next_token_continues_on_the_same_snapshot_without_waiting() -> None:
     store, clock = TinyStore(), Clock()
-    store.add(*(record(i, name=str(i)) for i in range(5)))
+    store.add(*(foreign(i, name=str(i)) for i in range(5)))
 
     async def work(service: QueryService) -> None:
         first = await service.start(ACME, query(), dialect="usage", must_have_seen=OF)
         page = await service.page(ACME, first, None, 2, dialect="usage")
         assert names(page) == ["4", "3"]
-        store.add(record(1, name="new"), record(9, name="newer"))
+        store.add(foreign(1, name="new"), foreign(9, name="newer"))
         waited = clock.now
         second = await service.start(ACME, query(), page.next_token, dialect="usage", must_have_seen=OF)
         assert clock.now == waited
@@ -224,7 +225,7 @@ def test_post_with_next_token_continues_on_the_same_snapshot_without_waiting() -
 )
 def test_post_with_next_token_names_what_differs(change: dict[str, Any], field: str) -> None:
     store = TinyStore()
-    store.add(*(record(i) for i in range(5)))
+    store.add(*(foreign(i) for i in range(5)))
 
     async def work(service: QueryService) -> None:
         first = await service.start(ACME, query(), dialect="usage")
@@ -238,7 +239,7 @@ def test_post_with_next_token_names_what_differs(change: dict[str, Any], field: 
 
 def test_page_does_not_depend_on_who_sealed_it_when_the_secret_is_shared() -> None:
     store = TinyStore()
-    store.add(*(record(i, name=str(i)) for i in range(3)))
+    store.add(*(foreign(i, name=str(i)) for i in range(3)))
 
     async def begin(service: QueryService) -> tuple[str, str | None]:
         execution = await service.start(ACME, query(), dialect="usage")
@@ -256,7 +257,7 @@ def test_waiting_queries_share_one_poll(monkeypatch: pytest.MonkeyPatch) -> None
     """Goal: 50 queries that wait do not ask the index 50 times as often as one. Method: a clock that the first of 50
     sleepers moves on, and the polls counted."""
     store = TinyStore()
-    store.add(record(5))
+    store.add(foreign(5))
     polls = 0
     original = TinyReader.snapshot
 
@@ -327,7 +328,7 @@ def test_service_gives_up_on_a_hung_index(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_service_looks_again_with_a_new_reader_when_an_old_one_fails() -> None:
     store = TinyStore()
-    store.add(record(5, name="a"))
+    store.add(foreign(5, name="a"))
     opened: list[TinyReader] = []
     failing = [False]
 
@@ -396,7 +397,7 @@ def test_completeness_of_a_start_promises_no_more_than_its_snapshot_holds() -> N
 
     def arrive() -> None:
         store.at_completeness = lambda: None
-        store.add(record(60))
+        store.add(foreign(60))
         store.completeness = Completeness(70, 0, 0)
 
     store.at_completeness = arrive

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support_exchanges import make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_builder, make_exchange
+from tests.support.schema import checked
 
 from asgi_audit.errors import RecordError
 from asgi_audit.record.codec import decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from tests.support_digest import root_of
+from tests.support.digest import root_of
 
 from asgi_audit.record.digest import EMPTY_ROOT, Tree, leaf_hash, statement_digest
 

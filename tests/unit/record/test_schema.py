@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 from jsonschema import Draft202012Validator
-from tests.support_exchanges import make_builder, make_exchange
+from tests.support.exchanges import make_builder, make_exchange
 
 from asgi_audit.record.schema import CAPTURED, OUTCOMES, json_schema
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.support_exchanges import make_body, make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_body, make_builder, make_exchange
+from tests.support.schema import checked
 
 from asgi_audit.recording.bodies import _is_json, fragment, is_opaque
 from asgi_audit.redaction import Redactor

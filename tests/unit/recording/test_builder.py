@@ -10,8 +10,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support_exchanges import FACTS, PROCESS, make_body, make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import FACTS, PROCESS, make_body, make_builder, make_exchange
+from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.record.codec import decode

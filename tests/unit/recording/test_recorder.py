@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.support.exchanges import begun, seal
 from tests.support.waiting import until
-from tests.support_exchanges import begun, seal
 
 from asgi_audit.errors import ConfigError, TransportError
 from asgi_audit.exchange.draft import Body

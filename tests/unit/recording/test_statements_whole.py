@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from tests.support.digest import root_of
 from tests.support.waiting import until
-from tests.support_digest import root_of
 from tests.unit.recording.test_recorder import House, TrivialBuilder, go
 
 from asgi_audit.errors import TransportError

@@ -17,7 +17,7 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
-from tests.support_adversarial import (
+from tests.support.adversarial import (
     REPEATS,
     SIZE,
     Attack,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from tests.support_exchanges import make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_builder, make_exchange
+from tests.support.schema import checked
 
 from asgi_audit.redaction.names import YES as SENSITIVE
 from asgi_audit.redaction.names import Names

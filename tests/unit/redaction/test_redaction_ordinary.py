@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.support_exchanges import make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_builder, make_exchange
+from tests.support.schema import checked
 
 BUILDER = make_builder()
 M = "[REDACTED]"

@@ -23,7 +23,7 @@ from urllib.parse import quote, quote_plus
 import orjson
 import pytest
 from tests.conftest import is_ci, is_full
-from tests.support_exchanges import assert_absent
+from tests.support.exchanges import assert_absent
 
 from asgi_audit import AuditMiddleware
 from asgi_audit.testing import AuditRecords

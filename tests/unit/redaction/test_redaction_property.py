@@ -16,8 +16,8 @@ from urllib.parse import quote, quote_plus
 import orjson
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.support_exchanges import assert_absent, make_body, make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import assert_absent, make_body, make_builder, make_exchange
+from tests.support.schema import checked
 
 NAMES = [
     "password", "Password", "new_password", "pass-word", "passwd", "PWD", "db_pwd", "client_secret", "clientSecret",

@@ -8,8 +8,8 @@ import string
 
 import orjson
 import pytest
-from tests.support_exchanges import make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_builder, make_exchange
+from tests.support.schema import checked
 
 from asgi_audit.redaction import Redactor
 from asgi_audit.redaction.forms import made as looks_made

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import orjson
 import pytest
-from tests.support_adversarial import TYPES, Attack, body, processor_time, within, words
-from tests.support_exchanges import make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.adversarial import TYPES, Attack, body, processor_time, within, words
+from tests.support.exchanges import make_builder, make_exchange
+from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.redaction.budget import STEPS_MAX, Budget, TooCostly

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.support_records import DAY_MS, NOON, batch, over_days, read_until, record
+from tests.support.records import DAY_MS, NOON, batch, over_days, read_until, record
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Incident, Query, Reader

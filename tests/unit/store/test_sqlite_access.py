@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support_records import NOON, batch, record
-from tests.support_users import GROUP, NEEDS_ROOT, as_other, let_through
+from tests.support.records import NOON, batch, record
+from tests.support.users import GROUP, NEEDS_ROOT, as_other, let_through
 
 from asgi_audit.disk import Access
 from asgi_audit.errors import StoreError

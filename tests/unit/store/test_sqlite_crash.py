@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import NOON, PROCESS, batch, everything, over_days, record, sequences, statement, walk
+from tests.support.records import NOON, PROCESS, batch, everything, over_days, record, sequences, statement, walk
 
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.transport.base import Position

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support_records import (
+from tests.support.records import (
     DAY_MS,
     NOON,
     OTHER,
@@ -19,7 +19,7 @@ from tests.support_records import (
     record,
     statement,
 )
-from tests.support_source import ListSource
+from tests.support.source import ListSource
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.indexer import Indexer

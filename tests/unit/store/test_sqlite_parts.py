@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 import zstandard
-from tests.support_synthetic import synthetic_records
+from tests.support.synthetic import synthetic_records
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import ReadUntil

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import (
+from tests.support.records import (
     DAY_MS,
     NOON,
     PROCESS,

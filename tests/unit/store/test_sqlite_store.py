@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 import pytest
-from tests.support_records import (
+from tests.support.records import (
     DAY_MS,
     NOON,
     OTHER,

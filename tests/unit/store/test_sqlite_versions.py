@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 import pytest
-from tests.support_records import DAY_MS, NOON, batch, everything, record, sequences, walk
+from tests.support.records import DAY_MS, NOON, batch, everything, record, sequences, walk
 
 from asgi_audit.errors import QueryError
 from asgi_audit.store.query import statuses_of

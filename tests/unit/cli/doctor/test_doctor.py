@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support_records import DAY_MS, OTHER, PROCESS, batch, payload, read_until, record
+from tests.support.records import DAY_MS, OTHER, PROCESS, batch, payload, read_until, record
 
 from asgi_audit.cli.doctor import checks
 from asgi_audit.cli.doctor.checks import Found, file_system

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tests.support_users import NEEDS_ROOT, OTHER
+from tests.support.users import NEEDS_ROOT, OTHER
 
 from asgi_audit.cli.doctor.access import access
 from asgi_audit.cli.doctor.checks import Found

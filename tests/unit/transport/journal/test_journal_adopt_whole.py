@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.support_digest import root_of
+from tests.support.digest import root_of
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash, statement_digest

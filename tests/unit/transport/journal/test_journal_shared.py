@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tests.support_users import GROUP, NEEDS_ROOT, as_other, let_through
+from tests.support.users import GROUP, NEEDS_ROOT, as_other, let_through
 
 from asgi_audit.disk import PRIVATE, Access
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.support_records import NOON, OTHER, PROCESS, payload, statement
+from tests.support.records import NOON, OTHER, PROCESS, payload, statement
 
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts

@@ -1,4 +1,4 @@
-"""Synthetic records, and the dictionary that we ship, trained on them alone: `python -m tests.support_synthetic OUT`.
+"""Synthetic records, and the dictionary that we ship, trained on them alone: `python -m tests.support.synthetic OUT`.
 
 A dictionary trained on real records would carry their plaintext into every copy of the index, so every name, address
 and text here is made up: `example.com`, the documentation networks of RFC 5737, invented words. The same seed gives the
@@ -215,6 +215,6 @@ def train(seed: int = 20_260_101, samples: int = 12_000) -> bytes:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m tests.support_synthetic OUT")
+        sys.exit("usage: python -m tests.support.synthetic OUT")
     Path(sys.argv[1]).write_bytes(train())
     print(f"{sys.argv[1]}: {Path(sys.argv[1]).stat().st_size} bytes, dictionary {DICTIONARY_ID}")

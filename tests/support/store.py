@@ -2,50 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
-from typing import Any
 
-from asgi_audit.record.codec import Decoded, decode
+from asgi_audit.record.codec import Decoded
 from asgi_audit.store.base import Completeness, Incident, Process, Query, Row, Snapshot
-
-
-def record_bytes(
-    timestamp: int,
-    *,
-    account: str = "acme",
-    service: str = "gateway",
-    instance: str = "i1",
-    method: str = "GET",
-    name: str = "x",
-    body: Any = None,
-) -> bytes:
-    """One record in wire order; `name` is its metadata.id, so that tests can tell records apart."""
-    record = {
-        "account_id": account,
-        "service": service,
-        "instance_id": instance,
-        "metadata": {"id": name, "requestId": f"r-{name}", "version": "1.0", "region": "eu", "scope": "service"},
-        "request": {
-            "auth": {"method": "none", "publicKey": ""},
-            "method": method,
-            "path": "/a",
-            "originalUrl": "/a?q=1",
-            "hostname": "example.org",
-            "headers": {"accept": "*/*"},
-            "query": {"q": "1"},
-            "body": body,
-        },
-        "response": {"statusCode": 200, "headers": {}, "body": {"ok": True}},
-        "timestamp": timestamp,
-        "context": {"durationNs": 5, "outcome": "completed"},
-    }
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def record(timestamp: int, **given: Any) -> Decoded:
-    return decode(record_bytes(timestamp, **given))
 
 
 class TinyStore:

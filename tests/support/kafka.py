@@ -33,7 +33,7 @@ HOW_TO_GET_ONE = (
 SASL_USER = "audit"
 SASL_PASSWORD = "wr0ng-h0rse-battery"
 
-_POM = Path(__file__).parent / "kafka_broker" / "pom.xml"
+_POM = Path(__file__).parents[1] / "kafka_broker" / "pom.xml"
 
 
 def jars() -> Path | None:

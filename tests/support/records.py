@@ -90,6 +90,11 @@ def record(sequence: int, timestamp: int = NOON, **given: Any) -> Decoded:
     return decode(payload(sequence, timestamp, **given))
 
 
+def foreign(timestamp: int, *, name: str = "x", **given: Any) -> Decoded:
+    """A record of another producer, without process and sequence; `name` is its metadata.id, which tells it apart."""
+    return record(0, timestamp, process=None, identity=name, request_id=f"r-{name}", **given)
+
+
 def statement(number: int, first: int, last: int, **given: Any) -> Statement:
     lost = [Lost(*range_) for range_ in given.pop("lost", ())]
     return Statement(

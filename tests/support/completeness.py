@@ -42,7 +42,7 @@ from asgi_audit.store.base import (
 from asgi_audit.transport.base import Fence
 from asgi_audit.transport.fences import FenceQueue
 
-from .support_digest import root_of
+from .digest import root_of
 
 BASE = 1_795_348_800_000
 RECENT = 60_000
