@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tests.support.memory_store import MemoryStore
 from tests.support.records import (
     DAY_MS,
     NOON,
@@ -26,7 +27,6 @@ from tests.support.records import (
 from asgi_audit.errors import QueryError
 from asgi_audit.record.views import usage_view
 from asgi_audit.store.base import DeadLetter, Reader, Snapshot, Writer, Written
-from asgi_audit.store.memory import MemoryStore
 from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.transport.base import Position

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
+from tests.support.memory_store import MemoryStore
 from tests.support.records import DAY_MS, NOON, OTHER, PROCESS, batch, extent, read_until, record, statement
 
 from asgi_audit.store.base import (
@@ -22,7 +23,6 @@ from asgi_audit.store.base import (
     Resumed,
     Writer,
 )
-from asgi_audit.store.memory import MemoryStore
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 
 _ALL = (0, 1 << 43)

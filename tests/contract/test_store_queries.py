@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.memory_store import MemoryStore
 from tests.support.records import DAY_MS, NOON, batch, everything, record, sequences, walk
 
 from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.summary import LEVELS
 from asgi_audit.store.base import HISTOGRAM_BUCKETS_MAX, Query
-from asgi_audit.store.memory import MemoryStore
 from asgi_audit.store.query import matches, statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 

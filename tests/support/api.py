@@ -14,8 +14,8 @@ from asgi_audit.query.service import QueryService
 from asgi_audit.record.codec import Decoded
 from asgi_audit.settings import Settings
 from asgi_audit.store.base import Batch, Reader
-from asgi_audit.store.memory import MemoryStore
 from asgi_audit.transport.base import Position
+from tests.support.memory_store import MemoryStore
 
 DAY = {"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}
 DAY_MS = 1_704_067_200_000

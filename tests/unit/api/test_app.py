@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.api import DAY, DAY_MS, Api
+from tests.support.memory_store import MemoryStore
 from tests.support.records import extent, foreign
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Batch, Completion, Incident, ProcessState
-from asgi_audit.store.memory import MemoryStore
 
 Work = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 

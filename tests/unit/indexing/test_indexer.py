@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.memory_store import MemoryStore
 from tests.support.records import NOON, OTHER, PROCESS, payload, sequences, statement, walk
 from tests.support.source import ListSource
 from tests.support.waiting import until
@@ -18,7 +19,6 @@ from asgi_audit.indexing.indexer import Indexer, Progress
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.base import Batch, Completeness, ReadUntil, Written
-from asgi_audit.store.memory import MemoryStore
 from asgi_audit.transport.base import Incident, Kind, Position
 
 P = str(PROCESS)

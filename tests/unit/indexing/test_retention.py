@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
+from tests.support.memory_store import MemoryStore
 from tests.support.records import DAY_MS, NOON
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.retention import Retention
 from asgi_audit.store.base import Purged
-from asgi_audit.store.memory import MemoryStore
 
 MIDNIGHT = NOON - DAY_MS // 2
 

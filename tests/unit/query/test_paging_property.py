@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.memory_store import MemoryStore
 from tests.support.records import foreign
 
 from asgi_audit.query.model import Grant
 from asgi_audit.query.service import QueryService
 from asgi_audit.record.codec import Decoded
 from asgi_audit.store.base import Batch, Query, Reader, Writer
-from asgi_audit.store.memory import MemoryStore
 from asgi_audit.store.sqlite.reader import SqliteReader
 from asgi_audit.store.sqlite.writer import SqliteWriter
 from asgi_audit.transport.base import Position

@@ -15,10 +15,9 @@ from typing import Literal
 
 import msgspec
 
-from ..record.codec import Decoded
-from ..record.statement import Statement
-from ..transport.base import Position
-from .base import (
+from asgi_audit.record.codec import Decoded
+from asgi_audit.record.statement import Statement
+from asgi_audit.store.base import (
     COUNT_SECONDS,
     Batch,
     Completeness,
@@ -39,8 +38,9 @@ from .base import (
     Written,
     reached,
 )  # fmt: skip
-from .query import matches
-from .window import losses_in, lost_of
+from asgi_audit.store.query import matches
+from asgi_audit.store.window import losses_in, lost_of
+from asgi_audit.transport.base import Position
 
 __all__ = ["MemoryStore"]
 
