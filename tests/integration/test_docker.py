@@ -330,7 +330,7 @@ def test_records_and_key_stay_when_the_stack_is_made_anew(stack: Stack) -> None:
 def in_journal(container: str, item: str) -> None:
     """Waits until an order is in the journal, after those before it: `buffered` loses what is not there yet, by
     design."""
-    find = ["docker", "exec", container, "grep", "-rqs", f'"item":"{item}"', "/data"]
+    find = ["docker", "exec", container, "grep", "-rqs", f'"{item}"', "/data"]
     until(lambda: subprocess.run(find, capture_output=True).returncode == 0, f"{item} is in the journal", 120)
 
 
