@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
-from tests.support_exchanges import make_body, make_exchange
+from tests.support.exchanges import make_body, make_exchange
 
 from asgi_audit.exchange.sealed import Exchange
 

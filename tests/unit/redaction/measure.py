@@ -10,7 +10,7 @@ import time
 from collections import Counter
 
 import orjson
-from tests.support_exchanges import make_builder, make_exchange
+from tests.support.exchanges import make_builder, make_exchange
 
 from . import cells
 

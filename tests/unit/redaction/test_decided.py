@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support_exchanges import make_body, make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_body, make_builder, make_exchange
+from tests.support.schema import checked
 
 BUILDER = make_builder()
 S = "Zk93hfQ2mvL8"

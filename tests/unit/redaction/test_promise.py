@@ -14,8 +14,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.support_exchanges import make_body, make_builder, make_exchange
-from tests.support_schema import checked
+from tests.support.exchanges import make_body, make_builder, make_exchange
+from tests.support.schema import checked
 from tests.unit.redaction.adversarial import bodies
 from tests.unit.redaction.cells import PROMISE, cell, leaks, promise_table
 from tests.unit.redaction.ordinary import documents
