@@ -16,8 +16,8 @@ from typing import Any, NoReturn, get_args
 import httpx
 import msgspec
 import pytest
+from tests.support.api import Api
 from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, names_in, page_token_of
-from tests.support_api import Api
 
 from asgi_audit.api.app import application
 from asgi_audit.api.failure import STATUSES, Failure, phrase_of

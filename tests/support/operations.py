@@ -16,9 +16,9 @@ from asgi_audit.api.health import Health
 from asgi_audit.api.measured import Measured
 from asgi_audit.api.operation import Operation
 from asgi_audit.store.base import Batch, Completion
-from tests.support_api import DAY_MS, Api
-from tests.support_records import extent
-from tests.support_store import record
+from tests.support.api import DAY_MS, Api
+from tests.support.records import extent
+from tests.support.store import record
 
 NOBODY = cast(Any, None)
 TABLE = operations(NOBODY, Health(NOBODY, NOBODY), Measured(dict))
