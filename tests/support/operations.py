@@ -17,8 +17,7 @@ from asgi_audit.api.measured import Measured
 from asgi_audit.api.operation import Operation
 from asgi_audit.store.base import Batch, Completion
 from tests.support.api import DAY_MS, Api
-from tests.support.records import extent
-from tests.support.store import record
+from tests.support.records import extent, foreign
 
 NOBODY = cast(Any, None)
 TABLE = operations(NOBODY, Health(NOBODY, NOBODY), Measured(dict))
@@ -57,7 +56,7 @@ class Asker:
             for _ in range(count):
                 self._made += 1
                 self.api.add(
-                    record(
+                    foreign(
                         DAY_MS + self._made,
                         account=account,
                         service=service,
