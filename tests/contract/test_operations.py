@@ -20,6 +20,7 @@ from tests.support.api import Api
 from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, names_in, page_token_of
 
 from asgi_audit.api.app import application
+from asgi_audit.api.auth import Keys
 from asgi_audit.api.failure import STATUSES, Failure, phrase_of
 from asgi_audit.api.measured import Measured
 from asgi_audit.api.operation import Dialect, Operation
@@ -193,7 +194,7 @@ def test_role_is_required(asker: Asker, operation: Operation) -> None:
     for role in ROLES:
         key = asker.api.control.create_key(role, "*")[1]
         without = dataclasses.replace(operation, roles=frozenset({"another"}))
-        app = application([without], asker.api.control, Measured(dict))
+        app = application([without], Keys(asker.api.control), Measured(dict))
         assert is_failure(Asker(asker.api, app).ask(without, key, values={}), operation.dialect, 403)
         if role not in operation.roles:
             assert is_failure(asker.ask(operation, key, values={}), operation.dialect, 403)
@@ -298,7 +299,7 @@ def test_whatever_goes_wrong_is_said_in_the_shape_of_the_dialect(
             raise error from KeyError(SECRET)
 
         row = dataclasses.replace(operation, handle=failing)
-        failed = Asker(asker.api, application([row], asker.api.control, Measured(dict)))
+        failed = Asker(asker.api, application([row], Keys(asker.api.control), Measured(dict)))
         with caplog.at_level(logging.DEBUG, logger="asgi_audit"):
             answer = failed.ask(row, key, values={})
         assert is_failure(answer, operation.dialect, status)

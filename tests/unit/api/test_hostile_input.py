@@ -118,7 +118,7 @@ def test_path_is_matched_in_time_of_its_bound_when_longer(path: str) -> None:
     ],
 )
 def test_key_is_found_in_time_of_its_length(headers: list[tuple[bytes, bytes]]) -> None:
-    assert cpu_seconds(lambda: key_of(request(headers=headers))) < CPU_SECONDS_MAX
+    assert cpu_seconds(lambda: key_of(request(headers=headers).headers)) < CPU_SECONDS_MAX
 
 
 @pytest.mark.parametrize("text", ["A" * 250_000, "A" * 4_096, "=" * 4_096, "é" * 4_096, "AQE" + "A" * 4_000])

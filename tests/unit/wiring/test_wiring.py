@@ -7,6 +7,7 @@ import datetime
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,26 @@ def test_call_is_recorded_when_its_row_of_the_table_says_so(settings: Settings, 
     asyncio.run(within_lifespan(mounted, work))
     expected = [call for call, is_recorded in zip(calls, recorded, strict=True) if is_recorded] + unknown
     assert [(r.method, r.service) for r in journal_of(settings)] == [(method, "logs") for method, _ in expected]
+
+
+def test_refusals_are_recorded_one_by_one_up_to_a_bound_and_what_a_valid_key_asks_always(settings: Settings) -> None:
+    control = open_control(settings)
+    _, key = control.create_key("reader", ["acme"])
+    control.close()
+    headers = {"authorization": f"Bearer {key}"}
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for path in ("/trail", "/nothing/that/is/here"):
+            for _ in range(100):
+                await client.post(path, json=question())
+        for _ in range(3):
+            assert (await client.post("/trail", json=question(), headers=headers)).status_code == 200
+        shown = (await client.get("/metrics")).text
+        assert "asgi_audit_api_refusals_unrecorded_total 138.0" in shown
+
+    asyncio.run(within_lifespan(build_api(settings), work))
+    # 30 of each, and the first one over the bound, which stands for those that follow within a minute.
+    assert Counter(r.status for r in journal_of(settings)) == {401: 30, 429: 1, 404: 31, 200: 3}
 
 
 def test_what_the_api_recorded_is_indexed_and_read(settings: Settings) -> None:
