@@ -16,7 +16,8 @@ from tests.support.memory_store import MemoryStore
 from tests.support.records import extent, foreign
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Batch, Completion, Incident, ProcessState
+from asgi_audit.store.base import Batch
+from asgi_audit.store.state import Completion, Incident, ProcessState
 
 Work = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
