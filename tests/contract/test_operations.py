@@ -30,7 +30,7 @@ from asgi_audit.api.routing import operation_of
 from asgi_audit.control.keys import ROLES
 from asgi_audit.errors import QueryError, QueryErrorKind, StoreError
 from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX
-from asgi_audit.query.tokens import Kind, Sealer
+from asgi_audit.query.tokens import Sealer, TokenKind
 from asgi_audit.store.base import Query
 
 SECRET = "hunter2"
@@ -381,7 +381,7 @@ def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Oper
     assert is_answer(asker.ask(operation, key, values=values, query={word: token}), operation)
     sealer = Sealer(asker.api.control.secret())
     for text in (token, *values.values()):
-        for kind, name in itertools.product(Kind, set(DIALECTS) - {operation.dialect.name}):
+        for kind, name in itertools.product(TokenKind, set(DIALECTS) - {operation.dialect.name}):
             with pytest.raises(QueryError):
                 sealer.open(text, kind, name, frozenset({"acme"}), clock.now)
 

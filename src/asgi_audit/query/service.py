@@ -20,7 +20,7 @@ from ..store.base import Query, Reader, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease
 from .model import Execution, Grant, Page
 from .readers import Readers
-from .tokens import Kind, Sealer, Token
+from .tokens import Sealer, Token, TokenKind
 
 __all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
@@ -76,37 +76,37 @@ class QueryService:
         self,
         grant: Grant,
         query: Query,
-        next_token: str | None = None,
+        page_token: str | None = None,
         *,
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> str:
         """The id of a new execution of `query`: see `execute`."""
-        execution = await self.execute(grant, query, next_token, dialect=dialect, must_have_seen=must_have_seen)
+        execution = await self.execute(grant, query, page_token, dialect=dialect, must_have_seen=must_have_seen)
         return execution.id
 
     async def execute(
         self,
         grant: Grant,
         query: Query,
-        next_token: str | None = None,
+        page_token: str | None = None,
         *,
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> Execution:
         """A new execution of `query` (its accounts become those of `grant`).
 
-        Without `next_token`: when the window reaches into the present, waits until what was requested before is
+        Without `page_token`: when the window reaches into the present, waits until what was requested before is
         indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
         it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
         with self.admission.enter(grant.key_id):
-            return await self._execute(grant, query, next_token, dialect, must_have_seen)
+            return await self._execute(grant, query, page_token, dialect, must_have_seen)
 
     async def _execute(
         self,
         grant: Grant,
         query: Query,
-        next_token: str | None,
+        page_token: str | None,
         dialect: str,
         must_have_seen: tuple[str, str] | None,
     ) -> Execution:
@@ -114,8 +114,8 @@ class QueryService:
         query = dataclasses.replace(query, accounts=grant.accounts)
         published: int | None = None
         before: int | None = None
-        if next_token is not None:
-            given = self._sealer.open(next_token, Kind.PAGE, dialect, grant.accounts, arrival)
+        if page_token is not None:
+            given = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, arrival)
             _same_query(given.query, query)
             published, before = given.published, given.before
         else:
@@ -130,7 +130,7 @@ class QueryService:
             grant.key_id,
         )
         token = Token(
-            kind=Kind.EXECUTION,
+            kind=TokenKind.EXECUTION,
             dialect=dialect,
             query=query,
             published=snapshot.published if published is None else published,
@@ -144,7 +144,7 @@ class QueryService:
         self,
         grant: Grant,
         execution_id: str,
-        next_token: str | None = None,
+        page_token: str | None = None,
         limit: int = 100,
         *,
         dialect: str,
@@ -155,15 +155,15 @@ class QueryService:
         execution must be about, else it is 'missing'. `lease`, from `admission`: holds the bytes of the page until the
         caller closes it; without it they count only while the page is made. Raises QueryError, StoreError."""
         if lease is not None:
-            return await self._page(grant, execution_id, next_token, limit, dialect, of, lease)
+            return await self._page(grant, execution_id, page_token, limit, dialect, of, lease)
         with self.admission.enter(grant.key_id) as own:
-            return await self._page(grant, execution_id, next_token, limit, dialect, of, own)
+            return await self._page(grant, execution_id, page_token, limit, dialect, of, own)
 
     async def _page(
         self,
         grant: Grant,
         execution_id: str,
-        next_token: str | None,
+        page_token: str | None,
         limit: int,
         dialect: str,
         of: tuple[str, str] | None,
@@ -171,7 +171,7 @@ class QueryService:
     ) -> Page:
         assert limit > 0
         now = self._clock()
-        execution = self._sealer.open(execution_id, Kind.EXECUTION, dialect, grant.accounts, now)
+        execution = self._sealer.open(execution_id, TokenKind.EXECUTION, dialect, grant.accounts, now)
         query = execution.query
         if of is not None and of != (query.service, query.instance):
             raise QueryError(
@@ -181,8 +181,8 @@ class QueryService:
                 hint="Ask under the service and the instance that the query was started for.",
             )
         before = execution.before
-        if next_token is not None:
-            token = self._sealer.open(next_token, Kind.PAGE, dialect, grant.accounts, now)
+        if page_token is not None:
+            token = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, now)
             if token.query != query or token.published != execution.published:
                 raise QueryError(
                     "page_token: it belongs to another query execution",
@@ -209,7 +209,7 @@ class QueryService:
         if not (more and rows):
             return Page(rows, None, completeness)
         following = Token(
-            kind=Kind.PAGE,
+            kind=TokenKind.PAGE,
             dialect=dialect,
             query=query,
             published=execution.published,

@@ -24,7 +24,7 @@ import msgspec
 from ..errors import QueryError
 from ..store.base import Query
 
-__all__ = ["TOKEN_MAX", "Kind", "Sealer", "Token"]
+__all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind"]
 
 TOKEN_MAX = 4_096
 _VERSION = 1
@@ -36,7 +36,7 @@ _FIELDS = tuple(f.name for f in dataclasses.fields(Query) if f.name != "accounts
 _DEFAULTS = tuple(f.default for f in dataclasses.fields(Query) if f.name != "accounts")
 
 
-class Kind(IntEnum):
+class TokenKind(IntEnum):
     EXECUTION = 1
     PAGE = 2
 
@@ -46,7 +46,7 @@ class Token:
     """`published`: the snapshot. `before`: rows with a smaller id follow, None from the newest on. `expires`:
     seconds since the epoch. `nonce`: makes two executions of one query differ."""
 
-    kind: Kind
+    kind: TokenKind
     dialect: str
     query: Query
     published: int
@@ -80,7 +80,7 @@ class Sealer:
         sealed = bytes((_VERSION, token.kind)) + payload
         return base64.urlsafe_b64encode(sealed + self._mac(sealed)).rstrip(b"=").decode()
 
-    def open(self, text: str, kind: Kind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
+    def open(self, text: str, kind: TokenKind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
         """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming page_token;
         for an execution 'missing' naming execution, always with one text, as if it did not exist."""
         sealed = self._verified(text)
@@ -133,8 +133,8 @@ class Sealer:
         return hmac.digest(self._secret, data, hashlib.sha256)[:_DIGEST_BYTES]
 
 
-def _refused(kind: Kind, why: str) -> QueryError:
-    if kind is Kind.EXECUTION:
+def _refused(kind: TokenKind, why: str) -> QueryError:
+    if kind is TokenKind.EXECUTION:
         return QueryError(
             "execution: no such query execution, or it has expired",
             field="execution",

@@ -22,7 +22,7 @@ from asgi_audit.api.dialects.usage import USAGE
 from asgi_audit.api.operation import Operation
 from asgi_audit.api.routing import Path, Resource
 from asgi_audit.errors import QueryError
-from asgi_audit.query.tokens import Kind, Sealer
+from asgi_audit.query.tokens import Sealer, TokenKind
 
 CPU_SECONDS_MAX = 0.1
 SIZE = params.BODY_BYTES_MAX
@@ -127,6 +127,6 @@ def test_token_is_refused_in_time_of_its_bound(text: str) -> None:
 
     def refuse() -> None:
         with pytest.raises(QueryError):
-            sealer.open(text, Kind.PAGE, "trail", None, 0.0)
+            sealer.open(text, TokenKind.PAGE, "trail", None, 0.0)
 
     assert cpu_seconds(refuse) < CPU_SECONDS_MAX / 10

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support_api import DAY, Api
+from tests.support.api import DAY, Api
 
 from asgi_audit.api.throttle import ENTRIES_MAX, FAILURES_ALL_MAX, FAILURES_MAX, WINDOW_SECONDS, Throttle
 
