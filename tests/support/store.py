@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable
 
 from asgi_audit.record.codec import Decoded
-from asgi_audit.store.base import Query, Row, Snapshot
-from asgi_audit.store.state import Completeness, Incident, Process
+from asgi_audit.store.base import Completeness, Incident, Process, Query, Row, Snapshot
 
 
 class TinyStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Literal
 
-from ..store.state import Incident
+from ..store.base import Incident
 
 __all__ = ["Incidents", "Kind"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..store.base import Query, Row
-from ..store.state import Completeness
+from ..store.base import Completeness, Query, Row
 
 __all__ = ["Completeness", "Execution", "Grant", "Page", "Query"]
 
