@@ -54,11 +54,21 @@ class QueryError(AuditError):
     """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
     'too_large' (413), 'busy' (429, come again later) or 'too_costly' (503: the same question over less would be
     answered). `field` names what was wrong, in our words (those of `Query`, and `execution` and `page_token`): the
-    message begins with it and a colon, and `said_with` puts a dialect's word there."""
+    message begins with it and a colon, and `said_with` puts a dialect's word there. `retry_seconds`, above 0: when to
+    come again, for 'busy'."""
 
-    def __init__(self, message: str, *, field: str = "", kind: QueryErrorKind = "invalid", hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        kind: QueryErrorKind = "invalid",
+        hint: str = "",
+        retry_seconds: int = 1,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.field = field
+        self.retry_seconds = retry_seconds
         self.kind: QueryErrorKind = kind
 
     def said_with(self, words: Mapping[str, str]) -> str:

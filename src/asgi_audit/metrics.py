@@ -103,6 +103,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_indexer_batch_seconds": Metric("histogram", "Time to write one batch to the index."),
     # the API
     "asgi_audit_api_request_seconds": Metric("histogram", "Time to answer a request.", ("dialect", "status")),
+    "asgi_audit_api_refusals_unrecorded": Metric("counter", "Refused requests that got no record of their own."),
 }  # fmt: skip
 
 # Of `stats()`; `lost_<reason>` is handled apart.

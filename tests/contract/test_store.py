@@ -26,9 +26,10 @@ from tests.support.records import (
 
 from asgi_audit.errors import QueryError
 from asgi_audit.record.views import usage_view
-from asgi_audit.store.base import DeadLetter, Reader, Snapshot, Writer, Written
+from asgi_audit.store.base import Reader, Snapshot, Writer, Written
 from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
+from asgi_audit.store.state import DeadLetter
 from asgi_audit.transport.base import Position
 
 

@@ -17,9 +17,10 @@ import msgspec
 
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.statement import Statement
-from asgi_audit.store.base import (
-    COUNT_SECONDS,
-    Batch,
+from asgi_audit.store.admin import Purged
+from asgi_audit.store.base import COUNT_SECONDS, Batch, Query, Row, Snapshot, Written
+from asgi_audit.store.query import matches
+from asgi_audit.store.state import (
     Completeness,
     DeadLetter,
     Extent,
@@ -28,17 +29,11 @@ from asgi_audit.store.base import (
     Known,
     Process,
     ProcessState,
-    Purged,
-    Query,
     ReadUntil,
     Resumed,
-    Row,
-    Snapshot,
     Window,
-    Written,
     reached,
-)  # fmt: skip
-from asgi_audit.store.query import matches
+)
 from asgi_audit.store.window import losses_in, lost_of
 from asgi_audit.transport.base import Position
 

@@ -15,7 +15,8 @@ from asgi_audit.api.app import operations
 from asgi_audit.api.health import Health
 from asgi_audit.api.measured import Measured
 from asgi_audit.api.operation import Operation
-from asgi_audit.store.base import Batch, Completion
+from asgi_audit.store.base import Batch
+from asgi_audit.store.state import Completion
 from tests.support.api import DAY_MS, Api
 from tests.support.records import extent, foreign
 

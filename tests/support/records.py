@@ -10,7 +10,8 @@ import orjson
 
 from asgi_audit.record.codec import Decoded, decode
 from asgi_audit.record.statement import Lost, Statement
-from asgi_audit.store.base import Batch, Extent, Query, Reader, ReadUntil, Row
+from asgi_audit.store.base import Batch, Query, Reader, Row
+from asgi_audit.store.state import Extent, ReadUntil
 from asgi_audit.transport.base import Position
 
 DAY_MS = 86_400_000

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 
 from asgi_audit.record.codec import Decoded
-from asgi_audit.store.base import Completeness, Incident, Process, Query, Row, Snapshot
+from asgi_audit.store.base import Query, Row, Snapshot
+from asgi_audit.store.state import Completeness, Incident, Process
 
 
 class TinyStore:

@@ -27,7 +27,7 @@ ORDER = (
     "api",
 )
 # What a room shows to the rooms before it.
-CONTRACTS = {"transport.base", "store.base", "query.model"}
+CONTRACTS = {"transport.base", "store.base", "store.state", "store.admin", "query.model"}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
 COMMON = {"addresses", "disk", "errors", "filelock", "forking", "metrics", "settings"}
 # These know all rooms, or speak for the package as a whole.

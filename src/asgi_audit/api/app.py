@@ -27,7 +27,8 @@ from ..control import Control
 from ..metrics import Values
 from ..query.service import QueryService
 from ..settings import Settings
-from .dialects import logs, trail, usage
+from .auth import Keys
+from .dialects import trail, usage
 from .health import Health
 from .measured import Measured
 from .operation import Operation
@@ -47,12 +48,14 @@ def create_app(
     *,
     measures: Callable[[], Values] = dict,
     unready: Callable[[], str] = lambda: "",
+    keys: Keys | None = None,
 ) -> Starlette:
     """The API over `service` and `control`, which the caller closes after the server has stopped. `settings` are at
     hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own. `unready`: why something
-    beside us is not ready, or ''."""
-    measured = Measured(measures)
-    app = application(operations(service, Health(service, control, unready), measured), control, measured)
+    beside us is not ready, or ''. `keys`: those of `control`, when the caller needs them too."""
+    keys = keys or Keys(control)
+    measured = Measured(lambda: {**measures(), **keys.measures()})
+    app = application(operations(service, Health(service, control, unready), measured), keys, measured)
     app.state.settings = settings
     return app
 
@@ -64,14 +67,13 @@ def operations(service: QueryService, health: Health, measured: Measured) -> lis
         *measured.operations(),
         *usage.operations(service),
         *trail.operations(service),
-        *logs.operations(service),
     ]
 
 
-def application(table: Sequence[Operation], control: Control, measured: Measured) -> Starlette:
+def application(table: Sequence[Operation], keys: Keys, measured: Measured) -> Starlette:
     """What answers the operations of `table`."""
     # An unknown path is most likely a literal one of usage, mistyped.
-    app = Starlette(routes=routes_of(table, control, rest=usage.USAGE, elsewhere=_ELSEWHERE))
+    app = Starlette(routes=routes_of(table, keys, rest=usage.USAGE, elsewhere=_ELSEWHERE))
     app.add_middleware(measured.around)
     app.router.redirect_slashes = False
     return app

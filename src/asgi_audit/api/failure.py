@@ -49,7 +49,7 @@ def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
         if error.kind == "unauthorized":
             headers["www-authenticate"] = 'Bearer realm="asgi-audit"'
         elif error.kind == "busy":
-            headers["retry-after"] = _RETRY_SECONDS
+            headers["retry-after"] = str(error.retry_seconds)
         return Failure(STATUSES[error.kind], error.said_with(words), error.hint, headers)
     reference = _logged(error)
     if isinstance(error, StoreError) and error.retriable:

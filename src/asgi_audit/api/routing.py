@@ -16,9 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from ..control import Control
 from ..query.model import Grant
-from .auth import grant_of
+from .auth import Keys
 from .failure import Failure, failure_of
 from .incoming import Incoming
 from .operation import Dialect, Operation
@@ -36,7 +35,7 @@ _SERVICES = frozenset({"logs", "trail"})
 _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing
 
 
-def routes_of(operations: Sequence[Operation], control: Control, *, rest: Dialect, elsewhere: str) -> list[BaseRoute]:
+def routes_of(operations: Sequence[Operation], keys: Keys, *, rest: Dialect, elsewhere: str) -> list[BaseRoute]:
     """All paths, then all literal roots, each in the order of the table; first match wins. `rest`: says that a path is
     unknown where no dialect has its first segment. `elsewhere`: what a client can do there."""
     own: dict[str, list[Operation]] = {}
@@ -47,7 +46,7 @@ def routes_of(operations: Sequence[Operation], control: Control, *, rest: Dialec
             literal.setdefault(path, []).append(operation)
     reserved = (_TO_COME | {first for path in (*own, *literal) for first in _literals(path)[:1]}) - _SERVICES
     paths = [
-        Path(path, Resource(found, control), reserved=reserved)
+        Path(path, Resource(found, keys), reserved=reserved)
         for table in (own, literal)
         for path, found in table.items()
     ]
@@ -65,8 +64,8 @@ def operation_of(routes: Iterable[BaseRoute], scope: Scope) -> Operation | None:
 class Resource:
     """The operations of one path, by method. HEAD is answered as GET without the body."""
 
-    def __init__(self, operations: Sequence[Operation], control: Control) -> None:
-        self._control = control
+    def __init__(self, operations: Sequence[Operation], keys: Keys) -> None:
+        self._keys = keys
         self._operations: dict[str, Operation] = {operation.method: operation for operation in operations}
         assert len(self._operations) == len(operations), "two operations of one method and path"
         self.dialect = operations[0].dialect
@@ -93,7 +92,7 @@ class Resource:
             refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
             return self.dialect.fail(refused)
         try:
-            grant = await grant_of(request, self._control, roles=operation.roles) if operation.roles else _NOBODY
+            grant = await self._keys.grant_of(request, roles=operation.roles) if operation.roles else _NOBODY
             return await operation.handle(request, grant)
         except ClientDisconnect:
             return None

@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, StoreError
 from ..settings import Settings
-from ..store.base import Completeness, Hold, Incident, Process, Window
+from ..store.state import Completeness, Hold, Incident, Process, Window
 from ..wiring.operations import give_up_partition, open_admin, open_store_reader
 from .flags import add_settings, settings_of
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from ..store.base import Completion, Extent, Hold, Known, ProcessState, ReadUntil, Resumed, reached
+from ..store.state import Completion, Extent, Hold, Known, ProcessState, ReadUntil, Resumed, reached
 from ..transport.base import Fence
 from .incidents import Incidents
 from .process import Checked, Seen, Stated, Tracked, started_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Literal
 
-from ..store.base import Incident
+from ..store.state import Incident
 
 __all__ = ["Incidents", "Kind"]
 

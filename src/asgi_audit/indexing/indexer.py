@@ -30,7 +30,8 @@ from ..record.codec import Decoded, decode
 from ..record.digest import leaf_hash, statement_digest
 from ..record.loss import decode_loss
 from ..record.statement import Statement, decode_statement
-from ..store.base import Batch, Completion, DeadLetter, Known, Writer, Written
+from ..store.base import Batch, Writer, Written
+from ..store.state import Completion, DeadLetter, Known
 from ..transport import base as transport
 from ..transport.base import Kind, Message, Position, Source
 from ..transport.fences import boot_seconds

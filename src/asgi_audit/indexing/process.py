@@ -26,7 +26,7 @@ from typing import NamedTuple
 from ..record.digest import Tree
 from ..record.line import TIME_END
 from ..record.statement import Statement
-from ..store.base import Incident, ProcessState
+from ..store.state import Incident, ProcessState
 from .incidents import Incidents, Kind
 from .ranges import Ranges
 

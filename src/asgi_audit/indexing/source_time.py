@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..store.base import ReadUntil
+from ..store.state import ReadUntil
 from ..transport.base import Fence
 
 __all__ = ["BELIEVED_MS", "STEP_MS", "SourceTime"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..store.base import Completeness, Query, Row
+from ..store.base import Query, Row
+from ..store.state import Completeness
 
 __all__ = ["Completeness", "Execution", "Grant", "Page", "Query"]
 

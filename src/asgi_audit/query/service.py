@@ -18,10 +18,9 @@ from collections.abc import Awaitable, Callable
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease
-from .listing import Listings
 from .model import Execution, Grant, Page
 from .readers import Readers
-from .tokens import Kind, Sealer, Token, same_query
+from .tokens import Sealer, Token, TokenKind
 
 __all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
@@ -68,13 +67,6 @@ class QueryService:
         self._sleep = sleep
         self.admission = Admission(in_flight_max)
         self._readers = Readers(open_reader)
-        self.listings = Listings(
-            self._sealer,
-            self._readers,
-            clock=clock,
-            cursor_seconds=execution_seconds,
-            page_bytes_max=page_bytes_max,
-        )
         # Snapshots take microseconds: those who wait for the indexer, and health, need not wait behind pages.
         self._snapshots = Readers(open_reader, 1)
         self._poll_began = float("-inf")
@@ -84,37 +76,37 @@ class QueryService:
         self,
         grant: Grant,
         query: Query,
-        next_token: str | None = None,
+        page_token: str | None = None,
         *,
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> str:
         """The id of a new execution of `query`: see `execute`."""
-        execution = await self.execute(grant, query, next_token, dialect=dialect, must_have_seen=must_have_seen)
+        execution = await self.execute(grant, query, page_token, dialect=dialect, must_have_seen=must_have_seen)
         return execution.id
 
     async def execute(
         self,
         grant: Grant,
         query: Query,
-        next_token: str | None = None,
+        page_token: str | None = None,
         *,
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> Execution:
         """A new execution of `query` (its accounts become those of `grant`).
 
-        Without `next_token`: when the window reaches into the present, waits until what was requested before is
+        Without `page_token`: when the window reaches into the present, waits until what was requested before is
         indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
         it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
         with self.admission.enter(grant.key_id):
-            return await self._execute(grant, query, next_token, dialect, must_have_seen)
+            return await self._execute(grant, query, page_token, dialect, must_have_seen)
 
     async def _execute(
         self,
         grant: Grant,
         query: Query,
-        next_token: str | None,
+        page_token: str | None,
         dialect: str,
         must_have_seen: tuple[str, str] | None,
     ) -> Execution:
@@ -122,9 +114,9 @@ class QueryService:
         query = dataclasses.replace(query, accounts=grant.accounts)
         published: int | None = None
         before: int | None = None
-        if next_token is not None:
-            given = self._sealer.open(next_token, Kind.PAGE, dialect, grant.accounts, arrival)
-            same_query(given.query, query)
+        if page_token is not None:
+            given = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, arrival)
+            _same_query(given.query, query)
             published, before = given.published, given.before
         else:
             waited = query.end > (arrival - REACH_SECONDS) * 1000
@@ -138,7 +130,7 @@ class QueryService:
             grant.key_id,
         )
         token = Token(
-            kind=Kind.EXECUTION,
+            kind=TokenKind.EXECUTION,
             dialect=dialect,
             query=query,
             published=snapshot.published if published is None else published,
@@ -152,7 +144,7 @@ class QueryService:
         self,
         grant: Grant,
         execution_id: str,
-        next_token: str | None = None,
+        page_token: str | None = None,
         limit: int = 100,
         *,
         dialect: str,
@@ -163,15 +155,15 @@ class QueryService:
         execution must be about, else it is 'missing'. `lease`, from `admission`: holds the bytes of the page until the
         caller closes it; without it they count only while the page is made. Raises QueryError, StoreError."""
         if lease is not None:
-            return await self._page(grant, execution_id, next_token, limit, dialect, of, lease)
+            return await self._page(grant, execution_id, page_token, limit, dialect, of, lease)
         with self.admission.enter(grant.key_id) as own:
-            return await self._page(grant, execution_id, next_token, limit, dialect, of, own)
+            return await self._page(grant, execution_id, page_token, limit, dialect, of, own)
 
     async def _page(
         self,
         grant: Grant,
         execution_id: str,
-        next_token: str | None,
+        page_token: str | None,
         limit: int,
         dialect: str,
         of: tuple[str, str] | None,
@@ -179,7 +171,7 @@ class QueryService:
     ) -> Page:
         assert limit > 0
         now = self._clock()
-        execution = self._sealer.open(execution_id, Kind.EXECUTION, dialect, grant.accounts, now)
+        execution = self._sealer.open(execution_id, TokenKind.EXECUTION, dialect, grant.accounts, now)
         query = execution.query
         if of is not None and of != (query.service, query.instance):
             raise QueryError(
@@ -189,8 +181,8 @@ class QueryService:
                 hint="Ask under the service and the instance that the query was started for.",
             )
         before = execution.before
-        if next_token is not None:
-            token = self._sealer.open(next_token, Kind.PAGE, dialect, grant.accounts, now)
+        if page_token is not None:
+            token = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, now)
             if token.query != query or token.published != execution.published:
                 raise QueryError(
                     "page_token: it belongs to another query execution",
@@ -217,7 +209,7 @@ class QueryService:
         if not (more and rows):
             return Page(rows, None, completeness)
         following = Token(
-            kind=Kind.PAGE,
+            kind=TokenKind.PAGE,
             dialect=dialect,
             query=query,
             published=execution.published,
@@ -285,3 +277,13 @@ class QueryService:
             self._poll_began = now
             self._polled = await self._snapshot()
         return self._polled
+
+
+def _same_query(known: Query, asked: Query) -> None:
+    for name in (field.name for field in dataclasses.fields(Query)):
+        if getattr(known, name) != getattr(asked, name):
+            raise QueryError(
+                f"{name}: it differs from the query that the token of the page belongs to",
+                field=name,
+                hint="Repeat the query's own values beside its token, or leave the token out.",
+            )

@@ -24,7 +24,7 @@ import msgspec
 from ..errors import QueryError
 from ..store.base import Query
 
-__all__ = ["TOKEN_MAX", "Kind", "Sealer", "Token", "same_query"]
+__all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind"]
 
 TOKEN_MAX = 4_096
 _VERSION = 1
@@ -36,7 +36,7 @@ _FIELDS = tuple(f.name for f in dataclasses.fields(Query) if f.name != "accounts
 _DEFAULTS = tuple(f.default for f in dataclasses.fields(Query) if f.name != "accounts")
 
 
-class Kind(IntEnum):
+class TokenKind(IntEnum):
     EXECUTION = 1
     PAGE = 2
 
@@ -44,30 +44,15 @@ class Kind(IntEnum):
 @dataclass(frozen=True, kw_only=True)
 class Token:
     """`published`: the snapshot. `before`: rows with a smaller id follow, None from the newest on. `expires`:
-    seconds since the epoch. `nonce`: makes two executions of one query differ. `total`: how many rows the snapshot has
-    of the query, where the first page counted them."""
+    seconds since the epoch. `nonce`: makes two executions of one query differ."""
 
-    kind: Kind
+    kind: TokenKind
     dialect: str
     query: Query
     published: int
     before: int | None
     expires: int
     nonce: bytes = b""
-    total: int | None = None
-
-
-class _Payload(msgspec.Struct, array_like=True, gc=False):
-    """In this order; append to its end only."""
-
-    dialect: str
-    accounts: bytes  # their digest
-    expires: int
-    published: int
-    before: int | None
-    nonce: bytes
-    query: list[Any]
-    total: int | None = None
 
 
 class Sealer:
@@ -90,45 +75,40 @@ class Sealer:
                 token.before,
                 token.nonce,
                 query,
-                *(() if token.total is None else (token.total,)),  # an older version opens no longer payload
             )
         )
         sealed = bytes((_VERSION, token.kind)) + payload
         return base64.urlsafe_b64encode(sealed + self._mac(sealed)).rstrip(b"=").decode()
 
-    def open(self, text: str, kind: Kind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
+    def open(self, text: str, kind: TokenKind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
         """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming page_token;
         for an execution 'missing' naming execution, always with one text, as if it did not exist."""
         sealed = self._verified(text)
         if sealed is None or sealed[0] != _VERSION or sealed[1] != kind:
             raise _refused(kind, "is no token of a page of this API, or was changed")
         try:
-            payload = msgspec.msgpack.decode(sealed[2:], type=_Payload)
-            query = Query(accounts=accounts, **dict(zip(_FIELDS, payload.query, strict=False)))
+            of_dialect, scope, expires, published, before, nonce, fields = msgspec.msgpack.decode(
+                sealed[2:], type=tuple[str, bytes, int, int, int | None, bytes, list[Any]]
+            )
+            query = Query(accounts=accounts, **dict(zip(_FIELDS, fields, strict=False)))
         except (msgspec.MsgspecError, TypeError):
             # Ours by its seal, but of a version whose payload we do not know: what it points to is gone.
             raise _refused(kind, "was made by another version") from None
-        if payload.dialect != dialect:
+        if of_dialect != dialect:
             raise _refused(kind, "belongs to another API")
-        if not hmac.compare_digest(payload.accounts, self._digest(accounts)):
+        if not hmac.compare_digest(scope, self._digest(accounts)):
             raise _refused(kind, "belongs to another account")
-        if payload.expires <= now:
+        if expires <= now:
             raise _refused(kind, "has expired")
         return Token(
             kind=kind,
             dialect=dialect,
             query=query,
-            published=payload.published,
-            before=payload.before,
-            expires=payload.expires,
-            nonce=payload.nonce,
-            total=payload.total,
+            published=published,
+            before=before,
+            expires=expires,
+            nonce=nonce,
         )
-
-    def is_ours(self, text: str, kind: Kind) -> bool:
-        """Whether it was sealed by us and never changed, for whomever and however long ago."""
-        sealed = self._verified(text)
-        return sealed is not None and sealed[0] == _VERSION and sealed[1] == kind
 
     def _verified(self, text: str) -> bytes | None:
         """Version, kind and payload, when the seal is ours."""
@@ -153,19 +133,8 @@ class Sealer:
         return hmac.digest(self._secret, data, hashlib.sha256)[:_DIGEST_BYTES]
 
 
-def same_query(known: Query, asked: Query) -> None:
-    """Raises QueryError ('invalid') that names the first field in which they differ."""
-    for name in (field.name for field in dataclasses.fields(Query)):
-        if getattr(known, name) != getattr(asked, name):
-            raise QueryError(
-                f"{name}: it differs from the query that the token of the page belongs to",
-                field=name,
-                hint="Repeat the query's own values beside its token, or leave the token out.",
-            )
-
-
-def _refused(kind: Kind, why: str) -> QueryError:
-    if kind is Kind.EXECUTION:
+def _refused(kind: TokenKind, why: str) -> QueryError:
+    if kind is TokenKind.EXECUTION:
         return QueryError(
             "execution: no such query execution, or it has expired",
             field="execution",

@@ -1,4 +1,5 @@
-"""The contract of the store: what the indexer writes and what the query service reads."""
+"""The contract of the store's rows: what the indexer writes and what the query service reads. Beside it stand the
+contracts of the state (`state`) and of keeping an index in order (`admin`)."""
 
 from __future__ import annotations
 
@@ -6,204 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-import msgspec
-
 from ..record.codec import Decoded
 from ..record.statement import Statement
 from ..record.views import Cuts
 from ..transport.base import Position
+from .admin import Maintenance
 from .query import Query
+from .state import Completion, DeadLetter, ReadUntil, StateReader, StateWriter
 
 __all__ = [
-    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "MARGIN_MS", "Batch", "Completeness", "Completion", "DeadLetter",
-    "Extent", "Hold", "Incident", "Known", "Process", "ProcessState", "Purged", "Query", "ReadUntil", "Reader",
-    "Resumed", "Row", "Snapshot", "Standing", "Window", "Writer", "Written", "reached",
+    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "Batch", "Query", "Reader", "Row", "RowReader", "Snapshot", "Writer",
+    "Written",
 ]  # fmt: skip
-
-Standing = Literal["active", "left", "off"]
-"""Of a process: it counts for T; closed and settled; silent for too long and written off."""
-
 
 COUNT_SECONDS = 2.0
 HISTOGRAM_BUCKETS_MAX = 1_500
-
-MARGIN_MS = 2000
-"""T stays so far behind what was read: a process that begins is heard of some 100 ms after its first exchange began,
-and T must not have passed that by then."""
-
-
-class ReadUntil(NamedTuple):
-    """The newest fence that has passed, as the store keeps it. `at` (ms since the epoch): everything that was appended
-    before it is in the store. `taken_at`: e by the indexer's wall clock (ms), which `at` follows only when a step of
-    that clock is believed. `boot` (ms) and `boot_id`: when that was since the machine started. `elapsed` (ms): how much
-    time of the source has passed since the index was made, in small steps; it measures for how long a process is
-    silent."""
-
-    at: int
-    taken_at: int
-    boot: int
-    boot_id: str
-    elapsed: int
-
-
-class Extent(NamedTuple):
-    """Of what the index claims to be complete. `until`: T as it was last written (ms, exclusive; None before the first
-    statement). `ceiling`: how far T goes by itself as fences pass (ms): the lowest promise of an active process; None:
-    as far as they do. `begins`: `complete_from` (ms) but for the purge horizon; while it is not `is_begun`, only what
-    is known of it, and with `begins_at_fence` the next fence will say it. `above`: partitions whose beginning was gone
-    when they were first read."""
-
-    until: int | None = None
-    ceiling: int | None = None
-    begins: int = 0
-    is_begun: bool = False
-    begins_at_fence: bool = False
-    above: tuple[str, ...] = ()
-
-
-def reached(extent: Extent, read_until: int | None) -> int | None:
-    """T. The indexer and every reader reckon it in this way, so that a fence that passes costs no write of the
-    extent."""
-    until = extent.until
-    if until is None or read_until is None:
-        return until
-    free = read_until - MARGIN_MS
-    return max(until, free if extent.ceiling is None else min(extent.ceiling, free))
-
-
-class Hold(msgspec.Struct, frozen=True):
-    """A partition that keeps T from moving, why, and since when (ms). `is_lost`: it was acknowledged that it is lost
-    for ever, and T moves without it."""
-
-    partition: str
-    reason: str
-    since: int
-    is_lost: bool = False
-
-
-class DeadLetter(NamedTuple):
-    """Bytes that could not become a record. The store keeps at most 64 KiB of `payload` and `payload_bytes` as its
-    true size."""
-
-    source: str
-    partition: str
-    offset: int
-    reason: str
-    payload: bytes
-
-
-class Incident(msgspec.Struct, kw_only=True):
-    """Why T may say more than is there, or what was noticed about a process's own statements. Times in ms since the
-    epoch.
-
-    Kinds: `missing` (sequences that neither came nor are stated lost), `gap` (numbers of statements that did not come),
-    `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
-    (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
-    and of no process, but of the source (`process` is the nil UUID): `retention_passed` (messages were removed before
-    they were read), `topic_recreated` (the topic was made anew, with or without all that it had held),
-    `partition_lost` (somebody acknowledged that a partition is lost for ever); and of the index itself, likewise:
-    `day_lost` (the file of a day was gone, and `--new-index` gave it up)."""
-
-    id: int
-    kind: Literal[
-        "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated",
-        "partition_lost", "day_lost",
-    ]  # fmt: skip
-    process: str
-    opened_at: int
-    resolved_at: int | None = None
-    start: int  # of the window that it concerns, inclusive: exchanges begun in it
-    end: int | None  # exclusive; None: no end yet
-    ranges: list[tuple[int, int]] = []  # still missing: sequences, or numbers of statements; both ends inclusive
-    count: int = 0  # how many they are: more than `ranges` name, when they were too many to name
-    detail: str = ""
-
-
-class ProcessState(msgspec.Struct, kw_only=True):
-    """What the indexer must know of a process to go on; the store keeps it as it is."""
-
-    process: bytes
-    partition: str
-    started: int  # ms since the epoch
-    standing: Standing = "active"
-    number: int = 0  # of the last statement
-    last: int = 0  # the highest sequence that a statement covers
-    low: int = 0  # low(p), ms; its start before the first statement
-    promises: list[tuple[int, int]] = []  # (last, W) of statements that cover more than is settled
-    waiting: list[tuple[int, int]] = []  # absent sequences up to `last` that are not judged yet
-    waiting_numbers: list[tuple[int, int]] = []  # likewise, of statements
-    waiting_more: int = 0  # how many of them are stated lost without their numbers
-    waiting_from: int = 0  # the window (ms) of what waits
-    waiting_to: int = 0
-    judged_after: int | None = None  # judged when a fence has passed that was taken after this (ms since boot)
-    first_read: int | None = None  # None: its beginning was read; else what is absent below this may have been removed
-    first_number: int = 0  # likewise, of statements
-    first_at: int = 0  # when the first statement that was read was made, by the process's clock (ms)
-    is_cut: bool = False  # it was read from a partition whose beginning was gone
-    earlier: int = 0  # sequences before the beginning of what could be read
-    heard: int = 0  # `ReadUntil.elapsed` when something of it was read last
-    at: int = 0  # when the last statement was made, ms
-    latest: int = 0  # the latest that a statement was made by its clock, which may have been set back since, ms
-    clock_steps: int = 0  # how often its clock was set, as it stated last
-    stale: int = 0  # W as it stood when its clock was set: it says nothing of what began since
-    digest: str = ""  # SHA-256 of the last statement's bytes
-    closed: str = ""
-    lost: int = 0
-    missing: int = 0
-    unverified: int = 0  # statements whose root could not be checked: not all of their records came in order
-    open_count: int = 0  # exchanges open at the last statement for long, or for ever: their process died
-    open_from: int = 0  # when the first and the last of them began, both inclusive, ms
-    open_to: int = 0
-    open_accounts: list[tuple[str, int]] = []  # how many of them belong to which account, where it is known
-    open_oldest: int | None = None  # start of the oldest of all open ones
-    above: list[tuple[int, int]] = []  # sequences beyond `last` that are settled, both ends inclusive
-    leaves: list[bytes] = []  # the Merkle tree since the last statement, as `record.digest.Tree` keeps it
-    leaf_count: int = 0
-    leaf_last: int = 0
-    leaves_whole: bool = True  # False: the tree began in the middle
-
-
-class Known(NamedTuple):
-    """A process as the store has it, with its incidents that are open."""
-
-    state: ProcessState
-    incidents: list[Incident]
-
-
-class Resumed(NamedTuple):
-    """Where completeness goes on: what is claimed, the newest fence that has passed (None: never), the processes that
-    are active, the highest id of an incident ever given (0: none), the partitions that held T, and when the index was
-    made (ms)."""
-
-    extent: Extent = Extent()
-    read_until: ReadUntil | None = None
-    known: Sequence[Known] = ()
-    last_incident: int = 0
-    holds: Sequence[Hold] = ()
-    made_at: int = 0
-
-
-class Completion(NamedTuple):
-    """What a batch changes: `processes` and `incidents` replace those with the same id, `holds` all of them (None: as
-    they were). `refused`: how many losses it brings that stand in an entry of their own, and in no statement."""
-
-    extent: Extent
-    processes: Sequence[ProcessState] = ()
-    incidents: Sequence[Incident] = ()
-    refused: int = 0
-    holds: Sequence[Hold] | None = None
-
-
-class Completeness(NamedTuple):
-    """For a window: T (ms, exclusive; None before the first statement), how many open incidents overlap it, and how
-    many long-open exchanges began in it (those of a process that died included) that are not known to belong to an
-    account that was not asked for. `begins`: `complete_from` (ms, inclusive; None while it is not known): of what began
-    before it nothing is claimed."""
-
-    until: int | None
-    incidents: int
-    open: int
-    begins: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,14 +45,6 @@ class Written(NamedTuple):
     dead: int
 
 
-class Purged(NamedTuple):
-    """What a purge removed, and where the horizon stands after it (ms; records below it are expired)."""
-
-    horizon: int
-    days: int
-    bytes: int
-
-
 class Row(NamedTuple):
     """`id` is time-ordered and unique in the store: the cursor's position. `record` is the stored bytes,
     decompressed."""
@@ -252,37 +62,7 @@ class Snapshot(NamedTuple):
     read_until: float
 
 
-class Process(NamedTuple):
-    """What the index knows of one process: indexed records, and its statements summed up."""
-
-    process: str
-    service: str
-    host: str
-    started: int
-    last: int  # highest sequence that a statement covers
-    indexed: int
-    lost: int  # stated
-    excluded: int
-    open_count: int
-    watermark: int
-    closed: Literal["", "provisional", "final", "adopted"]
-    proven: bool
-    missing: int = 0  # covered by a statement, and neither indexed nor stated lost
-    standing: Standing = "active"
-    low: int = 0  # ms: what it said until here is settled
-    earlier: int = 0  # sequences that were removed before the index could read them
-
-
-class Window(NamedTuple):
-    """What is known of one process in a window. `lost`: stated by statements that speak of the window; losses of which
-    nobody knows when they began (Kafka refused a record) count in every window."""
-
-    process: str
-    indexed: int
-    lost: int
-
-
-class Writer(Protocol):
+class Writer(StateWriter, Maintenance, Protocol):
     """One at a time, held by a lease; used by one thread. Errors are StoreErrors (`retriable` for a full disk or a
     lock)."""
 
@@ -294,51 +74,15 @@ class Writer(Protocol):
     def made_at_ms(self) -> int | None:
         """When the index was made; None when that is unknown."""
 
-    def positions(self, source: str) -> dict[str, Position]: ...
-
     def write(self, batch: Batch) -> Written:
         """Records once by (process, sequence) or, without a process, by id; then positions and what is visible. A crash
         anywhere inside repeats nothing and loses nothing."""
 
-    def read_until(self, mark: ReadUntil) -> None:
-        """Nothing new, but a fence has passed. Cheap: called up to 40 times a second."""
-
-    def purge(self, before: int) -> Purged:
-        """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward
-        only; a crash inside is finished by the next writer. Forgotten with them: incidents whose window ends before the
-        horizon, but open ones of active processes (see `Tracker.forget`), and processes that are gone."""
-
-    def purge_asked(self) -> int | None:
-        """What another process asks to be purged, as `purge` takes it. Cheap: asked once a second."""
-
-    def acknowledge_asked(self) -> int:
-        """Do what other processes ask: give the `silent` incidents of a process that is known to be gone for good the
-        end where it was written off. Answers how many. Cheap: asked once a second."""
-
-    def partitions_lost(self) -> Sequence[str]:
-        """Partitions of which somebody says that they are lost for ever. Cheap: asked once a second."""
-
-    def partition_noted(self, partition: str) -> None:
-        """That it is lost is written down: do not answer it again."""
-
-    def last_used(self) -> float | None:
-        """Wall-clock time (s) at which the index was last written before this writer opened it."""
-
-    def resumed(self) -> Resumed: ...
-
-    def known(self, process: bytes) -> Known | None:
-        """One process, active or not."""
-
     def close(self) -> None: ...
 
 
-class Reader(Protocol):
-    """Any number, in any process; each used by one thread at a time. Short read transactions. Errors are
-    StoreErrors: so is an index that is gone, or another one than belongs here."""
-
-    def check(self) -> None:
-        """Raises StoreError when something of the index is gone. A look at the directory: for readiness, not for each
-        answer."""
+class RowReader(Protocol):
+    """The rows. Short read transactions. Errors are StoreErrors."""
 
     def snapshot(self) -> Snapshot: ...
 
@@ -367,23 +111,14 @@ class Reader(Protocol):
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         """Whether any record of this service and instance was ever indexed for one of the accounts."""
 
-    def processes(self) -> list[Process]: ...
 
-    def window(self, start: int, end: int) -> list[Window]:
-        """The numbers of each process for exchanges begun from `start` (ms, inclusive) to `end` (exclusive). Counts
-        what is there: not for every answer."""
+class Reader(RowReader, StateReader, Protocol):
+    """Any number, in any process; each used by one thread at a time. Errors are StoreErrors: so is an index that is
+    gone, or another one than belongs here."""
 
-    def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
-        """Of the window from `start` (ms, inclusive) to `end` (exclusive), for `accounts` (None: all), as of now.
-        Cheap: asked for every answer."""
-
-    def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
-        """The newest that overlap the window, open ones first, with `ranges` cut to 100."""
-
-    def holds(self) -> list[Hold]:
-        """The partitions that keep T from moving, or did before it was acknowledged that they are lost."""
-
-    def dead_letters(self) -> int: ...
+    def check(self) -> None:
+        """Raises StoreError when something of the index is gone. A look at the directory: for readiness, not for each
+        answer."""
 
     def stop_when(self, stopped: Callable[[], bool]) -> None:
         """`stopped` is asked now and then while a question runs: once it is true, the question raises StoreError."""

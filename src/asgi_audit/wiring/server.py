@@ -19,6 +19,7 @@ from .operations import measures, open_control, open_store_reader
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from ..api.auth import Keys
     from ..api.server import Server
     from ..capture.middleware import ASGIApp, Receive, Send
 
@@ -35,6 +36,7 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
     ConfigError."""
     with extra():
         from ..api.app import create_app
+        from ..api.auth import Keys
         from ..api.door import connections_max
         from ..query.service import GRACE_SECONDS, KAFKA_GRACE_SECONDS, QueryService
 
@@ -55,8 +57,9 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         service.close()
         control.close()
 
-    app = create_app(service, control, settings, measures=lambda: measures(settings), unready=unready)
-    return _audit_reads(app, settings, close)
+    keys = Keys(control)
+    app = create_app(service, control, settings, measures=lambda: measures(settings), unready=unready, keys=keys)
+    return _audit_reads(app, settings, keys, close)
 
 
 def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -> Server:
@@ -67,7 +70,7 @@ def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -
     return Server(app, stopping=stopping)
 
 
-def _audit_reads(app: Starlette, settings: Settings, close: Callable[[], None]) -> ASGIApp:
+def _audit_reads(app: Starlette, settings: Settings, keys: Keys, close: Callable[[], None]) -> ASGIApp:
     with extra():
         from ..api.routing import operation_of
 
@@ -85,7 +88,8 @@ def _audit_reads(app: Starlette, settings: Settings, close: Callable[[], None]) 
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             operation = operation_of(app.routes, scope)
-            if operation is not None and not operation.records(scope):
+            is_recorded = operation is None or operation.is_recorded
+            if not is_recorded or not await keys.is_recorded(scope, is_known=operation is not None):
                 await app(scope, receive, send)
                 return
         try:

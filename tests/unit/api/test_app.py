@@ -16,7 +16,8 @@ from tests.support.memory_store import MemoryStore
 from tests.support.records import extent, foreign
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Batch, Completion, Incident, ProcessState
+from asgi_audit.store.base import Batch
+from asgi_audit.store.state import Completion, Incident, ProcessState
 
 Work = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
@@ -136,6 +137,7 @@ def test_trail_is_answered_under_its_path(api: Api, root: str, base: str) -> Non
         ("POST", "/query-result/x", 405),
         ("POST", "/query-result", 404),
         ("GET", "/usage/x/query-result/y", 404),
+        ("GET", "/logs", 404),
         ("GET", "/favicon.ico", 404),
         ("POST", "/a/b/c", 404),
         ("POST", "//a/b", 404),

@@ -12,8 +12,8 @@ import pytest
 from tests.support.records import NOON, PROCESS, batch, extent, record, statement
 
 from asgi_audit.cli import main
-from asgi_audit.store.base import Completion, Hold, Incident, ProcessState
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
+from asgi_audit.store.state import Completion, Hold, Incident, ProcessState
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_completeness_is_never_beyond_the_truth_and_gets_there(seed: int, turns:
 @pytest.mark.parametrize("seed", [7])
 def test_oracle_complains_when_the_margin_is_taken_away(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle itself: without the rule it must find something soon."""
-    monkeypatch.setattr("asgi_audit.store.base.MARGIN_MS", -60_000)
+    monkeypatch.setattr("asgi_audit.store.state.MARGIN_MS", -60_000)
     with pytest.raises(AssertionError):
         some_worlds(seed)
 

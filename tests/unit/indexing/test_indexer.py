@@ -18,7 +18,8 @@ from asgi_audit.errors import StoreError, TransportError
 from asgi_audit.indexing.indexer import Indexer, Progress
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
-from asgi_audit.store.base import Batch, Completeness, ReadUntil, Written
+from asgi_audit.store.base import Batch, Written
+from asgi_audit.store.state import Completeness, ReadUntil
 from asgi_audit.transport.base import Incident, Kind, Position
 
 P = str(PROCESS)

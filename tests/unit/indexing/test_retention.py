@@ -10,7 +10,7 @@ from tests.support.records import DAY_MS, NOON
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.retention import Retention
-from asgi_audit.store.base import Purged
+from asgi_audit.store.admin import Purged
 
 MIDNIGHT = NOON - DAY_MS // 2
 

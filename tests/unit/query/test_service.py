@@ -17,7 +17,8 @@ from asgi_audit.errors import QueryError, StoreError
 from asgi_audit.query import readers as module
 from asgi_audit.query.model import Grant
 from asgi_audit.query.service import QueryService
-from asgi_audit.store.base import Completeness, Query, Reader, Snapshot
+from asgi_audit.store.base import Query, Reader, Snapshot
+from asgi_audit.store.state import Completeness
 
 ACME = Grant(key_id="k", role="reader", accounts=frozenset({"acme"}))
 BETA = Grant(key_id="b", role="reader", accounts=frozenset({"beta"}))

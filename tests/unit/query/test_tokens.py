@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.errors import QueryError
-from asgi_audit.query.tokens import TOKEN_MAX, Kind, Sealer, Token
+from asgi_audit.query.tokens import TOKEN_MAX, Sealer, Token, TokenKind
 from asgi_audit.record.summary import LEVELS
 from asgi_audit.store.base import Query
 from asgi_audit.store.query import statuses_of
@@ -21,7 +21,7 @@ ACCOUNTS = frozenset({"acme", "beta"})
 QUERY = Query(accounts=ACCOUNTS, start=1_700_000_000_000, end=1_700_000_100_000, service="gateway", instance="i1")
 
 
-def token(kind: Kind = Kind.PAGE, **changed: Any) -> Token:
+def token(kind: TokenKind = TokenKind.PAGE, **changed: Any) -> Token:
     made = Token(kind=kind, dialect="usage", query=QUERY, published=77, before=5 << 16, expires=1000)
     return dataclasses.replace(made, **changed)
 
@@ -52,18 +52,18 @@ text = st.none() | st.text(max_size=30)
     ),
     published=st.integers(0, 1 << 60),
     before=st.none() | st.integers(0, (1 << 63) - 1),
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(TokenKind),
     nonce=st.binary(max_size=8),
 )
 def test_token_opens_as_it_was_sealed(
-    query: Query, published: int, before: int | None, kind: Kind, nonce: bytes
+    query: Query, published: int, before: int | None, kind: TokenKind, nonce: bytes
 ) -> None:
     made = token(kind, query=query, published=published, before=before, nonce=nonce)
     assert SEALER.open(SEALER.seal(made), kind, "usage", query.accounts, 999.9) == made
 
 
 def test_token_is_short_and_safe_in_urls() -> None:
-    sealed = SEALER.seal(token(Kind.EXECUTION, nonce=b"n" * 8))
+    sealed = SEALER.seal(token(TokenKind.EXECUTION, nonce=b"n" * 8))
     assert len(sealed) < 160
     assert all(c.isalnum() or c in "-_" for c in sealed)
 
@@ -73,8 +73,8 @@ def test_token_names_no_account() -> None:
     assert b"acme" not in base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_token_is_refused_when_a_single_character_changes(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(TokenKind))
+def test_token_is_refused_when_a_single_character_changes(kind: TokenKind) -> None:
     sealed = SEALER.seal(token(kind))
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     for at in range(len(sealed)):
@@ -91,11 +91,11 @@ def test_token_is_refused_when_a_single_character_changes(kind: Kind) -> None:
 def test_token_is_refused_when_it_is_no_token(spoiled: str) -> None:
     text = spoiled.format(SEALER.seal(token()))
     with pytest.raises(QueryError) as caught:
-        SEALER.open(text, Kind.PAGE, "usage", ACCOUNTS, 0)
+        SEALER.open(text, TokenKind.PAGE, "usage", ACCOUNTS, 0)
     assert (caught.value.field, caught.value.kind) == ("page_token", "invalid")
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(TokenKind))
 @pytest.mark.parametrize(
     "change",
     [
@@ -108,9 +108,9 @@ def test_token_is_refused_when_it_is_no_token(spoiled: str) -> None:
         {"sealer": Sealer(b"t" * 32)},
     ],
 )
-def test_token_is_refused_with_its_field_when_used_elsewhere(kind: Kind, change: dict[str, Any]) -> None:
+def test_token_is_refused_with_its_field_when_used_elsewhere(kind: TokenKind, change: dict[str, Any]) -> None:
     sealed = change.get("sealer", SEALER).seal(token(kind))
-    asked = Kind(3 - kind) if "kind" in change else kind
+    asked = TokenKind(3 - kind) if "kind" in change else kind
     with pytest.raises(QueryError) as caught:
         SEALER.open(
             sealed,
@@ -119,12 +119,12 @@ def test_token_is_refused_with_its_field_when_used_elsewhere(kind: Kind, change:
             change.get("accounts", ACCOUNTS),
             change.get("now", 999.0),
         )
-    expected = ("page_token", "invalid") if asked is Kind.PAGE else ("execution", "missing")
+    expected = ("page_token", "invalid") if asked is TokenKind.PAGE else ("execution", "missing")
     assert (caught.value.field, caught.value.kind) == expected
 
 
 def test_execution_refusals_have_one_text_so_that_nothing_is_learnt() -> None:
-    sealed = SEALER.seal(token(Kind.EXECUTION))
+    sealed = SEALER.seal(token(TokenKind.EXECUTION))
     texts = set()
     for asked, dialect, accounts, now in [
         ("nonsense", "usage", ACCOUNTS, 0.0),
@@ -133,6 +133,6 @@ def test_execution_refusals_have_one_text_so_that_nothing_is_learnt() -> None:
         (sealed, "usage", ACCOUNTS, 2000.0),
     ]:
         with pytest.raises(QueryError) as caught:
-            SEALER.open(asked, Kind.EXECUTION, dialect, accounts, now)
+            SEALER.open(asked, TokenKind.EXECUTION, dialect, accounts, now)
         texts.add(str(caught.value))
     assert len(texts) == 1

@@ -13,9 +13,10 @@ import pytest
 from tests.support.records import DAY_MS, NOON, batch, over_days, read_until, record
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Incident, Query, Reader
+from asgi_audit.store.base import Query, Reader
 from asgi_audit.store.identity import Seen
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, completeness, inspect, purge_directory
+from asgi_audit.store.state import Incident
 
 DAY = "day-2026-11-22.db"
 

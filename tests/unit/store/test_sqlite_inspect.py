@@ -25,8 +25,9 @@ from asgi_audit.errors import StoreError
 from asgi_audit.indexing.indexer import Indexer
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
-from asgi_audit.store.base import Completion, DeadLetter, ProcessState, Snapshot
+from asgi_audit.store.base import Snapshot
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect, quick_check
+from asgi_audit.store.state import Completion, DeadLetter, ProcessState
 from asgi_audit.transport.base import Kind
 
 

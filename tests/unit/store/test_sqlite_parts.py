@@ -15,13 +15,13 @@ import zstandard
 from tests.support.synthetic import synthetic_records
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import ReadUntil
 from asgi_audit.store.sqlite import codec
 from asgi_audit.store.sqlite.codec import DICTIONARY_ID, Compressor, Decompressor
 from asgi_audit.store.sqlite.errors import MAPPED, translated
 from asgi_audit.store.sqlite.fence import FENCE_NAME, FenceFile, read_fence
 from asgi_audit.store.sqlite.lease import LEASE_NAME, Lease
 from asgi_audit.store.sqlite.schema import VERSION, check_version, create, day_of_name, token
+from asgi_audit.store.state import ReadUntil
 
 
 def _all_below(cls: type[Exception]) -> set[type[Exception]]:

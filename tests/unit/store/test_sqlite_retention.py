@@ -28,7 +28,7 @@ from tests.support.records import (
 )
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Completion, DeadLetter, Incident, ProcessState, Written
+from asgi_audit.store.base import Written
 from asgi_audit.store.sqlite import (
     SqliteReader,
     SqliteWriter,
@@ -38,6 +38,7 @@ from asgi_audit.store.sqlite import (
     retention,
 )
 from asgi_audit.store.sqlite.reader import _File
+from asgi_audit.store.state import Completion, DeadLetter, Incident, ProcessState
 
 MIDNIGHT = NOON - DAY_MS // 2
 

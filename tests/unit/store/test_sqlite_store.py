@@ -28,10 +28,11 @@ from tests.support.records import (
 )
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Completeness, Completion, DeadLetter, ProcessState, Snapshot, Written
+from asgi_audit.store.base import Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
 from asgi_audit.store.sqlite import writer as writer_module
 from asgi_audit.store.sqlite.fence import FENCE_NAME
+from asgi_audit.store.state import Completeness, Completion, DeadLetter, ProcessState
 
 
 def clock() -> float:

@@ -23,7 +23,7 @@ import apsw
 import msgspec
 
 from ...record.statement import decode_statement
-from ..base import Completeness, Completion, Incident, Known, ProcessState, ReadUntil, Resumed
+from ..state import Completeness, Completion, Incident, Known, ProcessState, ReadUntil, Resumed
 from ..window import losses_in
 from . import extent
 from .schema import DAY_MS, made_at_ms

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from ..base import Completion, Extent, Hold, ReadUntil, reached
+from ..state import Completion, Extent, Hold, ReadUntil, reached
 
 __all__ = ["batches", "prepare", "published", "read", "read_holds", "reckon", "write"]
 

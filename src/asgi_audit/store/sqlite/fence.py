@@ -5,7 +5,7 @@ KiB to the WAL, 27 GB a day on the disk of an idle machine; in place it is one p
 few seconds.
 
 Layout: the number of the batch that main.db had committed (unsigned 64 bit); `at`, `taken_at`, `boot` and `elapsed` of
-`store.base.ReadUntil` (signed 64 bit, ms); the boot id (16 bytes, zeros when it is not known); CRC-32 of all that; 4
+`store.state.ReadUntil` (signed 64 bit, ms); the boot id (16 bytes, zeros when it is not known); CRC-32 of all that; 4
 bytes of zeros; little endian. Invariant: it is written after main.db committed that batch, and readers read it *before*
 main.db, so that everything that was appended before `at` is visible to whoever saw it. A file that names more than
 main.db holds (main.db came back from a backup), is torn or missing counts as never. Nothing is synced: after a power
@@ -21,7 +21,7 @@ import zlib
 from pathlib import Path
 
 from ...disk import PRIVATE, Access
-from ..base import ReadUntil
+from ..state import ReadUntil
 
 __all__ = ["FENCE_NAME", "FenceFile", "last_used", "read_fence", "read_fence_of"]
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import apsw
 
 from ...transport.base import Position
-from ..base import ReadUntil, Snapshot
+from ..base import Snapshot
 from ..identity import Expected, IndexMemory
+from ..state import ReadUntil
 from . import extent, retention
 from .completeness import FORGOTTEN
 from .days import day_is_gone, gone_days

@@ -22,8 +22,9 @@ from typing import Any, Literal, TypeVar
 import apsw
 
 from ...errors import QueryError, StoreError
-from ..base import Completeness, Hold, Incident, Process, Query, ReadUntil, Row, Snapshot, Window
+from ..base import Query, Row, Snapshot
 from ..identity import Expected, IndexMemory
+from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
 from . import completeness, extent, retention
 from .codec import Decompressor
 from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count

@@ -34,8 +34,10 @@ from ...record.codec import Decoded
 from ...record.line import TIME_END
 from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
-from ..base import Batch, DeadLetter, Known, Purged, ReadUntil, Resumed, Written
+from ..admin import Purged
+from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
+from ..state import DeadLetter, Known, ReadUntil, Resumed
 from . import completeness, extent, retention
 from .codec import RECORD_BYTES_MAX, Compressor
 from .day import Brought, DayWriter

@@ -18,8 +18,9 @@ from asgi_audit.cli.doctor.command import examine
 from asgi_audit.control import Control
 from asgi_audit.record.codec import decode
 from asgi_audit.settings import Settings
-from asgi_audit.store.base import Batch, DeadLetter
+from asgi_audit.store.base import Batch
 from asgi_audit.store.sqlite import SqliteWriter
+from asgi_audit.store.state import DeadLetter
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal import JournalSource, JournalWriter
 
