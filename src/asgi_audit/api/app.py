@@ -28,7 +28,7 @@ from ..metrics import Values
 from ..query.service import QueryService
 from ..settings import Settings
 from .auth import Keys
-from .dialects import trail, usage
+from .dialects import logs, trail, usage
 from .health import Health
 from .measured import Measured
 from .operation import Operation
@@ -67,6 +67,7 @@ def operations(service: QueryService, health: Health, measured: Measured) -> lis
         *measured.operations(),
         *usage.operations(service),
         *trail.operations(service),
+        *logs.operations(service),
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from ..query.model import Grant
 from .failure import Failure
@@ -30,7 +31,7 @@ class Dialect:
     """`name`: of its tokens, which open in no other dialect, and in metrics. `error`: the model of its error body,
     which `says` makes for any status from 400 to 599. `words`: our names of fields (`QueryError`'s) to those that its
     clients know; what is missing there is named as we name it. `sends`: the status that goes out for a failure's, where
-    the documents want another one."""
+    the documents want another one. `sentences`: the documents' own message of a status, whatever went wrong."""
 
     name: str
     error: type[msgspec.Struct]
@@ -38,8 +39,11 @@ class Dialect:
     words: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     sends: Callable[[int], int] = lambda status: status
+    sentences: Mapping[int, str] = field(default_factory=dict)
 
     def fail(self, failure: Failure) -> Response:
+        if failure.status in self.sentences:
+            failure = failure._replace(message=self.sentences[failure.status], action="")
         body = msgspec.json.encode(self.says(failure))
         return json_response(body, self.sends(failure.status), failure.headers, self.content_type)
 
@@ -66,7 +70,8 @@ class Operation:
     """`id`: unique, 'dialect.verb'. `path`: literal segments and `{names}`. `literal_roots`: the paths of the documents
     that stand at the root; every row's `path` goes before them. `roles`: who may call; empty: everybody, without a key.
     `is_recorded`: whether a call of it becomes a record of service `logs`; what is asked again and again for one
-    question does not. `request`, `answer`: the models of the bodies, None where there is none (yet)."""
+    question does not. `continues`: says of an ASGI scope that its call goes on with one that is recorded already.
+    `request`, `answer`: the models of the bodies, None where there is none (yet)."""
 
     id: str
     method: Literal["GET", "POST"]
@@ -75,11 +80,16 @@ class Operation:
     dialect: Dialect
     roles: frozenset[str]
     is_recorded: bool
+    continues: Callable[[Scope], bool] | None = None
     handle: Handler
     request: type | None = None
     answer: type | None = None
     example: Example = field(default_factory=Example)
     follows: Follows | None = None
+
+    def records(self, scope: Scope) -> bool:
+        """Whether the call with this scope becomes a record."""
+        return self.is_recorded and not (self.continues and self.continues(scope))
 
 
 def json_response(

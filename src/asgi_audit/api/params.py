@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -25,12 +26,16 @@ __all__ = [
     "METHODS",
     "QUERY_BYTES_MAX",
     "instance_in_path",
+    "instant_ns",
     "json_object",
     "limit_of",
     "method_of",
+    "ms_of",
+    "named_parameters",
     "optional_string",
     "query_parameter",
     "service_in_path",
+    "shown",
     "window_of",
 ]
 
@@ -70,7 +75,7 @@ async def json_object(request: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, given in value:
         if name in fields:
-            raise QueryError(f"{_shown(name)[1:-1]}: it is given more than once", field=name)
+            raise QueryError(f"{shown(name)[1:-1]}: it is given more than once", field=name)
         fields[name] = given
     return fields
 
@@ -85,13 +90,13 @@ def window_of(fields: dict[str, Any]) -> tuple[int, int]:
         raise QueryError(
             "from: it is later than to; accepted: from before to, or equal for an empty answer", field="from"
         )
-    return _ms(start), _ms(end)
+    return ms_of(start), ms_of(end)
 
 
 def method_of(fields: dict[str, Any]) -> str | None:
     method = fields.get("method")
     if method is not None and method not in METHODS:
-        raise QueryError(f"method: it is {_shown(method)}; accepted: {', '.join(METHODS)}", field="method")
+        raise QueryError(f"method: it is {shown(method)}; accepted: {', '.join(METHODS)}", field="method")
     return method
 
 
@@ -99,18 +104,31 @@ def optional_string(fields: dict[str, Any], name: str) -> str | None:
     """The field; None when it is absent or null."""
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
-        raise QueryError(f"{name}: it is {_shown(value)}; accepted: a string", field=name)
+        raise QueryError(f"{name}: it is {shown(value)}; accepted: a string", field=name)
     return value
 
 
 def query_parameter(request: Request, name: str) -> str | None:
     """The parameter of the URL; None when it is absent."""
-    if len(request.scope["query_string"]) > QUERY_BYTES_MAX:
-        raise QueryError(f"query string: it is longer than {QUERY_BYTES_MAX} bytes", field="query string")
+    _bounded_query_string(request)
     values = request.query_params.getlist(name)
     if len(values) > 1:
         raise QueryError(f"{name}: it is given more than once", field=name)
     return values[0] if values else None
+
+
+def named_parameters(request: Request, accepted: Sequence[str]) -> dict[str, str]:
+    """The parameters of the URL by name; those that are empty count as absent. Raises QueryError for one that is not
+    accepted, and for one that is given more than once."""
+    _bounded_query_string(request)
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in accepted:
+            raise QueryError(f"{shown(name)[1:-1]}: there is no such parameter; accepted: {', '.join(accepted)}")
+        if name in found:
+            raise QueryError(f"{name}: it is given more than once")
+        found[name] = value
+    return {name: value for name, value in found.items() if value}
 
 
 def limit_of(request: Request, default: int = LIMIT_DEFAULT, most: int = LIMIT_MAX) -> int:
@@ -118,7 +136,7 @@ def limit_of(request: Request, default: int = LIMIT_DEFAULT, most: int = LIMIT_M
     if text is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-        raise QueryError(f"limit: it is {_shown(text)}; accepted: a whole number from 1 to {most}", field="limit")
+        raise QueryError(f"limit: it is {shown(text)}; accepted: a whole number from 1 to {most}", field="limit")
     return int(text)
 
 
@@ -126,7 +144,7 @@ def service_in_path(request: Request) -> str:
     service: str = request.path_params["service"]
     if not _SERVICE.fullmatch(service):
         raise QueryError(
-            f"service: it is {_shown(service)}; accepted: 1 to 64 letters, digits, dots, underscores and hyphens",
+            f"service: it is {shown(service)}; accepted: 1 to 64 letters, digits, dots, underscores and hyphens",
             field="service",
         )
     return service
@@ -136,11 +154,16 @@ def instance_in_path(request: Request) -> str:
     instance: str = request.path_params["instance"]
     if not _INSTANCE.fullmatch(instance) or instance in (".", ".."):
         raise QueryError(
-            f"instance: it is {_shown(instance)}; accepted: 1 to 200 characters without '/' and control "
+            f"instance: it is {shown(instance)}; accepted: 1 to 200 characters without '/' and control "
             "characters, not '.' or '..'",
             field="instance",
         )
     return instance
+
+
+def _bounded_query_string(request: Request) -> None:
+    if len(request.scope["query_string"]) > QUERY_BYTES_MAX:
+        raise QueryError(f"query string: it is longer than {QUERY_BYTES_MAX} bytes", field="query string")
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -167,36 +190,45 @@ def _instant(fields: dict[str, Any], name: str) -> int:
     text = fields.get(name)
     if text is None:
         raise QueryError(f"{name}: it is missing; accepted: {_INSTANT_ACCEPTED}", field=name)
-    match = _INSTANT.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise QueryError(f"{name}: it is {_shown(text)}; accepted: {_INSTANT_ACCEPTED}", field=name)
-    year, month, day, hour, minute, second, fraction, _, sign, off_hours, off_minutes = match.groups()
-    offset = 60 * int(off_hours or 0) + int(off_minutes or 0)
     try:
-        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
-        # A leap second, 59:60, is the first of the next minute: the epoch does not count it.
-        if (
-            int(hour) > 23
-            or int(minute) > 59
-            or int(second or 0) > (60 if minute == "59" else 59)
-            or offset > 23 * 60 + 59
-        ):
-            raise ValueError
-        if int(off_minutes or 0) > 59:
-            raise ValueError
+        ns = instant_ns(text) if isinstance(text, str) else None
     except ValueError:
         raise QueryError(
-            f"{name}: {_shown(text)} is no such day or time; accepted: {_INSTANT_ACCEPTED}", field=name
+            f"{name}: {shown(text)} is no such day or time; accepted: {_INSTANT_ACCEPTED}", field=name
         ) from None
+    if ns is None:
+        raise QueryError(f"{name}: it is {shown(text)}; accepted: {_INSTANT_ACCEPTED}", field=name)
+    return ns
+
+
+def instant_ns(text: str) -> int | None:
+    """Nanoseconds since the epoch of an ISO 8601 date-time with offset; None for what is none. Raises ValueError for a
+    day, a time or an offset that does not exist."""
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, off_hours, off_minutes = match.groups()
+    offset = 60 * int(off_hours or 0) + int(off_minutes or 0)
+    days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
+    # A leap second, 59:60, is the first of the next minute: the epoch does not count it.
+    if (
+        int(hour) > 23
+        or int(minute) > 59
+        or int(second or 0) > (60 if minute == "59" else 59)
+        or offset > 23 * 60 + 59
+        or int(off_minutes or 0) > 59
+    ):
+        raise ValueError(text)
     minutes = days * 1440 + int(hour) * 60 + int(minute) - (-offset if sign == "-" else offset)
     return (minutes * 60 + int(second or 0)) * _NS + int((fraction or "0").ljust(9, "0"))
 
 
-def _ms(ns: int) -> int:
+def ms_of(ns: int) -> int:
+    """The first whole ms that is not before it, as far as records may lie."""
     return min(max(-(-ns // 1_000_000), 0), _MS_MAX)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value as JSON, cut: a client finds its mistake, and an answer stays small."""
     if isinstance(value, _Pairs):
         return "an object"

@@ -18,9 +18,10 @@ from collections.abc import Awaitable, Callable
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease
+from .listing import Listings
 from .model import Execution, Grant, Page
 from .readers import Readers
-from .tokens import Sealer, Token, TokenKind
+from .tokens import Sealer, Token, TokenKind, same_query
 
 __all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
@@ -67,6 +68,13 @@ class QueryService:
         self._sleep = sleep
         self.admission = Admission(in_flight_max)
         self._readers = Readers(open_reader)
+        self.listings = Listings(
+            self._sealer,
+            self._readers,
+            clock=clock,
+            cursor_seconds=execution_seconds,
+            page_bytes_max=page_bytes_max,
+        )
         # Snapshots take microseconds: those who wait for the indexer, and health, need not wait behind pages.
         self._snapshots = Readers(open_reader, 1)
         self._poll_began = float("-inf")
@@ -116,7 +124,7 @@ class QueryService:
         before: int | None = None
         if page_token is not None:
             given = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, arrival)
-            _same_query(given.query, query)
+            same_query(given.query, query)
             published, before = given.published, given.before
         else:
             waited = query.end > (arrival - REACH_SECONDS) * 1000
@@ -277,13 +285,3 @@ class QueryService:
             self._poll_began = now
             self._polled = await self._snapshot()
         return self._polled
-
-
-def _same_query(known: Query, asked: Query) -> None:
-    for name in (field.name for field in dataclasses.fields(Query)):
-        if getattr(known, name) != getattr(asked, name):
-            raise QueryError(
-                f"{name}: it differs from the query that the token of the page belongs to",
-                field=name,
-                hint="Repeat the query's own values beside its token, or leave the token out.",
-            )

@@ -24,7 +24,7 @@ import msgspec
 from ..errors import QueryError
 from ..store.base import Query
 
-__all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind"]
+__all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind", "same_query"]
 
 TOKEN_MAX = 4_096
 _VERSION = 1
@@ -44,7 +44,8 @@ class TokenKind(IntEnum):
 @dataclass(frozen=True, kw_only=True)
 class Token:
     """`published`: the snapshot. `before`: rows with a smaller id follow, None from the newest on. `expires`:
-    seconds since the epoch. `nonce`: makes two executions of one query differ."""
+    seconds since the epoch. `nonce`: makes two executions of one query differ. `total`: how many rows the snapshot has
+    of the query, where the first page counted them."""
 
     kind: TokenKind
     dialect: str
@@ -53,6 +54,20 @@ class Token:
     before: int | None
     expires: int
     nonce: bytes = b""
+    total: int | None = None
+
+
+class _Payload(msgspec.Struct, array_like=True, gc=False):
+    """In this order; append to its end only."""
+
+    dialect: str
+    accounts: bytes  # their digest
+    expires: int
+    published: int
+    before: int | None
+    nonce: bytes
+    query: list[Any]
+    total: int | None = None
 
 
 class Sealer:
@@ -75,6 +90,7 @@ class Sealer:
                 token.before,
                 token.nonce,
                 query,
+                *(() if token.total is None else (token.total,)),  # an older version opens no longer payload
             )
         )
         sealed = bytes((_VERSION, token.kind)) + payload
@@ -87,28 +103,32 @@ class Sealer:
         if sealed is None or sealed[0] != _VERSION or sealed[1] != kind:
             raise _refused(kind, "is no token of a page of this API, or was changed")
         try:
-            of_dialect, scope, expires, published, before, nonce, fields = msgspec.msgpack.decode(
-                sealed[2:], type=tuple[str, bytes, int, int, int | None, bytes, list[Any]]
-            )
-            query = Query(accounts=accounts, **dict(zip(_FIELDS, fields, strict=False)))
+            payload = msgspec.msgpack.decode(sealed[2:], type=_Payload)
+            query = Query(accounts=accounts, **dict(zip(_FIELDS, payload.query, strict=False)))
         except (msgspec.MsgspecError, TypeError):
             # Ours by its seal, but of a version whose payload we do not know: what it points to is gone.
             raise _refused(kind, "was made by another version") from None
-        if of_dialect != dialect:
+        if payload.dialect != dialect:
             raise _refused(kind, "belongs to another API")
-        if not hmac.compare_digest(scope, self._digest(accounts)):
+        if not hmac.compare_digest(payload.accounts, self._digest(accounts)):
             raise _refused(kind, "belongs to another account")
-        if expires <= now:
+        if payload.expires <= now:
             raise _refused(kind, "has expired")
         return Token(
             kind=kind,
             dialect=dialect,
             query=query,
-            published=published,
-            before=before,
-            expires=expires,
-            nonce=nonce,
+            published=payload.published,
+            before=payload.before,
+            expires=payload.expires,
+            nonce=payload.nonce,
+            total=payload.total,
         )
+
+    def is_ours(self, text: str, kind: TokenKind) -> bool:
+        """Whether it was sealed by us and never changed, for whomever and however long ago."""
+        sealed = self._verified(text)
+        return sealed is not None and sealed[0] == _VERSION and sealed[1] == kind
 
     def _verified(self, text: str) -> bytes | None:
         """Version, kind and payload, when the seal is ours."""
@@ -131,6 +151,17 @@ class Sealer:
         names = None if accounts is None else sorted(accounts)
         data = b"asgi-audit accounts\x00" + msgspec.msgpack.encode(names)
         return hmac.digest(self._secret, data, hashlib.sha256)[:_DIGEST_BYTES]
+
+
+def same_query(known: Query, asked: Query) -> None:
+    """Raises QueryError ('invalid') that names the first field in which they differ."""
+    for name in (field.name for field in dataclasses.fields(Query)):
+        if getattr(known, name) != getattr(asked, name):
+            raise QueryError(
+                f"{name}: it differs from the query that the token of the page belongs to",
+                field=name,
+                hint="Repeat the query's own values beside its token, or leave the token out.",
+            )
 
 
 def _refused(kind: TokenKind, why: str) -> QueryError:

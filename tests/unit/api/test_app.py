@@ -137,7 +137,6 @@ def test_trail_is_answered_under_its_path(api: Api, root: str, base: str) -> Non
         ("POST", "/query-result/x", 405),
         ("POST", "/query-result", 404),
         ("GET", "/usage/x/query-result/y", 404),
-        ("GET", "/logs", 404),
         ("GET", "/favicon.ico", 404),
         ("POST", "/a/b/c", 404),
         ("POST", "//a/b", 404),

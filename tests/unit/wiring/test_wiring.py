@@ -18,8 +18,10 @@ from tests.support.operations import PATHS
 from tests.support.waiting import until
 
 from asgi_audit.errors import ConfigError
+from asgi_audit.query.tokens import Sealer, Token, TokenKind
 from asgi_audit.record.codec import Decoded, decode
 from asgi_audit.settings import Settings, make_settings
+from asgi_audit.store.query import Query
 from asgi_audit.transport.base import Kind
 from asgi_audit.wiring.environment import settings_from
 from asgi_audit.wiring.operations import (
@@ -130,6 +132,39 @@ def test_refusals_are_recorded_one_by_one_up_to_a_bound_and_what_a_valid_key_ask
     asyncio.run(within_lifespan(build_api(settings), work))
     # 30 of each, and the first one over the bound, which stands for those that follow within a minute.
     assert Counter(r.status for r in journal_of(settings)) == {401: 30, 429: 1, 404: 31, 200: 3}
+
+
+def test_a_list_is_audited_once_and_not_for_the_pages_of_its_cursor(settings: Settings) -> None:
+    """A cursor that is none, and a call without a key, are refusals, and recorded."""
+    control = open_control(settings)
+    _, key = control.create_key("auditor", ["acme"])
+    cursor = Sealer(control.secret()).seal(
+        Token(
+            kind=TokenKind.PAGE,
+            dialect="logs",
+            query=Query(accounts=frozenset(["acme"]), start=0, end=1 << 43, except_service="logs"),
+            published=0,
+            before=1,
+            expires=1 << 40,
+            total=1,
+        )
+    )
+    control.close()
+    headers = {"authorization": f"Bearer {key}"}
+    open_store_writer(settings).close()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        statuses = [
+            (await client.get("/logs", headers=headers)).status_code,
+            (await client.get("/logs", headers=headers, params={"cursor": cursor})).status_code,
+            (await client.get("/logs", headers=headers, params={"cursor": cursor[:-1]})).status_code,
+            (await client.get("/logs")).status_code,
+        ]
+        assert statuses == [200, 200, 400, 401]
+
+    asyncio.run(within_lifespan(build_api(settings), work))
+    found = [(r.service, r.method, r.path, r.status) for r in journal_of(settings)]
+    assert found == [("logs", "GET", "/logs", status) for status in (200, 400, 401)]
 
 
 def test_what_the_api_recorded_is_indexed_and_read(settings: Settings) -> None:

@@ -1,0 +1,126 @@
+"""A list that is asked for at once: the first page counts and fixes the snapshot, and its cursor brings the rest.
+
+Beside executions (`service`), which are started first and read then. Invariants: every page of one cursor is of one
+snapshot and repeats the total of its first page, which is exact; nothing waits for the indexer; a count holds no room
+for bytes; what a page shows of its records is made in the reader's thread, one record after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..store.base import Query, Reader, Row
+from .admission import Lease
+from .model import Completeness, Grant
+from .readers import Readers
+from .tokens import Sealer, Token, TokenKind, same_query
+
+__all__ = ["Listed", "Listings"]
+
+
+class Listed(NamedTuple):
+    """`rows`: in the query's order, `Row.record` as `show` made it. `cursor`: of the page after it, None at the end.
+    `total`: rows of the query in the snapshot. `completeness`: as of now, read before the snapshot of a first page."""
+
+    rows: list[Row]
+    cursor: str | None
+    total: int
+    completeness: Completeness
+
+
+class Listings:
+    """One event loop uses it."""
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        readers: Readers,
+        *,
+        clock: Callable[[], float],
+        cursor_seconds: int,
+        page_bytes_max: int,
+    ) -> None:
+        self._sealer = sealer
+        self._readers = readers
+        self._clock = clock
+        self._cursor_seconds = cursor_seconds
+        self._page_bytes_max = page_bytes_max
+
+    async def page(
+        self,
+        grant: Grant,
+        query: Query,
+        *,
+        dialect: str,
+        limit: int,
+        lease: Lease,
+        show: Callable[[bytes], bytes],
+        skip: int = 0,
+        cursor: str | None = None,
+    ) -> Listed:
+        """At most `limit` rows of `query` (its accounts become those of `grant`): after the first `skip` of them in the
+        newest snapshot, or after `cursor`'s page in its own; the query must then be the cursor's.
+
+        `show`: what the page holds of a record's bytes; it is called in another thread. `lease`, from `admission`:
+        holds the bytes of the page until the caller closes it. Raises QueryError ('too_costly' when the rows cannot be
+        counted in time), StoreError."""
+        assert limit > 0
+        query = dataclasses.replace(query, accounts=grant.accounts)
+        now = self._clock()
+        if cursor is None:
+            token, completeness = await self._begin(grant, query, dialect, int(now) + self._cursor_seconds)
+        else:
+            token = self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, now)
+            same_query(token.query, query)
+            completeness = await self._readers.ask(lambda reader: _completeness(reader, query), grant.key_id)
+        total = token.total or 0
+        if skip >= total:
+            return Listed([], None, total, completeness)
+        await lease.reserve(self._page_bytes_max)
+
+        def read(reader: Reader) -> tuple[list[Row], bool]:
+            rows, more = reader.page(
+                query,
+                published=token.published,
+                before=token.before,
+                limit=limit,
+                bytes_max=self._page_bytes_max,
+                skip=skip,
+            )
+            for n, row in enumerate(rows):
+                rows[n] = row._replace(record=show(row.record))
+            return rows, more
+
+        rows, more = await self._readers.ask(read, grant.key_id)
+        lease.resize(sum(len(row.record) for row in rows))
+        following = self._sealer.seal(dataclasses.replace(token, before=rows[-1].id)) if more and rows else None
+        return Listed(rows, following, total, completeness)
+
+    def is_cursor(self, text: str) -> bool:
+        """Whether it is one of ours, for whomever and however old."""
+        return self._sealer.is_ours(text, TokenKind.PAGE)
+
+    async def _begin(self, grant: Grant, query: Query, dialect: str, expires: int) -> tuple[Token, Completeness]:
+        def look(reader: Reader) -> tuple[int, int, Completeness]:
+            # First what is complete, then the snapshot: the other way round we would promise what is not in it.
+            completeness, published = _completeness(reader, query), reader.snapshot().published
+            total = reader.count(query, published=published) if query.start < query.end else 0
+            return published, total, completeness
+
+        published, total, completeness = await self._readers.ask(look, grant.key_id)
+        token = Token(
+            kind=TokenKind.PAGE,
+            dialect=dialect,
+            query=query,
+            published=published,
+            before=None,
+            expires=expires,
+            total=total,
+        )
+        return token, completeness
+
+
+def _completeness(reader: Reader, query: Query) -> Completeness:
+    return reader.completeness(query.start, query.end, query.accounts)
