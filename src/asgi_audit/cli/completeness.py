@@ -37,6 +37,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, StoreError
+from ..record.line import TIME_END
 from ..settings import Settings
 from ..store.state import Completeness, Hold, Incident, Process, Window
 from ..wiring.operations import give_up_partition, open_admin, open_store_reader
@@ -45,7 +46,6 @@ from .flags import add_settings, settings_of
 __all__ = ["add_arguments", "run"]
 
 _INCIDENTS_MAX = 1000
-_MS_MAX = 1 << 43
 _WAIT_SECONDS = 60.0
 _PARTITION = "partition:"
 _ACCEPTED = "a date-time with offset such as 2026-11-22T05:00:00Z"
@@ -190,7 +190,7 @@ def _give_up(settings: Settings, partition: str) -> int:
 def _acknowledge(settings: Settings, text: str) -> int:
     reader = open_store_reader(settings)
     try:
-        incidents = reader.incidents(0, _MS_MAX, limit=_MS_MAX)
+        incidents = reader.incidents(0, TIME_END, limit=TIME_END)
     finally:
         reader.close()
     silent = {i.process for i in incidents if i.kind == "silent" and i.end is None and i.resolved_at is None}
@@ -343,7 +343,7 @@ def _instant(flag: str, text: str) -> int:
     except (ValueError, OverflowError):
         raise ConfigError(f"{flag} is {text[:40]!r}; accepted: {_ACCEPTED}") from None
     us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return min(max(-(-us // 1000), 0), _MS_MAX)
+    return min(max(-(-us // 1000), 0), TIME_END)
 
 
 def _age(text: str) -> int:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import ConfigError, RecordError, StoreError
 from ..record.codec import Decoded, decode
+from ..record.line import TIME_END
 from ..settings import Settings
 from ..store.base import Query
 from ..transport.base import Kind, Message
@@ -114,7 +115,7 @@ def _indexed(settings: Settings, lines: int) -> list[Decoded]:
         print(f"asgi-audit: what is already indexed is not shown: {one_line(f'{e}; {e.hint}')}", file=sys.stderr)
         return []
     try:
-        query = Query(accounts=None, start=0, end=1 << 43)
+        query = Query(accounts=None, start=0, end=TIME_END)
         published = reader.snapshot().published
         rows, _ = reader.page(query, published=published, before=None, limit=lines, bytes_max=64 << 20)
         return list(_decoded(row.record for row in rows))

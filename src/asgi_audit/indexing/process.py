@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..record.digest import Tree
-from ..record.line import TIME_END
+from ..record.ids import started_ms
 from ..record.statement import Statement
 from ..store.state import Incident, ProcessState
 from .incidents import Incidents, Kind
@@ -414,8 +414,8 @@ def started_of(e: Seen | Stated, now: int) -> int:
     """When a process began, in ms: it says so, or its UUIDv7 does; else its first record's time."""
     if isinstance(e, Stated) and e.statement.started:
         return e.statement.started
-    made = int.from_bytes(e.process[:6], "big")
-    if e.process[6] >> 4 == 7 and made < TIME_END:
+    made = started_ms(e.process)
+    if made is not None:
         return made
     at = e.statement.at if isinstance(e, Stated) else e.timestamp
     return now if at is None else at

@@ -11,8 +11,9 @@ import os
 import uuid
 
 from ..forking import Step, after_fork_in_child
+from .line import TIME_END
 
-__all__ = ["new_process", "new_request_id", "record_ids", "uuid7"]
+__all__ = ["new_process", "new_request_id", "record_ids", "started_ms", "uuid7"]
 
 _AHEAD = 64
 # Taken with `pop` and added to with `extend`, which are atomic, so no lock.
@@ -50,6 +51,13 @@ def uuid7(ms: int) -> str:
 def new_process(ms: int) -> uuid.UUID:
     """The identity of an OS process, made at its start and again after fork."""
     return uuid.UUID(uuid7(ms))
+
+
+def started_ms(process: bytes) -> int | None:
+    """The milliseconds since the epoch that a UUIDv7 begins with; None of another UUID, and of a time that the index
+    cannot hold (`TIME_END`)."""
+    made = int.from_bytes(process[:6], "big")
+    return made if process[6] >> 4 == 7 and made < TIME_END else None
 
 
 def new_request_id() -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AuditError, ConfigError, StoreError, TransportError
 from ..metrics import Value, Values, lost_by_reason
+from ..record.line import TIME_END
 from ..settings import Settings
 from .environment import extra, share_home
 from .index_memory import memory_of
@@ -191,7 +192,7 @@ def measures(settings: Settings) -> Values:
 def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
     reader = open_store_reader(settings)
     try:
-        found = reader.completeness(0, 1 << 43)
+        found = reader.completeness(0, TIME_END)
     finally:
         reader.close()
     values = {"asgi_audit_index_incidents": float(found.incidents)}

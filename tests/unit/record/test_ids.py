@@ -6,7 +6,8 @@ import os
 import re
 import uuid
 
-from asgi_audit.record.ids import new_process, new_request_id, record_ids, uuid7
+from asgi_audit.record.ids import new_process, new_request_id, record_ids, started_ms, uuid7
+from asgi_audit.record.line import TIME_END
 
 MS = 1_795_348_800_123
 
@@ -48,3 +49,11 @@ def test_child_has_other_ids_when_forked_with_some_made_ahead() -> None:
     os.waitpid(child, 0)
     assert len(theirs) == 3
     assert not set(theirs) & {*record_ids(MS), new_request_id()}
+
+
+def test_process_says_when_it_began_when_it_is_a_uuid7_of_a_time_that_can_be_held() -> None:
+    assert started_ms(new_process(1_795_000_000_000).bytes) == 1_795_000_000_000
+    assert started_ms(new_process(0).bytes) == 0
+    assert started_ms(new_process(TIME_END - 1).bytes) == TIME_END - 1
+    assert started_ms(new_process(TIME_END).bytes) is None
+    assert started_ms(uuid.uuid4().bytes) is None

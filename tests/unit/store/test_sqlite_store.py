@@ -29,7 +29,7 @@ from tests.support.records import (
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Snapshot, Written
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, dead_letters, schema
 from asgi_audit.store.sqlite import writer as writer_module
 from asgi_audit.store.sqlite.fence import FENCE_NAME
 from asgi_audit.store.state import Completeness, Completion, DeadLetter, ProcessState
@@ -296,8 +296,8 @@ def test_dead_letters_keep_reason_position_and_64_kib(index: Path) -> None:
 def test_dead_letters_are_bounded_when_they_are_many(
     index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_DEAD_ROWS_MAX", 10)
-    monkeypatch.setattr(writer_module, "_DEAD_BYTES_MAX", 500)
+    monkeypatch.setattr(dead_letters, "_DEAD_ROWS_MAX", 10)
+    monkeypatch.setattr(dead_letters, "_DEAD_BYTES_MAX", 500)
     writer = SqliteWriter(index, clock=clock)
     for n in range(30):
         writer.write(batch(dead_letters=[DeadLetter("s", "p", n, "r", b"x" * (100 if n % 2 else 1))]))

@@ -24,6 +24,7 @@ from typing import Any
 
 from ...disk import PRIVATE
 from ...errors import AuditError, ConfigError
+from ...record.line import TIME_END
 from ...settings import PREFIX, Settings, make_settings
 from ...wiring.operations import open_control, open_store_reader
 from ..curls import curl_lines
@@ -294,7 +295,7 @@ def _stored_bytes(settings: Settings) -> Iterator[bytes]:
     reader = open_store_reader(settings)
     try:
         published = reader.snapshot().published
-        query = Query(accounts=None, start=0, end=1 << 43)
+        query = Query(accounts=None, start=0, end=TIME_END)
         before: int | None = None
         more = True
         while more:

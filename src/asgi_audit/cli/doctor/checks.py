@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ...record.line import TIME_END
 from ...settings import Settings
 from ...wiring.operations import look_at_journal, open_admin, open_control, open_store_reader
 
@@ -200,7 +201,7 @@ def completeness(s: Settings) -> Iterator[Found]:
         return
     reader = open_store_reader(s)
     try:
-        found = reader.completeness(0, 1 << 43)
+        found = reader.completeness(0, TIME_END)
     finally:
         reader.close()
     if found.until is None:

@@ -23,7 +23,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -31,24 +30,23 @@ import apsw
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
 from ...record.codec import Decoded
-from ...record.line import TIME_END
-from ...record.statement import Statement, encode_statement
 from ...transport.base import Position
 from ..admin import Purged
 from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
 from ..state import DeadLetter, Known, ReadUntil, Resumed
 from . import completeness, extent, retention
-from .codec import RECORD_BYTES_MAX, Compressor
+from .codec import Compressor
 from .day import Brought, DayWriter
 from .days import day_is_gone, gone_days, holds
+from .dead_letters import bury
 from .errors import translated
 from .fence import FENCE_NAME, FenceFile, last_used, read_fence_of
 from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
+from .processes import count_indexed, take_statement
 from .schema import (
-    DAY_MS,
     DAY_VERSION,
     MAIN,
     MAIN_NAME,
@@ -59,17 +57,14 @@ from .schema import (
     made_at_ms,
     open_writing,
 )
+from .sorting import sort
 from .standing import Standing, with_logs
 from .tokens import Tokens
 
-__all__ = ["DEAD_LETTER_BYTES_MAX", "SqliteWriter"]
+__all__ = ["SqliteWriter"]
 
 _log = logging.getLogger("asgi_audit.store")
 
-AHEAD_MS_MAX = DAY_MS  # a record further ahead of our clock is a dead letter
-DEAD_LETTER_BYTES_MAX = 65_536  # of one payload
-_DEAD_BYTES_MAX = 64 << 20  # of all payloads; the oldest go first, their count stays
-_DEAD_ROWS_MAX = 100_000
 _DAYS_OPEN_MAX = 4
 _LOOK_SECONDS = 1.0  # while nothing comes, whether the index is still there
 _KNOWN_MAX = 100_000  # streams remembered as already in main.db
@@ -411,7 +406,8 @@ class SqliteWriter:
     # -- one batch
 
     def _write(self, main: apsw.Connection, batch: Batch) -> Written:
-        by_day, dead, expired = self._sorted(main, batch)
+        now = int(self._clock() * 1000)
+        by_day, dead, expired = sort(batch, now, retention.horizon_of(main) or 0)
         dead += batch.dead_letters
         published = self._published
         iseq = published + 1
@@ -428,33 +424,6 @@ class SqliteWriter:
             assert self._fence is not None
             self._fence.write(self._batches, batch.read_until)
         return Written(inserted, taken - inserted, expired, len(dead))
-
-    def _sorted(self, main: apsw.Connection, batch: Batch) -> tuple[dict[str, list[Decoded]], list[DeadLetter], int]:
-        """The records by day, those that are none for us as dead letters, and how many are expired."""
-        by_number: dict[int, list[Decoded]] = {}
-        dead: list[DeadLetter] = []
-        expired = 0
-        if batch.records:
-            now = int(self._clock() * 1000)
-            latest = now + AHEAD_MS_MAX
-            earliest = retention.horizon_of(main) or 0
-            for d in batch.records:
-                at = d.timestamp
-                if at > latest:
-                    dead.append(
-                        _dead(batch.source, d, f"timestamp is {(at - now) // 1000} s ahead of the indexer's clock")
-                    )
-                elif at < earliest:
-                    expired += 1
-                elif len(d.data) >= RECORD_BYTES_MAX:
-                    dead.append(_dead(batch.source, d, f"{len(d.data)} bytes are more than the store takes"))
-                else:
-                    records = by_number.get(at // DAY_MS)
-                    if records is None:
-                        by_number[at // DAY_MS] = [d]
-                    else:
-                        records.append(d)
-        return {_day_text(number): records for number, records in by_number.items()}, dead, expired
 
     def _write_day(self, day: str, records: Sequence[Decoded], iseq: int, published: int) -> list[Brought]:
         with translated("write", self.directory / day_name(day)):
@@ -473,9 +442,9 @@ class SqliteWriter:
             main.execute("BEGIN IMMEDIATE")
             self._learn(main, days, brought)
             for statement in batch.statements:
-                _state(main, statement)
+                take_statement(main, statement)
             if dead:
-                self._bury(main, dead)
+                bury(main, dead, int(self._clock() * 1000))
             if batch.completion is not None:
                 completeness.write(main, batch.completion)
             main.executemany(
@@ -497,16 +466,7 @@ class SqliteWriter:
         main.executemany("INSERT OR IGNORE INTO day VALUES (?)", [(d,) for d in days if d not in self._known_days])
         streams = {(b.service, b.instance, b.account) for b in brought} - self._known_streams
         main.executemany("INSERT OR IGNORE INTO stream VALUES (?, ?, ?)", list(streams))
-        records: dict[bytes, tuple[str, int]] = {}
-        for b in brought:
-            if b.process is not None:
-                service, number = records.get(b.process, (b.service, 0))
-                records[b.process] = (service, number + b.records)
-        main.executemany(
-            "INSERT INTO process (process, service, host, started, indexed) VALUES (?, ?, '', ?, ?) "
-            "ON CONFLICT DO UPDATE SET indexed = indexed + excluded.indexed",
-            [(process, service, _started(process), number) for process, (service, number) in records.items()],
-        )
+        count_indexed(main, brought)
 
     def _learned(self, days: Iterable[str], brought: Sequence[Brought]) -> None:
         """Remembered only after the commit."""
@@ -514,78 +474,3 @@ class SqliteWriter:
         if len(self._known_streams) > _KNOWN_MAX:
             self._known_streams.clear()
         self._known_streams.update((b.service, b.instance, b.account) for b in brought)
-
-    def _bury(self, main: apsw.Connection, dead: Sequence[DeadLetter]) -> None:
-        now = int(self._clock() * 1000)
-        kept = [
-            (now, d.source, d.partition, d.offset, d.reason, bytes(d.payload[:DEAD_LETTER_BYTES_MAX]), len(d.payload))
-            for d in dead
-        ]
-        main.executemany(
-            'INSERT INTO dead_letter (at, source, partition, "offset", reason, payload, payload_bytes) '
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            kept,
-        )
-        main.execute(
-            "UPDATE state SET dead = dead + ?, dead_bytes = dead_bytes + ?", (len(kept), sum(len(k[5]) for k in kept))
-        )
-        rows, held = main.execute("SELECT (SELECT count(*) FROM dead_letter), dead_bytes FROM state").get
-        if rows <= _DEAD_ROWS_MAX and held <= _DEAD_BYTES_MAX:
-            return
-        for number, size in main.execute("SELECT id, length(payload) FROM dead_letter ORDER BY id").fetchall():
-            if rows <= _DEAD_ROWS_MAX and held <= _DEAD_BYTES_MAX:
-                break
-            main.execute("DELETE FROM dead_letter WHERE id = ?", (number,))
-            rows, held = rows - 1, held - size
-        main.execute("UPDATE state SET dead_bytes = ?", (held,))
-
-
-def _state(main: apsw.Connection, s: Statement) -> None:
-    """Once by (process, number): a statement that comes again says nothing new."""
-    try:
-        process = uuid.UUID(s.process).bytes
-    except ValueError:
-        raise StoreError(f"a statement's process is {s.process!r}, no UUID", retriable=False) from None
-    main.execute(
-        "INSERT OR IGNORE INTO statement VALUES (?, ?, ?, ?, ?)",
-        (process, s.number, s.last, s.watermark, encode_statement(s)),
-    )
-    if not main.changes():
-        return
-    lost = s.lost_more + sum(r.last - r.first + 1 for r in s.lost)
-    by_reason = [(r.reason[:32], r.last - r.first + 1) for r in s.lost]
-    by_reason += [("other", s.lost_more)] if s.lost_more else []
-    main.executemany(
-        "INSERT INTO loss VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count", by_reason
-    )
-    main.execute(
-        "INSERT INTO process (process, service, host, started) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (process, s.service, s.host, s.started),
-    )
-    main.execute(
-        "UPDATE process SET lost = lost + ?, last = max(last, ?), watermark = max(watermark, ?), "
-        "proven = min(proven, ?) WHERE process = ?",
-        (lost, s.last, s.watermark, int(s.proven), process),
-    )
-    # Only the latest says how things stand: a later statement revokes a provisional `closed`.
-    main.execute(
-        "UPDATE process SET number = ?, service = ?, host = ?, started = ?, excluded = ?, open_count = ?, closed = ? "
-        "WHERE process = ? AND number < ?",
-        (s.number, s.service, s.host, s.started, s.excluded, s.open_count, s.closed, process, s.number),
-    )
-
-
-def _started(process: bytes) -> int:
-    """The milliseconds that a UUIDv7 begins with; 0 of another UUID. A statement says it better, when it comes."""
-    made = int.from_bytes(process[:6], "big")
-    return made if process[6] >> 4 == 7 and made < TIME_END else 0
-
-
-def _dead(source: str, d: Decoded, reason: str) -> DeadLetter:
-    """The store does not know a record's offset; its process and sequence say which it was."""
-    partition = str(uuid.UUID(bytes=d.process)) if d.process is not None else ""
-    return DeadLetter(source, partition, -1, f"{reason} (sequence {d.sequence}, id {d.id[:64]})", d.data)
-
-
-def _day_text(number: int) -> str:
-    return datetime.fromtimestamp(number * (DAY_MS // 1000), UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,66 @@
+"""What main.db sums up of each process: its statements, and how many of its records are indexed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import apsw
+
+from ...errors import StoreError
+from ...record.ids import started_ms
+from ...record.statement import Statement, encode_statement
+from .day import Brought
+
+__all__ = ["count_indexed", "take_statement"]
+
+
+def take_statement(main: apsw.Connection, s: Statement) -> None:
+    """Once by (process, number): a statement that comes again says nothing new. Inside the
+    caller's transaction. Raises StoreError for a process that is no UUID."""
+    try:
+        process = uuid.UUID(s.process).bytes
+    except ValueError:
+        raise StoreError(f"a statement's process is {s.process!r}, no UUID", retriable=False) from None
+    main.execute(
+        "INSERT OR IGNORE INTO statement VALUES (?, ?, ?, ?, ?)",
+        (process, s.number, s.last, s.watermark, encode_statement(s)),
+    )
+    if not main.changes():
+        return
+    lost = s.lost_more + sum(r.last - r.first + 1 for r in s.lost)
+    by_reason = [(r.reason[:32], r.last - r.first + 1) for r in s.lost]
+    by_reason += [("other", s.lost_more)] if s.lost_more else []
+    main.executemany(
+        "INSERT INTO loss VALUES (?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count", by_reason
+    )
+    main.execute(
+        "INSERT INTO process (process, service, host, started) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (process, s.service, s.host, s.started),
+    )
+    main.execute(
+        "UPDATE process SET lost = lost + ?, last = max(last, ?), watermark = max(watermark, ?), "
+        "proven = min(proven, ?) WHERE process = ?",
+        (lost, s.last, s.watermark, int(s.proven), process),
+    )
+    # Only the latest says how things stand: a later statement revokes a provisional `closed`.
+    main.execute(
+        "UPDATE process SET number = ?, service = ?, host = ?, started = ?, excluded = ?, open_count = ?, closed = ? "
+        "WHERE process = ? AND number < ?",
+        (s.number, s.service, s.host, s.started, s.excluded, s.open_count, s.closed, process, s.number),
+    )
+
+
+def count_indexed(main: apsw.Connection, brought: Sequence[Brought]) -> None:
+    """Inside the caller's transaction."""
+    records: dict[bytes, tuple[str, int]] = {}
+    for b in brought:
+        if b.process is not None:
+            service, number = records.get(b.process, (b.service, 0))
+            records[b.process] = (service, number + b.records)
+    main.executemany(
+        "INSERT INTO process (process, service, host, started, indexed) VALUES (?, ?, '', ?, ?) "
+        "ON CONFLICT DO UPDATE SET indexed = indexed + excluded.indexed",
+        # A statement says better when it began, when it comes.
+        [(process, service, started_ms(process) or 0, number) for process, (service, number) in records.items()],
+    )
