@@ -43,7 +43,7 @@ def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[
     start, end = m.span("secret") if "secret" in m.re.groupindex else m.span()
     if form.check == "whole" and data[end : end + 1].isalnum():
         return None
-    if form.check == "basic" and not _is_basic(data[start:end]):
+    if form.check == "basic" and not (cut and end == len(data)) and not _is_basic(data[start:end]):
         return None
     if form.check == "token" and end - start < 20 and not any(48 <= c <= 57 for c in data[start:end]):
         return None  # `Bearer of`, and a quoted scheme

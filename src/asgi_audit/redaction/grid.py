@@ -56,18 +56,19 @@ def _header(record: Record, text: bytes, start: int, end: int) -> tuple[bytes, s
     next_end = text.find(b"\n", end + 1)
     below = text[end + 1 : next_end if next_end >= 0 else len(text)][:_HEADER_MAX]
     above = text[max(0, start - 200) : max(0, start - 1)].rpartition(b"\n")[2]
+    last = record.cut and next_end < 0
     for mark in _MARKS:
         count = line.count(mark)
         if not count or above.count(mark) >= count or not below.strip():
             continue
         rule = _RULE.fullmatch(below) is not None
-        if not rule and below.count(mark) < count - (mark == b"|") and b'"' not in below:
+        if not rule and not last and below.count(mark) < count - (mark == b"|") and b'"' not in below:
             continue
         cells = [cell.strip(b" \t\r\"'*`") for cell in line.split(mark)]
         if not all(_CELL.fullmatch(cell) for cell in cells):
             continue
         columns = {k for k, cell in enumerate(cells) if cell and record.names.is_field(cell)}
-        if columns and (rule or mark != b"," or below.count(mark) == count or b'"' in below):
+        if columns and (rule or last or mark != b"," or below.count(mark) == count or b'"' in below):
             return mark, columns
     return None
 

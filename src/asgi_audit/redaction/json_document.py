@@ -424,11 +424,12 @@ class _Walk:
             columns = self.columns(node, shape.lows)
         for at, (key, item) in enumerate(node.items):
             kind = kinds[at]
-            if shape.long[at] and key is not None and self.alarmed(key):
-                self.key(key, shape.names[at], path)
+            name = shape.shown[at]
+            if shape.long[at] and key is not None and self.alarmed(key) and self.key(key, shape.names[at], path):
+                name = MASK.decode()
             if kind == NO and not item.open and not self.alarmed(item) and not columns:
                 continue
-            here = f"{path}.{shape.shown[at]}" if path else ""
+            here = f"{path}.{name}" if path else ""
             if columns and item.what == _ARRAY and (shape.lows[at] not in _COLUMNS or shape.lows[at] in _ROW):
                 self.rows(item, columns, here)
             self.visit(item, kind, here, deep + 1)
@@ -444,15 +445,16 @@ class _Walk:
             known = self.shapes[raw] = _Shape(names, [NO if kind == CODE else kind for kind in kinds])
         return known
 
-    def key(self, key: _Node, name: bytes, path: str) -> None:
-        """A key that holds a secret itself."""
+    def key(self, key: _Node, name: bytes, path: str) -> bool:
+        """Masks what is secret in a key; returns whether something is."""
         found = self.record.inner(name, self.depth + 1)
         if not found:
-            return
+            return False
         raw = self.data[key.start + 1 : key.end - 1]
         self.edits += json_string(raw).back(found, key.start + 1) if 92 in raw else _moved(found, key.start + 1)
         if path:
             self.record.note(path + "." + MASK.decode())
+        return True
 
     def told(self, node: _Node, lows: list[str]) -> dict[int, int]:
         """Kinds of members, by their place, that something beside them tells."""

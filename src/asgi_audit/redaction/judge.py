@@ -28,7 +28,7 @@ class Judge(Record):
 
     def inner(self, plain: bytes, depth: int, alarms: list[Alarm] | None = None) -> list[Edit]:
         """Edits of a decoded text that may be a document of its own: JSON, markup, pairs, base64, escapes, text."""
-        if len(plain) < _SHORTEST or (len(plain) < _WORD_MAX and plain.isalpha()):
+        if len(plain) < _SHORTEST or (len(plain) < _WORD_MAX and plain.isalpha() and not self.cut):
             return []
         self.spend(6 + len(plain) // 64)
         if alarms is None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from .forms import made
-from .names import NO, YES
+from .names import YES
 from .record import Record
 from .scan import NAME, Alarm
 from .tables import words
@@ -150,7 +150,11 @@ def _listed(record: Record, text: bytes, starts: list[int]) -> Iterator[tuple[in
         if following is None:
             continue
         value = following[1]
-        if record.names.kind(value) == NO and (made(value) or any(48 <= c <= 57 for c in value)) and b": " not in value:
+        if (
+            not record.names.is_field(value)
+            and (made(value) or any(48 <= c <= 57 for c in value))
+            and b": " not in value
+        ):
             yield *following.span(1), value
 
 

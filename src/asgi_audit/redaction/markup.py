@@ -16,7 +16,7 @@ from .forms import made
 from .layers import Edit, entities
 from .names import MANY, YES
 from .record import Record, TooCostly, is_holder
-from .scan import Alarm
+from .scan import FORM, Alarm
 
 __all__ = ["in_tag", "markup_edits"]
 
@@ -64,6 +64,7 @@ class _Markup:
         self.text = text
         self.depth = depth
         self.starts = [alarm.start for alarm in alarms]
+        self.forms = [alarm.start for alarm in alarms if alarm.what == FORM]
         self.edits: list[Edit] = []
         self.until = b""  # everything to the end of this element is masked
         self.nesting = 0
@@ -272,6 +273,10 @@ class _Markup:
         if last and opened in (b"name", b"key") and self.value is not None:
             self.mask(*self.value)
         if not alarmed:
+            return
+        at = bisect_left(self.forms, start)
+        if at < len(self.forms) and self.forms[at] < end:
+            self.inner(start, end, raw=raw)
             return
         plain = (entities(text).plain if 38 in text else text).strip()
         word = plain.rstrip(b" :=*\t\r\n")

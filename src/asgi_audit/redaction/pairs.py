@@ -56,7 +56,7 @@ def pairs_edits(record: Record, raw: bytes, depth: int, base: str = "", *, url: 
         found = _pair(record, raw, start, end, depth, told, url=url)
         if found and base:
             name = decoded(part.partition(b"=")[0])
-            record.note(base + "." + shown(name))
+            record.note(base + "." + (MASK.decode() if found[0].start == start else shown(name)))
         edits += found
     return edits
 

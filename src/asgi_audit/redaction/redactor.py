@@ -104,7 +104,12 @@ class RecordRedactor(Judge):
         except Exception as error:
             if type(error).__name__ not in _told and len(_told) < 20:  # a log line for each kind, not for each record
                 _told.add(type(error).__name__)
-                log.warning("a value was left out: its redaction failed", exc_info=True)
+                tb = error.__traceback__
+                while tb is not None and tb.tb_next is not None:
+                    tb = tb.tb_next
+                where = f"{tb.tb_frame.f_code.co_name}:{tb.tb_lineno}" if tb is not None else "?"
+                # The error's own text may repeat what was looked at.
+                log.warning("a value was left out: its redaction failed (%s in %s)", type(error).__name__, where)
             return None
 
     def leave_out(self, data: bytes, content_type: bytes) -> None:

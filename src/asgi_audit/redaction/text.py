@@ -157,11 +157,10 @@ class _Text:
         for m in inserts[:200]:
             self.insert(m)
         for start, end, what, kind in alarms:
-            if start < done:
-                continue
-            if what == FORM:
+            if what == FORM:  # also where a name seems to stand in it
                 self.add(start, end)
                 done = max(done, end)
+            if start < done:
                 continue
             while tables[table][1] and tables[table][1] <= start:
                 table += 1
@@ -292,7 +291,7 @@ class _Text:
         if paired is not None:
             stop = self.closing(paired.end(), paired[1])
             value = text[paired.end() : stop]
-            if stop < 0 or _IDENTIFIER.fullmatch(value) or self.record.names.kind(value[:100]) == YES:
+            if stop < 0 or _IDENTIFIER.fullmatch(value) or self.record.names.is_field(value):
                 return end
             self.add(paired.end(), stop)
             return stop

@@ -131,3 +131,32 @@ def test_challenge_is_kept() -> None:
 def test_password_with_a_space_is_masked_in_a_field_that_is_one_url() -> None:
     x = make_exchange(headers=[(b"referer", b"http://u:S3 cret@h/")])
     assert checked(BUILDER.build(x))["request"]["headers"]["referer"] == f"http://u:{M}@h/"
+
+
+def test_form_is_masked_where_a_name_seems_to_stand_in_it() -> None:
+    """A secret may end in what reads as a name: `…Pw`."""
+    assert kept("id|note\n1|https://mira:Y5HiZnNz4wPw@h/x\n") == f"id|note\n1|https://mira:{M}@h/x\n"
+    assert kept('x("private-key", "Zq517728922$x!GPw")') == f'x("private-key", "{M}")'
+
+
+def test_path_of_a_key_that_is_a_secret_shows_nothing_of_it() -> None:
+    key = "sk-" + "proj-LwStTPr18ADaYyt8dbzhyec6EOiJWt2HJUniQ46x"
+    record = BUILDER.build(make_exchange("POST", body=f'{{"a":{{"{key}":{{"uses":3}}}}}}'.encode()))
+    assert key[:20].encode() not in record
+
+
+def test_text_that_ends_in_the_sign_of_base64_is_no_name() -> None:
+    page = "<b>Basic bWlyYTpWdzBEd3dnaUJKUGpkWg==</b>"
+    assert kept(page, "text/xml") == f"<b>Basic {M}</b>"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("id,db_pass,name\n1,Zq25uWTzHJNA", "text/csv"),
+        ('{"note":"AK' + "IAPEFDGR", "application/json"),
+        ('{"a":"see Basic bWlyYTpRUWR1dlhHb', "application/json"),
+    ],
+)
+def test_secret_that_is_cut_itself_is_masked(text: str, kind: str) -> None:
+    assert text[-8:] not in kept(text, kind, cut=len(text))
