@@ -33,6 +33,12 @@ _SCALAR = re.compile(rb"-?[0-9][0-9.eE+-]*|true|false|null")
 _BOOLEAN = frozenset((b"true", b"false", b"null"))
 _ESCAPED = re.compile(rb"\\.", re.S)
 _COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_ERRORS = frozenset(["errors", "error", "fielderrors", "validationerrors", "messages", "violations", "invalid"])
+_SAID = frozenset(
+    b"is isn't was must has have should required too invalid not cannot can't needs contain match expired least".split()
+)
+_MIXED = re.compile(rb"[0-9][A-Za-z]|[A-Za-z][0-9]|[0-9]{4}|[^\s]{20}|[a-z][A-Z]|[!$%&=@#/\\\\]")
+_PLAIN_WORD = re.compile(rb"[ \xe2\x96\x81#]*[A-Za-z]{0,11}[.,;:!?'-]?")  # a token of a language
 _SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
 _BRACKET = re.compile(rb"[\[\]{}]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -95,6 +101,8 @@ def _near(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: st
     """The usual case: few alarms, each in a key with a scalar, or in a text of its own. None: context is needed."""
     blank = _ESCAPED.sub(b"__", data) if 92 in data else data
     names = record.names
+    if data.find(b'"logprob"') >= 0 or data.find(b"rrors") >= 0:
+        return None  # what stands beside a name, or above it, says that it holds no secret
     edits: list[Edit] = []
     hidden: list[tuple[str, bytes]] = []
     done = 0
@@ -277,7 +285,7 @@ def _parse(record: Record, data: bytes, cut: bool) -> _Node | None:
     return top.items[0][1] if len(top.items) == 1 else top
 
 
-_TELLING = _LABELS | _WEAK_LABELS | _COLUMNS | _MEANT | _PARTNERED | _QUERIES | {"kind", "code"}
+_TELLING = _LABELS | _WEAK_LABELS | _COLUMNS | _MEANT | _PARTNERED | _QUERIES | {"kind", "code", "logprob"}
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 _FORM_MIN = 16  # no form of a secret is shorter
 
@@ -306,6 +314,7 @@ class _Walk:
         self.starts = [alarm.start for alarm in alarms]
         self.depth = depth
         self.edits: list[Edit] = []
+        self.said = False  # the object that is visited next tells errors by field
         self.shapes: dict[tuple[bytes, ...], _Shape] = {}
 
     def alarmed(self, node: _Node) -> bool:
@@ -387,7 +396,7 @@ class _Walk:
             node = todo.pop()
             if node.what in (_OBJECT, _ARRAY):
                 todo += [item for _, item in node.items]
-            elif node.what == _STRING or (
+            elif (node.what == _STRING and not _PLAIN_WORD.fullmatch(self.text(node))) or (
                 node.end - node.start > _COUNT_MAX and self.data[node.start : node.end].isdigit()
             ):
                 return True
@@ -415,6 +424,7 @@ class _Walk:
 
     def object(self, node: _Node, path: str, deep: int) -> None:
         shape = self.shape(node)
+        said, self.said = self.said, False
         kinds = shape.kinds
         columns: set[int] = set()
         if shape.told or node.open:
@@ -430,9 +440,23 @@ class _Walk:
             if kind == NO and not item.open and not self.alarmed(item) and not columns:
                 continue
             here = f"{path}.{name}" if path else ""
+            if kind == YES and said and self.sentences(item):
+                kind = NO
             if columns and item.what == _ARRAY and (shape.lows[at] not in _COLUMNS or shape.lows[at] in _ROW):
                 self.rows(item, columns, here)
+            self.said = shape.lows[at] in _ERRORS and item.what == _OBJECT
             self.visit(item, kind, here, deep + 1)
+
+    def sentences(self, node: _Node) -> bool:
+        """Whether this is what a validation says of a field: sentences, and no word that a machine made."""
+        items = [item for _, item in node.items] if node.what == _ARRAY else [node]
+        for item in items:
+            if item.what != _STRING:
+                return False
+            words = self.text(item).lower().split()
+            if _SAID.isdisjoint(words) or any(_MIXED.search(word) for word in self.text(item).split()):
+                return False
+        return bool(items)
 
     def shape(self, node: _Node) -> _Shape:
         """What the keys of this object are; rows of a list have the same."""
@@ -470,6 +494,8 @@ class _Walk:
                 if low in (_MEANT if vague else _VALUED) and (strong is not None or low not in _NOT_BESIDE_WEAK):
                     kinds[at] = YES
         present = set(lows)
+        if "logprob" in present and "token" in present:  # of a language model
+            kinds[lows.index("token")] = NO
         if "code" in present and (present & _OAUTH):
             at = lows.index("code")
             item = node.items[at][1]

@@ -33,8 +33,10 @@ _COMMON = frozenset(word.encode() for word in words("common"))
 _HOLDER = re.compile(
     rb"\*+|\.{3,}|x{4,}|<[\w -]{1,40}>"
     rb"|\$\{\{?[^{}]{1,60}\}?\}|\{\{[^{}]{1,60}\}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
-    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|%s|:[a-z_]{1,40}|\$[0-9]{1,2}|\?"
+    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\$[0-9]{1,2}|\?"
 )
+_SCHEMES = frozenset((b"bearer", b"basic", b"token", b"digest"))
+_VERSION = re.compile(rb"[\^~]?v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?")
 _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
 _WHITE = re.compile(rb"\s")
 
@@ -50,8 +52,13 @@ def shown(name: bytes) -> str:
 
 
 def is_holder(value: bytes) -> bool:
-    """Whether a value under a sensitive name is none: a placeholder, a mask, a word such as `required`."""
-    return len(value) < 80 and (value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None)
+    """Whether a value under a sensitive name is none: a placeholder, a mask, a version, a word such as `required`."""
+    if len(value) >= 80:
+        return False
+    scheme, _, rest = value.partition(b" ")
+    if rest and scheme.lower() in _SCHEMES:
+        value = rest.strip()
+    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None or _VERSION.fullmatch(value) is not None
 
 
 def _leaves(text: bytes) -> list[bytes]:

@@ -67,6 +67,7 @@ _CODE_LINE = re.compile(
 _VARIABLES = re.compile(rb"variables\\{0,3}[\"'][ \t]{0,3}:[ \t\r\n]{0,3}\{")
 # What separates a name from its value, escaped: `access_token%3Dx`, `password&quot;:`.
 _ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;)|\\{1,4}u00(?:3[aAdD]|22)")
+_REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60});?")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
 _INSERT = re.compile(
@@ -299,7 +300,8 @@ class _Text:
         if quoted is not None:
             stop = self.closing(quoted.end(), quoted[1])
             if stop > quoted.end() and len(text[quoted.end() : stop].strip(b" ,:;")) > 2:
-                if not is_holder(text[quoted.end() : stop]):
+                value = text[quoted.end() : stop]
+                if not is_holder(value) and not self.record.names.is_field(value):
                     self.add(quoted.end(), stop)
                 return stop
             return end
@@ -415,8 +417,9 @@ class _Text:
         end = self.stop(at, self.end)
         if before == b"(" and text[end - 1 : end] == b")":
             end -= 1
-        if before in (b'"', b"'") and sign != b":" and text[end - 1 : end] == before:
-            end -= 1
+        if before in (b'"', b"'") and before not in text[start:at]:  # -H "Authorization: x" https://h
+            closed = text.find(before, at, end)
+            end = closed if closed >= 0 else end
         if first and sign == b":" and end >= self.end:
             indent = self.indent()
             more = block_end(self.record, text, self.end + 1, indent, dash=False)
@@ -427,7 +430,9 @@ class _Text:
         return self.valued(at, end)
 
     def valued(self, start: int, end: int) -> int:
-        if not is_holder(self.text[start:end].strip()):
+        value = self.text[start:end].strip()
+        reference = _REFERENCE.fullmatch(value)  # password = var.db_password
+        if not is_holder(value) and not (reference and self.record.names.is_field(reference[1])):
             self.add(start, end)
         return max(start, end)
 

@@ -203,9 +203,46 @@ def numbers(r: random.Random) -> Any:
             "urls": ["https://example.com:8443/a@b/c", "git@github.com:o/r.git", "https://x.org/@me"]}  # fmt: skip
 
 
+def errors_by_field(r: random.Random) -> Any:
+    return {
+        "message": "The given data was invalid.",
+        "errors": {
+            "password": ["is too short", "must contain a digit"],
+            "token": ["has expired"],
+            "city": [f"must not be {r.choice(CITIES)}"],
+        },
+    }
+
+
+def package(r: random.Random) -> Any:
+    return {
+        "name": "shop",
+        "version": f"1.{r.randrange(99)}.0",
+        "dependencies": {
+            "jsonwebtoken": "^9.0.2",
+            "cookie-parser": "~1.4.6",
+            "csrf-tokens": "2.0.0",
+            "express-session": "^1.17.3",
+        },
+    }
+
+
+def logprobs(r: random.Random) -> Any:
+    return {
+        "logprobs": {
+            "content": [
+                {"token": w, "logprob": -0.3, "bytes": [72], "top_logprobs": []}
+                for w in ("Hello", " ", r.choice(CITIES))
+            ]
+        },
+        "tokens": ["The", " quick", "fox", "."],
+    }
+
+
 DOCUMENTS: tuple[Callable[[random.Random], Any], ...] = (
     issue, commit, openapi, json_schema, chat, chat_request, payment, webhook, ordinary_fields, problem, validation,
     graphql, graphql_schema, pod, i18n, oidc, order, table, settings, numbers,
+    errors_by_field, package, logprobs,
 )  # fmt: skip
 
 
@@ -364,6 +401,26 @@ def diff(r: random.Random) -> str:
     return f"--- a/app.py\n+++ b/app.py\n@@ -1,3 +1,3 @@\n-def f(token: str):\n+def f(token: bytes):\n index {_sha(r)[:8]}\n"
 
 
+def terraform(r: random.Random) -> str:
+    return f'resource "aws_db_instance" "x" {{\n  username = "app"\n  password = var.db_password\n  port = {r.randrange(9999)}\n}}\nvariable "db_password" {{\n  type = string\n  sensitive = true\n}}\n'
+
+
+def css(r: random.Random) -> str:
+    return f".password-field{{color:red}}\n.token:hover{{margin:0 {r.randrange(9)}px}}\n#secret{{display:none}}\n"
+
+
+def ansible(r: random.Random) -> str:
+    return f'- name: set password\n  user:\n    name: {r.choice(PEOPLE)}\n    password: "{{{{ vault_password }}}}"\n  no_log: true\n'
+
+
+def java(r: random.Random) -> str:
+    return f'public class Login {{\n  private String password;\n  void setPassword(String password) {{\n    this.password = password;\n  }}\n  String token = request.getHeader("X-Token");\n  int n = {r.randrange(9)};\n}}\n'
+
+
+def event_text(r: random.Random) -> str:
+    return f'Warning FailedMount: secret "db-password" not found in {r.choice(CITIES)}\ncurl -H "Authorization: Bearer $TOKEN" https://x.example\n'
+
+
 TEXTS: tuple[tuple[Callable[[random.Random], str], str], ...] = (
     (sse, "text/event-stream"), (sse_typed, "text/event-stream"), (ndjson, "application/x-ndjson"),
     (form, "application/x-www-form-urlencoded"), (csv, "text/csv"), (csv_orders, "text/csv"),
@@ -371,7 +428,8 @@ TEXTS: tuple[tuple[Callable[[random.Random], str], str], ...] = (
     (log, "text/plain"), (syslog, "text/plain"), (login_page, "text/html"), (page, "text/html"), (xml, "application/xml"),
     (markdown, "text/markdown"), (readme, "text/markdown"), (code, "text/plain"), (javascript, "application/javascript"),
     (sql, "application/sql"), (mail, "text/plain"), (sentences, "text/plain"), (ini, "text/plain"),
-    (i18n_properties, "text/plain"), (diff, "text/plain"),
+    (i18n_properties, "text/plain"), (diff, "text/plain"), (terraform, "text/plain"), (css, "text/css"), (ansible, "application/yaml"), (java, "text/plain"),
+    (event_text, "text/plain"),
 )  # fmt: skip
 
 
