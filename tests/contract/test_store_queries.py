@@ -197,6 +197,30 @@ def test_histogram_sums_up_what_the_oracle_finds(
             assert found == sorted((at, dict(counts)) for at, counts in expected.items())
 
 
+@pytest.mark.parametrize("start", [0, 1, 17, 59, 60, 61])
+@pytest.mark.parametrize("length", [1, 59, 60, 61, 119, 150, 181])
+def test_count_is_exact_when_a_window_begins_and_ends_within_an_hour(
+    hourly: SqliteReader, start: int, length: int
+) -> None:
+    """Whole hours and the minutes around them come from two tables, parts of a minute from the rows."""
+    for more in (0, 1, MINUTE_MS - 1):
+        begin, end = NOON + start * MINUTE_MS + more, NOON + (start + length) * MINUTE_MS - more
+        seconds = [at for at in range(NOON + 20_000, NOON + 300 * MINUTE_MS, 20_000) if begin <= at < end]
+        assert hourly.count(everything(start=begin, end=max(begin, end)), published=1) == len(seconds)
+
+
+@pytest.fixture(scope="module")
+def hourly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteReader]:
+    """A record every 20 s for 5 hours, and a later batch that the snapshot 1 does not see."""
+    index = tmp_path_factory.mktemp("hourly")
+    writer, reader = SqliteWriter(index, clock=clock), SqliteReader(index)
+    writer.write(batch(record(s, NOON + s * 20_000) for s in range(1, 900)))
+    writer.write(batch(record(1000 + n, NOON + n * 7_000) for n in range(2_500)))
+    yield reader
+    reader.close()
+    writer.close()
+
+
 def test_count_is_refused_and_never_guessed_when_its_work_is_over(tmp_path: Path) -> None:
     writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
     writer.write(batch(record(s, NOON + s) for s in range(1, 50)))
