@@ -172,3 +172,38 @@ def test_journal_feeds_one_index_at_a_time(tmp_path: Path) -> None:
     assert "is gone" in said
     assert ".asgi-audit/journal names it" in said
     assert not (tmp_path / "other").exists()
+
+
+def test_day_that_is_given_up_is_an_incident_of_every_answer(tmp_path: Path) -> None:
+    index = tmp_path / ".asgi-audit" / "index"
+    key = key_of(tmp_path)
+    record(tmp_path)
+    with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
+        port = port_of(serve.wait_for("answers on"))
+        until(lambda: indexed(port) == 25, "all is indexed")
+        serve.stop()
+    (day,) = index.glob("day-*.db")
+    for path in index.glob("day-*"):
+        path.unlink()
+    assert run("completeness", cwd=tmp_path).returncode == 1
+    for flags in (["--new-index"], []):  # it outlives the process that gave the day up
+        with running(COMMAND, "serve", "--port", "0", *flags, cwd=tmp_path) as serve:
+            port = port_of(serve.wait_for("answers on"))
+            until(lambda port=port: asked(port, key)[0] == 200, "the day is given up")  # type: ignore[misc]
+            assert incidents(port, key) == 1
+            serve.stop()
+    shown = run("completeness", cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "day_lost" in shown.stdout
+    assert day.stem.removeprefix("day-") in shown.stdout
+
+
+def incidents(port: int, key: str) -> int:
+    """As an answer over all time counts them."""
+    asking = urllib.request.Request(
+        f"http://127.0.0.1:{port}/trail",
+        json.dumps(WINDOW).encode(),
+        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asking, timeout=30) as answer:
+        return int(answer.headers["Audit-Incidents"])

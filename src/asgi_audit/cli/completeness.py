@@ -223,7 +223,8 @@ def _show(found: _Shown) -> None:
         for i in incidents:
             end = "-" if i.end is None else _time(i.end)
             what = f"{_ranges(i)}: {i.detail}" if i.ranges else i.detail
-            rows.append((i.kind, i.process, _time(i.start), end, f"{i.count:,}" if i.count else "-", what))
+            process = "-" if i.process == str(uuid.UUID(int=0)) else i.process  # of the source, or of the index
+            rows.append((i.kind, process, _time(i.start), end, f"{i.count:,}" if i.count else "-", what))
         _table(rows)
         print()
     for h in found.holds:
