@@ -320,10 +320,8 @@ def main() -> None:
     )
     print(*HEADING, sep="\n")
     for kind in options.kinds:
-        print(
-            report(measure(kind, options.connections, options.seconds, options.descriptors, pinned=options.pinned)),
-            flush=True,
-        )
+        figures = measure(kind, options.connections, options.seconds, options.descriptors, pinned=options.pinned)
+        print(line(figures), flush=True)
 
 
 if __name__ == "__main__":

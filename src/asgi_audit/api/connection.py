@@ -59,6 +59,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._application = self.app
         self.app = self._answer
         self.address = ""
+        self.has_sent = False
+        """Whether the client sent anything yet, and it was looked at."""
         self._enter(Phase.HEAD)
         self._sent = 0
         self._send_began = 0.0
@@ -78,6 +80,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.has_sent = True
         self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
 
     # -- the door's side

@@ -28,8 +28,8 @@ CONNECTIONS_MAX = 512
 # What the process opens beside connections: readers (5, each with up to 9 files of 3 descriptors), keys, journal,
 # event loop, pipes, and those accepted in one turn of the loop.
 DESCRIPTORS_KEPT = 150
-# So many are on the way from the kernel's queue to their first request, so that a turn of the loop stays short, and
-# whoever leaves does so where it costs 15 µs; and so many are looked at in one turn.
+# So many are on the way from the kernel's queue to the first bytes that they sent, so that a turn of the loop stays
+# short, and whoever leaves does so where it costs 15 µs; and so many are looked at in one turn.
 FRESH_MAX = 16
 LOOKED_AT_MAX = 256
 CROWDED_SECONDS = 0.001
@@ -67,7 +67,7 @@ class Door:
         self._monotonic = monotonic
         self._connections: dict[Connection, None] = {}  # in the order of their coming
         self._arriving: set[asyncio.Task[None]] = set()
-        self._fresh: set[Connection] = set()  # made, and not known to have sent a request or to be silent
+        self._fresh: set[Connection] = set()  # made, and not known to have sent anything or to be silent
         self._listening: Sequence[socket.socket] = ()
         self._sweeper: asyncio.TimerHandle | None = None
         self._evicted = 0
@@ -107,7 +107,8 @@ class Door:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(LOOKED_AT_MAX):
             if self._is_crowded():
-                self._pause(listening, CROWDED_SECONDS)
+                if not self._arriving:  # else the next turn of the loop comes at once
+                    self._pause(listening, CROWDED_SECONDS)
                 return
             if len(self._connections) + len(self._arriving) >= self._most and not self._evict():
                 # The next ones wait in the kernel's queue, where they cost no descriptor.
@@ -131,9 +132,9 @@ class Door:
             task.add_done_callback(self._arriving.discard)
 
     def _is_crowded(self) -> bool:
-        """Whether `FRESH_MAX` connections are on the way from the kernel's queue to their first request."""
+        """Whether `FRESH_MAX` connections are on the way from the kernel's queue to the first bytes that they sent."""
         now = self._monotonic()
-        self._fresh = {c for c in self._fresh if c.phase is Phase.HEAD and now - c.since < SETTLE_SECONDS}
+        self._fresh = {c for c in self._fresh if not c.has_sent and now - c.since < SETTLE_SECONDS}
         return len(self._arriving) + len(self._fresh) >= FRESH_MAX
 
     async def _arrive(self, accepted: socket.socket) -> None:
