@@ -18,6 +18,7 @@ from typing import Any
 from starlette.requests import Request
 
 from ..errors import QueryError
+from ..record.line import TIME_END
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -54,9 +55,6 @@ _SERVICE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INSTANCE = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _NS = 1_000_000_000
-# Timestamps of records lie in [0, 2^43) ms. Instants outside mean "from the beginning" and "for ever": the same
-# answer, and no number that is too large for the store's row ids.
-_MS_MAX = 1 << 43
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -224,8 +222,9 @@ def instant_ns(text: str) -> int | None:
 
 
 def ms_of(ns: int) -> int:
-    """The first whole ms that is not before it, as far as records may lie."""
-    return min(max(-(-ns // 1_000_000), 0), _MS_MAX)
+    """The first whole ms that is not before it. Records lie in [0, TIME_END); instants outside mean "from the begin"
+    and "for ever": the same answer, and no number that is too large for the store's row ids."""
+    return min(max(-(-ns // 1_000_000), 0), TIME_END)
 
 
 def shown(value: Any) -> str:

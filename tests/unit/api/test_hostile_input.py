@@ -82,8 +82,20 @@ def test_query_string_is_read_in_time_of_its_bound_when_longer(query: str) -> No
     def read() -> None:
         with pytest.raises(QueryError):
             params.limit_of(request(query_string=query.encode()))
+        with pytest.raises(QueryError):
+            params.named_parameters(request(query_string=query.encode()), ["limit"])
 
     assert cpu_seconds(read) < CPU_SECONDS_MAX / 10
+
+
+@pytest.mark.parametrize("query", ["limit=&" * 1_000, "limit&" * 1_300, "%41" * 2_000, "limit=" + "%41" * 2_000])
+def test_parameters_of_the_longest_query_string_are_read_in_time(query: str) -> None:
+    def read() -> None:
+        with contextlib.suppress(QueryError):
+            params.named_parameters(request(query_string=query.encode()), ["limit"])
+
+    assert len(query) < params.QUERY_BYTES_MAX
+    assert cpu_seconds(read) < CPU_SECONDS_MAX
 
 
 @pytest.mark.parametrize("path", ["/a" * 100_000, "/" * 200_000, "/%2f" * 60_000, "/usage/a/" + "%41" * 80_000])

@@ -21,6 +21,7 @@ from ...errors import QueryError
 from ...query.listing import Listed
 from ...query.model import Grant, Query
 from ...query.service import QueryService
+from ...record.line import TIME_END
 from ...record.summary import LEVELS
 from ..completeness import audit_headers
 from ..failure import Failure
@@ -44,7 +45,7 @@ _LOST_PLUS = re.compile(r" (?=\d\d:?\d\d$)", re.ASCII)
 _SERVICE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _NS_PER_MS = 1_000_000
 _DAY_NS = 86_400_000 * _NS_PER_MS
-_EVER_MS = (0, 1 << 43)  # records lie in it
+_EVER_MS = (0, TIME_END)  # records lie in it
 _SENTENCES = {
     401: "Authentication required. Please provide a valid API key or token.",
     403: "You do not have permission to access API logs.",
