@@ -50,7 +50,7 @@ def routes_of(operations: Sequence[Operation], keys: Keys, *, rest: Dialect, els
         for table in (own, literal)
         for path, found in table.items()
     ]
-    return [*paths, Anything(paths, rest, elsewhere)]
+    return [*paths, Anything(operations, rest, elsewhere)]
 
 
 def operation_of(routes: Iterable[BaseRoute], scope: Scope) -> Operation | None:
@@ -133,12 +133,14 @@ class Path(BaseRoute):
 
 
 class Anything(BaseRoute):
-    """The last route: whatever no other took is a 404, said by the dialect whose literal segments it shares most of."""
+    """The last route: whatever no other took is a 404, said by the dialect whose literal segments it shares most of,
+    which names its own paths; by `rest` with `elsewhere` when it shares none."""
 
-    def __init__(self, paths: Sequence[Path], rest: Dialect, action: str) -> None:
-        self._known = [(_literals(path.path), path.resource.dialect) for path in paths]
+    def __init__(self, operations: Sequence[Operation], rest: Dialect, elsewhere: str) -> None:
+        self._known = [(_literals(path), o.dialect) for o in operations for path in (o.path, *o.literal_roots)]
         self._rest = rest
-        self._action = action
+        self._elsewhere = elsewhere
+        self._actions = {o.dialect.name: _action(operations, o.dialect) for o in operations}
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.FULL if scope["type"] == "http" else Match.NONE), {}
@@ -147,11 +149,13 @@ class Anything(BaseRoute):
         raise NoMatchFound(name, dict(path_params))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        dialect = self._dialect(_segments_once(scope) or [])
-        await _send(dialect.fail(Failure(404, "there is nothing at this path", self._action)), scope, receive, send)
+        near = self._near(_segments_once(scope) or [])
+        action = self._actions[near.name] if near else self._elsewhere
+        refused = (near or self._rest).fail(Failure(404, "there is nothing at this path", action))
+        await _send(refused, scope, receive, send)
 
-    def _dialect(self, segments: list[str]) -> Dialect:
-        best, most = self._rest, 0
+    def _near(self, segments: list[str]) -> Dialect | None:
+        best, most = None, 0
         for literals, dialect in self._known:
             common = 0
             while common < min(len(literals), len(segments)) and literals[common] == segments[common]:
@@ -165,6 +169,14 @@ async def _send(response: Response, scope: Scope, receive: Receive, send: Send) 
     if scope["method"] == "HEAD":
         response.body = b""  # the length of what GET would bring stays in the headers
     await response(scope, receive, send)
+
+
+def _action(operations: Sequence[Operation], dialect: Dialect) -> str:
+    """What can be called in a dialect, with its names."""
+    calls = [f"{o.method} {o.path}" for o in operations if o.dialect is dialect]
+    for ours, word in dialect.words.items():
+        calls = [call.replace("{" + ours + "}", "{" + word + "}") for call in calls]
+    return f"Use {' or '.join(calls)}."
 
 
 def _split(path: str) -> list[str]:
