@@ -23,10 +23,10 @@ from .tables import words
 
 __all__ = ["json_edits", "may_need_partner"]
 
-# The last alternatives always match: a search that failed would begin again at each of the spaces before.
+# Matched where the last one ended, never searched for: a search that failed would begin again at each space before.
 _TOKEN = re.compile(
-    rb'[\s,]*+(?:("[^"\\]*+(?:\\.[^"\\]*+)*")([ \t\r\n]*+:)?|([{\[])|([}\]])|([^\s{}\[\],:"]+)|(.)|\Z)', re.S
-)
+    rb'[\s,]*+(?:("[^"\\]*+(?:\\.[^"\\]*+)*")([ \t\r\n]*+:)?|([{\[])|([}\]])|([^\s{}\[\],:"]+))', re.S
+).match
 _OPEN_STRING = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*\\?)\Z', re.S)
 _BLANK_END = re.compile(rb"[\s,]*+:?\s*+\Z")
 _SCALAR = re.compile(rb"-?[0-9][0-9.eE+-]*|true|false|null")
@@ -230,13 +230,9 @@ def _parse(record: Record, data: bytes, cut: bool) -> _Node | None:
     key: _Node | None = None
     done = 0
     budget = 0
-    for m in _TOKEN.finditer(data):
+    while (m := _TOKEN(data, done)) is not None:
         what = m.lastindex
-        if what == 6:
-            break
         done = m.end()
-        if what is None:
-            break
         budget += 1
         if budget == 1_000:
             record.spend(budget >> 1)
