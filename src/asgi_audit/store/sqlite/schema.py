@@ -1,7 +1,8 @@
 """What stands in the files of an index, and how they are opened.
 
     main.db            positions, statements, processes, streams ever seen, dead letters, days, what is published
-    day-2026-11-22.db  the records of one UTC day of their timestamps, and their full text
+    day-2026-11-22.db  the records of one UTC day of their timestamps, in blocks, their full text, and how many of each
+                       kind there are in each minute (version 1, by 0.1.0: no blocks and no counts)
     fence              64 bytes: until when everything has been read (see `fence.py`)
     lease              locked by the one writer
 
