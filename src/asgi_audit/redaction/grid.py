@@ -20,10 +20,10 @@ _HEADERS_MAX = 20
 _CELL = re.compile(rb"[\w .()/#*\x80-\xff-]{0,60}")
 _RULE = re.compile(rb"[\s|:+=-]+")
 _CELLS = {
-    mark: re.compile(rb'[ \t]{0,20}"(?:[^"]|"")*+"[^\n%b]*+|[^\n%b]*+'.replace(b"%b", re.escape(mark)), re.S)
+    mark: re.compile(rb'[ \t]{0,20}"[^"]*+(?:""[^"]*+)*"(?!")[^\n%b]*+|[^\n%b]*+'.replace(b"%b", re.escape(mark)), re.S)
     for mark in _MARKS
 }
-_CELLS[b"\t"] = re.compile(rb'"(?:[^"\t]|"")*+"[^\n\t]*+|[^\n\t]*+', re.S)
+_CELLS[b"\t"] = re.compile(rb'"[^"\t]*+(?:""[^"\t]*+)*"(?!")[^\n\t]*+|[^\n\t]*+', re.S)
 
 
 def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[Edit], list[tuple[int, int]]]:

@@ -58,6 +58,12 @@ def test_only_a_silent_process_can_be_acknowledged(index: Path, capsys: pytest.C
 NOW = int(time.time() * 1000)
 
 
+@pytest.fixture
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays the time at which the cases were made: the tests before may take minutes."""
+    monkeypatch.setattr("asgi_audit.cli.completeness.time.time", lambda: NOW / 1000)
+
+
 def made(path: Path, until: int | None, **more: Any) -> Path:
     """An index whose T stands there (ms before now), and whose beginning is known."""
     writer = SqliteWriter(path / "index")
@@ -75,6 +81,7 @@ def ago(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at * 1000) % 1000:03d}Z"
 
 
+@pytest.mark.usefixtures("_now")
 @pytest.mark.parametrize(
     ("until", "flags", "code"),
     [
@@ -101,6 +108,7 @@ def test_exit_code_says_how_complete_it_is(tmp_path: Path, until: int | None, fl
     assert run(made(tmp_path, until), *flags) == code
 
 
+@pytest.mark.usefixtures("_now")
 def test_exit_code_is_three_when_losses_were_stated_and_the_window_holds_them(tmp_path: Path) -> None:
     said = [
         statement(1, 1, 1, at=NOW - 60_000, watermark=NOW - 60_000, started=NOW - 90_000),
@@ -115,6 +123,7 @@ def test_exit_code_is_three_when_losses_were_stated_and_the_window_holds_them(tm
     assert run(index, "--max-age", "1s") == 4, "4 goes before 3"
 
 
+@pytest.mark.usefixtures("_now")
 def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = made(tmp_path, 5_000, holds=[Hold("3", "it has no leader", NOW - 4_000)])
     assert run(index) == 0
@@ -136,6 +145,7 @@ def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: p
     reader.close()
 
 
+@pytest.mark.usefixtures("_now")
 def test_day_that_was_given_up_makes_its_window_incomplete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = made(tmp_path, 5_000, records=[record(1, NOON)])
     assert run(index, "--from", ago(90)) == 0
