@@ -27,7 +27,7 @@ _LABEL = re.compile(
     re.M,
 )
 _VALUE = re.compile(rb"[ \t-]*\"?(?i:value|content|default|data|val)\"?[ ]?[:=][ ]?([^\n]+)")
-_ITEM = re.compile(rb"[ \t]*+(?:- )?- [\"']?([^\n\"']{2,200})[\"']?[ \t\r]*$", re.M)
+_ITEM = re.compile(rb"[ \t]*+(?:- )?- [\"']?([^\n\"']{2,200})[\"']?[ \t\r]{0,20}$", re.M)
 _COMPLEX_KEY = re.compile(rb"^[ \t]*+\? *+([\w.-]{2,60})[ \t]*\r?\n[ \t]*: *([^\n]+)$", re.M)
 _SECRET = re.compile(rb"^kind: *[\"']?Secret\b", re.M)
 _DATA = re.compile(rb"^([ \t]*+)(?:data|stringData):[ \t\r]*$", re.M)

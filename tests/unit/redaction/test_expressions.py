@@ -38,6 +38,8 @@ LONGEST_SECONDS = 0.005
 SMALL = 6_000
 # What the room itself bounds before it searches: a segment of a path, a value, a name.
 BOUNDED = {
+    "forms._CHANGE": 4_096,
+    "lines._KEY": 4_000,
     "pairs._TOKEN_WORD": 80,
     "text._STOP": 8_000,
     "names._STEM": 200,
