@@ -18,7 +18,7 @@ def test_doctor_says_what_is_missing_then_that_all_is_well_then_what_is_broken(t
     assert os.listdir(tmp_path) == []
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
         serve.wait_for("More keys")
-        until(lambda: "caught up" in run("doctor", cwd=tmp_path).stdout, "it indexes")
+        until(lambda: "everything was read up to" in run("doctor", cwd=tmp_path).stdout, "it indexes")
         beside = run("doctor", "--json", cwd=tmp_path)
         assert beside.returncode == 0
         report = json.loads(beside.stdout)
