@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 
 OTHER = "other platform"
 HERE = Path(__file__).parent
-FULL_DIRECTORIES = [HERE / "bench", HERE / "integration" / "kafka"]
+FULL_DIRECTORIES = [HERE / "bench", HERE / "e2e", HERE / "integration" / "kafka"]
 
 
 def is_ci() -> bool:
