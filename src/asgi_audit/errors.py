@@ -9,9 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["AuditError", "ConfigError", "QueryError", "RecordError", "StoreError", "TransportError"]
+__all__ = ["AuditError", "ConfigError", "QueryError", "RecordError", "StoreError", "TransportError", "sentences"]
 
 QueryErrorKind = Literal["invalid", "unauthorized", "forbidden", "missing", "too_large", "busy", "too_costly"]
+
+
+def sentences(message: str, hint: str) -> str:
+    """A message and its hint, which may be '', as one line: `no such index. Start the indexer.`"""
+    if not hint:
+        return message
+    if message.endswith((".", "?", "!")):
+        return f"{message} {hint}"
+    return f"{message}{'.' if hint[0].isupper() else ';'} {hint}"
 
 
 class AuditError(Exception):

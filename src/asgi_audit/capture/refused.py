@@ -11,7 +11,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, sentences
 from .asgi import Receive, Scope, Send
 
 __all__ = ["Refused", "is_in_a_call"]
@@ -32,7 +32,7 @@ class Refused:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> NoReturn:
         if scope.get("type") == "lifespan":
             await receive()
-            text = "asgi-audit: " + "; ".join(part for part in (self._text, self._hint) if part)
+            text = f"asgi-audit: {sentences(self._text, self._hint)}"
             await send({"type": "lifespan.startup.failed", "message": text})
             # Test clients raise what the application raises; servers have read the message above.
         # A new one each time: an exception that is raised again keeps the frames of every time before.

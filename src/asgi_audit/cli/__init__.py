@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 
 from .. import __version__
 from ..addresses import without_passwords
-from ..errors import AuditError, ConfigError
+from ..errors import AuditError, ConfigError, sentences
 from ..settings import meant
 from ..wiring.environment import EXTRAS, extra
 from .logs import configure, is_json
@@ -154,5 +154,5 @@ def _fail(error: AuditError | str, code: int) -> int:
     if is_json():
         logging.getLogger("asgi_audit").error("%s", message, extra={"fields": {"hint": hint} if hint else {}})
         return code
-    print("asgi-audit: " + one_line(f"{message}; {hint}" if hint else message), file=sys.stderr)
+    print("asgi-audit: " + one_line(sentences(message, hint)), file=sys.stderr)
     return code

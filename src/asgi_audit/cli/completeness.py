@@ -164,7 +164,7 @@ def _too_old(found: _Shown, max_age: int) -> str:
     until = found.completeness.until
     assert until is not None
     age = time.time() - until / 1000
-    return f"T is {age:,.0f} s old; accepted are {max_age:,} s" if age > max_age else ""
+    return f"T is {age:,.0f} s old; --max-age accepts {max_age:,} s" if age > max_age else ""
 
 
 def _give_up(settings: Settings, partition: str) -> int:

@@ -12,6 +12,7 @@ and /health/ready, without a key: they tell numbers alone. A standby is ready.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ __all__ = ["Progress", "add_arguments", "run"]
 _log = logging.getLogger("asgi_audit.index")
 _STOP_SECONDS = 10.0
 _STANDBY_SECONDS = 1.0
+_PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,11 +114,20 @@ def _lease(settings: Settings, stop: threading.Event, *, new_index: bool) -> Wri
         except StoreError as e:
             if not e.retriable:
                 raise
+            if _cannot_be_made(e):
+                hint = "Name a directory that this user can make and write, with --to or --home."
+                raise StoreError(str(e), retriable=False, hint=hint) from e
             if str(e) != said:
                 said = str(e)
-                _log.warning("%s; waiting to take over", said)
+                # Without a cause it is the lease that another process holds; else the disk, or SQLite.
+                _log.warning("%s; %s", said, "waiting to take over" if e.__cause__ is None else "trying again")
             stop.wait(_STANDBY_SECONDS)
     return None
+
+
+def _cannot_be_made(error: StoreError) -> bool:
+    """The index cannot be made or opened at this path, and waiting does not change that."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _PATH_ERRORS
 
 
 def _give_up() -> None:

@@ -16,7 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from ..errors import ConfigError, RecordError, StoreError
+from ..errors import ConfigError, RecordError, StoreError, sentences
 from ..record.codec import Decoded, decode
 from ..record.line import TIME_END
 from ..settings import Settings
@@ -112,7 +112,9 @@ def _indexed(settings: Settings, lines: int) -> list[Decoded]:
     try:
         reader = open_store_reader(settings)
     except ConfigError as e:
-        print(f"asgi-audit: what is already indexed is not shown: {one_line(f'{e}; {e.hint}')}", file=sys.stderr)
+        print(
+            f"asgi-audit: what is already indexed is not shown: {one_line(sentences(str(e), e.hint))}", file=sys.stderr
+        )
         return []
     try:
         query = Query(accounts=None, start=0, end=TIME_END)

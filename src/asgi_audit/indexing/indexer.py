@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from ..errors import AuditError, RecordError, StoreError, TransportError
+from ..errors import AuditError, RecordError, StoreError, TransportError, sentences
 from ..record.codec import Decoded, decode
 from ..record.digest import leaf_hash, statement_digest
 from ..record.loss import decode_loss
@@ -479,4 +479,4 @@ def _halves(found: transport.Batch) -> tuple[transport.Batch, transport.Batch]:
 
 
 def _said(e: AuditError) -> str:
-    return f"{e} {e.hint}".strip()
+    return sentences(str(e), e.hint)

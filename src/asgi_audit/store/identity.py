@@ -60,7 +60,7 @@ class Expected:
         """There is no index here (`what` stands there in its place). Raises StoreError when there should be one."""
         for who, index in self._named(None).items():
             text = f"the index {index} is gone: {what} stands in {self._directory}, and {who} names it"
-            raise self._error(text, f"Mount or restore it; or {_MEANT}.")
+            raise self._error(text, f"Mount or restore it, or {_MEANT}.")
 
     def found(self, index: str | None) -> None:
         """There is an index with this id; None: one that version 0.1.0 made and nobody has opened since. Raises
@@ -70,7 +70,7 @@ class Expected:
                 here = f"the index {index}" if index else "an index without an id, of version 0.1.0,"
                 text = f"{here} stands in {self._directory}, and {who} names the index {other}"
                 raise self._error(
-                    text, f"Name the directory of the right one with --store, or restore it; or {_MEANT}."
+                    text, f"Name the directory of the right one with --store, or restore it, or {_MEANT}."
                 )
         if index is not None and self._memory is not None:
             self._memory.remember(index)

@@ -211,3 +211,15 @@ def test_command_ends_with_one_line_when_a_file_stands_where_the_home_is_wanted(
     assert done.returncode == 1
     assert "Not a directory" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_index_ends_with_one_line_when_its_directory_cannot_be_made(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "asgi_audit", "index", "--home", str(tmp_path), "--to", "sqlite:////proc/nowhere/index"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "No such file or directory. Name a directory that this user can make and write" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr

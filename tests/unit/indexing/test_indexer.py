@@ -278,8 +278,8 @@ def test_same_batch_is_tried_again_when_the_store_cannot_take_it(
     assert len(store.attempts) >= 7
     assert all(a is store.attempts[0] for a in store.attempts[:7])
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"], "said once, and once that it goes on"
-    assert "disk full Free space." in caplog.text
-    assert [p.paused for p in heard][:2] == ["disk full Free space.", ""]
+    assert "disk full. Free space." in caplog.text
+    assert [p.paused for p in heard][:2] == ["disk full. Free space.", ""]
     assert running.indexer.progress.dead == 0
 
 

@@ -130,7 +130,11 @@ def index(s: Settings) -> Iterator[Found]:
     if damage:
         do = "Stop the indexer, keep a copy, restore main.db from a backup."
         yield Found("bad", "index", f"main.db is damaged: {damage}", do)
-    days = f"{len(facts.days)} days from {facts.days[0]}" if facts.days else "no days"
+    days = (
+        f"{len(facts.days)} {'day' if len(facts.days) == 1 else 'days'} from {facts.days[0]}"
+        if facts.days
+        else "no days"
+    )
     kept = (
         "" if facts.horizon is None else f", purged before {datetime.fromtimestamp(facts.horizon / 1000, UTC):%Y-%m-%d}"
     )

@@ -363,6 +363,8 @@ class JournalSource:
         """Take down whose root this is, before anything is taken; and again, for somebody may have given it away."""
         try:
             self.root_facts = found = claim_root(self.root, self._index, self._files)
+        except FileNotFoundError:
+            return  # no process has begun here yet; the index is noted when one has
         except OSError as e:  # read-only, or full: what cannot be written down cannot be removed either
             self._log_rarely("claim", "asgi-audit: journal %s: cannot note its index: %s", self.root, e.strerror or e)
             return

@@ -57,7 +57,7 @@ _STUCK_SECONDS = 15.0  # a partition of which nothing more could be read for so 
 _RECORD_HEAD = b'{"account_id":'
 
 
-class _Silent(vendor.KafkaError):  # type: ignore[misc]
+class FetchTimeout(vendor.KafkaError):  # type: ignore[misc]
     """No answer to a fetch for `silent_seconds`."""
 
 
@@ -581,7 +581,7 @@ class KafkaSource:
             asked = [self._partitions[number] for number in self._assigned - self._leaderless]
             silent = [p for p in asked if now - p.heard_at > self._silent_seconds]
             if silent:
-                raise _Silent(f"no answer to a fetch for {self._silent_seconds:g} s")
+                raise FetchTimeout(f"no answer to a fetch for {self._silent_seconds:g} s")
             if now - committed_at >= _COMMIT_SECONDS:
                 committed_at = now
                 await self._commit_offsets()

@@ -77,7 +77,7 @@ def test_all_is_ok_when_all_is_well(home: Path) -> None:
             "completeness",
         ]  # fmt: skip
         assert found["lease"][0].message == "held by this very process"
-        assert "3 records ever, 1 days" in found["index"][1].message
+        assert "3 records ever, 1 day from" in found["index"][1].message
         assert key not in repr(found)
     finally:
         source.close()

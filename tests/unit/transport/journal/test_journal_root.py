@@ -265,3 +265,21 @@ def test_leftover_of_a_crash_goes_when_it_is_a_minute_old(tmp_path: Path) -> Non
     source.open({})
     source.poll(10, 0)
     assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_source_says_nothing_when_no_process_has_begun_in_its_root_yet(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = JournalSource(tmp_path / "journal", index=A)
+    source.open({})
+    assert source.poll(10, 0).messages == []
+    assert caplog.text == ""
+    writer = writer_of(tmp_path / "journal")
+    try:
+        source.close()
+        source.open({})
+        source.poll(10, 0)
+        assert read_root(tmp_path / "journal").index == A
+    finally:
+        writer.close()
+        source.close()
