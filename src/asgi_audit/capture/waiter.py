@@ -39,17 +39,18 @@ class Waiter(Protocol):
         cancelled, for a bounded time, whatever comes of it; then the cancellation is raised."""
 
     def hand_on(self) -> None:
-        """After a cancellation: the next wait of the task raises it."""
+        """After a cancellation: the next wait of the task raises it, unless it was taken back before."""
 
 
 class _AsyncioWaiter:
-    __slots__ = ("_began", "_cancelled", "_future", "_loop")
+    __slots__ = ("_began", "_cancelled", "_future", "_loop", "_requests")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._future: asyncio.Future[bool] = loop.create_future()
         self._began = loop.time()
         self._cancelled: asyncio.CancelledError | None = None
+        self._requests = 0  # what `cancelling` said of the task before it waited
 
     def wake(self, answer: bool) -> None:
         try:
@@ -64,6 +65,8 @@ class _AsyncioWaiter:
     async def wait(self, seconds: float) -> bool:
         # No asyncio.wait_for: until 3.12 it makes a task of its own and can lose a cancellation.
         timer = self._loop.call_later(seconds, self._set, False)
+        task = asyncio.current_task()
+        self._requests = 0 if task is None else task.cancelling()
         try:
             return await self._future
         except asyncio.CancelledError as error:
@@ -85,9 +88,19 @@ class _AsyncioWaiter:
     def hand_on(self) -> None:
         error, self._cancelled = self._cancelled, None
         task = asyncio.current_task()
-        if error is not None and task is not None:
-            task.uncancel()  # or it would count twice
-            task.cancel(*error.args)
+        if error is None or task is None:
+            return
+        # A task that was cancelled before it waited has no request more than then.
+        before = min(self._requests, task.cancelling() - 1)
+
+        # When the task waits, and not now: a timeout, scope or group that is left before takes its request back, and
+        # until Python 3.13 `uncancel` does not take back what `cancel` has armed.
+        def cancel() -> None:
+            if not task.done() and task.cancelling() > before:
+                task.uncancel()  # or it would count twice
+                task.cancel(*error.args)
+
+        self._loop.call_soon(cancel)
 
 
 class _TrioWaiter:

@@ -6,6 +6,7 @@ Method: a recorder that never says that a record is durable; whoever cancels wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -243,6 +244,74 @@ def test_next_wait_raises_the_cancellation_when_the_application_had_ended(app: A
 
     asyncio.run(run())
     assert case.server.sent == ["the server's own answer"]
+
+
+TIMEOUTS: dict[str, Callable[[], Any]] = {
+    "asyncio.timeout": lambda: asyncio.timeout(60),
+    "anyio.move_on_after": lambda: anyio.move_on_after(60),
+    "anyio.fail_after": lambda: anyio.fail_after(60),
+}
+
+
+def expire(timeout: Any) -> None:
+    if isinstance(timeout, asyncio.Timeout):
+        timeout.reschedule(0)
+    else:
+        timeout.deadline = anyio.current_time()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("way", TIMEOUTS)
+@pytest.mark.parametrize("app", [broken, silent])
+def test_no_cancellation_is_raised_outside_of_the_timeout_that_asked_for_it(backend: str, way: str, app: Any) -> None:
+    """The application raises or returns, its wait for the record is cut short, and the timeout is left before the task
+    waits again."""
+    case = Case(app)
+
+    async def run() -> None:
+        async def end() -> None:
+            await case.until_waiting()
+            expire(timeout)
+
+        other = asyncio.create_task(end())
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                made = TIMEOUTS[way]()
+                is_async = isinstance(made, asyncio.Timeout)
+                timeout = await stack.enter_async_context(made) if is_async else stack.enter_context(made)
+                await case.serve()
+        except (ValueError, TimeoutError):
+            pass
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await other
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    anyio.run(run, **BACKENDS[backend])  # type: ignore[arg-type]
+
+
+def test_cancellation_from_outside_arrives_when_a_timeout_ends_in_the_same_wait() -> None:
+    case = Case(broken)
+
+    async def run() -> None:
+        async def server() -> None:
+            with pytest.raises(ValueError, match="the application's own"):  # noqa: PT012
+                async with asyncio.timeout(60) as timeout:
+                    timeouts.append(timeout)
+                    await case.serve()
+            await asyncio.sleep(60)
+
+        timeouts: list[asyncio.Timeout] = []
+        task = asyncio.create_task(server())
+        await case.until_waiting()
+        timeouts[0].reschedule(0)
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
 
 
 def test_request_that_was_cancelled_before_is_served_as_far_as_without_us() -> None:

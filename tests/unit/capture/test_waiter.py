@@ -90,6 +90,47 @@ def test_call_runs_off_the_loop_when_it_blocks(run: Any) -> None:
     assert threading.current_thread() not in threads
 
 
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_cancelled_call_off_the_loop_leaves_nothing_behind_its_timeout(run: Any) -> None:
+    gate = threading.Event()
+
+    async def main() -> None:
+        async with asyncio.timeout(60) as timeout:
+            asyncio.get_running_loop().call_soon(timeout.reschedule, 0)
+            assert await off_loop(gate.wait, 60) is False
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    try:
+        run(main())
+    finally:
+        gate.set()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_cancelled_call_off_the_loop_is_cancelled_at_the_next_wait(run: Any) -> None:
+    gate = threading.Event()
+    after: list[bool] = []
+
+    async def main() -> None:
+        async def call() -> None:
+            after.append(await off_loop(gate.wait, 60))
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(call())
+        await asyncio.sleep(0)
+        task.cancel("from outside")
+        with pytest.raises(asyncio.CancelledError, match="from outside"):
+            await task
+        assert task.cancelling() == 1
+
+    try:
+        run(main())
+    finally:
+        gate.set()
+    assert after == [False]
+
+
 def test_durable_request_is_served_when_it_runs_under_trio() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
