@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import zstandard
 from tests.support.synthetic import synthetic_records
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.sqlite import codec
+from asgi_audit.store.sqlite import SqliteWriter, codec, retention
 from asgi_audit.store.sqlite.codec import DICTIONARY_ID, Compressor, Decompressor
 from asgi_audit.store.sqlite.errors import MAPPED, translated
 from asgi_audit.store.sqlite.fence import FENCE_NAME, FenceFile, read_fence
@@ -193,6 +195,36 @@ def test_lease_stops_waiting_when_told(tmp_path: Path) -> None:
         Lease(tmp_path, wait_seconds=3600, stop=stop)  # longer than this test may take
     timer.join()
     first.close()
+
+
+def test_lease_is_taken_and_freed_when_the_disk_has_no_room_for_its_text(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        lease = Lease(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / LEASE_NAME).stat().st_size
+    assert _other_process(tmp_path).startswith("refused")
+    code = (
+        "import sys, pathlib; from asgi_audit.store.sqlite.lease import holder; "
+        "print(holder(pathlib.Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "a process that could not write its name\n"
+    lease.close()
+    Lease(tmp_path).close()
+
+
+def test_lease_is_free_again_when_the_writer_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(retention, "keep_reserve", fails)
+        with pytest.raises(StoreError, match="Input/output error"):
+            SqliteWriter(tmp_path)
+    SqliteWriter(tmp_path).close()
 
 
 def test_lease_is_lost_when_its_file_is_replaced(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ nobody sees.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -69,8 +70,9 @@ class Lease:
                 raise
             held.add(self._key)
         self._fd = fd
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{self._pid} {os.uname().nodename}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # for people alone; a full disk must not keep an indexer from its start
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{self._pid} {os.uname().nodename}\n".encode(), 0)
         return True
 
     def _holder(self) -> str:
@@ -116,7 +118,7 @@ def holder(directory: Path) -> str | None:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             pid, _, host = os.pread(fd, 300, 0).decode("utf-8", "replace").strip().partition(" ")
-            return f"process {pid} on {host}"
+            return f"process {pid} on {host}" if host else "a process that could not write its name"
         finally:
             os.close(fd)
     return None

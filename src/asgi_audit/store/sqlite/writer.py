@@ -111,9 +111,10 @@ class SqliteWriter:
             if not access.makedirs(directory):
                 mend(directory, access)
             self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop, access=access)
-            self._last_used = last_used(directory)
-            retention.keep_reserve(directory, access=access)
-        try:
+        try:  # whatever fails from here on frees the lease
+            with translated("open the index", directory):
+                self._last_used = last_used(directory)
+                retention.keep_reserve(directory, access=access)
             self._opened()
             self._new_index = False  # from now on it is this one
         except BaseException:
