@@ -137,8 +137,8 @@ def test_first_request_goes_as_far_as_without_us_when_it_is_cancelled_while_the_
         task = asyncio.create_task(capture(server.scope, server.receive, server.send))
         await asyncio.sleep(0)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])
+        assert task.cancelled() is waits  # one that never waits again ends before a cancellation can come
 
     asyncio.run(main())
     recorder.gate.release()
