@@ -180,19 +180,31 @@ class Core:
                 self.restart_seconds = min(2 * pause, RESTART_SECONDS[1])
             self.is_needed = True
             self._start_at = now + pause
-            self.thread = None
             try:
-                thread = threading.Thread(target=self._run, args=(pause,), name="asgi-audit-recorder", daemon=True)
+                # Known before it runs: an interrupt in the middle of `start` leaves a thread that runs, or may yet.
+                self.thread = thread = threading.Thread(
+                    target=self._run, args=(pause,), name="asgi-audit-recorder", daemon=True
+                )
                 thread.start()
             except (RuntimeError, MemoryError):  # the interpreter is ending, or the machine has no thread left
+                self.thread = None
                 self.phase = Phase.IDLE
                 self.counts["internal_errors"] += 1
+            except BaseException:  # a signal handler raises
+                self._note_start()
+                raise
             else:
-                self.thread = thread
-                self.phase = Phase.RUNNING
-                self.started += 1
+                self._note_start()
                 return
         self._say_down("no thread can be started")
+
+    def _note_start(self) -> None:
+        """Called with the lock held. A thread that has not begun yet finds that it is not wanted when it does."""
+        if self.is_alive():
+            self.phase = Phase.RUNNING
+            self.started += 1
+        else:
+            self.thread = None
 
     def is_down(self) -> bool:
         """A thread is needed, and none runs or none has finished a turn since one broke."""
@@ -214,7 +226,10 @@ class Core:
             self.signal.acquire(timeout=left)
 
     def _run(self, pause: float) -> None:
-        generation = self.generation
+        with self.lock:
+            if self.thread is not threading.current_thread():
+                return  # its start was interrupted, and another one was started or the recorder has ended
+            generation = self.generation
         why = "it ended"
         try:
             self.pause(pause)
@@ -401,17 +416,21 @@ class Core:
                 self.is_urgent = True
                 self.awake()
                 thread = self.thread
-            if thread is not None:
+            if thread is not None and thread.is_alive():
                 try:
                     thread.join(max(0.0, deadline - time.monotonic()) + _JOIN_SECONDS)
                 except KeyboardInterrupt:  # it stops at its next record, and not to wait for that aborts the process
                     thread.join(_JOIN_SECONDS)
-            if not self.is_alive():
-                self._end_here()
+            self._end_here()
             self._carry_on(deadline - time.monotonic(), is_end=True)
 
     def _end_here(self) -> None:
-        """No thread is left. Had it died and could not be started again, this one states what it leaves behind."""
+        """Unless the thread still runs. Had it died and could not be started again, this one states what it leaves
+        behind."""
+        with self.lock:
+            if self.is_alive():
+                return
+            self.thread = None  # one that begins to run only now ends at once
         try:
             if self.is_needed and self.phase is not Phase.ENDED:
                 self.work.run()

@@ -549,6 +549,78 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
     assert house.recorder.stats()["sealed"] == 2
 
 
+class Interrupted:
+    """The start of the first recorder thread is interrupted, as by Ctrl-C: after it runs, or before it does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, runs: bool) -> None:
+        self.threads: list[threading.Thread] = []
+        self.start = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            if thread.name != "asgi-audit-recorder":
+                self.start(thread)
+                return
+            self.threads.append(thread)
+            if runs or len(self.threads) > 1:
+                self.start(thread)
+            if len(self.threads) == 1:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_one_thread_writes_when_its_start_is_interrupted(monkeypatch: pytest.MonkeyPatch, runs: bool) -> None:
+    interrupted = Interrupted(monkeypatch, runs=runs)
+    house = House()
+    core = house.recorder._core
+    with pytest.raises(KeyboardInterrupt):
+        begun(house.recorder)
+    core._start_at = float("-inf")  # no pause before the next start
+    for n in range(200):
+        assert go(house.recorder)
+        if n == 100 and not runs:  # it begins to run only now
+            interrupted.start(interrupted.threads[0])
+            interrupted.threads[0].join(60)
+    assert len([t for t in interrupted.threads if t.is_alive()]) == 1
+    assert core.thread is interrupted.threads[-1]
+    assert house.recorder.flush(60, close=True)
+    records, statements = house.read()
+    assert [r["n"] for r in records] == list(range(1, 201))
+    assert (sum(s.count for s in statements), statements[-1].lost) == (200, [])
+    stats = house.recorder.stats()
+    assert (stats["recorded"], stats["recorder_restarts"], stats["recorder_down"]) == (200, 0, 0)
+    house.recorder.stop()
+    assert not any(t.is_alive() for t in interrupted.threads)
+
+
+def test_no_thread_runs_beside_the_end_when_its_start_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sealed is stated where `stop` was called; the thread begins to run in the middle of that."""
+    interrupted = Interrupted(monkeypatch, runs=False)
+    house = House()
+    with pytest.raises(KeyboardInterrupt):
+        begun(house.recorder)
+    core = house.recorder._core
+    monkeypatch.setattr(core, "_start_at", float("inf"))
+    ran: list[threading.Thread] = []
+    run = core.work.run
+
+    def note() -> None:
+        ran.append(threading.current_thread())
+        if len(ran) == 1:
+            interrupted.start(interrupted.threads[0])
+            interrupted.threads[0].join(60)
+        run()
+
+    monkeypatch.setattr(core.work, "run", note)
+    assert go(house.recorder)
+    house.recorder.stop()
+    assert ran == [threading.current_thread()]
+    records, statements = house.read()
+    assert not records
+    assert statements[-1].lost == [Lost(1, 1, "exit")]
+
+
 def test_nothing_is_started_when_nothing_was_recorded() -> None:
     house = House()
     assert house.recorder.flush(0.1)
