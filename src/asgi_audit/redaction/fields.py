@@ -22,6 +22,7 @@ _KINDS = {
     "proxy-authenticate": PLAIN, "x-honeycomb-team": HIDDEN, "fastly-key": HIDDEN,
 }  # fmt: skip
 _PROTOCOL_MAX = 40
+_COOKIES_MAX = 300  # browsers send 180 at most
 _FORM_MIN = 16  # no form of a secret is shorter
 
 
@@ -39,7 +40,7 @@ def mask_header(record: Record, kind: int, value: bytes) -> bytes:
         hidden_header(record.redacted, value)
         return MASK
     if kind == COOKIE:
-        return b"; ".join(_cookie(record, part) for part in value.split(b";"))
+        return _cookies(record, value)
     if kind == SET_COOKIE:
         pair, semicolon, attributes = value.partition(b";")
         return _cookie(record, pair) + semicolon + attributes
@@ -74,6 +75,21 @@ def _plain(record: Record, value: bytes) -> list[Edit]:
     if may_hold_user(value) and not found:
         return []
     return found
+
+
+def _cookies(record: Record, value: bytes) -> bytes:
+    """The pairs with their values masked; what stands after the first 300 is masked whole."""
+    parts = value.split(b";", _COOKIES_MAX)
+    rest = parts.pop() if len(parts) > _COOKIES_MAX else b""
+    try:
+        record.spend(2 * len(parts))
+        kept = [_cookie(record, part) for part in parts]
+    except TooCostly:
+        rest, kept = value, []
+    if rest:
+        hidden_bytes(record.redacted, rest.strip(b' \t"'))
+        kept.append(MASK)
+    return b"; ".join(kept)
 
 
 def _cookie(record: Record, part: bytes) -> bytes:

@@ -29,14 +29,23 @@ _SHOWN_MAX = 40
 MASK = REDACTED.encode()
 _BOOLEANS = frozenset((b"true", b"false", b"null", b"none", b"yes", b"no", b"nil"))
 _COMMON = frozenset(word.encode() for word in words("common"))
-# What stands where a secret will be put, or says that one was.
+# Where a secret was, or will be put by a template. It is all that is kept of data under a sensitive name: people choose
+# passwords such as `$Summer2024` and `{Hunter2xy}`.
 _HOLDER = re.compile(
-    rb"\*+|\.{3,}|x{4,}|<[\w -]{1,40}>"
-    rb"|\$\{\{?[^{}]{1,60}\}?\}|\{\{[^{}]{1,60}\}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
-    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\$[0-9]{1,2}|\?"
+    rb"\*+|\.{3,}|[xX]{4,}|\[[A-Z_ ]{3,20}\]|\[(?:redacted|filtered|masked|hidden|removed)\]|\$\{\{[^{}]{1,60}\}\}"
+    rb"|\{\{[^{}]{1,60}\}\}|\$[A-Z_]{2,40}|\$\{[A-Z_]{2,40}\}"
 )
+# In source code and prose also these, when they have no digit and one case of letters.
+_IN_PROSE = re.compile(
+    rb"<[\w -]{1,40}>|\$\{[^{}]{1,60}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
+    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
+)
+_ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
 _SCHEMES = frozenset((b"bearer", b"basic", b"token", b"digest"))
-_VERSION = re.compile(rb"[\^~]?v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?")
+# Of a package whose name is sensitive: `"jsonwebtoken": "^9.0.2"`, `"csrf-tokens": "2.0.0"`.
+_VERSION = re.compile(
+    rb"[\^~]v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?|[0-9]\.[0-9]{1,2}\.[0-9]{1,2}"
+)
 _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
 _WHITE = re.compile(rb"\s")
 
@@ -52,13 +61,28 @@ def shown(name: bytes) -> str:
 
 
 def is_holder(value: bytes) -> bool:
-    """Whether a value under a sensitive name is none: a placeholder, a mask, a version, a word such as `required`."""
+    """Whether data under a sensitive name is no secret: a mask, a template, a word such as `required`."""
     if len(value) >= 80:
         return False
-    scheme, _, rest = value.partition(b" ")
-    if rest and scheme.lower() in _SCHEMES:
-        value = rest.strip()
+    value = _without_scheme(value)
     return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None or _VERSION.fullmatch(value) is not None
+
+
+def is_holder_in_prose(value: bytes) -> bool:
+    """The same of source code and prose, where `<your password>`, `:password` and `$1` are no secrets either."""
+    if is_holder(value):
+        return True
+    value = _without_scheme(value)
+    if len(value) >= 80 or (value != value.lower() and value != value.upper()):
+        return False
+    if value.translate(None, b"0123456789") != value:
+        return _ARGUMENT.fullmatch(value) is not None
+    return _IN_PROSE.fullmatch(value) is not None
+
+
+def _without_scheme(value: bytes) -> bytes:
+    scheme, _, rest = value.partition(b" ")
+    return rest.strip() if rest and scheme.lower() in _SCHEMES else value
 
 
 def _leaves(text: bytes) -> list[bytes]:

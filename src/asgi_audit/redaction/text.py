@@ -16,7 +16,7 @@ from .grid import grid_edits
 from .layers import Edit, entities, percent, unicode_escapes
 from .lines import block_end, block_is_described, label_edits
 from .names import CODE, COUNT, MADE, MANY, NO, TEXT, YES
-from .record import CANDIDATE, MASK, Record, TooCostly, is_holder
+from .record import CANDIDATE, MASK, Record, TooCostly, is_holder_in_prose
 from .scan import BASE64, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 
 __all__ = ["base64_text", "text_edits"]
@@ -24,6 +24,7 @@ __all__ = ["base64_text", "text_edits"]
 _CANDIDATES_MAX = 1_000
 _VALUE_MAX = 8_000
 _LINE_SEEN = 400
+_SEARCHED = 5  # 32 bytes of a search for the end of a value are one step
 
 _ASSIGN = re.compile(rb"(?:\\{0,3}[\"'`\])*}]|[ ]?\?){0,6}[ \t]{0,40}(:=|=>|->|===?|=|:(?!//))[ \t]*")
 _SAYS = re.compile(rb"[\"'`*)]{0,3}[ \t\r\n]{1,3}(?i:is|was|are|ist|lautet|est|to)(:?)[ \t\r\n]{1,4}[\"'`(*]{0,3}")
@@ -53,6 +54,11 @@ _TYPE = re.compile(
     rb"(?:[,)=|;}\]?&\n#]|->|NOT NULL|\Z)"
 )
 _BARE = re.compile(rb"(-?[0-9][0-9.eE+-]*|true|false|null|[A-Za-z0-9_.-]{1,200})[ \t]*(?=[}\]])")
+# What YAML puts before a value: `!!str x`, `!Sub x`, `&anchor x`; `!vault |`. `!Zq7Hunter2` is a value.
+_PROPERTY = re.compile(
+    rb"(?:!|!{1,2}[A-Za-z][A-Za-z/.:-]{0,40}|&[A-Za-z_][A-Za-z_-]{0,30}[0-9]{0,2})"
+    rb"(?:[ \t]+(?:[|>][0-9+-]{0,2}[ \t\r]*\Z)?|\r?\Z)"
+)
 _SCALAR_WORD = re.compile(rb"[\"'`]?([^\s\"'`,;&}\])]{0,400})")
 _WORDS = re.compile(rb"[^\s\"'<>`]+")
 _DATED = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}:[0-9]{2}|v?[0-9]+\.[0-9]+")
@@ -250,7 +256,7 @@ class _Text:
             while (value := _TUPLE_VALUE.match(self.text, at)) is not None:
                 if column in columns:
                     group = 1 if value[1] is not None else 2
-                    if not is_holder(value[group].strip()):
+                    if not is_holder_in_prose(value[group].strip()):
                         self.add(*value.span(group))
                 column += 1
                 at = value.end()
@@ -301,7 +307,7 @@ class _Text:
             stop = self.closing(quoted.end(), quoted[1])
             if stop > quoted.end() and len(text[quoted.end() : stop].strip(b" ,:;")) > 2:
                 value = text[quoted.end() : stop]
-                if not is_holder(value) and not self.record.names.is_field(value):
+                if not is_holder_in_prose(value) and not self.record.names.is_field(value):
                     self.add(quoted.end(), stop)
                 return stop
             return end
@@ -309,7 +315,7 @@ class _Text:
             value_of = _FLAG_VALUE.match(text, end)
             if value_of is not None:
                 group = value_of.lastindex or 0
-                if not is_holder(value_of[group]):
+                if not is_holder_in_prose(value_of[group]):
                     self.add(*value_of.span(group))
                 return value_of.end()
         blank = _BLANK.match(text, end)
@@ -341,7 +347,7 @@ class _Text:
             return 0
         word = m[0].rstrip(b".,;!?)*")
         size = len(word)
-        if size < 4 or _DATED.match(word) or is_holder(word):
+        if size < 4 or _DATED.match(word) or is_holder_in_prose(word):
             return 0
         letters = word.translate(None, b"0123456789")
         digits = size - len(letters)
@@ -374,7 +380,9 @@ class _Text:
                 return back if stop > back else stop
 
     def stop(self, at: int, end: int) -> int:
-        m = _STOP.search(self.text, at, min(end, at + _VALUE_MAX))
+        limit = min(end, at + _VALUE_MAX)
+        m = _STOP.search(self.text, at, limit)
+        self.record.spend(max(0, (m.start() if m is not None else limit) - at) >> _SEARCHED)
         return m.start() if m is not None else end
 
     def assigned(self, start: int, at: int, kind: int, sign: bytes, first: bool) -> int:
@@ -393,7 +401,7 @@ class _Text:
         if rest[:1] == b"$" and (variables := _VARIABLES.search(text, at)) is not None:
             self.line(variables.end() - 1)
             return self.bracketed(variables.end() - 1, b"{", b":")
-        if _TYPE.match(rest) or rest.startswith(MASK) or is_holder(rest.strip(b" \t\r,;.\"'")):
+        if _TYPE.match(rest) or rest.startswith(MASK) or is_holder_in_prose(rest.strip(b" \t\r,;.\"'")):
             return at
         if before in (b"?", b"&") and before and sign == b"=":
             value = _IN_QUERY.match(text, at)
@@ -407,19 +415,25 @@ class _Text:
             return self.quoted(at, quote)
         if quote and quote in b"{[(":
             return self.bracketed(at, quote, sign)
-        if not rest.strip() or rest.strip() in (b"|", b">", b"|-", b">-", b"|+", b">+") or rest[:1] in b"&!":
+        if not rest.strip() or rest.strip() in (b"|", b">", b"|-", b">-", b"|+", b">+"):
             return self.block(at)
+        if sign == b":" and (property_of := _PROPERTY.match(rest)) is not None:  # of a YAML node
+            if property_of.end() < len(rest):
+                return self.assigned(start, at + property_of.end(), kind, sign, first)
+            below = self.block(at)
+            return below if below > at else self.valued(at, at + len(rest))
         bare = _BARE.match(rest)
         if bare is not None:
             return self.valued(at, at + bare.end(1))
         if _CALL.match(rest) and not made(rest.partition(b"(")[0]):
             return at
-        end = self.stop(at, self.end)
+        limit = self.end
+        if before in (b'"', b"'") and before not in text[start:at]:  # -H "Authorization: x" https://h
+            closed = text.find(before, at, min(limit, at + _VALUE_MAX))
+            limit = closed if closed >= 0 else limit
+        end = self.stop(at, limit)
         if before == b"(" and text[end - 1 : end] == b")":
             end -= 1
-        if before in (b'"', b"'") and before not in text[start:at]:  # -H "Authorization: x" https://h
-            closed = text.find(before, at, end)
-            end = closed if closed >= 0 else end
         if first and sign == b":" and end >= self.end:
             indent = self.indent()
             more = block_end(self.record, text, self.end + 1, indent, dash=False)
@@ -432,7 +446,7 @@ class _Text:
     def valued(self, start: int, end: int) -> int:
         value = self.text[start:end].strip()
         reference = _REFERENCE.fullmatch(value)  # password = var.db_password
-        if not is_holder(value) and not (reference and self.record.names.is_field(reference[1])):
+        if not is_holder_in_prose(value) and not (reference and self.record.names.is_field(reference[1])):
             self.add(start, end)
         return max(start, end)
 
@@ -455,7 +469,7 @@ class _Text:
         tail = text[stop + 1 : line_end if line_end >= 0 else stop + _LINE_SEEN]
         if tail.count(quote) & 1 and tail[:1] not in (b",", b"}", b"]", b")", b";", b"&", b">"):
             stop += 1 + tail.rfind(quote)  # `password='a' b'`
-        if not is_holder(text[at + 1 : stop]):
+        if not is_holder_in_prose(text[at + 1 : stop]):
             self.add(at + 1, stop)
         return stop + 1
 

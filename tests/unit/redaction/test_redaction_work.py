@@ -20,11 +20,14 @@ from tests.support.exchanges import make_builder, make_exchange
 from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
+from asgi_audit.redaction import Redactor
 from asgi_audit.redaction.budget import STEPS_MAX, Budget, TooCostly
+from asgi_audit.redaction.fields import COOKIE
 
 RECORD_SECONDS = 0.025
 CALL_SECONDS = 0.005
 BUILDER = make_builder()
+REDACTOR = Redactor()
 K64 = 65_500
 
 
@@ -91,6 +94,11 @@ def test_records_take_bounded_time_when_attacked() -> None:
         Attack('{"password":"x","', "[0", '":1}'),
         Attack("password: x\n", "pin\n", ""),
         Attack("password: x\n", 'pw"a', ""),
+        # A quote before the name: the value ends where the next one stands.
+        Attack("", '"password=x abc def ghi jkl ', ""),
+        Attack("", '"password=x ', ""),
+        Attack("", "'token: x abc def ghi jkl ", ""),
+        Attack("", '\\"password=insert into t(password) values ', ""),
     ],
     ids=lambda a: a.fragment,
 )
@@ -101,6 +109,27 @@ def test_what_once_held_the_interpreter_takes_bounded_time(attack: Attack, conte
 
     assert within(lambda: processor_time(build), RECORD_SECONDS) <= RECORD_SECONDS
     assert within(lambda: longest_stretch(build), CALL_SECONDS) <= CALL_SECONDS
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [b";" * 60_000, b"; " * 30_000, b"a=%41;" * 10_000, b"; ".join(b"n%dx=1" % i for i in range(6_500))],
+    ids=["empty", "blank", "escaped", "distinct"],
+)
+def test_parts_of_a_cookie_are_bounded(cookie: bytes) -> None:
+    """Counted: what stands behind the first 300 is one part."""
+    record = REDACTOR.record()
+    kept = record.header(COOKIE, cookie + b"; last=Hx7sunflower9Zq")
+    assert kept.count(b";") <= 300
+    assert kept.endswith(b"; [REDACTED]")
+    assert b"Hx7sunflower9Zq" not in kept
+    assert record.budget.left < STEPS_MAX
+
+
+def test_cookie_is_masked_when_the_budget_is_spent() -> None:
+    record = REDACTOR.record()
+    record.budget.left = 1
+    assert record.header(COOKIE, b"a=Hx7sunflower9Zq; b=c") == b"[REDACTED]"
 
 
 def test_body_is_omitted_when_too_much_must_be_looked_at() -> None:
