@@ -8,7 +8,7 @@ import resource
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,37 @@ def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, 
     rest = reader.page(everything(), published=published, before=rows[14].id, limit=99, bytes_max=1 << 20)
     assert rest == ([], False)
     writer.close()
+
+
+def unlinked_and_open(index: Path) -> list[str]:
+    """Files of the index that this process has open, and that are gone from it: they still take room on the disk."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
+            name = os.readlink(f"/proc/self/fd/{fd}")
+            if name.startswith(str(index)) and name.endswith(" (deleted)"):
+                found.append(name)
+    return found
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc/self/fd: run it on Linux")
+@pytest.mark.parametrize("call", ["snapshot", "check", "completeness", "page"])
+def test_files_of_purged_days_are_closed_at_the_next_call_of_a_reader(
+    index: Path, reader: SqliteReader, call: str
+) -> None:
+    published = reader.snapshot().published
+    assert len(walk(reader)) == 30  # opens all three days
+    purge_directory(index, NOON, wait_seconds=0, clock=clock)
+    assert len({name.partition(".db")[0] for name in unlinked_and_open(index)}) == 2
+    calls: dict[str, Callable[[], object]] = {
+        "snapshot": reader.snapshot,
+        "check": reader.check,
+        "completeness": lambda: reader.completeness(0, NOON),
+        "page": lambda: reader.page(everything(), published=published, before=None, limit=1, bytes_max=1),
+    }
+    calls[call]()
+    assert unlinked_and_open(index) == []
+    assert len(walk(reader)) == 10
 
 
 def test_page_passes_over_a_day_when_its_wal_goes_before_it_is_read(

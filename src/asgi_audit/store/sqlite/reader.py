@@ -3,10 +3,11 @@
 Invariants: nothing is ever written, made or checkpointed here; at most `_OPEN_MAX` day files are open, each with 1 MiB
 of page cache and three descriptors (a process has several readers, 256 MiB and perhaps 256 descriptors). A question
 that nobody waits for any more stops within `_STEPS` steps of SQLite or one row. Files that appear, vanish or are
-replaced are noticed at the next call (a stat each). A missing directory is an empty index only while nobody remembers
-one (see `store.identity`); a day that main.db knows, and whose file is missing, is an error, never an empty day. A
-filtered page walks the full text backwards (row ids are time-ordered, so newest first needs no sort) and checks the
-real columns of each row: a token is 64 bits of a hash, and two values may share it.
+replaced are noticed at the next call (a stat each); the files of purged days are closed at any call. A missing
+directory is an empty index only while nobody remembers one (see `store.identity`); a day that main.db knows, and whose
+file is missing, is an error, never an empty day. A filtered page walks the full text backwards (row ids are
+time-ordered, so newest first needs no sort) and checks the real columns of each row: a token is 64 bits of a hash, and
+two values may share it.
 """
 
 from __future__ import annotations
@@ -292,7 +293,19 @@ class SqliteReader:
                 found = index_id(main)
             self._expected.found(found)
             self._identified = main
+        if main is not None:
+            self._let_go(main)
         return main
+
+    def _let_go(self, main: apsw.Connection) -> None:
+        """Closes the files of purged days: the disk has their room back only then."""
+        if not self._days:
+            return
+        with reading("read", self._main.path):
+            horizon = retention.horizon_of(main)
+        if horizon is not None:
+            for day in [d for d in self._days if d < retention.day_of(horizon)]:
+                self._days.pop(day).close()
 
     def _purged(self, main: apsw.Connection, day: Any) -> None:
         """The file of a day is not there: it was purged since, or is gone. Raises StoreError when it is gone: a purge

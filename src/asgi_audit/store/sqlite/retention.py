@@ -5,7 +5,8 @@
 
 Invariants: the horizon stands at a day's beginning (UTC) and only moves forward; a day below it is in no answer from
 the commit on, and its file is never opened again. A crash between the two leaves files that nobody reads; the next
-writer sweeps before it opens anything. Readers that have a file open go on reading it until they close it.
+writer sweeps before it opens anything. A reader that has a file open closes it at its next
+call, and the disk has the room back then.
 
 A commit needs room, and a purge may be what is to end a full disk: the file `reserve` holds 1 MiB that is given back
 when the commit does not fit, and taken again when the purge is done. Three quarters of it are lent to the writer
