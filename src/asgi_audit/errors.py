@@ -6,10 +6,21 @@ stands apart in `hint`.
 
 from __future__ import annotations
 
+import traceback
+from collections import deque
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["AuditError", "ConfigError", "QueryError", "RecordError", "StoreError", "TransportError", "sentences"]
+__all__ = [
+    "AuditError",
+    "ConfigError",
+    "QueryError",
+    "RecordError",
+    "StoreError",
+    "TransportError",
+    "sentences",
+    "types_and_places",
+]
 
 QueryErrorKind = Literal["invalid", "unauthorized", "forbidden", "missing", "too_large", "busy", "too_costly"]
 
@@ -21,6 +32,20 @@ def sentences(message: str, hint: str) -> str:
     if message.endswith((".", "?", "!")):
         return f"{message} {hint}"
     return f"{message}{'.' if hint[0].isupper() else ';'} {hint}"
+
+
+def types_and_places(error: BaseException) -> str:
+    """What a log may hold of an exception that is not ours: its type, those of up to three causes, and the last six
+    places, the innermost first. No text of an exception and no line of source: both may hold values."""
+    kinds = [type(error).__name__]
+    cause = error.__cause__
+    while cause is not None and len(kinds) < 4:
+        kinds.append(type(cause).__name__)
+        cause = cause.__cause__
+    last = deque(traceback.walk_tb(error.__traceback__), maxlen=6)
+    codes = [(frame.f_code, line) for frame, line in reversed(last)]
+    where = " < ".join(f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in codes)
+    return f"{' from '.join(kinds)} at {where or '?'}"
 
 
 class AuditError(Exception):

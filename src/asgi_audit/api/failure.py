@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from ..errors import QueryError, QueryErrorKind, StoreError
+from ..errors import QueryError, QueryErrorKind, StoreError, types_and_places
 
 __all__ = ["STATUSES", "Failure", "failure_of", "phrase_of"]
 
@@ -80,12 +79,5 @@ def _logged(e: Exception) -> str:
     """The reference under which the log holds what happened: types and places, no text of an exception, which may
     hold values."""
     reference = secrets.token_hex(6)
-    frames = traceback.extract_tb(e.__traceback__)[-6:]
-    where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    kinds = [type(e).__name__]
-    cause = e.__cause__
-    while cause is not None and len(kinds) < 4:
-        kinds.append(type(cause).__name__)
-        cause = cause.__cause__
-    _log.error("reference %s: %s at %s", reference, " from ".join(kinds), where)
+    _log.error("reference %s: %s", reference, types_and_places(e))
     return reference

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import msgspec
 
+from ..errors import types_and_places
 from ..exchange.draft import SMALL_BYTES
 from ..exchange.recorder import RecorderBase
 from ..policy.decision import Decision
@@ -37,12 +39,15 @@ class CaptureConfig(msgspec.Struct, eq=False):
         return self  # of an application that somebody copies: its recorder is this process's
 
     def internal_error(self, where: str) -> None:
-        """Counts; the first of a process is logged with its traceback, which names our code and shows no values."""
+        """Called where an exception is handled. Counts; the first of a process is logged, without its text: it may be
+        raised by the application's objects and hold values."""
         try:
             self.recorder.count("internal_errors")
             if not _logged:
                 _logged.append(where)
-                _log.exception("asgi-audit failed at %r; the application is not affected", where)
+                error = sys.exception()
+                what = "" if error is None else types_and_places(error)
+                _log.error("asgi-audit failed at %r (%s); the application is not affected", where, what)
         except Exception:
             pass
 

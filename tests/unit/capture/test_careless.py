@@ -4,6 +4,7 @@ served, and nothing is begun that is not sealed."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from typing import Any
 
@@ -114,3 +115,41 @@ def test_draft_is_let_go_when_a_slow_client_takes_the_last_message_of_durable_de
 
     asyncio.run(run())
     assert references[1] == references[0]
+
+
+class Telling(dict[str, Any]):
+    """A message of the application whose own code raises, with a value in its text, its cause and its source."""
+
+    def get(self, *_: Any) -> Any:
+        try:
+            raise LookupError("hunter2")
+        except LookupError as e:
+            raise ValueError("the password hunter2 is wrong") from e
+
+
+def test_log_names_types_and_places_and_no_text_when_an_object_of_the_application_raises(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_audit.capture.config._logged", [])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(Telling(END))
+
+    sent: list[Any] = []
+    capture, recorder = make_capture(app)
+
+    async def run() -> None:
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        server = Server()
+        await capture(server.scope, server.receive, send)
+
+    asyncio.run(run())
+    assert len(sent) == 2
+    assert recorder.counts["internal_errors"] == 1
+    [line] = [logging.Formatter().format(record) for record in caplog.records]
+    assert "hunter2" not in line
+    assert "failed at 'send' (ValueError from LookupError at test_careless.py:" in line
+    assert " get < http.py:" in line

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ...disk import PRIVATE, Access
-from ...errors import AuditError, TransportError
+from ...errors import AuditError, TransportError, types_and_places
 from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
 from ..base import Batch, Kind, Source
@@ -474,8 +474,8 @@ class Forwarder:
         if self._on_refused is not None:
             try:
                 self._on_refused(message.partition, message.sequence, reason, message.payload)
-            except Exception:
-                log.exception("on_refused raised")
+            except Exception as e:
+                log.error("on_refused raised %s", types_and_places(e))  # its text may hold the payload
         if message.kind is Kind.LOSS:
             # A few hundred bytes are not refused for their size; should it ever be, the hole stays unstated and the
             # index reports it as missing. What must not happen is a lane that never moves again.
