@@ -208,7 +208,8 @@ class Indexer:
             [*first.messages, *second.messages],
             {**first.positions, **second.positions},
             second.more,
-            second.fence or first.fence,
+            # One from before the partitions changed says nothing of those that are there now.
+            second.fence if second.has_changed else second.fence or first.fence,
             [*first.damaged, *second.damaged],
             {**first.times, **second.times},
             {**second.begins, **first.begins},

@@ -402,6 +402,20 @@ def test_first_messages_survive_when_the_second_look_fails(start: Callable[..., 
     assert sorted(sequences(walk(store))) == [1, 2, 3, 4, 5]
 
 
+def test_fence_from_before_the_partitions_changed_does_not_pass_with_the_change() -> None:
+    source = filled(1)
+    original = source.poll
+
+    def poll(messages_max: int, timeout_seconds: float) -> object:
+        batch = original(messages_max, timeout_seconds)
+        return batch._replace(fence=None, has_changed=True) if len(source.polls) == 2 else batch
+
+    source.poll = poll  # type: ignore[method-assign,assignment]
+    batch = Indexer(source, RecordingStore(), linger_seconds=0.001)._gather()
+    assert (len(source.polls), len(batch.messages)) == (2, 1)
+    assert (batch.fence, batch.has_changed) == (None, True)
+
+
 def test_fence_is_noted_at_most_every_25_ms_when_idle(start: Callable[..., Running]) -> None:
     source, store = ListSource(), RecordingStore()
     running = start(source, store, linger_seconds=0.0)
