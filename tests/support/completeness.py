@@ -469,20 +469,32 @@ class World:
             if found:
                 self.told.add(name)
         lost = set(self.tracker.lost_partitions)
-        holds = {n: "it has no leader" for n, p in self.partitions.items() if not p.has_leader}
-        read = {n: max(self.read.get(n, 0), 0) for n in self.partitions if not (n in lost and n in holds)}
+        # One look need not name what is lost for ever.
+        holds = {
+            n: "it has no leader"
+            for n, p in self.partitions.items()
+            if not p.has_leader and (n not in lost or self.random.random() < 0.5)
+        }
+        recovered = {n for n in lost if self.partitions[n].has_leader and self.is_read(n)}
+        read = {n: max(self.read.get(n, 0), 0) for n in self.partitions if n not in lost - recovered}
         fence = self.fences.passed(read)
         changed, self.has_changed = self.has_changed, False
         return events, Consumed(
-            events, self.wall(), self.boot(), fence, begins=begins, holds=holds, has_changed=changed
+            events, self.wall(), self.boot(), fence, begins=begins, holds=holds, has_changed=changed,
+            recovered=recovered,
         )  # fmt: skip
+
+    def is_read(self, name: str) -> bool:
+        return self.read.get(name, 0) >= len(self.partitions[name].entries)
 
     def step(self, most: int, crash: str = "") -> None:
         """Consume one batch; `crash`: before or after the commit."""
         store = self.store
         events, consumed = self.poll(most)
         known = {p: k for p in self.tracker.unknown(events) if (k := store.known(p)) is not None}
+        lost = set(self.tracker.lost_partitions)
         completion = self.tracker.take(consumed, known)
+        assert lost - set(self.tracker.lost_partitions) == consumed.recovered, "what is acknowledged as lost stays so"
         if crash == "before":
             self.counts["kills of the indexer"] += 1
             self.open_source()

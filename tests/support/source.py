@@ -29,6 +29,7 @@ class ListSource:
         self.made: float | None = None
         self.ignored: list[str] = []
         self.holds: dict[str, str] | None = {}
+        self.recovered: list[str] = []
         self.incidents: list[Incident] = []  # that the next `take_incidents` answers
 
     def put(self, partition: str, kind: Kind, sequence: int, payload: bytes) -> None:
@@ -59,7 +60,7 @@ class ListSource:
         if not found and not damaged:
             time.sleep(min(timeout_seconds, 0.002))
         passed = fence if self.fences and not waiting else None
-        return Batch(found, positions, waiting, passed, damaged, holds=self.holds)
+        return Batch(found, positions, waiting, passed, damaged, holds=self.holds, recovered=self.recovered)
 
     def made_at(self) -> float | None:
         return self.made

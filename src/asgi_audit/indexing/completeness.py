@@ -32,7 +32,7 @@ positions. Memory is kept for active processes only. A batch that comes twice ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ..store.state import Completion, Extent, Hold, Known, ProcessState, ReadUntil, Resumed, reached
@@ -61,6 +61,7 @@ class Consumed(NamedTuple):
     begins: Mapping[str, int | None] = {}
     holds: Mapping[str, str] | None = None
     has_changed: bool = False
+    recovered: Collection[str] = ()
 
 
 class Tracker:
@@ -294,11 +295,14 @@ class Tracker:
         return Extent(self.until, ceiling, self._begins, self._is_begun, self._begins_at_fence, above)
 
     def _note_holds(self, consumed: Consumed) -> None:
-        if consumed.holds is None:
+        """What was acknowledged as lost stays so until it is recovered: that one look at the source does not name it
+        proves nothing."""
+        if consumed.holds is None and not consumed.recovered:
             return
-        holds = {}
-        for name, reason in consumed.holds.items():
-            before = self._holds.get(name)
+        known = {name: h for name, h in self._holds.items() if not (h.is_lost and name in consumed.recovered)}
+        holds = {name: h for name, h in known.items() if h.is_lost or consumed.holds is None}
+        for name, reason in (consumed.holds or {}).items():
+            before = known.get(name)
             since, is_lost = (before.since, before.is_lost) if before else (consumed.now, False)
             holds[name] = Hold(name, reason, since, is_lost)
         self._holds = holds

@@ -215,6 +215,7 @@ class Indexer:
             {**second.begins, **first.begins},
             second.holds if second.holds is not None else first.holds,
             first.has_changed or second.has_changed,
+            {*first.recovered, *second.recovered},
         )
 
     def _index(self, found: transport.Batch, incidents: Sequence[transport.Incident] = ()) -> None:
@@ -272,10 +273,11 @@ class Indexer:
                 begins={partition: None if at is None else int(at * 1000) for partition, at in found.begins.items()},
                 holds=found.holds,
                 has_changed=found.has_changed,
+                recovered=found.recovered,
             ),
             known,
         )
-        if self._tracker.lost_partitions != lost:  # one of them can be asked again
+        if self._tracker.lost_partitions != lost:  # one of them is read again
             self._source.ignore(self._tracker.lost_partitions)
         return completion
 

@@ -90,7 +90,8 @@ class Batch(NamedTuple):
     `begins`: partitions that were read for the first time, without a position, and begin above offset 0: the time
     (seconds since the epoch) before which nothing is there any more; None when only the next fence can say it.
     `holds`: partitions that keep fences from being taken or from passing, and why; None when that is not known now.
-    `has_changed`: the source was assigned other partitions than before: what passed until now says nothing of them."""
+    `has_changed`: the source was assigned other partitions than before: what passed until now says nothing of them.
+    `recovered`: of the ignored partitions, those that were just seen to be read up to their end, or to be gone."""
 
     messages: Sequence[Message]
     positions: Mapping[str, Position]
@@ -101,6 +102,7 @@ class Batch(NamedTuple):
     begins: Mapping[str, float | None] = {}
     holds: Mapping[str, str] | None = None
     has_changed: bool = False
+    recovered: Collection[str] = ()
 
 
 class Writer(Protocol):
@@ -139,7 +141,8 @@ class Source(Protocol):
         after `open`."""
 
     def ignore(self, partitions: Collection[str]) -> None:
-        """Partitions that are lost for ever: fences do without them for as long as their end cannot be asked."""
+        """Partitions that are lost for ever: fences do without each of them, and `holds` names it, until it is
+        `recovered`: its end was asked, and everything before it is read."""
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
         """At most so many messages; an empty batch after the timeout. Messages of one partition come in order."""

@@ -536,8 +536,28 @@ def test_partition_that_holds_t_is_told_and_given_up_with_an_incident() -> None:
     assert i.told.holds == [Hold("3", "broker 3 does not answer", BASE + 2_000, True)]
     (incident,) = i.open()
     assert (incident.kind, incident.start, incident.end) == ("partition_lost", BASE + 10, BASE + 2_301)
-    i.take(now=2_600, holds={})
+    i.take(now=2_600, holds={}, recovered={"3"})
     assert (i.told.holds, i.tracker.lost_partitions) == ([], [])
+
+
+def test_partition_that_is_given_up_stays_so_until_it_is_recovered() -> None:
+    """One look that did not name it ended the acknowledgement, and it held T again."""
+    i = Indexer()
+    i.take(said(1, 1, 0, at=10), now=10)
+    i.take(now=2_000, fence=None, holds={"3": "nothing can be read at offset 7", "4": "it has no leader"})
+    assert i.tracker.give_up("3", BASE + 2_100)
+    i.take(now=2_200, holds={})
+    assert [(h.partition, h.is_lost) for h in i.told.holds] == [("3", True)], "the other one was only named"
+    i.restart()
+    assert i.tracker.lost_partitions == ["3"]
+    i.take(now=2_300, holds={})
+    i.take(now=2_400, holds={"3": "it is not read up to its end"})
+    assert i.told.holds == [Hold("3", "it is not read up to its end", BASE + 2_000, True)]
+    assert i.take(now=2_500, fence=None, recovered={"4"}) is None
+    i.take(now=2_600, fence=None, recovered={"3"})
+    assert (i.told.holds, i.tracker.lost_partitions) == ([], [])
+    i.take(now=2_700, fence=None, holds={"3": "nothing can be read at offset 9"})
+    assert i.told.holds == [Hold("3", "nothing can be read at offset 9", BASE + 2_700)], "it holds as any other"
 
 
 def test_silence_goes_on_over_a_restart() -> None:

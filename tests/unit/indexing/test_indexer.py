@@ -416,6 +416,34 @@ def test_fence_from_before_the_partitions_changed_does_not_pass_with_the_change(
     assert (batch.fence, batch.has_changed) == (None, True)
 
 
+def test_partition_that_is_acknowledged_as_lost_is_ignored_until_it_is_recovered(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_audit.indexing.indexer._ASKED_SECONDS", 0.0)
+    source, store = ListSource(), RecordingStore()
+    lost: list[str] = []
+    store.partitions_lost = lambda: list(lost)  # type: ignore[method-assign]
+    store.partition_noted = lost.remove  # type: ignore[method-assign]
+    source.holds = {"3": "nothing can be read at offset 7"}
+    first = start(source, store)
+    first.until(lambda: store.holds() != [])
+    lost.append("3")
+    first.until(lambda: lost == [])
+    source.holds = {}
+    polls = len(source.polls)
+    first.until(lambda: len(source.polls) > polls + 20)
+    first.stop.set()
+    first.thread.join(60)
+    assert ([h.is_lost for h in store.holds()], source.ignored) == ([True], ["3"])
+
+    source.ignored, polls = [], len(source.polls)
+    second = start(source, store)
+    second.until(lambda: len(source.polls) > polls + 20)
+    assert ([h.is_lost for h in store.holds()], source.ignored) == ([True], ["3"])
+    source.recovered = ["3"]
+    second.until(lambda: (store.holds(), source.ignored) == ([], []))
+
+
 def test_fence_is_noted_at_most_every_25_ms_when_idle(start: Callable[..., Running]) -> None:
     source, store = ListSource(), RecordingStore()
     running = start(source, store, linger_seconds=0.0)

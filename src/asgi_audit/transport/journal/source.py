@@ -7,7 +7,8 @@ adopts; but a living process that forwards its own journal is left to itself. An
 root and one `pread` per process.
 
 Each poll takes a fence (see `fences.py`): the clock, the listing of the root, the committed length of each directory. A
-directory whose length cannot be read gives no fence, and `holds` names it.
+directory whose length cannot be read gives no fence, and `holds` names it. Fences do without an ignored directory until
+it is read up to its length.
 
 Local file systems only: locks, and counters shared through memory, do not work reliably over a network.
 """
@@ -109,6 +110,7 @@ class JournalSource:
         self._ignored: frozenset[str] = frozenset()
         self._begins: dict[str, float | None] = {}
         self._holds: dict[str, str] = {}
+        self._recovered: set[str] = set()
         self._incidents: deque[Incident] = deque(maxlen=1000)
         self._has_root = False
         self._turn = 0
@@ -148,7 +150,7 @@ class JournalSource:
             left = deadline - self._monotonic()
             if batch.messages or batch.damaged or left <= 0:
                 begins, self._begins = self._begins, {}
-                return batch._replace(begins=begins, holds=dict(self._holds))
+                return batch._replace(begins=begins, holds=dict(self._holds), recovered=self._recovered)
             self._sleep(min(_STEP_SECONDS, left))
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
@@ -220,14 +222,31 @@ class JournalSource:
                 # Behind the last message, not behind the header that may follow it: what the caller saw.
                 partition.delivered = reader.at if taken.damaged else taken.messages[-1].next
                 positions[partition.name] = Position(partition.delivered, reader.digest)
-        waiting = [p for p in self._partitions.values() if not p.is_theirs and p.name not in self._skipped]
+        self._recovered = {name for name in self._ignored if self._is_recovered(name, ends)}
+        skipped = self._ignored - self._recovered
+        self._name_stuck(ends, skipped)
+        waiting = [p for p in self._partitions.values() if not p.is_theirs and p.name not in skipped]
         passed = self._fences.passed({p.name: p.reader.at for p in waiting})
         return Batch(messages, positions, more, passed, damaged)
 
-    @property
-    def _skipped(self) -> set[str]:
-        """Partitions that are lost for ever and cannot be asked."""
-        return set(self._holds) & self._ignored
+    def _is_recovered(self, name: str, ends: Mapping[str, int]) -> bool:
+        """Whether an ignored partition is read up to its end, or gone (or the root is back, which is named so, too)."""
+        partition = self._partitions.get(name)
+        if partition is None:
+            return "journal" not in self._holds
+        return partition.is_theirs or (name in ends and partition.reader.at >= ends[name])
+
+    def _name_stuck(self, ends: Mapping[str, int], skipped: Collection[str]) -> None:
+        """Those of which nothing could be read for long, and each ignored one that is behind its end."""
+        now = self._monotonic()
+        for name in ends:
+            partition = self._partitions.get(name)
+            if partition is None or name in self._holds:
+                continue
+            if partition.stuck_since is not None and now - partition.stuck_since >= _STUCK_SECONDS:
+                self._holds[name] = f"nothing can be read at offset {partition.reader.at}"
+            elif name in skipped:
+                self._holds[name] = "it is not read up to its end"
 
     def _ends(self) -> dict[str, int]:
         """The committed length of each journal that is ours to read; what cannot be asked stands in `_holds`."""
@@ -293,8 +312,6 @@ class JournalSource:
             partition.stuck_since = None
         elif partition.stuck_since is None:
             partition.stuck_since = self._monotonic()
-        elif self._monotonic() - partition.stuck_since >= _STUCK_SECONDS:
-            self._holds[partition.name] = f"nothing can be read at offset {reader.at}"
         if partition.end is not None and taken is None:
             self._remove_if_done(partition)
         return taken
@@ -305,7 +322,7 @@ class JournalSource:
             self._has_root = True
         except FileNotFoundError:
             names = []  # no process has begun yet
-            if self._has_root or self._positions:
+            if self._has_root or self._positions or self._ignored:
                 self._holds["journal"] = f"the directory {self.root} is gone"
         except OSError as e:
             raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e

@@ -10,6 +10,7 @@ Invariants:
 * Every 250 ms it takes a fence (see `transport/fences.py`): the clock, fresh metadata, then the end of each partition
   from its leader. A fence passes when all that stood before its ends is in the queue; it stands in the queue behind it.
   A partition without a leader, or whose end cannot be asked, gives no fence, and `holds` names it; the others are read.
+* Fences do without an ignored partition until it is read up to the end that its leader told last.
 * At most `queue_messages` messages and `queue_bytes` bytes (plus one fetch) wait in memory; then we stop fetching.
 * A consumer that has gone silent (aiokafka #1154, #1037) is replaced after `silent_seconds`, which is harmless.
 
@@ -117,6 +118,7 @@ class KafkaSource:
         self._queued_bytes = 0
         self._fences = FenceQueue()
         self._holds: dict[str, str] | None = None
+        self._ends: dict[str, int] = {}  # of the partitions whose leaders told it when they were asked last
         self._ignored: frozenset[str] = frozenset()
         self._has_changed = False
         self._cluster = ""
@@ -220,8 +222,8 @@ class KafkaSource:
                     partition.handed_out(chunk)
             times = {partition: self._append_times[partition] / 1000 for partition in positions}
             has_changed, self._has_changed = self._has_changed, False
-            more, holds = bool(self._queue), self._holds
-        return Batch(messages, positions, more, fence, damaged, times, begins, holds, has_changed)
+            more, holds, recovered = bool(self._queue), self._holds, self._recovered()
+        return Batch(messages, positions, more, fence, damaged, times, begins, holds, has_changed, recovered)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
@@ -342,6 +344,7 @@ class KafkaSource:
             self._condition.enter(KafkaState.STOPPED)
 
     async def _disconnect(self) -> None:
+        self._ends = {}
         consumer, self._consumer = self._consumer, None
         probe, self._probe = self._probe, None
         if consumer is not None:
@@ -530,8 +533,23 @@ class KafkaSource:
 
     def _read_up_to(self) -> dict[str, int]:
         """Of each partition that counts, the offset before which everything is in the queue or was handed out."""
-        skipped = self._ignored & (self._holds or {}).keys()
+        skipped = self._ignored - self._recovered()
         return {str(p.number): p.position for p in self._partitions.values() if str(p.number) not in skipped}
+
+    def _recovered(self) -> set[str]:
+        """Of the ignored partitions, those that are read up to the end that was told last, or are gone. May be asked
+        from any thread."""
+        ends, known = self._ends, self._known
+        found = set()
+        for name in self._ignored:
+            partition = self._partitions.get(int(name)) if name.isdigit() else None
+            if partition is not None and name in ends:
+                is_recovered = partition.position >= ends[name]
+            else:
+                is_recovered = bool(known) and name not in known
+            if is_recovered:
+                found.add(name)
+        return found
 
     async def _take_fences(self) -> None:
         """Beside the fetching. Raises to end the session when the topic's partitions, or its id, are others."""
@@ -545,9 +563,10 @@ class KafkaSource:
             else:
                 self._check_topic(facts)
                 ends, refused = await self._probe.ends(facts.leaders)
-                self._holds = {str(number): why for number, why in refused.items()} | self._stuck()
+                self._ends = {str(number): end for number, end in ends.items()}
+                self._holds = self._stuck() | {str(number): why for number, why in refused.items()}
                 if not self._holds.keys() - self._ignored:
-                    self._fences.add(fence, {str(number): end for number, end in ends.items()})
+                    self._fences.add(fence, self._ends)
             await asyncio.sleep(self._facts_seconds)
 
     def _check_topic(self, facts: TopicFacts) -> None:
@@ -560,16 +579,18 @@ class KafkaSource:
             raise _Anew("a partition has a leader again")
 
     def _stuck(self) -> dict[str, str]:
-        """Partitions that keep the oldest fence from passing though their messages could be read."""
+        """Partitions that keep the oldest fence from passing though their messages could be read; and each ignored one
+        that is behind its end, since when it may be."""
+        ignored = (self._ignored & self._ends.keys()) - self._recovered()
+        found = dict.fromkeys(ignored, "it is not read up to its end")
         if self._full():
-            return {}
+            return found
         now = time.monotonic()
-        behind = [self._partitions[int(name)] for name in self._fences.behind(self._read_up_to())]
-        return {
-            str(p.number): f"nothing can be read at offset {p.position}"
-            for p in behind
-            if now - p.moved_at >= _STUCK_SECONDS and now - p.placed_at >= _STUCK_SECONDS
-        }
+        for name in {*self._fences.behind(self._read_up_to()), *ignored}:
+            p = self._partitions[int(name)]
+            if now - p.moved_at >= _STUCK_SECONDS and now - p.placed_at >= _STUCK_SECONDS:
+                found[name] = f"nothing can be read at offset {p.position}"
+        return found
 
     async def _chores(self) -> None:
         """Beside the fetching: commit offsets, notice silence. Raises to end the session."""

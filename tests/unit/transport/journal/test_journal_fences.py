@@ -46,13 +46,72 @@ def test_journal_that_cannot_be_read_holds_the_fences_until_it_is_given_up_or_co
     assert batch.fence is not None
     assert batch.holds is not None
     assert list(batch.holds) == [name], "it is named as long as it cannot be read"
+    assert batch.recovered == set()
     files.name = ""
     batch = source.poll(10, 0)
     assert [m.partition for m in batch.messages] == [name]
-    assert batch.holds == {}
+    assert (batch.holds, batch.recovered) == ({}, {name})
     source.close()
     first.close()
     second.close()
+
+
+def test_stuck_journal_that_is_given_up_stays_so_until_it_is_read_up_to_its_end(tmp_path: Path) -> None:
+    """Over polls that do not come to it, and over a restart. Method: its only segment is away."""
+    root, now = tmp_path / "journal", [0.0]
+    first, name = writer(root)
+    second, other = writer(root)
+    (segment,) = (path for path in (root / name).iterdir() if path.suffix == ".seg")
+    os.rename(segment, tmp_path / "away")
+    source = JournalSource(root, monotonic=lambda: now[0])
+    assert source.poll(10, 0).holds == {}
+    now[0] += 16
+    stuck = {name: "nothing can be read at offset 0"}
+    second.append([Entry(Kind.RECORD, n, b'{"n":%d}' % n) for n in range(2, 9)])
+    for _ in range(4):
+        batch = source.poll(1, 0)
+        assert ([m.partition for m in batch.messages], batch.fence, batch.holds) == ([other], None, stuck)
+    source.ignore([name])
+    fences = 0
+    for _ in range(10):
+        batch = source.poll(1, 0)
+        assert (batch.holds, batch.recovered) == (stuck, set())
+        fences += batch.fence is not None
+    assert fences > 1, "they go on without it"
+    source.close()
+
+    source = JournalSource(root, monotonic=lambda: now[0])
+    source.open({})
+    source.ignore([name])
+    for _ in range(2):
+        batch = source.poll(10, 0)
+        assert batch.fence is not None
+        assert (batch.holds, batch.recovered) == ({name: "it is not read up to its end"}, set())
+    os.rename(tmp_path / "away", segment)
+    first.append([Entry(Kind.RECORD, 2, b'{"n":2}')])
+    batch = source.poll(1, 0)
+    assert (len(batch.messages), batch.recovered) == (1, set()), "half of it is read"
+    batch = source.poll(1, 0)
+    assert (len(batch.messages), batch.holds, batch.recovered) == (1, {}, {name})
+    source.close()
+    first.close()
+    second.close()
+
+
+def test_journal_that_is_given_up_is_no_longer_so_when_it_is_gone_and_not_when_the_root_is(tmp_path: Path) -> None:
+    root = tmp_path / "journal"
+    made, name = writer(root)
+    made.close()
+    os.rename(root, tmp_path / "away")
+    source = JournalSource(root)
+    source.ignore([name, "journal"])
+    batch = source.poll(10, 0)
+    assert batch.holds is not None
+    assert (list(batch.holds), batch.recovered) == (["journal"], set())
+    os.rename(tmp_path / "away", root)
+    shutil.rmtree(root / name)
+    assert source.poll(10, 0).recovered == {name, "journal"}
+    source.close()
 
 
 def test_no_fence_is_given_when_the_root_is_away(tmp_path: Path) -> None:

@@ -269,6 +269,62 @@ def test_partition_without_a_leader_holds_the_fences_until_it_is_given_up() -> N
     assert source.poll(10, 0).fence is not None
 
 
+def test_stuck_partition_that_is_given_up_stays_so_until_it_is_read_up_to_its_end() -> None:
+    """One round did not name it, and it held T again; so did each start."""
+    said = {0: 1, 1: 1}, {0: 1, 1: 2}
+    source, consumer = made({0: [Rec(0)], 1: []})
+    take_fences(source, said)
+    fetch(source)
+    assert source.poll(10, 0).fence is None
+    for partition in source._partitions.values():
+        partition.moved_at -= 16
+        partition.placed_at -= 16
+    take_fences(source, said)
+    stuck = {"1": "nothing can be read at offset 0"}
+    assert source.poll(10, 0).holds == stuck
+    source.ignore(["1"])
+    for _ in range(4):
+        take_fences(source, said)
+        fetch(source)
+        batch = source.poll(10, 0)
+        assert batch.fence is not None
+        assert (batch.holds, batch.recovered) == (stuck, set())
+
+    source, consumer = made({0: [Rec(0)], 1: []})
+    source.ignore(["1"])
+    fetch(source)
+    assert source.poll(10, 0).recovered == set(), "its end is not known"
+    source.ignore([])
+    take_fences(source, said)
+    source.ignore(["1"])
+    fetch(source)
+    batch = source.poll(10, 0)
+    assert batch.fence is not None, "it was told after the ends were asked"
+    assert (batch.holds, batch.recovered) == ({}, set())
+    for _ in range(2):
+        take_fences(source, said)
+        fetch(source)
+        batch = source.poll(10, 0)
+        assert batch.fence is not None
+        assert (batch.holds, batch.recovered) == ({"1": "it is not read up to its end"}, set())
+    consumer.logs = {0: [Rec(0)], 1: [Rec(0), Rec(1)]}
+    consumer.fetch_max = 1
+    fetch(source)
+    assert source.poll(10, 0).recovered == set(), "half of it is read"
+    fetch(source)
+    assert source.poll(10, 0).recovered == {"1"}
+    take_fences(source, said)
+    assert source.poll(10, 0).holds == {}
+
+
+def test_partition_that_is_given_up_is_no_longer_so_when_the_topic_has_it_no_more() -> None:
+    source, _ = made({0: [Rec(0)]})
+    source.ignore(["1"])
+    assert source.poll(10, 0).recovered == set(), "the topic's partitions are not known"
+    source._known = frozenset({"0"})
+    assert source.poll(10, 0).recovered == {"1"}
+
+
 def test_session_ends_when_a_partition_has_a_leader_again() -> None:
     source, _ = made({0: [Rec(0)], 1: [Rec(0)]})
     source._assigned = frozenset({0})
