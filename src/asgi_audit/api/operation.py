@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from ..query.model import Grant
 from .failure import Failure
@@ -70,7 +69,7 @@ class Operation:
     """`id`: unique, 'dialect.verb'. `path`: literal segments and `{names}`. `literal_roots`: the paths of the documents
     that stand at the root; every row's `path` goes before them. `roles`: who may call; empty: everybody, without a key.
     `is_recorded`: whether a call of it becomes a record of service `logs`; what is asked again and again for one
-    question does not. `continues`: says of an ASGI scope that its call goes on with one that is recorded already.
+    question does not; a handler may leave out (`leave_out`) a call that succeeds and goes on with a recorded one.
     `request`, `answer`: the models of the bodies, None where there is none (yet)."""
 
     id: str
@@ -80,16 +79,11 @@ class Operation:
     dialect: Dialect
     roles: frozenset[str]
     is_recorded: bool
-    continues: Callable[[Scope], bool] | None = None
     handle: Handler
     request: type | None = None
     answer: type | None = None
     example: Example = field(default_factory=Example)
     follows: Follows | None = None
-
-    def records(self, scope: Scope) -> bool:
-        """Whether the call with this scope becomes a record."""
-        return self.is_recorded and not (self.continues and self.continues(scope))
 
 
 def json_response(

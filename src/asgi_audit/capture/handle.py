@@ -18,10 +18,12 @@ import msgspec
 
 from ..exchange.draft import Draft
 from ..exchange.recorder import RecorderBase
+from ..policy.decision import Decision
 
-__all__ = ["SCOPE_KEY", "Current", "RequestHandle", "current", "current_handle", "handle_of"]
+__all__ = ["SCOPE_KEY", "Current", "RequestHandle", "current", "current_handle", "handle_of", "leave_out"]
 
 SCOPE_KEY = "asgi_audit"
+_NOTHING = Decision("none", "none", excluded=True)
 
 
 class RequestHandle(msgspec.Struct, eq=False, weakref=True):
@@ -72,3 +74,12 @@ def handle_of(scope: Any) -> RequestHandle | None:
     except Exception:
         return None
     return handle if isinstance(handle, RequestHandle) else None
+
+
+def leave_out(scope: Any) -> None:
+    """The request (an ASGI scope, or anything with a `.scope`) becomes no record, and is counted as excluded. Nothing
+    happens once it is sealed, or outside of an audited one."""
+    handle = handle_of(scope)
+    draft = None if handle is None else handle.draft
+    if draft is not None:
+        draft.detail = _NOTHING

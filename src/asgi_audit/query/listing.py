@@ -98,10 +98,6 @@ class Listings:
         following = self._sealer.seal(dataclasses.replace(token, before=rows[-1].id)) if more and rows else None
         return Listed(rows, following, total, completeness)
 
-    def is_cursor(self, text: str) -> bool:
-        """Whether it is one of ours, for whomever and however old."""
-        return self._sealer.is_ours(text, TokenKind.PAGE)
-
     async def _begin(self, grant: Grant, query: Query, dialect: str, expires: int) -> tuple[Token, Completeness]:
         def look(reader: Reader) -> tuple[int, int, Completeness]:
             # First what is complete, then the snapshot: the other way round we would promise what is not in it.

@@ -125,11 +125,6 @@ class Sealer:
             total=payload.total,
         )
 
-    def is_ours(self, text: str, kind: TokenKind) -> bool:
-        """Whether it was sealed by us and never changed, for whomever and however long ago."""
-        sealed = self._verified(text)
-        return sealed is not None and sealed[0] == _VERSION and sealed[1] == kind
-
     def _verified(self, text: str) -> bytes | None:
         """Version, kind and payload, when the seal is ours."""
         if not 0 < len(text) <= TOKEN_MAX or not text.isascii():

@@ -88,7 +88,7 @@ def _audit_reads(app: Starlette, settings: Settings, keys: Keys, close: Callable
     async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             operation = operation_of(app.routes, scope)
-            is_recorded = operation is None or operation.records(scope)
+            is_recorded = operation is None or operation.is_recorded
             if not is_recorded or not await keys.is_recorded(scope, is_known=operation is not None):
                 await app(scope, receive, send)
                 return

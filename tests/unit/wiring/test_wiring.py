@@ -134,21 +134,54 @@ def test_refusals_are_recorded_one_by_one_up_to_a_bound_and_what_a_valid_key_ask
     assert Counter(r.status for r in journal_of(settings)) == {401: 30, 429: 1, 404: 31, 200: 3}
 
 
-def test_a_list_is_audited_once_and_not_for_the_pages_of_its_cursor(settings: Settings) -> None:
-    """A cursor that is none, and a call without a key, are refusals, and recorded."""
-    control = open_control(settings)
-    _, key = control.create_key("auditor", ["acme"])
-    cursor = Sealer(control.secret()).seal(
+def cursor_of(secret: bytes, *, expires: int = 1 << 40) -> str:
+    """Of the second page of `GET /logs`, for a key of the account acme."""
+    return Sealer(secret).seal(
         Token(
             kind=TokenKind.PAGE,
             dialect="logs",
             query=Query(accounts=frozenset(["acme"]), start=0, end=1 << 43, except_service="logs"),
             published=0,
             before=1,
-            expires=1 << 40,
+            expires=expires,
             total=1,
         )
     )
+
+
+def test_refusals_are_recorded_whatever_cursor_they_bring(settings: Settings) -> None:
+    control = open_control(settings)
+    keys = {role: control.create_key(role, ["acme"])[1] for role in ("auditor", "reader")}
+    other = control.create_key("auditor", ["beta"])[1]
+    secret = control.secret()
+    control.close()
+    cursor = cursor_of(secret)
+    open_store_writer(settings).close()
+
+    async def work(client: httpx.AsyncClient) -> None:
+        async def status(key: str, **params: str) -> int:
+            return (await client.get("/logs", headers={"x-api-key": key}, params=params)).status_code
+
+        assert await status(keys["auditor"], cursor=cursor) == 200
+        assert await status(keys["reader"], cursor=cursor) == 403
+        assert await status(other, cursor=cursor) == 400
+        assert await status(keys["auditor"], cursor=cursor_of(secret, expires=1)) == 400
+        assert await status(keys["auditor"], cursor=cursor, level="ERROR") == 400
+        assert await status(keys["auditor"], cursor=cursor, limit="x") == 400
+        for _ in range(100):
+            await status("wrong", cursor=cursor)
+        assert await status(keys["auditor"], cursor=cursor) == 200
+
+    asyncio.run(within_lifespan(build_api(settings), work))
+    # Of those without a valid key 30, and the first over the bound.
+    assert Counter(r.status for r in journal_of(settings)) == {403: 1, 400: 4, 401: 30, 429: 1}
+
+
+def test_a_list_is_audited_once_and_not_for_the_pages_of_its_cursor(settings: Settings) -> None:
+    """A cursor that is none, and a call without a key, are refusals, and recorded."""
+    control = open_control(settings)
+    _, key = control.create_key("auditor", ["acme"])
+    cursor = cursor_of(control.secret())
     control.close()
     headers = {"authorization": f"Bearer {key}"}
     open_store_writer(settings).close()

@@ -12,11 +12,10 @@ from datetime import date
 from functools import partial
 
 import msgspec
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
+from ...capture.handle import leave_out
 from ...errors import QueryError
 from ...query.listing import Listed
 from ...query.model import Grant, Query
@@ -27,7 +26,7 @@ from ..completeness import audit_headers
 from ..failure import Failure
 from ..operation import Dialect, Example, Operation
 from ..page import PageResponse
-from ..params import QUERY_BYTES_MAX, instant_ns, ms_of, named_parameters, shown
+from ..params import instant_ns, ms_of, named_parameters, shown
 from .logs_entry import Entry, entry_of
 
 __all__ = ["LOGS", "operations"]
@@ -93,12 +92,6 @@ LOGS = Dialect(
 
 
 def operations(service: QueryService) -> list[Operation]:
-    def continues(scope: Scope) -> bool:
-        """A further page of a list. One whose cursor is none of ours is refused, and refusals are recorded."""
-        if len(scope["query_string"]) > QUERY_BYTES_MAX:
-            return False
-        return any(map(service.listings.is_cursor, QueryParams(scope["query_string"]).getlist("cursor")))
-
     return [
         Operation(
             id="logs.list",
@@ -107,7 +100,6 @@ def operations(service: QueryService) -> list[Operation]:
             dialect=LOGS,
             roles=frozenset({"auditor"}),
             is_recorded=True,
-            continues=continues,
             handle=partial(_list, service),
             answer=Found,
             example=Example(query={"startDate": "2024-01-01", "endDate": "2024-01-01", "limit": "10"}),
@@ -131,6 +123,8 @@ async def _list(service: QueryService, request: Request, grant: Grant) -> Respon
             grant, query, dialect=LOGS.name, limit=limit, lease=lease, show=entry_of, skip=offset, cursor=cursor
         )
         pagination = msgspec.json.encode(_pagination(listed, limit, None if cursor else offset))
+        if cursor is not None:
+            leave_out(request)  # it goes on with a list whose first page is recorded
         return PageResponse(
             listed.rows,
             lambda entry, _: entry,
