@@ -112,8 +112,11 @@ class MemoryStore:
     def acknowledge_asked(self) -> int:
         return 0
 
-    def last_used(self) -> float | None:
+    def last_believed(self) -> float | None:
         return None
+
+    def note_believed(self, at: float) -> None:
+        pass
 
     def positions(self, source: str) -> dict[str, Position]:
         return dict(self._positions.get(source, {}))

@@ -2,8 +2,9 @@
 
 Place: the indexer's loop calls `tend` between batches and while it waits for a disk to work again, so that a purge can
 end a full disk. Invariants: the store moves its horizon only forward and removes whole days only. A clock that is
-suddenly more than a day ahead of what was last seen is not believed for an hour: a wrong clock must not remove what
-nothing brings back.
+suddenly more than a day ahead of what was last believed is not believed for an hour: a wrong clock must not remove what
+nothing brings back. The store keeps what was believed, and a time only becomes that when it passes this check, so a
+restart in the hour begins the hour again. It is noted after the purge, which may have to end a full disk first.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class Retention:
         self._monotonic = monotonic
         self._next_look = self._next_purge = monotonic()
         self._is_failing = False
-        # What the clock should say now, if it was right when the index was last written.
-        last = writer.last_used()
+        # What the clock should say at least, and when (monotonic) it said so. While a clock is not believed, what it
+        # says: an hour later it must not have gone ahead again.
+        last = writer.last_believed()
         self._seen = (clock() if last is None else last, monotonic())
 
     def tend(self) -> None:
@@ -64,18 +66,20 @@ class Retention:
             acknowledged = self._writer.acknowledge_asked()
             if acknowledged:
                 _log.info("acknowledged, as asked: %d silent processes are gone for good", acknowledged)
-            if self._days and now >= self._next_purge:
+            if now >= self._next_purge:
                 wall = self._clock()
                 if self._believed(wall, now):
-                    today = int(wall) - int(wall) % DAY_SECONDS
-                    self._purge((today - self._days * DAY_SECONDS) * 1000, f"older than {self._days} days")
+                    if self._days:
+                        today = int(wall) - int(wall) % DAY_SECONDS
+                        self._purge((today - self._days * DAY_SECONDS) * 1000, f"older than {self._days} days")
+                    self._writer.note_believed(wall)
                 self._next_purge = now + EVERY_SECONDS
         except StoreError as e:
             if not e.retriable:
                 raise
             self._next_look = now + _AGAIN_SECONDS
             if not self._is_failing:
-                _log.warning("days cannot be purged yet, trying again until it works: %s", e)
+                _log.warning("the index cannot be purged or looked after yet, trying again until it works: %s", e)
             self._is_failing = True
         else:
             self._is_failing = False
@@ -90,10 +94,11 @@ class Retention:
         then, at = self._seen
         self._seen = (wall, now)
         ahead = wall - (then + now - at)
-        if ahead > _AHEAD_SECONDS:
+        if ahead <= _AHEAD_SECONDS:
+            return True
+        if self._days:
             _log.warning(
-                "the clock is %.1f days ahead of what was last seen; days are purged in an hour if it stays so",
+                "the clock is %.1f days ahead of what was last believed; days are purged in an hour if it stays so",
                 ahead / DAY_SECONDS,
             )
-            return False
-        return True
+        return False

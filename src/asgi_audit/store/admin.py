@@ -37,5 +37,9 @@ class Maintenance(Protocol):
     def partition_noted(self, partition: str) -> None:
         """That it is lost is written down: do not answer it again."""
 
-    def last_used(self) -> float | None:
-        """Wall-clock time (s) at which the index was last written before this writer opened it."""
+    def last_believed(self) -> float | None:
+        """What was given to `note_believed` last, also before a restart (s since the epoch); of an index that has no
+        such time, one that its records say. None when it has no records."""
+
+    def note_believed(self, at: float) -> None:
+        """The clock stands at `at` (s since the epoch), and was found right."""

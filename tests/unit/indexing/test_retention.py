@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from tests.support.memory_store import MemoryStore
-from tests.support.records import DAY_MS, NOON
+from tests.support.records import DAY_MS, NOON, batch, record
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.retention import Retention
 from asgi_audit.store.admin import Purged
+from asgi_audit.store.sqlite import SqliteWriter
 
 MIDNIGHT = NOON - DAY_MS // 2
 
@@ -20,7 +22,7 @@ class Store(MemoryStore):
         super().__init__()
         self.purges: list[int] = []
         self.asked: int | None = None
-        self.used: float | None = None
+        self.believed: float | None = None
         self.fail: list[Exception] = []
 
     def purge(self, before: int) -> Purged:
@@ -33,8 +35,11 @@ class Store(MemoryStore):
     def purge_asked(self) -> int | None:
         return self.asked
 
-    def last_used(self) -> float | None:
-        return self.used
+    def last_believed(self) -> float | None:
+        return self.believed
+
+    def note_believed(self, at: float) -> None:
+        self.believed = at
 
 
 class Time:
@@ -83,7 +88,7 @@ def test_clock_that_jumped_ahead_is_not_believed_for_an_hour(restarted: bool, ca
     """A wrong clock at boot, and one set wrong while we run: nothing goes, and it goes when the clock stays so."""
     store, time = Store(), Time()
     if restarted:
-        store.used = time.wall
+        store.believed = time.wall
         time.wall += 400 * 86_400
         retention = make(store, time, 30)
     else:
@@ -102,9 +107,67 @@ def test_clock_that_jumped_ahead_is_not_believed_for_an_hour(restarted: bool, ca
     assert len(store.purges) == 1
 
 
+def test_clock_that_jumped_ahead_is_not_believed_when_the_indexer_is_restarted(tmp_path: Path) -> None:
+    """On a real index, which writes its files by the wrong clock meanwhile; then the hour passes in one run."""
+    time = Time()
+
+    def opened() -> tuple[SqliteWriter, Retention]:
+        writer = SqliteWriter(tmp_path / "index", clock=lambda: time.wall)
+        return writer, Retention(writer, days=30, clock=lambda: time.wall, monotonic=lambda: time.mono)
+
+    def days() -> list[str]:
+        return sorted(p.name for p in (tmp_path / "index").glob("day-*.db"))
+
+    writer, retention = opened()
+    writer.write(batch([record(1)]))
+    retention.tend()
+    writer.close()
+    time.wall += 400 * 86_400
+    for n in range(3):
+        writer, retention = opened()
+        writer.write(batch([record(n + 2, timestamp=int(time.wall * 1000))]))
+        retention.tend()
+        writer.close()
+        time.passes(60)
+    assert len(days()) == 2
+    writer, retention = opened()
+    retention.tend()
+    time.passes(3600)
+    retention.tend()
+    assert len(days()) == 1
+    writer.close()
+    time.passes(60)
+    writer, retention = opened()
+    assert writer.last_believed() == time.wall - 60
+    writer.close()
+
+
+@pytest.mark.parametrize("days", [0, 30])
+def test_time_is_believed_each_hour_with_and_without_a_retention(days: int) -> None:
+    store, time = Store(), Time()
+    retention = make(store, time, days)
+    retention.tend()
+    assert store.believed == time.wall
+    time.passes(3600)
+    retention.tend()
+    assert store.believed == time.wall
+
+
+def test_full_disk_is_purged_before_the_time_is_noted() -> None:
+    class Full(Store):
+        def note_believed(self, at: float) -> None:
+            if not self.purges:
+                raise StoreError("disk full")
+            super().note_believed(at)
+
+    store, time = Full(), Time()
+    make(store, time, 30).tend()
+    assert (len(store.purges), store.believed) == (1, time.wall)
+
+
 def test_clock_that_was_set_right_again_purges_by_the_right_one() -> None:
     store, time = Store(), Time()
-    store.used = time.wall
+    store.believed = time.wall
     time.wall += 400 * 86_400
     retention = make(store, time, 30)
     retention.tend()

@@ -55,6 +55,19 @@ def reader(index: Path) -> Iterator[SqliteReader]:
     reader.close()
 
 
+def test_clock_of_an_index_without_a_believed_time_is_what_its_newest_day_says(index: Path) -> None:
+    """Once: what the days say later may come from a wrong clock."""
+    main = apsw.Connection(str(index / "main.db"))
+    main.execute("DELETE FROM meta WHERE key = 'believed_ms'")
+    main.close()
+    later = NOON + 400 * DAY_MS
+    for n in range(2):
+        writer = SqliteWriter(index, clock=lambda: later / 1000)
+        assert writer.last_believed() == (NOON + DAY_MS // 2) / 1000
+        writer.write(batch([record(20 + n, later)]))
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -23,7 +23,7 @@ from pathlib import Path
 from ...disk import PRIVATE, Access
 from ..state import ReadUntil
 
-__all__ = ["FENCE_NAME", "FenceFile", "last_used", "read_fence", "read_fence_of"]
+__all__ = ["FENCE_NAME", "FenceFile", "read_fence", "read_fence_of"]
 
 FENCE_NAME = "fence"
 _BODY = struct.Struct("<Qqqqq16s")
@@ -46,14 +46,6 @@ class FenceFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def last_used(directory: Path) -> float | None:
-    """When the file was last written, by the clock of then; None when it never was. Raises OSError."""
-    try:
-        return os.stat(directory / FENCE_NAME).st_mtime
-    except FileNotFoundError:
-        return None
 
 
 def read_fence(directory: Path) -> tuple[int, ReadUntil] | None:

@@ -35,13 +35,13 @@ from ..admin import Purged
 from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
 from ..state import DeadLetter, Known, ReadUntil, Resumed
-from . import completeness, extent, retention
+from . import believed, completeness, extent, retention
 from .codec import Compressor
 from .day import Brought, DayWriter
 from .days import day_is_gone, gone_days, holds
 from .dead_letters import bury
 from .errors import translated
-from .fence import FENCE_NAME, FenceFile, last_used, read_fence_of
+from .fence import FENCE_NAME, FenceFile, read_fence_of
 from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
@@ -105,6 +105,7 @@ class SqliteWriter:
         self._looked_at = float("-inf")
         self._fence: FenceFile | None = None
         self._published = self._batches = 0
+        self._believed: int | None = None
         with translated("open the index", directory):
             if not (directory / MAIN_NAME).exists():
                 self._may_make("nothing")  # before anything is made: on the wrong disk even a directory is too much
@@ -113,7 +114,6 @@ class SqliteWriter:
             self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop, access=access)
         try:  # whatever fails from here on frees the lease
             with translated("open the index", directory):
-                self._last_used = last_used(directory)
                 retention.keep_reserve(directory, access=access)
             self._opened()
             self._new_index = False  # from now on it is this one
@@ -233,8 +233,19 @@ class SqliteWriter:
         with translated("write", self.directory):
             retention.partition_noted(self.directory, partition)
 
-    def last_used(self) -> float | None:
-        return self._last_used
+    def last_believed(self) -> float | None:
+        return None if self._believed is None else self._believed / 1000
+
+    def note_believed(self, at: float) -> None:
+        main = self._opened()
+        try:
+            with translated("write", self.directory / MAIN_NAME):
+                self._still_ours(())
+                believed.note_believed(main, int(at * 1000))
+                self._believed = int(at * 1000)
+        except BaseException:
+            self._abandon()
+            raise
 
     # -- opening and recovering
 
@@ -263,6 +274,7 @@ class SqliteWriter:
                 self._identify(main)
                 completeness.prepare(main)
                 extent.prepare(main, int(self._clock() * 1000))
+                self._believed = believed.prepare(main)
                 self._batches = extent.batches(main)
                 self._fence = FenceFile(self.directory, self._access)
                 self._standing = Standing([*with_logs(path), self.directory / FENCE_NAME])
