@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from .forms import made
 from .layers import Edit
 from .record import Record
 from .scan import NAME, Alarm
@@ -18,6 +19,7 @@ _MARKS = (b"\t", b"|", b";", b",")
 _HEADER_MAX = 2_000
 _HEADERS_MAX = 20
 _CELL = re.compile(rb"[\w .()/#*\x80-\xff-]{0,60}")
+_BLANK_LINE = re.compile(rb"(?:[ \t]{0,20}\r?\n){1,2}")
 _RULE = re.compile(rb"[\s|:+=-]+")
 _CELLS = {
     mark: re.compile(rb'[ \t]{0,20}"[^"]*+(?:""[^"]*+)*"(?!")[^\n%b]*+|[^\n%b]*+'.replace(b"%b", re.escape(mark)), re.S)
@@ -44,22 +46,25 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
         tried += 1
         header = _header(record, text, start, end)
         if header is not None:
-            found, done = _rows(record, text, end + 1, *header)
+            found, done = _rows(record, text, *header)
             edits += found
             tables.append((start, done))
     return edits, tables
 
 
-def _header(record: Record, text: bytes, start: int, end: int) -> tuple[bytes, set[int]] | None:
-    """(mark between cells, places of sensitive columns) of a line that is a header; None."""
+def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, bytes, set[int]] | None:
+    """(where the rows begin, mark between cells, places of sensitive columns) of a line that is a header; None."""
     line = text[start:end]
-    next_end = text.find(b"\n", end + 1)
-    below = text[end + 1 : next_end if next_end >= 0 else len(text)][:_HEADER_MAX]
+    rows = end + 1
+    if (blank := _BLANK_LINE.match(text, rows)) is not None:
+        rows = blank.end()
+    next_end = text.find(b"\n", rows)
+    below = text[rows : next_end if next_end >= 0 else len(text)][:_HEADER_MAX]
     above = text[max(0, start - 200) : max(0, start - 1)].rpartition(b"\n")[2]
     last = record.cut and next_end < 0
     for mark in _MARKS:
         count = line.count(mark)
-        if not count or above.count(mark) >= count or not below.strip():
+        if not count or not below.strip():
             continue
         rule = _RULE.fullmatch(below) is not None
         if not rule and not last and below.count(mark) < count - (mark == b"|") and b'"' not in below:
@@ -68,9 +73,22 @@ def _header(record: Record, text: bytes, start: int, end: int) -> tuple[bytes, s
         if not all(_CELL.fullmatch(cell) for cell in cells):
             continue
         columns = {k for k, cell in enumerate(cells) if cell and record.names.is_field(cell)}
+        if columns == {0} and count == 1 and _is_made(cells[1]):  # `password<tab>x`: a column of names
+            return None
+        if above.count(mark) >= count:  # a row of another table, or a title
+            values = below.split(mark)
+            if not any(k < len(values) and _is_made(values[k].strip(b" \t\r\"'")) for k in columns):
+                continue
         if columns and (rule or last or mark != b"," or below.count(mark) == count or b'"' in below):
-            return mark, columns
+            return rows, mark, columns
     return None
+
+
+def _is_made(cell: bytes) -> bool:
+    """Whether a cell is no title and no number: letters with digits, or made by a machine."""
+    return made(cell) or (
+        len(cell) >= 5 and cell.translate(None, b"0123456789") not in (b"", cell) and b" " not in cell
+    )
 
 
 def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: set[int]) -> tuple[list[Edit], int]:
@@ -81,7 +99,9 @@ def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: set[int]) 
         line_end = text.find(b"\n", at)
         line_end = len(text) if line_end < 0 else line_end
         rule = _RULE.fullmatch(text, at, line_end) is not None
-        if not text[at:line_end].strip() or (mark not in text[at:line_end] and not rule):
+        if not text[at:line_end].strip() or (
+            mark not in text[at:line_end] and b'"' not in text[at:line_end] and not rule
+        ):
             break
         record.spend(2)
         if rule:

@@ -8,6 +8,7 @@ import orjson
 
 from .json_document import json_edits, may_need_partner
 from .layers import Edit, percent, splice
+from .lines import part_edits
 from .markup import in_tag, markup_edits
 from .pairs import pairs_edits
 from .record import DEPTH_MAX, Record
@@ -63,9 +64,10 @@ class Judge(Record):
         return self.plain(plain, alarms, depth)
 
     def plain(self, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
+        parts = part_edits(self, text, alarms, depth)
         if any(alarm.what == NAME and in_tag(text, alarm.start) for alarm in alarms[:200]):
-            return markup_edits(self, text, alarms, depth, cut=self.cut)
-        return text_edits(self, text, alarms, depth)
+            return parts + markup_edits(self, text, alarms, depth, cut=self.cut)
+        return parts + text_edits(self, text, alarms, depth)
 
     def document(self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False) -> bytes:
         """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly."""

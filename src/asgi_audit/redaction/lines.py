@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 
 from .forms import made
-from .names import YES
-from .record import Record
+from .layers import Edit
+from .names import NO, YES
+from .record import Record, TooCostly
 from .scan import NAME, Alarm
 from .tables import words
 
-__all__ = ["block_end", "block_is_described", "label_edits"]
+__all__ = ["block_end", "block_is_described", "label_edits", "part_edits"]
 
 _LINES_MAX = 2_000
 _NEAR = 4
@@ -29,8 +30,34 @@ _LABEL = re.compile(
 _VALUE = re.compile(rb"[ \t-]*\"?(?i:value|content|default|data|val)\"?[ ]?[:=][ ]?([^\n]+)")
 _ITEM = re.compile(rb"[ \t]*+(?:- )?- [\"']?([^\n\"']{2,200})[\"']?[ \t\r]{0,20}$", re.M)
 _COMPLEX_KEY = re.compile(rb"^[ \t]*+\? *+([\w.-]{2,60})[ \t]*\r?\n[ \t]*: *([^\n]+)$", re.M)
+_PART = re.compile(rb"content-disposition:[ \t]{0,8}form-data(?=;)[^\r\n]{0,200}?[; ]name=\"?([^\"\r\n;]{1,100})", re.I)
+_HEADERS_END = re.compile(rb"\n\r?\n")
+_HEADERS_MAX = 1_500
 _SECRET = re.compile(rb"^kind: *[\"']?Secret\b", re.M)
 _DATA = re.compile(rb"^([ \t]*+)(?:data|stringData):[ \t\r]*$", re.M)
+
+
+def part_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
+    """Edits of the sensitive fields of a multipart body that no label tells."""
+    edits: list[Edit] = []
+    if text.find(b"form-data") < 0 or not any(alarm.what == NAME for alarm in alarms):
+        return edits
+    for number, m in enumerate(_PART.finditer(text)):
+        if number > 200:
+            raise TooCostly
+        record.spend(4)
+        kind = record.names.kind(m[1])
+        if kind == NO:
+            continue
+        record.spend(_HEADERS_MAX >> 5)
+        headers = _HEADERS_END.search(text, m.end(), m.end() + _HEADERS_MAX)
+        if headers is not None:
+            start = headers.end()
+            end = text.find(b"\n--", start)
+            end = len(text) if end < 0 else end
+            value = text[start:end].rstrip(b"\r\n")
+            edits += [Edit(start + e.start, start + e.end, e.new) for e in record.value(value, kind, depth)]
+    return edits
 
 
 def block_end(record: Record, text: bytes, at: int, indent: int, *, dash: bool) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import accumulate
 from urllib.parse import unquote
 
 from .forms import made
@@ -36,6 +37,7 @@ _WEAK = frozenset(words("weak"))
 _SHORT = frozenset(words("short"))
 _AMBIGUOUS = frozenset(words("ambiguous"))
 _NEUTRAL, _TAILS, _HEADS, _COUNTERS = (frozenset(words(t)) for t in ("neutral", "tails", "heads", "counters"))
+_TRIED = frozenset({"failed", "invalid", "wrong", "existing", "forgotten", "missing"})
 _PASSES, _SESSIONS = frozenset(words("passes")), frozenset(words("sessions"))
 _STEM = re.compile(alternation(sorted({*_STRONG, *_WEAK})))
 _HARMLESS = re.compile(alternation(words("harmless")))
@@ -100,8 +102,10 @@ class Names:
         if glued == "code":
             return CODE
         if len(parts) > 1 and parts[0] in _HEADS:
-            return NO
-        plain = _HARMLESS.sub(lambda m: "," * len(m[0]), glued)
+            # `wrong_password` may be a message, or what was typed.
+            return MADE if parts[0] in _TRIED and _STEM.search(glued) else NO
+        ends = set(accumulate(map(len, parts), initial=0))
+        plain = _HARMLESS.sub(lambda m: "," * len(m[0]) if _is_word(m, ends) else m[0], glued)
         stems = list(_STEM.finditer(plain))
         if stems:
             return _stemmed(name, parts, glued, stems[-1])
@@ -118,6 +122,15 @@ class Names:
         if len(parts[-1]) >= 12 and made(parts[-1].encode()):
             return False
         return len(parts) == 1 or (len(parts) == 2 and not any(part.lower() in _ABOUT for part in parts))
+
+
+def _is_word(harmless: re.Match[str], ends: set[int]) -> bool:
+    """Whether it is a word of the name, and does not take the first letters of a sensitive one: `tokenizer_secret`."""
+    start, end = harmless.span()
+    if end not in ends and any(start < at < end for at in ends):
+        return False
+    stems = (_STEM.match(harmless.string, at) for at in range(start, end))
+    return all(stem is None or stem.end() <= end for stem in stems)
 
 
 def _glued(name: str) -> str:

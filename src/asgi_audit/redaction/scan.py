@@ -16,6 +16,7 @@ import string
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from itertools import product
+from json.encoder import encode_basestring_ascii as escape_unicode
 from typing import NamedTuple
 
 from .budget import Budget
@@ -46,6 +47,8 @@ _FOLD = bytes.maketrans(
 # Letters, digits and what may stand inside an identifier, for the search for its ends.
 _IDENT = bytes(97 if chr(c).isalnum() or c in b"_-$" or c > 127 else 32 for c in range(256))
 _IDENT_MAX = 48
+# Full-width colon, equals and comma, ideographic blank, dashes.
+_WIDE_SIGN = re.compile(rb"\xef\xbc[\x8c\x9a\x9d]|\xe3\x80[\x80-\x82]|\xe2\x80[\x93\x94]")
 _COUNTED = re.compile(
     rb"\\{0,3}[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\{0,3}[\"']?[0-9]{1,9}(?:\.[0-9]{1,6})?\\{0,3}[\"']?(?![0-9A-Za-z.])"
 )
@@ -96,6 +99,7 @@ def _separated(word: str) -> Iterator[bytes]:
         upper = joined.decode().upper().encode().translate(_FOLD)
         if not joined.isascii():
             yield upper  # CONTRASEÑA: only ASCII is folded
+            yield joined.decode().title().encode().translate(_FOLD)
 
 
 def _own(name: str) -> Iterator[bytes]:
@@ -126,6 +130,10 @@ class Scan:
         for word in STEMS:
             for spelling in _separated(word):
                 needles[spelling] = NAME, None
+            if not word.isascii():
+                spelled = frozenset(escape_unicode(w)[1:-1].encode() for w in (word, word.title(), word.upper()))
+                for code in spelled:
+                    needles[code.translate(_FOLD)] = ESCAPE, spelled
         for word in (*words("short"), *words("ambiguous")):
             for end in ("_", "s_", "0", "value", "hash"):
                 needles[(word + end).encode().translate(_FOLD)] = NAME, None
@@ -225,6 +233,11 @@ class Scan:
                 if m is not None:
                     codes.append(Alarm(start, m.end(), CODE_KEY))
                 continue
+            elif what == ESCAPE:  # a name in other letters, as JSON escapes it
+                assert isinstance(told, frozenset)
+                if data[start:end].lower() in told:
+                    out.append(Alarm(start, end, ESCAPE))
+                continue
             elif what != NAME:
                 if folded[start - 1 : start].isalnum() if what == COMMAND else data[start:end] != told:
                     continue
@@ -237,6 +250,13 @@ class Scan:
                 end -= 1
             size = data[end : end + _IDENT_MAX].translate(_IDENT).find(b" ")
             right = end + (size if size >= 0 else min(_IDENT_MAX, len(data) - end))
+            if not data[left:right].isascii():  # `密码：x`: the sign is no part of the name
+                for sign in _WIDE_SIGN.finditer(data, left, right):
+                    if sign.end() <= start:
+                        left = sign.end()
+                    elif sign.start() >= end:
+                        right = sign.start()
+                        break
             kind = self.names.kind(data[left:right])
             done = right
             if kind == NO or (kind == COUNT and _COUNTED.match(data, right)):

@@ -26,8 +26,13 @@ _VALUE_MAX = 8_000
 _LINE_SEEN = 400
 _SEARCHED = 5  # 32 bytes of a search for the end of a value are one step
 
-_ASSIGN = re.compile(rb"(?:\\{0,3}[\"'`\])*}]|[ ]?\?){0,6}[ \t]{0,40}(:=|=>|->|===?|=|:(?!//))[ \t]*")
-_SAYS = re.compile(rb"[\"'`*)]{0,3}[ \t\r\n]{1,3}(?i:is|was|are|ist|lautet|est|to)(:?)[ \t\r\n]{1,4}[\"'`(*]{0,3}")
+_ASSIGN = re.compile(
+    rb"(?:\\{0,3}[\"'`\])*}]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
+    rb"(:=|=>|->|===?|=|:(?!//)|\xef\xbc[\x9a\x9d])(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}[ \t]*"
+)
+_SAYS = re.compile(
+    rb"[\"'`*)]{0,3}[ \t\r\n]{1,3}(?i:is|was|are|ist|lautet|est|to|\xe2\x80[\x93\x94])(:?)[ \t\r\n]{1,4}[\"'`(*]{0,3}"
+)
 _QUOTED = re.compile(
     rb"(?:\\{0,3}[\"'`]?[ \t]{1,3}(?:(?i:like|in|as|to|by)[ \t]{0,3}|!=[ \t]{0,3}|<>[ \t]{0,3})?\(?|\()[ \t]{0,3}"
     rb"\\{0,3}([\"'])"
@@ -45,7 +50,7 @@ _IDENTIFIER = re.compile(rb"[a-z][a-z_ ]*")
 _STOP = re.compile(
     rb"[;,&|]?[ \t]{1,3}[A-Za-z_][\w.-]{0,40}=(?!=)[^\s]|;[ \t]{0,3}[A-Za-z][\w ]{0,30}=|&[A-Za-z_][\w\[\].]{0,40}="
     rb"|,[ \t]{0,3}\\{0,3}[\"']?[A-Za-z_][\w.-]{0,40}\\{0,3}[\"']?[ \t]{0,2}[:=](?!/)|<(?=[/A-Za-z!])"
-    rb"|\\{0,3}\"[ ]?[,}\]]|'[ \t]+(?:WHERE|AND|http)"
+    rb"|\\{0,3}\"[ ]?[,}\]]|'[ \t]+(?:WHERE|AND|http)|\x1b\["
 )
 _TYPE = re.compile(
     rb"(?:str|int|string|bool|boolean|list|dict|tuple|set|bytes|Optional|Union|number|any|object|null|None|true|false|unknown|void"
@@ -122,6 +127,8 @@ def base64_text(word: bytes) -> bytes | None:
 
 def text_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
     """Edits of a text, which is no document of another grammar."""
+    if 13 in text and 10 not in text:
+        text = text.replace(b"\r", b"\n")
     reader = _Text(record, text, depth)
     tables: list[tuple[int, int]] = []
     if 10 in text:
