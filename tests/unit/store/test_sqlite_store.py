@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -264,6 +266,82 @@ def test_reader_leaves_no_transaction_open_when_a_page_ends_early(index: Path, r
     day.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     day.close()
     writer.close()
+
+
+def test_window_is_an_error_when_the_file_of_a_day_is_gone(index: Path, reader: SqliteReader) -> None:
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(over_days(1, 9)))
+    writer.close()
+    window = (NOON - 3 * DAY_MS, NOON + DAY_MS)
+    assert [w.indexed for w in reader.window(*window)] == [9]
+    for name in ("", "-wal", "-shm"):
+        (index / f"day-2026-11-21.db{name}").unlink()
+    with pytest.raises(StoreError, match=r"day-2026-11-21.db .* is gone"):
+        reader.window(*window)
+
+
+def test_window_counts_no_record_of_a_batch_that_comes_in_between(index: Path, reader: SqliteReader) -> None:
+    """Method: the batch is written between the two statements that a day is counted by."""
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch([record(1)]))
+    day = reader._day("2026-11-22").get()
+    assert day is not None
+
+    def traced(_cursor: Any, sql: str, _values: Any) -> bool:
+        if "count(*)" in sql:
+            writer.write(batch([record(2)]))
+        return True
+
+    day.exec_trace = traced
+    assert [w.indexed for w in reader.window(NOON - DAY_MS, NOON + DAY_MS)] == [1]
+    day.exec_trace = None
+    assert [w.indexed for w in reader.window(NOON - DAY_MS, NOON + DAY_MS)] == [2]
+    writer.close()
+
+
+def unreadable(database: Path) -> None:
+    """Every descriptor that this process has of a database and its log is a directory's from now on: reading gives an
+    I/O error."""
+    files = {(s.st_dev, s.st_ino) for s in (os.stat(database), os.stat(f"{database}-wal"))}
+    directory = os.open(database.parent, os.O_RDONLY)
+    for fd in map(int, os.listdir("/dev/fd")):
+        with contextlib.suppress(OSError):  # the descriptor of this listing
+            s = os.fstat(fd)
+            if (s.st_dev, s.st_ino) in files:
+                os.dup2(directory, fd)
+    os.close(directory)
+
+
+@pytest.mark.parametrize("call", ["page", "count", "window", "completeness"])
+def test_io_error_is_what_is_seen_and_retriable_when_it_ended_the_transaction(
+    index: Path, reader: SqliteReader, call: str
+) -> None:
+    """Method: the file cannot be read any more once it is open, and nothing of it is cached."""
+    writer = SqliteWriter(index, clock=clock)
+    writer.write(batch(record(s, NOON + s) for s in range(1, 500)))
+    writer.close()
+    calls: dict[str, Callable[[], object]] = {
+        "page": lambda: reader.page(everything(), published=1, before=None, limit=10, bytes_max=1 << 20),
+        "count": lambda: reader.count(everything(start=NOON, end=NOON + 7), published=1),
+        "window": lambda: reader.window(NOON, NOON + 7),
+        "completeness": lambda: reader.completeness(NOON, NOON + 7),
+    }
+    calls[call]()
+    file = reader._main if call == "completeness" else reader._day("2026-11-22")
+    connection = file.get()
+    assert connection is not None
+
+    def breaks(_cursor: Any, sql: str, _values: Any) -> bool:
+        if connection.in_transaction:
+            connection.exec_trace = None
+            connection.execute("PRAGMA shrink_memory")
+            unreadable(file.path)
+        return True
+
+    connection.exec_trace = breaks
+    with pytest.raises(StoreError, match="IOError") as caught:
+        calls[call]()
+    assert caught.value.retriable
 
 
 def test_days_are_closed_when_many_are_written(index: Path, reader: SqliteReader) -> None:

@@ -20,6 +20,7 @@ from ...errors import QueryError
 from ..base import COUNT_SECONDS, HISTOGRAM_BUCKETS_MAX
 from ..query import Query
 from .selection import ROLLED_UP, checks_of, ids_of, kinds_of, select, unrolled
+from .transactions import read_transaction
 
 __all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count"]
 
@@ -46,16 +47,14 @@ class Work:
         # Beside the reader's own handler, which stops what nobody waits for.
         connection.set_progress_handler(self._is_over, _STEPS, id=self)
         try:
-            connection.execute("BEGIN")
-            yield
+            with read_transaction(connection):
+                yield
         except apsw.InterruptError:
             if self._is_over():
                 raise self._error() from None
             raise
         finally:
             connection.set_progress_handler(None, id=self)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
     def _is_over(self) -> bool:
         return self._clock() >= self._end

@@ -14,6 +14,7 @@ from ..base import Row
 from ..query import Query
 from .codec import Decompressor
 from .selection import Selection, ids_of, select
+from .transactions import read_transaction
 
 __all__ = ["Page"]
 
@@ -37,11 +38,8 @@ class Page:
     def read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
         """Appends what the day adds, in one read transaction. Raises StoreError when `stopped` returns True, which is
         called for each row."""
-        connection.execute("BEGIN")
-        try:
+        with read_transaction(connection):
             self._read(connection, decompress, stopped)
-        finally:
-            connection.execute("ROLLBACK")
 
     def _read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
         query, is_newest_first = self._query, self._query.order == "newest"

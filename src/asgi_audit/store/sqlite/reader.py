@@ -35,6 +35,7 @@ from .fence import read_fence
 from .paging import Page
 from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading
 from .selection import unknown_to_version_1
+from .transactions import read_transaction
 
 __all__ = ["SqliteReader"]
 
@@ -202,21 +203,14 @@ class SqliteReader:
         main = self._opened()
         if main is None:
             return []
-        with reading("read", self._main.path):
+        with reading("read", self._main.path), read_transaction(main):
             published = int(main.execute("SELECT published FROM state").get)
             lost = completeness.lost_in(main, start, end)
-            last = max(end - 1, start)
-            days: list[Any] = main.execute(
-                "SELECT day FROM day WHERE day BETWEEN ? AND ?", (_day_text(start), _day_text(last))
-            ).fetchall()
         indexed: dict[bytes, int] = {}
-        for (day,) in days:
-            file = self._day(day)
-            with reading("read", file.path):
-                connection = file.get()
-                if connection is not None:
-                    for process, count in _counts(connection, start, end, published):
-                        indexed[process] = indexed.get(process, 0) + count
+        for day in self._days_between(start, max(end - 1, start)):
+            counts = self._with_day(day, lambda connection: _counts(connection, start, end, published))
+            for process, records in counts or ():
+                indexed[process] = indexed.get(process, 0) + records
         return [Window(_uuid_text(p), indexed.get(p, 0), lost.get(p, 0)) for p in {**indexed, **lost}]
 
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
@@ -224,13 +218,9 @@ class SqliteReader:
         main = self._opened()
         if main is None:
             return Completeness(None, 0, 0)
-        with reading("read", self._main.path):
-            main.execute("BEGIN")
-            try:
-                reckoned = extent.reckon(main, fence, retention.horizon_of(main))
-                return completeness.read(main, start, end, reckoned, accounts)
-            finally:
-                main.execute("COMMIT")
+        with reading("read", self._main.path), read_transaction(main):
+            reckoned = extent.reckon(main, fence, retention.horizon_of(main))
+            return completeness.read(main, start, end, reckoned, accounts)
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
         main = self._opened()
@@ -370,7 +360,12 @@ class SqliteReader:
 
 
 def _counts(connection: apsw.Connection, start: int, end: int, published: int) -> list[Any]:
-    """Records of each process in a day's file and the window."""
+    """Records of each process in a day's file and the window, in one read transaction."""
+    with read_transaction(connection):
+        return _counted(connection, start, end, published)
+
+
+def _counted(connection: apsw.Connection, start: int, end: int, published: int) -> list[Any]:
     spill, highest, day = connection.execute(
         "SELECT spill, highest, (SELECT min(id) FROM record) FROM state"
     ).fetchone() or (0, 0, None)
