@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,8 @@ def test_clock_that_jumped_ahead_is_not_believed_when_the_indexer_is_restarted(t
         writer.write(batch([record(n + 2, timestamp=int(time.wall * 1000))]))
         retention.tend()
         writer.close()
+        for path in (tmp_path / "index").iterdir():
+            os.utime(path, (time.wall, time.wall))  # as this clock would have it
         time.passes(60)
     assert len(days()) == 2
     writer, retention = opened()
