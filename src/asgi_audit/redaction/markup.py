@@ -313,7 +313,10 @@ class _Markup:
 
     def inner(self, start: int, end: int, *, raw: bool = False) -> None:
         text = self.text[start:end]
-        layer = self.record.charged(entities(text)) if 38 in text and not raw else None
+        escaped = 38 in text and not raw
+        if escaped:
+            self.record.check(text.count(b"&"))
+        layer = self.record.charged(entities(text)) if escaped else None
         found = self.record.inner(text if layer is None else layer.plain, self.depth + 1)
         self.edits += (
             layer.back(found, start) if layer is not None else [Edit(start + s, start + e, n) for s, e, n in found]

@@ -121,6 +121,11 @@ class Record:
     def alarms(self, data: bytes) -> list[Alarm]:
         return self.scan.alarms(data, self.budget, cut=self.cut)
 
+    def check(self, escapes: int) -> None:
+        """Refuses a layer that the budget cannot pay for, before it is made. Raises TooCostly."""
+        if escapes + (escapes >> 1) > self.budget.left:
+            raise TooCostly
+
     def charged(self, layer: Layer) -> Layer:
         self.budget.spend(3 + layer.escapes + (layer.escapes >> 1))
         return layer
