@@ -102,6 +102,8 @@ def test_records_take_bounded_time_when_attacked() -> None:
         Attack("", "\x1b[1mpassword\x1b[0m", ""),
         Attack("", "'token: x abc def ghi jkl ", ""),
         Attack("", '\\"password=insert into t(password) values ', ""),
+        Attack("", "  ://a:b@", ""),
+        Attack("", '://a:b@"password":', ""),
     ],
     ids=lambda a: a.fragment,
 )
