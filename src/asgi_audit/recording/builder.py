@@ -26,6 +26,7 @@ from ..exchange.draft import Body
 from ..exchange.sealed import Exchange
 from ..record.codec import RECORD_VERSION
 from ..record.ids import record_ids
+from ..record.line import TIME_END
 from ..record.summary import LEVELS
 from ..redaction import REDACTED, RecordRedactor, Redacted, Redactor, Search
 from ..settings import Settings
@@ -38,7 +39,7 @@ __all__ = ["PATH_BYTES_MAX", "Builder"]
 
 PATH_BYTES_MAX = 16_384
 _CACHE_MAX = 1_024
-_TIMESTAMP_MAX = (1 << 43) - 1
+_TIMESTAMP_MAX = TIME_END - 1
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}").fullmatch

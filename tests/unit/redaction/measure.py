@@ -1,6 +1,6 @@
-"""The figures of the redaction, printed: the matrix of places and ways, ordinary documents, adversarial bodies, CPU.
+"""The figures of the redaction, printed: the matrix of places and ways, ordinary documents, adversarial bodies.
 
-`python -m tests.unit.redaction.measure matrix [seeds]`, `… ordinary`, `… adversarial`, `… cpu`.
+`python -m tests.unit.redaction.measure matrix [seeds]`, `… ordinary`, `… adversarial [bodies]`.
 """
 
 from __future__ import annotations
