@@ -24,7 +24,7 @@ from ..errors import StoreError
 __all__ = ["BUSY_MS", "SCHEMA_VERSION", "open_database", "open_frozen", "store_errors", "transaction"]
 
 BUSY_MS = 2_000
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -32,14 +32,26 @@ CREATE TABLE IF NOT EXISTS keys (
     hash BLOB NOT NULL,
     role TEXT NOT NULL,
     accounts TEXT NOT NULL,
-    created_us INTEGER NOT NULL,
-    revoked_us INTEGER,
-    last_used_us INTEGER
+    created_ms INTEGER NOT NULL,
+    revoked_ms INTEGER,
+    last_used_ms INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS secrets (
     name TEXT PRIMARY KEY NOT NULL,
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+"""
+
+# Version 1, of asgi-audit 0.1.0, kept microseconds.
+_TO_MILLISECONDS = "; ".join(
+    f"ALTER TABLE keys RENAME COLUMN {name}_us TO {name}_ms; UPDATE keys SET {name}_ms = {name}_ms / 1000"
+    for name in ("created", "revoked", "last_used")
+)
+_AS_MILLISECONDS = """
+CREATE TEMP VIEW keys AS
+SELECT id, hash, role, accounts, created_us / 1000 AS created_ms, revoked_us / 1000 AS revoked_ms,
+       last_used_us / 1000 AS last_used_ms
+FROM main.keys
 """
 
 # What trying again can help with: a lock, a full or failing disk, memory.
@@ -104,6 +116,8 @@ def open_frozen(path: Path) -> Iterator[apsw.Connection]:
     uri = f"file:{quote(str(path.absolute()))}?immutable=1"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
+        if _version(connection, path) == 1:
+            connection.execute(_AS_MILLISECONDS)
         yield connection
     finally:
         connection.close()
@@ -125,15 +139,24 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
-    version = connection.pragma("user_version")
-    if version == SCHEMA_VERSION:
+    """Brings the file to SCHEMA_VERSION, in one transaction: of several processes that open it, one does so."""
+    if _version(connection, path) == SCHEMA_VERSION:
         return
+    with transaction(connection):
+        version = _version(connection, path)
+        if version == 1:
+            connection.execute(_TO_MILLISECONDS)
+        connection.execute(_SCHEMA)
+        connection.pragma("user_version", SCHEMA_VERSION)
+
+
+def _version(connection: apsw.Connection, path: Path) -> int:
+    """Of the file; 0 of one that was made just now. Raises StoreError for a file of a newer asgi-audit."""
+    version = int(connection.pragma("user_version"))
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{path} has schema {version}; this version of asgi-audit knows {SCHEMA_VERSION}",
             retriable=False,
             hint="It was written by a newer version of asgi-audit: upgrade this one.",
         )
-    with transaction(connection):
-        connection.execute(_SCHEMA)
-        connection.pragma("user_version", SCHEMA_VERSION)
+    return version

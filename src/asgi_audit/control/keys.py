@@ -76,7 +76,7 @@ class Control:
         self._closed = False
         self._touch_lock = threading.Lock()
         self._touched: dict[str, float] = {}  # key id: when its use was last taken down; bounded by the number of keys
-        self._untold: dict[str, int] = {}  # key id: µs since the epoch, not yet written
+        self._untold: dict[str, int] = {}  # key id: ms since the epoch, not yet written
         self._toucher: ThreadPoolExecutor | None = None
 
     def secret(self) -> bytes:
@@ -101,8 +101,8 @@ class Control:
                 if not connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchall():
                     break
             connection.execute(
-                "INSERT INTO keys (id, hash, role, accounts, created_us) VALUES (?, ?, ?, ?, ?)",
-                (key_id, _hash(secret), role, stored, self._now_us()),
+                "INSERT INTO keys (id, hash, role, accounts, created_ms) VALUES (?, ?, ?, ?, ?)",
+                (key_id, _hash(secret), role, stored, self._now_ms()),
             )
         return key_id, f"{_PREFIX}{key_id}_{secret}"
 
@@ -110,7 +110,7 @@ class Control:
         """All keys, revoked ones too, oldest first."""
         rows = self._read(
             "listing keys",
-            "SELECT id, role, accounts, created_us, revoked_us, last_used_us FROM keys ORDER BY created_us, id",
+            "SELECT id, role, accounts, created_ms, revoked_ms, last_used_ms FROM keys ORDER BY created_ms, id",
             (),
         )
         return [
@@ -131,7 +131,7 @@ class Control:
             if not connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchall():
                 raise ConfigError(f"no key has the id {key_id[:40]!r}", hint="`asgi-audit keys list` shows the ids.")
             connection.execute(
-                "UPDATE keys SET revoked_us = ? WHERE id = ? AND revoked_us IS NULL", (self._now_us(), key_id)
+                "UPDATE keys SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL", (self._now_ms(), key_id)
             )
 
     def authenticate(self, text: str) -> Grant | None:
@@ -141,7 +141,7 @@ class Control:
             return None
         key_id, _, secret = text[len(_PREFIX) :].partition("_")
         rows = self._read(
-            "looking up a key", "SELECT hash, role, accounts FROM keys WHERE id = ? AND revoked_us IS NULL", (key_id,)
+            "looking up a key", "SELECT hash, role, accounts FROM keys WHERE id = ? AND revoked_ms IS NULL", (key_id,)
         )
         known, role, accounts = rows[0] if rows else (_NOBODY, "", "[]")
         right = hmac.compare_digest(_hash(secret), bytes(known))
@@ -185,8 +185,8 @@ class Control:
             )
         return self._connection
 
-    def _now_us(self) -> int:
-        return int(self._clock() * 1e6)
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
 
     def _touch(self, key_id: str) -> None:
         if self._frozen:
@@ -197,7 +197,7 @@ class Control:
                 return
             self._touched[key_id] = now
             first = not self._untold
-            self._untold[key_id] = self._now_us()
+            self._untold[key_id] = self._now_ms()
             try:
                 if self._toucher is None:
                     self._toucher = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-keys")
@@ -217,7 +217,7 @@ class Control:
             try:
                 with transaction(connection):
                     connection.executemany(
-                        "UPDATE keys SET last_used_us = max(coalesce(last_used_us, 0), ?) WHERE id = ?",
+                        "UPDATE keys SET last_used_ms = max(coalesce(last_used_ms, 0), ?) WHERE id = ?",
                         [(at, key_id) for key_id, at in untold.items()],
                     )
             finally:
@@ -231,8 +231,8 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _when(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
+def _when(ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 def _accounts(stored: str) -> frozenset[str] | None:

@@ -3,6 +3,7 @@ misuse."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -10,13 +11,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
 import pytest
 
 from asgi_audit.control import Control
-from asgi_audit.control.database import store_errors
+from asgi_audit.control.database import open_frozen, store_errors
 from asgi_audit.errors import ConfigError, StoreError
 
 
@@ -243,6 +245,83 @@ def test_control_refuses_when_schema_is_newer(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match="has schema 99"):
         Control(tmp_path / "control.db")
+
+
+def _of_version_1(path: Path) -> Path:
+    """A file as asgi-audit 0.1.0 made it, with times in microseconds: `aa_000000000001_old` is used, the other one
+    revoked."""
+    connection = apsw.Connection(str(path))
+    connection.execute("""
+        CREATE TABLE keys (
+            id TEXT PRIMARY KEY NOT NULL, hash BLOB NOT NULL, role TEXT NOT NULL, accounts TEXT NOT NULL,
+            created_us INTEGER NOT NULL, revoked_us INTEGER, last_used_us INTEGER
+        ) STRICT, WITHOUT ROWID;
+        CREATE TABLE secrets (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+        INSERT INTO secrets VALUES ('tokens', zeroblob(32));
+        PRAGMA user_version = 1;
+    """)
+    secret = hashlib.sha256(b"old").digest()
+    connection.executemany(
+        "INSERT INTO keys VALUES (?, ?, 'reader', '[\"a\"]', ?, ?, ?)",
+        [
+            ("000000000001", secret, 1_700_000_000_123_456, None, 1_700_000_060_999_999),
+            ("000000000002", secret, 1_700_000_000_123_999, 1_700_000_100_000_001, None),
+        ],
+    )
+    connection.close()
+    return path
+
+
+def _seen_of(control: Control) -> list[tuple[object, ...]]:
+    assert control.secret() == bytes(32)
+    assert control.authenticate("aa_000000000002_old") is None
+    keys = [(key.id, key.created_at, key.revoked_at, key.last_used_at) for key in control.list_keys()]
+    assert control.authenticate("aa_000000000001_old") is not None
+    return keys
+
+
+_OF_VERSION_1 = [
+    (
+        "000000000001",
+        datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC),
+        None,
+        datetime(2023, 11, 14, 22, 14, 20, 999_000, tzinfo=UTC),
+    ),
+    (
+        "000000000002",
+        datetime(2023, 11, 14, 22, 13, 20, 123_000, tzinfo=UTC),
+        datetime(2023, 11, 14, 22, 15, tzinfo=UTC),
+        None,
+    ),
+]
+
+
+def test_file_of_version_1_is_brought_to_milliseconds_once_when_many_open_it(tmp_path: Path) -> None:
+    path = _of_version_1(tmp_path / "control.db")
+    opened: list[Control] = []
+    threads = [threading.Thread(target=lambda: opened.append(Control(path))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert len(opened) == len(threads)
+        assert _seen_of(opened[0]) == _OF_VERSION_1
+    finally:
+        for control in opened:
+            control.close()
+
+
+def test_file_of_version_1_is_read_as_it_is_when_the_disk_is_read_only(tmp_path: Path) -> None:
+    path = _of_version_1(tmp_path / "control.db")
+    before = path.read_bytes()
+    with open_frozen(path) as connection:
+        rows = connection.execute("SELECT id, created_ms, revoked_ms, last_used_ms FROM keys ORDER BY id").fetchall()
+    assert rows == [
+        ("000000000001", 1_700_000_000_123, None, 1_700_000_060_999),
+        ("000000000002", 1_700_000_000_123, 1_700_000_100_000, None),
+    ]
+    assert path.read_bytes() == before
 
 
 def test_every_vendor_exception_becomes_a_store_error(tmp_path: Path) -> None:
