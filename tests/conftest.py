@@ -100,7 +100,7 @@ def every_captured_record_fits_the_schema(request: pytest.FixtureRequest, monkey
     if request.module.__name__.rpartition(".")[2] not in _CAPTURING:
         yield
         return
-    from asgi_audit.recording.builder import Builder
+    from asgi_audit.encoding.builder import Builder
 
     from .support.schema import checked
 

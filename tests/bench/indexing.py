@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asgi_audit import AuditMiddleware
+from asgi_audit.encoding.builder import Builder
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.indexing.indexer import Indexer
-from asgi_audit.recording.builder import Builder
 from asgi_audit.recording.recorder import Recorder
 from asgi_audit.settings import make_settings
 from asgi_audit.store.base import Query

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from asgi_audit.recording.builder import Builder
+from asgi_audit.encoding.builder import Builder
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.store.base import Query
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts

@@ -8,11 +8,11 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
+from asgi_audit.encoding.builder import Builder
 from asgi_audit.exchange.draft import Body, Draft
 from asgi_audit.exchange.recorder import RecorderBase
 from asgi_audit.exchange.sealed import Exchange, Wake
 from asgi_audit.policy.decision import Decision
-from asgi_audit.recording.builder import Builder
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.base import ProcessFacts
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
+from ..encoding.builder import Builder
 from ..errors import ConfigError
 from ..exchange.draft import Draft
 from ..exchange.recorder import Begun
@@ -27,10 +28,6 @@ from ..exchange.sealed import Exchange, RecordBuilder, SealedExchange, Wake
 from ..forking import Step, after_fork_in_child
 from ..settings import Settings
 from ..transport.base import ProcessFacts
-
-# Imported with the middleware: loaded at the first record, by a thread that a busy server leaves little time, it kept
-# the first half second of records in memory.
-from .builder import Builder
 from .clock import Clock
 from .core import EXIT_SECONDS, Core, OpenWriter, Phase
 from .writing import Writing

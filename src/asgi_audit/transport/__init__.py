@@ -1,1 +1,1 @@
-"""Room 3: carries bytes. `base` is the contract; the journal is how every record leaves the process."""
+"""Room 4: carries bytes. `base` is the contract; the journal is how every record leaves the process."""

@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
@@ -28,16 +27,18 @@ from ..record.codec import RECORD_VERSION
 from ..record.ids import record_ids
 from ..record.line import TIME_END
 from ..record.summary import LEVELS
-from ..redaction import REDACTED, RecordRedactor, Redacted, Redactor, Search
+from ..redaction import REDACTED, RecordRedactor, Redactor, Search
 from ..settings import Settings
 from ..transport.base import ProcessFacts
-from .bodies import NULL, fragment, parameters
-from .headers import TEXT_MAX, Headers, Seen
-from .headers import json_text as _text
+from .bodies import NULL, fragment
+from .headers import Headers, Seen
+from .parts import mask_again, redacted_paths
+from .text import TEXT_MAX, readable
+from .text import json_text as _text
+from .url import url_of
 
-__all__ = ["PATH_BYTES_MAX", "Builder"]
+__all__ = ["Builder"]
 
-PATH_BYTES_MAX = 16_384
 _CACHE_MAX = 1_024
 _TIMESTAMP_MAX = TIME_END - 1
 
@@ -54,40 +55,6 @@ _CAPTURED = {
     c: b',"captured":"' + c.encode() + b'"}'
     for c in ("full", "truncated", "omitted", "empty", "unread", "undecodable", "pressure")
 }
-
-
-# Where in the parts of a record the fragments stand that are searched whole: bodies with their numbers too.
-_FRAGMENTS = (
-    (7, "request.method"), (9, "request.path"), (11, "request.originalUrl"), (13, "request.hostname"),
-    (15, "request.headers"), (17, "request.query"), (19, "request.body"), (21, "response.headers"),
-    (23, "response.body"),
-)  # fmt: skip
-_CONTEXT_AT = 26  # the first part that is a piece of the context
-
-
-def _mask_again(parts: list[bytes], search: Search, record: RecordRedactor, at_redacted: int) -> None:
-    """Mask in all parts what was masked in one of them. Identity, request id and what is no text of others stay."""
-    for at, name in _FRAGMENTS:
-        kept = search.masked(parts[at], numbers=name.endswith(".body"))
-        if kept is not parts[at]:
-            parts[at] = kept
-            record.note("reflected." + name)
-    for at in range(_CONTEXT_AT, len(parts) - 2):
-        if at == at_redacted:
-            continue
-        named = parts[at - 1].endswith(b'":')  # a value by itself: annotations, the message
-        kept = search.masked(parts[at], keys=named, numbers=named)
-        if kept is not parts[at]:
-            parts[at] = kept
-            record.note("reflected.context")
-    parts[at_redacted] = search.masked(_paths(record.redacted), keys=False, numbers=False)
-
-
-def _paths(redacted: Redacted) -> bytes:
-    try:
-        return b',"redacted":' + orjson.dumps(redacted)
-    except TypeError:  # lone surrogates
-        return b',"redacted":' + orjson.dumps([_readable(path) for path in redacted])
 
 
 def _shorter(body: Body, size: int) -> Body:
@@ -132,6 +99,13 @@ class Builder:
     def _identity_of(account: bytes, service: bytes, instance: bytes) -> bytes:
         return b'{"account_id":%b,"service":%b,"instance_id":%b,"metadata":{"id":"' % (account, service, instance)
 
+    def _annotated_identity(self, x: Exchange) -> bytes:
+        return self._identity_of(
+            self._account if x.account_id is None else _text(x.account_id),
+            self._service if x.service is None else _text(x.service),
+            self._instance if x.instance_id is None else _text(x.instance_id),
+        )
+
     def build(self, exchange: Exchange, shed: int = 0) -> bytes:
         """The record's bytes, at most `record_bytes_max`. shed: 0 all that the exchange's detail wants, 1 no bodies, 2
         no headers either."""
@@ -162,11 +136,7 @@ class Builder:
             timestamp = min(max(timestamp, 0), _TIMESTAMP_MAX)
         identity = self._identity
         if x.account_id is not None or x.service is not None or x.instance_id is not None:
-            identity = self._identity_of(
-                self._account if x.account_id is None else _text(x.account_id),
-                self._service if x.service is None else _text(x.service),
-                self._instance if x.instance_id is None else _text(x.instance_id),
-            )
+            identity = self._annotated_identity(x)
         auth = _NO_AUTH
         if x.auth_method is not None or x.auth_public_key is not None:
             auth = b'{"method":%b,"publicKey":%b}' % (_text(x.auth_method or "none"), _text(x.auth_public_key or ""))
@@ -188,7 +158,7 @@ class Builder:
             request_headers = b"{}"
         if x.detail_response in ("none", "metadata") or shed > 1:
             response_headers = b"{}"
-        path, url, query = self._url_of(x, redactor, truncated)
+        path, url, query = url_of(x, redactor, truncated)
         body = x.request_body
         if body.total:
             request_body, asked_captured = self._body_of(body, x.detail_request, shed, asked, True, redactor)
@@ -202,10 +172,8 @@ class Builder:
             response_body = NULL
             answered_captured = "empty"
         status = x.status
-        if status is None:
-            status = 499 if x.outcome in ("disconnected", "cancelled") else 500
-        elif type(status) is not int or not 100 <= status <= 999:
-            status = min(max(int(status), 100), 999)
+        if type(status) is not int or not 100 <= status <= 999:
+            status = _status_of(x)
 
         parts = [
             identity, record_id.encode(), b'","requestId":', request_id_json, self._metadata_tail, auth,
@@ -236,7 +204,7 @@ class Builder:
         add(b"")  # the place of `redacted`, of which more may follow
         at_redacted = len(parts) - 1
         if redacted:
-            parts[at_redacted] = _paths(redacted)
+            parts[at_redacted] = redacted_paths(redacted)
         if truncated:
             add(b',"truncated":' + orjson.dumps(truncated))
         if x.level in LEVELS:
@@ -250,7 +218,7 @@ class Builder:
         if redacted.values:
             search = Search(redacted, x.path)
             if search.may_hit(record):
-                _mask_again(parts, search, redactor, at_redacted)
+                mask_again(parts, search, redactor, at_redacted)
                 return b"".join(parts)
         return record
 
@@ -273,48 +241,6 @@ class Builder:
                 self._places.clear()
             self._places[place] = known
         return known
-
-    # URL
-
-    def _url_of(self, x: Exchange, record: RecordRedactor, truncated: list[str]) -> tuple[bytes, bytes, bytes]:
-        """Encoded (path inside the mount, URL as received, query object)."""
-        path = x.path
-        root = x.root_path
-        given = x.raw_path
-        plain = given is not None and not root and not x.query_string and len(path) <= TEXT_MAX and path.isascii()
-        if plain and given == path.encode() and "?" not in path and not _PATH_MAY_HIDE(path):  # by far the most
-            encoded = _text(path)
-            return encoded, encoded, b"{}"
-        if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
-            path = path[len(root) :] or "/"
-        if x.raw_path is not None:
-            original = x.raw_path.partition(b"?")[0].decode("latin-1")
-        else:
-            original = quote(x.path, safe="/:@!$&'()*+,;=~-._", errors="replace")
-        if len(path) > PATH_BYTES_MAX:
-            path = path[:PATH_BYTES_MAX]
-            truncated.append("request.path")
-        if len(original) > PATH_BYTES_MAX:
-            original = original[:PATH_BYTES_MAX]
-            truncated.append("request.originalUrl")
-        if _PATH_MAY_HIDE(original) or _PATH_MAY_HIDE(path):
-            given_path = path, original
-            path = record.path(path.encode("utf-8", "replace")).decode("utf-8", "replace")
-            original = record.path(original.encode("latin-1", "replace")).decode("latin-1")
-            if (path, original) != given_path:
-                record.note("request.path")
-        raw = x.query_string
-        if not raw or x.detail_request == "none":
-            return _text(path, PATH_BYTES_MAX), _text(original, PATH_BYTES_MAX), b"{}"
-        if len(raw) > PATH_BYTES_MAX:
-            raw = raw[:PATH_BYTES_MAX]
-            truncated.append("request.query")
-        kept = record.query(raw, "request.query")
-        query, cut = parameters(kept)
-        if cut and "request.query" not in truncated:
-            truncated.append("request.query")
-        url = original + "?" + kept.decode("latin-1")
-        return _text(path, PATH_BYTES_MAX), _text(url, 4 * PATH_BYTES_MAX), orjson.dumps(query)
 
     # Bodies
 
@@ -344,7 +270,7 @@ class Builder:
         try:
             data = orjson.dumps(annotations, default=str, option=orjson.OPT_NON_STR_KEYS)
         except (TypeError, ValueError, RecursionError):
-            data = orjson.dumps({_readable(k): _readable(v) for k, v in annotations.items()})
+            data = orjson.dumps({readable(k): readable(v) for k, v in annotations.items()})
         kept = record.body(data, b"application/json", "context.annotations", valid=True)
         return b"{}" if kept is None else kept
 
@@ -358,11 +284,11 @@ class Builder:
         return _text(kept.decode("utf-8", "replace"), 2 * TEXT_MAX)
 
 
-# A pair, an escape that could be one, user information, a card number, a long word that may be a token: other paths
-# have no place for a secret that we know.
-_PATH_MAY_HIDE = re.compile(
-    "[=%@]|(?i:otp|pin|code|verify)[^/]{0,20}/[0-9]{4}|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}"
-).search
+def _status_of(x: Exchange) -> int:
+    """Of an exchange without a usual one: none was sent, or what was sent is no HTTP status."""
+    if x.status is None:
+        return 499 if x.outcome in ("disconnected", "cancelled") else 500
+    return min(max(int(x.status), 100), 999)
 
 
 def _trace(value: bytes) -> bytes:
@@ -380,7 +306,3 @@ def _protocol(x: Exchange) -> bytes:
 
 def _error(error_type: str, fatal: bool) -> bytes:
     return b',"error":{"type":' + _text(error_type) + (b',"fatal":true}' if fatal else b"}")
-
-
-def _readable(value: object) -> str:
-    return str(value).encode("utf-8", "replace").decode()

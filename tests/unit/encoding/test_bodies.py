@@ -11,7 +11,7 @@ import pytest
 from tests.support.exchanges import make_body, make_builder, make_exchange
 from tests.support.schema import checked
 
-from asgi_audit.recording.bodies import _is_json, fragment, is_opaque
+from asgi_audit.encoding.bodies import _is_json, fragment, is_opaque
 from asgi_audit.redaction import Redactor
 
 REDACTOR = Redactor()

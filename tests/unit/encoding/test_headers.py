@@ -7,7 +7,7 @@ from random import Random
 import orjson
 import pytest
 
-from asgi_audit.recording.headers import Headers, Seen
+from asgi_audit.encoding.headers import Headers, Seen
 from asgi_audit.redaction import Redactor
 
 ID = b"0123456789abcdef"

@@ -348,7 +348,7 @@ def test_any_exchange_becomes_a_valid_record(x: Exchange, shed: int, complete: b
 
 
 def test_injected_salt_and_ids_are_used() -> None:
-    from asgi_audit.recording.builder import Builder
+    from asgi_audit.encoding.builder import Builder
     from asgi_audit.settings import make_settings
 
     fixed = Builder(make_settings({}), FACTS, ids=lambda ms: (f"id-{ms}", "0" * 32))

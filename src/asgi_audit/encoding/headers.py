@@ -24,12 +24,12 @@ import orjson
 from ..redaction import REDACTED, RecordRedactor, Redactor
 from ..redaction.fields import HIDDEN, HOST, PLAIN
 from .bodies import is_opaque
+from .text import json_text
 
-__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "TEXT_MAX", "Headers", "Seen", "json_text"]
+__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "Headers", "Seen"]
 
 HEADER_BYTES_MAX = 65_536
 HEADERS_MAX = 500
-TEXT_MAX = 1_000
 _CACHE_MAX = 1_024
 _CACHED_BYTES_MAX = 256
 _PLANS_MAX = 256
@@ -56,18 +56,6 @@ _READ = frozenset(
 )
 _HIDDEN_JSON = b'"' + REDACTED.encode() + b'"'
 _dumps = orjson.dumps
-
-
-def json_text(value: object, limit: int = TEXT_MAX) -> bytes:
-    """JSON string of any object that should be text: cut, lone surrogates as U+FFFD."""
-    if type(value) is str and len(value) <= limit:
-        text = value
-    else:
-        text = str(value)[:limit]
-    try:
-        return _dumps(text)
-    except (TypeError, ValueError):
-        return _dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 class Seen:
