@@ -30,7 +30,7 @@ ORDER = (
 # What a room shows to the rooms before it.
 CONTRACTS = {"transport.base", "store.base", "store.state", "store.admin", "query.model"}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
-COMMON = {"addresses", "disk", "errors", "filelock", "forking", "metrics", "settings"}
+COMMON = {"addresses", "disk", "durations", "errors", "filelock", "forking", "metrics", "settings"}
 # These know all rooms, or speak for the package as a whole.
 OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
 

@@ -1,0 +1,52 @@
+"""Lengths of time as users write them: `24h`, `1h30m`, `1.5s`, `7d`.
+
+The grammar of Go's `time.ParseDuration`, which clients of `usage.api.list` know, and `d` for 24 hours beside it.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["ACCEPTED", "duration_ns"]
+
+ACCEPTED = "a duration such as 24h, 1h30m or 7d, with the units ns, us, ms, s, m, h and d"
+_UNITS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,  # U+00B5, micro sign
+    "μs": 10**3,  # U+03BC, Greek letter mu
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86_400 * 10**9,
+}
+_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d)")
+_NS_MAX = (1 << 63) - 1  # of Go's Duration: 292 years
+_TEXT_MAX = 200
+
+
+def duration_ns(text: str) -> int:
+    """Nanoseconds, 0 or more: parts of a number and a unit, which add up; `0` needs no unit. What is finer than a
+    nanosecond is cut off. Raises ValueError, without a text, for anything else: a negative one, one above 292 years, a
+    number without a unit, spaces."""
+    rest = text.removeprefix("+")
+    if rest == "0":
+        return 0
+    if not rest or len(rest) > _TEXT_MAX:
+        raise ValueError
+    total = at = 0
+    while at < len(rest):
+        part = _PART.match(rest, at)
+        if part is None:
+            raise ValueError
+        whole, fraction, unit = part.groups()
+        if not whole and not fraction:
+            raise ValueError
+        total += int(whole or "0") * _UNITS[unit]
+        if fraction:
+            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
+        if total > _NS_MAX:
+            raise ValueError
+        at = part.end()
+    return total
