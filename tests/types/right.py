@@ -45,7 +45,7 @@ async def by_starlette(scope: Scope, receive: Receive, send: Send) -> None: ...
 wrapped = [AuditMiddleware(app) for app in (by_dicts, by_mappings, by_starlette)]
 wrapped.append(AuditMiddleware(Starlette(), service="shop", home=Path("audit"), body_bytes_max=0))
 wrapped.append(AuditMiddleware(Quart("shop"), delivery="durable", detail="headers", request_id_header=None))
-wrapped.append(AuditMiddleware(FastAPI(), redact_names=["pin"], metrics=CollectorRegistry()))
+wrapped.append(AuditMiddleware(FastAPI(), redact_names=["pin"], redact_paths="/a/{b}", metrics=CollectorRegistry()))
 counters: dict[str, int] = wrapped[0].stats()
 as_starlettes: ASGIApp = wrapped[0]
 

@@ -81,7 +81,7 @@ class Builder:
     ) -> None:
         self._ids = ids
         self._bytes_max = settings.record_bytes_max
-        self._redactor = _redactor_of(settings.redact_names)
+        self._redactor = _redactor_of(settings.redact_names, settings.redact_forms, settings.redact_paths)
         self._account = _text(settings.account_id)
         self._service = _text(settings.service)
         self._instance = _text(settings.instance_id)

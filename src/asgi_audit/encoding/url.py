@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote
 
 import orjson
@@ -16,12 +15,6 @@ __all__ = ["PATH_BYTES_MAX", "url_of"]
 
 PATH_BYTES_MAX = 16_384
 
-# A pair, an escape that could be one, user information, a card number, a long word that may be a token: other paths
-# have no place for a secret that we know.
-_may_hide = re.compile(
-    "[=%@]|(?i:otp|pin|code|verify)[^/]{0,20}/[0-9]{4}|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}"
-).search
-
 
 def url_of(x: Exchange, record: RecordRedactor, truncated: list[str]) -> tuple[bytes, bytes, bytes]:
     """(path inside the mount, URL as received, query object), each as JSON; secrets in them are masked. What is longer
@@ -30,7 +23,7 @@ def url_of(x: Exchange, record: RecordRedactor, truncated: list[str]) -> tuple[b
     root = x.root_path
     given = x.raw_path
     plain = given is not None and not root and not x.query_string and len(path) <= TEXT_MAX and path.isascii()
-    if plain and given == path.encode() and "?" not in path and not _may_hide(path):  # by far the most
+    if plain and given == path.encode() and "?" not in path and not record.path_may_hide(path):  # by far the most
         encoded = json_text(path)
         return encoded, encoded, b"{}"
     if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
@@ -45,7 +38,7 @@ def url_of(x: Exchange, record: RecordRedactor, truncated: list[str]) -> tuple[b
     if len(original) > PATH_BYTES_MAX:
         original = original[:PATH_BYTES_MAX]
         truncated.append("request.originalUrl")
-    if _may_hide(original) or _may_hide(path):
+    if record.path_may_hide(original) or record.path_may_hide(path):
         given_path = path, original
         path = record.path(path.encode("utf-8", "replace")).decode("utf-8", "replace")
         original = record.path(original.encode("latin-1", "replace")).decode("latin-1")

@@ -35,7 +35,17 @@ _RANGES_EACH = 1000  # two 19-digit numbers and a reason each: 55 KB
 _POLICY_TEXT = json.JSONEncoder(sort_keys=True).encode
 _ACCOUNTS_MAX = 100
 # What decides which exchanges become records, and how much of them.
-_POLICY = ("body_bytes_max", "capture_bytes_max", "delivery", "detail", "redact_names", "region", "scope")
+_POLICY = (
+    "body_bytes_max",
+    "capture_bytes_max",
+    "delivery",
+    "detail",
+    "redact_forms",
+    "redact_names",
+    "redact_paths",
+    "region",
+    "scope",
+)
 
 
 class Snapshot(NamedTuple):

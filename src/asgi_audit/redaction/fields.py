@@ -23,7 +23,6 @@ _KINDS = {
 }  # fmt: skip
 _PROTOCOL_MAX = 40
 _COOKIES_MAX = 300  # browsers send 180 at most
-_FORM_MIN = 16  # no form of a secret is shorter
 
 
 def header_kind(name: str, names: Names) -> int:
@@ -104,6 +103,6 @@ def _cookie(record: Record, part: bytes) -> bytes:
         hidden_bytes(record.redacted, unquote_to_bytes(value), weak=weak)
     if not equals:
         return MASK
-    if len(name) < _FORM_MIN:
+    if len(name) < record.scan.form_min:
         return name + b"=" + MASK
     return (name if not record.alarms(decoded(name)) or record.names.kind(name) != NO else MASK) + b"=" + MASK

@@ -11,9 +11,10 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 
+from ..settings.masking import own_form
 from .tables import FORMS, Form
 
-__all__ = ["at_trigger", "aws_secrets", "cards", "made", "may_hold_user", "userinfo"]
+__all__ = ["at_trigger", "aws_secrets", "cards", "made", "may_hold_user", "own_secret", "userinfo"]
 
 _AT = {form.name: re.compile(form.expression).match for form in FORMS}
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -32,14 +33,13 @@ def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[
             return None
     if form.edge and at and data[at - 1] in _WORD and not (data[at - 2 : at - 1] == b"\\" and data[at - 1] in _ESCAPES):
         return None
-    m = _AT[form.name](data, at)
+    m = (form.match or _AT[form.name])(data, at)
     if m is None:
-        rest = _RUN.match(data, at)
-        return (
-            rest.span()
-            if cut and rest is not None and rest.end() == len(data) and data.startswith(form.triggers, at)
-            else None
-        )
+        rest = _RUN.match(data, at) if cut else None
+        begun = data[at : at + 24]
+        begun = begun.lower() if form.longest else begun
+        is_begun = rest is not None and rest.end() == len(data) and begun.startswith(form.triggers)
+        return rest.span() if rest is not None and is_begun else None
     start, end = m.span("secret") if "secret" in m.re.groupindex else m.span()
     if form.check == "whole" and data[end : end + 1].isalnum():
         return None
@@ -56,6 +56,13 @@ def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[
         line = data.find(b"-----", until + len(form.until), end) if until >= 0 else -1
         end = line + 5 if line >= 0 else end
     return start, end
+
+
+def own_secret(expression: str) -> Form:
+    """An operator's form as a row of the table. Raises ValueError with what is accepted."""
+    safe = own_form(expression)
+    match = re.compile(safe.expression).match
+    return Form(expression, safe.triggers, safe.expression, "settings", "", match=match, longest=safe.longest)
 
 
 def _is_basic(value: bytes) -> bool:

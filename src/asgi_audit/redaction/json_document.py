@@ -283,7 +283,6 @@ def _parse(record: Record, data: bytes, cut: bool) -> _Node | None:
 
 _TELLING = _LABELS | _WEAK_LABELS | _COLUMNS | _MEANT | _PARTNERED | _QUERIES | {"kind", "code", "logprob"}
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
-_FORM_MIN = 16  # no form of a secret is shorter
 
 
 class _Shape:
@@ -291,13 +290,13 @@ class _Shape:
 
     __slots__ = ("kinds", "long", "lows", "names", "shown", "told")
 
-    def __init__(self, names: list[bytes], kinds: list[int]) -> None:
+    def __init__(self, names: list[bytes], kinds: list[int], form_min: int) -> None:
         self.names = names
         self.kinds = kinds
         self.lows = [norm(name.decode("utf-8", "replace")) for name in names]
         self.shown = [shown(name) for name in names]
         self.told = not _TELLING.isdisjoint(self.lows)
-        self.long = [len(name) >= _FORM_MIN or _KEY_MAY_HOLD.search(name) is not None for name in names]
+        self.long = [len(name) >= form_min or _KEY_MAY_HOLD.search(name) is not None for name in names]
 
 
 class _Walk:
@@ -462,7 +461,8 @@ class _Walk:
             names = [self.text(key) if key is not None else b"" for key, _ in node.items]
             kinds = [self.names.kind(name) for name in names]
             self.record.spend(4 * len(names))
-            known = self.shapes[raw] = _Shape(names, [NO if kind == CODE else kind for kind in kinds])
+            kinds = [NO if kind == CODE else kind for kind in kinds]
+            known = self.shapes[raw] = _Shape(names, kinds, self.record.scan.form_min)
         return known
 
     def key(self, key: _Node, name: bytes, path: str) -> bool:

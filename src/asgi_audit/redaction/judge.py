@@ -19,7 +19,6 @@ from .text import base64_text, text_edits
 __all__ = ["Judge"]
 
 _SHORTEST = 5
-_WORD_MAX = 16  # a word alone holds no secret
 _PAIRS = re.compile(rb"[^\s\"'{}<>]+")
 _MARKUP = re.compile(rb"\s*<[A-Za-z!?/]")
 
@@ -29,7 +28,7 @@ class Judge(Record):
 
     def inner(self, plain: bytes, depth: int, alarms: list[Alarm] | None = None) -> list[Edit]:
         """Edits of a decoded text that may be a document of its own: JSON, markup, pairs, base64, escapes, text."""
-        if len(plain) < _SHORTEST or (len(plain) < _WORD_MAX and plain.isalpha() and not self.cut):
+        if len(plain) < _SHORTEST or (len(plain) < self.scan.form_min and plain.isalpha() and not self.cut):
             return []
         self.spend(6 + len(plain) // 64)
         if alarms is None:

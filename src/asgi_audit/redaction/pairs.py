@@ -1,4 +1,4 @@
-"""The grammars of pairs: query, form, URL and path.
+"""The grammars of pairs: query, form and URL.
 
 A pair is looked at when it holds an alarm, as it stands or decoded. Its value is masked by its name, or judged as a
 document of its own; what is masked inside an escaped value is escaped as it was.
@@ -10,14 +10,15 @@ import re
 from bisect import bisect_left
 from urllib.parse import unquote_to_bytes
 
-from .forms import made, userinfo
-from .layers import Edit, Layer, percent
-from .names import CODE, NO, TEXT, YES, norm
+from .forms import userinfo
+from .layers import Edit, percent
+from .names import CODE, NO, YES, norm
+from .paths import token_edits
 from .record import MASK, Record, TooCostly, shown
 from .scan import FORM, NAME
 from .tables import words
 
-__all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "path_edits", "url_edits"]
+__all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "url_edits"]
 
 PAIRS_MAX = 2_000
 _LABELS, _VALUED = frozenset(words("labels")), frozenset(words("valued"))
@@ -137,102 +138,8 @@ def _whole(record: Record, value: bytes, end: int) -> list[Edit]:
 def url_edits(record: Record, raw: bytes, depth: int) -> list[Edit]:
     """Edits of a field that is one URL, or a header with URLs in it: user information, path, parameters."""
     edits = [record.mask(s, e, unquote_to_bytes(raw[s:e])) for s, e in userinfo(raw, whole=raw.find(b"<") < 0)]
-    edits += _path_tokens(record, raw)
+    edits += token_edits(record, raw)
     if 61 not in raw or raw.find(b"<") >= 0:
         return edits + record.inner(raw, depth + 1)
     edits += [record.mask(a.start, a.end, raw[a.start : a.end]) for a in record.alarms(raw) if a.what == FORM]
     return edits + pairs_edits(record, raw, depth, url=True)
-
-
-# Paths
-
-_WORDS = (
-    "reset|verify|verification|confirm|confirmation|activate|activation|invites?|invitations?|magic|recover|recovery"
-    "|unsubscribe|password|passwordless|unlock|token|one-?time|otp"
-)
-_TOKEN_WORD = re.compile((rf"(?:(?<![A-Za-z])(?i:{_WORDS})|(?:{_WORDS.title()}))(?![a-z])").encode())
-_SEGMENT = re.compile(rb"[^/?#\s<>\"]+")
-_CODE = re.compile(rb"[0-9]{4,10}")
-_HEX_WORD = re.compile(rb"[0-9a-fA-F-]{24,}")
-_PATH_PARTS = re.compile(rb"([/;])")
-_ALARMS_MAX = 100
-
-
-def _path_tokens(record: Record, path: bytes) -> list[Edit]:
-    """The segments, in a path or URL, that follow a word such as `reset-password` or `verify` and look random."""
-    edits = []
-    before: bytes = b""
-    twice: bytes = b""
-    begin = path.find(b"://")
-    begin = path.find(b"/", begin + 3) if begin >= 0 else 0
-    if begin < 0:
-        return []
-    for number, m in enumerate(_SEGMENT.finditer(path, begin)):
-        if number > 60:
-            break
-        segment = m[0]
-        first = _TOKEN_WORD.search(before[:80])
-        word = first or (_TOKEN_WORD.search(twice[:80]) if len(segment) >= 16 and len(before) <= 40 else None)
-        if word is not None and not segment.startswith(b"0x"):
-            plain = unquote_to_bytes(segment)
-            if (len(plain) >= 16 and (made(plain) or _HEX_WORD.fullmatch(plain))) or (
-                first is not None and _CODE.fullmatch(plain) and record.names.kind(before) == YES
-            ):
-                edits.append(record.mask(*m.span(), plain))
-        if path[m.end() : m.end() + 1] in (b"?", b"#", b" "):
-            before = twice = b""
-        else:
-            before, twice = segment, before
-    return edits
-
-
-def path_edits(record: Record, path: bytes) -> list[Edit]:
-    """Edits of a path, decoded or as received: matrix parameters (`;jsessionid=x`), segments `name=value`, segments
-    that are a secret by their form, tokens after `reset-password` and the like."""
-    edits = [record.mask(s, e, path[s:e]) for s, e in userinfo(path)]
-    edits += _path_tokens(record, path)
-    apart = path.replace(b"/", b"\n")
-    if not record.alarms(apart) and not any(record.alarms(layer.plain) for layer in _all_percent(apart)):
-        return edits
-    at = 0
-    alarmed = 0
-    for part in _PATH_PARTS.split(path):
-        start, at = at, at + len(part)
-        if len(part) < 4:
-            continue
-        layer = _all_percent(part)
-        if not record.alarms(layer[-1].plain if layer else part):
-            continue
-        alarmed += 1
-        if alarmed > _ALARMS_MAX:
-            edits.append(Edit(start, len(path), MASK))
-            break
-        edits += _segment(record, part, layer, start)
-    return edits
-
-
-def _all_percent(part: bytes) -> list[Layer]:
-    """The layers of a segment that is percent-encoded, also twice and three times."""
-    layers: list[Layer] = []
-    while 37 in part and len(layers) < 3:
-        layers.append(percent(part))
-        part = layers[-1].plain
-    return layers
-
-
-def _segment(record: Record, part: bytes, layers: list[Layer], start: int) -> list[Edit]:
-    plain = layers[-1].plain if layers else part
-    name, equals, value = plain.partition(b"=")
-    forms = [a for a in record.alarms(plain) if a.what == FORM]
-    if forms:
-        found = [record.mask(a.start, a.end, plain[a.start : a.end]) for a in forms]
-    elif not equals:
-        found = []
-        if record.names.kind(plain) in (NO, TEXT) or 32 in plain or 58 in plain:
-            found = record.inner(plain, 1)
-    else:
-        begin = len(name) + 1
-        found = [Edit(begin + s, begin + e, new) for s, e, new in record.value(value, record.names.kind(name), 0)]
-    for layer in reversed(layers):
-        found = layer.back(found)
-    return [Edit(start + s, start + e, new) for s, e, new in found]

@@ -7,7 +7,7 @@ omitted.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -18,6 +18,9 @@ from .names import COUNT, MADE, MANY, TEXT, YES, Names
 from .reflection import Redacted, hidden
 from .scan import Alarm, Scan
 from .tables import REDACTED, words
+
+if TYPE_CHECKING:
+    from .paths import PathRules
 
 __all__ = ["CANDIDATE", "DEPTH_MAX", "MASK", "Record", "TooCostly", "shown"]
 
@@ -106,11 +109,12 @@ def _leaves(text: bytes) -> list[bytes]:
 class Record:
     """One for each record; the grammars are functions that take it first."""
 
-    __slots__ = ("budget", "cut", "names", "redacted", "scan")
+    __slots__ = ("budget", "cut", "names", "redacted", "rules", "scan")
 
-    def __init__(self, names: Names, scan: Scan) -> None:
+    def __init__(self, names: Names, scan: Scan, rules: PathRules) -> None:
         self.names = names
         self.scan = scan
+        self.rules = rules
         self.redacted = Redacted()
         self.cut = False  # what is looked at ends early
         self.budget = Budget()

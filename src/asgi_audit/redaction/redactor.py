@@ -15,12 +15,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from ..settings.masking import own_name
 from .budget import Budget, TooCostly
 from .fields import header_kind, mask_header
+from .forms import own_secret
 from .judge import Judge
 from .layers import splice
 from .names import Names
-from .pairs import pairs_edits, path_edits
+from .pairs import pairs_edits
+from .paths import PathRules, may_hide, path_edits
 from .record import MASK
 from .scan import Scan
 from .sequences import multipart_fields
@@ -33,15 +36,18 @@ _told: set[str] = set()  # kinds of errors that were logged
 
 
 class Redactor:
-    """names: of fields and headers to mask beside the built-in ones."""
+    """names: of fields and headers to mask beside the built-in ones. forms: expressions of secrets. paths: templates of
+    paths with a segment to mask. What each may be: `settings.masking`, whose ValueError is raised here."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        own = tuple(names)
+    def __init__(self, names: Iterable[str] = (), forms: Iterable[str] = (), paths: Iterable[str] = ()) -> None:
+        own = tuple(own_name(name) for name in names)
+        own_forms = tuple(own_secret(form) for form in forms)
         self.names = Names(own)
-        self.scan = Scan(self.names, own)
+        self.scan = Scan(self.names, own, own_forms)
+        self.rules = PathRules(paths)
 
     def record(self) -> RecordRedactor:
-        return RecordRedactor(self.names, self.scan)
+        return RecordRedactor(self.names, self.scan, self.rules)
 
     def header_kind(self, name: str) -> int:
         """How a header of this lower-case name is treated, for `RecordRedactor.header`."""
@@ -67,6 +73,10 @@ class RecordRedactor(Judge):
     def header(self, kind: int, value: bytes) -> bytes:
         """A header's value as it may be kept; the very same object when nothing was masked. Latin-1."""
         return self._safely(lambda: mask_header(self, kind, value)) or MASK
+
+    def path_may_hide(self, path: str) -> bool:
+        """Whether `path` may change it: the most are kept as they are for one short search."""
+        return may_hide(path) is not None or self.scan.has_own_forms or bool(self.rules)
 
     def path(self, path: bytes) -> bytes:
         kept = self._safely(lambda: splice(path, path_edits(self, path)))

@@ -85,6 +85,8 @@ _IDENT_ENDS = frozenset(bytes((c,)) for c in range(256) if _IDENT[c] == 97)
 _CARD_NUMBER = (b"0" * 15, b"0000_0000_0000", b"0000_000000_0000")
 _OAUTH_BESIDE = (b"redirect", b"grant", b"verifier", b"client", b"state", b"scope", b"iss")
 _ESCAPES_MAX = 3_000
+# No form of a secret is shorter: the built-in ones, an operator's.
+FORM_MIN, OWN_FORM_MIN = 16, 8
 # Steps: of a call, and of a name that the cache does not know.
 _CALL = 8
 _MISS = 12
@@ -103,11 +105,18 @@ def _separated(word: str) -> Iterator[bytes]:
 
 
 def _own(name: str) -> Iterator[bytes]:
-    """An operator's name, with a separator in any one place."""
+    """An operator's name, with a separator in any one place; one that is not ASCII also in capital letters."""
     glued = "".join(c for c in name.lower() if c.isalnum())
-    yield name.encode().translate(_FOLD)
+    for spelled in {name, name.lower()} | (
+        set() if name.isascii() else {name.upper(), name.title(), name.capitalize()}
+    ):
+        yield spelled.encode().translate(_FOLD)
     for at in range(len(glued)):
-        yield (glued[:at] + "_" * (at > 0) + glued[at:]).encode().translate(_FOLD)
+        joined = glued[:at] + "_" * (at > 0) + glued[at:]
+        yield joined.encode().translate(_FOLD)
+        if not name.isascii():
+            yield joined.upper().encode().translate(_FOLD)
+            yield joined.capitalize().encode().translate(_FOLD)
 
 
 def _in_base64(word: str) -> Iterator[bytes]:
@@ -120,9 +129,12 @@ def _in_base64(word: str) -> Iterator[bytes]:
 class Scan:
     """One per redactor; keeps the kinds of identifiers, by the names' own rule of what may be kept."""
 
-    def __init__(self, names: Names, own: Iterable[str] = (), forms: tuple[Form, ...] = FORMS) -> None:
+    def __init__(self, names: Names, own: Iterable[str] = (), own_forms: tuple[Form, ...] = ()) -> None:
         self.names = names
-        self._forms = forms
+        self.has_own_forms = bool(own_forms)
+        self.form_min = OWN_FORM_MIN if own_forms else FORM_MIN
+        forms = (*FORMS, *own_forms)
+        triggers: dict[bytes, list[Form]] = {}
         needles: dict[bytes, tuple[int, object]] = {}
         self._bare: list[
             tuple[bytes, Form]
@@ -153,12 +165,21 @@ class Scan:
             for trigger in form.triggers:
                 folded = trigger.translate(_FOLD)
                 if any(97 <= c <= 122 for c in folded):
-                    needles[folded] = FORM, form
+                    triggers.setdefault(folded, []).append(form)
                 else:
                     self._bare.append((trigger, form))
-        self._told = list(needles.values())
-        # Forms whose trigger is a name too: `private key`, `bearer`.
-        self._named = {form.name for form in forms for t in form.triggers if names.kind(t.strip(b"- ")) != NO}
+        for folded, found in triggers.items():  # `private key` and `bearer` are names, too
+            is_name = any(names.kind(t.strip(b"- ")) != NO for form in found for t in form.triggers)
+            needles.setdefault(folded, (NAME if is_name else FORM, None))
+        # By needle: what it is, what must stand there, and the forms of which a trigger begins it.
+        self._told = [
+            (
+                what,
+                told,
+                tuple(form for trigger, found in triggers.items() if needle.startswith(trigger) for form in found),
+            )
+            for needle, (what, told) in needles.items()
+        ]
         self._search = searcher(list(needles))
 
     def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
@@ -199,6 +220,19 @@ class Scan:
                     out.append(Alarm(*span, FORM))
                 at = data.find(trigger, at + 1)
 
+    def _formed(
+        self, forms: tuple[Form, ...], data: bytes, at: int, budget: Budget, cut: bool
+    ) -> tuple[int, int] | None:
+        """The span of the first of these forms that stands here."""
+        for form in forms:
+            span = at_trigger(form, data, at, cut=cut)
+            if span is not None:
+                budget.aws = budget.aws or form.name.startswith("aws access")
+                return span
+            if form.longest:
+                budget.spend(form.longest >> 7)
+        return None
+
     def _asked(self, data: bytes, folded: bytes, found: Found, out: list[Alarm], budget: Budget, cut: bool) -> bool:
         """Adds to `out` those that are none of a harmless kind. Returns whether a card number may stand there."""
         done = spent = 0
@@ -212,35 +246,33 @@ class Scan:
             if spent > 100:
                 budget.spend(spent + _MISS * (self.names.misses - misses))
                 spent, misses = 0, self.names.misses
-            what, told = self._told[number]
-            if what == FORM:
-                assert isinstance(told, Form)
+            what, told, forms = self._told[number]
+            if forms:
+                span = self._formed(forms, data, start, budget, cut)
                 spent += 4
-                span = at_trigger(told, data, start, cut=cut)
                 if span is not None:
                     out.append(Alarm(*span, FORM))
                     done = span[1]
-                    budget.aws = budget.aws or told.name.startswith("aws access")
                     continue
-                if told.name == "json web token":
+                if forms[0].name == "json web token":
                     out.append(Alarm(start, end, BASE64))  # of a JSON document
-                if told.name not in self._named:
+                if what == FORM:
                     continue
                 end = start + len(folded[start:end].rstrip(b"_"))
-            elif what == CARD:
+            if what == CARD:
                 card = True
                 continue
-            elif what == CODE_KEY:
+            if what == CODE_KEY:
                 m = None if data[start - 1 : start] in _IDENT_ENDS else _CODE.match(data, start)
                 if m is not None:
                     codes.append(Alarm(start, m.end(), CODE_KEY))
                 continue
-            elif what == ESCAPE:  # a name in other letters, as JSON escapes it
+            if what == ESCAPE:  # a name in other letters, as JSON escapes it
                 assert isinstance(told, frozenset)
                 if data[start:end].lower() in told:
                     out.append(Alarm(start, end, ESCAPE))
                 continue
-            elif what != NAME:
+            if what != NAME:
                 if folded[start - 1 : start].isalnum() if what == COMMAND else data[start:end] != told:
                     continue
                 out.append(Alarm(start, end, what))

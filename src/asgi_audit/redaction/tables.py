@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -24,6 +26,8 @@ class Form(NamedTuple):
     stop: bytes = b""
     check: str = ""
     edge: bool = True
+    match: Callable[[bytes, int], re.Match[bytes] | None] | None = None  # of an operator's form
+    longest: int = 0  # bytes of an operator's form
 
 
 def _load(name: str) -> dict[str, Any]:

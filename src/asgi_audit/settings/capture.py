@@ -10,12 +10,16 @@ from .checks import setting
 
 __all__ = ["Capture", "CaptureSettings"]
 
+Texts = str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+
 
 class CaptureSettings(TypedDict, total=False):
     detail: Literal["none", "metadata", "headers", "bodies"]
     body_bytes_max: int
     request_id_header: str | None
-    redact_names: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+    redact_names: Texts
+    redact_forms: Texts
+    redact_paths: Texts
     capture_bytes_max: int
 
 
@@ -37,7 +41,19 @@ class Capture:
         only="middleware",
     )
     redact_names: tuple[str, ...] = setting(
-        (), checks.names, "Names of fields and headers to mask beside the built-in ones.", only="middleware"
+        (), checks.redact_names, "Names of fields and headers to mask beside the built-in ones.", only="middleware"
+    )
+    redact_forms: tuple[str, ...] = setting(
+        (),
+        checks.redact_forms,
+        "Expressions of your own secrets, masked under any name: `acme_[a-z0-9]{32}`. See docs/redaction.md.",
+        only="middleware",
+    )
+    redact_paths: tuple[str, ...] = setting(
+        (),
+        checks.redact_paths,
+        "Templates of paths with a segment to mask: `/share/{token}`. `*` is any segment.",
+        only="middleware",
     )
     capture_bytes_max: int = setting(
         33_554_432,

@@ -14,11 +14,12 @@ from typing import Any
 
 from .. import addresses
 from ..errors import ConfigError
+from . import masking
 
 __all__ = [
     "Check", "Wrong", "account", "address", "boolean", "choice", "group", "header", "host", "instance", "journal",
-    "meant", "name", "names", "optional_choice", "optional_path", "optional_port", "path", "seconds", "setting",
-    "text", "transport", "whole",
+    "meant", "name", "optional_choice", "optional_path", "optional_port", "path", "redact_forms", "redact_names",
+    "redact_paths", "seconds", "setting", "text", "transport", "whole",
 ]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -215,9 +216,27 @@ def group(value: Any) -> int | None:
         raise Wrong(accepted) from None
 
 
-def names(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) and v for v in value):
-        raise Wrong("names, separated by commas")
-    return tuple(value)
+def _texts(what: str, mark: str, one: Callable[[str], object], most: int = 200) -> Check:
+    """Several texts, of which each passes `one`; as one text they are separated by `mark`, white space when ''."""
+    separated = f"{what}, separated by {'commas' if mark else 'white space'}"
+
+    def check(value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(mark or None) if part.strip()]
+        if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) and v for v in value):
+            raise Wrong(separated)
+        if len(value) > most:
+            raise Wrong(f"at most {most} {what}")
+        for number, text in enumerate(value, 1):
+            try:
+                one(text)
+            except ValueError as e:
+                raise Wrong(f"{separated}; of number {number}: {e}") from None
+        return tuple(value)
+
+    return check
+
+
+redact_names = _texts("names", ",", masking.own_name)
+redact_forms = _texts("expressions", "", masking.own_form, 100)
+redact_paths = _texts("paths", ",", masking.own_path, 100)

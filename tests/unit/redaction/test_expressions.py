@@ -40,7 +40,7 @@ SMALL = 6_000
 BOUNDED = {
     "forms._CHANGE": 4_096,
     "lines._KEY": 4_000,
-    "pairs._TOKEN_WORD": 80,
+    "paths._TOKEN_WORD": 80,
     "text._STOP": 8_000,
     "names._STEM": 200,
     "names._HARMLESS": 200,

@@ -82,6 +82,8 @@ def test_enabled_argument_wins_when_the_environment_says_1() -> None:
         ("body_bytes_max", "1e6", "a whole number"),
         ("request_id_header", "x y", "a header name"),
         ("redact_names", 7, "names, separated by commas"),
+        ("redact_forms", 7, "expressions, separated by white space"),
+        ("redact_paths", 7, "paths, separated by commas"),
         ("transport", "http://x", "journal:///path or memory://"),
         ("transport", "journal://host/path", "journal:///relative/path"),
         ("transport", "journal:///", "journal:///relative/path"),

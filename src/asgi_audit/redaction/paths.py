@@ -1,0 +1,156 @@
+"""The grammar of paths: an operator's rules, tokens after `reset-password` and the like, matrix parameters
+(`;jsessionid=x`), segments `name=value`, and segments that are a secret by their form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
+
+from ..settings.masking import own_path
+from .forms import made, userinfo
+from .layers import Edit, Layer, percent
+from .names import NO, TEXT, YES
+from .record import MASK, Record
+from .scan import FORM
+
+__all__ = ["PathRules", "may_hide", "path_edits", "token_edits"]
+
+_WORDS = (
+    "reset|verify|verification|confirm|confirmation|activate|activation|invites?|invitations?|magic|recover|recovery"
+    "|unsubscribe|password|passwordless|unlock|token|one-?time|otp"
+)
+_TOKEN_WORD = re.compile((rf"(?:(?<![A-Za-z])(?i:{_WORDS})|(?:{_WORDS.title()}))(?![a-z])").encode())
+_SEGMENT = re.compile(rb"[^/?#\s<>\"]+")
+_TO_QUERY, _WHOLE = re.compile(rb"[^/?#]+"), re.compile(rb"[^/]+")  # of a field that is one path
+_PATH_END = re.compile(rb"[?#]")
+_CODE = re.compile(rb"[0-9]{4,10}")
+_HEX_WORD = re.compile(rb"[0-9a-fA-F-]{24,}")
+_PATH_PARTS = re.compile(rb"([/;])")
+_ALARMS_MAX = 100
+
+# A pair, an escape that could be one, user information, a card number, a long word that may be a token: without an
+# operator's rule or form, other paths have no place for a secret that we know.
+may_hide = re.compile(
+    "[=%@]|(?i:otp|pin|code|verify)[^/]{0,20}/[0-9]{4}|[0-9]{4}[ -]?[0-9]{4}|[A-Za-z0-9_-]{16}"
+).search
+
+
+class PathRules:
+    """An operator's templates of paths, found by one of their fixed segments."""
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        self._by_segment: dict[bytes, list[tuple[int, tuple[bytes | None, ...]]]] = {}
+        for template in templates:
+            rule = tuple(None if s is None else unquote_to_bytes(s) for s in own_path(template))
+            at, fixed = next((at, s) for at, s in enumerate(rule) if s is not None and s != b"*")
+            self._by_segment.setdefault(fixed, []).append((at, rule))
+
+    def __bool__(self) -> bool:
+        return bool(self._by_segment)
+
+    def masked(self, segments: list[bytes]) -> set[int]:
+        """Places of the segments to mask. segments: decoded."""
+        found: set[int] = set()
+        for at, segment in enumerate(segments):
+            for before, rule in self._by_segment.get(segment, ()):
+                begin = at - before
+                asked = segments[begin : begin + len(rule)] if begin >= 0 else []
+                if len(asked) == len(rule) and all(
+                    wanted is None or wanted == b"*" or wanted == given
+                    for wanted, given in zip(rule, asked, strict=True)
+                ):
+                    found.update(begin + k for k, wanted in enumerate(rule) if wanted is None)
+        return found
+
+
+def token_edits(record: Record, path: bytes, *, whole: bool = False) -> list[Edit]:
+    """The segments, in a path or URL, that an operator's rule names, and those that follow a word such as
+    `reset-password` or `verify` and look random. whole: this is a path, and no URL around one."""
+    edits = []
+    before: bytes = b""
+    twice: bytes = b""
+    begin = path.find(b"://")
+    begin = path.find(b"/", begin + 3) if begin >= 0 else 0
+    if begin < 0:
+        return []
+    if record.rules:
+        edits += _ruled(record, path, begin, _WHOLE if whole else _TO_QUERY if begin == 0 else _SEGMENT)
+    for number, m in enumerate(_SEGMENT.finditer(path, begin)):
+        if number > 60:
+            break
+        segment = m[0]
+        first = _TOKEN_WORD.search(before[:80])
+        word = first or (_TOKEN_WORD.search(twice[:80]) if len(segment) >= 16 and len(before) <= 40 else None)
+        if word is not None and not segment.startswith(b"0x"):
+            plain = unquote_to_bytes(segment)
+            if (len(plain) >= 16 and (made(plain) or _HEX_WORD.fullmatch(plain))) or (
+                first is not None and _CODE.fullmatch(plain) and record.names.kind(before) == YES
+            ):
+                edits.append(record.mask(*m.span(), plain))
+        if path[m.end() : m.end() + 1] in (b"?", b"#", b" "):
+            before = twice = b""
+        else:
+            before, twice = segment, before
+    return edits
+
+
+def _ruled(record: Record, path: bytes, begin: int, segment: re.Pattern[bytes]) -> list[Edit]:
+    """The segments that an operator's rules mask."""
+    stop = None if segment is _WHOLE else _PATH_END.search(path, begin)
+    found = list(segment.finditer(path, begin, stop.start() if stop is not None else len(path)))
+    record.spend(1 + (len(found) >> 1))
+    plain = [unquote_to_bytes(m[0].partition(b";")[0]) for m in found]
+    return [record.mask(*found[at].span(), plain[at]) for at in sorted(record.rules.masked(plain))]
+
+
+def path_edits(record: Record, path: bytes) -> list[Edit]:
+    """Edits of a path, decoded or as received: matrix parameters (`;jsessionid=x`), segments `name=value`, segments
+    that are a secret by their form, tokens after `reset-password` and the like."""
+    edits = [record.mask(s, e, path[s:e]) for s, e in userinfo(path)]
+    edits += token_edits(record, path, whole=True)
+    apart = path.replace(b"/", b"\n")
+    if not record.alarms(apart) and not any(record.alarms(layer.plain) for layer in _all_percent(apart)):
+        return edits
+    at = 0
+    alarmed = 0
+    for part in _PATH_PARTS.split(path):
+        start, at = at, at + len(part)
+        if len(part) < 4:
+            continue
+        layer = _all_percent(part)
+        if not record.alarms(layer[-1].plain if layer else part):
+            continue
+        alarmed += 1
+        if alarmed > _ALARMS_MAX:
+            edits.append(Edit(start, len(path), MASK))
+            break
+        edits += _segment(record, part, layer, start)
+    return edits
+
+
+def _all_percent(part: bytes) -> list[Layer]:
+    """The layers of a segment that is percent-encoded, also twice and three times."""
+    layers: list[Layer] = []
+    while 37 in part and len(layers) < 3:
+        layers.append(percent(part))
+        part = layers[-1].plain
+    return layers
+
+
+def _segment(record: Record, part: bytes, layers: list[Layer], start: int) -> list[Edit]:
+    plain = layers[-1].plain if layers else part
+    name, equals, value = plain.partition(b"=")
+    forms = [a for a in record.alarms(plain) if a.what == FORM]
+    if forms:
+        found = [record.mask(a.start, a.end, plain[a.start : a.end]) for a in forms]
+    elif not equals:
+        found = []
+        if record.names.kind(plain) in (NO, TEXT) or 32 in plain or 58 in plain:
+            found = record.inner(plain, 1)
+    else:
+        begin = len(name) + 1
+        found = [Edit(begin + s, begin + e, new) for s, e, new in record.value(value, record.names.kind(name), 0)]
+    for layer in reversed(layers):
+        found = layer.back(found)
+    return [Edit(start + s, start + e, new) for s, e, new in found]
