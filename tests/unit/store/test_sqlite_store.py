@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 import pytest
 from tests.support.records import (
     DAY_MS,
@@ -34,7 +33,7 @@ from asgi_audit.store.base import Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, dead_letters, schema
 from asgi_audit.store.sqlite import writer as writer_module
 from asgi_audit.store.sqlite.fence import FENCE_NAME
-from asgi_audit.store.state import Completeness, Completion, DeadLetter, ProcessState
+from asgi_audit.store.state import Completion, DeadLetter
 
 
 def clock() -> float:
@@ -461,67 +460,12 @@ def test_records_are_answered_when_main_came_back_older_than_its_days(
     writer.close()
 
 
-def test_accounts_of_open_exchanges_are_right_when_version_0_1_0_made_the_index_or_wrote_in_between(
-    index: Path, reader: SqliteReader
-) -> None:
-    """Method: what 0.1.0 leaves behind: no table of accounts; later a table with rows that it does not know of."""
-    asked = frozenset({"a"})
-
-    def written(*accounts: tuple[str, int]) -> ProcessState:
-        return ProcessState(
-            process=PROCESS.bytes, partition="p", started=NOON, open_count=3, open_from=NOON, open_to=NOON,
-            open_accounts=list(accounts),
-        )  # fmt: skip
-
-    def write(state: ProcessState) -> None:
-        writer = SqliteWriter(index, clock=clock)
-        writer.write(batch(completion=Completion(extent(NOON), [state], [])))
-        writer.close()
-
-    write(written(("b", 2)))
-    assert reader.completeness(0, NOON + 1, asked).open == 1
-    old = apsw.Connection(str(index / "main.db"))
-    old.execute("DROP TABLE open_account")
-    assert reader.completeness(0, NOON + 1, asked).open == 3
-    SqliteWriter(index, clock=clock).close()
-    assert reader.completeness(0, NOON + 1, asked).open == 1
-    old.execute("UPDATE tracked SET data = ?", (msgspec.msgpack.encode(written()),))
-    SqliteWriter(index, clock=clock).close()
-    assert reader.completeness(0, NOON + 1, asked).open == 3
-    old.close()
-
-
-def test_index_of_an_earlier_version_begins_when_it_is_first_opened(index: Path, reader: SqliteReader) -> None:
-    """Method: what 0.1.0 leaves behind: no extent; later an extent, and rows that it does not know of."""
-
-    def opened(at: int) -> None:
-        SqliteWriter(index, clock=lambda: at / 1000).close()
-
-    writer = SqliteWriter(index, clock=clock)
-    completion = Completion(extent(NOON, None), [])
-    writer.write(batch([record(1)], completion=completion, read_until=read_until(NOON / 1000 + 60)))
-    writer.close()
-    assert reader.completeness(0, 1) == Completeness(NOON + 58_000, 0, 0, 0)
-    opened(NOON + 5_000)
-    assert reader.completeness(0, 1).begins == 0, "nothing is upgraded twice"
-    old = apsw.Connection(str(index / "main.db"))
-    old.execute("DROP TABLE extent; DROP TABLE hold")
-    assert reader.completeness(0, 1) == Completeness(None, 0, 0, None), "0.1.0 claimed what it had not read"
-    opened(NOON + 5_000)
-    assert reader.completeness(0, 1) == Completeness(NOON, 0, 0, NOON + 5_000)
-    # Back to 0.1.0 and forward again.
-    old.execute("UPDATE completeness SET until = until + 7; UPDATE state SET published = published + 1")
-    opened(NOON + 9_000)
-    assert reader.completeness(0, 1) == Completeness(NOON + 7, 0, 0, NOON + 9_000)
-    old.close()
-
-
 def test_interrupted_write_that_is_recovered_begins_nothing_anew(index: Path, reader: SqliteReader) -> None:
     writer = SqliteWriter(index, clock=clock)
     writer.write(batch([record(1)], completion=Completion(extent(NOON), [])))
     writer.close()
     main = apsw.Connection(str(index / "main.db"))
-    main.execute("UPDATE state SET published = 0; UPDATE extent SET published = 0")  # as if main.db had not heard of it
+    main.execute("UPDATE state SET published = 0")  # as if main.db had not heard of it
     main.close()
     for _ in range(2):
         SqliteWriter(index, clock=lambda: NOON / 1000 + 60).close()

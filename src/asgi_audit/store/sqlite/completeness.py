@@ -1,7 +1,8 @@
 """How far the index is complete, in main.db: written with the positions, read for the headers of every answer.
 
-T itself and what it is reckoned from stands in `extent.py`; the row of `completeness` repeats T for version 0.1.0. What
-the indexer knows of a process stands in `tracked` as it left it (msgpack), the columns beside it are what is asked for.
+T itself and what it is reckoned from stands in `extent.py`. What the indexer knows of a process stands in
+`process.state` as it left it (msgpack), the columns beside it are what is asked for; it is NULL while the indexer has
+said nothing of a process (see `main.py`).
 
 A purge forgets what concerns removed days alone: incidents whose window ends before the horizon, and, a day later,
 processes that had their last word (final, adopted) and of which no incident is open. Others that are gone (a
@@ -29,38 +30,10 @@ from . import extent
 from .schema import DAY_MS, made_at_ms
 
 __all__ = [
-    "FORGOTTEN", "TABLES", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in",
-    "note_lost_days", "prepare", "read", "resumed", "write",
+    "FORGOTTEN", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in", "name_open_accounts",
+    "note_lost_days", "read", "resumed", "write",
 ]  # fmt: skip
 
-TABLES = """
-CREATE TABLE completeness (
-  one INTEGER PRIMARY KEY CHECK (one = 1), until INTEGER, follows INTEGER NOT NULL
-);
-INSERT INTO completeness VALUES (1, NULL, 0);
-CREATE TABLE tracked (
-  process BLOB NOT NULL UNIQUE, standing TEXT NOT NULL, low INTEGER NOT NULL, lost INTEGER NOT NULL,
-  missing INTEGER NOT NULL, open_count INTEGER NOT NULL, open_from INTEGER NOT NULL, open_to INTEGER NOT NULL,
-  data BLOB NOT NULL
-);
-CREATE INDEX tracked_active ON tracked (standing) WHERE standing = 'active';
-CREATE INDEX tracked_open ON tracked (open_from) WHERE open_count > 0;
-CREATE TABLE incident (
-  id INTEGER PRIMARY KEY, process BLOB NOT NULL, opened_at INTEGER NOT NULL, resolved_at INTEGER,
-  start INTEGER NOT NULL, "end" INTEGER, data BLOB NOT NULL
-);
-CREATE INDEX incident_open ON incident (start) WHERE resolved_at IS NULL;
-CREATE INDEX incident_process ON incident (process) WHERE resolved_at IS NULL;
-"""
-
-# Of `tracked.open_count`, those whose account is known. It has no schema version of its own: whoever opens the index to
-# write makes it from the data of `tracked`, so an index made by version 0.1.0 gets it then, and one that 0.1.0 wrote in
-# meanwhile says nothing that is out of date.
-_OPEN_ACCOUNT = """
-CREATE TABLE open_account (
-  process BLOB NOT NULL, account TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (process, account)
-) WITHOUT ROWID;
-"""
 _RANGES_SHOWN = 100
 FORGOTTEN = ("forgotten_captured", "forgotten_excluded", "forgotten_indexed")
 """Rows of `meta`: what forgotten processes add to the counters."""
@@ -72,27 +45,6 @@ _state = msgspec.msgpack.Decoder(ProcessState)
 _incident = msgspec.msgpack.Decoder(Incident)
 
 
-def prepare(main: apsw.Connection) -> None:
-    """Once, when an index is opened to be written. Writes nothing when nothing is out of date: the disk may be full."""
-    is_there = _has_open_accounts(main)
-    known = main.execute("SELECT DISTINCT process FROM open_account").fetchall() if is_there else []
-    opened: list[Any] = main.execute("SELECT data FROM tracked WHERE open_count > 0").fetchall()
-    states = {s.process: s for s in (_state.decode(data) for (data,) in opened)}
-    wanted = {process: _open_of(state) for process, state in states.items() if state.open_accounts}
-    if is_there and {p: _named(main, p) for (p,) in known} == wanted:
-        return
-    main.execute("BEGIN IMMEDIATE")
-    main.execute("DROP TABLE IF EXISTS open_account")
-    main.execute(_OPEN_ACCOUNT)
-    for process in wanted:
-        _name_open(main, states[process])
-    main.execute("COMMIT")
-
-
-def _has_open_accounts(main: apsw.Connection) -> bool:
-    return bool(main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'open_account'").get)
-
-
 def _open_of(state: ProcessState) -> dict[str, int]:
     counts: dict[str, int] = {}
     for account, count in state.open_accounts:
@@ -100,12 +52,11 @@ def _open_of(state: ProcessState) -> dict[str, int]:
     return counts
 
 
-def _named(main: apsw.Connection, process: object) -> dict[str, int]:
-    found: list[Any] = main.execute(
-        "SELECT account, count FROM open_account WHERE process = ?",
-        (process,),
-    ).fetchall()
-    return dict(found)
+def name_open_accounts(main: apsw.Connection) -> None:
+    """Those of all processes, from their states. Inside the caller's transaction."""
+    states: list[Any] = main.execute("SELECT state FROM process WHERE open_count > 0").fetchall()
+    for (state,) in states:
+        _name_open(main, _state.decode(state))
 
 
 def _name_open(main: apsw.Connection, state: ProcessState) -> None:
@@ -120,12 +71,23 @@ def write(main: apsw.Connection, completion: Completion) -> None:
     """Inside the caller's transaction."""
     extent.write(main, completion)
     main.executemany(
-        "INSERT INTO tracked VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET standing = excluded.standing, low = excluded.low, lost = excluded.lost, "
-        "missing = excluded.missing, open_count = excluded.open_count, "
-        "open_from = excluded.open_from, open_to = excluded.open_to, data = excluded.data",
+        "INSERT INTO process (process, started, standing, low, lost, missing, open_count, open_from, open_to, state) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET standing = excluded.standing, "
+        "low = excluded.low, lost = excluded.lost, missing = excluded.missing, open_count = excluded.open_count, "
+        "open_from = excluded.open_from, open_to = excluded.open_to, state = excluded.state",
         [
-            (s.process, s.standing, s.low, s.lost, s.missing, s.open_count, s.open_from, s.open_to, _encode(s))
+            (
+                s.process,
+                s.started,
+                s.standing,
+                s.low,
+                s.lost,
+                s.missing,
+                s.open_count,
+                s.open_from,
+                s.open_to,
+                _encode(s),
+            )
             for s in completion.processes
         ],
     )
@@ -151,7 +113,7 @@ def forget(main: apsw.Connection, horizon: int) -> None:
     # Of an active process the indexer holds the open ones itself.
     forgotten: list[Any] = main.execute(
         'DELETE FROM incident WHERE ifnull("end", resolved_at) <= ? AND '
-        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM tracked WHERE standing = 'active')) "
+        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM process WHERE standing = 'active')) "
         "RETURNING process, resolved_at",
         (horizon,),
     ).fetchall()
@@ -161,22 +123,21 @@ def forget(main: apsw.Connection, horizon: int) -> None:
             state = left.state
             state.missing = sum(i.count for i in left.incidents if i.kind == "missing")
             main.execute(
-                "UPDATE tracked SET missing = ?, data = ? WHERE process = ?", (state.missing, _encode(state), process)
+                "UPDATE process SET missing = ?, state = ? WHERE process = ?", (state.missing, _encode(state), process)
             )
     main.execute("COMMIT")
     before = horizon - DAY_MS  # clocks differ, and W may lag behind
     while True:
         main.execute("BEGIN IMMEDIATE")
         rows: list[Any] = main.execute(
-            "SELECT t.process, ifnull(max(last, indexed), 0), ifnull(excluded, 0), ifnull(indexed, 0) "
-            "FROM tracked t LEFT JOIN process p USING (process) "
+            "SELECT process, max(last, indexed), excluded, indexed FROM process p "
             "WHERE standing <> 'active' AND low < iif(closed IN ('final', 'adopted'), ?1, ?2) "
-            "AND (t.open_count = 0 OR open_to < ?1) AND NOT EXISTS "
-            "(SELECT 1 FROM incident i WHERE i.process = t.process AND resolved_at IS NULL) LIMIT ?3",
+            "AND (open_count = 0 OR open_to < ?1) AND NOT EXISTS "
+            "(SELECT 1 FROM incident i WHERE i.process = p.process AND resolved_at IS NULL) LIMIT ?3",
             (before, before - _WAIT_MS, _FORGET_EACH),
         ).fetchall()
         gone = [row[:1] for row in rows]
-        for table in ("statement", "tracked", "open_account", "process"):
+        for table in ("statement", "open_account", "process"):
             main.executemany(f"DELETE FROM {table} WHERE process = ?", gone)
         # What they were counted for stays: a counter that goes back is one that began anew.
         main.executemany(
@@ -233,7 +194,7 @@ def _last_incident(main: apsw.Connection) -> int:
 
 
 def resumed(main: apsw.Connection, mark: ReadUntil | None) -> Resumed:
-    active = [p for (p,) in main.execute("SELECT process FROM tracked WHERE standing = 'active'")]
+    active = [p for (p,) in main.execute("SELECT process FROM process WHERE standing = 'active' AND state NOT NULL")]
     known_ones = [k for p in active if (k := known(main, p)) is not None]
     return Resumed(
         extent.read(main), mark, known_ones, _last_incident(main), extent.read_holds(main), made_at_ms(main) or 0
@@ -244,8 +205,7 @@ def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
     """Stated losses that may have begun in the window, by process."""
     found: dict[bytes, int] = {}
     rows: Any = main.execute(
-        "SELECT process, ifnull(t.lost, p.lost) - p.lost, p.lost FROM process p LEFT JOIN tracked t USING (process) "
-        "WHERE ifnull(t.lost, p.lost) > 0 AND p.started < ?",
+        "SELECT process, lost - stated_lost, stated_lost FROM process WHERE lost > 0 AND started < ?",
         (end,),
     ).fetchall()
     for process, refused, stated in rows:
@@ -262,12 +222,12 @@ def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
 
 
 def earlier(data: bytes | None) -> int:
-    """Of what stands in `tracked`: how many sequences were removed before they could be read."""
+    """Of a state as it is stored: how many sequences were removed before they could be read."""
     return 0 if data is None else _state.decode(data).earlier
 
 
 def known(main: apsw.Connection, process: bytes) -> Known | None:
-    data: Any = main.execute("SELECT data FROM tracked WHERE process = ?", (process,)).get
+    data: Any = main.execute("SELECT state FROM process WHERE process = ?", (process,)).get
     if data is None:
         return None
     rows = main.execute("SELECT data FROM incident WHERE process = ? AND resolved_at IS NULL ORDER BY id", (process,))
@@ -288,7 +248,7 @@ def read(
     found: Any = main.execute(
         "SELECT (SELECT count(*) FROM incident "
         'WHERE resolved_at IS NULL AND start < :end AND ifnull("end" > :start, 1)), '
-        "(SELECT ifnull(sum(open_count), 0) FROM tracked "
+        "(SELECT ifnull(sum(open_count), 0) FROM process "
         "WHERE open_count > 0 AND open_from < :end AND open_to >= :start)",
         {"start": start, "end": end},
     ).get
@@ -300,11 +260,9 @@ def read(
 
 def _open_elsewhere(main: apsw.Connection, start: int, end: int, accounts: frozenset[str]) -> int:
     """Of the open exchanges that `read` counts, those that are known to belong to none of these accounts."""
-    if not _has_open_accounts(main):
-        return 0  # made by version 0.1.0 and not opened by a writer since
     found: Any = main.execute(
-        "SELECT ifnull(sum(a.count), 0) FROM tracked t JOIN open_account a USING (process) "
-        "WHERE t.open_count > 0 AND t.open_from < :end AND t.open_to >= :start "
+        "SELECT ifnull(sum(a.count), 0) FROM process p JOIN open_account a USING (process) "
+        "WHERE p.open_count > 0 AND p.open_from < :end AND p.open_to >= :start "
         "AND a.account NOT IN (SELECT value FROM json_each(:accounts))",
         {"start": start, "end": end, "accounts": json.dumps(sorted(accounts))},
     ).get

@@ -18,6 +18,7 @@ from .days import day_is_gone, gone_days
 from .errors import translated
 from .fence import read_fence
 from .lease import holder
+from .main import open_main
 from .schema import MAIN_NAME, day_of_name, index_id, open_reading
 
 __all__ = ["Burial", "IndexFacts", "inspect", "quick_check"]
@@ -65,7 +66,7 @@ def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | N
             return None
         size, days = _files(directory)
         fence = read_fence(directory)  # before main.db, as every reader
-        main = open_reading(path)
+        main = open_main(path)
         try:
             if not main.pragma("user_version"):
                 expected.absent("an empty file")
@@ -99,7 +100,7 @@ def _facts(
     captured, excluded, indexed, stated = _row(
         main,
         "SELECT ifnull(sum(max(last, indexed)), 0), ifnull(sum(excluded), 0), ifnull(sum(indexed), 0), "
-        "ifnull(sum(lost), 0) FROM process",
+        "ifnull(sum(stated_lost), 0) FROM process",
     )
     forgotten: Any = main.execute("SELECT key, value FROM meta WHERE key LIKE 'forgotten%'").fetchall()
     before: dict[str, Any] = dict(forgotten)
@@ -107,9 +108,8 @@ def _facts(
         n + int(before.get(key, 0)) for key, n in zip(FORGOTTEN, (captured, excluded, indexed), strict=True)
     )
     lost: dict[str, int] = {}
-    if main.execute("SELECT 1 FROM sqlite_schema WHERE name = 'loss'").get:
-        rows: Any = main.execute("SELECT reason, count FROM loss").fetchall()
-        lost = dict(rows)
+    rows: Any = main.execute("SELECT reason, count FROM loss").fetchall()
+    lost = dict(rows)
     # What a broker refused stands in an entry of its own, in no statement.
     told = sum(count for reason, count in lost.items() if reason != "refused")
     if stated > told:

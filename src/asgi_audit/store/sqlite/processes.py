@@ -39,13 +39,13 @@ def take_statement(main: apsw.Connection, s: Statement) -> None:
         (process, s.service, s.host, s.started),
     )
     main.execute(
-        "UPDATE process SET lost = lost + ?, last = max(last, ?), watermark = max(watermark, ?), "
-        "proven = min(proven, ?) WHERE process = ?",
+        "UPDATE process SET stated_lost = stated_lost + ?1, lost = lost + ?1, last = max(last, ?2), "
+        "watermark = max(watermark, ?3), proven = min(proven, ?4) WHERE process = ?5",
         (lost, s.last, s.watermark, int(s.proven), process),
     )
     # Only the latest says how things stand: a later statement revokes a provisional `closed`.
     main.execute(
-        "UPDATE process SET number = ?, service = ?, host = ?, started = ?, excluded = ?, open_count = ?, closed = ? "
+        "UPDATE process SET number = ?, service = ?, host = ?, started = ?, excluded = ?, stated_open = ?, closed = ? "
         "WHERE process = ? AND number < ?",
         (s.number, s.service, s.host, s.started, s.excluded, s.open_count, s.closed, process, s.number),
     )
@@ -59,8 +59,9 @@ def count_indexed(main: apsw.Connection, brought: Sequence[Brought]) -> None:
             service, number = records.get(b.process, (b.service, 0))
             records[b.process] = (service, number + b.records)
     main.executemany(
-        "INSERT INTO process (process, service, host, started, indexed) VALUES (?, ?, '', ?, ?) "
-        "ON CONFLICT DO UPDATE SET indexed = indexed + excluded.indexed",
+        "INSERT INTO process (process, service, started, indexed) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+        "SET indexed = indexed + excluded.indexed, service = iif(service = '', excluded.service, service), "
+        "started = iif(started = 0, excluded.started, started)",
         # A statement says better when it began, when it comes.
         [(process, service, started_ms(process) or 0, number) for process, (service, number) in records.items()],
     )

@@ -32,8 +32,9 @@ from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
 from .days import day_is_gone, gone_days, is_known
 from .errors import reading
 from .fence import read_fence
+from .main import open_main
 from .paging import Page
-from .schema import DAY_MS, MAIN_NAME, SLOTS, day_name, index_id, open_reading
+from .schema import DAY_MS, DAY_VERSION, MAIN_NAME, MAIN_VERSION, SLOTS, day_name, index_id, open_reading
 from .selection import unknown_to_version_1
 from .transactions import read_transaction
 
@@ -42,20 +43,29 @@ __all__ = ["SqliteReader"]
 _OPEN_MAX = 8
 _STEPS = 20_000  # some milliseconds
 _PROCESS = (
-    "process", "p.service", "p.host", "p.started", "p.last", "p.indexed", "ifnull(t.lost, p.lost)", "p.excluded",
-    "p.open_count", "p.watermark", "p.closed", "p.proven", "ifnull(t.missing, 0)", "ifnull(t.standing, 'active')",
-    "ifnull(t.low, 0)", "t.data",
-)  # fmt: skip
+    "process, service, host, started, last, indexed, lost, excluded, stated_open, watermark, closed, proven, missing, "
+    "standing, low, state"
+)
 T = TypeVar("T")
 
 
 class _File:
-    """A read-only connection that follows its path: opened again when another file stands there, None when none
-    does."""
+    """A read-only connection that follows its path: opened again when another file stands there, or when the file has
+    another version by now; None when none stands there."""
 
-    def __init__(self, path: Path, stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stopped: Callable[[], bool],
+        version: int = DAY_VERSION,
+        opened: Callable[[Path], apsw.Connection] = open_reading,
+    ) -> None:
+        """`version`: the newest; a file of an earlier one may be brought up to it while it is open."""
         self.path = path
         self._stopped = stopped
+        self._newest = version
+        self._open = opened
+        self._version = 0
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] = (0, 0)
 
@@ -70,15 +80,18 @@ class _File:
             self.close()
             return None
         if self._connection is not None and self._identity == (there.st_ino, there.st_dev):
-            return self._connection
+            with reading("read", self.path):
+                if self._version == self._newest or self._version == self._connection.pragma("user_version"):
+                    return self._connection
         self.close()
         connection = None
         with reading("open", self.path):
             try:
-                connection = open_reading(self.path)
+                connection = self._open(self.path)
                 connection.set_progress_handler(self._stopped, _STEPS)
+                self._version = int(connection.pragma("user_version") or 0)
                 # Between its making and its tables a file is empty: not there yet.
-                if not connection.pragma("user_version"):
+                if not self._version:
                     connection.close(True)
                     return None
             except apsw.CantOpenError:
@@ -108,7 +121,7 @@ class SqliteReader:
         self._expected = Expected(directory, memory)
         self._identified: apsw.Connection | None = None
         self._stopped: Callable[[], bool] = lambda: False
-        self._main = _File(directory / MAIN_NAME, self._is_stopped)
+        self._main = _File(directory / MAIN_NAME, self._is_stopped, MAIN_VERSION, open_main)
         self._days: OrderedDict[str, _File] = OrderedDict()
         self._decompress = Decompressor()
 
@@ -191,8 +204,7 @@ class SqliteReader:
             return []
         with reading("read", self._main.path):
             rows: list[tuple[Any, ...]] = main.execute(
-                f"SELECT {', '.join(_PROCESS)} FROM process p LEFT JOIN tracked t USING (process) "
-                "ORDER BY p.started, process"
+                f"SELECT {_PROCESS} FROM process WHERE number > 0 OR indexed > 0 ORDER BY started, process"
             ).fetchall()
         return [
             Process._make((_uuid_text(r[0]), *r[1:11], bool(r[11]), *r[12:15], completeness.earlier(r[15])))

@@ -34,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 VERSION = 2  # the newest that a file of an index has
-MAIN_VERSION = 1
+MAIN_VERSION = 2
 DAY_VERSION = 2
 MAIN_NAME = "main.db"
 DAY_MS = 86_400_000
@@ -43,42 +43,6 @@ SLOTS = 1 << 16  # ids of one millisecond
 _APPLICATION = 0x41734175  # "AsAu"
 _BUSY_MS = 5_000
 _SQLITE_MIN = 3_051_003  # below it two connections can corrupt a WAL database
-
-MAIN = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT INTO meta VALUES ('horizon', NULL);  -- ms since the epoch: older records are expired; NULL: none are
-CREATE TABLE state (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  published INTEGER NOT NULL,
-  dead INTEGER NOT NULL,        -- dead letters ever
-  dead_bytes INTEGER NOT NULL   -- payload bytes of those still kept
-);
-INSERT INTO state VALUES (1, 0, 0, 0);
-CREATE TABLE day (day TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE position (
-  source TEXT NOT NULL, partition TEXT NOT NULL, next INTEGER NOT NULL, digest BLOB NOT NULL,
-  PRIMARY KEY (source, partition)
-) WITHOUT ROWID;
-CREATE TABLE stream (
-  service TEXT NOT NULL, instance TEXT NOT NULL, account TEXT NOT NULL,
-  PRIMARY KEY (service, instance, account)
-) WITHOUT ROWID;
-CREATE TABLE process (
-  process BLOB PRIMARY KEY, service TEXT NOT NULL, host TEXT NOT NULL, started INTEGER NOT NULL,
-  indexed INTEGER NOT NULL DEFAULT 0, number INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 0,
-  lost INTEGER NOT NULL DEFAULT 0, excluded INTEGER NOT NULL DEFAULT 0, open_count INTEGER NOT NULL DEFAULT 0,
-  watermark INTEGER NOT NULL DEFAULT 0, closed TEXT NOT NULL DEFAULT '', proven INTEGER NOT NULL DEFAULT 1
-) WITHOUT ROWID;
-CREATE TABLE statement (
-  process BLOB NOT NULL, number INTEGER NOT NULL, last INTEGER NOT NULL, watermark INTEGER NOT NULL, data BLOB NOT NULL,
-  PRIMARY KEY (process, number)
-) WITHOUT ROWID;
-CREATE TABLE dead_letter (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, source TEXT NOT NULL, partition TEXT NOT NULL,
-  "offset" INTEGER NOT NULL, reason TEXT NOT NULL, payload BLOB NOT NULL, payload_bytes INTEGER NOT NULL
-);
-CREATE TABLE loss (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;  -- sequences stated lost
-"""
 
 _DAY_COMMON = """
 CREATE TABLE state (

@@ -45,10 +45,10 @@ from .fence import FENCE_NAME, FenceFile, read_fence_of
 from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
+from .main import MAIN, bring_up
 from .processes import count_indexed, take_statement
 from .schema import (
     DAY_VERSION,
-    MAIN,
     MAIN_NAME,
     MAIN_VERSION,
     day_name,
@@ -268,12 +268,11 @@ class SqliteWriter:
                 if self._lease.lost():
                     raise self._lost()
                 # All of main.db in one transaction: a reader meets all of its tables or none.
-                script = MAIN + completeness.TABLES + self._identity()
+                script = MAIN + self._identity()
                 main = open_writing(path, script, MAIN_VERSION, self._access, self._may_make)
                 self._main = main
                 self._identify(main)
-                completeness.prepare(main)
-                extent.prepare(main, int(self._clock() * 1000))
+                bring_up(main, int(self._clock() * 1000))
                 self._believed = believed.prepare(main)
                 self._batches = extent.batches(main)
                 self._fence = FenceFile(self.directory, self._access)
@@ -340,7 +339,6 @@ class SqliteWriter:
             main.execute("BEGIN IMMEDIATE")
             self._learn(main, days, brought)
             main.execute("UPDATE state SET published = ?", (highest,))
-            extent.published(main, highest, is_batch=False)
             main.execute("COMMIT")
             self._learned(days, brought)
             self._published = highest
@@ -469,14 +467,16 @@ class SqliteWriter:
                 [(batch.source, partition, at.next, at.digest) for partition, at in batch.positions.items()],
             )
             main.execute("UPDATE state SET published = ? WHERE published <> ?", (published, published))
-            extent.published(main, published, is_batch=True)
+            extent.count_batch(main)
             main.execute("COMMIT")
             self._learned(days, brought)
             self._published = published
             self._batches += 1
 
     def _learn(self, main: apsw.Connection, days: Iterable[str], brought: Sequence[Brought]) -> None:
-        main.executemany("INSERT OR IGNORE INTO day VALUES (?)", [(d,) for d in days if d not in self._known_days])
+        main.executemany(
+            "INSERT OR IGNORE INTO day (day) VALUES (?)", [(d,) for d in days if d not in self._known_days]
+        )
         streams = {(b.service, b.instance, b.account) for b in brought} - self._known_streams
         main.executemany("INSERT OR IGNORE INTO stream VALUES (?, ?, ?)", list(streams))
         count_indexed(main, brought)
