@@ -52,9 +52,9 @@ class Step(NamedTuple):
 
 STEPS = [
     *(Step(Writing, name) for name in (
-        "_wait", "_open", "_attach", "_turn", "_drain", "_write_batch", "_begin_next", "_build", "_release", "_wake",
-        "_pressure", "_append_held", "_sync", "_state", "_write_statements", "_tell", "_statement_at", "_recover",
-        "_take_stock", "_say",
+        "_wait", "_resume", "_open", "_attach", "_turn", "_drain", "_write_batch", "_begin_next", "_build", "_release",
+        "_wake", "_pressure", "_append_held", "_sync", "_state", "_write_statements", "_tell", "_statement_at",
+        "_recover", "_take_stock", "_say",
     )),
     *(Step(Core, name) for name in ("snapshot", "attach", "record_loss", "count", "back_off", "pause", "succeeded")),
     *(Step(Ledger, name) for name in ("make", "written", "recorded", "chained")),

@@ -36,7 +36,7 @@ from ..transport.base import ProcessFacts, Writer
 from .clock import Clock
 from .statements import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
 
-__all__ = ["EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Phase", "Work"]
+__all__ = ["ENDS", "EXIT_SECONDS", "Core", "Face", "FlushRequest", "OpenWriter", "Phase", "Work"]
 
 EXIT_SECONDS = 2.0
 # Sealed exchanges that wait to be written: ten seconds of 5,000 requests a second. The thread falls so far behind only
@@ -57,16 +57,26 @@ class Face(Protocol):
 
 
 class Phase(enum.Enum):
-    """Of the recorder. In all but RUNNING, whoever begins an exchange must call `ensure_running`."""
+    """Of the recorder. In all but RUNNING and URGENT, `begin` must call `ensure_running`.
 
-    IDLE = "idle"  # no thread: none was needed yet, or the last one ended by itself
-    RUNNING = "running"
-    PARKED = "parked"  # the thread waits for long
-    ENDING = "ending"  # it writes no more than what it has in hand; the rest is lost and stated
+    IDLE ──► RUNNING ◄──► PARKED
+             ▲  ▲  │         │
+        DOWN ◄──┘  └─► URGENT ◄┘        each of them ──► ENDING or CLOSING ──► ENDED
+    """
+
+    IDLE = "idle"  # no thread was needed yet
+    DOWN = "down"  # a thread is needed and there is none: the last one broke, or none can be started
+    RUNNING = "running"  # the thread works, or gathers records for FLUSH_SECONDS
+    URGENT = "urgent"  # as RUNNING, and somebody waits for a record: the thread does not gather
+    PARKED = "parked"  # nothing came for a while: the thread waits until it is woken or a statement is due
+    ENDING = "ending"  # the thread writes only what it has built; the rest is lost, and stated
+    CLOSING = "closing"  # as ENDING, and then the journal is closed
     ENDED = "ended"
 
 
-_RUNNING = Phase.RUNNING
+_RUNNING, _URGENT, _PARKED = Phase.RUNNING, Phase.URGENT, Phase.PARKED
+ENDS = (Phase.ENDING, Phase.CLOSING)
+_OVER = (*ENDS, Phase.ENDED)
 
 
 class Work(Protocol):
@@ -142,19 +152,17 @@ class Core:
         self.words = words_of(memoryview(bytearray(24)))
         self.requests: list[FlushRequest] = []
         self.phase = Phase.IDLE
-        self.closes = False  # the end closes the journal, too
         self.shed_at: tuple[float, float] | None = None  # at the end, monotonic: when bodies go, when headers go, too
-        self.is_urgent = False
         # While the last statement said `closed`: how many exchanges had begun by then. Whoever reads the statements no
         # longer waits for this process, so the next one that begins must be stated at once.
         self.closed_at: int | None = None
-        self.signal = _thread.allocate_lock()
-        self.signal.acquire()
+        # The thread sleeps by acquiring this lock, which is held unless somebody wants it to wake up.
+        self.wakeup = _thread.allocate_lock()
+        self.wakeup.acquire()
         self.opened = threading.Event()  # or the first attempt failed: nobody waits for the next ones
         self.work = self._new_work(self)
         self.thread: threading.Thread | None = None
         self.started = 0  # how many threads
-        self.is_needed = False  # something has begun, or is about to
         self.restart_seconds = RESTART_SECONDS[0]  # the next pause; a turn that succeeds makes it the first again
         self._start_at = self._said_at = float("-inf")  # monotonic: no start before it; when it was logged last
 
@@ -169,16 +177,16 @@ class Core:
     def start(self) -> None:
         """Unless a thread runs, or the recorder ends, or the last attempt was a moment ago."""
         with self.lock:
-            if self.is_alive() or self.phase in (Phase.ENDING, Phase.ENDED):
+            if self.is_alive() or self.phase in _OVER:
                 return
             now = time.monotonic()
             if now < self._start_at:
                 return
             pause = 0.0
-            if self.is_needed:  # it is not the first
+            if self.phase is not Phase.IDLE:  # it is not the first
                 pause = self.restart_seconds
                 self.restart_seconds = min(2 * pause, RESTART_SECONDS[1])
-            self.is_needed = True
+            self.phase = Phase.DOWN
             self._start_at = now + pause
             try:
                 # Known before it runs: an interrupt in the middle of `start` leaves a thread that runs, or may yet.
@@ -188,7 +196,6 @@ class Core:
                 thread.start()
             except (RuntimeError, MemoryError):  # the interpreter is ending, or the machine has no thread left
                 self.thread = None
-                self.phase = Phase.IDLE
                 self.counts["internal_errors"] += 1
             except BaseException:  # a signal handler raises
                 self._note_start()
@@ -208,7 +215,9 @@ class Core:
 
     def is_down(self) -> bool:
         """A thread is needed, and none runs or none has finished a turn since one broke."""
-        return self.is_needed and not (self.is_alive() and self.restart_seconds == RESTART_SECONDS[0])
+        if self.phase is Phase.IDLE or self.phase is Phase.ENDED:
+            return False
+        return not (self.is_alive() and self.restart_seconds == RESTART_SECONDS[0])
 
     def back_off(self) -> None:
         """A turn broke: the thread waits, longer each time until one succeeds."""
@@ -222,8 +231,8 @@ class Core:
     def pause(self, seconds: float) -> None:
         """Of the thread; the end of the recorder cuts it short. No `sleep`: an application's test may replace it."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and self.phase not in (Phase.ENDING, Phase.ENDED):
-            self.signal.acquire(timeout=left)
+        while (left := deadline - time.monotonic()) > 0 and self.phase not in _OVER:
+            self.wakeup.acquire(timeout=left)
 
     def _run(self, pause: float) -> None:
         with self.lock:
@@ -243,10 +252,10 @@ class Core:
     def _thread_ended(self, why: str) -> None:
         with self.lock:
             self.thread = None
-            if self.phase in (Phase.ENDING, Phase.ENDED):
+            if self.phase in _OVER:
                 self.phase = Phase.ENDED
                 return
-            self.phase = Phase.IDLE
+            self.phase = Phase.DOWN
             self._start_at = float("-inf")  # the next one begins with the pause
         self.start()
         self._say_down(why)  # last: a log handler may hang, and takes this thread with it alone
@@ -270,11 +279,11 @@ class Core:
         it; else ''. Called with the lock held."""
         waiting = len(self.queue)
         phase = self.phase
-        if phase is _RUNNING:
+        if phase is _RUNNING or phase is _URGENT:
             if not waiting % _FEW and not self.is_alive():
                 # The next that begins starts another: here the garbage collector may have called.
-                self.phase = Phase.IDLE
-        elif phase is Phase.ENDING or phase is Phase.ENDED:
+                self.phase = Phase.DOWN
+        elif phase in _OVER:
             self.budget -= draft.held
             return "exit"
         if waiting >= QUEUE_MAX:
@@ -299,11 +308,17 @@ class Core:
             with self.lock:
                 self.awake()
 
+    def urge(self) -> None:
+        """Somebody waits: let the thread write at once. Called with the lock held."""
+        if self.phase is _RUNNING or self.phase is _PARKED:
+            self.phase = _URGENT
+        self.awake()
+
     def awake(self) -> None:
         """Let the thread look at once. Called with the lock held."""
         try:
-            if self.signal.locked():
-                self.signal.release()
+            if self.wakeup.locked():
+                self.wakeup.release()
         except RuntimeError:
             pass  # released between the two by a seal inside the garbage collector
 
@@ -369,14 +384,13 @@ class Core:
         request = FlushRequest(closed)
         deadline = time.monotonic() + timeout_seconds
         with self.lock:
-            if self.phase in (Phase.ENDING, Phase.ENDED):
+            if self.phase in _OVER:
                 return False
             if self.thread is None and not (self.begun or closed):
                 return True
             self.start()
             self.requests.append(request)
-            self.is_urgent = True
-            self.awake()
+            self.urge()
         is_written = request.done.wait(timeout_seconds) and request.is_written
         if closed:
             self._carry_on(deadline - time.monotonic(), is_end=False)
@@ -409,11 +423,11 @@ class Core:
                 self.flush(seconds, "final")
         finally:  # also when somebody presses Ctrl-C a second time
             with self.lock:
-                if self.phase is not Phase.ENDED:
-                    self.phase = Phase.ENDING
+                if self.phase is Phase.IDLE:
+                    self.phase = Phase.ENDED
+                elif self.phase is not Phase.ENDED:
+                    self.phase = Phase.CLOSING if closes else Phase.ENDING
                 self.few = 0  # what is sealed from now on asks for room, and is a loss
-                self.closes = closes
-                self.is_urgent = True
                 self.awake()
                 thread = self.thread
             if thread is not None and thread.is_alive():
@@ -432,7 +446,7 @@ class Core:
                 return
             self.thread = None  # one that begins to run only now ends at once
         try:
-            if self.is_needed and self.phase is not Phase.ENDED:
+            if self.phase is not Phase.ENDED:
                 self.work.run()
         except Exception:
             self.count("internal_errors")

@@ -38,7 +38,7 @@ __all__ = ["Recorder", "shared_recorder"]
 _OWN = ("capture_bytes_max", "journal_path", "journal_bytes_max",
         "kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_key_password", "kafka_sasl_mechanism",
         "kafka_username", "kafka_password", "kafka_linger_seconds")  # fmt: skip
-_RUNNING, _PARKED = Phase.RUNNING, Phase.PARKED  # looked at for each request
+_RUNNING, _URGENT, _PARKED = Phase.RUNNING, Phase.URGENT, Phase.PARKED  # looked at for each request
 _SECRET = frozenset(("kafka_key_password", "kafka_password"))
 
 
@@ -73,7 +73,7 @@ class Recorder:
 
     def begin(self) -> Begun:
         core = self._core
-        if core.phase is not _RUNNING:
+        if core.phase is not _RUNNING and core.phase is not _URGENT:
             core.ensure_running()
         with core.lock:
             core.begun = begun = core.begun + 1
@@ -137,8 +137,7 @@ class Recorder:
                 SealedExchange(sequence, ended_ns, draft, outcome, route, endpoint, principal, notes, self, wake)
             )
             if wake is not None:
-                core.is_urgent = True
-                core.awake()
+                core.urge()
             elif core.phase is _PARKED:
                 core.awake()
         return True

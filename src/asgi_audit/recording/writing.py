@@ -25,7 +25,7 @@ from ..exchange.sealed import SealedExchange, Wake, exchange_of
 from ..record.digest import leaf_hash
 from ..record.statement import Statement, encode_statement
 from ..transport.base import Entry, Kind, Writer
-from .core import Core, FlushRequest, Phase
+from .core import ENDS, Core, FlushRequest, Phase
 from .statements import Closed, Snapshot
 
 __all__ = ["Writing"]
@@ -50,7 +50,6 @@ _RETRY_SECONDS = (0.05, 2.0)
 _SHED_BODIES, _SHED_HEADERS = 0.90, 0.95
 _LOG_SECONDS = 60.0
 _END_TRIES = 3
-_ENDING = Phase.ENDING
 log = logging.getLogger("asgi_audit")
 
 
@@ -92,7 +91,7 @@ class Writing:
         ends = 0
         while core.generation == self._generation:
             try:
-                if core.phase is _ENDING:
+                if core.phase in ENDS:
                     ends += 1
                     if ends <= _END_TRIES:
                         self._finish()
@@ -157,33 +156,40 @@ class Writing:
         is_stated = self._last_closed == "final" and self._stated == self._counted()
         is_written = not self._held and (is_stated or self._state(seen, "final"))
         self._tell(self._sync() and is_written)
-        if core.closes and self._writer is not None:
+        if core.phase is Phase.CLOSING and self._writer is not None:
             self._writer.close()
 
     def _wait(self) -> None:
+        """Until there may be something to do. On return nobody is urgent: this turn does what they want."""
         core = self._core
         with core.lock:
             if core.queue or core.requests or self._held:
                 self._quiet = 0
-            if core.is_urgent or self._oldest_ns(time.perf_counter_ns()) > _LATE_NS:
-                core.is_urgent = False
+            is_asked = core.phase is not Phase.RUNNING or core.requests
+            if is_asked or self._oldest_ns(time.perf_counter_ns()) > _LATE_NS:
+                self._resume()
                 return
             self._quiet += 1
             is_parking = self._quiet > _QUIET_TURNS
-            if is_parking and core.phase is Phase.RUNNING:
+            if is_parking:
                 core.phase = Phase.PARKED
         timeout = FLUSH_SECONDS
         if is_parking:
             wanted = self._retry_at if self._writer is None else self._statement_at()
             timeout = min(_IDLE_SECONDS, max(timeout, wanted - time.monotonic()))
-        is_woken = core.signal.acquire(timeout=timeout)
+        is_woken = core.wakeup.acquire(timeout=timeout)
         with core.lock:
-            if core.phase is Phase.PARKED:
-                core.phase = Phase.RUNNING
-        if is_parking and is_woken and not core.is_urgent:
-            # The first of what may be many: gather for as long as a record may wait.
-            core.signal.acquire(timeout=FLUSH_SECONDS)
-        core.is_urgent = False
+            is_first = is_woken and core.phase is Phase.PARKED
+            self._resume()
+        if is_first:  # of what may be many: gather for as long as a record may wait
+            core.wakeup.acquire(timeout=FLUSH_SECONDS)
+            with core.lock:
+                self._resume()
+
+    def _resume(self) -> None:
+        """Called with the lock held."""
+        if self._core.phase is Phase.PARKED or self._core.phase is Phase.URGENT:
+            self._core.phase = Phase.RUNNING
 
     def _counted(self) -> tuple[int, ...]:
         core = self._core
@@ -237,7 +243,7 @@ class Writing:
         core = self._core
         left = 0 if is_exact else len(core.queue)
         until = seen.last if seen is not None else 0
-        while core.queue and core.phase is not _ENDING and (left > 0 or core.queue[0].sequence <= until):
+        while core.queue and core.phase not in ENDS and (left > 0 or core.queue[0].sequence <= until):
             left -= self._write_batch(until if is_exact else None)
         if self._held:
             self._append_held(is_asked=is_asked)
@@ -257,7 +263,7 @@ class Writing:
         now_ns = time.perf_counter_ns()
         is_late = self._oldest_ns(now_ns) > _LATE_NS
         slice_end = now_ns + _SLICE_NS
-        while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES and core.phase is not _ENDING:
+        while core.queue and count < _BATCH_RECORDS and size < _BATCH_BYTES and core.phase not in ENDS:
             if until is not None and core.queue[0].sequence > until:
                 break
             if core.shed_at is not None:

@@ -261,6 +261,33 @@ def parked(house: House) -> None:
     until(lambda: house.recorder._core.phase is Phase.PARKED)
 
 
+def test_whoever_waits_is_served_at_once_when_the_thread_is_parked_or_gathers(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: the time to gather, and that of idleness, never end."""
+    monkeypatch.setattr("asgi_audit.recording.writing._IDLE_SECONDS", 3600.0)
+    go(house.recorder)
+    assert house.recorder.flush(30)
+    parked(house)
+    monkeypatch.setattr("asgi_audit.recording.writing.FLUSH_SECONDS", 3600.0)
+    for count in (2, 4):
+        woken = threading.Event()
+        assert go(house.recorder, wake=lambda is_durable, woken=woken: woken.set())
+        assert woken.wait(30)
+        assert len(house.read()[0]) == count
+        go(house.recorder)  # this one is gathered, until the next one that somebody waits for
+
+
+def test_recorder_is_not_down_when_it_was_stopped() -> None:
+    never = House()
+    never.recorder.stop()
+    used = House()
+    go(used.recorder)
+    used.recorder.stop()
+    assert [h.recorder.stats()["recorder_down"] for h in (never, used)] == [0, 0]
+    assert [h.recorder._core.phase for h in (never, used)] == [Phase.ENDED, Phase.ENDED]
+
+
 def test_process_states_at_once_when_an_exchange_begins_after_it_closed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
