@@ -1,5 +1,6 @@
-"""What the API itself must remember: keys and the signing secret, in `control.db`."""
+"""What the API itself must remember: keys, their sessions and the signing secret, in `control.db`."""
 
 from .keys import Control, Key
+from .sessions import Session
 
-__all__ = ["Control", "Key"]
+__all__ = ["Control", "Key", "Session"]

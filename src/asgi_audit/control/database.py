@@ -40,6 +40,13 @@ CREATE TABLE IF NOT EXISTS secrets (
     name TEXT PRIMARY KEY NOT NULL,
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (
+    hash BLOB PRIMARY KEY NOT NULL,
+    key_id TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    used_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_key ON sessions (key_id, used_ms);
 """
 
 # Version 1, of asgi-audit 0.1.0, kept microseconds.
@@ -51,7 +58,8 @@ _AS_MILLISECONDS = """
 CREATE TEMP VIEW keys AS
 SELECT id, hash, role, accounts, created_us / 1000 AS created_ms, revoked_us / 1000 AS revoked_ms,
        last_used_us / 1000 AS last_used_ms
-FROM main.keys
+FROM main.keys;
+CREATE TEMP TABLE sessions (hash BLOB, key_id TEXT, created_ms INTEGER, used_ms INTEGER)
 """
 
 # What trying again can help with: a lock, a full or failing disk, memory.

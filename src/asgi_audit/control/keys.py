@@ -3,9 +3,8 @@
 A key reads `aa_<id>_<secret>`: the id is public (lists, logs), the secret has 256 random bits and is shown once.
 Stored is its plain SHA-256: slow password hashes make *guessable* secrets costly to guess; 256 random bits cannot be
 guessed, and a slow hash would let anybody burn our CPU by sending wrong keys. Every look-up goes to the file (about
-25 µs), so a revocation counts from the next request on, in every process. When a key was last used is written at
-most once a minute and key, by a thread of its own: it never slows or fails a request, and is lost when the process
-dies.
+25 µs), so a revocation counts from the next request on, in every process. When a key was last used is written now and
+then (see `uses`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,9 +25,11 @@ from typing import Any
 import apsw
 
 from ..disk import PRIVATE, Access
-from ..errors import AuditError, ConfigError, StoreError
+from ..errors import ConfigError, StoreError
 from ..query.model import Grant
 from .database import open_database, open_frozen, store_errors, transaction
+from .sessions import Sessions
+from .uses import Uses
 
 __all__ = ["ROLES", "Control", "Key"]
 
@@ -38,7 +38,6 @@ _PREFIX = "aa_"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
 _TEXT_MAX = 200  # a key has 59 characters
-_TOUCH_SECONDS = 60.0
 _NOBODY = bytes(32)  # compared with when the id is unknown, so that both cases do the same work
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -56,7 +55,8 @@ class Key:
 
 
 class Control:
-    """The control database. Any thread may call any method. Raises StoreError when the file cannot be used."""
+    """The control database. Any thread may call any method. Raises StoreError when the file cannot be used.
+    `sessions`: of its keys."""
 
     def __init__(
         self,
@@ -69,15 +69,13 @@ class Control:
         self.path = Path(path)
         self._access = access
         self._clock = clock
-        self._monotonic = monotonic
         self._lock = threading.Lock()  # around the connection
         self._connection = open_database(self.path, self._access)
         self._frozen = self._connection is None
-        self._closed = False
-        self._touch_lock = threading.Lock()
-        self._touched: dict[str, float] = {}  # key id: when its use was last taken down; bounded by the number of keys
-        self._untold: dict[str, int] = {}  # key id: ms since the epoch, not yet written
-        self._toucher: ThreadPoolExecutor | None = None
+        self._uses = Uses(self.path, self._access, monotonic=monotonic)
+        if self._frozen:
+            self._uses.close()
+        self.sessions = Sessions(self._read, self._writing, self._uses, now_ms=self._now_ms, grant_of=_grant)
 
     def secret(self) -> bytes:
         """The 32 bytes that seal tokens, made when first asked for, the same in every process."""
@@ -126,13 +124,15 @@ class Control:
         ]
 
     def revoke(self, key_id: str) -> None:
-        """From now on the key opens nothing. Again is fine. Raises ConfigError for an id that was never given."""
+        """From now on the key opens nothing, and its sessions have ended. Again is fine. Raises ConfigError for an id
+        that was never given."""
         with self._writing("revoking a key") as connection:
             if not connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchall():
                 raise ConfigError(f"no key has the id {key_id[:40]!r}", hint="`asgi-audit keys list` shows the ids.")
             connection.execute(
                 "UPDATE keys SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL", (self._now_ms(), key_id)
             )
+            connection.execute("DELETE FROM sessions WHERE key_id = ?", (key_id,))
 
     def authenticate(self, text: str) -> Grant | None:
         """What the key allows; None when it is malformed, unknown, wrong or revoked. Blocks for one look-up in the
@@ -147,16 +147,12 @@ class Control:
         right = hmac.compare_digest(_hash(secret), bytes(known))
         if not right or not rows:
             return None
-        self._touch(key_id)
-        return Grant(key_id=key_id, role=role, accounts=_accounts(accounts))
+        self._uses.note("key", key_id, self._now_ms())
+        return _grant(key_id, role, accounts)
 
     def close(self) -> None:
         """Writes what is known of last uses, then closes. Again is fine."""
-        with self._touch_lock:
-            self._closed = True
-            toucher, self._toucher = self._toucher, None
-        if toucher is not None:
-            toucher.shutdown(wait=True)
+        self._uses.close()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -188,47 +184,13 @@ class Control:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _touch(self, key_id: str) -> None:
-        if self._frozen:
-            return
-        now = self._monotonic()
-        with self._touch_lock:
-            if self._closed or now - self._touched.get(key_id, -_TOUCH_SECONDS) < _TOUCH_SECONDS:
-                return
-            self._touched[key_id] = now
-            first = not self._untold
-            self._untold[key_id] = self._now_ms()
-            try:
-                if self._toucher is None:
-                    self._toucher = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-keys")
-                if first:  # one job takes all that came meanwhile, so the queue is never longer than one
-                    self._toucher.submit(self._tell)
-            except RuntimeError:  # no more threads, or the interpreter is ending: the request matters more
-                self._untold.clear()
-
-    def _tell(self) -> None:
-        with self._touch_lock:
-            untold, self._untold = self._untold, {}
-        try:
-            # A connection of its own: waiting for another process's lock must not hold up a look-up.
-            connection = open_database(self.path, self._access)
-            if connection is None:
-                return
-            try:
-                with transaction(connection):
-                    connection.executemany(
-                        "UPDATE keys SET last_used_ms = max(coalesce(last_used_ms, 0), ?) WHERE id = ?",
-                        [(at, key_id) for key_id, at in untold.items()],
-                    )
-            finally:
-                connection.close()
-        except (AuditError, apsw.Error):
-            # Not worth a failed request or a log line a minute on a full disk: the next use in a minute tries again.
-            return
-
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+def _grant(key_id: str, role: str, accounts: str) -> Grant:
+    return Grant(key_id=key_id, role=role, accounts=_accounts(accounts))
 
 
 def _when(ms: int) -> datetime:

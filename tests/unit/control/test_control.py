@@ -105,8 +105,8 @@ def test_last_use_is_recorded_once_a_minute(tmp_path: Path) -> None:
     for step in (0.0, 59.0, 61.0):
         wall[0], mono[0] = 1_000_100.0 + step, 5.0 + step
         assert control.authenticate(text) is not None
-        if control._toucher is not None:
-            control._toucher.submit(lambda: None).result()  # behind the job that writes
+        if control._uses._writer is not None:
+            control._uses._writer.submit(lambda: None).result()  # behind the job that writes
         last = control.list_keys()[0].last_used_at
         assert last is not None
         seen.append(last.timestamp() - 1_000_100.0)
@@ -317,6 +317,7 @@ def test_file_of_version_1_is_read_as_it_is_when_the_disk_is_read_only(tmp_path:
     before = path.read_bytes()
     with open_frozen(path) as connection:
         rows = connection.execute("SELECT id, created_ms, revoked_ms, last_used_ms FROM keys ORDER BY id").fetchall()
+        assert connection.execute("SELECT * FROM sessions").fetchall() == []
     assert rows == [
         ("000000000001", 1_700_000_000_123, None, 1_700_000_060_999),
         ("000000000002", 1_700_000_000_123, 1_700_000_100_000, None),

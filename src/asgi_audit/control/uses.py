@@ -1,0 +1,86 @@
+"""When keys and sessions were last used: written at most once a minute each, by a thread of its own.
+
+It never slows or fails a request. What is not yet written is lost when the process dies: at most a minute's uses.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import apsw
+
+from ..disk import Access
+from ..errors import AuditError
+from .database import open_database, transaction
+
+__all__ = ["NOTE_SECONDS", "Uses"]
+
+NOTE_SECONDS = 60.0
+_NOTED_MAX = 10_000
+_WRITE = {
+    "key": "UPDATE keys SET last_used_ms = max(coalesce(last_used_ms, 0), ?) WHERE id = ?",
+    "session": "UPDATE sessions SET used_ms = max(used_ms, ?) WHERE hash = ?",
+}
+
+
+class Uses:
+    """Any thread may call any method."""
+
+    def __init__(self, path: Path, access: Access, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._access = access
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._closed = False
+        self._noted: dict[tuple[str, str | bytes], float] = {}  # when it was last taken down; at most _NOTED_MAX
+        self._unwritten: dict[tuple[str, str | bytes], int] = {}  # ms since the epoch
+        self._writer: ThreadPoolExecutor | None = None
+
+    def note(self, kind: str, name: str | bytes, at_ms: int) -> None:
+        """`kind`: key (`name` is its id) or session (its hash)."""
+        now = self._monotonic()
+        with self._lock:
+            if self._closed or now - self._noted.get((kind, name), -NOTE_SECONDS) < NOTE_SECONDS:
+                return
+            if len(self._noted) >= _NOTED_MAX:
+                self._noted.clear()
+            self._noted[kind, name] = now
+            first = not self._unwritten
+            self._unwritten[kind, name] = at_ms
+            try:
+                if self._writer is None:
+                    self._writer = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-keys")
+                if first:  # one job takes all that came meanwhile, so the queue is never longer than one
+                    self._writer.submit(self._write)
+            except RuntimeError:  # no more threads, or the interpreter is ending: the request matters more
+                self._unwritten.clear()
+
+    def close(self) -> None:
+        """Writes what is noted. Again is fine."""
+        with self._lock:
+            self._closed = True
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.shutdown(wait=True)
+
+    def _write(self) -> None:
+        with self._lock:
+            unwritten, self._unwritten = self._unwritten, {}
+        try:
+            # A connection of its own: waiting for another process's lock must not hold up a look-up.
+            connection = open_database(self._path, self._access)
+            if connection is None:
+                return
+            try:
+                with transaction(connection):
+                    for (kind, name), at in unwritten.items():
+                        connection.execute(_WRITE[kind], (at, name))
+            finally:
+                connection.close()
+        except (AuditError, apsw.Error):
+            # Not worth a failed request or a log line a minute on a full disk: the next use in a minute tries again.
+            return
