@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["AuditMiddleware", "ConfigError", "__version__", "annotate", "current", "install"]
+__all__ = ["AuditMiddleware", "ConfigError", "__version__", "annotate", "create_app", "current", "install"]
 
 if TYPE_CHECKING:
     from .capture.annotate import annotate
     from .capture.handle import current
     from .errors import ConfigError
     from .wiring.application import AuditMiddleware, install
+    from .wiring.mounted import create_app
 
 _WHERE = {
     "AuditMiddleware": "wiring.application",
     "install": "wiring.application",
     "annotate": "capture.annotate",
+    "create_app": "wiring.mounted",
     "current": "capture.handle",
     "ConfigError": "errors",
 }

@@ -19,26 +19,31 @@ slash may be there or not. `/usage/…` and the literal root are one dialect: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from starlette.applications import Starlette
 
 from ..control import Control
+from ..errors import ConfigError
 from ..metrics import Values
 from ..query.service import QueryService
-from ..settings import Settings
+from ..settings import Settings, meant
 from .auth import Keys
 from .dialects import logs, trail, usage
 from .health import Health
 from .measured import Measured
-from .operation import Operation
+from .operation import Dialect, Operation
 from .routing import routes_of
 
-__all__ = ["application", "create_app", "operations"]
+__all__ = ["DIALECTS", "application", "chosen", "create_app", "operations"]
 
 _ELSEWHERE = (
     "Use POST /usage/{service}/{instanceResourceId} or POST /trail, then GET …/query-result/{queryExecutionId}."
 )
+
+DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS)
+"""Those that can be served alone. The first one of those that are served says what no other one says: that a path is
+unknown. An unknown path is most likely a literal one of usage, mistyped."""
 
 
 def create_app(
@@ -49,13 +54,16 @@ def create_app(
     measures: Callable[[], Values] = dict,
     unready: Callable[[], str] = lambda: "",
     keys: Keys | None = None,
+    dialects: Collection[str] = (),
 ) -> Starlette:
     """The API over `service` and `control`, which the caller closes after the server has stopped. `settings` are at
     hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own. `unready`: why something
-    beside us is not ready, or ''. `keys`: those of `control`, when the caller needs them too."""
+    beside us is not ready, or ''. `keys`: those of `control`, when the caller needs them too. `dialects`: names of
+    those that are served; empty: all. Raises ConfigError for a name of none."""
     keys = keys or Keys(control)
     measured = Measured(lambda: {**measures(), **keys.measures()})
-    app = application(operations(service, Health(service, control, unready), measured), keys, measured)
+    table = operations(service, Health(service, control, unready), measured)
+    app = application(table, keys, measured, dialects)
     app.state.settings = settings
     return app
 
@@ -71,10 +79,27 @@ def operations(service: QueryService, health: Health, measured: Measured) -> lis
     ]
 
 
-def application(table: Sequence[Operation], keys: Keys, measured: Measured) -> Starlette:
-    """What answers the operations of `table`."""
-    # An unknown path is most likely a literal one of usage, mistyped.
-    app = Starlette(routes=routes_of(table, keys, rest=usage.USAGE, elsewhere=_ELSEWHERE))
+def chosen(names: Collection[str], setting: str = "dialects") -> tuple[Dialect, ...]:
+    """The dialects of these names, in the order of `DIALECTS`; all for no name. Raises ConfigError."""
+    accepted = {dialect.name: dialect for dialect in DIALECTS}
+    for name in names:
+        if name not in accepted:
+            raise ConfigError(
+                f"setting {setting} names {name!r}; accepted: {', '.join(accepted)}{meant(name, accepted)}"
+            )
+    return tuple(dialect for name, dialect in accepted.items() if not names or name in names)
+
+
+def application(
+    table: Sequence[Operation], keys: Keys, measured: Measured, dialects: Collection[str] = ()
+) -> Starlette:
+    """What answers the operations of `table`: those of `dialects` (all of them when empty), and those that belong to
+    no dialect (health, metrics). Raises ConfigError."""
+    served = chosen(dialects)
+    left_out = {dialect.name for dialect in DIALECTS} - {dialect.name for dialect in served}
+    table = [operation for operation in table if operation.dialect.name not in left_out]
+    elsewhere = "" if left_out else _ELSEWHERE
+    app = Starlette(routes=routes_of(table, keys, rest=served[0], elsewhere=elsewhere, is_whole=not left_out))
     app.add_middleware(measured.around)
     app.router.redirect_slashes = False
     return app

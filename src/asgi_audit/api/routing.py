@@ -8,6 +8,7 @@ goes wrong is answered in its dialect's shape.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote, unquote_to_bytes
 
@@ -26,6 +27,7 @@ __all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "ope
 
 DIALECT_KEY = "asgi_audit.dialect"
 _SEGMENTS_KEY = "asgi_audit.segments"
+_ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 # The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
 # First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
@@ -35,16 +37,20 @@ _SERVICES = frozenset({"logs", "trail"})
 _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing
 
 
-def routes_of(operations: Sequence[Operation], keys: Keys, *, rest: Dialect, elsewhere: str) -> list[BaseRoute]:
+def routes_of(
+    operations: Sequence[Operation], keys: Keys, *, rest: Dialect, elsewhere: str = "", is_whole: bool = True
+) -> list[BaseRoute]:
     """All paths, then all literal roots, each in the order of the table; first match wins. `rest`: says that a path is
-    unknown where no dialect has its first segment. `elsewhere`: what a client can do there."""
+    unknown where no dialect has its first segment. `elsewhere`: what a client can do there; '': what `rest` has.
+    `is_whole`: all dialects are here, and so no service of a literal root is named like a path of one to come."""
     own: dict[str, list[Operation]] = {}
     literal: dict[str, list[Operation]] = {}
     for operation in operations:
         own.setdefault(operation.path, []).append(operation)
         for path in operation.literal_roots:
             literal.setdefault(path, []).append(operation)
-    reserved = (_TO_COME | {first for path in (*own, *literal) for first in _literals(path)[:1]}) - _SERVICES
+    reserved = {first for path in (*own, *literal) for first in _literals(path)[:1]} | (_TO_COME if is_whole else set())
+    reserved -= _SERVICES
     paths = [
         Path(path, Resource(found, keys), reserved=reserved)
         for table in (own, literal)
@@ -139,8 +145,8 @@ class Anything(BaseRoute):
     def __init__(self, operations: Sequence[Operation], rest: Dialect, elsewhere: str) -> None:
         self._known = [(_literals(path), o.dialect) for o in operations for path in (o.path, *o.literal_roots)]
         self._rest = rest
-        self._elsewhere = elsewhere
         self._actions = {o.dialect.name: _action(operations, o.dialect) for o in operations}
+        self._elsewhere = elsewhere or self._actions[rest.name]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.FULL if scope["type"] == "http" else Match.NONE), {}
@@ -202,9 +208,7 @@ def _segments(scope: Scope) -> list[str] | None:
     """Decoded, one slash at the end left out; None for a path with an empty segment, and for one that is too long to
     be ours."""
     raw: bytes = (scope.get("raw_path") or quote(scope["path"]).encode()).split(b"?", 1)[0]
-    root = quote(scope.get("root_path", "")).encode()
-    if root and raw.startswith(root):
-        raw = raw[len(root) :]
+    raw = _without_root(raw, scope.get("root_path", ""))
     if len(raw) > PATH_BYTES_MAX:
         return None
     parts = raw.removeprefix(b"/").removesuffix(b"/").split(b"/")
@@ -214,3 +218,23 @@ def _segments(scope: Scope) -> list[str] | None:
         return None
     # Bytes that are no UTF-8 become surrogates, which no check of a name lets through.
     return [unquote_to_bytes(part).decode(errors="surrogateescape") for part in parts]
+
+
+def _without_root(raw: bytes, root_path: str) -> bytes:
+    """The path as it was sent without what it is mounted under. Whoever mounts matches the decoded path, and the client
+    may have spelled it in another way (`/%61udit` for `/audit`), so it is decoded byte by byte. A path that does not
+    begin with the root is left alone: some servers cut it off themselves."""
+    root = root_path.rstrip("/").encode("utf-8", "surrogateescape")
+    if not root:
+        return raw
+    at = 0
+    for expected in root:
+        if _ESCAPE.match(raw, at):
+            found, at = int(raw[at + 1 : at + 3], 16), at + 3
+        elif at < len(raw):
+            found, at = raw[at], at + 1
+        else:
+            return raw
+        if found != expected:
+            return raw
+    return raw[at:] if raw[at : at + 1] in (b"", b"/") else raw

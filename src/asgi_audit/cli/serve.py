@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "port",
         "query_wait_seconds",
         "execution_seconds",
+        "dialects",
+        "dialect_hosts",
         "page_bytes_max",
         "log_format",
         aliases={"transport": ("--from",)},

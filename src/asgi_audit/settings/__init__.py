@@ -12,6 +12,7 @@ from .checks import meant
 from .table import (
     PREFIX,
     RETIRED,
+    ApiSettings,
     ApplicationSettings,
     Settings,
     environment_name,
@@ -20,6 +21,7 @@ from .table import (
     markdown_table,
     of_an_application,
     refuse_others,
+    refuse_others_of_api,
     table,
     warnings_about,
 )
@@ -27,6 +29,7 @@ from .table import (
 __all__ = [
     "PREFIX",
     "RETIRED",
+    "ApiSettings",
     "ApplicationSettings",
     "Settings",
     "environment_name",
@@ -36,6 +39,7 @@ __all__ = [
     "meant",
     "of_an_application",
     "refuse_others",
+    "refuse_others_of_api",
     "table",
     "warnings_about",
 ]

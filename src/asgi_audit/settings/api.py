@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
 
 from . import checks
 from .checks import setting
 
-__all__ = ["Api"]
+__all__ = ["Api", "ApiSettings"]
+
+
+class ApiSettings(TypedDict, total=False):
+    """What `create_app` accepts by keyword."""
+
+    home: str | Path
+    share_with_group: str | int
+    transport: str
+    store: str
+    query_wait_seconds: float
+    execution_seconds: int
+    dialects: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+    dialect_hosts: str | Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,5 +39,18 @@ class Api:
         86_400,
         checks.whole(60, 31_536_000, "seconds"),
         "How long a query execution and its tokens are valid.",
+        only="server",
+    )
+    dialects: tuple[str, ...] = setting(
+        (),
+        checks.names,
+        "Query dialects that are served, by name: `usage`, `trail`, `logs`. Default: all.",
+        only="server",
+    )
+    dialect_hosts: tuple[tuple[str, str], ...] = setting(
+        (),
+        checks.hosts,
+        "Hosts of single dialects: `usage.example.com=usage,trail.example.com=trail`. Requests to such a host reach "
+        "this dialect alone, at the root as its document has it.",
         only="server",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from ..errors import ConfigError
 from . import masking
 
 __all__ = [
-    "Check", "Wrong", "account", "address", "boolean", "choice", "group", "header", "host", "instance", "journal",
-    "meant", "name", "optional_choice", "optional_path", "optional_port", "path", "redact_forms", "redact_names",
-    "redact_paths", "seconds", "setting", "text", "transport", "whole",
+    "Check", "Wrong", "account", "address", "boolean", "choice", "group", "header", "host", "hosts", "instance",
+    "journal", "meant", "name", "names", "optional_choice", "optional_path", "optional_port", "path", "redact_forms",
+    "redact_names", "redact_paths", "seconds", "setting", "text", "transport", "whole",
 ]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 
 Check = Callable[[Any], Any]
 
@@ -195,6 +196,27 @@ def host(value: Any) -> str:
     return value
 
 
+def hosts(value: Any) -> tuple[tuple[str, str], ...]:
+    """(host in lower case, word) of each `host=word`, separated by commas, or of a mapping. One host may be given with
+    several words."""
+    accepted = "host=dialect, separated by commas, such as usage.example.com=usage"
+    if isinstance(value, str):
+        value = [part.strip().partition("=")[::2] for part in value.split(",") if part.strip()]
+    elif isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, (list, tuple)):
+        raise Wrong(accepted)
+    found = []
+    for pair in value:
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise Wrong(accepted)
+        name, word = (part.strip() for part in pair)
+        if not _HOST.fullmatch(name) or not word:
+            raise Wrong(accepted)
+        found.append((name.lower(), word))
+    return tuple(found)
+
+
 def optional_port(value: Any) -> int | None:
     return None if value is None or value == "" else int(whole(0, 65_535)(value))
 
@@ -240,3 +262,11 @@ def _texts(what: str, mark: str, one: Callable[[str], object], most: int = 200) 
 redact_names = _texts("names", ",", masking.own_name)
 redact_forms = _texts("expressions", "", masking.own_form, 100)
 redact_paths = _texts("paths", ",", masking.own_path, 100)
+
+
+def names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(v, str) and v for v in value):
+        raise Wrong("names, separated by commas")
+    return tuple(value)

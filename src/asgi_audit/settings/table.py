@@ -13,7 +13,7 @@ from typing import Any
 from ..addresses import scheme_of, shown_value, url_path
 from ..disk import Access
 from ..errors import ConfigError
-from .api import Api
+from .api import Api, ApiSettings
 from .capture import Capture, CaptureSettings
 from .checks import Wrong, meant
 from .delivery import Delivery, DeliverySettings
@@ -24,6 +24,7 @@ from .kafka import Kafka, KafkaSettings
 __all__ = [
     "PREFIX",
     "RETIRED",
+    "ApiSettings",
     "ApplicationSettings",
     "Settings",
     "environment_name",
@@ -32,6 +33,7 @@ __all__ = [
     "markdown_table",
     "of_an_application",
     "refuse_others",
+    "refuse_others_of_api",
     "table",
     "warnings_about",
 ]
@@ -203,6 +205,13 @@ def refuse_others(given: Iterable[str]) -> None:
                 hint=f"Give it to `asgi-audit index` or `serve`, as a flag or as {environment_name(name)}.",
             )
         raise _unknown(name, [name for name, is_ours in accepted.items() if is_ours])
+
+
+def refuse_others_of_api(given: Iterable[str]) -> None:
+    """Raises ConfigError for what `create_app` does not use."""
+    for name in given:
+        if name not in ApiSettings.__annotations__:
+            raise _unknown(name, ApiSettings.__annotations__)
 
 
 def _unknown(name: str, accepted: Iterable[str]) -> ConfigError:

@@ -16,10 +16,11 @@ from ..settings import (
     make_settings,
     of_an_application,
     refuse_others,
+    refuse_others_of_api,
     warnings_about,
 )
 
-__all__ = ["EXTRAS", "application_settings", "extra", "log_format", "settings_from", "share_home"]
+__all__ = ["EXTRAS", "api_settings", "application_settings", "extra", "log_format", "settings_from", "share_home"]
 
 _log = logging.getLogger("asgi_audit")
 
@@ -64,6 +65,12 @@ def application_settings(**given: Any) -> Settings:
     refuse_others(given)
     _warn(given)
     return make_settings(of_an_application(os.environ), **given).absolute()
+
+
+def api_settings(**given: Any) -> Settings:
+    """The same for `create_app`: absolute paths, and only what the API uses is accepted."""
+    refuse_others_of_api(given)
+    return settings_from(**given).absolute()
 
 
 def log_format(flag: str | None) -> str:

@@ -6,9 +6,10 @@ Imports of the server's packages stand inside the functions, so that one line sa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from ..capture.handle import leave_out
 from ..capture.middleware import Capture
 from ..settings import Settings
 from . import application
@@ -22,25 +23,27 @@ if TYPE_CHECKING:
     from ..api.auth import Keys
     from ..api.server import Server
     from ..capture.middleware import ASGIApp, Receive, Send
+    from ..control import Control
+    from ..query.service import QueryService
 
-__all__ = ["READS_ACCOUNT", "build_api", "build_server"]
+__all__ = ["READS_ACCOUNT", "Api", "build_api", "build_server", "check_dialects", "settings_of_reads"]
 
 # The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
 READS_ACCOUNT = "asgi-audit"
 
 
-def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") -> ASGIApp:
+def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") -> Api:
     """The API as an ASGI application, its reads audited: one record for each execution, none for each poll.
 
     `unready`: why what stands beside it is not ready, or ''. Raises StoreError when the keys cannot be read,
     ConfigError."""
     with extra():
-        from ..api.app import create_app
         from ..api.auth import Keys
         from ..api.door import connections_max
         from ..query.service import GRACE_SECONDS, KAFKA_GRACE_SECONDS, QueryService
 
     settings = settings.absolute()  # readers are opened again and again
+    check_dialects(settings)
     control = open_control(settings)
     memory_of(settings).keep()
     service = QueryService(
@@ -52,14 +55,16 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         # The other half is for those who are not answered yet: health, and keys that ask for nothing.
         in_flight_max=connections_max() // 2,
     )
+    return Api(settings, service, control, Keys(control), unready)
 
-    def close() -> None:
-        service.close()
-        control.close()
 
-    keys = Keys(control)
-    app = create_app(service, control, settings, measures=lambda: measures(settings), unready=unready, keys=keys)
-    return _audit_reads(app, settings, keys, close)
+def check_dialects(settings: Settings) -> None:
+    """Raises ConfigError for a name of no dialect."""
+    with extra():
+        from ..api.app import chosen
+
+    chosen(settings.dialects)
+    chosen([name for _, name in settings.dialect_hosts], "dialect_hosts")
 
 
 def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -> Server:
@@ -70,11 +75,9 @@ def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -
     return Server(app, stopping=stopping)
 
 
-def _audit_reads(app: Starlette, settings: Settings, keys: Keys, close: Callable[[], None]) -> ASGIApp:
-    with extra():
-        from ..api.routing import operation_of
-
-    ours = dataclasses.replace(
+def settings_of_reads(settings: Settings) -> Settings:
+    """What the records of reads are made with."""
+    return dataclasses.replace(
         settings,
         service="logs",
         # Calls without a valid key, and those of keys for several accounts: no tenant's trail shows them.
@@ -83,19 +86,80 @@ def _audit_reads(app: Starlette, settings: Settings, keys: Keys, close: Callable
         detail="metadata",
         delivery="buffered",
     )
-    audited = Capture(app, ours, application.recorder_of(ours) if ours.enabled else None)
 
-    async def reads_audited(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+
+class Api:
+    """One application for each host that is named, another for all other hosts, over one service and one control
+    database. The end of the lifespan closes them, and so does `close`; again is fine."""
+
+    def __init__(
+        self, settings: Settings, service: QueryService, control: Control, keys: Keys, unready: Callable[[], str]
+    ) -> None:
+        with extra():
+            from ..api.app import create_app
+            from ..api.routing import operation_of
+
+        def made(dialects: Collection[str]) -> Starlette:
+            return create_app(
+                service,
+                control,
+                settings,
+                measures=lambda: measures(settings),
+                unready=unready,
+                keys=keys,
+                dialects=dialects,
+            )
+
+        self._operation_of = operation_of
+        self._service = service
+        self._control = control
+        self._keys = keys
+        self._app = made(settings.dialects)
+        of_host: dict[str, list[str]] = {}
+        for host, dialect in settings.dialect_hosts:
+            of_host.setdefault(host, []).append(dialect)
+        self._of_host = {host: made(dialects) for host, dialects in of_host.items()}
+        ours = settings_of_reads(settings)
+        self._audited = Capture(self._answer, ours, application.recorder_of(ours) if ours.enabled else None)
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            operation = operation_of(app.routes, scope)
+            # Mounted in an application that is audited itself: its record would hold the records that are read.
+            leave_out(scope)
+            operation = self._operation_of(self._at(scope).routes, scope)
             is_recorded = operation is None or operation.is_recorded
-            if not is_recorded or not await keys.is_recorded(scope, is_known=operation is not None):
-                await app(scope, receive, send)
+            if not is_recorded or not await self._keys.is_recorded(scope, is_known=operation is not None):
+                await self._answer(scope, receive, send)
                 return
         try:
-            await audited(scope, receive, send)
+            await self._audited(scope, receive, send)
         finally:
             if scope["type"] == "lifespan":
-                close()
+                self.close()
 
-    return reads_audited
+    def close(self) -> None:
+        self._service.close()
+        self._control.close()
+
+    def flush(self, seconds: float) -> None:
+        """Writes what is recorded of reads, and that this process ends, at most so long."""
+        if self._audited.recorder is not None:
+            self._audited.recorder.flush(seconds, close=True)
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await self._at(scope)(scope, receive, send)
+
+    def _at(self, scope: MutableMapping[str, Any]) -> Starlette:
+        if not self._of_host or scope["type"] != "http":
+            return self._app
+        return self._of_host.get(_host_of(scope), self._app)
+
+
+def _host_of(scope: MutableMapping[str, Any]) -> str:
+    """The host that is asked for, in lower case, without a port and the last dot; '' for none."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            text: str = value.decode("latin-1").strip().lower()
+            end = text.find("]") + 1 if text.startswith("[") else text.find(":")
+            return (text if end <= 0 else text[:end]).rstrip(".")
+    return ""
