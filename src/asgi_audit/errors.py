@@ -22,7 +22,9 @@ __all__ = [
     "types_and_places",
 ]
 
-QueryErrorKind = Literal["invalid", "unauthorized", "forbidden", "missing", "too_large", "busy", "too_costly"]
+QueryErrorKind = Literal[
+    "invalid", "unauthorized", "forbidden", "missing", "unacceptable", "gone", "too_large", "busy", "too_costly"
+]  # fmt: skip
 
 
 def sentences(message: str, hint: str) -> str:
@@ -86,10 +88,10 @@ class RecordError(AuditError):
 
 class QueryError(AuditError):
     """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
-    'too_large' (413), 'busy' (429, come again later) or 'too_costly' (503: the same question over less would be
-    answered). `field` names what was wrong, in our words (those of `Query`, and `execution` and `page_token`): the
-    message begins with it and a colon, and `said_with` puts a dialect's word there. `retry_seconds`, above 0: when to
-    come again, for 'busy'."""
+    'unacceptable' (406), 'gone' (410: what it went on from is not there any more), 'too_large' (413), 'busy' (429, come
+    again later) or 'too_costly' (503: the same question over less would be answered). `field` names what was wrong, in
+    our words (those of `Query`, and `execution`, `page_token` and `after`): the message begins with it and a colon, and
+    `said_with` puts a dialect's word there. `retry_seconds`, above 0: when to come again, for 'busy'."""
 
     def __init__(
         self,

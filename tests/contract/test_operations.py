@@ -416,6 +416,22 @@ def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Oper
     assert is_refused(operation, key, fresh, token)
 
 
+@every_keyed_operation
+def test_tokens_of_an_index_that_was_restored_since_are_refused(asker: Asker, operation: Operation) -> None:
+    """The numbers in them mean other rows then."""
+    key = asker.key(operation, ["acme"])
+    values = asker.followed(operation, key)
+    word = operation.dialect.words.get("page_token")
+    token = page_token_of(operation, asker.ask(operation, key, values=values, query={"limit": "1"})) if word else None
+    asker.api.store.generation += 1
+    if operation.follows:
+        assert is_failure(asker.ask(operation, key, values=values), operation.dialect, 404)
+        values = asker.followed(operation, key)
+    if token is not None and word is not None:
+        answer = asker.ask(operation, key, values=values, query={word: token})
+        assert is_failure(answer, operation.dialect, 400)
+
+
 @pytest.mark.parametrize("operation", FOLLOWING, ids=name_of)
 def test_what_was_begun_is_missing_when_it_has_expired(asker: Asker, operation: Operation, clock: Clock) -> None:
     key = asker.key(operation, ["acme"])

@@ -26,7 +26,7 @@ from tests.support.records import (
 
 from asgi_audit.errors import QueryError
 from asgi_audit.record.views import usage_view
-from asgi_audit.store.base import Reader, Snapshot, Writer, Written
+from asgi_audit.store.base import IndexVersion, Reader, Snapshot, Writer, Written
 from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.store.state import DeadLetter
@@ -57,6 +57,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 def test_page_is_empty_and_snapshot_zero_when_nothing_was_written(store: Store) -> None:
     assert store.reader.snapshot() == Snapshot(0, 0.0)
+    assert store.reader.index() == IndexVersion(store.writer.id, 1)
     assert store.reader.page(everything(), published=0, before=None, limit=10, bytes_max=100) == ([], False)
     assert not store.reader.seen(None, "gateway", "i1")
     assert store.reader.processes() == []

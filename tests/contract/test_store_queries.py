@@ -102,6 +102,7 @@ searches = st.lists(st.sampled_from([w for w in WORDS if w.isalnum()]), min_size
     lambda said: st.sampled_from([" ".join(said), '"' + " ".join(said) + '"', said[0] + ' "' + " ".join(said) + '"'])
 )
 rolled_up = {
+    "account": some("acme", "none"),
     "accounts": some(frozenset(["acme"]), frozenset(["acme", "beta"]), frozenset(["none"])),
     "service": some("gateway", "logs"),
     "except_service": some("logs"),

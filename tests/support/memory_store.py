@@ -18,7 +18,7 @@ import msgspec
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.statement import Statement
 from asgi_audit.store.admin import Purged
-from asgi_audit.store.base import COUNT_SECONDS, Batch, Query, Row, Snapshot, Written
+from asgi_audit.store.base import COUNT_SECONDS, Batch, IndexVersion, Query, Row, Snapshot, Written
 from asgi_audit.store.query import matches
 from asgi_audit.store.state import (
     Completeness,
@@ -66,6 +66,7 @@ class MemoryStore:
         self._horizon = 0
         self._past: set[tuple[str, str, str]] = set()  # streams of purged records
         self.id = uuid.uuid4().hex
+        self.generation = 1
         self.made_at_ms: int | None = int(clock() * 1000)
 
     def check(self) -> None:
@@ -221,6 +222,9 @@ class MemoryStore:
 
     def close(self) -> None:
         pass
+
+    def index(self) -> IndexVersion:
+        return IndexVersion(self.id, self.generation)
 
     def snapshot(self) -> Snapshot:
         with self._lock:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from asgi_audit.record.codec import Decoded
-from asgi_audit.store.base import Query, Row, Snapshot
+from asgi_audit.store.base import IndexVersion, Query, Row, Snapshot
 from asgi_audit.store.state import Completeness, Incident, Process
 
 
@@ -47,6 +47,9 @@ class TinyReader:
 
     def stop_when(self, stopped: Callable[[], bool]) -> None:
         pass
+
+    def index(self) -> IndexVersion:
+        return IndexVersion()
 
     def snapshot(self) -> Snapshot:
         with self._alone():

@@ -191,7 +191,8 @@ from asgi_audit import AuditMiddleware, annotate, current
 import asgi_audit.recording.recorder, asgi_audit.transport.journal
 async def app(scope, receive, send): pass
 AuditMiddleware(app, home=tempfile.mkdtemp())
-third = {"starlette", "fastapi", "pydantic", "apsw", "zstandard", "aiokafka", "anyio", "uvicorn", "httpx"}
+third = {"starlette", "fastapi", "pydantic", "apsw", "cryptography", "zstandard", "aiokafka", "anyio", "uvicorn"}
+third |= {"httpx"}
 print(sorted(third & {name.split(".")[0] for name in sys.modules}))
 ours = ("asgi_audit.api", "asgi_audit.store", "asgi_audit.query")
 print(sorted(name for name in sys.modules if name.startswith(ours)))

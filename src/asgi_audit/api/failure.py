@@ -22,6 +22,8 @@ STATUSES: dict[QueryErrorKind, int] = {
     "unauthorized": 401,
     "forbidden": 403,
     "missing": 404,
+    "unacceptable": 406,
+    "gone": 410,
     "too_large": 413,
     "busy": 429,
     "too_costly": 503,

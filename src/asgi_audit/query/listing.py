@@ -15,18 +15,19 @@ from ..store.base import Query, Reader, Row
 from .admission import Lease
 from .model import Completeness, Grant
 from .readers import Readers
-from .tokens import Sealer, Token, TokenKind, same_query
+from .tokens import Sealer, Token, TokenKind, index_mark, of_index, same_query
 
 __all__ = ["Listed", "Listings"]
 
 
 class Listed(NamedTuple):
     """`rows`: in the query's order, `Row.record` as `show` made it. `cursor`: of the page after it, None at the end.
-    `total`: rows of the query in the snapshot. `completeness`: as of now, read before the snapshot of a first page."""
+    `total`: rows of the query in the snapshot, None when nobody asked for it. `completeness`: as of now, read before
+    the snapshot of a first page."""
 
     rows: list[Row]
     cursor: str | None
-    total: int
+    total: int | None
     completeness: Completeness
 
 
@@ -48,6 +49,10 @@ class Listings:
         self._cursor_seconds = cursor_seconds
         self._page_bytes_max = page_bytes_max
 
+    def query_of(self, cursor: str, grant: Grant, *, dialect: str) -> Query:
+        """What a page is asked of with this cursor. Raises QueryError."""
+        return self._opened(cursor, grant, dialect).query
+
     async def page(
         self,
         grant: Grant,
@@ -59,25 +64,25 @@ class Listings:
         show: Callable[[bytes], bytes],
         skip: int = 0,
         cursor: str | None = None,
+        is_counted: bool = True,
     ) -> Listed:
         """At most `limit` rows of `query` (its accounts become those of `grant`): after the first `skip` of them in the
         newest snapshot, or after `cursor`'s page in its own; the query must then be the cursor's.
 
         `show`: what the page holds of a record's bytes; it is called in another thread. `lease`, from `admission`:
-        holds the bytes of the page until the caller closes it. Raises QueryError ('too_costly' when the rows cannot be
-        counted in time), StoreError."""
+        holds the bytes of the page until the caller closes it. `is_counted`: whether a first page has a total; the
+        pages after it have what it had. Raises QueryError ('too_costly' when the rows cannot be counted in time),
+        StoreError."""
         assert limit > 0
         query = dataclasses.replace(query, accounts=grant.accounts)
-        now = self._clock()
         if cursor is None:
-            token, completeness = await self._begin(grant, query, dialect, int(now) + self._cursor_seconds)
+            token, completeness = await self._begin(grant, query, dialect, is_counted)
         else:
-            token = self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, now)
+            token = self._opened(cursor, grant, dialect)
             same_query(token.query, query)
-            completeness = await self._readers.ask(lambda reader: _completeness(reader, query), grant.key_id)
-        total = token.total or 0
-        if skip >= total:
-            return Listed([], None, total, completeness)
+            completeness = await self._readers.ask(lambda reader: _going_on(reader, token), grant.key_id)
+        if query.start >= query.end or (token.total is not None and skip >= token.total):
+            return Listed([], None, token.total, completeness)
         await lease.reserve(self._page_bytes_max)
 
         def read(reader: Reader) -> tuple[list[Row], bool]:
@@ -96,27 +101,39 @@ class Listings:
         rows, more = await self._readers.ask(read, grant.key_id)
         lease.resize(sum(len(row.record) for row in rows))
         following = self._sealer.seal(dataclasses.replace(token, before=rows[-1].id)) if more and rows else None
-        return Listed(rows, following, total, completeness)
+        return Listed(rows, following, token.total, completeness)
 
-    async def _begin(self, grant: Grant, query: Query, dialect: str, expires: int) -> tuple[Token, Completeness]:
-        def look(reader: Reader) -> tuple[int, int, Completeness]:
+    def _opened(self, cursor: str, grant: Grant, dialect: str) -> Token:
+        return self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, self._clock())
+
+    async def _begin(self, grant: Grant, query: Query, dialect: str, is_counted: bool) -> tuple[Token, Completeness]:
+        expires = int(self._clock()) + self._cursor_seconds
+
+        def look(reader: Reader) -> tuple[Token, Completeness]:
             # First what is complete, then the snapshot: the other way round we would promise what is not in it.
-            completeness, published = _completeness(reader, query), reader.snapshot().published
-            total = reader.count(query, published=published) if query.start < query.end else 0
-            return published, total, completeness
+            completeness, index, published = _completeness(reader, query), reader.index(), reader.snapshot().published
+            total = None
+            if is_counted:
+                total = reader.count(query, published=published) if query.start < query.end else 0
+            token = Token(
+                kind=TokenKind.PAGE,
+                dialect=dialect,
+                query=query,
+                published=published,
+                before=None,
+                expires=expires,
+                index=index_mark(index),
+                total=total,
+            )
+            return token, completeness
 
-        published, total, completeness = await self._readers.ask(look, grant.key_id)
-        token = Token(
-            kind=TokenKind.PAGE,
-            dialect=dialect,
-            query=query,
-            published=published,
-            before=None,
-            expires=expires,
-            total=total,
-        )
-        return token, completeness
+        return await self._readers.ask(look, grant.key_id)
+
+
+def _going_on(reader: Reader, token: Token) -> Completeness:
+    of_index(token, reader.index())
+    return _completeness(reader, token.query)
 
 
 def _completeness(reader: Reader, query: Query) -> Completeness:
-    return reader.completeness(query.start, query.end, query.accounts)
+    return reader.completeness(query.start, query.end, query.wanted_accounts)

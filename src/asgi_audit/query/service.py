@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 
 from ..errors import QueryError, StoreError
-from ..store.base import Query, Reader, Snapshot
+from ..store.base import Query, Reader, Row, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease
 from .listing import Listings
-from .model import Execution, Grant, Page
+from .model import Completeness, Execution, Grant, Page
 from .readers import Readers
-from .tokens import Sealer, Token, TokenKind, same_query
+from .tokens import Sealer, Token, TokenKind, index_mark, of_index, same_query
 
 __all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
@@ -33,7 +32,6 @@ REACH_SECONDS = 60.0
 GRACE_SECONDS = 0.1
 KAFKA_GRACE_SECONDS = 0.3
 _POLL_SECONDS = 0.01
-_NONCE_BYTES = 8
 
 # The bytes at which a page ends. More than the largest record has by default (1 MB), and than 2,000 usual ones of 1 to
 # 2 kB; less than what a client or a proxy refuses.
@@ -120,12 +118,10 @@ class QueryService:
     ) -> Execution:
         arrival = self._clock()
         query = dataclasses.replace(query, accounts=grant.accounts)
-        published: int | None = None
-        before: int | None = None
+        given: Token | None = None
         if page_token is not None:
             given = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, arrival)
             same_query(given.query, query)
-            published, before = given.published, given.before
         else:
             waited = query.end > (arrival - REACH_SECONDS) * 1000
             if waited:
@@ -133,18 +129,24 @@ class QueryService:
             if must_have_seen is not None:
                 await self._must_have_seen(grant, *must_have_seen, None if waited else arrival)
         # First what is complete, then the snapshot: the other way round we would promise what is not in it.
-        completeness, snapshot = await self._readers.ask(
-            lambda reader: (reader.completeness(query.start, query.end, query.accounts), reader.snapshot()),
+        completeness, index, snapshot = await self._readers.ask(
+            lambda reader: (
+                reader.completeness(query.start, query.end, query.accounts),
+                reader.index(),
+                reader.snapshot(),
+            ),
             grant.key_id,
         )
+        if given is not None:
+            of_index(given, index)
         token = Token(
             kind=TokenKind.EXECUTION,
             dialect=dialect,
             query=query,
-            published=snapshot.published if published is None else published,
-            before=before,
+            published=snapshot.published if given is None else given.published,
+            before=None if given is None else given.before,
             expires=int(arrival) + self._execution_seconds,
-            nonce=secrets.token_bytes(_NONCE_BYTES),
+            index=index_mark(index),
         )
         return Execution(self._sealer.seal(token), completeness)
 
@@ -191,7 +193,7 @@ class QueryService:
         before = execution.before
         if page_token is not None:
             token = self._sealer.open(page_token, TokenKind.PAGE, dialect, grant.accounts, now)
-            if token.query != query or token.published != execution.published:
+            if (token.query, token.published, token.index) != (query, execution.published, execution.index):
                 raise QueryError(
                     "page_token: it belongs to another query execution",
                     field="page_token",
@@ -204,15 +206,15 @@ class QueryService:
             )
             return Page([], None, completeness)
         await lease.reserve(self._page_bytes_max)
-        (rows, more), completeness = await self._readers.ask(
-            lambda reader: (
-                reader.page(
-                    query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
-                ),
-                reader.completeness(query.start, query.end, query.accounts),
-            ),
-            grant.key_id,
-        )
+
+        def read(reader: Reader) -> tuple[list[Row], bool, Completeness]:
+            of_index(execution, reader.index())
+            rows, more = reader.page(
+                query, published=execution.published, before=before, limit=limit, bytes_max=self._page_bytes_max
+            )
+            return rows, more, reader.completeness(query.start, query.end, query.accounts)
+
+        rows, more, completeness = await self._readers.ask(read, grant.key_id)
         lease.resize(sum(len(row.record) for row in rows))
         if not (more and rows):
             return Page(rows, None, completeness)
@@ -223,6 +225,7 @@ class QueryService:
             published=execution.published,
             before=rows[-1].id,
             expires=execution.expires,
+            index=execution.index,
         )
         return Page(rows, self._sealer.seal(following), completeness)
 

@@ -1,11 +1,15 @@
-"""Sealed tokens: a query execution and a page of its answer, remembered by whoever holds the token and by nobody else.
+"""Sealed tokens: a query execution, a page of its answer, a place in the feed: remembered by whoever holds the token
+and by nobody else.
 
-A token is base64url without padding over: version byte, kind byte, msgpack payload, 16 bytes of HMAC-SHA256. It
-holds the query (not the names of its accounts: their keyed digest, so that a URL in somebody's access log names no
-account), the snapshot, the position and the expiry. Nothing is stored, so a restart forgets nothing and any replica
-with the same secret answers. Invariants: a token of at most `TOKEN_MAX` characters; one text per token (another
-base64 spelling of the same bytes is refused); it opens only with the account scope, the dialect and the kind that it
-was sealed for. A token is signed, not encrypted: its holder may read it.
+A token is base64url without padding over a version byte and what AES-SIV (RFC 5297, by `cryptography`) makes of a
+msgpack payload under a key that comes from the API's secret: it can neither be changed nor read. Its payload holds the
+query (a keyed digest in place of the names of its accounts), the snapshot, the position, the index that they belong to,
+and the expiry. Nothing is stored, so a restart forgets nothing and any replica with the same secret answers.
+
+Invariants: a token of at most `TOKEN_MAX` characters; one text per token (another base64 spelling of the same bytes is
+refused); it opens only with the account scope, the dialect and the kind that it was sealed for. Snapshot and position
+number the batches and records of all accounts, and change when another account's records come: so they are encrypted,
+take the same room whatever they are, and random bytes make two tokens of one content differ.
 """
 
 from __future__ import annotations
@@ -15,21 +19,27 @@ import binascii
 import dataclasses
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from ..errors import QueryError
-from ..store.base import Query
+from ..store.base import IndexVersion, Query
 
-__all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind", "same_query"]
+__all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind", "index_mark", "of_index", "refuse", "same_query"]
 
 TOKEN_MAX = 4_096
-_VERSION = 1
-_MAC_BYTES = 16  # RFC 2104 section 5: at least half of the hash
+_VERSION = 2  # 1: of 0.1.0, signed and not encrypted
+_SIV_BYTES = 16
 _DIGEST_BYTES = 12
+_MARK_BYTES = 8
+_NONCE_BYTES = 8
+_NUMBER_BYTES = 8
 
 # In the order of the payload: append to Query's end only, so that tokens sealed before an upgrade still open.
 _FIELDS = tuple(f.name for f in dataclasses.fields(Query) if f.name != "accounts")
@@ -39,13 +49,15 @@ _DEFAULTS = tuple(f.default for f in dataclasses.fields(Query) if f.name != "acc
 class TokenKind(IntEnum):
     EXECUTION = 1
     PAGE = 2
+    FEED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """`published`: the snapshot. `before`: rows with a smaller id follow, None from the newest on. `expires`:
-    seconds since the epoch. `nonce`: makes two executions of one query differ. `total`: how many rows the snapshot has
-    of the query, where the first page counted them."""
+    """`published`: the snapshot; of a feed, the batch of its place. `before`: rows with a smaller id follow, None from
+    the newest on; of a feed, the id of its place. `expires`: seconds since the epoch. `index`: the mark of the index
+    that the numbers belong to, b'' while there was none. `total`: how many rows the snapshot has of the query, where
+    the first page counted them."""
 
     kind: TokenKind
     dialect: str
@@ -53,19 +65,20 @@ class Token:
     published: int
     before: int | None
     expires: int
-    nonce: bytes = b""
+    index: bytes = b""
     total: int | None = None
 
 
 class _Payload(msgspec.Struct, array_like=True, gc=False):
     """In this order; append to its end only."""
 
+    nonce: bytes
     dialect: str
     accounts: bytes  # their digest
     expires: int
-    published: int
-    before: int | None
-    nonce: bytes
+    published: bytes
+    before: bytes | None
+    index: bytes
     query: list[Any]
     total: int | None = None
 
@@ -76,57 +89,58 @@ class Sealer:
     def __init__(self, secret: bytes) -> None:
         assert len(secret) >= 16, "a secret of at least 16 bytes"
         self._secret = secret
+        self._cipher = AESSIV(hmac.digest(secret, b"asgi-audit token\x00", hashlib.sha512))
 
     def seal(self, token: Token) -> str:
         query = [getattr(token.query, name) for name in _FIELDS]
         while query[-1] == _DEFAULTS[len(query) - 1]:
             query.pop()
-        payload = msgspec.msgpack.encode(
-            (
-                token.dialect,
-                self._digest(token.query.accounts),
-                token.expires,
-                token.published,
-                token.before,
-                token.nonce,
-                query,
-                *(() if token.total is None else (token.total,)),  # an older version opens no longer payload
-            )
+        payload = _Payload(
+            nonce=secrets.token_bytes(_NONCE_BYTES),
+            dialect=token.dialect,
+            accounts=self._digest(token.query.accounts),
+            expires=token.expires,
+            published=token.published.to_bytes(_NUMBER_BYTES),
+            before=None if token.before is None else token.before.to_bytes(_NUMBER_BYTES),
+            index=token.index,
+            query=query,
+            total=token.total,
         )
-        sealed = bytes((_VERSION, token.kind)) + payload
-        return base64.urlsafe_b64encode(sealed + self._mac(sealed)).rstrip(b"=").decode()
+        sealed = self._cipher.encrypt(msgspec.msgpack.encode(payload), _about(token.kind))
+        return base64.urlsafe_b64encode(bytes((_VERSION,)) + sealed).rstrip(b"=").decode()
 
     def open(self, text: str, kind: TokenKind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
-        """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming page_token;
-        for an execution 'missing' naming execution, always with one text, as if it did not exist."""
-        sealed = self._verified(text)
-        if sealed is None or sealed[0] != _VERSION or sealed[1] != kind:
-            raise _refused(kind, "is no token of a page of this API, or was changed")
+        """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming page_token,
+        for a feed naming after; for an execution 'missing' naming execution, always with one text, as if it did not
+        exist."""
+        data = self._opened(text, kind)
+        if data is None:
+            raise refuse(kind, "is none of this API, or was changed")
         try:
-            payload = msgspec.msgpack.decode(sealed[2:], type=_Payload)
+            payload = msgspec.msgpack.decode(data, type=_Payload)
             query = Query(accounts=accounts, **dict(zip(_FIELDS, payload.query, strict=False)))
         except (msgspec.MsgspecError, TypeError):
             # Ours by its seal, but of a version whose payload we do not know: what it points to is gone.
-            raise _refused(kind, "was made by another version") from None
+            raise refuse(kind, "was made by another version") from None
         if payload.dialect != dialect:
-            raise _refused(kind, "belongs to another API")
+            raise refuse(kind, "belongs to another API")
         if not hmac.compare_digest(payload.accounts, self._digest(accounts)):
-            raise _refused(kind, "belongs to another account")
+            raise refuse(kind, "belongs to another account")
         if payload.expires <= now:
-            raise _refused(kind, "has expired")
+            raise refuse(kind, "has expired")
         return Token(
             kind=kind,
             dialect=dialect,
             query=query,
-            published=payload.published,
-            before=payload.before,
+            published=int.from_bytes(payload.published),
+            before=None if payload.before is None else int.from_bytes(payload.before),
             expires=payload.expires,
-            nonce=payload.nonce,
+            index=payload.index,
             total=payload.total,
         )
 
-    def _verified(self, text: str) -> bytes | None:
-        """Version, kind and payload, when the seal is ours."""
+    def _opened(self, text: str, kind: TokenKind) -> bytes | None:
+        """The payload, when the token is ours and of this kind."""
         if not 0 < len(text) <= TOKEN_MAX or not text.isascii():
             return None
         try:
@@ -134,18 +148,32 @@ class Sealer:
         except binascii.Error:
             return None
         # The last character's unused bits, and '+/' for '-_', must not give a second spelling of the same token.
-        if len(data) < 2 + _MAC_BYTES or base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
+        if len(data) <= 1 + _SIV_BYTES or base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
             return None
-        sealed, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
-        return sealed if hmac.compare_digest(mac, self._mac(sealed)) else None
-
-    def _mac(self, sealed: bytes) -> bytes:
-        return hmac.digest(self._secret, b"asgi-audit token\x00" + sealed, hashlib.sha256)[:_MAC_BYTES]
+        if data[0] != _VERSION:
+            return None
+        try:
+            return self._cipher.decrypt(data[1:], _about(kind))
+        except InvalidTag:
+            return None
 
     def _digest(self, accounts: frozenset[str] | None) -> bytes:
         names = None if accounts is None else sorted(accounts)
         data = b"asgi-audit accounts\x00" + msgspec.msgpack.encode(names)
         return hmac.digest(self._secret, data, hashlib.sha256)[:_DIGEST_BYTES]
+
+
+def index_mark(index: IndexVersion) -> bytes:
+    """What a token remembers of the index that its numbers belong to; b'' while there is none."""
+    if not index.id:
+        return b""
+    return hashlib.blake2b(f"{index.id} {index.generation}".encode(), digest_size=_MARK_BYTES).digest()
+
+
+def of_index(token: Token, index: IndexVersion) -> None:
+    """Raises QueryError when the token's numbers belong to another index, or to an earlier generation of this one."""
+    if token.index and token.index != index_mark(index):
+        raise refuse(token.kind, "belongs to another index, or to one that was restored since")
 
 
 def same_query(known: Query, asked: Query) -> None:
@@ -159,7 +187,7 @@ def same_query(known: Query, asked: Query) -> None:
             )
 
 
-def _refused(kind: TokenKind, why: str) -> QueryError:
+def refuse(kind: TokenKind, why: str) -> QueryError:
     if kind is TokenKind.EXECUTION:
         return QueryError(
             "execution: no such query execution, or it has expired",
@@ -167,8 +195,18 @@ def _refused(kind: TokenKind, why: str) -> QueryError:
             kind="missing",
             hint="Start the query again.",
         )
+    if kind is TokenKind.FEED:
+        return QueryError(
+            f"after: it {why}",
+            field="after",
+            hint="Send the cursor of the page before, unchanged, or none to begin with the first record.",
+        )
     return QueryError(
         f"page_token: it {why}",
         field="page_token",
         hint="Send the token of the page before, unchanged, or none to begin with the first page.",
     )
+
+
+def _about(kind: TokenKind) -> list[bytes]:
+    return [bytes((_VERSION, kind))]

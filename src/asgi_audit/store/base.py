@@ -16,8 +16,8 @@ from .query import Query
 from .state import Completion, DeadLetter, ReadUntil, StateReader, StateWriter
 
 __all__ = [
-    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "Batch", "Query", "Reader", "Row", "RowReader", "Snapshot", "Writer",
-    "Written",
+    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "Batch", "IndexVersion", "Query", "Reader", "Row", "RowReader",
+    "Snapshot", "Writer", "Written",
 ]  # fmt: skip
 
 COUNT_SECONDS = 2.0
@@ -54,6 +54,14 @@ class Row(NamedTuple):
     cuts: Cuts
 
 
+class IndexVersion(NamedTuple):
+    """Which index it is, and how often its past was put in place of its present: what was said of a row's position
+    holds in this one alone. `id`: '' while there is none."""
+
+    id: str = ""
+    generation: int = 1
+
+
 class Snapshot(NamedTuple):
     """`published`: rows up to this index sequence are visible. `read_until`: e of the newest fence that has passed, by
     the indexer's wall clock, seconds since the epoch; 0.0 when none has."""
@@ -83,6 +91,8 @@ class Writer(StateWriter, Maintenance, Protocol):
 
 class RowReader(Protocol):
     """The rows. Short read transactions. Errors are StoreErrors."""
+
+    def index(self) -> IndexVersion: ...
 
     def snapshot(self) -> Snapshot: ...
 

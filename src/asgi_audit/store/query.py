@@ -55,6 +55,7 @@ class Query:
     trace_id: str | None = None
     except_service: str | None = None  # left out
     order: Order = "newest"
+    account: str | None = None  # one of `accounts`
 
     def __post_init__(self) -> None:
         # A token's payload knows lists only.
@@ -81,6 +82,13 @@ class Query:
     def prefix(self) -> str | None:
         """`path_prefix` as `prefixes_of` has it."""
         return None if self.path_prefix is None else "/" + self.path_prefix.strip("/")
+
+    @cached_property
+    def wanted_accounts(self) -> frozenset[str] | None:
+        """What `accounts` and `account` leave; None: all."""
+        if self.account is None:
+            return self.accounts
+        return frozenset({self.account} if self.accounts is None or self.account in self.accounts else ())
 
     @cached_property
     def wanted_levels(self) -> frozenset[str] | None:
@@ -121,7 +129,7 @@ def prefixes_of(route: str) -> list[str]:
 def matches(query: Query, d: Decoded) -> bool:
     q = query
     return (
-        (q.accounts is None or d.account in q.accounts)
+        (q.wanted_accounts is None or d.account in q.wanted_accounts)
         and q.start <= d.timestamp < q.end
         and q.service in (None, d.service)
         and q.instance in (None, d.instance)

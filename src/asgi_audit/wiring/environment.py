@@ -31,6 +31,7 @@ _warned: set[str] = set()
 # Packages by the extra that brings them.
 EXTRAS = {
     "apsw": "server",
+    "cryptography": "server",
     "starlette": "server",
     "uvicorn": "server",
     "zstandard": "server",

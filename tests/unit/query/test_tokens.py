@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.errors import QueryError
-from asgi_audit.query.tokens import TOKEN_MAX, Sealer, Token, TokenKind
+from asgi_audit.query.tokens import TOKEN_MAX, Sealer, Token, TokenKind, index_mark, of_index
 from asgi_audit.record.summary import LEVELS
-from asgi_audit.store.base import Query
+from asgi_audit.store.base import IndexVersion, Query
 from asgi_audit.store.query import statuses_of
 
 SEALER = Sealer(b"s" * 32)
@@ -25,6 +25,12 @@ def token(kind: TokenKind = TokenKind.PAGE, **changed: Any) -> Token:
     made = Token(kind=kind, dialect="usage", query=QUERY, published=77, before=5 << 16, expires=1000)
     return dataclasses.replace(made, **changed)
 
+
+REFUSED = {
+    TokenKind.EXECUTION: ("execution", "missing"),
+    TokenKind.PAGE: ("page_token", "invalid"),
+    TokenKind.FEED: ("after", "invalid"),
+}
 
 text = st.none() | st.text(max_size=30)
 
@@ -53,24 +59,46 @@ text = st.none() | st.text(max_size=30)
     published=st.integers(0, 1 << 60),
     before=st.none() | st.integers(0, (1 << 63) - 1),
     kind=st.sampled_from(TokenKind),
-    nonce=st.binary(max_size=8),
+    index=st.binary(max_size=8),
+    total=st.none() | st.integers(0, 1 << 40),
 )
 def test_token_opens_as_it_was_sealed(
-    query: Query, published: int, before: int | None, kind: TokenKind, nonce: bytes
+    query: Query, published: int, before: int | None, kind: TokenKind, index: bytes, total: int | None
 ) -> None:
-    made = token(kind, query=query, published=published, before=before, nonce=nonce)
+    made = token(kind, query=query, published=published, before=before, index=index, total=total)
     assert SEALER.open(SEALER.seal(made), kind, "usage", query.accounts, 999.9) == made
 
 
 def test_token_is_short_and_safe_in_urls() -> None:
-    sealed = SEALER.seal(token(TokenKind.EXECUTION, nonce=b"n" * 8))
-    assert len(sealed) < 160
+    sealed = SEALER.seal(token(TokenKind.EXECUTION, index=b"i" * 8))
+    assert len(sealed) < 200
     assert all(c.isalnum() or c in "-_" for c in sealed)
 
 
-def test_token_names_no_account() -> None:
+def test_token_cannot_be_read() -> None:
     sealed = SEALER.seal(token())
-    assert b"acme" not in base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    data = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    for text in (b"acme", b"gateway", b"usage"):
+        assert text not in data
+
+
+@pytest.mark.parametrize("kind", list(TokenKind))
+def test_token_tells_nothing_of_its_numbers_by_length_or_by_likeness(kind: TokenKind) -> None:
+    """They number what all accounts brought. Two tokens of one content share nothing but the version, or a client could
+    see from equal ones that nobody brought anything in between."""
+    made = [token(kind, published=n, before=m) for n in (0, 1, 300, 1 << 40) for m in (0, 7 << 16, 1 << 62)]
+    sealed = [SEALER.seal(t) for t in (*made, *made)]
+    assert len({len(text) for text in sealed}) == 1
+    assert len({text[2:12] for text in sealed}) == len(sealed)
+
+
+def test_token_of_another_index_or_generation_is_refused() -> None:
+    here = IndexVersion("a", 2)
+    of_index(token(index=index_mark(here)), here)
+    of_index(token(index=index_mark(IndexVersion())), here)  # begun before there was one: it holds no row
+    for other in (IndexVersion("a", 1), IndexVersion("b", 2), IndexVersion()):
+        with pytest.raises(QueryError, match="another index"):
+            of_index(token(index=index_mark(here)), other)
 
 
 @pytest.mark.parametrize("kind", list(TokenKind))
@@ -110,7 +138,7 @@ def test_token_is_refused_when_it_is_no_token(spoiled: str) -> None:
 )
 def test_token_is_refused_with_its_field_when_used_elsewhere(kind: TokenKind, change: dict[str, Any]) -> None:
     sealed = change.get("sealer", SEALER).seal(token(kind))
-    asked = TokenKind(3 - kind) if "kind" in change else kind
+    asked = TokenKind(kind % len(TokenKind) + 1) if "kind" in change else kind
     with pytest.raises(QueryError) as caught:
         SEALER.open(
             sealed,
@@ -119,8 +147,7 @@ def test_token_is_refused_with_its_field_when_used_elsewhere(kind: TokenKind, ch
             change.get("accounts", ACCOUNTS),
             change.get("now", 999.0),
         )
-    expected = ("page_token", "invalid") if asked is TokenKind.PAGE else ("execution", "missing")
-    assert (caught.value.field, caught.value.kind) == expected
+    assert (caught.value.field, caught.value.kind) == REFUSED[asked]
 
 
 def test_execution_refusals_have_one_text_so_that_nothing_is_learnt() -> None:

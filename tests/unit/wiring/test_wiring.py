@@ -245,7 +245,7 @@ def test_missing_package_is_one_line_that_names_the_extra(tmp_path: Path) -> Non
     """In a process in which the server's packages cannot be imported, as after `pip install asgi-audit`."""
     code = """
 import sys
-for name in ("apsw", "pydantic", "starlette", "uvicorn", "zstandard", "datasette"):
+for name in ("apsw", "cryptography", "pydantic", "starlette", "uvicorn", "zstandard", "datasette"):
     sys.modules[name] = None
 from asgi_audit.cli import main
 sys.exit(main(sys.argv[1:]))

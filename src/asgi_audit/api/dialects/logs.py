@@ -140,7 +140,7 @@ async def _list(service: QueryService, request: Request, grant: Grant) -> Respon
 
 def _pagination(listed: Listed, limit: int, offset: int | None) -> Pagination:
     following = None if offset is None or listed.cursor is None else offset + len(listed.rows)
-    return Pagination(listed.total, limit, offset, following, listed.cursor)
+    return Pagination(listed.total or 0, limit, offset, following, listed.cursor)
 
 
 def _query_of(given: dict[str, str]) -> Query:

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 import apsw
 
 from ...errors import QueryError, StoreError
-from ..base import Query, Row, Snapshot
+from ..base import IndexVersion, Query, Row, Snapshot
 from ..identity import Expected, IndexMemory
 from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
 from . import completeness, extent, retention
@@ -34,7 +34,7 @@ from .errors import reading
 from .fence import read_fence
 from .main import open_main
 from .paging import Page
-from .schema import DAY_MS, DAY_VERSION, MAIN_NAME, MAIN_VERSION, SLOTS, day_name, index_id, open_reading
+from .schema import DAY_MS, DAY_VERSION, MAIN_NAME, MAIN_VERSION, SLOTS, day_name, generation, index_id, open_reading
 from .selection import unknown_to_version_1
 from .transactions import read_transaction
 
@@ -133,6 +133,13 @@ class SqliteReader:
             if gone := gone_days(main, self.directory):
                 raise self._expected.said(day_is_gone(self.directory, gone[0]))
 
+    def index(self) -> IndexVersion:
+        main = self._opened()
+        if main is None:
+            return IndexVersion()
+        with reading("read", self._main.path):
+            return IndexVersion(index_id(main) or "", generation(main))
+
     def snapshot(self) -> Snapshot:
         # First until when, then what is published: the other way round a batch could slip in between, and we would
         # promise that it is visible.
@@ -150,7 +157,7 @@ class SqliteReader:
     ) -> tuple[list[Row], bool]:
         rows: list[Row] = []
         main = self._opened()
-        if main is None or query.start >= query.end or (query.accounts is not None and not query.accounts):
+        if main is None or query.start >= query.end or query.wanted_accounts == frozenset():
             return rows, False
         first, last = max(query.start, 0), query.end - 1
         if before is not None and query.order == "newest":

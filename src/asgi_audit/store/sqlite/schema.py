@@ -29,8 +29,8 @@ from ...errors import StoreError
 
 __all__ = [
     "BESIDE", "DAY", "DAY_1", "DAY_MS", "DAY_VERSION", "MAIN_NAME", "MAIN_VERSION", "SLOTS", "VERSION", "check_version",
-    "create", "day_name", "day_of_name", "index_id", "made_at_ms", "open_reading", "open_writing", "stream_token",
-    "token",
+    "create", "day_name", "day_of_name", "generation", "index_id", "made_at_ms", "open_reading", "open_writing",
+    "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 2  # the newest that a file of an index has
@@ -198,6 +198,13 @@ def index_id(main: apsw.Connection) -> str | None:
     """None of an index that version 0.1.0 made and nobody has opened for writing since."""
     found: str | None = main.execute("SELECT value FROM meta WHERE key = 'id'").get
     return found
+
+
+def generation(main: apsw.Connection) -> int:
+    """1 when the index was made; whoever puts an earlier state of it in its place raises it: the numbers of batches are
+    given again then."""
+    found: int | None = main.execute("SELECT value FROM meta WHERE key = 'generation'").get
+    return 1 if found is None else int(found)
 
 
 def made_at_ms(main: apsw.Connection) -> int | None:

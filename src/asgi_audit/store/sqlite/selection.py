@@ -17,7 +17,7 @@ from .schema import SLOTS, stream_token, token
 
 __all__ = ["ROLLED_UP", "Selection", "checks_of", "ids_of", "kinds_of", "select", "unknown_to_version_1", "unrolled"]
 
-ROLLED_UP = ("accounts", "service", "levels", "failure", "method", "statuses", "except_service")
+ROLLED_UP = ("accounts", "account", "service", "levels", "failure", "method", "statuses", "except_service")
 _FILTERS = (*ROLLED_UP, "instance", "text", "principal", "operation", "request_id", "region", "outcome", "client",
             "route", "path_prefix", "trace_id")  # fmt: skip
 _LATER = ("outcome", "client", "route", "path_prefix", "trace_id")
@@ -60,7 +60,7 @@ def select(
         where = "f.fulltext MATCH ? AND f.rowid >= ? AND f.rowid < ?"
         values.insert(0, found)
     checks, checked = checks_of(query)
-    if any(v is not None for v in (query.accounts, query.service, query.instance, query.except_service)):
+    if any(v is not None for v in (query.wanted_accounts, query.service, query.instance, query.except_service)):
         source += " CROSS JOIN stream s ON s.sid = r.sid"
     where += " AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?" + checks
     return Selection(source, where, [*values, published, query.start, query.end, *checked], key)
@@ -108,7 +108,7 @@ def checks_of(query: Query) -> tuple[str, list[Any]]:
 def _conditions(query: Query, columns: dict[str, str]) -> tuple[str, list[Any]]:
     sql = ""
     values: list[Any] = []
-    for name, wanted in (("account", query.accounts), ("level", query.wanted_levels)):
+    for name, wanted in (("account", query.wanted_accounts), ("level", query.wanted_levels)):
         if wanted is not None:
             sql += f" AND {columns[name]} IN (SELECT value FROM json_each(?))"
             values.append(json.dumps(sorted(wanted)))
@@ -143,7 +143,7 @@ def _match(connection: apsw.Connection, query: Query, version: int) -> str | Non
     if version > 1 or query.principal:  # a record of version 1 without a principal has no word for that
         filters.append(("p", query.principal))
     any_of: list[list[str] | None] = []
-    accounts = None if query.accounts is None else sorted(query.accounts)
+    accounts = None if query.wanted_accounts is None else sorted(query.wanted_accounts)
     if accounts is not None and query.service is not None and query.instance is not None:
         any_of.append([stream_token(a, query.service, query.instance) for a in accounts])
     else:
