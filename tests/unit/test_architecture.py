@@ -25,11 +25,12 @@ ORDER = (
     "indexing",
     "store",
     "query",
+    "exporting",
     "api",
 )
 # What a room shows to the rooms before it.
 CONTRACTS = {"transport.base", "store.base", "store.state", "store.admin", "query.model"}
-ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite")
+ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite", "exporting.s3")
 COMMON = {"addresses", "disk", "durations", "errors", "filelock", "forking", "metrics", "settings"}
 # These know all rooms, or speak for the package as a whole.
 OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
@@ -117,7 +118,7 @@ def objection(name: str, target: str) -> str | None:
         # What a key allows is one type, which control gives and queries are asked with.
         return None if target == "query.model" else "control knows errors, disk and what a query is asked with"
     if there == "control":
-        return None if here == "api" else "control is imported by api and wiring only"
+        return None if here in ("api", "exporting") else "control is imported by exporting, api and wiring only"
     if here not in ORDER or there not in ORDER:
         return f"no room is called {here if here not in ORDER else there}"
     if ORDER.index(there) < ORDER.index(here) or target in CONTRACTS:

@@ -47,6 +47,31 @@ CREATE TABLE IF NOT EXISTS sessions (
     used_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_key ON sessions (key_id, used_ms);
+CREATE TABLE IF NOT EXISTS exports (
+    id TEXT PRIMARY KEY NOT NULL,
+    reach TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    asked TEXT NOT NULL,
+    query TEXT NOT NULL,
+    until_ms INTEGER NOT NULL,
+    token TEXT NOT NULL,
+    created_ms INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    progress TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    ended_ms INTEGER,
+    manifest TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS exports_reach ON exports (reach, created_ms, id);
+CREATE TABLE IF NOT EXISTS export_runners (
+    id TEXT PRIMARY KEY NOT NULL,
+    beat_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS export_downloads (
+    url TEXT PRIMARY KEY NOT NULL,
+    expires_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 # Version 1, of asgi-audit 0.1.0, kept microseconds.
@@ -59,7 +84,11 @@ CREATE TEMP VIEW keys AS
 SELECT id, hash, role, accounts, created_us / 1000 AS created_ms, revoked_us / 1000 AS revoked_ms,
        last_used_us / 1000 AS last_used_ms
 FROM main.keys;
-CREATE TEMP TABLE sessions (hash BLOB, key_id TEXT, created_ms INTEGER, used_ms INTEGER)
+CREATE TEMP TABLE sessions (hash BLOB, key_id TEXT, created_ms INTEGER, used_ms INTEGER);
+CREATE TEMP TABLE exports (
+    id, reach, key_id, asked, query, until_ms, token, created_ms, state, reason, progress, claims, ended_ms, manifest
+);
+CREATE TEMP TABLE export_runners (id, beat_ms)
 """
 
 # What trying again can help with: a lock, a full or failing disk, memory.

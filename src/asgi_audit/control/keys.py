@@ -28,6 +28,7 @@ from ..disk import PRIVATE, Access
 from ..errors import ConfigError, StoreError
 from ..query.model import Grant
 from .database import open_database, open_frozen, store_errors, transaction
+from .exports import Exports
 from .sessions import Sessions
 from .uses import Uses
 
@@ -56,7 +57,7 @@ class Key:
 
 class Control:
     """The control database. Any thread may call any method. Raises StoreError when the file cannot be used.
-    `sessions`: of its keys."""
+    `sessions`: of its keys. `exports`: what was asked for."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Control:
         if self._frozen:
             self._uses.close()
         self.sessions = Sessions(self._read, self._writing, self._uses, now_ms=self._now_ms, grant_of=_grant)
+        self.exports = Exports(self._read, self._writing, now_ms=self._now_ms)
 
     def secret(self) -> bytes:
         """The 32 bytes that seal tokens, made when first asked for, the same in every process."""

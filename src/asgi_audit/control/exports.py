@@ -1,0 +1,374 @@
+"""Export requests, how far each is, and whether somebody runs them: tables of `control.db`.
+
+The API writes requests and reads states; a runner (`exporting.runner`) moves them on. Any number of processes use the
+tables. Invariants: a request is one row from its making until the days after its end are over, and its id is never
+given again; states change only along `Requested → Pending → CreatingNewUrl → Complete`, or from any of the first three
+to one of the other ends; within `TOKEN_MS` one (token, accounts of the key) is one request, whatever became of it; one
+set of accounts has at most `UNFINISHED_MAX` requests that have not ended, and `KEPT_MAX` in all. Everything that was
+answered survives kill -9 and a crash of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import secrets
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import apsw
+
+from ..errors import QueryError
+from ..query.model import Grant, Query
+
+__all__ = ["ALIVE_MS", "ENDED", "KEPT_MAX", "TOKEN_MS", "UNFINISHED_MAX", "Asked", "Export", "Exports", "Progress",
+           "State"]  # fmt: skip
+
+TOKEN_MS = 86_400_000
+UNFINISHED_MAX = 100
+KEPT_MAX = 10_000
+# A runner beats every second or two; it is late when it waits for a slow disk.
+ALIVE_MS = 15_000
+_ID_BYTES = 16
+
+Read = Callable[[str, str, tuple[Any, ...]], list[Any]]
+Writing = Callable[[str], contextlib.AbstractContextManager[apsw.Connection]]
+
+
+class State(StrEnum):
+    """As the document of the exports spells them."""
+
+    REQUESTED = "Requested"
+    PENDING = "Pending"
+    CREATING = "CreatingNewUrl"
+    COMPLETE = "Complete"
+    DOES_NOT_EXIST = "DoesNotExist"
+    FAILED = "Failed"
+    TIMED_OUT = "TimedOut"
+
+
+_BEGUN = (State.REQUESTED, State.PENDING, State.CREATING)
+ENDED = frozenset(State) - frozenset(_BEGUN)
+
+_COLUMNS = "id, reach, key_id, asked, query, created_ms, state, reason, progress, claims, ended_ms, manifest"
+
+
+class Asked(NamedTuple):
+    """A request. `query`: what its object will hold, oldest first. `said`: names and texts that its answers repeat.
+    `token`: of idempotency, '' for none. `state`: Requested, or an end that is known already."""
+
+    query: Query
+    said: dict[str, str]
+    token: str = ""
+    state: State = State.REQUESTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Of an object that is written. `index`: id of the index that it is read from, '' while unknown; `published`: its
+    snapshot. `after`: id of the last row that is in the object, None before the first. `bytes`: of the object that are
+    on disk and count; `plain_bytes`: of the lines in them; `records`: how many lines."""
+
+    index: str
+    published: int
+    after: int | None = None
+    records: int = 0
+    bytes: int = 0
+    plain_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """`reach`: the accounts of the key that asked (None: all): keys with the same ones see it. `reason`: what it waits
+    for, how far it is or why it ended so, for people. `claims`: what its manifest says of how complete it is, as it was
+    when the snapshot was fixed. `ended_ms`: None before its end. `manifest`: SHA-256 (hex) of the manifest of a
+    complete one."""
+
+    id: str
+    reach: frozenset[str] | None
+    key_id: str
+    said: dict[str, str]
+    query: Query
+    created_ms: int
+    state: State
+    reason: str = ""
+    progress: Progress | None = None
+    claims: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ended_ms: int | None = None
+    manifest: str = ""
+
+
+class Exports:
+    """Of one `Control`, whose `read` and `writing` it goes through. Any thread may call any method; each blocks for a
+    look-up or a transaction. Raises StoreError when the file cannot be used."""
+
+    def __init__(self, read: Read, writing: Writing, *, now_ms: Callable[[], int]) -> None:
+        self._read = read
+        self._writing = writing
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self._now_ms()
+
+    # -- the API's side
+
+    def with_token(self, grant: Grant, token: str) -> Export | None:
+        """The request that was made with it in the last 24 h by a key with the same accounts."""
+        rows = self._read("looking up an export", *_by_token(grant, token, self._now_ms()))
+        return _export(rows[0]) if rows else None
+
+    def request(self, grant: Grant, asked: Asked) -> tuple[Export, bool]:
+        """The request and whether it is new; one that was made with the same token before is not. Raises QueryError
+        'busy' when the key's accounts have too many."""
+        now, reach = self._now_ms(), _reach(grant.accounts)
+        with self._writing("requesting an export") as connection:
+            if asked.token:
+                known = connection.execute(*_by_token(grant, asked.token, now)).fetchall()
+                if known:
+                    return _export(known[0]), False
+            counted: list[Any] = connection.execute(
+                f"SELECT count(*), ifnull(sum(state IN ({_marks(_BEGUN)})), 0) FROM exports WHERE reach = ?",
+                (*_BEGUN, reach),
+            ).fetchall()
+            kept, open_ = counted[0]
+            if open_ >= UNFINISHED_MAX or kept >= KEPT_MAX:
+                which = f"{open_} exports that have not ended" if open_ >= UNFINISHED_MAX else f"{kept} exports kept"
+                raise QueryError(
+                    f"the accounts of this key have {which}, which is the most",
+                    kind="busy",
+                    hint="Wait until some have ended; what has ended is removed after some days.",
+                    retry_seconds=60,
+                )
+            made = Export(
+                id=secrets.token_hex(_ID_BYTES),
+                reach=grant.accounts,
+                key_id=grant.key_id,
+                said=asked.said,
+                query=asked.query,
+                created_ms=now,
+                state=asked.state,
+                ended_ms=now if asked.state in ENDED else None,
+            )
+            connection.execute(
+                f"INSERT INTO exports ({_COLUMNS}, until_ms, token) VALUES ({', '.join('?' * 14)})",
+                (
+                    made.id,
+                    reach,
+                    made.key_id,
+                    json.dumps(made.said, ensure_ascii=False),
+                    _query_text(made.query),
+                    now,
+                    made.state,
+                    "",
+                    "",
+                    "",
+                    made.ended_ms,
+                    "",
+                    made.query.end,
+                    asked.token,
+                ),
+            )
+        return made, True
+
+    def find(self, grant: Grant, id_: str, *, days: int) -> Export | None:
+        """One that a key with the same accounts asked for, and that has not ended `days` ago."""
+        found = self.get(id_, days=days)
+        return found if found is not None and found.reach == grant.accounts else None
+
+    def get(self, id_: str, *, days: int) -> Export | None:
+        """Whoever asked for it."""
+        rows = self._read(
+            "looking up an export",
+            f"SELECT {_COLUMNS} FROM exports WHERE id = ? AND ifnull(ended_ms, ?) > ?",
+            (id_, self._now_ms(), self._horizon(days)),
+        )
+        return _export(rows[0]) if rows else None
+
+    def page(
+        self, grant: Grant, states: Collection[State], before: tuple[int, str] | None, limit: int, *, days: int
+    ) -> tuple[list[Export], bool]:
+        """At most `limit` requests of keys with the same accounts, in one of `states` (none: all), newest first; and
+        whether more follow. `before`: (`created_ms`, `id`) of the last one of the page before."""
+        chosen = [*states] or [*State]
+        at, id_ = before or (1 << 62, "")
+        rows = self._read(
+            "listing exports",
+            f"SELECT {_COLUMNS} FROM exports WHERE reach = ? AND (created_ms, id) < (?, ?) "
+            f"AND state IN ({_marks(chosen)}) AND ifnull(ended_ms, ?) > ? ORDER BY created_ms DESC, id DESC LIMIT ?",
+            (_reach(grant.accounts), at, id_, *chosen, self._now_ms(), self._horizon(days), limit + 1),
+        )
+        return [_export(row) for row in rows[:limit]], len(rows) > limit
+
+    def is_running(self) -> bool:
+        """Whether a runner has beaten just now."""
+        now = self._now_ms()
+        rows = self._read("looking for a runner of exports", "SELECT beat_ms FROM export_runners", ())
+        return any(abs(now - beat) <= ALIVE_MS for (beat,) in rows)
+
+    def is_first_download(self, url: str, expires_ms: int) -> bool:
+        """Whether nothing was downloaded by this URL yet; from now on something was. `url`: what tells it from all
+        others."""
+        with self._writing("noting a download") as connection:
+            connection.execute("DELETE FROM export_downloads WHERE expires_ms < ?", (self._now_ms(),))
+            connection.execute("INSERT OR IGNORE INTO export_downloads VALUES (?, ?)", (url, expires_ms))
+            return connection.changes() == 1
+
+    def counts(self) -> dict[State, int]:
+        rows = self._read("counting exports", "SELECT state, count(*) FROM exports GROUP BY state", ())
+        return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
+
+    def under_way(self) -> Progress:
+        """Records and bytes of all objects that are being written, summed up."""
+        rows = self._read(
+            "counting exports",
+            f"SELECT progress FROM exports WHERE progress <> '' AND state IN ({_marks(_BEGUN)})",
+            _BEGUN,
+        )
+        found = [_progress(text) for (text,) in rows]
+        records, bytes_, plain = (
+            sum(int(getattr(p, name)) for p in found if p is not None) for name in ("records", "bytes", "plain_bytes")
+        )
+        return Progress(index="", published=0, records=records, bytes=bytes_, plain_bytes=plain)
+
+    # -- the runner's side
+
+    def beat(self, runner: str) -> None:
+        """`runner` is alive. Runners that have not beaten for an hour are forgotten."""
+        now = self._now_ms()
+        with self._writing("noting that exports run") as connection:
+            connection.execute("INSERT OR REPLACE INTO export_runners VALUES (?, ?)", (runner, now))
+            connection.execute("DELETE FROM export_runners WHERE abs(beat_ms - ?) > 3600000", (now,))
+
+    def leave(self, runner: str) -> None:
+        """It ends: from now on it does not count."""
+        with self._writing("noting that exports run no more") as connection:
+            connection.execute("DELETE FROM export_runners WHERE id = ?", (runner,))
+
+    def open(self, limit: int = 1_000) -> list[Export]:
+        """Requests that have not ended and whose window has passed, or that no runner has seen yet; oldest first."""
+        rows = self._read(
+            "reading which exports to run",
+            f"SELECT {_COLUMNS} FROM exports WHERE (state IN (?, ?) AND until_ms <= ?) OR state = ? "
+            "ORDER BY created_ms, id LIMIT ?",
+            (State.PENDING, State.CREATING, self._now_ms(), State.REQUESTED, limit),
+        )
+        return [_export(row) for row in rows]
+
+    def say(self, id_: str, reason: str) -> None:
+        """What it waits for; a requested one is seen, and pending."""
+        with self._writing("noting what an export waits for") as connection:
+            connection.execute(
+                "UPDATE exports SET state = ?, reason = ? WHERE id = ? AND state IN (?, ?)",
+                (State.PENDING, reason, id_, State.REQUESTED, State.PENDING),
+            )
+
+    def begin(self, id_: str, progress: Progress, claims: dict[str, Any]) -> None:
+        """Its snapshot is fixed."""
+        with self._writing("noting the snapshot of an export") as connection:
+            connection.execute(
+                "UPDATE exports SET state = ?, progress = ?, claims = ? WHERE id = ? AND state IN (?, ?)",
+                (
+                    State.PENDING,
+                    json.dumps(dataclasses.asdict(progress)),
+                    json.dumps(claims, ensure_ascii=False),
+                    id_,
+                    State.REQUESTED,
+                    State.PENDING,
+                ),
+            )
+
+    def advance(self, id_: str, progress: Progress, reason: str, *, is_written: bool = False) -> bool:
+        """How far its object is; `is_written`: all records are in it. False when the request has ended meanwhile."""
+        with self._writing("noting how far an export is") as connection:
+            connection.execute(
+                f"UPDATE exports SET state = ?, progress = ?, reason = ? WHERE id = ? AND state IN ({_marks(_BEGUN)})",
+                (
+                    State.CREATING if is_written else State.PENDING,
+                    json.dumps(dataclasses.asdict(progress)),
+                    reason,
+                    id_,
+                    *_BEGUN,
+                ),
+            )
+            return connection.changes() == 1
+
+    def end(self, id_: str, state: State, reason: str = "", *, manifest: str = "") -> bool:
+        """False when it has ended already."""
+        assert state in ENDED
+        with self._writing("noting how an export ended") as connection:
+            connection.execute(
+                "UPDATE exports SET state = ?, reason = ?, ended_ms = ?, manifest = ? "
+                f"WHERE id = ? AND state IN ({_marks(_BEGUN)})",
+                (state, reason, self._now_ms(), manifest, id_, *_BEGUN),
+            )
+            return connection.changes() == 1
+
+    def over(self, *, days: int, limit: int = 100) -> list[str]:
+        """Ids of requests that ended `days` ago."""
+        rows = self._read(
+            "reading which exports to remove",
+            "SELECT id FROM exports WHERE ended_ms <= ? LIMIT ?",
+            (self._horizon(days), limit),
+        )
+        return [id_ for (id_,) in rows]
+
+    def remove(self, ids: Iterable[str]) -> None:
+        with self._writing("removing exports") as connection:
+            connection.executemany("DELETE FROM exports WHERE id = ?", [(id_,) for id_ in ids])
+
+    def _horizon(self, days: int) -> int:
+        return self._now_ms() - days * 86_400_000
+
+
+def _by_token(grant: Grant, token: str, now: int) -> tuple[str, tuple[Any, ...]]:
+    sql = f"SELECT {_COLUMNS} FROM exports WHERE reach = ? AND created_ms > ? AND token = ? ORDER BY created_ms LIMIT 1"
+    return sql, (_reach(grant.accounts), now - TOKEN_MS, token)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _reach(accounts: frozenset[str] | None) -> str:
+    return "*" if accounts is None else json.dumps(sorted(accounts), ensure_ascii=False)
+
+
+def _query_text(query: Query) -> str:
+    """By name, what differs from the default: fields that a later version adds are no trouble."""
+    given = {f.name: getattr(query, f.name) for f in dataclasses.fields(query)}
+    kept = {
+        f.name: given[f.name] for f in dataclasses.fields(query) if f.name != "accounts" and given[f.name] != f.default
+    }
+    accounts = None if query.accounts is None else sorted(query.accounts)
+    return json.dumps({"accounts": accounts, **kept}, ensure_ascii=False)
+
+
+def _query(text: str) -> Query:
+    given = json.loads(text)
+    accounts = given.pop("accounts")
+    return Query(accounts=None if accounts is None else frozenset(accounts), **given)
+
+
+def _progress(text: str) -> Progress | None:
+    return Progress(**json.loads(text)) if text else None
+
+
+def _export(row: tuple[Any, ...]) -> Export:
+    id_, reach, key_id, said, query, created, state, reason, progress, claims, ended, manifest = row
+    return Export(
+        id=id_,
+        reach=None if reach == "*" else frozenset(json.loads(reach)),
+        key_id=key_id,
+        said=json.loads(said),
+        query=_query(query),
+        created_ms=created,
+        state=State(state),
+        reason=reason,
+        progress=_progress(progress),
+        claims=json.loads(claims) if claims else {},
+        ended_ms=ended,
+        manifest=manifest,
+    )

@@ -1,0 +1,44 @@
+"""Whether an index is complete up to the end of a window, and what keeps it from being so."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ..store.base import Reader
+from ..store.state import MARGIN_MS
+
+__all__ = ["complete_until", "shown_time", "what_holds"]
+
+_NAMED_MAX = 3
+
+
+def complete_until(reader: Reader, start: int, end: int, accounts: frozenset[str] | None) -> int | None:
+    """T (ms, exclusive). Where no process of ours states anything, records of other producers alone are read, and what
+    was read until now stands for it; None when nothing was."""
+    until = reader.completeness(start, end, accounts).until
+    if until is not None:
+        return until
+    read_until = reader.snapshot().read_until
+    return int(read_until * 1000) - MARGIN_MS if read_until else None
+
+
+def what_holds(reader: Reader, end: int, until: int | None) -> str:
+    """For people: why the index is not complete up to `end`. `until`: T."""
+    read_until = int(reader.snapshot().read_until * 1000)
+    names = [f"partition {h.partition} ({h.reason})" for h in reader.holds() if not h.is_lost]
+    if not read_until:
+        names.append("nothing was indexed yet")
+    elif read_until - MARGIN_MS < end:
+        names.append(f"the indexer has read what came until {shown_time(read_until)}")
+    waited = [p for p in reader.processes() if p.standing == "active" and p.low < end]
+    names += [f"process {p.process} of service {p.service} is settled until {shown_time(p.low)}" for p in waited]
+    more = len(names) - _NAMED_MAX
+    stands = "nothing yet" if until is None else shown_time(until)
+    why = "; ".join(names[:_NAMED_MAX]) or "it is not known why"
+    return f"the index is complete until {stands}: {why}" + (f"; and {more} more" if more > 0 else "")
+
+
+def shown_time(ms: int) -> str:
+    """RFC 3339, ms, UTC."""
+    at = datetime.fromtimestamp(min(max(ms, 0), 253_402_300_799_999) // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
