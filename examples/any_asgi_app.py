@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgi_audit import AuditMiddleware
+from asgi_audit import install
 
 Message = dict[str, Any]
 
@@ -16,4 +16,4 @@ async def hello(
     await send({"type": "http.response.body", "body": b"hello\n"})
 
 
-app = AuditMiddleware(hello, service="hello", account_id="acme")
+app = install(hello, service="hello", account_id="acme")

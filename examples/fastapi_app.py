@@ -2,10 +2,9 @@
 
 from fastapi import FastAPI, HTTPException
 
-from asgi_audit import AuditMiddleware, annotate
+from asgi_audit import annotate, install
 
-app = FastAPI()
-app.add_middleware(AuditMiddleware)
+app = install(FastAPI())
 
 ORDERS: dict[int, dict[str, object]] = {}
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from asgi_audit import AuditMiddleware, annotate
+from asgi_audit import annotate, install
 
 ORDERS: dict[int, dict[str, object]] = {}
 
@@ -31,4 +31,4 @@ async def read_order(request: Request) -> JSONResponse:
 app = Starlette(
     routes=[Route("/orders", create_order, methods=["POST"]), Route("/orders/{number:int}", read_order)],
 )
-app.add_middleware(AuditMiddleware)
+install(app)

@@ -66,6 +66,9 @@ litestar = Litestar([], middleware=[DefineMiddleware(AuditMiddleware, service="s
 installed: FastAPI = install(FastAPI(title="shop"), service="gateway", kafka_username="ann", kafka_password="…")
 installed.title = install(installed).title
 starlette: Starlette = asgi_audit.install(Starlette(), share_with_group="audit", scope="management")
+around_quart: AuditMiddleware = install(Quart("shop"), service="shop")
+around_litestar: AuditMiddleware = install(Litestar([]))
+around_functions: list[AuditMiddleware] = [install(by_dicts), install(by_mappings), install(by_starlette)]
 
 try:
     install(Starlette())

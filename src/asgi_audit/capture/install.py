@@ -14,22 +14,26 @@ from typing import Any
 from ..errors import ConfigError
 from .asgi import ASGIApp
 
-__all__ = ["install_on"]
+__all__ = ["has_stack", "install_on"]
 
 _MARK = "_asgi_audit_installed"
+
+
+def has_stack(app: object) -> bool:
+    """Whether `app` builds a stack of layers as Starlette does, in which ours can be the outermost."""
+    return (
+        not isinstance(app, type)
+        and callable(getattr(app, "build_middleware_stack", None))
+        and hasattr(app, "middleware_stack")
+    )
 
 
 def install_on(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
     """Works before its first request, and after (its stack is wrapped in place).
 
-    Raises ConfigError when `app` has no such stack, and when it was done before: a second call's settings would be
+    `app`: one that `has_stack`. Raises ConfigError when it was done before: a second call's settings would be
     ignored."""
-    build = getattr(app, "build_middleware_stack", None)
-    if not callable(build) or not hasattr(app, "middleware_stack"):
-        raise ConfigError(
-            f"install works on Starlette and FastAPI applications, not on {type(app).__name__}",
-            hint="Use AuditMiddleware(app), and give the server what it answers.",
-        )
+    build = app.build_middleware_stack
     if getattr(build, _MARK, False):
         raise ConfigError(
             "install was called twice on this application", hint="Remove one of the calls; the first one holds."

@@ -26,6 +26,7 @@ from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .config import CaptureConfig, config_of
 from .handle import SCOPE_KEY, RequestHandle, current_handle
 from .http import HttpCapture
+from .outside import carry_request_id, layers_outside, warn_of_layers
 from .reading import ReadHeaders, Reading, all_tuples
 from .waiter import off_loop
 
@@ -67,6 +68,7 @@ class Capture:
         self.app = app
         self.settings = settings
         self._config: CaptureConfig | None = None
+        self._looked = False
         if recorder is not None:
             self._config = config_of(settings, recorder, decide(settings))
             _live.add(self)
@@ -100,6 +102,7 @@ class Capture:
             kind = None  # the application's to say
         if kind != "http" or config is None:
             if kind == "lifespan" and config is not None:
+                self._look_outside(config, scope)
                 return await _lifespan(self.app, config, scope, receive, send)
             return await self.app(scope, receive, send)
         try:
@@ -113,6 +116,7 @@ class Capture:
         token = current_handle.set(handle)
         try:
             if config.opened != _forks:
+                self._look_outside(config, scope)
                 # A cancellation that comes meanwhile is raised by the first wait of the application.
                 await _open(config, OPEN_SECONDS_FIRST_REQUEST)
             answer = await self.app(scope, capture.receive, capture.send)
@@ -129,6 +133,19 @@ class Capture:
                 current_handle.reset(token)
             except ValueError:
                 pass  # driven from another context than it was begun in
+
+    def _look_outside(self, config: CaptureConfig, scope: Scope) -> None:
+        """Once, at the first call: see `outside`."""
+        if self._looked:
+            return
+        self._looked = True
+        try:
+            layers = layers_outside(self, scope)
+            warn_of_layers(layers, scope)
+            if config.header_out is not None:
+                carry_request_id(layers, config.header_out.decode())
+        except Exception:
+            config.internal_error("look outside")
 
 
 def _is_audited(scope: Scope) -> bool:

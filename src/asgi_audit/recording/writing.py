@@ -387,13 +387,6 @@ class Writing:
         self._attach()
         self._is_failing = False
         self._retry_after = _RETRY_SECONDS[0]
-        self._say(
-            logging.INFO,
-            "auditing",
-            "asgi-audit: auditing to %s, process %s",
-            core.settings.transport_url,
-            core.facts.process,
-        )
 
     def _attach(self) -> None:
         """The counters stand in the journal's page, which is another one when somebody removed the directory."""

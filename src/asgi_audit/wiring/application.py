@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, cast, overload
 
 from ..capture.middleware import Capture
 from ..capture.refused import Refused, is_in_a_call
+from ..errors import ConfigError
 from ..metrics import Registry, attach
 from ..settings import ApplicationSettings, Settings
+from .announce import announce
 from .environment import application_settings, extra, share_home
 
 if TYPE_CHECKING:
@@ -90,13 +92,34 @@ class _Counted:
         return self._recorder.stats() | forward_stats(self._settings)
 
 
+@overload
 def install(
     app: Application, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]
-) -> Application:
-    """Audit a Starlette or FastAPI application from outside all else in it, its error handling too. Returns `app`.
-    Arguments and errors as for AuditMiddleware, and a ConfigError for any other application."""
-    from ..capture.install import install_on
+) -> Application: ...
 
+
+@overload
+def install(
+    app: AnyApplication, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]
+) -> AuditMiddleware: ...
+
+
+def install(app: Any, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]) -> Any:
+    """Audit `app` from outside of all its layers, so that each response a client sees is recorded.
+
+    A Starlette or FastAPI application is changed in place and returned; routes and middleware may be added afterwards.
+    Any other ASGI application is wrapped: serve what is returned. Arguments and errors as for AuditMiddleware, and a
+    ConfigError for what is no ASGI application, or when `install` was called on it before."""
+    from ..capture.install import has_stack, install_on
+
+    if isinstance(app, AuditMiddleware):
+        raise ConfigError("install was given an application that AuditMiddleware wraps", hint="Remove one of the two.")
+    if not has_stack(app):
+        if not callable(app) or isinstance(app, type):
+            raise ConfigError(
+                f"install was given {type(app).__name__}; accepted: an ASGI application, such as FastAPI()"
+            )
+        return AuditMiddleware(app, metrics=metrics, **settings)
     # The stack is built at the first request, which would be too late to hear of a wrong setting.
     checked = application_settings(**settings)
     if not checked.enabled:
@@ -145,9 +168,11 @@ def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> tran
     from ..transport.journal import JournalWriter
 
     share_home(settings)
-    return JournalWriter(
+    writer = JournalWriter(
         path,
         facts,
         bytes_max=settings.journal_bytes_max,
         files=Files.shared(settings.access),
     )
+    announce(settings, facts.process)
+    return writer

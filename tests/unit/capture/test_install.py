@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from tests.support.asgi import ListRecorder, Server
 
+import asgi_audit
 from asgi_audit.capture.install import install_on
 from asgi_audit.capture.middleware import Capture
 from asgi_audit.errors import ConfigError
@@ -87,16 +88,26 @@ def test_install_is_refused_when_it_was_done_before() -> None:
         install_on(app, wrap)
 
 
-@pytest.mark.parametrize("thing", [works, object(), None])
-def test_install_names_the_other_way_when_the_application_is_no_starlette(thing: Any) -> None:
-    with pytest.raises(ConfigError, match="Starlette and FastAPI") as caught:
-        install_on(thing, lambda inner: inner)
-    assert "AuditMiddleware(app)" in caught.value.hint
+@pytest.mark.parametrize("thing", [object(), None, "shop:app", Starlette])
+def test_install_names_what_it_accepts_when_it_is_given_no_application(thing: Any) -> None:
+    with pytest.raises(ConfigError, match="accepted: an ASGI application"):
+        asgi_audit.install(thing)
+
+
+def test_any_other_application_is_wrapped_when_installed() -> None:
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = asgi_audit.install(plain, transport="memory://")
+    assert isinstance(app, asgi_audit.AuditMiddleware)
+    server = call(app, "/")
+    assert (server.status, b"x-request-id" in dict(server.headers)) == (204, True)
+    with pytest.raises(ConfigError, match="wraps"):
+        asgi_audit.install(app, transport="memory://")
 
 
 def test_install_refuses_a_wrong_setting_at_once_when_it_is_called() -> None:
-    import asgi_audit
-
     app = Starlette()
     with pytest.raises(ConfigError, match="detail"):
         asgi_audit.install(app, detail="everything")
