@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import httpx
-import msgspec
 import pytest
+from pydantic import ValidationError
 from tests.support.api import Api
 from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, names_in, page_token_of
 
@@ -24,6 +24,7 @@ from asgi_audit.api.app import application
 from asgi_audit.api.auth import Keys
 from asgi_audit.api.failure import STATUSES, Failure, phrase_of
 from asgi_audit.api.measured import Measured
+from asgi_audit.api.models import Model
 from asgi_audit.api.operation import Dialect, Operation
 from asgi_audit.api.params import BODY_BYTES_MAX, QUERY_BYTES_MAX
 from asgi_audit.api.routing import operation_of
@@ -78,7 +79,7 @@ def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
     if answer.request.method == "HEAD":
         assert answer.content == b""
     else:
-        msgspec.json.decode(answer.content, type=dialect.error)
+        dialect.error.model_validate_json(answer.content)
     for text in ("Traceback", SECRET, MARK, ".py"):
         assert text not in answer.text
         assert text not in str(answer.headers)
@@ -88,8 +89,8 @@ def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
 def is_answer(answer: httpx.Response, operation: Operation) -> bool:
     """Success; a dialect may send failures with status 200 as well."""
     assert answer.status_code == 200, answer.text
-    with pytest.raises(msgspec.MsgspecError):
-        msgspec.json.decode(answer.content, type=operation.dialect.error)
+    with pytest.raises(ValidationError):
+        operation.dialect.error.model_validate_json(answer.content)
     return True
 
 
@@ -125,8 +126,8 @@ def test_dialect_says_every_status(dialect: Dialect) -> None:
         answer = dialect.fail(Failure(status, "it went wrong", headers={"x-more": "1"}))
         assert answer.status_code == dialect.sends(status)
         assert answer.headers["x-more"] == "1"
-        said = msgspec.json.decode(answer.body, type=dialect.error)
-        assert dialect.sentences.get(status, "it went wrong") in msgspec.json.encode(said).decode()
+        said = dialect.error.model_validate_json(bytes(answer.body))
+        assert dialect.sentences.get(status, "it went wrong") in said.model_dump_json()
         assert phrase_of(status)
 
 
@@ -143,7 +144,7 @@ def test_example_is_answered(asker: Asker, operation: Operation, path: str) -> N
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
         if operation.answer is not None:
-            msgspec.json.decode(answer.content, type=operation.answer)
+            operation.answer.model_validate_json(answer.content)
         if operation.method == "GET":
             head = asker.ask(operation, key, path=path, values=values, beyond=slash, method="HEAD")
             assert (head.status_code, head.content) == (200, b"")
@@ -362,6 +363,43 @@ def test_body_that_is_wrong_is_400_and_one_that_is_too_long_413(asker: Asker, op
 def test_query_string_that_is_too_long_is_400(asker: Asker, operation: Operation) -> None:
     answer = asker.ask(operation, asker.key(operation, "*"), query={"x": "y" * QUERY_BYTES_MAX})
     assert is_failure(answer, operation.dialect, 400)
+
+
+def names_of(model: type[Model] | None) -> list[str]:
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+@every_keyed_operation
+def test_parameter_that_a_row_does_not_take_is_refused_by_name(asker: Asker, operation: Operation) -> None:
+    """An ignored filter answers another question than the one that was asked; and what a row says that it takes is
+    what its handler reads."""
+    model = operation.parameters
+    if model is not None and model.model_config.get("extra") == "ignore":
+        return
+    accepted = ", ".join(names_of(model)) or "none"
+    for query in ({"nonsense": "1"}, {"nonsense": ""}):
+        answer = asker.ask(operation, asker.key(operation, "*"), query=query)
+        assert is_failure(answer, operation.dialect, 400)
+        assert f"nonsense: there is no such parameter; accepted: {accepted}" in answer.text
+
+
+@pytest.mark.parametrize("operation", [o for o in WITH_BODY if o.request is not None], ids=name_of)
+def test_field_that_a_row_does_not_take_is_refused_by_name(asker: Asker, operation: Operation) -> None:
+    assert operation.request is not None
+    if operation.request.model_config.get("extra") != "forbid":
+        return
+    answer = asker.ask(operation, asker.key(operation, "*"), json={**operation.example.body, "nonsense": 1})
+    assert is_failure(answer, operation.dialect, 400)
+    accepted = ", ".join(names_of(operation.request))
+    assert f"nonsense: there is no such field; accepted: {accepted}" in answer.text
+
+
+@every_path
+def test_row_has_models_of_all_that_it_takes(operation: Operation, path: str) -> None:
+    assert (operation.request is not None) == (operation.example.body is not None)
+    assert set(operation.path_values.model_fields if operation.path_values else ()) == names_in(path)
+    assert set(operation.example.query) <= set(names_of(operation.parameters))
+    assert operation.answer is not None or not operation.roles
 
 
 # -- tokens

@@ -3,6 +3,20 @@
 Everything that differs by route stands in its row, and is done for the row by `routing`: who may call, whether the
 call is itself recorded, in whose words an error is said. The suite `tests/contract/test_operations.py` asks each row
 for all of it, by the row's own example: a dialect that is put into the table is tested.
+
+How to add a dialect (`dialects/logs.py` is a short one, `dialects/executions.py` one with two operations that follow
+each other):
+
+1. A file `dialects/NAME.py`. Its models first, each a `Model`: of the names in the path, the parameters, the body, the
+   answer, the error. Field types come from `fields`; a field whose name is the client's has it as its alias:
+   `start: Instant = Field(alias="startDate", description="…")`. A rule between two fields is a `model_validator` that
+   raises `Refusal("name: what is wrong; accepted: …")`.
+2. Its `Dialect`: the error model, `says` that fills it, `words` from our names of `QueryError.field` to the client's.
+3. A handler `async (request, grant) -> Response`. It reads with `read_path`, `read_parameters`, `read_body` from
+   `models`, makes a `Query`, asks the query service, and returns `json_response(answer_bytes(Answer(…)))` or a
+   `PageResponse`, with `audit_headers`.
+4. `operations(service)`, one `Operation` a route, with the same models in its row; a line in `app.operations`.
+5. Tests: the documents' requests and answers in `tests/contract/`; the table's suite tests the rest.
 """
 
 from __future__ import annotations
@@ -11,12 +25,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..query.model import Grant
 from .failure import Failure
+from .models import Model, answer_bytes
 
 __all__ = ["NO_STORE", "Dialect", "Example", "Follows", "Handler", "Operation", "json_response"]
 
@@ -33,8 +47,8 @@ class Dialect:
     the documents want another one. `sentences`: the documents' own message of a status, whatever went wrong."""
 
     name: str
-    error: type[msgspec.Struct]
-    says: Callable[[Failure], msgspec.Struct]
+    error: type[Model]
+    says: Callable[[Failure], Model]
     words: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     sends: Callable[[int], int] = lambda status: status
@@ -43,8 +57,9 @@ class Dialect:
     def fail(self, failure: Failure) -> Response:
         if failure.status in self.sentences:
             failure = failure._replace(message=self.sentences[failure.status], action="")
-        body = msgspec.json.encode(self.says(failure))
-        return json_response(body, self.sends(failure.status), failure.headers, self.content_type)
+        return json_response(
+            answer_bytes(self.says(failure)), self.sends(failure.status), failure.headers, self.content_type
+        )
 
 
 class Example(NamedTuple):
@@ -70,7 +85,8 @@ class Operation:
     that stand at the root; every row's `path` goes before them. `roles`: who may call; empty: everybody, without a key.
     `is_recorded`: whether a call of it becomes a record of service `logs`; what is asked again and again for one
     question does not; a handler may leave out (`leave_out`) a call that succeeds and goes on with a recorded one.
-    `request`, `answer`: the models of the bodies, None where there is none (yet)."""
+    `path_values`, `parameters`, `request`, `answer`: the models of the names in the path, of the parameters of the URL,
+    and of the bodies; None where there is none. Without `parameters`, a row that needs a key refuses all of them."""
 
     id: str
     method: Literal["GET", "POST"]
@@ -80,8 +96,10 @@ class Operation:
     roles: frozenset[str]
     is_recorded: bool
     handle: Handler
-    request: type | None = None
-    answer: type | None = None
+    path_values: type[Model] | None = None
+    parameters: type[Model] | None = None
+    request: type[Model] | None = None
+    answer: type[Model] | None = None
     example: Example = field(default_factory=Example)
     follows: Follows | None = None
 

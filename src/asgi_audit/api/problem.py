@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import msgspec
+from pydantic import Field
 
 from .failure import Failure, phrase_of
+from .models import Model
 from .operation import Dialect
 
 __all__ = ["Problem", "problem_dialect"]
 
 
-class Problem(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The type is `about:blank`, which is what its absence means. `action`: what the client can do."""
+class Problem(Model):
+    """Problem details (RFC 9457). The type is `about:blank`, which is what its absence means."""
 
     title: str
     status: int
     detail: str
-    action: str = ""
+    action: str = Field("", description="What the client can do.")
 
 
 def problem_dialect(name: str) -> Dialect:

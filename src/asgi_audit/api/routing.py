@@ -21,6 +21,7 @@ from ..query.model import Grant
 from .auth import Keys
 from .failure import Failure, failure_of
 from .incoming import Incoming
+from .models import NoParameters, read_parameters
 from .operation import Dialect, Operation
 
 __all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "operation_of", "routes_of"]
@@ -98,7 +99,11 @@ class Resource:
             refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
             return self.dialect.fail(refused)
         try:
-            grant = await self._keys.grant_of(request, roles=operation.roles) if operation.roles else _NOBODY
+            if not operation.roles:
+                return await operation.handle(request, _NOBODY)
+            grant = await self._keys.grant_of(request, roles=operation.roles)
+            if operation.parameters is None:
+                read_parameters(request, NoParameters)
             return await operation.handle(request, grant)
         except ClientDisconnect:
             return None

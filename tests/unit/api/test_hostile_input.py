@@ -11,14 +11,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 from starlette.requests import Request
 
 from asgi_audit.api import params
 from asgi_audit.api.auth import key_of
+from asgi_audit.api.dialects.executions import PageOf, Start
 from asgi_audit.api.dialects.usage import USAGE
+from asgi_audit.api.fields import whole
+from asgi_audit.api.models import Model, read_body, read_parameters
 from asgi_audit.api.operation import Operation
 from asgi_audit.api.routing import Path, Resource
 from asgi_audit.errors import QueryError
@@ -37,16 +41,15 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return best
 
 
-def read_body(data: bytes) -> None:
+def read(data: bytes, model: type[Model]) -> None:
     async def receive() -> Any:
         return {"type": "http.request", "body": data}
 
-    async def read() -> None:
+    async def reading() -> None:
         with contextlib.suppress(QueryError):
-            fields = await params.json_object(Request({"type": "http", "headers": []}, receive))
-            params.window_of(fields)
+            await read_body(Request({"type": "http", "headers": []}, receive), model)
 
-    asyncio.run(read())
+    asyncio.run(reading())
 
 
 def request(**scope: Any) -> Request:
@@ -71,19 +74,40 @@ BODIES = {
 }
 
 
+class Item(Model):
+    a: Annotated[int, whole(1, 9)]
+
+
+class Lists(Model):
+    """What a model may hold beside single values."""
+
+    items: list[Item] = Field([], alias="from", fail_fast=True)
+    more: dict[str, Item] = Field({}, alias="to")
+
+
+BODIES |= {
+    "many wrong items": '{"from":[' + "1," * (SIZE // 2 - 10) + "1]}",
+    "many right items": '{"from":[' + '{"a":1},' * (SIZE // 8 - 10) + '{"a":1}]}',
+    "many unknown names": "{" + ",".join(f'"{n}":1' for n in NAMES) + "}",
+    "many wrong values": '{"to":{' + ",".join(f'"{n}":1' for n in NAMES) + "}}",
+    "many unknown names inside": '{"to":{"a":{' + ",".join(f'"{n}":1' for n in NAMES) + "}}}",
+    "a long name": '{"' + "n" * (SIZE - 10) + '":1}',
+    "a long name inside": '{"to":{"' + "n" * (SIZE - 20) + '":1}}',
+}
+
+
+@pytest.mark.parametrize("model", [Start, Lists])
 @pytest.mark.parametrize("name", BODIES)
-def test_body_is_read_in_time_of_its_length(name: str) -> None:
+def test_body_is_read_in_time_of_its_length(name: str, model: type[Model]) -> None:
     data = BODIES[name].encode()[:SIZE]
-    assert cpu_seconds(lambda: read_body(data)) < CPU_SECONDS_MAX
+    assert cpu_seconds(lambda: read(data, model)) < CPU_SECONDS_MAX
 
 
 @pytest.mark.parametrize("query", ["limit&" * 50_000, "limit=1&" * 50_000, "%41" * 100_000, "limit=" + "1" * 250_000])
 def test_query_string_is_read_in_time_of_its_bound_when_longer(query: str) -> None:
     def read() -> None:
         with pytest.raises(QueryError):
-            params.limit_of(request(query_string=query.encode()))
-        with pytest.raises(QueryError):
-            params.named_parameters(request(query_string=query.encode()), ["limit"])
+            read_parameters(request(query_string=query.encode()), PageOf)
 
     assert cpu_seconds(read) < CPU_SECONDS_MAX / 10
 
@@ -92,7 +116,7 @@ def test_query_string_is_read_in_time_of_its_bound_when_longer(query: str) -> No
 def test_parameters_of_the_longest_query_string_are_read_in_time(query: str) -> None:
     def read() -> None:
         with contextlib.suppress(QueryError):
-            params.named_parameters(request(query_string=query.encode()), ["limit"])
+            read_parameters(request(query_string=query.encode()), PageOf)
 
     assert len(query) < params.QUERY_BYTES_MAX
     assert cpu_seconds(read) < CPU_SECONDS_MAX

@@ -7,9 +7,10 @@ Both are translations only: HTTP to `Query`, `Page` to HTTP. A page is joined fr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,12 +19,16 @@ from ...query.service import QueryService
 from ...record.views import Cuts
 from ..completeness import audit_headers
 from ..failure import Failure
+from ..fields import Instant, Method, digits
+from ..instants import ms_of
+from ..models import Model, Refusal, answer_bytes, read_body, read_parameters
 from ..operation import Dialect, Example, Follows, Operation, json_response
 from ..page import PageResponse
-from ..params import json_object, limit_of, method_of, optional_string, query_parameter, window_of
 
 __all__ = ["WORDS", "Error", "Executions", "says"]
 
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
 ROLES = frozenset({"reader", "auditor"})
 
 WORDS = {
@@ -59,32 +64,54 @@ _ACTIONS = {
 }
 
 
-class Error(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Error(Model):
     type: str
     message: str
-    action: str = ""
+    action: str = Field("", description="What the client can do.")
 
 
-class Started(msgspec.Struct, forbid_unknown_fields=True):
+class Start(Model):
+    """A query over a window of time."""
+
+    start: Instant = Field(alias="from", description="Start of the window, inclusive.")
+    end: Instant = Field(alias="to", description="End of the window, exclusive.")
+    method: Method | None = Field(None, description="Only requests with this method.")
+    nextToken: str | None = Field(None, description="From a page of an earlier query with the same window and method.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Start:
+        if self.start > self.end:
+            raise Refusal("from: it is later than to; accepted: from before to, or equal for an empty answer")
+        return self
+
+
+class Started(Model):
     queryExecutionId: str
 
 
-class Found(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class PageOf(Model):
+    """Which page of an execution."""
+
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
+    nextToken: str | None = Field(None, description="From the page before.")
+
+
+class Found(Model):
     """As it is sent; `PageResponse` joins it from stored bytes."""
 
     data: list[dict[str, Any]]
-    nextToken: str = ""
+    nextToken: str = Field("", description="Brings the page after it; absent on the last one.")
 
 
 def says(failure: Failure) -> Error:
     status = failure.status
     slug = _TYPES.get(status) or _TYPES[400 if 400 <= status < 500 else 500]
-    return Error(slug, failure.message, failure.action or _ACTIONS.get(status, ""))
+    return Error(type=slug, message=failure.message, action=failure.action or _ACTIONS.get(status, ""))
 
 
 class Executions:
     """The two operations of one dialect. `about` answers (service, instance) of a request, or None for the whole
-    account."""
+    account. `path_values`, `execution_values`: the models of the names in the paths of the two."""
 
     def __init__(
         self,
@@ -93,11 +120,15 @@ class Executions:
         *,
         about: Callable[[Request], tuple[str, str] | None],
         view: Callable[[bytes, Cuts], bytes],
+        path_values: type[Model] | None,
+        execution_values: type[Model],
     ) -> None:
         self._service = service
         self._dialect = dialect
         self._about = about
         self._view = view
+        self._path_values = path_values
+        self._execution_values = execution_values
 
     def operations(self, path: str, literal_root: str, example: dict[str, str]) -> list[Operation]:
         """Of `path` and of the documents' `literal_root` without its last slash. `example`: values for the names in
@@ -114,6 +145,8 @@ class Executions:
                 roles=ROLES,
                 is_recorded=True,
                 handle=self.start,
+                path_values=self._path_values,
+                request=Start,
                 answer=Started,
                 example=Example(example, body={"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}),
             ),
@@ -126,6 +159,8 @@ class Executions:
                 roles=ROLES,
                 is_recorded=False,  # asked again and again for one question
                 handle=self.result,
+                path_values=self._execution_values,
+                parameters=PageOf,
                 answer=Found,
                 example=Example(example),
                 follows=Follows(start, {"execution": "queryExecutionId"}),
@@ -134,24 +169,26 @@ class Executions:
 
     async def start(self, request: Request, grant: Grant) -> Response:
         about = self._about(request)
-        # The fields are let go before the wait: a body of 64 KiB is 2 MB of objects.
-        query, next_token = _asked(await json_object(request), grant.accounts, about)
+        # All but these four fields is let go before the wait: a body of 64 KiB is 2 MB of objects.
+        asked = await read_body(request, Start)
+        query = _query_of(asked, grant.accounts, about)
         execution = await self._service.execute(
-            grant, query, next_token, dialect=self._dialect.name, must_have_seen=about
+            grant, query, asked.nextToken, dialect=self._dialect.name, must_have_seen=about
         )
-        return json_response(msgspec.json.encode(Started(execution.id)), headers=audit_headers(execution.completeness))
+        return json_response(
+            answer_bytes(Started(queryExecutionId=execution.id)), headers=audit_headers(execution.completeness)
+        )
 
     async def result(self, request: Request, grant: Grant) -> Response:
         about = self._about(request)
-        limit = limit_of(request)
-        next_token = query_parameter(request, "nextToken")
+        wanted = read_parameters(request, PageOf)
         lease = self._service.admission.enter(grant.key_id)
         try:
             page = await self._service.page(
                 grant,
                 request.path_params["execution"],
-                next_token,
-                limit,
+                wanted.nextToken,
+                wanted.limit,
                 dialect=self._dialect.name,
                 of=about,
                 lease=lease,
@@ -163,16 +200,12 @@ class Executions:
             raise
 
 
-def _asked(
-    fields: dict[str, Any], accounts: frozenset[str] | None, about: tuple[str, str] | None
-) -> tuple[Query, str | None]:
-    start, end = window_of(fields)
-    query = Query(
+def _query_of(asked: Start, accounts: frozenset[str] | None, about: tuple[str, str] | None) -> Query:
+    return Query(
         accounts=accounts,
-        start=start,
-        end=end,
+        start=ms_of(asked.start),
+        end=ms_of(asked.end),
         service=about[0] if about else None,
         instance=about[1] if about else None,
-        method=method_of(fields),
+        method=asked.method,
     )
-    return query, optional_string(fields, "nextToken")

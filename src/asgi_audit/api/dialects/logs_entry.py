@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from pydantic import Field
 
 from ...record.codec import decode
+from ..fields import Level
+from ..models import Model
 
 __all__ = ["Details", "Entry", "entry_of"]
 
 
-class Details(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What is unknown is left out. `duration_ms`: with at most three decimals. `ip_address`: of the peer. `error`: the
-    name of the exception's class. `annotations`: what the application said more."""
+class Details(Model):
+    """What is unknown is left out."""
 
     record_id: str
     request_id: str
@@ -23,21 +25,19 @@ class Details(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_f
     method: str
     path: str
     status_code: int
-    route: str | None = None
-    duration_ms: float | None = None
-    user_id: str | None = None
-    ip_address: str | None = None
+    route: str | None = Field(None, description="The template that the application matched.")
+    duration_ms: float | None = Field(None, description="With at most three decimals.")
+    user_id: str | None = Field(None, description="The principal.")
+    ip_address: str | None = Field(None, description="Of the peer.")
     user_agent: str | None = None
     outcome: str
-    error: str | None = None
-    annotations: msgspec.Raw | None = None
+    error: str | None = Field(None, description="Name of the exception's class.")
+    annotations: dict[str, Any] | None = Field(None, description="What the application said more.")
 
 
-class Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """`timestamp`: UTC, with three decimals and `Z`."""
-
-    timestamp: str
-    level: str
+class Entry(Model):
+    timestamp: str = Field(description="UTC, with three decimals and `Z`.", json_schema_extra={"format": "date-time"})
+    level: Level
     service: str
     message: str
     details: Details
@@ -73,35 +73,36 @@ _headers = msgspec.json.Decoder(_Headers).decode
 
 
 def entry_of(record: bytes) -> bytes:
-    """The entry as JSON. `record`: the bytes of a record that was indexed."""
+    """An `Entry` as JSON. `record`: the bytes of a record that was indexed."""
     known, more = decode(record), _more(record)
     context = more.context
     annotations = context.annotations
+    details = {
+        "record_id": known.id,
+        "request_id": known.request_id,
+        "account_id": known.account,
+        "instance_id": known.instance,
+        "method": known.method,
+        "path": known.path,
+        "status_code": known.status,
+        "route": known.route or None,
+        "duration_ms": None if context.durationNs is None else round(context.durationNs / 1e6, 3),
+        "user_id": known.principal or None,
+        "ip_address": known.client or None,
+        "user_agent": _user_agent(more.request.headers),
+        "outcome": known.outcome,
+        "error": (context.error.type or None) if context.error else None,
+        # A foreign producer's may be anything.
+        "annotations": annotations if memoryview(annotations)[:1].tobytes() == b"{" else None,
+    }
     return msgspec.json.encode(
-        Entry(
-            _time(known.timestamp),
-            known.level,
-            known.service,
-            known.message,
-            Details(
-                record_id=known.id,
-                request_id=known.request_id,
-                account_id=known.account,
-                instance_id=known.instance,
-                method=known.method,
-                path=known.path,
-                status_code=known.status,
-                route=known.route or None,
-                duration_ms=None if context.durationNs is None else round(context.durationNs / 1e6, 3),
-                user_id=known.principal or None,
-                ip_address=known.client or None,
-                user_agent=_user_agent(more.request.headers),
-                outcome=known.outcome,
-                error=(context.error.type or None) if context.error else None,
-                # A foreign producer's may be anything.
-                annotations=annotations if memoryview(annotations)[:1].tobytes() == b"{" else None,
-            ),
-        )
+        {
+            "timestamp": _time(known.timestamp),
+            "level": known.level,
+            "service": known.service,
+            "message": known.message,
+            "details": {name: value for name, value in details.items() if value is not None},
+        }
     )
 
 

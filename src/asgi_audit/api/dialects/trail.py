@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ...query.service import QueryService
 from ...record.views import trail_view
+from ..models import Model
 from ..operation import Dialect, Operation
 from .executions import WORDS, Error, Executions, says
 
 __all__ = ["TRAIL", "operations"]
 
+
+class OfExecution(Model):
+    execution: str = Field(alias="queryExecutionId", description="From the answer that started the query.")
+
+
 TRAIL = Dialect(name="trail", error=Error, says=says, words=WORDS)
 
 
 def operations(service: QueryService) -> list[Operation]:
-    return Executions(service, TRAIL, about=lambda _: None, view=trail_view).operations("/trail", "", {})
+    executions = Executions(
+        service, TRAIL, about=lambda _: None, view=trail_view, path_values=None, execution_values=OfExecution
+    )
+    return executions.operations("/trail", "", {})

@@ -1,0 +1,176 @@
+"""The types that fields of several dialects have: each takes what a client sends, says what is accepted, and has its
+JSON Schema.
+
+Text of a URL is never a number: there `digits` is the type of a whole number, in a body `whole`; likewise `Flag` and
+`bool`. All other types take the same text from both. `Annotated[int, digits(1, 50)]` has bounds of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from ..errors import QueryError
+from ..record.summary import LEVELS
+from ..store.query import StatusRange, statuses_of
+from .instants import instant_ns
+from .models import Checked, Refusal
+from .params import shown
+
+__all__ = [
+    "METHODS",
+    "Flag",
+    "InstanceId",
+    "Instant",
+    "Level",
+    "Method",
+    "ServiceName",
+    "Statuses",
+    "digits",
+    "matching",
+    "one_of",
+    "text",
+    "whole",
+]
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_INSTANCE = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
+
+
+def whole(low: int, high: int, *, hint: str = "") -> Checked:
+    """A whole number of a body; 5.0 is one, as in JSON Schema. `hint`: what a client can do when it is refused."""
+
+    def number_of(value: Any) -> int | None:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    return _within(number_of, low, high, hint)
+
+
+def digits(low: int, high: int, *, hint: str = "") -> Checked:
+    """A whole number of a URL, 1 to 9 ASCII digits. `hint`: what a client can do when it is refused."""
+
+    def number_of(value: Any) -> int | None:
+        return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+
+    return _within(number_of, low, high, hint)
+
+
+def one_of(values: Sequence[str]) -> Checked:
+    """Exactly one of these."""
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in values:
+            raise ValueError
+        return value
+
+    return Checked(take, ", ".join(values), {"type": "string", "enum": list(values)})
+
+
+def text(low: int, high: int, accepted: str = "") -> Checked:
+    """Text of `low` to `high` characters that can be sent on: no half of a surrogate pair."""
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or not low <= len(value) <= high or _SURROGATE.search(value):
+            raise ValueError
+        return value
+
+    schema = {"type": "string", "minLength": low, "maxLength": high}
+    return Checked(take, accepted or f"{low} to {high} characters", schema)
+
+
+def matching(pattern: str, accepted: str, *, format: str = "") -> Checked:
+    """Text that is all of `pattern`, which Python and ECMA 262 must read alike: it is shown in the schema. `format`: in
+    its place in the schema, where JSON Schema has a name for it."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError
+        return value
+
+    shown_as = {"format": format} if format else {"pattern": f"^(?:{pattern})$"}
+    return Checked(take, accepted, {"type": "string", **shown_as})
+
+
+def _within(number_of: Callable[[Any], int | None], low: int, high: int, hint: str) -> Checked:
+    accepted = f"a whole number from {low} to {high}"
+
+    def take(value: Any) -> int:
+        number = number_of(value)
+        if number is None or not low <= number <= high:
+            raise Refusal(f"it is {shown(value)}; accepted: {accepted}", hint=hint)
+        return number
+
+    return Checked(take, accepted, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def _instant(value: Any) -> int:
+    try:
+        ns = instant_ns(value) if isinstance(value, str) else None
+    except ValueError:
+        raise Refusal(f"{shown(value)} is no such day or time; accepted: {_INSTANT_ACCEPTED}") from None
+    if ns is None:
+        raise ValueError
+    return ns
+
+
+def _statuses(value: Any) -> tuple[StatusRange, ...]:
+    if not isinstance(value, str):
+        raise ValueError
+    try:
+        return statuses_of(value)
+    except QueryError as e:
+        raise Refusal(str(e).partition(": ")[2]) from None
+
+
+def _flag(value: Any) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError
+    return bool(value == "true")
+
+
+def _instance(value: Any) -> str:
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value) or value in (".", ".."):
+        raise ValueError
+    return value
+
+
+Instant = Annotated[int, Checked(_instant, _INSTANT_ACCEPTED, {"type": "string", "format": "date-time"})]
+"""Nanoseconds since the epoch; `instants.ms_of` makes the ms of a window."""
+
+Level = Annotated[str, one_of(LEVELS)]
+Method = Annotated[str, one_of(METHODS)]
+Statuses = Annotated[
+    tuple[StatusRange, ...],
+    Checked(
+        _statuses,
+        "404, 4xx or 400-499, several with commas",
+        {
+            "type": "string",
+            "pattern": r"^\s*([1-9]xx|[1-9]\d\d(-[1-9]\d\d)?)\s*(,\s*([1-9]xx|[1-9]\d\d(-[1-9]\d\d)?)\s*)*$",
+            "examples": ["404", "4xx", "400-499,503"],
+        },
+    ),
+]
+"""Ranges, both ends inclusive."""
+
+Flag = Annotated[bool, Checked(_flag, "true or false", {"type": "boolean"})]
+"""Of a URL."""
+
+ServiceName = Annotated[
+    str, matching(r"[A-Za-z0-9._\-]{1,64}", "1 to 64 letters, digits, dots, underscores and hyphens")
+]
+InstanceId = Annotated[
+    str,
+    Checked(
+        _instance,
+        "1 to 200 characters without '/' and control characters, not '.' or '..'",
+        {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]*$"},
+    ),
+]

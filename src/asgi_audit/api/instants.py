@@ -1,0 +1,57 @@
+"""Instants as clients send them: ISO 8601 with an offset, to the nanosecond."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+from ..record.line import TIME_END
+
+__all__ = ["day_ns", "instant_ns", "ms_of"]
+
+_INSTANT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))", re.ASCII
+)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_NS = 1_000_000_000
+_DAY_NS = 86_400 * _NS
+
+
+def instant_ns(text: str) -> int | None:
+    """Nanoseconds since the epoch of an ISO 8601 date-time with offset; None for what is none. Raises ValueError for a
+    day, a time or an offset that does not exist."""
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, off_hours, off_minutes = match.groups()
+    offset = 60 * int(off_hours or 0) + int(off_minutes or 0)
+    days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
+    # A leap second, 59:60, is the first of the next minute: the epoch does not count it.
+    if (
+        int(hour) > 23
+        or int(minute) > 59
+        or int(second or 0) > (60 if minute == "59" else 59)
+        or offset > 23 * 60 + 59
+        or int(off_minutes or 0) > 59
+    ):
+        raise ValueError(text)
+    minutes = days * 1440 + int(hour) * 60 + int(minute) - (-offset if sign == "-" else offset)
+    return (minutes * 60 + int(second or 0)) * _NS + int((fraction or "0").ljust(9, "0"))
+
+
+def day_ns(text: str) -> tuple[int, int] | None:
+    """The first and the last nanosecond of a plain date (UTC); None for what is none. Raises ValueError for a day that
+    does not exist."""
+    if _DAY.fullmatch(text) is None:
+        return None
+    begins = (date.fromisoformat(text).toordinal() - _EPOCH_DAY) * _DAY_NS
+    return begins, begins + _DAY_NS - 1
+
+
+def ms_of(ns: int) -> int:
+    """The first whole ms that is not before it: a record's whole millisecond is >= an instant exactly when it is >= the
+    next whole one, and likewise for <; so a finer instant keeps its meaning. Records lie in [0, TIME_END); instants
+    outside mean "from the begin" and "for ever": the same answer, and no number that is too large for the store's row
+    ids."""
+    return min(max(-(-ns // 1_000_000), 0), TIME_END)
