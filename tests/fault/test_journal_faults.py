@@ -193,13 +193,13 @@ def test_losses_are_stated_when_the_disk_stays_full_for_long(application: Applic
     application.requests(20)
     until(lambda: application.recorder.flush(1))
     application.files.failing = {"pwrite": errno.ENOSPC}
-    work = application.recorder._core.work
+    work = application.recorder._thread.work
     assert isinstance(work, Writing)
-    work._held_bytes += (8 << 20) - 20_000  # as if nearly all of the bound was held
+    work._output.held_bytes += (8 << 20) - 20_000  # as if nearly all of the bound was held
     for _ in range(200):
         application.request(is_durable=False)
-    until(lambda: application.recorder.stats().get("lost_journal", 0) > 0 and not application.recorder._core.queue)
-    work._held_bytes -= (8 << 20) - 20_000
+    until(lambda: application.recorder.stats().get("lost_journal", 0) > 0 and not application.recorder._state.queue)
+    work._output.held_bytes -= (8 << 20) - 20_000
     application.files.failing = {}
     application.requests(20)
     until(lambda: application.recorder.flush(1))
@@ -216,7 +216,7 @@ def test_losses_are_stated_when_the_disk_stays_full_for_long(application: Applic
 def test_journal_is_made_again_when_its_directory_was_removed(application: Application) -> None:
     application.requests(40)
     until(lambda: application.recorder.flush(1))
-    before = application.recorder._core.facts.process
+    before = application.recorder._state.facts.process
     shutil.rmtree(application.root)
     application.requests(40)
     until(lambda: application.recorder.flush(1))

@@ -24,11 +24,14 @@ from tests.support.waiting import until
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
-from asgi_audit.recording import core as core_module
+from asgi_audit.recording import output as output_module
+from asgi_audit.recording import thread as thread_module
 from asgi_audit.recording import writing
-from asgi_audit.recording.core import Core
+from asgi_audit.recording.ledger import Ledger, Losses
+from asgi_audit.recording.output import Output
 from asgi_audit.recording.recorder import Recorder, shared_recorder
-from asgi_audit.recording.statements import Ledger, Losses
+from asgi_audit.recording.state import RecorderState
+from asgi_audit.recording.thread import RecorderThread
 from asgi_audit.recording.writing import Writing
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Kind, ProcessFacts
@@ -52,11 +55,14 @@ class Step(NamedTuple):
 
 STEPS = [
     *(Step(Writing, name) for name in (
-        "_wait", "_resume", "_open", "_attach", "_turn", "_drain", "_write_batch", "_begin_next", "_build", "_release",
-        "_wake", "_pressure", "_append_held", "_sync", "_state", "_write_statements", "_tell", "_statement_at",
-        "_recover", "_take_stock", "_say",
+        "_wait", "_resume", "_turn", "_drain", "_write_batch", "_begin_next", "_build", "_release", "_wake",
+        "_append_statements", "_tell", "_statement_at", "_recover", "_take_stock",
     )),
-    *(Step(Core, name) for name in ("snapshot", "attach", "record_loss", "count", "back_off", "pause", "succeeded")),
+    *(Step(Output, name) for name in (
+        "open", "attach", "pressure", "is_full", "append_held", "sync", "write_statements",
+    )),
+    *(Step(RecorderState, name) for name in ("snapshot", "attach", "record_loss", "count")),
+    *(Step(RecorderThread, name) for name in ("back_off", "pause", "succeeded")),
     *(Step(Ledger, name) for name in ("make", "written", "recorded", "chained")),
     *(Step(Losses, name) for name in ("until", "stated")),
     *(Step(MemoryWriter, name) for name in ("append", "sync", "room")),
@@ -67,11 +73,12 @@ STEPS = [
     Step(logging.Logger, "log"),
 ]  # fmt: skip
 # Steps that are only reached when another one breaks, too.
+DRAIN = Step(Writing, "_drain")
 ALSO = {
-    **dict.fromkeys(("_recover", "_take_stock", "_say", "count", "back_off", "pause", "log"), Step(Writing, "_drain")),
+    **dict.fromkeys(("_recover", "_take_stock", "count", "back_off", "pause", "log"), DRAIN),
     "record_loss": Step(Recorder, "build"),
 }
-FIRST = ("_open", "attach")  # done once, at the beginning
+FIRST = ("open", "attach")  # done once, at the beginning
 EXCEPTIONS: tuple[type[BaseException], ...] = (RuntimeError, MemoryError, SystemExit, KeyboardInterrupt)
 
 
@@ -110,10 +117,10 @@ def recorder() -> Iterator[tuple[Recorder, MemoryJournal]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_module, "RESTART_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(thread_module, "RESTART_SECONDS", (0.001, 0.01))
     monkeypatch.setattr(writing, "FLUSH_SECONDS", 0.005)
     monkeypatch.setattr(writing, "_BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(writing, "_RETRY_SECONDS", (0.001, 0.01))
+    monkeypatch.setattr(output_module, "_RETRY_SECONDS", (0.001, 0.01))
 
 
 def entries(journal: MemoryJournal) -> list[Any]:
@@ -234,7 +241,7 @@ def test_exchange_is_not_lost_when_taking_it_off_the_queue_breaks(
                 raise MemoryError
             return item
 
-    made._core.queue = Queue()
+    made._state.queue = Queue()
     for _ in range(5):
         assert seal(made, begun(made))
     until(lambda: made.flush(20, close=True))
@@ -248,12 +255,12 @@ def test_pauses_grow_when_the_thread_breaks_at_every_start(
     pauses: list[float] = []
     run = Writing.run
 
-    def breaks(self: Writing) -> None:
+    def breaks(self: Writing, thread: RecorderThread) -> None:
         if len(pauses) < 8:
             raise OSError
-        run(self)
+        run(self, thread)
 
-    monkeypatch.setattr(Core, "pause", lambda self, seconds: pauses.append(seconds))
+    monkeypatch.setattr(RecorderThread, "pause", lambda self, seconds: pauses.append(seconds))
     monkeypatch.setattr(Writing, "run", breaks)
     begun(made)
     assert made.flush(60)
@@ -286,21 +293,21 @@ def test_thread_is_found_gone_when_it_ended_without_a_word(
     """Not even its last act was done: whoever begins, or asks how things are, starts another."""
     made, journal = recorder
     made.open(5)
-    core = made._core
-    thread = core.thread
+    state = made._state
+    thread = state.thread
     assert thread is not None
     with monkeypatch.context() as patched:
-        patched.setattr(Core, "_thread_ended", lambda self, why: None)
+        patched.setattr(RecorderThread, "_thread_ended", lambda self, why: None)
         patched.setattr(Writing, "_turn", lambda self: (_ for _ in ()).throw(SystemExit))
         patched.setattr(Writing, "_take_stock", lambda self: (_ for _ in ()).throw(SystemExit))
         assert seal(made, begun(made))
         thread.join(60)
         assert not thread.is_alive()
-    for _ in range(2 * core.few):
+    for _ in range(2 * state.few):
         assert seal(made, begun(made))
-    assert core.thread is not thread, "by whoever finds that nobody empties the queue"
+    assert state.thread is not thread, "by whoever finds that nobody empties the queue"
     assert made.flush(60, close=True)
-    assert_whole(journal, 2 * core.few + 1)
+    assert_whole(journal, 2 * state.few + 1)
 
 
 def test_losses_are_stated_by_the_thread_that_ends_the_program_when_no_other_can_be_started(
@@ -314,7 +321,7 @@ def test_losses_are_stated_by_the_thread_that_ends_the_program_when_no_other_can
     monkeypatch.setattr(threading.Thread, "start", cannot)
     for _ in range(7):
         assert seal(made, begun(made))
-    made._core.at_exit()
+    made._thread.at_exit()
     assert [(r.first, r.last, r.reason) for s in stated(journal) for r in s.lost] == [(1, 7, "exit")]
     assert_whole(journal, 7)
     assert not seal(made, begun(made)), "it is served, and counted in the page"

@@ -143,7 +143,7 @@ def test_each_import_goes_to_an_earlier_room_or_a_contract() -> None:
         ("capture.middleware", "recording.recorder", False),
         ("capture.middleware", "query.service", False),
         ("encoding.builder", "exchange.sealed", True),
-        ("encoding.builder", "recording.core", False),
+        ("encoding.builder", "recording.state", False),
         ("recording.recorder", "encoding.builder", True),
         ("record.codec", "exchange.draft", False),
         ("indexing.indexer", "store.base", True),

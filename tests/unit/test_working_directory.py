@@ -33,7 +33,7 @@ with TestClient(app) as client:
         client.get("/x", params={"n": str(n) * 200})
 if how == "wrap":
     again = AuditMiddleware(app.app, home=os.path.join("..", ".asgi-audit"))
-    assert again.recorder._core is app.recorder._core
+    assert again.recorder._state is app.recorder._state
 """
 
 

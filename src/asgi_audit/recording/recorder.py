@@ -29,7 +29,8 @@ from ..forking import Step, after_fork_in_child
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 from .clock import Clock
-from .core import EXIT_SECONDS, Core, OpenWriter, Phase
+from .state import OpenWriter, Phase, RecorderState
+from .thread import EXIT_SECONDS, RecorderThread
 from .writing import Writing
 
 __all__ = ["Recorder", "shared_recorder"]
@@ -48,11 +49,12 @@ BuilderFactory = Callable[[Settings, ProcessFacts], RecordBuilder]
 class Recorder:
     """See `RecorderBase`: one middleware's face, with its own identity and builder, over the shared recorder."""
 
-    def __init__(self, core: Core, settings: Settings, builder_factory: BuilderFactory) -> None:
-        self._core = core
+    def __init__(self, thread: RecorderThread, settings: Settings, builder_factory: BuilderFactory) -> None:
+        self._thread = thread
+        self._state = thread.state
         self._settings = settings
         self._builder_factory = builder_factory
-        core.govern(settings)
+        self._state.govern(settings)
         self._builder: RecordBuilder | None = None
         self._built_for = 0
         self.is_crowded = False
@@ -62,47 +64,47 @@ class Recorder:
 
     @property
     def is_open(self) -> bool:
-        return self._core.thread is not None and self._core.opened.is_set()
+        return self._state.thread is not None and self._state.opened.is_set()
 
     def open(self, wait_seconds: float) -> None:
-        core = self._core
-        if not core.is_alive():
-            core.start()
-        if core.is_alive() and not core.opened.is_set():
-            core.opened.wait(wait_seconds)
+        state = self._state
+        if not state.is_alive():
+            self._thread.start()
+        if state.is_alive() and not state.opened.is_set():
+            state.opened.wait(wait_seconds)
 
     def begin(self) -> Begun:
-        core = self._core
-        if core.phase is not _RUNNING and core.phase is not _URGENT:
-            core.ensure_running()
-        with core.lock:
-            core.begun = begun = core.begun + 1
-            core.words[0] = begun
-            ticket = core.tickets + begun
+        state = self._state
+        if state.phase is not _RUNNING and state.phase is not _URGENT:
+            self._thread.ensure_running()
+        with state.lock:
+            state.begun = begun = state.begun + 1
+            state.words[0] = begun
+            ticket = state.tickets + begun
             mono_ns = perf_counter_ns()
-            core.open[ticket] = started_ns = core.clock.offset_ns + mono_ns
+            state.open[ticket] = started_ns = state.clock.offset_ns + mono_ns
             if self.known_account is not None:
-                core.accounts[ticket] = self
-            self.is_crowded = len(core.open) > core.few
+                state.accounts[ticket] = self
+            self.is_crowded = len(state.open) > state.few
         return ticket, mono_ns, started_ns
 
     def learn_account(self, draft: Draft, account_id: str) -> None:
-        core, ticket = self._core, draft.ticket
+        state, ticket = self._state, draft.ticket
         if account_id != self.known_account:
             self.known_account = None
-        with core.lock:
-            core.accounts[ticket] = account_id
-            if ticket not in core.open:  # sealed, or begun before a fork
-                core.accounts.pop(ticket, None)
+        with state.lock:
+            state.accounts[ticket] = account_id
+            if ticket not in state.open:  # sealed, or begun before a fork
+                state.accounts.pop(ticket, None)
 
     def reserve(self, draft: Draft, size: int) -> bool:
-        core = self._core
-        with core.lock:
-            if core.budget + size > core.bytes_max:
+        state = self._state
+        with state.lock:
+            if state.budget + size > state.bytes_max:
                 return False
-            if draft.ticket not in core.open:
+            if draft.ticket not in state.open:
                 return False  # sealed, or begun before a fork: nobody would give it back
-            core.budget += size
+            state.budget += size
             draft.held += size
         return True
 
@@ -116,86 +118,86 @@ class Recorder:
         notes: dict[str, Any] | None,
         wake: Wake | None = None,
     ) -> bool:
-        core = self._core
+        state = self._state
         ended_ns = perf_counter_ns()
-        with core.lock:
-            if core.open.pop(draft.ticket, None) is None:
+        with state.lock:
+            if state.open.pop(draft.ticket, None) is None:
                 return False
-            if core.accounts:
-                core.accounts.pop(draft.ticket, None)
+            if state.accounts:
+                state.accounts.pop(draft.ticket, None)
             if draft.detail.excluded:
-                core.excluded += 1
-                core.words[2] = core.excluded
-                core.budget -= draft.held
+                state.excluded += 1
+                state.words[2] = state.excluded
+                state.budget -= draft.held
                 return False
-            core.last = sequence = core.last + 1
-            core.words[1] = sequence
-            if len(core.queue) + len(core.in_progress) >= core.few and (why := core.find_room(draft)):
-                core.record_loss(sequence, sequence, why)
+            state.last = sequence = state.last + 1
+            state.words[1] = sequence
+            if len(state.queue) + len(state.in_progress) >= state.few and (why := state.find_room(draft)):
+                state.record_loss(sequence, sequence, why)
                 return False
-            core.queue.append(
+            state.queue.append(
                 SealedExchange(sequence, ended_ns, draft, outcome, route, endpoint, principal, notes, self, wake)
             )
             if wake is not None:
-                core.urge()
-            elif core.phase is _PARKED:
-                core.awake()
+                state.urge()
+            elif state.phase is _PARKED:
+                state.awake()
         return True
 
     def unwaited(self) -> None:
-        with self._core.lock:
-            self._core.unwaited += 1
+        with self._state.lock:
+            self._state.unwaited += 1
 
     def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
-        return self._core.flush(timeout_seconds, "provisional" if close else "")
+        return self._thread.flush(timeout_seconds, "provisional" if close else "")
 
     def count(self, name: str, amount: int = 1) -> None:
-        self._core.count(name, amount)
+        self._state.count(name, amount)
 
     def stats(self) -> dict[str, int]:
-        core = self._core
-        if core.is_down():
-            core.start()
-        with core.lock:
+        state = self._state
+        if self._thread.is_down():
+            self._thread.start()
+        with state.lock:
             return {
-                "begun": core.begun,
-                "sealed": core.last,
-                "recorded": core.recorded,
-                "excluded": core.excluded,
-                "open": len(core.open),
-                "unwaited": core.unwaited,
-                "waiting": len(core.queue),
-                "held_bytes": core.budget,
-                "recorder_down": int(core.is_down()),
-                "recorder_restarts": max(0, core.started - 1),
-                **core.counts,
+                "begun": state.begun,
+                "sealed": state.last,
+                "recorded": state.recorded,
+                "excluded": state.excluded,
+                "open": len(state.open),
+                "unwaited": state.unwaited,
+                "waiting": len(state.queue),
+                "held_bytes": state.budget,
+                "recorder_down": int(self._thread.is_down()),
+                "recorder_restarts": max(0, state.started - 1),
+                **state.counts,
             }
 
     def stop(self, timeout_seconds: float = EXIT_SECONDS) -> None:
         """Ends the shared recorder; the next `shared_recorder` for its journal makes a new one."""
-        _forget(self._core)
-        self._core.stop(timeout_seconds)
+        _forget(self._thread)
+        self._thread.stop(timeout_seconds)
 
     def build(self, exchange: Exchange, shed: int) -> bytes:
         """The record's bytes, in the recorder's thread."""
-        core = self._core
-        if self._builder is None or self._built_for != core.generation:
-            self._builder = self._builder_factory(self._settings, core.facts)
-            self._built_for = core.generation
+        state = self._state
+        if self._builder is None or self._built_for != state.generation:
+            self._builder = self._builder_factory(self._settings, state.facts)
+            self._built_for = state.generation
         return self._builder.build(exchange, shed)
 
 
 # One per journal in this OS process. `_every` also holds those that were made beside it, so that fork resets them too.
-_cores: dict[str, Core] = {}
-_every: weakref.WeakSet[Core] = weakref.WeakSet()
-_cores_lock = threading.Lock()
+_threads: dict[str, RecorderThread] = {}
+_every: weakref.WeakSet[RecorderThread] = weakref.WeakSet()
+_threads_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _cores_lock
-    _cores_lock = threading.Lock()
-    for core in list(_every):
-        core.reset_after_fork()
+    global _threads_lock
+    _threads_lock = threading.Lock()
+    for thread in list(_every):
+        thread.reset_after_fork()
 
 
 after_fork_in_child(Step.RECORDER, _after_fork)
@@ -217,15 +219,16 @@ def shared_recorder(
     statement stands in the journal by which this process is heard of, or heard of again.
 
     Raises ConfigError when two callers want the shared part differently."""
-    with _cores_lock:
-        core = _cores.get(settings.transport_url)
-        if core is None:
-            core = Core(settings, open_writer, Writing, clock, on_closed, on_begun)
-            _cores[settings.transport_url] = core
-            _every.add(core)
-            atexit.register(core.at_exit)
+    with _threads_lock:
+        thread = _threads.get(settings.transport_url)
+        if thread is None:
+            state = RecorderState(settings, open_writer, clock, on_begun)
+            thread = RecorderThread(state, Writing, on_closed)
+            _threads[settings.transport_url] = thread
+            _every.add(thread)
+            atexit.register(thread.at_exit)
     for name in _OWN:
-        ours, theirs = getattr(core.settings, name), getattr(settings, name)
+        ours, theirs = getattr(thread.state.settings, name), getattr(settings, name)
         if ours != theirs:
             if name in _SECRET:
                 ours = theirs = "***"
@@ -234,11 +237,11 @@ def shared_recorder(
                 f"setting {name} is {theirs!r}; accepted: {ours!r}, as another middleware of this process has it",
                 hint=f"both write to {settings.transport_url}; give them the same {name} or journals of their own",
             )
-    return Recorder(core, settings, builder_factory)
+    return Recorder(thread, settings, builder_factory)
 
 
-def _forget(core: Core) -> None:
-    with _cores_lock:
-        for url in [url for url, known in _cores.items() if known is core]:
-            del _cores[url]
-    atexit.unregister(core.at_exit)
+def _forget(thread: RecorderThread) -> None:
+    with _threads_lock:
+        for url in [url for url, known in _threads.items() if known is thread]:
+            del _threads[url]
+    atexit.unregister(thread.at_exit)

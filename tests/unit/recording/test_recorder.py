@@ -19,9 +19,10 @@ from asgi_audit.exchange.draft import Body
 from asgi_audit.exchange.sealed import Exchange, Wake
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, Lost, Statement, decode_statement
 from asgi_audit.recording.clock import Clock
-from asgi_audit.recording.core import Phase
+from asgi_audit.recording.ledger import Losses
 from asgi_audit.recording.recorder import Recorder, shared_recorder
-from asgi_audit.recording.statements import Losses
+from asgi_audit.recording.state import Phase
+from asgi_audit.recording.thread import RecorderThread
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Kind, ProcessFacts
 from asgi_audit.transport.memory import MemoryJournal
@@ -141,14 +142,13 @@ def test_numbers_agree_and_sequences_are_whole_when_several_threads_seal(house: 
 
 
 def test_exchange_is_lost_and_stated_when_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_audit.recording.core.QUEUE_MAX", 100)
+    monkeypatch.setattr("asgi_audit.recording.state.QUEUE_MAX", 100)
     house = House()
-    core = house.recorder._core
-    core.is_stopping = True  # keep the thread from starting: nobody takes from the queue
+    house.recorder._thread._start_at = float("inf")  # no thread: nobody takes from the queue
     for _ in range(103):
         go(house.recorder)
     assert house.recorder.stats()["lost_queue"] == 3
-    core._start_at = float("-inf")
+    house.recorder._thread._start_at = float("-inf")
     assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert len(records) == 100
@@ -176,19 +176,19 @@ def test_small_bodies_are_dropped_for_pressure_when_many_wait_and_the_budget_is_
     """Bodies that came in one small message are counted only from the 65th waiting exchange on: what those before may
     hold is set aside."""
     house = House(capture_bytes_max=64 * 16 * 8192)
-    core = house.recorder._core
-    core.is_stopping = True  # keep the thread from starting: nobody takes from the queue
+    state = house.recorder._state
+    house.recorder._thread._start_at = float("inf")  # no thread: nobody takes from the queue
     large = begun(house.recorder)
-    assert house.recorder.reserve(large, core.bytes_max - 10_000)
+    assert house.recorder.reserve(large, state.bytes_max - 10_000)
     for _ in range(64 + 4):
         assert go(house.recorder, body=b"b" * 4000)
-    bodies = [item.draft.request for item in core.queue]
+    bodies = [item.draft.request for item in state.queue]
     assert [isinstance(b, bytes) for b in bodies] == [True] * 66 + [False] * 2
-    assert house.recorder.stats()["held_bytes"] == core.bytes_max - 10_000 + 2 * 4000
+    assert house.recorder.stats()["held_bytes"] == state.bytes_max - 10_000 + 2 * 4000
     (dropped,) = {(b.data(), b.total, b.complete, b.pressure) for b in bodies if isinstance(b, Body)}
     assert dropped == (b"", 4000, True, True)
     assert seal(house.recorder, large)
-    core._start_at = float("-inf")
+    house.recorder._thread._start_at = float("-inf")
     assert house.recorder.flush(60)
     assert house.recorder.stats()["held_bytes"] == 0
     house.recorder.stop()
@@ -258,7 +258,7 @@ def test_statement_is_provisional_at_close_and_revoked_by_the_next(house: House)
 
 
 def parked(house: House) -> None:
-    until(lambda: house.recorder._core.phase is Phase.PARKED)
+    until(lambda: house.recorder._state.phase is Phase.PARKED)
 
 
 def test_whoever_waits_is_served_at_once_when_the_thread_is_parked_or_gathers(
@@ -285,7 +285,7 @@ def test_recorder_is_not_down_when_it_was_stopped() -> None:
     go(used.recorder)
     used.recorder.stop()
     assert [h.recorder.stats()["recorder_down"] for h in (never, used)] == [0, 0]
-    assert [h.recorder._core.phase for h in (never, used)] == [Phase.ENDED, Phase.ENDED]
+    assert [h.recorder._state.phase for h in (never, used)] == [Phase.ENDED, Phase.ENDED]
 
 
 def test_process_states_at_once_when_an_exchange_begins_after_it_closed(
@@ -312,7 +312,7 @@ def test_process_states_at_once_when_its_clock_was_set(house: House, monkeypatch
     assert house.recorder.flush(5)
     parked(house)
     before = len(house.read()[1])
-    clock = house.recorder._core.clock
+    clock = house.recorder._state.clock
     clock.wall_ns = lambda: time.time_ns() - 3_600 * 1_000_000_000
     draft = begun(house.recorder)
     until(lambda: len(house.read()[1]) > before)
@@ -342,7 +342,7 @@ def test_watermark_is_held_back_by_open_exchange_but_not_by_an_old_one() -> None
     clock = Clock()
     house.recorder = shared_recorder(house.settings, house.open_writer, builder_factory=TrivialBuilder, clock=clock)
     old = begun(house.recorder)
-    old_ns = house.recorder._core.open[old.ticket] = old.started_ns - 61 * 10**9
+    old_ns = house.recorder._state.open[old.ticket] = old.started_ns - 61 * 10**9
     young = begun(house.recorder)
     young_ns = young.started_ns
     assert house.recorder.flush(60, close=True)
@@ -364,7 +364,7 @@ def test_open_exchanges_are_stated_by_account_when_it_is_known_and_they_are_open
     seal(house.recorder, sealed)
     house.recorder.learn_account(sealed, "c")
     house.recorder.learn_account(begun(house.recorder), "young")
-    opened = house.recorder._core.open
+    opened = house.recorder._state.open
     for draft in (one, two, unknown, moved):
         opened[draft.ticket] -= 86_400 * 10**9
     assert house.recorder.flush(60, close=True)
@@ -376,7 +376,7 @@ def test_open_exchanges_are_stated_by_account_when_it_is_known_and_they_are_open
     assert [(o.account, o.count) for o in house.read()[1][-1].open_accounts] == [("b", 2), ("a", 1)]
     for draft in (one, two, moved):
         seal(house.recorder, draft)
-    assert house.recorder._core.accounts.keys() <= opened.keys()
+    assert house.recorder._state.accounts.keys() <= opened.keys()
 
 
 def test_configured_account_is_known_until_the_application_names_another(house: House) -> None:
@@ -397,8 +397,8 @@ def test_accounts_beyond_a_hundred_are_not_named_and_a_statement_is_never_too_lo
         draft = begun(house.recorder)
         house.recorder.learn_account(draft, f"{n:03}" + "\N{GRINNING FACE}" * 197)
     for n in range(2000):
-        house.recorder._core.record_loss(2 * n + 1, 2 * n + 1, "journal_full")
-    house.recorder._core.last = 4000
+        house.recorder._state.record_loss(2 * n + 1, 2 * n + 1, "journal_full")
+    house.recorder._state.last = 4000
     assert house.recorder.flush(60, close=True)
     entries = [e for p in house.journal.partitions.values() for e in p.entries if e.kind is Kind.STATEMENT]
     assert max(len(e.payload) for e in entries) <= STATEMENT_BYTES_MAX
@@ -412,7 +412,7 @@ def test_counters_survive_in_the_page_from_the_first_request_on(house: House) ->
         go(house.recorder)
     begun(house.recorder)
     assert house.recorder.flush(60)
-    counters = house.recorder._core.work._writer.counters  # type: ignore[attr-defined]
+    counters = house.recorder._thread.work._output.writer.counters  # type: ignore[attr-defined]
     assert list(counters.cast("B").cast("Q")) == [4, 3, 0]
 
 
@@ -477,7 +477,7 @@ def test_turn_goes_on_and_writes_what_was_built_when_a_bug_breaks_it(
     go(house.recorder)
     assert house.recorder.flush(60)
     monkeypatch.undo()
-    original = type(house.recorder._core.work)._release
+    original = type(house.recorder._thread.work)._release
     broken = [True]
 
     def breaks(self: Any, *items: Any) -> None:
@@ -485,7 +485,7 @@ def test_turn_goes_on_and_writes_what_was_built_when_a_bug_breaks_it(
             raise RuntimeError("a bug")
         original(self, *items)
 
-    monkeypatch.setattr(type(house.recorder._core.work), "_release", breaks)
+    monkeypatch.setattr(type(house.recorder._thread.work), "_release", breaks)
     go(house.recorder)
     until(lambda: house.recorder.stats()["internal_errors"] == 1)
     go(house.recorder)
@@ -497,10 +497,10 @@ def test_turn_goes_on_and_writes_what_was_built_when_a_bug_breaks_it(
 
 def test_record_that_can_never_fit_is_lost_alone(house: House) -> None:
     house.recorder.open(2)
-    house.recorder._core.lock.acquire()  # so that all three are in one batch
+    house.recorder._state.lock.acquire()  # so that all three are in one batch
     for size in (10, 5 << 20, 10):
         go(house.recorder, body=b"b" * size)
-    house.recorder._core.lock.release()
+    house.recorder._state.lock.release()
     assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert [r["n"] for r in records] == [1, 3]
@@ -532,13 +532,13 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
     before = begun(house.recorder)
     go(house.recorder)
     assert house.recorder.flush(60)
-    parent = house.recorder._core.facts.process
+    parent = house.recorder._state.facts.process
     reading, writing = os.pipe()
     held = threading.Event()
     release = threading.Event()
 
     def hold() -> None:
-        with house.recorder._core.lock:
+        with house.recorder._state.lock:
             held.set()
             release.wait(60)
 
@@ -600,17 +600,17 @@ class Interrupted:
 def test_one_thread_writes_when_its_start_is_interrupted(monkeypatch: pytest.MonkeyPatch, runs: bool) -> None:
     interrupted = Interrupted(monkeypatch, runs=runs)
     house = House()
-    core = house.recorder._core
+    state = house.recorder._state
     with pytest.raises(KeyboardInterrupt):
         begun(house.recorder)
-    core._start_at = float("-inf")  # no pause before the next start
+    house.recorder._thread._start_at = float("-inf")  # no pause before the next start
     for n in range(200):
         assert go(house.recorder)
         if n == 100 and not runs:  # it begins to run only now
             interrupted.start(interrupted.threads[0])
             interrupted.threads[0].join(60)
     assert len([t for t in interrupted.threads if t.is_alive()]) == 1
-    assert core.thread is interrupted.threads[-1]
+    assert state.thread is interrupted.threads[-1]
     assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert [r["n"] for r in records] == list(range(1, 201))
@@ -627,19 +627,19 @@ def test_no_thread_runs_beside_the_end_when_its_start_was_interrupted(monkeypatc
     house = House()
     with pytest.raises(KeyboardInterrupt):
         begun(house.recorder)
-    core = house.recorder._core
-    monkeypatch.setattr(core, "_start_at", float("inf"))
+    keeper = house.recorder._thread
+    monkeypatch.setattr(keeper, "_start_at", float("inf"))
     ran: list[threading.Thread] = []
-    run = core.work.run
+    run = keeper.work.run
 
-    def note() -> None:
+    def note(thread: RecorderThread) -> None:
         ran.append(threading.current_thread())
         if len(ran) == 1:
             interrupted.start(interrupted.threads[0])
             interrupted.threads[0].join(60)
-        run()
+        run(thread)
 
-    monkeypatch.setattr(core.work, "run", note)
+    monkeypatch.setattr(keeper.work, "run", note)
     assert go(house.recorder)
     house.recorder.stop()
     assert ran == [threading.current_thread()]
@@ -651,12 +651,12 @@ def test_no_thread_runs_beside_the_end_when_its_start_was_interrupted(monkeypatc
 def test_nothing_is_started_when_nothing_was_recorded() -> None:
     house = House()
     assert house.recorder.flush(0.1)
-    assert house.recorder._core.thread is None
+    assert house.recorder._state.thread is None
     house.recorder.stop()
 
 
 def test_open_exchanges_are_crowded_only_beyond_a_few(house: House) -> None:
-    few = house.recorder._core.few
+    few = house.recorder._state.few
     opened = [begun(house.recorder) for _ in range(few)]
     assert not house.recorder.is_crowded
     opened.append(begun(house.recorder))
@@ -669,15 +669,15 @@ def test_open_exchanges_are_crowded_only_beyond_a_few(house: House) -> None:
 
 def test_small_bodies_are_counted_when_those_in_hand_are_many(house: House) -> None:
     """What the thread builds still holds its bodies: the queue alone does not say how many wait."""
-    core = house.recorder._core
-    core._start_at = float("inf")  # no thread
+    state = house.recorder._state
+    house.recorder._thread._start_at = float("inf")  # no thread
     assert go(house.recorder, body=b"x" * 100)
     assert house.recorder.stats()["held_bytes"] == 0
-    core.in_progress.extend([core.queue.popleft()] * core.few)
+    state.in_progress.extend([state.queue.popleft()] * state.few)
     assert go(house.recorder, body=b"x" * 100)
     assert house.recorder.stats()["held_bytes"] == 100
-    core.in_progress.clear()
-    core._start_at = float("-inf")
+    state.in_progress.clear()
+    house.recorder._thread._start_at = float("-inf")
     assert house.recorder.flush(60)
     assert house.recorder.stats()["held_bytes"] == 0
 
@@ -705,19 +705,19 @@ def test_loss_is_kept_when_the_garbage_collector_adds_it_while_losses_are_stated
 def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> None:
     """Goal: an abandoned request that is finished by the collector inside our own critical section neither hangs nor
     doubles a sequence. Method: a queue whose append seals another exchange."""
-    core = house.recorder._core
+    state = house.recorder._state
     nested = begun(house.recorder)
-    core._start_at = float("inf")  # no thread
+    house.recorder._thread._start_at = float("inf")  # no thread
 
-    class Nesting(type(core.queue)):  # type: ignore[misc]
+    class Nesting(type(state.queue)):  # type: ignore[misc]
         def append(self, item: Any) -> None:
             seal(house.recorder, nested)
             super().append(item)
 
-    core.queue = Nesting()
+    state.queue = Nesting()
     assert go(house.recorder)
     assert house.recorder.stats()["sealed"] == 2
-    core._start_at = float("-inf")
+    house.recorder._thread._start_at = float("-inf")
     assert house.recorder.flush(60, close=True)
     records, statements = house.read()
     assert sorted(r["n"] for r in records) == [1, 2]

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ...record.digest import Tree, leaf_hash, statement_digest
 from ...record.statement import Lost, Statement, encode_statement
-from ...recording.statements import split
+from ...recording.ledger import split
 from ..base import Entry, Kind, Message, ProcessFacts
 from ..files import Files
 from . import format as fmt

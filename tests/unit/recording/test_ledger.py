@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, Lost, Statement, encode_statement
-from asgi_audit.recording.statements import Ledger, Losses, Snapshot, merged
+from asgi_audit.recording.ledger import Ledger, Losses, Snapshot, merged
 
 
 def ledger() -> Ledger:

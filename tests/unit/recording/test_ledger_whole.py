@@ -17,7 +17,7 @@ from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.digest import EMPTY_ROOT, leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
-from asgi_audit.recording.statements import Ledger, Snapshot, policy_digest, policy_of
+from asgi_audit.recording.ledger import Ledger, Snapshot, policy_digest, policy_of
 from asgi_audit.settings import make_settings
 from asgi_audit.store.state import Completion
 from asgi_audit.transport.base import Entry, Kind

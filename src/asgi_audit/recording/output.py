@@ -1,0 +1,222 @@
+"""Where records go when they are built: into the journal, or, while it cannot be written, into memory until it can.
+
+`held` is what is built and does not stand in the journal yet, in order, at most 8 MiB. Entries are appended in the
+order of their sequences, and a statement that a broken turn left behind goes before anything else. After a failure the
+next try comes 50 ms to 2 s later. Once the memory is full the newest records are lost, so that what is held has no
+gaps. A record that the journal refuses for itself (too large) is lost alone. Each loss is counted, and stated.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from itertools import islice
+
+from ..errors import TransportError
+from ..record.statement import Statement
+from ..transport.base import Entry, Kind, Writer
+from .log import RecorderLog
+from .state import RecorderState
+
+__all__ = ["BATCH_BYTES", "Output"]
+
+BATCH_BYTES = 1 << 20
+_HELD_BYTES_MAX = 8 << 20
+_RETRY_SECONDS = (0.05, 2.0)
+_SHED_BODIES, _SHED_HEADERS = 0.90, 0.95
+
+
+class Output:
+    """Used by the recorder's thread alone. After a broken turn, and in the thread that follows, `Writing` puts `held`
+    in order before anything is appended."""
+
+    def __init__(self, state: RecorderState, log: RecorderLog) -> None:
+        self._state = state
+        self._log = log
+        self.writer: Writer | None = None  # None until the journal is open
+        # With the leaf hash, which is made where the record is built, in slices.
+        self.held: deque[tuple[Entry, bytes]] = deque()
+        self.held_bytes = 0
+        self.unwritten: list[tuple[Statement, bytes]] = []  # statements that may stand in the journal, or not
+        self.is_failing = False
+        self.retry_at = 0.0  # monotonic
+        self._retry_after = _RETRY_SECONDS[0]
+        self._tried_at = 0.0
+        self._counters: memoryview | None = None
+        self._is_half_full_said = False
+
+    def open(self) -> None:
+        state = self._state
+        try:
+            self.writer = state.open_writer(state.facts)
+        except Exception as e:
+            self._failed()
+            why: object = type(e).__name__
+            if isinstance(e, TransportError):
+                why = f"{e} ({e.hint})" if e.hint else e
+            self._log(
+                logging.ERROR,
+                "open",
+                "asgi-audit: no journal, records are kept in memory (%d MiB) until there is one: %s",
+                _HELD_BYTES_MAX >> 20,
+                why,
+            )
+            return
+        finally:
+            state.opened.set()
+        self.attach()
+        self.is_failing = False
+        self._retry_after = _RETRY_SECONDS[0]
+
+    def attach(self) -> None:
+        """The counters stand in the journal's page, which is another one when somebody removed the directory."""
+        if self.writer is not None and self.writer.counters is not self._counters:
+            self._state.attach(self.writer.counters)
+            self._counters = self.writer.counters
+
+    def _failed(self) -> None:
+        now = time.monotonic()
+        self.is_failing = True
+        self.retry_at = now + self._retry_after
+        self._retry_after = min(self._retry_after * 2, _RETRY_SECONDS[1])
+        self._state.count("journal_errors")
+
+    def pressure(self) -> tuple[int, str]:
+        """What to leave out (0 nothing, 1 bodies, 2 headers too), and the reason why records are refused, or ''."""
+        held = self.held_bytes / _HELD_BYTES_MAX
+        if held >= 1.0:
+            return 2, "journal"
+        room = self.writer.room() if self.writer is not None else 0.0
+        if room >= 0.5 and not self._is_half_full_said:
+            self._is_half_full_said = True
+            self._log(
+                logging.WARNING,
+                "half",
+                "asgi-audit: the journal is half full; is an indexer running? When it is full, records are lost",
+            )
+        elif room < 0.4:
+            self._is_half_full_said = False
+        if room >= 1.0:
+            return 2, "journal_full"
+        used = max(held, room)
+        return (2 if used >= _SHED_HEADERS else 1 if used >= _SHED_BODIES else 0), ""
+
+    def is_full(self) -> bool:
+        return self.writer is not None and self.writer.room() >= 1.0
+
+    def append_held(self, *, is_asked: bool) -> bool:
+        """Append all that is held, in order. After a failure it waits before the next try (50 ms to 2 s), or 50 ms when
+        somebody asks. True when all of it is in the journal."""
+        writer = self.writer
+        now = time.monotonic()
+        if writer is None or self.unwritten:  # a statement goes first
+            self._cut_held()
+            return False
+        if self.is_failing and now < self.retry_at and not (is_asked and now >= self._tried_at + _RETRY_SECONDS[0]):
+            self._cut_held()
+            return False
+        self._tried_at = now
+        while self.held:
+            chunk = [entry for entry, _ in self.held]
+            size = self.held_bytes
+            if size > BATCH_BYTES:
+                size = 0
+                for count, entry in enumerate(chunk, 1):
+                    size += len(entry.payload)
+                    if size >= BATCH_BYTES:
+                        del chunk[count:]
+                        break
+            try:
+                writer.append(chunk)
+            except TransportError as e:
+                if not e.retriable and len(chunk) > 1:
+                    chunk = chunk[:1]  # find the one that the journal refuses
+                    size = len(chunk[0].payload)
+                    try:
+                        writer.append(chunk)
+                    except TransportError as alone:
+                        if alone.retriable:
+                            self._failed()
+                            return False
+                        self._refuse(chunk[0], alone)
+                        continue
+                elif not e.retriable:
+                    self._refuse(chunk[0], e)
+                    continue
+                else:
+                    self._failed()
+                    self._log(
+                        logging.ERROR,
+                        "append",
+                        "asgi-audit: the journal cannot be written, records wait in memory: %s%s",
+                        e,
+                        f" ({e.hint})" if e.hint else "",
+                    )
+                    self._cut_held()
+                    return False
+            self._state.ledger.recorded([leaf for _, leaf in islice(self.held, len(chunk))])
+            for _ in chunk:
+                self.held.popleft()
+            self.held_bytes -= size
+            with self._state.lock:
+                self._state.recorded += len(chunk)
+        if self.is_failing:
+            self.is_failing = False
+            self._retry_after = _RETRY_SECONDS[0]
+            self._log(logging.WARNING, "again", "asgi-audit: the journal can be written again")
+        self.attach()
+        return True
+
+    def _refuse(self, entry: Entry, e: TransportError) -> None:
+        self._state.record_loss(entry.sequence, entry.sequence, "journal")
+        self.held.popleft()
+        self.held_bytes -= len(entry.payload)
+        self._log(logging.ERROR, "refuse", "asgi-audit: the journal refuses a record: %s", e)
+
+    def _cut_held(self) -> None:
+        """What does not fit into memory is lost: the newest, so that what is held stays without gaps."""
+        while self.held_bytes > _HELD_BYTES_MAX:
+            entry, _ = self.held[-1]
+            self._state.record_loss(entry.sequence, entry.sequence, "journal")
+            self.held.pop()
+            self.held_bytes -= len(entry.payload)
+
+    def sync(self) -> bool:
+        if self.writer is None:
+            return False
+        try:
+            self.writer.sync()
+        except TransportError as e:
+            self._state.count("sync_errors")
+            self._log(logging.ERROR, "sync", "asgi-audit: records may not survive the machine: %s", e)
+            return False
+        return True
+
+    def write_again(self, entries: list[Entry]) -> bool:
+        """After a failed sync the pages may be gone, and asking again proves nothing: the same records once more, in a
+        new segment. Repeats do no harm, the index knows what it has."""
+        if self.writer is None:
+            return False
+        try:
+            self.writer.append(entries)
+        except TransportError:
+            return False
+        return self.sync()
+
+    def write_statements(self) -> bool:
+        """True when all are written. One that a broken turn left goes before anything else, and with the same bytes:
+        nobody knows whether it stands in the journal."""
+        state = self._state
+        while self.unwritten and self.writer is not None:
+            statement, data = self.unwritten[0]
+            try:
+                self.writer.append([Entry(Kind.STATEMENT, statement.last, data)])
+            except TransportError as e:
+                self._failed()
+                self._log(logging.ERROR, "append", "asgi-audit: the journal cannot be written: %s", e)
+                return False
+            with state.lock:
+                state.ledger.written([statement], data)
+            self.unwritten.pop(0)
+        return not self.unwritten

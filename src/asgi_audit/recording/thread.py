@@ -1,0 +1,249 @@
+"""The life of the recorder's thread: it is started when it is needed, started again when it broke, and ended.
+
+A thread that breaks starts its successor as its last act. Should it not even get there, the next call of `begin`,
+`flush` or `stats` notices and starts one. Between two starts there are 50 ms to 2 s. While none can be started, the
+log, `stats()["recorder_down"]` and the metric of that name say so; sealed exchanges wait, up to QUEUE_MAX, and what
+finds no room is a loss, stated as soon as a thread runs.
+
+When the program ends, the thread has EXIT_SECONDS to write what waits; then it stops at the next record. The
+interpreter must not end while the thread builds one: a daemon thread that returns from compiled code after that is
+unwound through it, and Rust aborts the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from .ledger import Closed
+from .log import RecorderLog
+from .state import OVER, FlushRequest, Phase, RecorderState
+
+__all__ = ["EXIT_SECONDS", "RecorderThread", "Work"]
+
+EXIT_SECONDS = 2.0
+_JOIN_SECONDS = 1.0  # for the record in hand, the statement and one write
+RESTART_SECONDS = (0.05, 2.0)
+
+
+class Work(Protocol):
+    """What the thread does. It belongs to the process and not to the thread: the next thread goes on with it."""
+
+    def run(self, thread: RecorderThread) -> None:
+        """Until the recorder ends. Whatever it raises ends this thread only."""
+
+
+class RecorderThread:
+    """Starts, restarts and ends the one thread of a recorder. `start` and `ensure_running` are called from any thread,
+    `pause`, `back_off` and `succeeded` by the thread itself."""
+
+    def __init__(
+        self,
+        state: RecorderState,
+        new_work: Callable[[RecorderState], Work],
+        on_closed: Callable[[float, bool], object] | None = None,
+    ) -> None:
+        self.state = state
+        self._new_work = new_work
+        self._on_closed = on_closed
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        self.work = self._new_work(self.state)
+        self._restart_seconds = RESTART_SECONDS[0]  # the next pause; a turn that succeeds makes it the first again
+        self._start_at = float("-inf")  # monotonic: no start before it
+        self._log = RecorderLog(self.state.count)
+
+    def reset_after_fork(self) -> None:
+        self.state.begin_process()
+        self._begin_process()
+
+    def start(self) -> None:
+        """Unless a thread runs, or the recorder ends, or the last attempt was a moment ago."""
+        state = self.state
+        with state.lock:
+            if state.is_alive() or state.phase in OVER:
+                return
+            now = time.monotonic()
+            if now < self._start_at:
+                return
+            pause = 0.0
+            if state.phase is not Phase.IDLE:  # it is not the first
+                pause = self._restart_seconds
+                self._restart_seconds = min(2 * pause, RESTART_SECONDS[1])
+            state.phase = Phase.DOWN
+            self._start_at = now + pause
+            try:
+                # Known before it runs: an interrupt in the middle of `start` leaves a thread that runs, or may yet.
+                state.thread = thread = threading.Thread(
+                    target=self._run, args=(pause,), name="asgi-audit-recorder", daemon=True
+                )
+                thread.start()
+            except (RuntimeError, MemoryError):  # the interpreter is ending, or the machine has no thread left
+                state.thread = None
+                state.counts["internal_errors"] += 1
+            except BaseException:  # a signal handler raises
+                self._note_start()
+                raise
+            else:
+                self._note_start()
+                return
+        self._say_down("no thread can be started")
+
+    def _note_start(self) -> None:
+        """Called with the lock held. A thread that has not begun yet finds that it is not wanted when it does."""
+        state = self.state
+        if state.is_alive():
+            state.phase = Phase.RUNNING
+            state.started += 1
+        else:
+            state.thread = None
+
+    def is_down(self) -> bool:
+        """A thread is needed, and none runs or none has finished a turn since one broke."""
+        state = self.state
+        if state.phase is Phase.IDLE or state.phase is Phase.ENDED:
+            return False
+        return not (state.is_alive() and self._restart_seconds == RESTART_SECONDS[0])
+
+    def back_off(self) -> None:
+        """A turn broke: the thread waits, longer each time until one succeeds."""
+        seconds = self._restart_seconds
+        self._restart_seconds = min(2 * seconds, RESTART_SECONDS[1])
+        self.pause(seconds)
+
+    def succeeded(self) -> None:
+        self._restart_seconds = RESTART_SECONDS[0]
+
+    def pause(self, seconds: float) -> None:
+        """Of the thread; the end of the recorder cuts it short. No `sleep`: an application's test may replace it."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and self.state.phase not in OVER:
+            self.state.wakeup.acquire(timeout=left)
+
+    def _run(self, pause: float) -> None:
+        state = self.state
+        with state.lock:
+            if state.thread is not threading.current_thread():
+                return  # its start was interrupted, and another one was started or the recorder has ended
+            generation = state.generation
+        why = "it ended"
+        try:
+            self.pause(pause)
+            self.work.run(self)
+        except BaseException as e:
+            why = type(e).__name__
+        finally:
+            if generation == state.generation:
+                self._thread_ended(why)
+
+    def _thread_ended(self, why: str) -> None:
+        state = self.state
+        with state.lock:
+            state.thread = None
+            if state.phase in OVER:
+                state.phase = Phase.ENDED
+                return
+            state.phase = Phase.DOWN
+            self._start_at = float("-inf")  # the next one begins with the pause
+        self.start()
+        self._say_down(why)  # last: a log handler may hang, and takes this thread with it alone
+
+    def _say_down(self, why: str) -> None:
+        self._log(
+            logging.ERROR,
+            "down",
+            "asgi-audit: the recorder's thread is down (%s) and is started again; until then records wait in memory, "
+            "or are lost and stated",
+            why,
+        )
+
+    def ensure_running(self) -> None:
+        """Something begins after a pause, or for the first time in this OS process."""
+        state = self.state
+        if not state.is_alive():
+            self.start()
+        # What was stated does not speak of what begins now: the thread states anew, and at once.
+        elif state.clock.check() or state.closed_at is not None:
+            with state.lock:
+                state.awake()
+
+    def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
+        state = self.state
+        request = FlushRequest(closed)
+        deadline = time.monotonic() + timeout_seconds
+        with state.lock:
+            if state.phase in OVER:
+                return False
+            if state.thread is None and not (state.begun or closed):
+                return True
+            self.start()
+            state.requests.append(request)
+            state.urge()
+        is_written = request.done.wait(timeout_seconds) and request.is_written
+        if closed:
+            self._carry_on(deadline - time.monotonic(), is_end=False)
+        return is_written
+
+    def _carry_on(self, seconds: float, *, is_end: bool) -> None:
+        """Let whoever takes the journal on do so before the process ends; what it cannot, stays in the journal."""
+        if self._on_closed is not None:
+            try:
+                self._on_closed(max(0.0, seconds), is_end)
+            except Exception:
+                self.state.count("internal_errors")
+
+    def stop(self, timeout_seconds: float = EXIT_SECONDS) -> None:
+        """Flush, state the end, end the thread and close the journal: for tests and programs that end by themselves."""
+        self._end(timeout_seconds, closes=True)
+
+    def at_exit(self) -> None:
+        """The interpreter ends. The journal stays open: its page goes on to count what other threads still begin, so
+        that whoever adopts it can state that they were lost."""
+        state = self.state
+        if state.pid == os.getpid() and (state.begun or state.thread is not None):
+            self._end(EXIT_SECONDS, closes=False)
+
+    def _end(self, seconds: float, *, closes: bool) -> None:
+        state = self.state
+        now = time.monotonic()
+        deadline = now + seconds
+        state.shed_at = now + seconds / 2, now + seconds * 3 / 4
+        try:
+            if state.is_alive():
+                self.flush(seconds, "final")
+        finally:  # also when somebody presses Ctrl-C a second time
+            with state.lock:
+                if state.phase is Phase.IDLE:
+                    state.phase = Phase.ENDED
+                elif state.phase is not Phase.ENDED:
+                    state.phase = Phase.CLOSING if closes else Phase.ENDING
+                state.few = 0  # what is sealed from now on asks for room, and is a loss
+                state.awake()
+                thread = state.thread
+            if thread is not None and thread.is_alive():
+                try:
+                    thread.join(max(0.0, deadline - time.monotonic()) + _JOIN_SECONDS)
+                except KeyboardInterrupt:  # it stops at its next record, and not to wait for that aborts the process
+                    thread.join(_JOIN_SECONDS)
+            self._end_here()
+            self._carry_on(deadline - time.monotonic(), is_end=True)
+
+    def _end_here(self) -> None:
+        """Unless the thread still runs. Had it died and could not be started again, this one states what it leaves
+        behind."""
+        state = self.state
+        with state.lock:
+            if state.is_alive():
+                return
+            state.thread = None  # one that begins to run only now ends at once
+        try:
+            if state.phase is not Phase.ENDED:
+                self.work.run(self)
+        except Exception:
+            state.count("internal_errors")
+        state.phase = Phase.ENDED
