@@ -12,7 +12,7 @@ import pytest
 from tests.support.schema import checked
 
 from asgi_audit.record.codec import decode
-from asgi_audit.record.views import pack_cuts, trail_view, unpack_cuts, usage_view
+from asgi_audit.record.slices import pack_cuts, trail_slice, unpack_cuts, usage_slice
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 RECORDS = (CORPUS / "records-1.0.ndjson").read_bytes().splitlines()
@@ -48,8 +48,8 @@ def derived(record: bytes) -> dict[str, Any]:
         "host": d.host,
         "duration_ns": d.duration_ns,
         "cuts": base64.b64encode(pack_cuts(d.cuts)).decode(),
-        "usage": usage_view(d.data, d.cuts).decode(),
-        "trail": trail_view(d.data, d.cuts).decode(),
+        "usage": usage_slice(d.data, d.cuts).decode(),
+        "trail": trail_slice(d.data, d.cuts).decode(),
     }
 
 
@@ -81,8 +81,8 @@ def test_answers_have_exactly_the_documented_fields(at: int) -> None:
     """The oracle is a dict: parse, leave out, put in."""
     d = decode(RECORDS[at])
     whole = orjson.loads(d.data)
-    usage = orjson.loads(usage_view(d.data, d.cuts))
-    trail = orjson.loads(trail_view(d.data, d.cuts))
+    usage = orjson.loads(usage_slice(d.data, d.cuts))
+    trail = orjson.loads(trail_slice(d.data, d.cuts))
     assert list(usage) == ["account_id", "service", "instance_id", "metadata", "request", "response", "timestamp"]
     assert usage == {k: whole[k] for k in usage}
     assert list(trail) == ["account_id", "metadata", "request", "response", "timestamp"]

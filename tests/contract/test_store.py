@@ -25,7 +25,7 @@ from tests.support.records import (
 )
 
 from asgi_audit.errors import QueryError
-from asgi_audit.record.views import usage_view
+from asgi_audit.record.slices import usage_slice
 from asgi_audit.store.base import IndexVersion, Reader, Snapshot, Writer, Written
 from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -70,7 +70,7 @@ def test_row_holds_the_very_bytes_and_cuts_when_read_back(store: Store) -> None:
     store.writer.write(batch([record(1, body={"text": 'é "quoted" ,"context": 1e400', "n": [1, 2.50]})]))
     (row,) = walk(store.reader)
     assert row.record == data
-    assert usage_view(row.record, row.cuts) == data[: data.rindex(b',"context"')] + b"}"
+    assert usage_slice(row.record, row.cuts) == data[: data.rindex(b',"context"')] + b"}"
 
 
 def test_page_is_newest_first_and_keeps_source_order_within_a_millisecond(store: Store) -> None:

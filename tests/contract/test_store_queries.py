@@ -21,7 +21,7 @@ from tests.support.records import DAY_MS, NOON, batch, everything, record, seque
 
 from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded
-from asgi_audit.record.summary import LEVELS
+from asgi_audit.record.derived import LEVELS
 from asgi_audit.store.base import HISTOGRAM_BUCKETS_MAX, Query
 from asgi_audit.store.query import matches, statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter

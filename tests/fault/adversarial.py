@@ -1,6 +1,6 @@
 """`make adversarial`: thousands of inputs that are made to be slow, for each expression and for whole records.
 
-The tests under `tests/unit/recording` try a few of them in every run. Ends with 1 when something was slower than they
+The tests under `tests/unit/redaction` try a few of them in every run. Ends with 1 when something was slower than they
 allow, and prints what.
 """
 
@@ -14,15 +14,15 @@ import sys
 from tests.support.adversarial import expressions, words
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fault.adversarial", description=__doc__)
     parser.add_argument("--expressions", type=int, default=2_000, help="inputs for each expression")
     parser.add_argument("--records", type=int, default=5_000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     print(f"seed {options.seed}")
-    each = importlib.import_module("tests.unit.recording.test_expressions")
-    whole = importlib.import_module("tests.unit.recording.test_redaction_work")
+    each = importlib.import_module("tests.unit.redaction.test_expressions")
+    whole = importlib.import_module("tests.unit.redaction.test_redaction_work")
     failed = 0
     for expression in expressions():
         seconds, attack = each.worst(expression, options.expressions, options.seed)

@@ -22,7 +22,7 @@ from tests.support.exchanges import begun, seal
 from tests.support.waiting import until
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import leaf_hash, statement_digest
+from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
 from asgi_audit.recording import output as output_module
 from asgi_audit.recording import thread as thread_module

@@ -1,4 +1,4 @@
-"""Inputs that are made to be slow for the rooms that search untrusted bytes, `recording` and `redaction`.
+"""Inputs that are made to be slow for the rooms that search untrusted bytes, `encoding` and `redaction`.
 
 Expressions are found by introspection and taken apart by the standard library's own parser. Of each, attacks repeat a
 part (`fragment`) after what comes before it (`prefix`) and end in a near miss (`end`): that is what makes a search go
@@ -19,10 +19,10 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
-import asgi_audit.recording
+import asgi_audit.encoding
 import asgi_audit.redaction
 
-ROOMS = (asgi_audit.recording, asgi_audit.redaction)
+ROOMS = (asgi_audit.encoding, asgi_audit.redaction)
 
 SIZE = 65_536
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT, codes.POSSESSIVE_REPEAT)

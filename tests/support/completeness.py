@@ -25,7 +25,7 @@ from random import Random
 import msgspec
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import leaf_hash, statement_digest
+from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
 from asgi_audit.recording.ledger import Ledger, Snapshot
 from asgi_audit.store.state import (

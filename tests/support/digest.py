@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from asgi_audit.record.digest import Tree
+from asgi_audit.record.merkle import Tree
 
 __all__ = ["root_of"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from ..errors import QueryError
-from ..record.summary import LEVELS
+from ..record.derived import LEVELS
 from ..store.query import StatusRange, statuses_of
 from .instants import instant_ns
 from .models import Checked, Refusal

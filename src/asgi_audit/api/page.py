@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..query.admission import Lease
-from ..record.views import Cuts
+from ..record.slices import Cuts
 from ..store.base import Row
 from .operation import NO_STORE
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from ..forking import Step, after_fork_in_child
-from ..record.summary import LEVELS
+from ..record.derived import LEVELS
 from .handle import current_handle, handle_of
 from .identity import TEXT_MAX, encodes
 

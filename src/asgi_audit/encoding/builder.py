@@ -24,9 +24,9 @@ import orjson
 from ..exchange.draft import Body
 from ..exchange.sealed import Exchange
 from ..record.codec import RECORD_VERSION
+from ..record.derived import LEVELS
 from ..record.ids import record_ids
 from ..record.line import TIME_END
-from ..record.summary import LEVELS
 from ..redaction import REDACTED, RecordRedactor, Redactor, Search
 from ..settings import Settings
 from ..transport.base import ProcessFacts

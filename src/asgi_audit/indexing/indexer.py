@@ -27,8 +27,8 @@ from typing import NamedTuple, TypeVar
 
 from ..errors import AuditError, RecordError, StoreError, TransportError, sentences
 from ..record.codec import Decoded, decode
-from ..record.digest import leaf_hash, statement_digest
 from ..record.loss import decode_loss
+from ..record.merkle import leaf_hash, statement_digest
 from ..record.statement import Statement, decode_statement
 from ..store.base import Batch, Writer, Written
 from ..store.state import Completion, DeadLetter, Known

@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..record.digest import Tree
 from ..record.ids import started_ms
+from ..record.merkle import Tree
 from ..record.statement import Statement
 from ..store.state import Incident, ProcessState
 from .incidents import Incidents, Kind

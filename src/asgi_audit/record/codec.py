@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from ..errors import RecordError
+from .derived import LEVELS, level_of, message_of, operation_of
 from .line import TIME_END
-from .summary import LEVELS, level_of, message_of, operation_of
-from .views import Cuts
+from .slices import Cuts
 
 __all__ = ["RECORD_VERSION", "Decoded", "decode"]
 

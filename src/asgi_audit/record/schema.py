@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .derived import LEVELS
 from .line import TIME_END
-from .summary import LEVELS
 
 __all__ = ["CAPTURED", "OUTCOMES", "SCHEMA_ID", "json_schema"]
 

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from .. import __version__
-from ..record.digest import Tree, statement_digest
+from ..record.merkle import Tree, statement_digest
 from ..record.statement import Lost, OpenOf, Statement
 from ..settings import Settings
 

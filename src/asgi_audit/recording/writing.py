@@ -20,7 +20,7 @@ import time
 from collections import deque
 
 from ..exchange.sealed import SealedExchange, Wake, exchange_of
-from ..record.digest import leaf_hash
+from ..record.merkle import leaf_hash
 from ..record.statement import encode_statement
 from ..transport.base import Entry, Kind
 from .ledger import Closed, Snapshot

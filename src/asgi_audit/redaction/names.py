@@ -23,7 +23,7 @@ from itertools import accumulate
 from urllib.parse import unquote
 
 from .forms import made
-from .needles import alternation
+from .multisearch import alternation
 from .tables import words
 
 __all__ = ["CODE", "COUNT", "MADE", "MANY", "NO", "TEXT", "YES", "Names", "norm"]

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from .budget import Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
+from .multisearch import Found, searcher
 from .names import COUNT, NO, STEMS, Names
-from .needles import Found, searcher
 from .tables import FORMS, Form, words
 
 __all__ = ["BASE64", "CODE_KEY", "COMMAND", "ESCAPE", "FORM", "NAME", "Alarm", "Scan"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from ..record.codec import Decoded
+from ..record.slices import Cuts
 from ..record.statement import Statement
-from ..record.views import Cuts
 from ..transport.base import Position
 from .admin import Maintenance
 from .query import Query

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..errors import QueryError
 from ..record.codec import Decoded
-from ..record.summary import LEVELS
+from ..record.derived import LEVELS
 from ..record.words import Phrases, phrases_of, words
 
 __all__ = ["FAILED", "Order", "Query", "StatusRange", "matches", "prefixes_of", "statuses_of"]

@@ -14,8 +14,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from tests.support.kafka import read_with_java
 from tests.support.waiting import until
 
-from asgi_audit.record.digest import leaf_hash
 from asgi_audit.record.loss import decode_loss
+from asgi_audit.record.merkle import leaf_hash
 from asgi_audit.transport.base import Entry, Kind
 from asgi_audit.transport.journal.source import JournalSource
 from asgi_audit.transport.journal.writer import JournalWriter

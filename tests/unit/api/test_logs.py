@@ -18,7 +18,7 @@ from asgi_audit.api.dialects.logs import OFFSET_MAX, SEARCH_BYTES_MAX, _paginati
 from asgi_audit.api.dialects.logs_entry import entry_of
 from asgi_audit.errors import QueryError
 from asgi_audit.query.listing import Listed
-from asgi_audit.record.views import Cuts
+from asgi_audit.record.slices import Cuts
 from asgi_audit.store.base import Query, Row
 from asgi_audit.store.state import Completeness
 

@@ -18,7 +18,7 @@ from tests.support.api import DAY_MS, Api
 from tests.support.records import record
 
 from asgi_audit.record.codec import Decoded
-from asgi_audit.record.summary import LEVELS
+from asgi_audit.record.derived import LEVELS
 from asgi_audit.record.words import words
 
 ACCOUNTS = ("acme", "beta")

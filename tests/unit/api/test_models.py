@@ -20,7 +20,7 @@ from asgi_audit.api.fields import Flag, InstanceId, Instant, Level, Method, Serv
 from asgi_audit.api.instants import ms_of
 from asgi_audit.api.models import Model, NoParameters, Refusal, read_body, read_parameters, read_path
 from asgi_audit.errors import QueryError
-from asgi_audit.record.summary import LEVELS
+from asgi_audit.record.derived import LEVELS
 
 
 def request(query: str = "", chunks: tuple[bytes, ...] = (b"",), **path: str) -> Request:

@@ -15,8 +15,8 @@ from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.record.codec import decode
-from asgi_audit.record.views import trail_view, usage_view
-from asgi_audit.redaction.needles import searcher
+from asgi_audit.record.slices import trail_slice, usage_slice
+from asgi_audit.redaction.multisearch import searcher
 
 BUILDER = make_builder()
 
@@ -341,10 +341,10 @@ def test_any_exchange_becomes_a_valid_record(x: Exchange, shed: int, complete: b
     decoded = decode(record)
     assert decoded.data is record
     usage = {k: v for k, v in value.items() if k != "context"}
-    assert orjson.dumps(orjson.loads(usage_view(record, decoded.cuts))) == orjson.dumps(usage)
+    assert orjson.dumps(orjson.loads(usage_slice(record, decoded.cuts))) == orjson.dumps(usage)
     trail = {k: v for k, v in usage.items() if k not in ("service", "instance_id")}
     trail["metadata"] = {**value["metadata"], "service": value["service"]}
-    assert orjson.dumps(orjson.loads(trail_view(record, decoded.cuts))) == orjson.dumps(trail)
+    assert orjson.dumps(orjson.loads(trail_slice(record, decoded.cuts))) == orjson.dumps(trail)
 
 
 def test_injected_salt_and_ids_are_used() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.digest import root_of
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import leaf_hash
+from asgi_audit.record.merkle import leaf_hash
 from asgi_audit.record.statement import Lost, OpenOf, Statement
 from asgi_audit.store.state import MARGIN_MS, Completion, Hold, Incident, Known, ProcessState, Resumed, reached
 from asgi_audit.transport.base import Fence

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asgi_audit.errors import QueryError
 from asgi_audit.query.tokens import TOKEN_MAX, Sealer, Token, TokenKind, index_mark, of_index
-from asgi_audit.record.summary import LEVELS
+from asgi_audit.record.derived import LEVELS
 from asgi_audit.store.base import IndexVersion, Query
 from asgi_audit.store.query import statuses_of
 

@@ -15,7 +15,7 @@ from tests.support.schema import checked
 
 from asgi_audit.errors import RecordError
 from asgi_audit.record.codec import decode
-from asgi_audit.record.views import trail_view, usage_view
+from asgi_audit.record.slices import trail_slice, usage_slice
 
 PROCESS = "019aaaaa-0000-7000-8000-000000000001"
 
@@ -48,10 +48,10 @@ def answers_match(data: bytes) -> None:
     whole = json.loads(data)
     fields = ["account_id", "service", "instance_id", "metadata", "request", "response", "timestamp"]
     usage = {k: whole[k] for k in fields}
-    assert list(json.loads(usage_view(d.data, d.cuts)).items()) == list(usage.items())
+    assert list(json.loads(usage_slice(d.data, d.cuts)).items()) == list(usage.items())
     trail = {k: v for k, v in usage.items() if k not in ("service", "instance_id")}
     trail["metadata"] = {**whole["metadata"], "service": whole["service"]}
-    assert list(json.loads(trail_view(d.data, d.cuts)).items()) == list(trail.items())
+    assert list(json.loads(trail_slice(d.data, d.cuts)).items()) == list(trail.items())
     assert b"\n" not in d.data
     assert json.loads(d.data) == {k: whole[k] for k in [*fields, "context"] if k in whole}
     assert decode(d.data) == d
@@ -96,7 +96,7 @@ def test_second_field_never_makes_bytes_and_columns_disagree(extra: str, times: 
                 d = decode(data)
             except RecordError:
                 continue
-            for view in (usage_view(d.data, d.cuts), trail_view(d.data, d.cuts)):
+            for view in (usage_slice(d.data, d.cuts), trail_slice(d.data, d.cuts)):
                 value = json.loads(view)
                 assert value["account_id"] == d.account
                 assert value["timestamp"] == d.timestamp
@@ -176,7 +176,7 @@ def test_damaged_records_are_records_or_record_errors(data: Any) -> None:
         return
     assert b"\n" not in d.data
     d.data.decode()
-    for view in (usage_view(d.data, d.cuts), trail_view(d.data, d.cuts)):
+    for view in (usage_slice(d.data, d.cuts), trail_slice(d.data, d.cuts)):
         assert json.loads(view)["account_id"] == d.account
     assert decode(d.data).data is d.data
 

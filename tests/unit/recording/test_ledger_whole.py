@@ -15,7 +15,7 @@ from tests.unit.recording.test_recorder import House, TrivialBuilder, go
 from asgi_audit.errors import TransportError
 from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import EMPTY_ROOT, leaf_hash, statement_digest
+from asgi_audit.record.merkle import EMPTY_ROOT, leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
 from asgi_audit.recording.ledger import Ledger, Snapshot, policy_digest, policy_of
 from asgi_audit.settings import make_settings

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from ...query.model import Grant, Query
 from ...query.service import QueryService
-from ...record.views import Cuts
+from ...record.slices import Cuts
 from ..completeness import audit_headers
 from ..failure import Failure
 from ..fields import Instant, Method, digits

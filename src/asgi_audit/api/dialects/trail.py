@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ...query.service import QueryService
-from ...record.views import trail_view
+from ...record.slices import trail_slice
 from ..models import Model
 from ..operation import Dialect, Operation
 from .executions import WORDS, Error, Executions, says
@@ -22,6 +22,6 @@ TRAIL = Dialect(name="trail", error=Error, says=says, words=WORDS)
 
 def operations(service: QueryService) -> list[Operation]:
     executions = Executions(
-        service, TRAIL, about=lambda _: None, view=trail_view, path_values=None, execution_values=OfExecution
+        service, TRAIL, about=lambda _: None, view=trail_slice, path_values=None, execution_values=OfExecution
     )
     return executions.operations("/trail", "", {})

@@ -6,7 +6,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from ...query.service import QueryService
-from ...record.views import usage_view
+from ...record.slices import usage_slice
 from ..fields import InstanceId, ServiceName
 from ..models import Model, read_path
 from ..operation import Dialect, Operation
@@ -31,7 +31,7 @@ USAGE = Dialect(name="usage", error=Error, says=says, words=WORDS)
 
 def operations(service: QueryService) -> list[Operation]:
     executions = Executions(
-        service, USAGE, about=_about, view=usage_view, path_values=About, execution_values=AboutExecution
+        service, USAGE, about=_about, view=usage_slice, path_values=About, execution_values=AboutExecution
     )
     return executions.operations(
         "/usage/{service}/{instance}", "/{service}/{instance}", {"service": "gateway", "instance": "acme-eu"}

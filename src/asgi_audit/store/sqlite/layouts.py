@@ -15,7 +15,7 @@ from typing import Protocol
 import apsw
 
 from ...record.codec import Decoded
-from ...record.views import pack_cuts
+from ...record.slices import pack_cuts
 from .codec import Compressor
 from .tokens import Tokens
 

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from ...errors import StoreError
-from ...record.views import unpack_cuts
+from ...record.slices import unpack_cuts
 from ..base import Row
 from ..query import Query
 from .codec import Decompressor

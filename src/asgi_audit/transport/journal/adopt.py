@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ...record.digest import Tree, leaf_hash, statement_digest
+from ...record.merkle import Tree, leaf_hash, statement_digest
 from ...record.statement import Lost, Statement, encode_statement
 from ...recording.ledger import split
 from ..base import Entry, Kind, Message, ProcessFacts

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import msgspec
 
 from ...errors import RecordError
-from ...record.digest import statement_digest
+from ...record.merkle import statement_digest
 from ...record.statement import decode_statement
 from ..base import Entry, Kind, Message, ProcessFacts
 

@@ -31,14 +31,14 @@ from typing import Any
 
 from ...disk import PRIVATE, Access
 from ...errors import AuditError, TransportError, types_and_places
-from ...record.digest import leaf_hash
 from ...record.loss import Loss, encode_loss
+from ...record.merkle import leaf_hash
 from ..base import Batch, Kind, Source
 from .client import LoopThread, cause_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
 from .errors import blames_batch_size, blames_clock, blames_data, vendor_calls, vendor_errors
-from .lanes import Lane, Lanes
+from .partition_queues import PartitionQueue, PartitionQueues
 from .state import Condition, ForwarderStats, KafkaState, log
 
 __all__ = ["Forwarder"]
@@ -108,7 +108,7 @@ class Forwarder:
         self._stop_at = float("inf")  # monotonic: when a stop that was asked for ends whatever is left
         self._ended = threading.Event()
 
-        self._lanes = Lanes()
+        self._queues = PartitionQueues()
         self._partitions: list[int] = []
         self._producer: Any = None
         self._idempotent = True
@@ -141,7 +141,7 @@ class Forwarder:
         self._stop_at = until - 1.0 - min(0.5, timeout_seconds)
         self._thread.ask()
         self._thread.join(until - time.monotonic())
-        return self._ended.is_set() and self._caught_up and not self._lanes.entries
+        return self._ended.is_set() and self._caught_up and not self._queues.entries
 
     def park(self, timeout_seconds: float = 0.5) -> bool:
         """Hold the thread where it is, for good: see `LoopThread.park`. What it holds is still at the source."""
@@ -174,7 +174,7 @@ class Forwarder:
         return self._condition.state
 
     def stats(self) -> ForwarderStats:
-        lag_bytes, oldest = self._lanes.pending_bytes, self._oldest_at
+        lag_bytes, oldest = self._queues.pending_bytes, self._oldest_at
         age = None if oldest is None else max(0.0, time.monotonic() - oldest)
         if self._lag is not None:
             with contextlib.suppress(AuditError, OSError):
@@ -191,8 +191,8 @@ class Forwarder:
             retries=c["retries"],
             producers=c["producers"],
             in_flight=self._in_flight,
-            pending=self._lanes.entries,
-            pending_bytes=self._lanes.pending_bytes,
+            pending=self._queues.entries,
+            pending_bytes=self._queues.pending_bytes,
             lag_bytes=lag_bytes,
             oldest_seconds=age,
             dead_letters=self._dead_letters.written,
@@ -242,7 +242,7 @@ class Forwarder:
         away: then nothing could be sent, and what waits is safe in the journal."""
         if self._stop.is_set() and (not self._reached or time.monotonic() >= self._stop_at):
             return True
-        return (self._stop.is_set() or self._drain) and self._caught_up and not self._lanes.entries
+        return (self._stop.is_set() or self._drain) and self._caught_up and not self._queues.entries
 
     async def _open_source(self) -> None:
         attempt = 0
@@ -261,7 +261,7 @@ class Forwarder:
         self._counts["producers"] += 1
         # After a refusal the idempotent producer's numbering has a hole that the broker does not know, and every later
         # batch of the partition would be out of order; so a refused batch is taken apart without idempotence.
-        self._idempotent = not self._lanes.careful
+        self._idempotent = not self._queues.careful
         self._producer = new_producer(self._config, batch_bytes=self._batch_bytes, idempotent=self._idempotent)
         with vendor_calls():
             await asyncio.wait_for(self._producer.start(), self._bounded(self._config.request_seconds))
@@ -277,7 +277,7 @@ class Forwarder:
             raise
         self._reached = True
         self._partitions = sorted(found)
-        self._lanes.fit(self._partitions)
+        self._queues.fit(self._partitions)
 
     async def _disconnect(self) -> None:
         producer, self._producer = self._producer, None
@@ -292,14 +292,14 @@ class Forwarder:
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(self._wake)
         try:
-            while not self._over() and self._failed is None and self._lanes.careful != self._idempotent:
+            while not self._over() and self._failed is None and self._queues.careful != self._idempotent:
                 linger = _STOPPING_SECONDS if self._stop.is_set() or self._flushes else self._linger
-                room = self._lanes.pending_bytes < self._buffer_bytes
+                room = self._queues.pending_bytes < self._buffer_bytes
                 if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
                     self._read()
-                for lane in self._lanes.idle():
-                    lane.busy = True
-                    sends.add(asyncio.create_task(self._send(lane)))
+                for queue in self._queues.idle():
+                    queue.busy = True
+                    sends.add(asyncio.create_task(self._send(queue)))
                 now = time.monotonic()
                 if now - self._committed_at >= _COMMIT_SECONDS:
                     self._committed_at = now
@@ -318,7 +318,7 @@ class Forwarder:
 
     def _flushed(self) -> None:
         """Tell whoever waits in `flush`: all that was there when he asked is read and acknowledged."""
-        if self._flushes and self._caught_up and not self._lanes.entries:
+        if self._flushes and self._caught_up and not self._queues.entries:
             self._commit()  # the process may be gone in a moment
             for flush in list(self._flushes):
                 if flush[0] < self._read_from:
@@ -346,13 +346,13 @@ class Forwarder:
             for task in sends:
                 task.cancel()
             await asyncio.wait(sends, timeout=1.0)
-        for lane in self._lanes.all():
-            lane.busy = False
+        for queue in self._queues.all():
+            queue.busy = False
         self._in_flight = 0
         self._commit()
 
     def _read(self) -> None:
-        """One read of the source, distributed over the lanes."""
+        """One read of the source, distributed over the queues."""
         began = time.monotonic()
         try:
             batch = self._source.poll(_READ_MAX, 0)
@@ -361,7 +361,7 @@ class Forwarder:
             self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
-        # Should this raise, what was read is not in the lanes, and the source hands it out once: the thread ends, and
+        # Should this raise, what was read is not in the queues, and the source hands it out once: the thread ends, and
         # another forwarder reads it again, from what was committed.
         self._take(batch, began)
 
@@ -370,15 +370,15 @@ class Forwarder:
         for process, offset, reason, data in batch.damaged:
             self._counts["damaged"] += 1
             self._keep(process, 0, f"damaged at {offset}", reason, data)
-        self._lanes.add(batch.messages, batch.positions, self._partitions)
+        self._queues.add(batch.messages, batch.positions, self._partitions)
         if batch.messages and self._oldest_at is None:
             self._oldest_at = self._read_at
 
-    async def _send(self, lane: Lane) -> None:
-        """One batch from the head of the lane; the outcome is in the lane and in `_failed`."""
+    async def _send(self, queue: PartitionQueue) -> None:
+        """One batch from the head of the queue; the outcome is in the queue and in `_failed`."""
         count = 0
         try:
-            batch = await self._packed(lane)
+            batch = await self._packed(queue)
             count = batch.record_count()
             self._in_flight += count
             self._counts["sent"] += count
@@ -386,32 +386,32 @@ class Forwarder:
             async with asyncio.timeout(self._delivery):
                 with vendor_calls():
                     # Sends at once: closed batches do not linger. The answer is a future of its own.
-                    await (await self._producer.send_batch(batch, self._config.topic, partition=lane.partition))
-            self._lanes.acknowledge(lane, count)
+                    await (await self._producer.send_batch(batch, self._config.topic, partition=queue.partition))
+            self._queues.acknowledge(queue, count)
             self._counts["acknowledged"] += count
-            if self._lanes.pending_bytes == 0:
+            if self._queues.pending_bytes == 0:
                 self._oldest_at = None
         except vendor_errors() as e:
-            self._judge(lane, count, e)
+            self._judge(queue, count, e)
         except Exception as e:
             self._failed = e  # a defect of ours: it ends the thread
         finally:
             self._in_flight = max(0, self._in_flight - count)
-            lane.busy = False
+            queue.busy = False
             # After a batch like all others nothing is to be done before the next read.
-            if lane.runs or self._failed is not None or self._drain or self._flushes or self._stop.is_set():
+            if queue.runs or self._failed is not None or self._drain or self._flushes or self._stop.is_set():
                 self._wake()
 
-    async def _packed(self, lane: Lane) -> Any:
-        """A batch of the lane's first entries, at least one, however large it is."""
+    async def _packed(self, queue: PartitionQueue) -> Any:
+        """A batch of the queue's first entries, at least one, however large it is."""
         with vendor_calls():
             batch = self._producer.create_batch()
         append = batch.append
         off = time.monotonic() < self._timestamps_off_until
         stamp = _NO_TIMESTAMP if off else self._now_ms()
-        for key, entries in lane.slices(_SLICE):
+        for key, entries in queue.slices(_SLICE):
             if batch.record_count():
-                await asyncio.sleep(0)  # meanwhile the lane is only appended to
+                await asyncio.sleep(0)  # meanwhile the queue is only appended to
             payloads = [message.payload for message in entries]
             with vendor_calls():
                 for payload in payloads:
@@ -423,7 +423,7 @@ class Forwarder:
 
     def _commit(self) -> None:
         """Tell the source what it may remove. When it cannot, the next commit says it again."""
-        moved = self._lanes.moved()
+        moved = self._queues.moved()
         if not moved:
             return
         try:
@@ -431,9 +431,9 @@ class Forwarder:
         except TransportError as e:
             self._condition.once(str(e))
             return
-        self._lanes.forget(gone)
+        self._queues.forget(gone)
 
-    def _judge(self, lane: Lane, count: int, error: BaseException) -> None:
+    def _judge(self, queue: PartitionQueue, count: int, error: BaseException) -> None:
         """What a failed batch of `count` entries means: a guilty entry, our clock, or a producer to be replaced."""
         if blames_clock(error):
             # All batches of this machine would be refused; without a timestamp the broker takes them.
@@ -447,18 +447,18 @@ class Forwarder:
         if self._idempotent:
             self._failed = error
         if count > 1:
-            lane.suspect(count)
+            queue.suspect(count)
             if blames_batch_size(error):
                 self._batch_bytes = max(_BATCH_BYTES_MIN, self._batch_bytes // 2)
             return
-        lane.suspect(1)
-        lane.refusals += 1
-        if blames_batch_size(error) or lane.refusals >= _REFUSALS_MAX:
-            self._give_up(lane, error)
+        queue.suspect(1)
+        queue.refusals += 1
+        if blames_batch_size(error) or queue.refusals >= _REFUSALS_MAX:
+            self._give_up(queue, error)
 
-    def _give_up(self, lane: Lane, error: BaseException) -> None:
-        """The entry at the head of the lane is refused for itself: keep it, state it, put the loss in its place."""
-        message = lane.head
+    def _give_up(self, queue: PartitionQueue, error: BaseException) -> None:
+        """The entry at the head of the queue is refused for itself: keep it, state it, put the loss in its place."""
+        message = queue.head
         reason = self._condition.told(error)
         self._counts["refused"] += 1
         self._counts["refused_records"] += message.kind is Kind.RECORD
@@ -478,8 +478,8 @@ class Forwarder:
                 log.error("on_refused raised %s", types_and_places(e))  # its text may hold the payload
         if message.kind is Kind.LOSS:
             # A few hundred bytes are not refused for their size; should it ever be, the hole stays unstated and the
-            # index reports it as missing. What must not happen is a lane that never moves again.
-            self._lanes.acknowledge(lane, 1)
+            # index reports it as missing. What must not happen is a queue that never moves again.
+            self._queues.acknowledge(queue, 1)
             return
         loss = Loss(
             process=message.partition,
@@ -490,7 +490,7 @@ class Forwarder:
             bytes=len(message.payload),
             detail=type(error).__name__,
         )
-        self._lanes.replace_head(lane, message._replace(kind=Kind.LOSS, payload=encode_loss(loss)))
+        self._queues.replace_head(queue, message._replace(kind=Kind.LOSS, payload=encode_loss(loss)))
 
     def _keep(self, process: str, sequence: int, kind: str, reason: str, entry: bytes) -> None:
         self._dead_letters.write(

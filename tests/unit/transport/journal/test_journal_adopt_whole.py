@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.support.digest import root_of
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
-from asgi_audit.record.digest import leaf_hash, statement_digest
+from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement, encode_statement
 from asgi_audit.store.state import Completion
 from asgi_audit.transport.base import Entry, Kind, Message, ProcessFacts

@@ -17,7 +17,7 @@ from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.kafka.config import kafka_config
 from asgi_audit.transport.kafka.errors import vendor_errors
 from asgi_audit.transport.kafka.forwarder import Forwarder
-from asgi_audit.transport.kafka.lanes import Lane, Lanes
+from asgi_audit.transport.kafka.partition_queues import PartitionQueue, PartitionQueues
 from asgi_audit.transport.memory import MemoryJournal
 
 
@@ -31,11 +31,11 @@ def test_forwarder_ends_when_what_it_read_is_not_queued(tmp_path: Path, monkeypa
     def breaks(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Lanes, "add", breaks)
+    monkeypatch.setattr(PartitionQueues, "add", breaks)
     with pytest.raises(MemoryError) as raised:
         forwarder._read()
     assert not isinstance(raised.value, vendor_errors()), "the outermost loop goes on after those"
-    assert not forwarder._lanes.moved()
+    assert not forwarder._queues.moved()
 
 
 class Packs:
@@ -84,7 +84,7 @@ def sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> tup
         forwarder._failed, forwarder._reached = None, True
         forwarder._producer, forwarder._partitions = producer, [0]
         forwarder._counts["producers"] += 1
-        forwarder._lanes.fit([0])
+        forwarder._queues.fit([0])
 
     monkeypatch.setattr(forwarder, "_connect", connect)
     return forwarder, producer, journal
@@ -98,7 +98,7 @@ def test_defect_in_our_packing_ends_the_thread_and_is_told(tmp_path: Path, monke
     def breaks(*_: object) -> None:
         raise KeyError("slices")
 
-    monkeypatch.setattr(Lane, "slices", breaks)
+    monkeypatch.setattr(PartitionQueue, "slices", breaks)
     forwarder.start()
     assert forwarder.join(30.0)
     until(lambda: bool(broken), "it is told")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-__all__ = ["Cuts", "pack_cuts", "trail_view", "unpack_cuts", "usage_view"]
+__all__ = ["Cuts", "pack_cuts", "trail_slice", "unpack_cuts", "usage_slice"]
 
 _FORMAT = struct.Struct("<5I")
 
@@ -34,12 +34,12 @@ def unpack_cuts(data: bytes) -> Cuts:
     return Cuts(*_FORMAT.unpack(data))
 
 
-def usage_view(record: bytes, cuts: Cuts) -> bytes:
+def usage_slice(record: bytes, cuts: Cuts) -> bytes:
     """The documented fields of a usage answer."""
     return record[: cuts.timestamp_end] + b"}"
 
 
-def trail_view(record: bytes, cuts: Cuts) -> bytes:
+def trail_slice(record: bytes, cuts: Cuts) -> bytes:
     """The documented fields of a trail answer: `service` inside `metadata`, no `instance_id`."""
     account_end, service_end, instance_end, metadata_end, timestamp_end = cuts
     return b"".join(

@@ -1,8 +1,9 @@
-"""The forwarder's books: which entries wait for which partition of the topic, and what the source may remove.
+"""Which entries wait for which partition of the topic, and what the source may remove.
 
-A *lane* is one partition of the topic, with its entries in order; a *track* is one partition of the source (a process).
-All entries of a process stand in one lane, in the order in which they were read, so the acknowledged ones are always a
-prefix: a position counts as passed when as many entries are acknowledged as had been read when it was reached.
+A `PartitionQueue` holds the entries for one partition of the topic, in order. All entries of a process wait in one
+queue, in the order in which they were read, so what is acknowledged of a process is always a prefix of what was read.
+That is how the source's positions are settled: a position that was read behind the first 500 entries of a process may
+be committed when 500 of its entries are acknowledged. A `_Track` counts both for one process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from aiokafka.partitioner import murmur2
 
 from ..base import Message, Position
 
-__all__ = ["Lane", "Lanes", "partition_of"]
+__all__ = ["PartitionQueue", "PartitionQueues", "partition_of"]
 
 
 def partition_of(key: bytes, partitions: Sequence[int]) -> int:
@@ -35,7 +36,7 @@ class _Track:
 
 
 class _Run:
-    """Entries of one process that stand together in a lane; those before `at` are acknowledged. Kept as the list that
+    """Entries of one process that stand together in a queue; those before `at` are acknowledged. Kept as the list that
     the source gave: a copy, a tuple or a count for each entry would double what forwarding costs."""
 
     __slots__ = ("at", "entries", "key", "process")
@@ -48,9 +49,9 @@ class _Run:
 
 
 @dataclass
-class Lane:
-    """`careful`: so many entries at the head belong to a batch that was refused, and are sent `step` at a time until
-    the guilty one stands alone; `refusals` counts how often it was refused alone."""
+class PartitionQueue:
+    """`careful`: so many entries at the head belong to a batch that was refused. They are sent `step` at a time until
+    the one that is to blame is sent alone; `refusals` counts how often it was refused alone."""
 
     partition: int
     runs: deque[_Run] = field(default_factory=deque)
@@ -81,31 +82,31 @@ class Lane:
                 return
 
 
-class Lanes:
+class PartitionQueues:
     """Used by one thread; `pending_bytes` and `entries` may be looked at from others."""
 
     def __init__(self) -> None:
         self.pending_bytes = 0
         self.entries = 0
         self._tracks: dict[str, _Track] = {}
-        self._lanes: dict[int, Lane] = {}
-        self._lane_of: dict[str, Lane] = {}
+        self._queues: dict[int, PartitionQueue] = {}
+        self._queue_of: dict[str, PartitionQueue] = {}
         self._moved: dict[str, Position] = {}
 
     @property
     def careful(self) -> bool:
         """Whether some refused batch is being taken apart."""
-        return any(lane.careful for lane in self._lanes.values())
+        return any(queue.careful for queue in self._queues.values())
 
-    def all(self) -> list[Lane]:
-        return list(self._lanes.values())
+    def all(self) -> list[PartitionQueue]:
+        return list(self._queues.values())
 
-    def idle(self) -> list[Lane]:
-        """Lanes with something to send and nothing in flight."""
-        return [lane for lane in self._lanes.values() if lane.runs and not lane.busy]
+    def idle(self) -> list[PartitionQueue]:
+        """Queues with something to send and nothing in flight."""
+        return [queue for queue in self._queues.values() if queue.runs and not queue.busy]
 
     def add(self, messages: Sequence[Message], positions: Mapping[str, Position], partitions: Sequence[int]) -> None:
-        """What one read of the source found. A process is pinned to its lane when it is first seen, so that partitions
+        """What one read of the source found. A process is pinned to its queue when it is first seen, so that partitions
         added to the topic later do not split it."""
         if len(positions) == 1 and messages:
             self._run(messages[0].partition, messages, partitions)
@@ -117,41 +118,41 @@ class Lanes:
             track.checkpoints.append((track.read, position))
             self._settle(process, track)
 
-    def acknowledge(self, lane: Lane, count: int) -> None:
-        """The first `count` entries of the lane are in the topic for good."""
+    def acknowledge(self, queue: PartitionQueue, count: int) -> None:
+        """The first `count` entries of the queue are in the topic for good."""
         self.entries -= count
-        lane.refusals = 0
-        if lane.careful:
-            lane.careful = max(0, lane.careful - count)
-            lane.step = max(1, lane.careful // 2)
+        queue.refusals = 0
+        if queue.careful:
+            queue.careful = max(0, queue.careful - count)
+            queue.step = max(1, queue.careful // 2)
         while count:
-            run = lane.runs[0]
+            run = queue.runs[0]
             done = run.entries[run.at : run.at + count]
             count -= len(done)
             run.at += len(done)
             if run.at == len(run.entries):
-                lane.runs.popleft()
+                queue.runs.popleft()
             self.pending_bytes -= _size(done)
             track = self._tracks[run.process]
             track.acknowledged += len(done)
             self._settle(run.process, track)
 
-    def replace_head(self, lane: Lane, message: Message) -> None:
-        """Put another entry in the place of the lane's first."""
-        run = lane.runs[0]
-        self.pending_bytes += len(message.payload) - len(lane.head.payload)
+    def replace_head(self, queue: PartitionQueue, message: Message) -> None:
+        """Put another entry in the place of the queue's first."""
+        run = queue.runs[0]
+        self.pending_bytes += len(message.payload) - len(queue.head.payload)
         run.entries = [*run.entries[: run.at], message, *run.entries[run.at + 1 :]]
-        lane.refusals = 0
+        queue.refusals = 0
 
     def fit(self, partitions: Sequence[int]) -> None:
-        """Place all anew when a lane's partition is there no longer: the topic was made anew with fewer."""
-        if all(lane.partition in partitions for lane in self._lanes.values()):
+        """Distribute all entries again when the partition of a queue no longer exists: the topic has fewer now."""
+        if all(queue.partition in partitions for queue in self._queues.values()):
             return
-        waiting = [run for lane in self._lanes.values() for run in lane.runs]
-        self._lanes.clear()
-        self._lane_of.clear()
+        waiting = [run for queue in self._queues.values() for run in queue.runs]
+        self._queues.clear()
+        self._queue_of.clear()
         for run in waiting:
-            self._lane(run.process, partitions).runs.append(run)
+            self._queue(run.process, partitions).runs.append(run)
 
     def moved(self) -> Mapping[str, Position]:
         """The positions that the source may remove everything before; the same until `forget`."""
@@ -162,11 +163,11 @@ class Lanes:
         self._moved = {}
         for process in gone:
             self._tracks.pop(process, None)
-            self._lane_of.pop(process, None)
+            self._queue_of.pop(process, None)
 
     def _run(self, process: str, entries: Sequence[Message], partitions: Sequence[int]) -> None:
         track = self._track(process)
-        self._lane(process, partitions).runs.append(_Run(process, track.key, entries))
+        self._queue(process, partitions).runs.append(_Run(process, track.key, entries))
         track.read += len(entries)
         self.entries += len(entries)
         self.pending_bytes += _size(entries)
@@ -177,15 +178,15 @@ class Lanes:
             track = self._tracks[process] = _Track(process.encode())
         return track
 
-    def _lane(self, process: str, partitions: Sequence[int]) -> Lane:
-        lane = self._lane_of.get(process)
-        if lane is None:
+    def _queue(self, process: str, partitions: Sequence[int]) -> PartitionQueue:
+        queue = self._queue_of.get(process)
+        if queue is None:
             number = partition_of(self._track(process).key, partitions)
-            lane = self._lanes.get(number)
-            if lane is None:
-                lane = self._lanes[number] = Lane(number)
-            self._lane_of[process] = lane
-        return lane
+            queue = self._queues.get(number)
+            if queue is None:
+                queue = self._queues[number] = PartitionQueue(number)
+            self._queue_of[process] = queue
+        return queue
 
     def _settle(self, process: str, track: _Track) -> None:
         while track.checkpoints and track.checkpoints[0][0] <= track.acknowledged:

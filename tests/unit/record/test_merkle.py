@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from tests.support.digest import root_of
 
-from asgi_audit.record.digest import EMPTY_ROOT, Tree, leaf_hash, statement_digest
+from asgi_audit.record.merkle import EMPTY_ROOT, Tree, leaf_hash, statement_digest
 
 
 def _by_definition(leaves: list[bytes]) -> bytes:

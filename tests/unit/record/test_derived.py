@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asgi_audit.record.summary import level_of, message_of, operation_of
+from asgi_audit.record.derived import level_of, message_of, operation_of
 
 
 @pytest.mark.parametrize(
