@@ -113,6 +113,9 @@ class MemoryStore:
     def acknowledge_asked(self) -> int:
         return 0
 
+    def take_reindexed(self) -> int:
+        return 0
+
     def last_believed(self) -> float | None:
         return None
 

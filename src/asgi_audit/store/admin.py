@@ -37,6 +37,10 @@ class Maintenance(Protocol):
     def partition_noted(self, partition: str) -> None:
         """That it is lost is written down: do not answer it again."""
 
+    def take_reindexed(self) -> int:
+        """Let the copies in which other processes made days new be these days, with all that came since. Answers how
+        many. Cheap: asked once a second."""
+
     def last_believed(self) -> float | None:
         """What was given to `note_believed` last, also before a restart (s since the epoch); of an index that has no
         such time, one that its records say. None when it has no records."""

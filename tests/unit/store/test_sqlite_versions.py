@@ -9,12 +9,12 @@ from typing import Any
 
 import apsw
 import pytest
+from tests.support.days import days_of_version_1
 from tests.support.records import DAY_MS, NOON, batch, everything, record, sequences, walk
 
 from asgi_audit.errors import QueryError
 from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
-from asgi_audit.store.sqlite.schema import DAY_1
 
 YESTERDAY = NOON - DAY_MS
 
@@ -26,9 +26,7 @@ def clock() -> float:
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
     """Yesterday is of version 1 and holds the sequences 1 to 6; today is of version 2 and holds 11 to 13."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("asgi_audit.store.sqlite.day.DAY", DAY_1)
-        patched.setattr("asgi_audit.store.sqlite.day.DAY_VERSION", 1)
+    with days_of_version_1():
         writer = SqliteWriter(tmp_path, clock=clock)
         writer.write(batch(record(s, YESTERDAY + s, status=(200, 404, 500)[s % 3]) for s in range(1, 7)))
         writer.close()

@@ -11,8 +11,17 @@ from ...errors import StoreError
 from ..identity import IndexMemory
 from .files import files_of
 from .inspect import IndexFacts, inspect, quick_check
-from .purging import acknowledge_in_directory, doomed, give_up_in_directory, purge_directory
+from .purging import (
+    acknowledge_in_directory,
+    check_is_there,
+    doomed,
+    give_up_in_directory,
+    purge_directory,
+    take_in_directory,
+)
+from .reindexing import DayFacts, Reindexing, days_of
 from .retention import Doomed
+from .schema import MAIN_NAME
 from .writer import SqliteWriter
 
 __all__ = ["SqliteAdmin"]
@@ -59,6 +68,22 @@ class SqliteAdmin:
         return acknowledge_in_directory(
             self._directory, process, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )
+
+    def days(self) -> Sequence[DayFacts]:
+        """Newest first, [] when there is no index."""
+        return days_of(self._directory) if (self._directory / MAIN_NAME).is_file() else []
+
+    def reindexing(self, *, wait_seconds: float) -> Reindexing:
+        """The right to make days new, for one block. The indexer that runs, or this process when none does, takes each
+        of them. Retriable when another process has it."""
+        check_is_there(self._directory, self._memory)
+
+        def take(request: Path) -> bool:
+            return take_in_directory(
+                self._directory, request, wait_seconds=wait_seconds, access=self._access, memory=self._memory
+            )
+
+        return Reindexing(self._directory, take, self._access)
 
     def give_up(self, partition: str, write: Callable[[SqliteWriter], object], *, wait_seconds: float) -> bool:
         """Write down with `write` that a partition is lost for ever, or let the indexer that runs do it; False when it

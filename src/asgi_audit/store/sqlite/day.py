@@ -6,7 +6,7 @@ Whatever fails, the caller drops the object: the names it has interned may have 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -117,7 +117,7 @@ class DayWriter:
         brought: dict[tuple[int | None, int], list[Decoded]] = defaultdict(list)
         for key, d in zip(zip(pids, sids, strict=True), new, strict=True):
             brought[key].append(d)
-        self._layout.insert(new, ids, pids, sids, iseq)
+        self._layout.insert(new, ids, pids, sids, [iseq] * len(new))
         connection.execute("DELETE FROM unpublished WHERE iseq <= ?", (published,))
         connection.executemany(
             "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, p, s, len(of)) for (p, s), of in brought.items()]
@@ -131,6 +131,43 @@ class DayWriter:
         return [
             Brought(of[0].process, of[0].account, of[0].service, of[0].instance, len(of)) for of in brought.values()
         ]
+
+    def take(
+        self,
+        records: Sequence[Decoded],
+        ids: Sequence[int],
+        iseqs: Sequence[int],
+        note: Callable[[apsw.Connection], object],
+    ) -> None:
+        """Insert records that stand in another file of the day, under the ids and batches that they have there. None of
+        them is here. `note` writes what belongs into the same transaction. On return it is on the disk."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        pid_of, sid_of = self._pids.get, self._sids.get
+        pids = [None if d.process is None else pid_of(d.process) or self._pid(d.process) for d in records]
+        sids = [sid_of((d.account, d.service, d.instance)) or self._sid(d) for d in records]
+        if records:
+            self._layout.insert(records, ids, pids, sids, iseqs)
+        connection.execute("UPDATE state SET records = records + ?", (len(records),))
+        note(connection)
+        connection.execute("COMMIT")
+
+    def records(self) -> int:
+        return int(self._connection.execute("SELECT records FROM state").get)
+
+    def progress(self) -> tuple[int, int, int]:
+        """Of a copy: see `copying`."""
+        found: tuple[int, int, int] = self._connection.execute("SELECT done, target, last FROM copying").get
+        return found
+
+    def finish(self, highest: int, spill: int) -> int:
+        """Make a copy a day like any other; returns how many records stand in it, counted."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE state SET highest = ?, spill = ?", (highest, spill))
+        connection.execute("DROP TABLE copying")
+        connection.execute("COMMIT")
+        return int(connection.execute("SELECT count(*) FROM record").get)
 
     def _new(self, records: Iterable[Decoded]) -> list[Decoded]:
         """Those that stand neither in the file nor earlier in the batch. The processes of all of them are in `_pids`

@@ -13,16 +13,16 @@ from typing import Any
 import apsw
 
 from ...errors import StoreError
-from .schema import day_name
+from .schema import BESIDE, day_name, file_of_name
 
-__all__ = ["day_is_gone", "gone_days", "holds", "is_known"]
+__all__ = ["day_is_gone", "file_of", "files_there", "gone_days", "holds", "remove"]
 
 
 def gone_days(main: apsw.Connection, directory: Path) -> list[str]:
     """Oldest first. Call it outside of a transaction: it reads twice. Raises apsw's errors and OSError."""
-    known: Any = main.execute("SELECT day FROM day ORDER BY day").fetchall()
+    known: Any = main.execute("SELECT day, file FROM day ORDER BY day").fetchall()
     return [
-        str(day) for (day,) in known if not holds(directory / day_name(day)) and is_known(main, day)
+        day for day, file in known if not holds(directory / day_name(day, file)) and file_of(main, day) == file
     ]  # fmt: skip
 
 
@@ -35,13 +35,31 @@ def holds(path: Path) -> bool:
         return False
 
 
-def is_known(main: apsw.Connection, day: str) -> bool:
-    return bool(main.execute("SELECT 1 FROM day WHERE day = ?", (day,)).get)
+def file_of(main: apsw.Connection, day: str) -> int | None:
+    """The number of the file that is this day; None when main.db does not know the day."""
+    found: int | None = main.execute("SELECT file FROM day WHERE day = ?", (day,)).get
+    return found
 
 
-def day_is_gone(directory: Path, day: str, *, retriable: bool = True) -> StoreError:
+def files_there(directory: Path) -> dict[str, list[int]]:
+    """The numbers of the files that hold something of each day, in order. Raises OSError."""
+    found: dict[str, list[int]] = {}
+    for day, file in sorted(filter(None, map(file_of_name, os.listdir(directory)))):
+        if holds(directory / day_name(day, file)):
+            found.setdefault(day, []).append(file)
+    return found
+
+
+def remove(path: Path) -> None:
+    """A database and what SQLite keeps beside it, if it is there. The database first: a -wal that goes before it would
+    leave an older one to be read. Raises OSError."""
+    for name in (path, *(Path(f"{path}{end}") for end in BESIDE)):
+        name.unlink(missing_ok=True)
+
+
+def day_is_gone(directory: Path, day: str, file: int = 0, *, retriable: bool = True) -> StoreError:
     return StoreError(
-        f"the file {day_name(day)} of the index in {directory} is gone or empty",
+        f"the file {day_name(day, file)} of the index in {directory} is gone or empty",
         retriable=retriable,
         hint="Restore it; or start `index` or `serve` once with --new-index, which says that it is gone for good.",
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ...disk import Access
 from .fence import FENCE_NAME
-from .lease import LEASE_NAME
-from .retention import RESERVE_NAME, is_request
+from .lease import LEASE_NAME, LOCK_NAME
+from .retention import RESERVE_NAME, day_of_copy, is_request
 from .schema import BESIDE, MAIN_NAME, day_of_name
 
 __all__ = ["files_of", "is_ours", "mend"]
@@ -22,11 +22,11 @@ _DIRECTORY_MODE_BEFORE = 0o750  # what version 0.1.0 gave the directory that it 
 
 def is_ours(name: str) -> bool:
     plain = next((name.removesuffix(end) for end in BESIDE if name.endswith(end)), name)
-    return plain == MAIN_NAME or day_of_name(plain) is not None or _is_beside(name)
+    return plain == MAIN_NAME or (day_of_name(plain) or day_of_copy(plain)) is not None or _is_beside(name)
 
 
 def _is_beside(name: str) -> bool:
-    return name in (FENCE_NAME, _FENCE_NAME_BEFORE, LEASE_NAME, RESERVE_NAME) or is_request(name)
+    return name in (FENCE_NAME, _FENCE_NAME_BEFORE, LEASE_NAME, LOCK_NAME, RESERVE_NAME) or is_request(name)
 
 
 def files_of(directory: Path) -> Iterator[Path]:

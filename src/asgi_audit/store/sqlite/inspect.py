@@ -141,7 +141,7 @@ def _row(main: apsw.Connection, sql: str) -> Any:
 
 def _files(directory: Path) -> tuple[int, list[str]]:
     size = 0
-    days = []
+    days = set()
     for name in os.listdir(directory):
         try:
             size += os.stat(directory / name).st_blocks * 512
@@ -149,5 +149,5 @@ def _files(directory: Path) -> tuple[int, list[str]]:
             continue  # purged while we looked
         day = day_of_name(name)
         if day is not None:
-            days.append(day)
+            days.add(day)
     return size, sorted(days)

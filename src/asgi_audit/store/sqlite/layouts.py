@@ -33,7 +33,12 @@ Kind = tuple[str, str, str, str, int]  # account, service, level, method, status
 
 class Layout(Protocol):
     def insert(
-        self, records: Sequence[Decoded], ids: Sequence[int], pids: Sequence[int | None], sids: Sequence[int], iseq: int
+        self,
+        records: Sequence[Decoded],
+        ids: Sequence[int],
+        pids: Sequence[int | None],
+        sids: Sequence[int],
+        iseqs: Sequence[int],
     ) -> None:
         """Rows and full text of new records, sorted by timestamp, in the caller's transaction. Errors are apsw's."""
 
@@ -48,7 +53,12 @@ class LayoutOne:
         self._tokens = tokens
 
     def insert(
-        self, records: Sequence[Decoded], ids: Sequence[int], pids: Sequence[int | None], sids: Sequence[int], iseq: int
+        self,
+        records: Sequence[Decoded],
+        ids: Sequence[int],
+        pids: Sequence[int | None],
+        sids: Sequence[int],
+        iseqs: Sequence[int],
     ) -> None:
         frames = _frames(self._compress, [d.data for d in records])
         self._connection.executemany(
@@ -58,7 +68,7 @@ class LayoutOne:
                     number, iseq, pid, d.sequence, sid, d.timestamp, d.status, d.method, d.level, d.region,
                     d.principal, d.operation, d.request_id, None if pid is not None else d.id, pack_cuts(d.cuts), frame,
                 )
-                for d, number, pid, sid, frame in zip(records, ids, pids, sids, frames, strict=True)
+                for d, number, iseq, pid, sid, frame in zip(records, ids, iseqs, pids, sids, frames, strict=True)
             ),
         )  # fmt: skip
         _insert_texts(self._connection, self._tokens, records, ids)
@@ -76,7 +86,12 @@ class LayoutTwo:
         self._block: int = connection.execute("SELECT max(block) FROM block").get or 0
 
     def insert(
-        self, records: Sequence[Decoded], ids: Sequence[int], pids: Sequence[int | None], sids: Sequence[int], iseq: int
+        self,
+        records: Sequence[Decoded],
+        ids: Sequence[int],
+        pids: Sequence[int | None],
+        sids: Sequence[int],
+        iseqs: Sequence[int],
     ) -> None:
         places = self._insert_blocks(records, sids)
         self._connection.executemany(
@@ -87,7 +102,7 @@ class LayoutTwo:
                     d.principal, d.operation, d.route, d.client, d.request_id, d.trace_id,
                     None if pid is not None else d.id, pack_cuts(d.cuts), *place,
                 )
-                for d, number, pid, sid, place in zip(records, ids, pids, sids, places, strict=True)
+                for d, number, iseq, pid, sid, place in zip(records, ids, iseqs, pids, sids, places, strict=True)
             ),
         )  # fmt: skip
         _insert_texts(self._connection, self._tokens, records, ids)

@@ -18,9 +18,10 @@ from ...disk import PRIVATE, Access
 from ...errors import StoreError
 from ...filelock import locks_held
 
-__all__ = ["LEASE_NAME", "Lease", "LeaseHeld", "holder"]
+__all__ = ["LEASE_NAME", "LOCK_NAME", "Lease", "LeaseHeld", "holder"]
 
 LEASE_NAME = "lease"
+LOCK_NAME = "reindexing"  # of whoever makes days new
 _POLL_SECONDS = 0.1
 
 
@@ -39,9 +40,12 @@ class Lease:
         wait_seconds: float = 0.0,
         stop: threading.Event | None = None,
         access: Access = PRIVATE,
+        name: str = LEASE_NAME,
+        what: str = "another indexer holds the lease",
     ) -> None:
-        self.path = directory / LEASE_NAME
-        self._key = str(directory.resolve())
+        """`name` of the file in the directory; `what` is said of who holds it."""
+        self.path = directory / name
+        self._key = str(directory.resolve() / name)
         self._pid = os.getpid()
         self._access = access
         self._fd = -1
@@ -51,9 +55,9 @@ class Lease:
             left = until - time.monotonic()
             if left <= 0 or pause.wait(min(_POLL_SECONDS, left)):
                 raise LeaseHeld(
-                    f"another indexer holds the lease of {directory}{self._holder()}",
+                    f"{what} of {directory}{self._holder()}",
                     retriable=True,
-                    hint="One indexer writes an index at a time; stop the other one, or let this one wait.",
+                    hint="Only one may run at a time; stop the other one, or let this one wait.",
                 )
 
     def _take(self) -> bool:
@@ -106,7 +110,7 @@ def holder(directory: Path) -> str | None:
     Raises OSError."""
     path = directory / LEASE_NAME
     with locks_held() as held:
-        if str(directory.resolve()) in held:
+        if str(directory.resolve() / LEASE_NAME) in held:
             return "this very process"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

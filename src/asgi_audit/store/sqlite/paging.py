@@ -16,7 +16,7 @@ from .codec import Decompressor
 from .selection import Selection, ids_of, select
 from .transactions import read_transaction
 
-__all__ = ["Page"]
+__all__ = ["Blocks", "Page"]
 
 _NEWLINE = 10
 _BLOCKS_MAX = 32  # kept while a page is read: of 64 KiB each, but for a record that is larger
@@ -56,7 +56,7 @@ class Page:
             (*found.values, self._limit - len(self.rows) + 1, self._skip),
         )
         self._skip = 0
-        blocks = _Blocks(connection, decompress)
+        blocks = Blocks(connection, decompress)
         try:
             for number, cuts, where, place in cursor:
                 if len(self.rows) >= self._limit:
@@ -87,7 +87,7 @@ class Page:
         return False
 
 
-class _Blocks:
+class Blocks:
     """The blocks of one day that a page needs, decompressed once each."""
 
     def __init__(self, connection: apsw.Connection, decompress: Decompressor) -> None:

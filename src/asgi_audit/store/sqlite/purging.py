@@ -1,5 +1,5 @@
-"""Purging, and acknowledging that a process is gone, from outside: with the lease when it is free, else by asking
-whoever holds it.
+"""Purging, taking a day that was made new, and acknowledging that a process is gone, from outside: with the lease when
+it is free, else by asking whoever holds it.
 
 Safe beside anything: the request is written first and withdrawn only by who has done it, so that it is done even if
 this process dies while it waits.
@@ -23,7 +23,14 @@ from .retention import Doomed
 from .schema import MAIN_NAME
 from .writer import SqliteWriter
 
-__all__ = ["acknowledge_in_directory", "doomed", "give_up_in_directory", "purge_directory"]
+__all__ = [
+    "acknowledge_in_directory",
+    "check_is_there",
+    "doomed",
+    "give_up_in_directory",
+    "purge_directory",
+    "take_in_directory",
+]
 
 _POLL_SECONDS = 0.1
 
@@ -47,7 +54,7 @@ def purge_directory(
 ) -> bool:
     """True when the days are gone; False when the indexer that holds the lease has been asked and is not done after
     `wait_seconds`. Raises StoreError."""
-    _there(directory, memory)
+    check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
         return SqliteWriter(directory, clock=clock, access=access, memory=memory)
@@ -70,7 +77,7 @@ def acknowledge_in_directory(
 ) -> bool:
     """True when it is written down that the process is gone for good; False when the indexer that holds the lease has
     been asked and is not done after `wait_seconds`. Raises StoreError."""
-    _there(directory, memory)
+    check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
         return SqliteWriter(directory, clock=clock, access=access, memory=memory)
@@ -94,7 +101,7 @@ def give_up_in_directory(
 ) -> bool:
     """True when it is written down that the partition is lost for ever: by `act` when no indexer holds the lease. False
     when the indexer has been asked and is not done after `wait_seconds`. Raises StoreError."""
-    _there(directory, memory)
+    check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
         return SqliteWriter(directory, clock=clock, access=access, memory=memory)
@@ -104,7 +111,24 @@ def give_up_in_directory(
     return _done(request, act, opened, wait_seconds, monotonic, sleep)
 
 
-def _there(directory: Path, memory: IndexMemory | None) -> None:
+def take_in_directory(
+    directory: Path,
+    request: Path,
+    *,
+    wait_seconds: float,
+    access: Access = PRIVATE,
+    memory: IndexMemory | None = None,
+) -> bool:
+    """True when the writer has done what `request` asks, the day taken or not; False when the indexer that holds the
+    lease has not after `wait_seconds`. Raises StoreError."""
+
+    def opened() -> SqliteWriter:
+        return SqliteWriter(directory, access=access, memory=memory)
+
+    return _done(request, SqliteWriter.take_reindexed, opened, wait_seconds, time.monotonic, time.sleep)
+
+
+def check_is_there(directory: Path, memory: IndexMemory | None) -> None:
     """Before a request is written: it would stay, and another index must not follow it."""
     reader = SqliteReader(directory, memory)
     try:

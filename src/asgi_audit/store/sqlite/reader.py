@@ -29,7 +29,7 @@ from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
 from . import completeness, extent, retention
 from .codec import Decompressor
 from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
-from .days import day_is_gone, gone_days, is_known
+from .days import day_is_gone, file_of, gone_days
 from .errors import reading
 from .fence import read_fence
 from .main import open_main
@@ -41,12 +41,15 @@ from .transactions import read_transaction
 __all__ = ["SqliteReader"]
 
 _OPEN_MAX = 8
+_END = 1 << 62  # ms: all days
 _STEPS = 20_000  # some milliseconds
 _PROCESS = (
     "process, service, host, started, last, indexed, lost, excluded, stated_open, watermark, closed, proven, missing, "
     "standing, low, state"
 )
 T = TypeVar("T")
+Day = tuple[str, int]
+"""`2026-11-22`, and the number of its file."""
 
 
 class _File:
@@ -98,6 +101,12 @@ class _File:
                 if _stat(self.path) is not None:
                     raise
                 return None  # unlinked in between
+        # What stood under the name until all of its files were open is whole: the database is removed before its log.
+        with reading("look at", self.path):
+            still = _stat(self.path)
+        if still is None or (still.st_ino, still.st_dev) != (there.st_ino, there.st_dev):
+            connection.close(True)
+            return None if still is None else self.get()
         self._connection = connection
         self._identity = (there.st_ino, there.st_dev)
         return connection
@@ -131,7 +140,7 @@ class SqliteReader:
             return
         with reading("read", self.directory):
             if gone := gone_days(main, self.directory):
-                raise self._expected.said(day_is_gone(self.directory, gone[0]))
+                raise self._expected.said(day_is_gone(self.directory, gone[0], file_of(main, gone[0]) or 0))
 
     def index(self) -> IndexVersion:
         main = self._opened()
@@ -267,15 +276,8 @@ class SqliteReader:
         main = self._opened()
         if main is None:
             return 0
-        with reading("read", self.directory):
-            total = 0
-            for (day,) in main.execute("SELECT day FROM day").fetchall():
-                connection = self._day(str(day)).get()
-                if connection is None:
-                    self._purged(main, day)
-                else:
-                    total += int(connection.execute("SELECT records FROM state").get)
-        return total
+        sql = "SELECT records FROM state"
+        return sum(self._with_day(day, lambda c: int(c.execute(sql).get)) or 0 for day in self._days_between(0, _END))
 
     def stop_when(self, stopped: Callable[[], bool]) -> None:
         self._stopped = stopped
@@ -307,50 +309,55 @@ class SqliteReader:
         return main
 
     def _let_go(self, main: apsw.Connection) -> None:
-        """Closes the files of purged days: the disk has their room back only then."""
+        """Closes the files of days that were purged or made new: the disk has their room back only then."""
         if not self._days:
             return
+        marks = ", ".join("?" * len(self._days))
         with reading("read", self._main.path):
-            horizon = retention.horizon_of(main)
-        if horizon is not None:
-            for day in [d for d in self._days if d < retention.day_of(horizon)]:
-                self._days.pop(day).close()
-
-    def _purged(self, main: apsw.Connection, day: Any) -> None:
-        """The file of a day is not there: it was purged since, or is gone. Raises StoreError when it is gone: a purge
-        takes the day out of main.db first."""
-        if is_known(main, day):
-            raise self._expected.said(day_is_gone(self.directory, day))
+            rows: list[Any] = main.execute(
+                f"SELECT day, file FROM day WHERE day IN ({marks})", list(self._days)
+            ).fetchall()
+        known = dict(rows)
+        for day in [d for d, file in self._days.items() if file.path.name != day_name(d, known.get(d, -1))]:
+            self._days.pop(day).close()
 
     # -- days
 
-    def _days_between(self, first: int, last: int, *, newest_first: bool = True) -> list[str]:
+    def _days_between(self, first: int, last: int, *, newest_first: bool = True) -> list[Day]:
         """The days from that of `first` to that of `last`, both inclusive, ms."""
         main = self._opened()
         if main is None or last < first:
             return []
         with reading("read", self._main.path):
             days: list[Any] = main.execute(
-                f"SELECT day FROM day WHERE day BETWEEN ? AND ? ORDER BY day {'DESC' if newest_first else ''}",
+                f"SELECT day, file FROM day WHERE day BETWEEN ? AND ? ORDER BY day {'DESC' if newest_first else ''}",
                 (_day_text(first), _day_text(last)),
             ).fetchall()
-        return [day for (day,) in days]
+        return days
 
-    def _with_day(self, day: str, read: Callable[[apsw.Connection], T]) -> T | None:
+    def _with_day(self, day: Day, read: Callable[[apsw.Connection], T]) -> T | None:
         """None when the day is purged. Raises StoreError when its file is gone."""
-        file = self._day(day)
-        try:
-            with reading("read", file.path):
-                connection = file.get()
-                if connection is not None:
-                    return read(connection)
-        except StoreError:
-            if file.is_there():
-                raise  # else it went while we opened it: without its -wal a file can look damaged
-        main = self._opened()
-        if main is not None:
-            self._purged(main, day)
-        return None
+        name, number = day
+        while True:
+            file = self._day(name, number)
+            try:
+                with reading("read", file.path):
+                    connection = file.get()
+                    if connection is not None:
+                        return read(connection)
+            except StoreError:
+                if file.is_there():
+                    raise  # else it went while we opened it: without its -wal a file can look damaged
+            main = self._opened()
+            if main is None:
+                return None
+            with reading("read", self._main.path):
+                now = file_of(main, name)
+            if now is None:
+                return None
+            if now == number:  # a purge, and whoever makes a day new, says so in main.db first
+                raise self._expected.said(day_is_gone(self.directory, name, number))
+            number = now
 
     def _check_days(self, query: Query, *, rolled_up: bool = False) -> None:
         """Refuses a question that a day of the window was not indexed for."""
@@ -359,16 +366,19 @@ class SqliteReader:
             return
         for day in self._days_between(max(query.start, 0), query.end - 1):
             if self._with_day(day, lambda connection: connection.pragma("user_version")) == 1:
-                raise _not_indexed(unknown, day)
+                raise _not_indexed(unknown, day[0])
 
-    def _day(self, day: str) -> _File:
+    def _day(self, day: str, number: int = 0) -> _File:
+        path = self.directory / day_name(day, number)
         found = self._days.get(day)
         if found is not None:
-            self._days.move_to_end(day)
-            return found
+            if found.path == path:
+                self._days.move_to_end(day)
+                return found
+            found.close()
         while len(self._days) >= _OPEN_MAX:
             self._days.popitem(last=False)[1].close()
-        self._days[day] = found = _File(self.directory / day_name(day), self._is_stopped)
+        self._days[day] = found = _File(path, self._is_stopped)
         return found
 
     def _read_fence(self) -> tuple[int, ReadUntil] | None:
@@ -416,7 +426,8 @@ def _not_indexed(name: str, day: str) -> QueryError:
         f"{name}: the records up to {day} were indexed by an earlier version and cannot be asked for it; it works from "
         f"{works} (UTC) on",
         field=name,
-        hint=f"Ask from {works}T00:00:00Z on, or leave {name} out.",
+        hint=f"Ask from {works}T00:00:00Z on, or leave {name} out. Whoever runs the index can make these days new with "
+        "`asgi-audit reindex`.",
     )
 
 

@@ -15,7 +15,8 @@ before that (see `low_disk`); the rest is given up by a purge alone.
 A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
 the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
 survive a crash: the next indexer finds them. In the same way a file `acknowledge-` and the name of a process says that
-it is gone for good, and a file `lost-` and the hexadecimal name of a partition that the partition is lost for ever.
+it is gone for good, a file `lost-` and the hexadecimal name of a partition that the partition is lost for ever, and a
+file `reindexed-2026-11-22` that the file `reindex-2026-11-22.db` may become that day (see `reindexing`).
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from typing import Any, NamedTuple
 import apsw
 
 from ...disk import PRIVATE, Access
-from .schema import BESIDE, DAY_MS, day_name, day_of_name, open_reading
+from .schema import BESIDE, DAY_MS, day_of_name, is_day, open_reading
 
 __all__ = [
     "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "ask_to_give_up",
-    "asked", "day_of", "doomed", "forget_dead_letters", "forget_statements", "forward", "horizon_of", "is_request",
-    "keep_reserve", "lend_reserve", "lendable", "ms_of", "partition_noted", "partitions_lost", "release_reserve",
-    "retake_reserve", "sweep", "sync", "unask",
+    "ask_to_take", "asked", "copies_to_take", "copy_name", "day_of", "day_of_copy", "doomed", "forget_dead_letters",
+    "forget_statements", "forward", "horizon_of", "is_request", "keep_reserve", "lend_reserve", "lendable", "ms_of",
+    "partition_noted", "partitions_lost", "release_reserve", "request_to_take", "retake_reserve", "sweep", "sync",
+    "unask",
 ]  # fmt: skip
 
 RESERVE_NAME = "reserve"
@@ -45,6 +47,8 @@ _KEPT_BYTES = RESERVE_BYTES // 4  # a purge's commit in main.db takes some 50 KB
 _ASKED = "purge-"
 _ACKNOWLEDGED = "acknowledge-"
 _LOST = "lost-"
+_REINDEXED = "reindexed-"
+_COPY = "reindex-"
 _STATEMENTS_EACH = 1000
 
 
@@ -172,7 +176,8 @@ def sweep(directory: Path, horizon: int) -> tuple[int, int]:
     # First all day files: a -wal that goes before its file would leave an older day to be read.
     for suffix in ("", *BESIDE):
         for name in names:
-            day = day_of_name(name.removesuffix(suffix)) if name.endswith(suffix) else None
+            plain = name.removesuffix(suffix) if name.endswith(suffix) else ""
+            day = day_of_name(plain) or day_of_copy(plain)
             if day is None or day >= first_kept:
                 continue
             try:
@@ -180,7 +185,7 @@ def sweep(directory: Path, horizon: int) -> tuple[int, int]:
                 os.unlink(directory / name)
             except FileNotFoundError:
                 continue
-            days += not suffix
+            days += not suffix and day_of_name(plain) is not None
     if size or days:
         sync(directory)
     return days, size
@@ -191,8 +196,11 @@ def doomed(directory: Path, before: int) -> list[Doomed]:
     first_kept = day_of(before)
     found: list[Doomed] = []
     names = os.listdir(directory) if directory.is_dir() else []
-    for day in sorted(d for d in map(day_of_name, names) if d is not None and d < first_kept):
-        path = directory / day_name(day)
+    for name in sorted(names):
+        day = day_of_name(name)
+        if day is None or day >= first_kept:
+            continue
+        path = directory / name
         size = sum(os.stat(p).st_size for p in (path, *(Path(f"{path}{b}") for b in BESIDE)) if p.exists())
         connection = open_reading(path)
         try:
@@ -226,7 +234,35 @@ def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
 
 
 def is_request(name: str) -> bool:
-    return name.startswith((_ASKED, _ACKNOWLEDGED, _LOST))
+    return name.startswith((_ASKED, _ACKNOWLEDGED, _LOST, _REINDEXED))
+
+
+def copy_name(day: str) -> str:
+    """Of the file in which a day is made new."""
+    return f"{_COPY}{day}.db"
+
+
+def day_of_copy(name: str) -> str | None:
+    """The day of such a file's name, or None when it is none."""
+    day = name.removeprefix(_COPY).removesuffix(".db")
+    return day if is_day(day) and name == copy_name(day) else None
+
+
+def ask_to_take(directory: Path, day: str, access: Access = PRIVATE) -> Path:
+    """Say that a day stands made new in its copy; answers the request, which is gone when that is the day, or cannot
+    be."""
+    return _request(directory, _REINDEXED + day, access)
+
+
+def request_to_take(directory: Path, day: str) -> Path:
+    """Where `ask_to_take` leaves it."""
+    return directory / (_REINDEXED + day)
+
+
+def copies_to_take(directory: Path) -> list[str]:
+    """The days that somebody says stand made new in their copies."""
+    names = os.listdir(directory)
+    return sorted(d for name in names if name.startswith(_REINDEXED) and is_day(d := name[len(_REINDEXED) :]))
 
 
 def ask_to_give_up(directory: Path, partition: str, access: Access = PRIVATE) -> Path:
@@ -258,7 +294,7 @@ def asked(directory: Path) -> int | None:
     """The latest day (ms of its beginning) that somebody asks to purge before."""
     days = []
     for name in os.listdir(directory):
-        if name.startswith(_ASKED) and day_of_name(f"day-{name[len(_ASKED) :]}.db") is not None:
+        if name.startswith(_ASKED) and is_day(name[len(_ASKED) :]):
             days.append(name[len(_ASKED) :])
     return ms_of(max(days)) if days else None
 

@@ -2,7 +2,8 @@
 
     main.db            positions, statements, processes, streams ever seen, dead letters, days, what is published
     day-2026-11-22.db  the records of one UTC day of their timestamps, in blocks, their full text, and how many of each
-                       kind there are in each minute (version 1, by 0.1.0: no blocks and no counts)
+                       kind there are in each minute (version 1, by 0.1.0: no blocks and no counts);
+                       day-2026-11-22.1.db when it was made new once (`reindexing`): main.db says which file it is
     fence              64 bytes: until when everything has been read (see `fence.py`)
     lease              locked by the one writer
 
@@ -17,6 +18,7 @@ main.db must still learn.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -29,8 +31,8 @@ from ...errors import StoreError
 
 __all__ = [
     "BESIDE", "DAY", "DAY_1", "DAY_MS", "DAY_VERSION", "MAIN_NAME", "MAIN_VERSION", "SLOTS", "VERSION", "check_version",
-    "create", "day_name", "day_of_name", "generation", "index_id", "made_at_ms", "open_reading", "open_writing",
-    "stream_token", "token",
+    "create", "day_name", "day_of_name", "file_of_name", "generation", "index_id", "is_day", "made_at_ms",
+    "open_reading", "open_writing", "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 2  # the newest that a file of an index has
@@ -40,6 +42,7 @@ MAIN_NAME = "main.db"
 DAY_MS = 86_400_000
 BESIDE = ("-wal", "-shm")  # what SQLite keeps beside each of its files
 SLOTS = 1 << 16  # ids of one millisecond
+_DAY_NAME = re.compile(r"day-(\d{4}-\d\d-\d\d)(?:\.([1-9]\d*))?\.db", re.ASCII)
 _APPLICATION = 0x41734175  # "AsAu"
 _BUSY_MS = 5_000
 _SQLITE_MIN = 3_051_003  # below it two connections can corrupt a WAL database
@@ -119,20 +122,29 @@ def stream_token(account: str, service: str, instance: str) -> str:
     return token("t", f"{account}\0{service}\0{instance}")
 
 
-def day_name(day: str) -> str:
-    """`day` as `2026-11-22`."""
-    return f"day-{day}.db"
+def day_name(day: str, file: int = 0) -> str:
+    """`day` as `2026-11-22`; `file`: how often the day was made new, as `day.file` of main.db has it."""
+    return f"day-{day}.{file}.db" if file else f"day-{day}.db"
+
+
+def file_of_name(name: str) -> tuple[str, int] | None:
+    """The day and the number of a day file's name, or None when it is none."""
+    found = _DAY_NAME.fullmatch(name)
+    return (found[1], int(found[2] or 0)) if found is not None and is_day(found[1]) else None
 
 
 def day_of_name(name: str) -> str | None:
     """The day of a file name, or None when it is no day file's."""
-    if len(name) == 17 and name.startswith("day-") and name.endswith(".db"):
-        try:
-            datetime.strptime(name[4:14], "%Y-%m-%d").replace(tzinfo=UTC)
-        except ValueError:
-            return None
-        return name[4:14]
-    return None
+    found = file_of_name(name)
+    return None if found is None else found[0]
+
+
+def is_day(text: str) -> bool:
+    """Whether it is one, as `2026-11-22`."""
+    try:
+        return len(text) == 10 and bool(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC))
+    except ValueError:
+        return False
 
 
 def open_writing(

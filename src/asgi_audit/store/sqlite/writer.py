@@ -17,13 +17,13 @@ An error leaves nothing half open: all connections are closed, and the next call
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -38,7 +38,7 @@ from ..state import DeadLetter, Known, ReadUntil, Resumed
 from . import believed, completeness, extent, retention
 from .codec import Compressor
 from .day import Brought, DayWriter
-from .days import day_is_gone, gone_days, holds
+from .days import day_is_gone, files_there, gone_days, holds, remove
 from .dead_letters import bury
 from .errors import translated
 from .fence import FENCE_NAME, FenceFile, read_fence_of
@@ -47,6 +47,7 @@ from .lease import Lease
 from .low_disk import give_back, make_room
 from .main import MAIN, bring_up
 from .processes import count_indexed, take_statement
+from .reindexing import chosen, finish_copy, remove_leftovers
 from .schema import (
     DAY_VERSION,
     MAIN_NAME,
@@ -98,7 +99,7 @@ class SqliteWriter:
         self._compressor = Compressor()
         self._tokens = {version: Tokens(version) for version in (1, DAY_VERSION)}
         self._days: OrderedDict[str, DayWriter] = OrderedDict()
-        self._known_days: set[str] = set()
+        self._known_days: dict[str, int] = {}  # and which file is the day: see `day_name`
         self._known_streams: set[tuple[str, str, str]] = set()
         self._main: apsw.Connection | None = None
         self._standing = Standing(())
@@ -191,7 +192,7 @@ class SqliteWriter:
                 horizon = retention.forward(main, min(before, now))
                 for day in [d for d in self._days if d < retention.day_of(horizon)]:
                     self._days.pop(day).abandon()
-                self._known_days = {d for d in self._known_days if d >= retention.day_of(horizon)}
+                self._known_days = {d: n for d, n in self._known_days.items() if d >= retention.day_of(horizon)}
                 days, size = retention.sweep(self.directory, horizon)
                 retention.forget_dead_letters(main, horizon)
                 retention.forget_statements(main, horizon)
@@ -232,6 +233,36 @@ class SqliteWriter:
     def partition_noted(self, partition: str) -> None:
         with translated("write", self.directory):
             retention.partition_noted(self.directory, partition)
+
+    def take_reindexed(self) -> int:
+        with translated("read", self.directory):
+            asked = retention.copies_to_take(self.directory)
+        if not asked:
+            return 0
+        main = self._opened()
+        try:
+            with translated("write", self.directory):
+                self._still_ours(())
+                return sum(self._take_reindexed(main, day) for day in asked)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _take_reindexed(self, main: apsw.Connection, day: str) -> bool:
+        """Whether the day is another file now; if not, the copy is gone."""
+        file = self._known_days.get(day)
+        if (is_open := self._days.pop(day, None)) is not None:
+            is_open.close()  # nothing may come into the old file from here on
+        new = None if file is None else finish_copy(self.directory, day, file, self._access)
+        if file is None:
+            remove(self.directory / retention.copy_name(day))
+        if file is not None and new is not None:
+            self._days[day] = DayWriter(new, self._compressor, self._tokens, self._access)
+            main.execute("UPDATE day SET file = ? WHERE day = ?", (file + 1, day))
+            self._known_days[day] = file + 1
+            remove(self.directory / day_name(day, file))
+        retention.request_to_take(self.directory, day).unlink(missing_ok=True)
+        return new is not None
 
     def last_believed(self) -> float | None:
         return None if self._believed is None else self._believed / 1000
@@ -315,7 +346,9 @@ class SqliteWriter:
 
     def _recover(self, main: apsw.Connection) -> None:
         self._published = published = int(main.execute("SELECT published FROM state").get)
-        self._known_days = {day for (day,) in main.execute("SELECT day FROM day")}
+        main.executemany("UPDATE day SET file = ?2 WHERE day = ?1", list(chosen(main, self.directory).items()))
+        known: Any = main.execute("SELECT day, file FROM day").fetchall()
+        self._known_days = dict(known)
         self._days_are_there(main)
         self._known_streams.clear()
         # A purge that was cut short: its days are not opened again.
@@ -324,16 +357,15 @@ class SqliteWriter:
             retention.sweep(self.directory, horizon)
         highest = published
         brought: list[Brought] = []
-        days: list[str] = []
-        for name in sorted(os.listdir(self.directory)):
-            day = day_of_name(name)
-            if day is None:
-                continue
-            with translated("recover", self.directory / name):
-                file = self._day(day)
+        days: dict[str, int] = {}
+        remove_leftovers(self.directory, self._known_days)
+        for day, numbers in files_there(self.directory).items():
+            number = self._known_days.get(day, numbers[-1])
+            with translated("recover", self.directory / day_name(day, number)):
+                file = self._day(day, number)
                 brought += file.unlearned(published, is_known=day in self._known_days)
                 if day not in self._known_days:
-                    days.append(day)
+                    days[day] = number
                 highest = max(highest, file.highest)
         if highest > published or days:
             main.execute("BEGIN IMMEDIATE")
@@ -342,6 +374,7 @@ class SqliteWriter:
             main.execute("COMMIT")
             self._learned(days, brought)
             self._published = highest
+            remove_leftovers(self.directory, self._known_days)
             records = sum(b.records for b in brought)
             if records:
                 _log.info("recovered %d records that an interrupted write had left unpublished", records)
@@ -359,7 +392,8 @@ class SqliteWriter:
         # T goes on claiming the day: from now on an incident says what is not there.
         completeness.note_lost_days(main, map(retention.ms_of, gone), int(self._clock() * 1000))
         main.execute("COMMIT")
-        self._known_days.difference_update(gone)
+        for day in gone:
+            del self._known_days[day]
 
     def _still_ours(self, days: Iterable[str]) -> None:
         """Writing on into files that were removed would lose records without a sign."""
@@ -367,7 +401,7 @@ class SqliteWriter:
             raise self._lost()
         for day in days:
             if day in self._days and self._days[day].moved() is not None:
-                raise day_is_gone(self.directory, day, retriable=False)
+                raise day_is_gone(self.directory, day, self._known_days.get(day, 0), retriable=False)
 
     def _lost(self) -> StoreError:
         return StoreError(
@@ -394,7 +428,8 @@ class SqliteWriter:
             self._fence.close()
             self._fence = None
 
-    def _day(self, day: str) -> DayWriter:
+    def _day(self, day: str, file: int | None = None) -> DayWriter:
+        """`file`: its number, when main.db does not know the day yet."""
         found = self._days.get(day)
         if found is not None:
             self._days.move_to_end(day)
@@ -405,10 +440,11 @@ class SqliteWriter:
                 oldest.checkpoint()
             finally:
                 oldest.close()
-        path = self.directory / day_name(day)
+        file = self._known_days.get(day, file or 0)
+        path = self.directory / day_name(day, file)
         made = not holds(path)
         if made and day in self._known_days:
-            raise day_is_gone(self.directory, day, retriable=False)
+            raise day_is_gone(self.directory, day, file, retriable=False)
         self._days[day] = found = DayWriter(path, self._compressor, self._tokens, self._access)
         if made:
             retention.sync(self.directory)
@@ -428,7 +464,8 @@ class SqliteWriter:
             taken += len(records)
             brought += self._write_day(day, records, iseq, published)
         inserted = sum(b.records for b in brought)
-        self._write_main(main, batch, dead, sorted(by_day), brought, iseq if inserted else published)
+        days = {day: self._known_days.get(day, 0) for day in sorted(by_day)}
+        self._write_main(main, batch, dead, days, brought, iseq if inserted else published)
         # Once more, before the source hears that it may forget: what was removed since the first look holds nothing.
         self._still_ours(by_day)
         if batch.read_until is not None:
@@ -437,7 +474,7 @@ class SqliteWriter:
         return Written(inserted, taken - inserted, expired, len(dead))
 
     def _write_day(self, day: str, records: Sequence[Decoded], iseq: int, published: int) -> list[Brought]:
-        with translated("write", self.directory / day_name(day)):
+        with translated("write", self.directory / day_name(day, self._known_days.get(day, 0))):
             return self._day(day).write(records, iseq, published)
 
     def _write_main(
@@ -445,7 +482,7 @@ class SqliteWriter:
         main: apsw.Connection,
         batch: Batch,
         dead: Sequence[DeadLetter],
-        days: Sequence[str],
+        days: Mapping[str, int],
         brought: Sequence[Brought],
         published: int,
     ) -> None:
@@ -473,15 +510,15 @@ class SqliteWriter:
             self._published = published
             self._batches += 1
 
-    def _learn(self, main: apsw.Connection, days: Iterable[str], brought: Sequence[Brought]) -> None:
-        main.executemany(
-            "INSERT OR IGNORE INTO day (day) VALUES (?)", [(d,) for d in days if d not in self._known_days]
-        )
+    def _learn(self, main: apsw.Connection, days: Mapping[str, int], brought: Sequence[Brought]) -> None:
+        """`days`: and the numbers of their files."""
+        new = [(day, file) for day, file in days.items() if day not in self._known_days]
+        main.executemany("INSERT OR IGNORE INTO day VALUES (?, ?)", new)
         streams = {(b.service, b.instance, b.account) for b in brought} - self._known_streams
         main.executemany("INSERT OR IGNORE INTO stream VALUES (?, ?, ?)", list(streams))
         count_indexed(main, brought)
 
-    def _learned(self, days: Iterable[str], brought: Sequence[Brought]) -> None:
+    def _learned(self, days: Mapping[str, int], brought: Sequence[Brought]) -> None:
         """Remembered only after the commit."""
         self._known_days.update(days)
         if len(self._known_streams) > _KNOWN_MAX:

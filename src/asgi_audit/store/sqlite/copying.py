@@ -1,0 +1,193 @@
+"""The records of one day file into another one, under the ids and batches that they have: what is derived from a record
+is derived again, its bytes stay as they are.
+
+A copy goes by the numbers of the batches (iseq), because late records come into a day while it is copied: pass after
+pass takes what was written up to a moment, in the order of the ids, until nothing is left. Each transaction holds some
+records and how far the pass is, so a copy that is cut short anywhere goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+
+from ...disk import PRIVATE, Access
+from ...errors import RecordError, StoreError
+from ...record.codec import Decoded, decode
+from ...record.slices import Cuts, unpack_cuts
+from .codec import Compressor, Decompressor
+from .day import DayWriter
+from .paging import Blocks
+from .schema import DAY_VERSION, open_reading
+from .tokens import Tokens
+from .transactions import read_transaction
+
+__all__ = ["Copy"]
+
+_EACH = 2_000  # records a transaction
+_PROGRESS = """
+CREATE TABLE IF NOT EXISTS copying (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  done INTEGER NOT NULL,    -- all batches up to this one are here
+  target INTEGER NOT NULL,  -- the pass takes those up to this one
+  last INTEGER NOT NULL     -- and its records up to this id are here
+);
+INSERT OR IGNORE INTO copying SELECT 1, ifnull(nullif(highest, 0), -1), ifnull(nullif(highest, 0), -1), -1 FROM state;
+"""  # `highest` stands in a copy that was finished and not taken
+_COLUMNS = (
+    "r.id, r.iseq, r.timestamp, p.process, r.sequence, r.foreign_id, s.account, s.service, s.instance, r.status, "
+    "r.method, r.level, r.region, r.principal, r.operation, r.request_id, r.cuts"
+)
+_OF_VERSION = {
+    1: "'completed', '', '', '', r.data, 0",
+    2: "r.outcome, r.route, r.client, r.trace_id, r.block, r.place",
+}
+
+
+class _Stored(NamedTuple):
+    id: int
+    iseq: int
+    timestamp: int
+    process: bytes | None
+    sequence: int
+    foreign_id: str | None
+    account: str
+    service: str
+    instance: str
+    status: int
+    method: str
+    level: str
+    region: str
+    principal: str
+    operation: str
+    request_id: str
+    cuts: Cuts
+    outcome: str
+    route: str
+    client: str
+    trace_id: str
+    data: bytes
+
+
+class Copy:
+    """From the day file `source` into `path`, which it makes or goes on with. Used by one process at a time. Errors are
+    StoreErrors, apsw's and OSErrors."""
+
+    def __init__(self, source: Path, path: Path, access: Access = PRIVATE) -> None:
+        self._source_path = source
+        self._source = open_reading(source)
+        try:
+            self._writer = DayWriter(path, Compressor(), {DAY_VERSION: Tokens(DAY_VERSION)}, access)
+        except BaseException:
+            self._source.close(True)
+            raise
+        self._decompress = Decompressor()
+        self._version = int(self._source.pragma("user_version") or 0)
+        self._note(_PROGRESS)
+
+    def records(self) -> tuple[int, int]:
+        """How many are copied, and how many there are."""
+        return self._writer.records(), int(self._source.execute("SELECT records FROM state").get)
+
+    def run(self, enough: int = 0) -> Iterator[int]:
+        """Copies until a pass has found no more than `enough` records; yields how many each transaction took."""
+        while True:
+            taken = 0
+            done, target, last = self._writer.progress()
+            if done == target:
+                target = int(self._source.execute("SELECT highest FROM state").get)
+                if target == done:
+                    return
+                last = -1
+            while rows := self._rows(done, target, last):
+                last = rows[-1].id
+                records = [_record_of(row) for row in rows]
+                note = _progress(done, target, last)
+                self._writer.take(records, [row.id for row in rows], [row.iseq for row in rows], note)
+                taken += len(rows)
+                yield len(rows)
+            self._writer.take([], [], [], _progress(target, target, -1))
+            if taken <= enough:
+                return
+
+    def finish(self) -> None:
+        """Copy the rest and make the copy a day like any other. Nobody may write into the source. Raises StoreError
+        when it does not hold what the source holds."""
+        for _ in self.run():
+            pass
+        highest, spill, records = self._source.execute("SELECT highest, spill, records FROM state").get
+        copied = self._writer.finish(highest, spill)
+        if copied != records:
+            raise StoreError(
+                f"{self._source_path} says that it holds {records:,} records, and {copied:,} stand in its copy",
+                retriable=False,
+                hint="The day stays as it is. Restore its file from a backup, or report this.",
+            )
+        self._writer.checkpoint()
+
+    def close(self) -> None:
+        self._source.close(True)
+        self._writer.abandon()
+
+    def _note(self, sql: str) -> None:
+        self._writer.take([], [], [], lambda connection: connection.execute(sql))
+
+    def _rows(self, done: int, target: int, last: int) -> list[_Stored]:
+        """The next of the pass, in a read transaction of their own: a long one would stop the checkpoints of whoever
+        writes there."""
+        source = self._source
+        # The first pass takes nearly all; the others find few, in version 1 by looking at all.
+        by = "INDEXED BY record_iseq" if done >= 0 and self._version > 1 else "NOT INDEXED"
+        with read_transaction(source):
+            blocks = Blocks(source, self._decompress)
+            found: Any = source.execute(
+                f"SELECT {_COLUMNS}, {_OF_VERSION[min(self._version, 2)]} FROM record r {by} "
+                "CROSS JOIN stream s ON s.sid = r.sid LEFT JOIN process p ON p.pid = r.pid "
+                "WHERE r.id > ? AND r.iseq > ? AND r.iseq <= ? ORDER BY r.id LIMIT ?",
+                (last, done, target, _EACH),
+            ).fetchall()
+            return [
+                _Stored._make(
+                    (
+                        *row[:16],
+                        unpack_cuts(row[16]),
+                        *row[17:21],
+                        self._decompress(row[21]) if self._version == 1 else blocks.record(row[21], row[22]),
+                    )
+                )
+                for row in found
+            ]
+
+
+def _progress(done: int, target: int, last: int) -> Callable[[apsw.Connection], object]:
+    sql = "UPDATE copying SET done = ?, target = ?, last = ?"
+    return lambda connection: connection.execute(sql, (done, target, last))
+
+
+def _record_of(row: _Stored) -> Decoded:
+    """As it is derived today; what an earlier version took and this one would not, or not as the same record, stays as
+    it was derived then, and its message is lost."""
+    try:
+        d = decode(row.data)
+    except RecordError:
+        return _as_stored(row)
+    identity = (row.process, row.sequence) if row.process is not None else row.foreign_id
+    is_same = (
+        d.data == row.data
+        and identity == ((d.process, d.sequence) if d.process is not None else d.id)
+        and (d.timestamp, d.account, d.service, d.instance) == (row.timestamp, row.account, row.service, row.instance)
+    )
+    return d if is_same else _as_stored(row)
+
+
+def _as_stored(row: _Stored) -> Decoded:
+    return Decoded(
+        data=row.data, cuts=row.cuts, account=row.account, service=row.service, instance=row.instance,
+        id=row.foreign_id or "", request_id=row.request_id, region=row.region, scope="", method=row.method, path="",
+        status=row.status, timestamp=row.timestamp, process=row.process, sequence=row.sequence,
+        principal=row.principal, operation=row.operation, outcome=row.outcome, level=row.level, message="", host="",
+        duration_ns=0, client=row.client, route=row.route, trace_id=row.trace_id,
+    )  # fmt: skip
