@@ -21,7 +21,7 @@ from asgi_audit.recording.recorder import Recorder
 from asgi_audit.settings import make_settings
 from asgi_audit.store.base import Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
-from asgi_audit.transport.base import Batch, Incident, Kind, Message, Position, ProcessFacts, digest_of
+from asgi_audit.transport.base import Kind, Message, Polled, Position, ProcessFacts, SourceIncident, digest_of
 
 from .load import BODY, HEADERS, call, make_app, median, percentile
 
@@ -46,17 +46,17 @@ class _List:
     def open(self, positions: Mapping[str, Position]) -> None:
         pass
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         batch, self.left = self.left[:messages_max], self.left[messages_max:]
         if not batch:
             raise _Done
         last = batch[-1]
-        return Batch(batch, {last.partition: Position(last.next, digest_of(last.payload))}, bool(self.left))
+        return Polled(batch, {last.partition: Position(last.next, digest_of(last.payload))}, bool(self.left))
 
     def made_at(self) -> float | None:
         return None
 
-    def take_incidents(self) -> Sequence[Incident]:
+    def take_incidents(self) -> Sequence[SourceIncident]:
         return ()
 
     def measures(self) -> Mapping[str, float]:

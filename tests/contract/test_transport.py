@@ -12,7 +12,17 @@ import pytest
 
 from asgi_audit.errors import TransportError
 from asgi_audit.metrics import TABLE
-from asgi_audit.transport.base import Batch, Entry, Kind, Message, Position, ProcessFacts, Source, Writer, digest_of
+from asgi_audit.transport.base import (
+    Entry,
+    EntryWriter,
+    Kind,
+    Message,
+    Polled,
+    Position,
+    ProcessFacts,
+    Source,
+    digest_of,
+)
 from asgi_audit.transport.journal import JournalSource, JournalWriter
 from asgi_audit.transport.memory import MemoryJournal
 
@@ -29,9 +39,9 @@ class Transport:
         self.now = 1000.0
         self._closing: list[Callable[[], None]] = []
 
-    def writer(self) -> Writer:
+    def writer(self) -> EntryWriter:
         facts = ProcessFacts(uuid.uuid4(), "host", "app", 1)
-        writer: Writer = (
+        writer: EntryWriter = (
             self.memory.writer(facts)
             if self.kind == "memory"
             else JournalWriter(self.root, facts, bytes_max=BYTES_MAX, segment_bytes=4096)
@@ -73,7 +83,7 @@ def sequences(messages: object) -> list[int]:
     return [m.sequence for m in messages if m.kind is Kind.RECORD]  # type: ignore[attr-defined]
 
 
-def drain(source: Source, messages_max: int = 7) -> tuple[list[Message], Batch]:
+def drain(source: Source, messages_max: int = 7) -> tuple[list[Message], Polled]:
     """Everything there is, and the last batch."""
     found: list[Message] = []
     for _ in range(10_000):

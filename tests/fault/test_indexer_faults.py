@@ -11,7 +11,7 @@ import pytest
 from tests.support.records import NOON, PROCESS, payload, sequences, statement, walk
 from tests.support.waiting import until
 
-from asgi_audit.indexing.indexer import Indexer, Progress
+from asgi_audit.indexing.indexer import Indexer, IndexerProgress
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, schema
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
@@ -43,7 +43,7 @@ def test_indexer_waits_and_loses_nothing_when_the_disk_is_full(tmp_path: Path, m
     writer = SqliteWriter(tmp_path / "index", clock=lambda: NOON / 1000 + 10)
     reader = SqliteReader(tmp_path / "index")
     is_full.set()
-    heard: list[Progress] = []
+    heard: list[IndexerProgress] = []
     stop = threading.Event()
     source = JournalSource(root, adopt_seconds=0.05)
     indexer = Indexer(source, writer, stop=stop, on_progress=heard.append)

@@ -61,7 +61,7 @@ STEPS = [
     *(Step(Output, name) for name in (
         "open", "attach", "pressure", "is_full", "append_held", "sync", "write_statements",
     )),
-    *(Step(RecorderState, name) for name in ("snapshot", "attach", "record_loss", "count")),
+    *(Step(RecorderState, name) for name in ("tally", "attach", "record_loss", "count")),
     *(Step(RecorderThread, name) for name in ("back_off", "pause", "succeeded")),
     *(Step(Ledger, name) for name in ("make", "written", "recorded", "chained")),
     *(Step(Losses, name) for name in ("until", "stated")),

@@ -27,7 +27,7 @@ import msgspec
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
-from asgi_audit.recording.ledger import Ledger, Snapshot
+from asgi_audit.recording.ledger import Ledger, Tally
 from asgi_audit.store.state import (
     Completion,
     Extent,
@@ -278,7 +278,7 @@ class World:
         starts = [e.begun for e in p.open]
         long = [s for s in starts if s <= now - RECENT]
         recent = [s for s in starts if s > now - RECENT]
-        seen = Snapshot(
+        seen = Tally(
             now=now, open_count=len(starts), open_oldest=min(starts, default=None),
             recent_oldest=min(recent, default=None), last=p.last, excluded=p.excluded, unwaited=0,
             clock_steps=p.clock_steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from asgi_audit.transport.base import Batch, Fence, Incident, Kind, Message, Position, digest_of
+from asgi_audit.transport.base import Fence, Kind, Message, Polled, Position, SourceIncident, digest_of
 from asgi_audit.transport.fences import boot_seconds
 
 
@@ -30,7 +30,7 @@ class ListSource:
         self.ignored: list[str] = []
         self.holds: dict[str, str] | None = {}
         self.recovered: list[str] = []
-        self.incidents: list[Incident] = []  # that the next `take_incidents` answers
+        self.incidents: list[SourceIncident] = []  # that the next `take_incidents` answers
 
     def put(self, partition: str, kind: Kind, sequence: int, payload: bytes) -> None:
         kept = self.entries.setdefault(partition, [])
@@ -41,7 +41,7 @@ class ListSource:
         self.opened = dict(positions)
         self.at = {p: position.next for p, position in positions.items()}
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         if self.fail:
             raise self.fail.pop(0)
         self.polls.append(messages_max)
@@ -60,7 +60,7 @@ class ListSource:
         if not found and not damaged:
             time.sleep(min(timeout_seconds, 0.002))
         passed = fence if self.fences and not waiting else None
-        return Batch(found, positions, waiting, passed, damaged, holds=self.holds, recovered=self.recovered)
+        return Polled(found, positions, waiting, passed, damaged, holds=self.holds, recovered=self.recovered)
 
     def made_at(self) -> float | None:
         return self.made
@@ -68,7 +68,7 @@ class ListSource:
     def ignore(self, partitions: Collection[str]) -> None:
         self.ignored = list(partitions)
 
-    def take_incidents(self) -> Sequence[Incident]:
+    def take_incidents(self) -> Sequence[SourceIncident]:
         taken, self.incidents = self.incidents, []
         return taken
 

@@ -32,7 +32,7 @@ from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving
 from .terminal import rewrite_line
 
-__all__ = ["Progress", "add_arguments", "run"]
+__all__ = ["ProgressLine", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.index")
 _STOP_SECONDS = 10.0
@@ -93,7 +93,7 @@ def _index(
         if not is_quiet:
             urls = {"from": settings.transport_url, "to": settings.store_url}
             _log.info("indexing from %s to %s", *urls.values(), extra={"fields": urls})
-            Progress(lambda: indexer.progress, stop).start()
+            ProgressLine(lambda: indexer.progress, stop).start()
         indexer.run()
     finally:
         writer.close()  # first: whoever stands by need not wait for a broker
@@ -148,7 +148,7 @@ class Counts(Protocol):
     def lag(self) -> float | None: ...
 
 
-class Progress:
+class ProgressLine:
     """A line that is written over on a terminal; else a log line every ten seconds in which something was indexed."""
 
     def __init__(

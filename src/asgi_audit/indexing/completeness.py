@@ -51,7 +51,7 @@ _WRITTEN_MS = 60_000
 
 class Consumed(NamedTuple):
     """One batch, in the order of the source. `now`: the indexer's clock, ms; `boot`: ms since the machine started. The
-    rest as in `transport.base.Batch`, times in ms."""
+    rest as in `transport.base.Polled`, times in ms."""
 
     events: Sequence[Seen | Stated]
     now: int

@@ -7,10 +7,10 @@ from typing import Literal
 
 from ..store.state import Incident
 
-__all__ = ["Incidents", "Kind"]
+__all__ = ["IncidentKind", "Incidents"]
 
-Kind = Literal["missing", "gap", "silent", "late", "unproven", "altered"]
-OfSource = Literal["retention_passed", "topic_recreated", "partition_lost"]
+IncidentKind = Literal["missing", "gap", "silent", "late", "unproven", "altered"]
+SourceIncidentKind = Literal["retention_passed", "topic_recreated", "partition_lost"]
 
 
 class Incidents:
@@ -26,7 +26,7 @@ class Incidents:
     def open(
         self,
         process: bytes,
-        kind: Kind,
+        kind: IncidentKind,
         start: int,
         end: int | None,
         detail: str,
@@ -41,7 +41,7 @@ class Incidents:
         self.changed(incident)
         return incident
 
-    def of_source(self, kind: OfSource, at: int, start: int, detail: str) -> None:
+    def of_source(self, kind: SourceIncidentKind, at: int, start: int, detail: str) -> None:
         """What happened to the source itself concerns the time from `start` (ms) on, and at most what began before it
         was noticed (`at`, ms)."""
         self._last += 1

@@ -38,7 +38,7 @@ from ..transport.fences import boot_seconds
 from .completeness import Consumed, Seen, Stated, Tracker
 from .retention import Retention
 
-__all__ = ["Indexer", "Progress"]
+__all__ = ["Indexer", "IndexerProgress"]
 
 _log = logging.getLogger("asgi_audit.indexing")
 
@@ -55,7 +55,7 @@ _RECORD = Kind.RECORD  # a member is looked up by name each time, which costs as
 T = TypeVar("T")
 
 
-class Progress(NamedTuple):
+class IndexerProgress(NamedTuple):
     """Counters since the indexer began. `lag`: age in seconds of the newest fence that has passed: everything that was
     appended before it is indexed; None: none yet. `paused`: what it waits for, '' when it works."""
 
@@ -96,7 +96,7 @@ class Indexer:
         batch_max: int = 4000,
         linger_seconds: float = 0.02,
         stop: threading.Event | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[IndexerProgress], None] | None = None,
         retention_days: int = 0,
     ) -> None:
         self._source = source
@@ -125,10 +125,10 @@ class Indexer:
         self._said_narrow = False
         self._uuids: dict[str, bytes | None] = {}
         self._tracker = Tracker()
-        self._progress = Progress()
+        self._progress = IndexerProgress()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> IndexerProgress:
         """May be read from any thread."""
         mark = self._tracker.mark
         return self._progress._replace(lag=None if mark is None else max(0.0, self._clock() - mark.taken_at / 1000))
@@ -153,7 +153,7 @@ class Indexer:
                 else:
                     self._idle(found)
             if self._to_forget:  # or their positions would stay for ever: the next run does not hear of them again
-                self._index(transport.Batch((), {}))
+                self._index(transport.Polled((), {}))
         except _Stopped:
             pass
 
@@ -172,12 +172,12 @@ class Indexer:
         for partition in self._insist("look for what is acknowledged", self._writer.partitions_lost):
             if self._tracker.give_up(partition, int(self._clock() * 1000)):
                 _log.warning("acknowledged, as asked: partition %s is lost for ever", partition)
-            self._index(transport.Batch((), {}))
+            self._index(transport.Polled((), {}))
             self._source.ignore(self._tracker.lost_partitions)
             noted = functools.partial(self._writer.partition_noted, partition)
             self._insist("note what is acknowledged", noted)
 
-    def _note_incidents(self, incidents: Sequence[transport.Incident]) -> None:
+    def _note_incidents(self, incidents: Sequence[transport.SourceIncident]) -> None:
         """Tell the index of what happened to the source itself, with this batch."""
         for i in incidents:
             if i.kind == "retention_passed":
@@ -191,7 +191,7 @@ class Indexer:
 
     # -- one batch
 
-    def _gather(self) -> transport.Batch:
+    def _gather(self) -> transport.Polled:
         """One poll; and when it found little and nothing more was waiting, a second one after the linger."""
         room = max(1, min(self._size, int(_BYTES_MAX / self._message_bytes)))
         first = self._source.poll(room, max(self._linger, _IDLE_SECONDS))
@@ -204,7 +204,7 @@ class Indexer:
             # The source will be asked again; what it gave must not be lost with the error.
             _log.debug("the second look at the source failed: %s", e)
             return first
-        return transport.Batch(
+        return transport.Polled(
             [*first.messages, *second.messages],
             {**first.positions, **second.positions},
             second.more,
@@ -218,7 +218,7 @@ class Indexer:
             {*first.recovered, *second.recovered},
         )
 
-    def _index(self, found: transport.Batch, incidents: Sequence[transport.Incident] = ()) -> None:
+    def _index(self, found: transport.Polled, incidents: Sequence[transport.SourceIncident] = ()) -> None:
         self._note_incidents(incidents)
         try:
             self._index_whole(found)
@@ -233,7 +233,7 @@ class Indexer:
             self._index(first, incidents)
             self._index(second)
 
-    def _index_whole(self, found: transport.Batch) -> None:
+    def _index_whole(self, found: transport.Polled) -> None:
         """Raises _TooLarge for what does not fit and can be halved."""
         records, statements, dead, events, skipped = self._read(found)
         # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
@@ -256,7 +256,7 @@ class Indexer:
         self._commit(found.positions)
         self._tell()
 
-    def _complete(self, events: Sequence[Seen | Stated], found: transport.Batch) -> Completion | None:
+    def _complete(self, events: Sequence[Seen | Stated], found: transport.Polled) -> Completion | None:
         unknown = self._tracker.unknown(events)
         known: dict[bytes, Known] = {}
         if unknown:
@@ -282,7 +282,7 @@ class Indexer:
         return completion
 
     def _read(
-        self, found: transport.Batch
+        self, found: transport.Polled
     ) -> tuple[list[Decoded], list[Statement], list[DeadLetter], list[Seen | Stated], int]:
         records: list[Decoded] = []
         events: list[Seen | Stated] = []
@@ -389,7 +389,7 @@ class Indexer:
         self._to_commit.clear()
         self._to_forget.update(dict.fromkeys(gone))
 
-    def _idle(self, found: transport.Batch) -> None:
+    def _idle(self, found: transport.Polled) -> None:
         """Nothing came; a fence may have passed, or a partition may hold them back."""
         now = time.monotonic()
         is_plain = not found.begins and not found.has_changed
@@ -407,7 +407,7 @@ class Indexer:
         if self._commit_failing:
             self._commit({})
 
-    def _adapt(self, found: transport.Batch) -> None:
+    def _adapt(self, found: transport.Polled) -> None:
         """More while more is waiting; and never more than memory allows, by the sizes lately seen."""
         number = len(found.messages)
         if number:
@@ -468,7 +468,7 @@ class Indexer:
             self._on_progress(self.progress)
 
 
-def _halves(found: transport.Batch) -> tuple[transport.Batch, transport.Batch]:
+def _halves(found: transport.Polled) -> tuple[transport.Polled, transport.Polled]:
     """Of at least two messages; each half with the positions after it. A fence passes with the second."""
     middle = len(found.messages) // 2
     messages = found.messages[:middle]
@@ -477,7 +477,9 @@ def _halves(found: transport.Batch) -> tuple[transport.Batch, transport.Batch]:
     # Damage that a position passes over is told with it, or a crash between the halves would hide it.
     before = [d for d in found.damaged if d[0] in last and d[1] < last[d[0]].next]
     after = [d for d in found.damaged if not (d[0] in last and d[1] < last[d[0]].next)]
-    first = transport.Batch(messages, positions, True, None, before, found.times, found.begins, None, found.has_changed)
+    first = transport.Polled(
+        messages, positions, True, None, before, found.times, found.begins, None, found.has_changed
+    )
     return first, found._replace(messages=found.messages[middle:], damaged=after, begins={}, has_changed=False)
 
 

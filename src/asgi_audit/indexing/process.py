@@ -27,7 +27,7 @@ from ..record.ids import started_ms
 from ..record.merkle import Tree
 from ..record.statement import Statement
 from ..store.state import Incident, ProcessState
-from .incidents import Incidents, Kind
+from .incidents import IncidentKind, Incidents
 from .ranges import Ranges
 
 __all__ = ["Checked", "Seen", "Stated", "Tracked", "started_of"]
@@ -389,13 +389,13 @@ class Tracked:
 
     # -- incidents
 
-    def open(self, kind: Kind, start: int, end: int | None, detail: str) -> Incident:
+    def open(self, kind: IncidentKind, start: int, end: int | None, detail: str) -> Incident:
         incident = self.book.open(self.state.process, kind, start, end, detail)
         if kind in ("unproven", "altered"):
             self.others.append(incident)
         return incident
 
-    def open_ranges(self, kind: Kind, ranges: Ranges, start: int, end: int, detail: str) -> None:
+    def open_ranges(self, kind: IncidentKind, ranges: Ranges, start: int, end: int, detail: str) -> None:
         count = ranges.total()
         ranges = Ranges(list(ranges)[:_RANGES_MAX])
         self.missing.append((self.book.open(self.state.process, kind, start, end, detail, list(ranges), count), ranges))

@@ -24,7 +24,7 @@ from ..record.merkle import Tree, statement_digest
 from ..record.statement import Lost, OpenOf, Statement
 from ..settings import Settings
 
-__all__ = ["RECENT_SECONDS", "Ledger", "Losses", "Snapshot", "merged", "policy_digest", "policy_of", "split"]
+__all__ = ["RECENT_SECONDS", "Ledger", "Losses", "Tally", "merged", "policy_digest", "policy_of", "split"]
 
 Closed = Literal["", "provisional", "final", "adopted"]
 
@@ -48,7 +48,7 @@ _POLICY = (
 )
 
 
-class Snapshot(NamedTuple):
+class Tally(NamedTuple):
     """The recorder's state, read at one instant: now first, then the open exchanges, then `last`. Times in ms since
     the epoch."""
 
@@ -162,7 +162,7 @@ class Ledger:
         """The statement with the digest of the one that was written before it."""
         return replace(statement, previous=self._previous)
 
-    def make(self, seen: Snapshot, closed: Closed = "") -> list[Statement]:
+    def make(self, seen: Tally, closed: Closed = "") -> list[Statement]:
         """Statements that cover everything up to `seen.last`. Nothing is remembered until `written`."""
         lost, more = self.losses.until(seen.last)
         # Within the range, whatever is neither lost nor counted in `more` stands in the journal.

@@ -15,7 +15,7 @@ from itertools import islice
 
 from ..errors import TransportError
 from ..record.statement import Statement
-from ..transport.base import Entry, Kind, Writer
+from ..transport.base import Entry, EntryWriter, Kind
 from .log import RecorderLog
 from .state import RecorderState
 
@@ -34,7 +34,7 @@ class Output:
     def __init__(self, state: RecorderState, log: RecorderLog) -> None:
         self._state = state
         self._log = log
-        self.writer: Writer | None = None  # None until the journal is open
+        self.writer: EntryWriter | None = None  # None until the journal is open
         # With the leaf hash, which is made where the record is built, in slices.
         self.held: deque[tuple[Entry, bytes]] = deque()
         self.held_bytes = 0

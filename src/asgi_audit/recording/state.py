@@ -21,9 +21,9 @@ from ..exchange.draft import SMALL_BYTES, Body, Draft
 from ..exchange.sealed import SealedExchange
 from ..record.ids import new_process
 from ..settings import Settings
-from ..transport.base import ProcessFacts, Writer
+from ..transport.base import EntryWriter, ProcessFacts
 from .clock import Clock
-from .ledger import RECENT_SECONDS, Closed, Ledger, Snapshot, policy_digest, policy_of
+from .ledger import RECENT_SECONDS, Closed, Ledger, Tally, policy_digest, policy_of
 
 __all__ = ["ENDS", "OVER", "FlushRequest", "HasAccount", "OpenWriter", "Phase", "RecorderState"]
 
@@ -33,7 +33,7 @@ QUEUE_MAX = 50_000
 _FEW = 64
 _SMALL_BYTES = 2 * SMALL_BYTES
 
-OpenWriter = Callable[[ProcessFacts], Writer]
+OpenWriter = Callable[[ProcessFacts], EntryWriter]
 
 
 class HasAccount(Protocol):
@@ -205,7 +205,7 @@ class RecorderState:
             words[0], words[1], words[2] = self.begun, self.last, self.excluded
             self.words = words
 
-    def snapshot(self) -> Snapshot:
+    def tally(self) -> Tally:
         """Now first, then the open exchanges, then `last`: what registers after that takes its time, under the same
         lock, at or after `now`."""
         self.clock.check()
@@ -219,7 +219,7 @@ class RecorderState:
         recent_from = now_ns - RECENT_SECONDS * 1_000_000_000
         recent = [start for start in starts if start > recent_from]
         long_newest = max((start for start in starts if start <= recent_from), default=None)
-        return Snapshot(
+        return Tally(
             now=now_ns // 1_000_000,
             open_count=len(starts),
             open_oldest=min(starts) // 1_000_000 if starts else None,

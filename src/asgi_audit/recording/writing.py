@@ -23,7 +23,7 @@ from ..exchange.sealed import SealedExchange, Wake, exchange_of
 from ..record.merkle import leaf_hash
 from ..record.statement import encode_statement
 from ..transport.base import Entry, Kind
-from .ledger import Closed, Snapshot
+from .ledger import Closed, Tally
 from .log import RecorderLog
 from .output import BATCH_BYTES, Output
 from .state import ENDS, FlushRequest, Phase, RecorderState
@@ -102,7 +102,7 @@ class Writing:
         for request in self._requests:
             closed = request.closed or closed
         is_due = output.writer is not None and now >= self._statement_at()
-        seen = state.snapshot() if is_due or self._requests else None
+        seen = state.tally() if is_due or self._requests else None
         is_stating = is_due or bool(closed)
         self._drain(seen, is_asked=bool(self._requests), is_exact=is_stating)
         is_written = not output.held
@@ -125,7 +125,7 @@ class Writing:
         if output.writer is None:
             output.open()
         output.attach()
-        seen = state.snapshot()  # nothing is put into the queue any more
+        seen = state.tally()  # nothing is put into the queue any more
         lost = len(state.queue)
         while state.queue:
             item = self._begin_next()
@@ -221,7 +221,7 @@ class Writing:
 
     # ------------------------------------------------------------------------------------------------------- building
 
-    def _drain(self, seen: Snapshot | None, *, is_asked: bool, is_exact: bool) -> None:
+    def _drain(self, seen: Tally | None, *, is_asked: bool, is_exact: bool) -> None:
         """Write what waits: all that was there at the beginning, or all that `seen` covers. `is_exact`: nothing else,
         because a statement follows, and its root is checked over what stands before it."""
         state = self._state
@@ -326,7 +326,7 @@ class Writing:
 
     # -------------------------------------------------------------------------------------------------------- stating
 
-    def _append_statements(self, seen: Snapshot, closed: Closed) -> bool:
+    def _append_statements(self, seen: Tally, closed: Closed) -> bool:
         """Append the statements that cover `seen`; only when everything up to its `last` stands in the journal."""
         state, output = self._state, self._output
         if output.writer is None or output.held or output.unwritten:

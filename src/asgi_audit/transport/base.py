@@ -15,7 +15,16 @@ from typing import NamedTuple, Protocol
 from .fences import Fence
 
 __all__ = [
-    "Batch", "Entry", "Fence", "Incident", "Kind", "Message", "Position", "ProcessFacts", "Source", "Writer",
+    "Entry",
+    "EntryWriter",
+    "Fence",
+    "Kind",
+    "Message",
+    "Polled",
+    "Position",
+    "ProcessFacts",
+    "Source",
+    "SourceIncident",
     "digest_of",
 ]  # fmt: skip
 
@@ -66,7 +75,7 @@ class Position(NamedTuple):
     digest: bytes
 
 
-class Incident(NamedTuple):
+class SourceIncident(NamedTuple):
     """Something happened to a partition's history. `kind` is `topic_recreated` (the topic was made anew: `start` was
     our position, reading goes on at its beginning, `end`) or `retention_passed` (the offsets from `start` to `end`,
     exclusive, were removed before they were read). `at`: seconds since the epoch, when it was noticed."""
@@ -79,7 +88,7 @@ class Incident(NamedTuple):
     detail: str
 
 
-class Batch(NamedTuple):
+class Polled(NamedTuple):
     """What one poll found. `positions` holds each partition that moved, after the batch.
 
     `more`: more was waiting than was asked for.
@@ -105,7 +114,7 @@ class Batch(NamedTuple):
     recovered: Collection[str] = ()
 
 
-class Writer(Protocol):
+class EntryWriter(Protocol):
     """One process's own journal; used by one thread. Errors are TransportErrors.
 
     `counters` is 24 writable bytes that survive kill -9 of the process (not of the machine): three unsigned 64-bit
@@ -144,14 +153,14 @@ class Source(Protocol):
         """Partitions that are lost for ever: fences do without each of them, and `holds` names it, until it is
         `recovered`: its end was asked, and everything before it is read."""
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         """At most so many messages; an empty batch after the timeout. Messages of one partition come in order."""
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         """Everything before these positions is stored for good and may be removed here (idempotent). Answers the
         partitions that ended and are gone: their positions may be forgotten."""
 
-    def take_incidents(self) -> Sequence[Incident]:
+    def take_incidents(self) -> Sequence[SourceIncident]:
         """What happened to the source itself since this was asked last. What was not stored before a crash is noticed
         again."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..errors import TransportError
 from ..forking import Step, after_fork_in_child
-from .base import Batch, Entry, Fence, Incident, Message, Position, ProcessFacts, digest_of
+from .base import Entry, Fence, Message, Polled, Position, ProcessFacts, SourceIncident, digest_of
 from .fences import FenceQueue, boot_seconds
 
 __all__ = ["SHARED_BYTES_MAX", "MemoryJournal", "MemorySource", "MemoryWriter"]
@@ -67,7 +67,7 @@ class MemoryJournal:
 
 
 class MemoryWriter:
-    """See `base.Writer`."""
+    """See `base.EntryWriter`."""
 
     def __init__(self, journal: MemoryJournal, facts: ProcessFacts) -> None:
         self._journal = journal
@@ -128,13 +128,13 @@ class MemorySource:
     def ignore(self, partitions: Collection[str]) -> None:
         """The end of a list can always be asked."""
 
-    def take_incidents(self) -> Sequence[Incident]:
+    def take_incidents(self) -> Sequence[SourceIncident]:
         return ()
 
     def measures(self) -> Mapping[str, float]:
         return {}
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         deadline = time.monotonic() + timeout_seconds
         with self._journal.changed:
             while True:
@@ -145,7 +145,7 @@ class MemorySource:
                     return batch._replace(begins=begins)
                 self._journal.changed.wait(left)  # what passed meanwhile passes again with the next look
 
-    def _look(self, messages_max: int) -> Batch:
+    def _look(self, messages_max: int) -> Polled:
         fence = Fence(self._wall(), boot_seconds(), "")  # first the clock, then what there is
         partitions = self._journal.partitions
         ends = {name: p.first + len(p.entries) for name, p in partitions.items()}
@@ -167,7 +167,7 @@ class MemorySource:
                 positions[name] = Position(at, digest_of(taken[-1].payload))
         more = any(self._next[name] < end for name, end in ends.items())
         passed = self._fences.passed({name: self._next[name] for name in ends})
-        return Batch(messages, positions, more, passed, holds={})
+        return Polled(messages, positions, more, passed, holds={})
 
     def _started(self, name: str, partition: _Partition) -> int:
         """Where to begin: at the given position, or at the beginning when that is of another journal."""

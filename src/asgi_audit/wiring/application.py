@@ -148,7 +148,7 @@ def recorder_of(settings: Settings) -> RecorderBase:
 
     forwarding = forwarding_of(settings)
 
-    def opened(facts: transport_base.ProcessFacts) -> transport_base.Writer:
+    def opened(facts: transport_base.ProcessFacts) -> transport_base.EntryWriter:
         writer = open_journal(settings, facts)
         forwarding.start(str(facts.process))
         return writer
@@ -156,7 +156,7 @@ def recorder_of(settings: Settings) -> RecorderBase:
     return shared_recorder(settings, opened, on_closed=forwarding.closed, on_begun=forwarding.hurry)
 
 
-def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.Writer:
+def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.EntryWriter:
     """A new journal for this process, where the settings say. Called in the recorder's thread. Raises
     TransportError."""
     path = settings.journal_path

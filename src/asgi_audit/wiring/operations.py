@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import threading
 
     from ..control import Control
-    from ..indexing.indexer import Indexer, Progress
+    from ..indexing.indexer import Indexer, IndexerProgress
     from ..store import base as store_base
     from ..store.sqlite import SqliteAdmin
     from ..transport import base as transport_base
@@ -233,7 +233,7 @@ def build_indexer(
     writer: store_base.Writer,
     *,
     stop: threading.Event,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[IndexerProgress], None] | None = None,
     source: transport_base.Source | None = None,
 ) -> Indexer:
     """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. `source`: an opened one, else that of

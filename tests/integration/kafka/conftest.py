@@ -19,7 +19,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from asgi_audit.transport.base import Batch, Entry, Fence, Incident, Kind, Message, Position, ProcessFacts
+from asgi_audit.transport.base import Entry, Fence, Kind, Message, Polled, Position, ProcessFacts, SourceIncident
 from asgi_audit.transport.journal.writer import JournalWriter
 from asgi_audit.transport.kafka.client import run_bounded
 from asgi_audit.transport.kafka.config import KafkaConfig, kafka_config
@@ -142,7 +142,7 @@ class ListSource:
     def open(self, positions: Mapping[str, Position]) -> None:
         assert not positions
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         looked_at = time.time()
         found = [
             Message(self.process, n, n + 1, *entry)
@@ -151,12 +151,12 @@ class ListSource:
         self.at += len(found)
         positions = {self.process: Position(self.at, b"")} if found else {}
         more = self.at < len(self.entries)
-        return Batch(found, positions, more, None if more else Fence(looked_at, 0.0, ""))
+        return Polled(found, positions, more, None if more else Fence(looked_at, 0.0, ""))
 
     def made_at(self) -> float | None:
         return None
 
-    def take_incidents(self) -> Sequence[Incident]:
+    def take_incidents(self) -> Sequence[SourceIncident]:
         return ()
 
     def measures(self) -> Mapping[str, float]:

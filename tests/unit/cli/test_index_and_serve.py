@@ -15,7 +15,7 @@ import pytest
 from tests.support.waiting import until
 
 from asgi_audit.cli import index
-from asgi_audit.cli.index import Progress
+from asgi_audit.cli.index import ProgressLine
 from asgi_audit.cli.processes import Child, free_port, wait_for_port
 from asgi_audit.cli.serve import IndexerBeside
 from asgi_audit.errors import AuditError, ConfigError
@@ -32,7 +32,7 @@ class Counts(NamedTuple):
 
 def test_progress_line_says_records_rate_lag_and_dead_letters() -> None:
     now, counts = 0.0, Counts(0, lag=None)
-    progress = Progress(lambda: counts, threading.Event(), clock=lambda: now, terminal=True)
+    progress = ProgressLine(lambda: counts, threading.Event(), clock=lambda: now, terminal=True)
     assert progress.line() == "0 records indexed, 0 a second, behind since the start"
     now, counts = 2.0, Counts(3000, dead=2, lag=0.52)
     assert progress.line() == "3,000 records indexed, 1,500 a second, lag 0.5 s, 2 dead letters"
@@ -40,7 +40,7 @@ def test_progress_line_says_records_rate_lag_and_dead_letters() -> None:
 
 def test_progress_is_silent_when_nothing_was_indexed_and_nobody_watches() -> None:
     counts = Counts(5)
-    progress = Progress(lambda: counts, threading.Event(), clock=lambda: 1.0, terminal=False)
+    progress = ProgressLine(lambda: counts, threading.Event(), clock=lambda: 1.0, terminal=False)
     assert progress.line().startswith("5 records")
     assert progress.line() == ""
     counts = Counts(6)

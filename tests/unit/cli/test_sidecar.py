@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from asgi_audit.cli.sidecar import Sidecar, serving
-from asgi_audit.indexing.indexer import Progress
+from asgi_audit.indexing.indexer import IndexerProgress
 
 
 def get(port: int, path: str, method: str = "GET") -> tuple[int, str]:
@@ -55,7 +55,7 @@ def test_standby_is_live_and_ready_and_says_that_it_is_one(caplog: pytest.LogCap
 
 
 def test_active_one_shows_its_counters_and_is_not_ready_while_it_waits(caplog: pytest.LogCaptureFixture) -> None:
-    progress = Progress(
+    progress = IndexerProgress(
         indexed=5, duplicates=4, expired=3, dead=2, statements=1, batches=1, lag=0.5, batch_seconds=0.02
     )
     sidecar = Sidecar(dict)

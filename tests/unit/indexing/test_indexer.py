@@ -15,12 +15,12 @@ from tests.support.source import ListSource
 from tests.support.waiting import until
 
 from asgi_audit.errors import StoreError, TransportError
-from asgi_audit.indexing.indexer import Indexer, Progress
+from asgi_audit.indexing.indexer import Indexer, IndexerProgress
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.base import Batch, Written
 from asgi_audit.store.state import Completeness, ReadUntil
-from asgi_audit.transport.base import Incident, Kind, Position
+from asgi_audit.transport.base import Kind, Position, SourceIncident
 
 P = str(PROCESS)
 
@@ -271,7 +271,7 @@ def test_same_batch_is_tried_again_when_the_store_cannot_take_it(
 ) -> None:
     source, store = filled(5), RecordingStore()
     store.fail = [StoreError("disk full", hint="Free space.") for _ in range(6)]
-    heard: list[Progress] = []
+    heard: list[IndexerProgress] = []
     with caplog.at_level(logging.INFO):
         running = start(source, store, on_progress=heard.append)
         running.until(lambda: running.indexer.progress.indexed == 5)
@@ -306,7 +306,7 @@ def test_batch_is_halved_when_the_store_has_no_room_for_it(
     for s in range(1, 6):
         source.put(str(OTHER), Kind.RECORD, s, payload(s, NOON + s, process=OTHER))
     source.damaged = [(P, 7, "torn", b"x"), (P, 19, "torn", b"y"), (str(OTHER), 99, "torn", b"z")]
-    source.incidents = [Incident("topic_recreated", P, 3, 0, NOON / 1000, "")]
+    source.incidents = [SourceIncident("topic_recreated", P, 3, 0, NOON / 1000, "")]
     with caplog.at_level(logging.WARNING):
         running = start(source, store, linger_seconds=0)
         running.until(lambda: running.indexer.progress.lag is not None)
@@ -488,13 +488,13 @@ def test_what_happens_to_the_source_itself_is_an_incident_of_the_batch(start: Ca
     """Also when nothing else came with it: the topic may be empty."""
     store = RecordingStore()
     source = ListSource()
-    source.incidents = [Incident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]
+    source.incidents = [SourceIncident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]
     running = start(source, store)
     running.until(lambda: bool(store.incidents(0, 1 << 43)))
     (incident,) = store.incidents(0, 1 << 43)
     assert (incident.kind, incident.process) == ("retention_passed", str(uuid.UUID(int=0)))
     assert incident.detail == "partition 3: messages 100 to 249 were removed before they were read"
     assert (incident.start, incident.end, incident.resolved_at) == (0, 1_795_000_000_501, None)
-    source.incidents = [Incident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id")]
+    source.incidents = [SourceIncident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id")]
     running.until(lambda: len(store.incidents(0, 1 << 43)) == 2)
     assert {i.kind for i in store.incidents(0, 1 << 43)} == {"retention_passed", "topic_recreated"}

@@ -16,7 +16,7 @@ from tests.support.records import NOON, payload, statement
 from tests.support.source import ListSource
 
 from asgi_audit.errors import RecordError
-from asgi_audit.indexing.indexer import Indexer, Progress
+from asgi_audit.indexing.indexer import Indexer, IndexerProgress
 from asgi_audit.record.loss import Loss, decode_loss, encode_loss
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, encode_statement
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -83,7 +83,7 @@ class Ending(ListSource):
         return found
 
 
-def index(directory: Path, given_messages: list[tuple[Kind, bytes]]) -> Progress:
+def index(directory: Path, given_messages: list[tuple[Kind, bytes]]) -> IndexerProgress:
     """In a partition that is no process's, as Kafka's. All that reads the index afterwards must be able to."""
     stop = threading.Event()
     source = Ending(stop)

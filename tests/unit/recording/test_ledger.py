@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, Lost, Statement, encode_statement
-from asgi_audit.recording.ledger import Ledger, Losses, Snapshot, merged
+from asgi_audit.recording.ledger import Ledger, Losses, Tally, merged
 
 
 def ledger() -> Ledger:
     return Ledger(process="p", host="h", service="s", started=1)
 
 
-def seen(last: int, now: int = 100, recent_oldest: int | None = None, **more: int) -> Snapshot:
-    return Snapshot(
+def seen(last: int, now: int = 100, recent_oldest: int | None = None, **more: int) -> Tally:
+    return Tally(
         now=now,
         open_count=more.get("open_count", 0),
         open_oldest=recent_oldest,

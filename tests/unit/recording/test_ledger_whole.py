@@ -17,7 +17,7 @@ from asgi_audit.exchange.sealed import Exchange
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
 from asgi_audit.record.merkle import EMPTY_ROOT, leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
-from asgi_audit.recording.ledger import Ledger, Snapshot, policy_digest, policy_of
+from asgi_audit.recording.ledger import Ledger, Tally, policy_digest, policy_of
 from asgi_audit.settings import make_settings
 from asgi_audit.store.state import Completion
 from asgi_audit.transport.base import Entry, Kind
@@ -152,8 +152,8 @@ def test_policy_tells_settings_apart_that_capture_differently(house: House) -> N
     assert after == policy_digest(expected) != before
 
 
-def snapshot(last: int) -> Snapshot:
-    return Snapshot(
+def snapshot(last: int) -> Tally:
+    return Tally(
         now=100, open_count=0, open_oldest=None, recent_oldest=None, last=last, excluded=0, unwaited=0, clock_steps=0
     )
 

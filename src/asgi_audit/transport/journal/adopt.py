@@ -60,7 +60,7 @@ def _chained(statements: Sequence[Statement]) -> list[Entry]:
 class _Tail:
     """What the segments say, and where they end once the torn rest is cut off."""
 
-    def __init__(self, reader: SegmentReader, files: Files, name: str, page: fmt.Page | None) -> None:
+    def __init__(self, reader: SegmentReader, files: Files, name: str, page: fmt.CounterPage | None) -> None:
         self._directory = reader.directory
         self._files = files
         self.known = fmt.SegmentHeader(process=name, base=0)
@@ -153,7 +153,7 @@ class _Tail:
         self._files.fsync_directory(self._directory)
 
 
-def _page(directory: Path, facts: ProcessFacts, files: Files) -> fmt.Page | None:
+def _page(directory: Path, facts: ProcessFacts, files: Files) -> fmt.CounterPage | None:
     try:
         fd = files.open(directory / "counters", os.O_RDONLY)
     except FileNotFoundError:
@@ -164,7 +164,9 @@ def _page(directory: Path, facts: ProcessFacts, files: Files) -> fmt.Page | None
         files.close(fd)
 
 
-def _closing(tail: _Tail, page: fmt.Page | None, facts: ProcessFacts, *, proven: bool, now_ms: int) -> list[Statement]:
+def _closing(
+    tail: _Tail, page: fmt.CounterPage | None, facts: ProcessFacts, *, proven: bool, now_ms: int
+) -> list[Statement]:
     """The statements to append; none when the process itself, or an earlier adopter, has said all there is."""
     known = tail.known
     highest = max(known.covered, known.present[-1][1] if known.present else 0)

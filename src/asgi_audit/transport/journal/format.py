@@ -34,7 +34,7 @@ __all__ = [
     "COUNTERS_BYTES",
     "ENTRY_BYTES_MAX",
     "ENTRY_HEAD",
-    "Page",
+    "CounterPage",
     "SegmentHeader",
     "add_sequence",
     "decode_entries",
@@ -236,7 +236,7 @@ _PAGE_MAGIC = b"asgacnt1"
 _COUNTS = struct.Struct("<QQQQQ")
 
 
-class Page(NamedTuple):
+class CounterPage(NamedTuple):
     begun: int
     last: int
     excluded: int
@@ -262,7 +262,7 @@ def new_page(facts: ProcessFacts, boot: str) -> bytes:
     return bytes(page)
 
 
-def read_page(data: bytes, facts_of: ProcessFacts) -> Page | None:
+def read_page(data: bytes, facts_of: ProcessFacts) -> CounterPage | None:
     """None when the page is damaged. `facts_of` gives the process; the rest of its facts is read."""
     if len(data) < COUNTERS_BYTES or data[:8] != _PAGE_MAGIC:
         return None
@@ -274,7 +274,7 @@ def read_page(data: bytes, facts_of: ProcessFacts) -> Page | None:
     except msgspec.DecodeError:
         facts = None
     begun, last, excluded, committed, open_base = _COUNTS.unpack_from(data, COUNTERS.start)
-    return Page(
+    return CounterPage(
         begun,
         last,
         excluded,

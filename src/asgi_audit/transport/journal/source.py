@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import TransportError
-from ..base import Batch, Fence, Incident, Message, Position, ProcessFacts
+from ..base import Fence, Message, Polled, Position, ProcessFacts, SourceIncident
 from ..fences import FenceQueue, boot_id, boot_seconds
 from ..files import Files
 from . import format as fmt
@@ -111,7 +111,7 @@ class JournalSource:
         self._begins: dict[str, float | None] = {}
         self._holds: dict[str, str] = {}
         self._recovered: set[str] = set()
-        self._incidents: deque[Incident] = deque(maxlen=1000)
+        self._incidents: deque[SourceIncident] = deque(maxlen=1000)
         self._has_root = False
         self._turn = 0
         self._next_cleaning = float("-inf")
@@ -137,13 +137,13 @@ class JournalSource:
     def measures(self) -> Mapping[str, float]:
         return {}  # whoever looks at the directory knows as much: see `look`
 
-    def take_incidents(self) -> list[Incident]:
+    def take_incidents(self) -> list[SourceIncident]:
         """Somebody removed what we had not read."""
         taken = list(self._incidents)
         self._incidents.clear()
         return taken
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         deadline = self._monotonic() + timeout_seconds
         while True:
             batch = self._look(messages_max)
@@ -183,7 +183,7 @@ class JournalSource:
 
     # -------------------------------------------------------------------------------------------------------- reading
 
-    def _look(self, messages_max: int) -> Batch:
+    def _look(self, messages_max: int) -> Polled:
         fence = Fence(self._wall(), self._boot_seconds(), self._boot)  # before anything is looked at
         self._holds.clear()
         self._find_partitions()
@@ -227,7 +227,7 @@ class JournalSource:
         self._name_stuck(ends, skipped)
         waiting = [p for p in self._partitions.values() if not p.is_theirs and p.name not in skipped]
         passed = self._fences.passed({p.name: p.reader.at for p in waiting})
-        return Batch(messages, positions, more, passed, damaged)
+        return Polled(messages, positions, more, passed, damaged)
 
     def _is_recovered(self, name: str, ends: Mapping[str, int]) -> bool:
         """Whether an ignored partition is read up to its end, or gone (or the root is back, which is named so, too)."""
@@ -370,7 +370,7 @@ class JournalSource:
         at = partition.reader.at
         if partition.asked > at and not partition.is_theirs and "journal" not in self._holds:
             self._incidents.append(
-                Incident(
+                SourceIncident(
                     "retention_passed", partition.name, at, partition.asked, self._wall(),
                     "its journal was removed",
                 )

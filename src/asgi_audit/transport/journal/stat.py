@@ -84,7 +84,7 @@ def _one(directory: Path, name: str, at: Position, files: Files, ask_alive: bool
     )
 
 
-def _page(directory: Path, name: str, files: Files) -> fmt.Page | None:
+def _page(directory: Path, name: str, files: Files) -> fmt.CounterPage | None:
     try:
         fd = files.open(directory / "counters", 0)
     except FileNotFoundError:

@@ -65,7 +65,7 @@ after_fork_in_child(Step.JOURNAL, _after_fork)
 
 
 class JournalWriter:
-    """See `base.Writer`. Raises TransportError when the directory cannot be made; used by one thread."""
+    """See `base.EntryWriter`. Raises TransportError when the directory cannot be made; used by one thread."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ from ...disk import PRIVATE, Access
 from ...errors import AuditError, TransportError, types_and_places
 from ...record.loss import Loss, encode_loss
 from ...record.merkle import leaf_hash
-from ..base import Batch, Kind, Source
+from ..base import Kind, Polled, Source
 from .client import LoopThread, cause_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
@@ -365,7 +365,7 @@ class Forwarder:
         # another forwarder reads it again, from what was committed.
         self._take(batch, began)
 
-    def _take(self, batch: Batch, began: float) -> None:
+    def _take(self, batch: Polled, began: float) -> None:
         self._caught_up, self._read_from, self._read_at = not batch.more, began, time.monotonic()
         for process, offset, reason, data in batch.damaged:
             self._counts["damaged"] += 1

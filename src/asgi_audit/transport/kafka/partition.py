@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..base import Incident, Kind, Message, Position, digest_of
+from ..base import Kind, Message, Position, SourceIncident, digest_of
 
 __all__ = ["UNKNOWN", "Chunk", "Partition", "cut", "kind_of"]
 
@@ -100,7 +100,7 @@ class Partition:
         """Of the last message that was read; b'' when there is none or it is not known."""
         return self._digest if self._value is None else digest_of(self._value)
 
-    def place(self, begin: int, end: int, anew: bool, now: float) -> tuple[int, Incident | None]:
+    def place(self, begin: int, end: int, anew: bool, now: float) -> tuple[int, SourceIncident | None]:
         """Where to read on, given the log's first offset and the one after its last; `anew` when the topic has another
         id than before. The message before `next` is read again when it is still there."""
         at = self.next
@@ -121,7 +121,7 @@ class Partition:
         self.expected = self.digest
         return at - 1, None
 
-    def check(self, records: Sequence[Any], now: float) -> tuple[Sequence[Any], Incident | None]:
+    def check(self, records: Sequence[Any], now: float) -> tuple[Sequence[Any], SourceIncident | None]:
         """What is new of the first records after `place`; or an incident when another message stands before `next`."""
         expected, self.expected = self.expected, None
         first = records[0]
@@ -133,8 +133,8 @@ class Partition:
             return records[1:], None
         return (), self._restart("topic_recreated", self._begin, now, "another message stands there")
 
-    def _restart(self, kind: str, begin: int, now: float, detail: str) -> Incident:
-        incident = Incident(kind, str(self.number), self.next or 0, begin, now, detail)
+    def _restart(self, kind: str, begin: int, now: float, detail: str) -> SourceIncident:
+        incident = SourceIncident(kind, str(self.number), self.next or 0, begin, now, detail)
         self.next, self._value, self._digest, self._read_until = begin, None, b"", UNKNOWN
         self.position = begin
         return incident

@@ -31,7 +31,7 @@ from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
 from ...errors import TransportError
-from ..base import Batch, Fence, Incident, Kind, Message, Position, digest_of
+from ..base import Fence, Kind, Message, Polled, Position, SourceIncident, digest_of
 from ..fences import FenceQueue, boot_id, boot_seconds
 from .client import (
     LoopThread,
@@ -48,7 +48,7 @@ from .errors import defect, vendor_calls, vendor_errors
 from .partition import Chunk, Partition, cut
 from .state import Condition, KafkaSourceStats, KafkaState, log
 
-__all__ = ["Incident", "KafkaSource"]
+__all__ = ["KafkaSource", "SourceIncident"]
 
 _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
@@ -123,7 +123,7 @@ class KafkaSource:
         self._has_changed = False
         self._cluster = ""
         self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
-        self._incidents: deque[Incident] = deque(maxlen=1000)
+        self._incidents: deque[SourceIncident] = deque(maxlen=1000)
         self._append_times: dict[str, int] = {}
         self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
@@ -179,7 +179,7 @@ class KafkaSource:
     def ignore(self, partitions: Collection[str]) -> None:
         self._ignored = frozenset(partitions)
 
-    def poll(self, messages_max: int, timeout_seconds: float) -> Batch:
+    def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         messages: list[Message] = []
         damaged: list[tuple[str, int, str, bytes]] = []
         positions: dict[str, Position] = {}
@@ -223,7 +223,7 @@ class KafkaSource:
             times = {partition: self._append_times[partition] / 1000 for partition in positions}
             has_changed, self._has_changed = self._has_changed, False
             more, holds, recovered = bool(self._queue), self._holds, self._recovered()
-        return Batch(messages, positions, more, fence, damaged, times, begins, holds, has_changed, recovered)
+        return Polled(messages, positions, more, fence, damaged, times, begins, holds, has_changed, recovered)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
@@ -244,7 +244,7 @@ class KafkaSource:
         if self._started:
             self._thread.join(5.0)
 
-    def take_incidents(self) -> list[Incident]:
+    def take_incidents(self) -> list[SourceIncident]:
         with self._ready:
             taken = list(self._incidents)
             self._incidents.clear()
@@ -262,7 +262,7 @@ class KafkaSource:
     # ------------------------------------------------------------------------------------- beside the contract
 
     @property
-    def incidents(self) -> tuple[Incident, ...]:
+    def incidents(self) -> tuple[SourceIncident, ...]:
         """Those not yet taken, oldest first. An incident that was not stored before a crash is noticed again."""
         with self._ready:
             return tuple(self._incidents)
@@ -445,7 +445,7 @@ class KafkaSource:
     def _tp(self, number: int) -> Any:
         return TopicPartition(self._config.topic, number)
 
-    def _report(self, incident: Incident | None) -> None:
+    def _report(self, incident: SourceIncident | None) -> None:
         if incident is None:
             return
         self._counts["incidents"] += 1

@@ -16,7 +16,7 @@ from aiokafka import errors as vendor
 
 from asgi_audit.errors import TransportError
 from asgi_audit.metrics import TABLE
-from asgi_audit.transport.base import Batch
+from asgi_audit.transport.base import Polled
 from asgi_audit.transport.kafka.client import TopicFacts
 from asgi_audit.transport.kafka.config import KafkaConfig
 from asgi_audit.transport.kafka.partition import Partition
@@ -128,7 +128,7 @@ def days_left(source: KafkaSource) -> float | None:
     return None if left is None else round(left / DAY, 3)
 
 
-def store(source: KafkaSource, batch: Batch) -> None:
+def store(source: KafkaSource, batch: Polled) -> None:
     assert batch.positions
     source.commit(batch.positions)
 
