@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["AuditMiddleware", "ConfigError", "__version__", "annotate", "create_app", "current", "install"]
+__all__ = [
+    "AuditMiddleware", "AuditRecord", "ConfigError", "__version__", "annotate", "create_app", "current", "install",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from .capture.annotate import annotate
     from .capture.handle import current
     from .errors import ConfigError
+    from .record.model import AuditRecord
     from .wiring.application import AuditMiddleware, install
     from .wiring.mounted import create_app
 
 _WHERE = {
     "AuditMiddleware": "wiring.application",
+    "AuditRecord": "record.model",
     "install": "wiring.application",
     "annotate": "capture.annotate",
     "create_app": "wiring.mounted",

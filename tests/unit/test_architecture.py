@@ -188,7 +188,7 @@ def test_core_loads_nothing_of_the_server_when_a_middleware_writes_its_records()
     alone."""
     code = """
 import sys, tempfile
-from asgi_audit import AuditMiddleware, annotate, current
+from asgi_audit import AuditMiddleware, annotate, current, install
 import asgi_audit.recording.recorder, asgi_audit.transport.journal
 async def app(scope, receive, send): pass
 AuditMiddleware(app, home=tempfile.mkdtemp())
