@@ -15,10 +15,11 @@ from typing import Literal
 
 import msgspec
 
+from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.statement import Statement
 from asgi_audit.store.admin import Purged
-from asgi_audit.store.base import COUNT_SECONDS, Batch, IndexVersion, Query, Row, Snapshot, Written
+from asgi_audit.store.base import COUNT_SECONDS, Batch, Fed, IndexVersion, Place, Query, Row, Snapshot, Written
 from asgi_audit.store.query import matches
 from asgi_audit.store.state import (
     Completeness,
@@ -41,6 +42,7 @@ __all__ = ["MemoryStore"]
 
 _DAY_MS = 86_400_000
 _SLOTS = 1 << 16
+_END = (1 << 63) - 1
 
 
 class MemoryStore:
@@ -64,6 +66,7 @@ class MemoryStore:
         self._incidents: dict[int, bytes] = {}
         self._last_incident = 0
         self._horizon = 0
+        self._departed: list[tuple[str, int, int]] = []  # account, batch, and where the purge moved the horizon to
         self._past: set[tuple[str, str, str]] = set()  # streams of purged records
         self.id = uuid.uuid4().hex
         self.generation = 1
@@ -79,7 +82,9 @@ class MemoryStore:
             gone = [n for n, (_, d) in self._rows.items() if d.timestamp < self._horizon]
             days = {self._rows[n][1].timestamp // _DAY_MS for n in gone}
             for number in gone:
-                self._past.add(_stream(self._rows.pop(number)[1]))
+                iseq, d = self._rows.pop(number)
+                self._departed.append((d.account, iseq, self._horizon))
+                self._past.add(_stream(d))
             self._forget()
             return Purged(self._horizon, len(days), 0)
 
@@ -269,6 +274,52 @@ class MemoryStore:
                     label = d.level if by == "level" else f"{d.status // 100}xx"
                     found.setdefault(at, Counter())[label] += 1
         return [(at, dict(found[at])) for at in sorted(found)]
+
+    def find(self, accounts: frozenset[str] | None, record_id: str, *, published: int) -> Row | None:
+        with self._lock:
+            for number, (iseq, d) in self._rows.items():
+                if d.id == record_id and iseq <= published and (accounts is None or d.account in accounts):
+                    return Row(number, d.data, d.cuts)
+        return None
+
+    def feed(
+        self,
+        accounts: frozenset[str] | None,
+        *,
+        after: Place | None,
+        since: int | None = None,
+        limit: int,
+        bytes_max: int,
+        work_seconds: float = COUNT_SECONDS,
+    ) -> Fed:
+        with self._lock:
+            own = sorted(
+                (iseq, number, d)
+                for number, (iseq, d) in self._rows.items()
+                if iseq <= self._published and (accounts is None or d.account in accounts)
+            )
+            at = (0, _END)
+            if after is not None:
+                at = (after.iseq, after.id)
+                gone = [
+                    iseq
+                    for account, iseq, horizon in self._departed
+                    if horizon > after.horizon and (accounts is None or account in accounts)
+                ]
+                if after.iseq > self._published or any(iseq > after.iseq - (after.id < _END) for iseq in gone):
+                    raise QueryError("after: it is gone", field="after", kind="gone")
+            elif since is not None:
+                first = min((iseq for iseq, _, d in own if d.timestamp >= since), default=self._published + 1)
+                at = (first - 1, _END)
+            left = [(iseq, number, d) for iseq, number, d in own if (iseq, number) > at]
+            rows: list[Row] = []
+            for n, (iseq, number, d) in enumerate(left):
+                bytes_max -= len(d.data)
+                if len(rows) >= limit or (rows and bytes_max < 0):
+                    return Fed(rows, Place(at[0], at[1] if at[0] == iseq else _END, self._horizon), True)
+                rows.append(Row(number, d.data, d.cuts))
+                at = (iseq, number if n + 1 < len(left) and left[n + 1][0] == iseq else _END)
+            return Fed(rows, Place(self._published, _END, self._horizon), False)
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         with self._lock:

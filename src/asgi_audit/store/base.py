@@ -16,8 +16,8 @@ from .query import Query
 from .state import Completion, DeadLetter, ReadUntil, StateReader, StateWriter
 
 __all__ = [
-    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "Batch", "IndexVersion", "Query", "Reader", "Row", "RowReader",
-    "Snapshot", "Writer", "Written",
+    "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "Batch", "Fed", "IndexVersion", "Place", "Query", "Reader", "Row",
+    "RowReader", "Snapshot", "Writer", "Written",
 ]  # fmt: skip
 
 COUNT_SECONDS = 2.0
@@ -60,6 +60,23 @@ class IndexVersion(NamedTuple):
 
     id: str = ""
     generation: int = 1
+
+
+class Place(NamedTuple):
+    """Where a feed stands: behind the record `id` of the batch `iseq`, or behind all of that batch. `horizon`: of the
+    purge, ms, when it was there; what is purged later counts as not read."""
+
+    iseq: int
+    id: int
+    horizon: int = 0
+
+
+class Fed(NamedTuple):
+    """`rows`, in the order in which they were indexed, and the place behind them. `more`: others follow."""
+
+    rows: list[Row]
+    place: Place
+    more: bool
 
 
 class Snapshot(NamedTuple):
@@ -117,6 +134,27 @@ class RowReader(Protocol):
         begin in ms, counts) oldest first, those without a row left out. Raises QueryError ('invalid') for a window that
         is not of whole minutes, for more than HISTOGRAM_BUCKETS_MAX buckets, and for filters beside accounts, services,
         levels, failure, method and statuses; ('too_costly') as `count`."""
+
+    def find(self, accounts: frozenset[str] | None, record_id: str, *, published: int) -> Row | None:
+        """The record with this `metadata.id`, if it is visible at `published` and belongs to one of the accounts. Of a
+        process of ours it is found by the time in its id; of a foreign producer by the id itself."""
+
+    def feed(
+        self,
+        accounts: frozenset[str] | None,
+        *,
+        after: Place | None,
+        since: int | None = None,
+        limit: int,
+        bytes_max: int,
+        work_seconds: float = COUNT_SECONDS,
+    ) -> Fed:
+        """At most `limit` rows of the accounts in the order in which they were indexed (by batch, and by id within
+        one), from `after` on: every row that is there, whatever its time, once. With `after` None from the first one
+        on, and with `since` (ms) from the first one on that was indexed with such a timestamp or a later one; what was
+        indexed after that follows, whatever its time. Ends as `page` does, and after `work_seconds` of looking at rows
+        of others, perhaps with none and `more`. Raises QueryError ('gone') when rows behind `after` were purged, or
+        `after` lies above what is published."""
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         """Whether any record of this service and instance was ever indexed for one of the accounts."""

@@ -64,7 +64,10 @@ def make_old(index: Path, *, first: bool) -> None:
         main.execute("DROP TABLE open_account; DROP TABLE hold; DROP TABLE loss; DELETE FROM meta WHERE key = 'id'")
     else:
         main.execute("INSERT INTO extent SELECT *, (SELECT published FROM state) FROM extent_2")
-    main.execute("DROP TABLE process_2; DROP TABLE extent_2; ALTER TABLE day DROP COLUMN file")
+    main.execute(
+        "DROP TABLE process_2; DROP TABLE extent_2; DROP TABLE arrival; DROP TABLE departure;"
+        "ALTER TABLE day DROP COLUMN file"
+    )
     main.execute("PRAGMA user_version=1; COMMIT")
     main.close()
 

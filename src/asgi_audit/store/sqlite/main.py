@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from . import completeness
+from . import arrivals, completeness
 from .schema import MAIN_VERSION, open_reading
 
 __all__ = ["MAIN", "bring_up", "open_main"]
@@ -89,6 +89,7 @@ CREATE TABLE incident (
 );
 CREATE INDEX incident_open ON incident (start) WHERE resolved_at IS NULL;
 CREATE INDEX incident_process ON incident (process) WHERE resolved_at IS NULL;
+{arrivals.TABLES}
 {_EXTENT}
 INSERT INTO extent VALUES (1, NULL, NULL, 0, 0, 0, '[]', 0);
 {_HOLD}
@@ -111,6 +112,9 @@ _VIEWS = {
     "process": f"process ({_COLUMNS}) AS {_OF_VERSION_1.format(process='process')}",
 }
 _MISSING = {
+    "arrival": "arrival (whose, day, lowest, highest) AS SELECT whose, day, 0, (SELECT published FROM state) "
+    "FROM main.day, (SELECT '*' AS whose UNION SELECT '=' || account FROM main.stream)",
+    "departure": "departure (whose, day, highest, horizon) AS SELECT '', '', 0, 0 WHERE 0",
     "loss": "loss (reason, count) AS SELECT '', 0 WHERE 0",
     "open_account": "open_account (process, account, count) AS SELECT x'', '', 0 WHERE 0",
     "hold": "hold (partition, reason, since, is_lost) AS SELECT '', '', 0, 0 WHERE 0",
@@ -137,7 +141,7 @@ def bring_up(main: apsw.Connection, now: int) -> None:
     extent = _extent(main, now)
     main.execute("DROP TABLE completeness; DROP TABLE IF EXISTS extent; DROP TABLE IF EXISTS open_account")
     main.execute("ALTER TABLE process RENAME TO process_1")
-    main.execute(_PROCESS + _EXTENT + _HOLD + _LOSS)
+    main.execute(_PROCESS + _EXTENT + _HOLD + _LOSS + arrivals.TABLES)
     main.execute("INSERT INTO extent VALUES (1, ?, ?, ?, ?, ?, ?, ?)", extent)
     main.execute(f"INSERT INTO process {_OF_VERSION_1.format(process='process_1')}")
     main.execute("DROP TABLE process_1; DROP TABLE tracked")

@@ -17,16 +17,17 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import apsw
 
 from ...errors import QueryError, StoreError
-from ..base import IndexVersion, Query, Row, Snapshot
+from ..base import Fed, IndexVersion, Place, Query, Row, Snapshot
 from ..identity import Expected, IndexMemory
 from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
-from . import completeness, extent, retention
+from . import arrivals, completeness, extent, feeding, retention
 from .codec import Decompressor
 from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
 from .days import day_is_gone, file_of, gone_days
@@ -42,6 +43,7 @@ __all__ = ["SqliteReader"]
 
 _OPEN_MAX = 8
 _END = 1 << 62  # ms: all days
+_MS_MAX = 253_402_300_799_999  # the calendar of `datetime` ends in 9999
 _STEPS = 20_000  # some milliseconds
 _PROCESS = (
     "process, service, host, started, last, indexed, lost, excluded, stated_open, watermark, closed, proven, missing, "
@@ -202,6 +204,92 @@ class SqliteReader:
             self._with_day(day, lambda connection: add_buckets(found, connection, query, published, by, minutes, work))
         return sorted(found.items())
 
+    def find(self, accounts: frozenset[str] | None, record_id: str, *, published: int) -> Row | None:
+        at = feeding.time_of_id(record_id)
+        own = None if at is None else _day_text(at)
+        days = self._days_between(0, _END)
+        for day in sorted(days, key=lambda d: d[0] != own):  # the likely one first
+            look = partial(
+                feeding.with_id,
+                accounts=accounts,
+                record_id=record_id,
+                at=at if day[0] == own else None,
+                published=published,
+                decompress=self._decompress,
+            )
+            row = self._with_day(day, look)
+            if row is not None:
+                return row
+        return None
+
+    def feed(
+        self,
+        accounts: frozenset[str] | None,
+        *,
+        after: Place | None,
+        since: int | None = None,
+        limit: int,
+        bytes_max: int,
+        work_seconds: float = COUNT_SECONDS,
+    ) -> Fed:
+        while True:
+            main = self._opened()
+            if main is None:
+                return Fed([], after or Place(0, feeding.END), False)
+            with reading("read", self._main.path), read_transaction(main):
+                published = int(main.execute("SELECT published FROM state").get)
+                horizon = retention.horizon_of(main) or 0
+                if after is not None and after.iseq > published:
+                    raise feeding.gone("it lies beyond what this index has")
+                if after is not None and arrivals.unread(
+                    main, accounts, after.iseq - (after.id < feeding.END), after.horizon
+                ):
+                    raise feeding.gone("records behind it were purged before they were read")
+                days = arrivals.between(main, accounts, 0 if after is None else after.iseq - 1, published)
+            if after is not None:
+                begin: Place | None = after._replace(horizon=horizon)
+            else:
+                begin = self._begin(accounts, since, days, published, horizon, work_seconds)
+            found = None
+            if begin is not None:
+                found = feeding.walk(
+                    self._on_day,
+                    days,
+                    accounts,
+                    begin,
+                    published,
+                    limit=limit,
+                    bytes_max=bytes_max,
+                    work_seconds=work_seconds,
+                    decompress=self._decompress,
+                )
+            if found is not None:
+                return found
+
+    def _begin(
+        self,
+        accounts: frozenset[str] | None,
+        since: int | None,
+        days: list[tuple[str, int, int]],
+        published: int,
+        horizon: int,
+        work_seconds: float,
+    ) -> Place | None:
+        """Where a feed begins; None when a day was purged meanwhile."""
+        if since is None:
+            return Place(0, feeding.END, horizon)
+        first = published + 1
+        for day, lowest, _ in days:
+            if day == _day_text(since):
+                look = partial(_first, accounts=accounts, since=since, lowest=lowest, work_seconds=work_seconds)
+                found = self._on_day(day, look)
+                if found is None:
+                    return None
+                first = min(first, found[0] or first)
+            elif day > _day_text(since):
+                first = min(first, lowest)
+        return Place(max(0, first - 1), feeding.END, horizon)
+
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         main = self._opened()
         if main is None:
@@ -359,6 +447,15 @@ class SqliteReader:
                 raise self._expected.said(day_is_gone(self.directory, name, number))
             number = now
 
+    def _on_day(self, day: str, read: Callable[[apsw.Connection], T]) -> T | None:
+        """As `_with_day`, of the file that is the day now."""
+        main = self._opened()
+        if main is None:
+            return None
+        with reading("read", self._main.path):
+            number = file_of(main, day)
+        return None if number is None else self._with_day((day, number), read)
+
     def _check_days(self, query: Query, *, rolled_up: bool = False) -> None:
         """Refuses a question that a day of the window was not indexed for."""
         unknown = "histogram" if rolled_up else unknown_to_version_1(query)
@@ -413,6 +510,11 @@ def _counted(connection: apsw.Connection, start: int, end: int, published: int) 
     ).fetchall()
 
 
+def _first(connection: apsw.Connection, **asked: Any) -> tuple[int | None]:
+    """In a tuple: None is what `_with_day` returns of a day that is purged."""
+    return (feeding.first_since(connection, **asked),)
+
+
 def _stat(path: Path) -> os.stat_result | None:
     try:
         return os.stat(path)
@@ -437,7 +539,7 @@ def _day_end(ms: int) -> int:
 
 def _day_text(ms: int) -> str:
     # The calendar of `datetime` ends in 9999; a window may not.
-    return datetime.fromtimestamp(min(ms // 1000, 253_402_300_799), UTC).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC).strftime("%Y-%m-%d")
 
 
 def _uuid_text(process: bytes) -> str:

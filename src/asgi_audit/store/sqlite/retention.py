@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from ...disk import PRIVATE, Access
+from . import arrivals
 from .schema import BESIDE, DAY_MS, day_of_name, is_day, open_reading
 
 __all__ = [
@@ -75,6 +76,7 @@ def forward(main: apsw.Connection, before: int) -> int:
         horizon = before
         main.execute("UPDATE meta SET value = ? WHERE key = 'horizon'", (before,))
         main.execute("DELETE FROM day WHERE day < ?", (day_of(before),))
+        arrivals.depart(main, day_of(before), before)
     main.execute("COMMIT")
     return horizon
 

@@ -32,7 +32,7 @@ from ...errors import StoreError
 __all__ = [
     "BESIDE", "DAY", "DAY_1", "DAY_MS", "DAY_VERSION", "MAIN_NAME", "MAIN_VERSION", "SLOTS", "VERSION", "check_version",
     "create", "day_name", "day_of_name", "file_of_name", "generation", "index_id", "is_day", "made_at_ms",
-    "open_reading", "open_writing", "stream_token", "token",
+    "open_reading", "open_writing", "raise_generation", "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 2  # the newest that a file of an index has
@@ -217,6 +217,11 @@ def generation(main: apsw.Connection) -> int:
     given again then."""
     found: int | None = main.execute("SELECT value FROM meta WHERE key = 'generation'").get
     return 1 if found is None else int(found)
+
+
+def raise_generation(main: apsw.Connection) -> None:
+    """Inside the caller's transaction: from its commit on, no token of before opens."""
+    main.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (generation(main) + 1,))
 
 
 def made_at_ms(main: apsw.Connection) -> int | None:

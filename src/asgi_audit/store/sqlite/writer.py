@@ -35,7 +35,8 @@ from ..admin import Purged
 from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
 from ..state import DeadLetter, Known, ReadUntil, Resumed
-from . import believed, completeness, extent, retention
+from . import arrivals, believed, completeness, extent, retention
+from .arrivals import Arrived
 from .codec import Compressor
 from .day import Brought, DayWriter
 from .days import day_is_gone, files_there, gone_days, holds, remove
@@ -57,6 +58,7 @@ from .schema import (
     index_id,
     made_at_ms,
     open_writing,
+    raise_generation,
 )
 from .sorting import sort
 from .standing import Standing, with_logs
@@ -357,19 +359,28 @@ class SqliteWriter:
             retention.sweep(self.directory, horizon)
         highest = published
         brought: list[Brought] = []
+        arrived: list[Arrived] = []
+        noted = arrivals.days_noted(main)
         days: dict[str, int] = {}
         remove_leftovers(self.directory, self._known_days)
         for day, numbers in files_there(self.directory).items():
             number = self._known_days.get(day, numbers[-1])
             with translated("recover", self.directory / day_name(day, number)):
                 file = self._day(day, number)
-                brought += file.unlearned(published, is_known=day in self._known_days)
+                of_day = file.unlearned(published, is_known=day in self._known_days)
+                brought += of_day
+                if day not in noted:
+                    arrived.append(Arrived(day, frozenset(b.account for b in of_day), 0, file.highest))
+                elif file.highest > published:
+                    accounts = frozenset(b.account for b in of_day if b.records)
+                    arrived.append(Arrived(day, accounts, published + 1, file.highest))
                 if day not in self._known_days:
                     days[day] = number
                 highest = max(highest, file.highest)
-        if highest > published or days:
+        if highest > published or days or arrived:
             main.execute("BEGIN IMMEDIATE")
             self._learn(main, days, brought)
+            arrivals.note(main, arrived)
             main.execute("UPDATE state SET published = ?", (highest,))
             main.execute("COMMIT")
             self._learned(days, brought)
@@ -389,6 +400,8 @@ class SqliteWriter:
         _log.error("the day files of %s are gone for good, as --new-index says: %s", self.directory, ", ".join(gone))
         main.execute("BEGIN IMMEDIATE")
         main.executemany("DELETE FROM day WHERE day = ?", [(day,) for day in gone])
+        main.executemany("DELETE FROM arrival WHERE day = ?", [(day,) for day in gone])
+        raise_generation(main)  # a feed that goes on would skip what they held
         # T goes on claiming the day: from now on an incident says what is not there.
         completeness.note_lost_days(main, map(retention.ms_of, gone), int(self._clock() * 1000))
         main.execute("COMMIT")
@@ -459,13 +472,17 @@ class SqliteWriter:
         published = self._published
         iseq = published + 1
         brought: list[Brought] = []
+        arrived: list[Arrived] = []
         taken = 0
         for day, records in sorted(by_day.items()):
             taken += len(records)
-            brought += self._write_day(day, records, iseq, published)
+            of_day = self._write_day(day, records, iseq, published)
+            brought += of_day
+            if of_day:
+                arrived.append(Arrived(day, frozenset(b.account for b in of_day), iseq, iseq))
         inserted = sum(b.records for b in brought)
         days = {day: self._known_days.get(day, 0) for day in sorted(by_day)}
-        self._write_main(main, batch, dead, days, brought, iseq if inserted else published)
+        self._write_main(main, batch, dead, days, brought, arrived, iseq if inserted else published)
         # Once more, before the source hears that it may forget: what was removed since the first look holds nothing.
         self._still_ours(by_day)
         if batch.read_until is not None:
@@ -484,11 +501,13 @@ class SqliteWriter:
         dead: Sequence[DeadLetter],
         days: Mapping[str, int],
         brought: Sequence[Brought],
+        arrived: Sequence[Arrived],
         published: int,
     ) -> None:
         with translated("write", self.directory / MAIN_NAME):
             main.execute("BEGIN IMMEDIATE")
             self._learn(main, days, brought)
+            arrivals.note(main, arrived)
             for statement in batch.statements:
                 take_statement(main, statement)
             if dead:

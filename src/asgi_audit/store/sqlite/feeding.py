@@ -1,0 +1,277 @@
+"""The rows in the order in which they were indexed: of each batch one after the other, over all days that it brought
+records of.
+
+A feed looks at `_BATCHES` batches at a time, in the days that main.db names for them (`arrivals`), by the index on
+`iseq`: a page costs the same wherever it stands. Rows of other accounts are passed over; when that takes long, what was
+found so far is returned with the place that was reached. Days of version 1 have no such index: each page sorts all of
+such a day.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import apsw
+
+from ...errors import QueryError, StoreError
+from ...record.codec import decode
+from ...record.slices import unpack_cuts
+from ..base import Fed, Place, Row
+from .codec import Decompressor
+from .paging import Blocks
+from .schema import SLOTS
+from .transactions import read_transaction
+
+__all__ = ["END", "Days", "first_since", "gone", "time_of_id", "walk", "with_id"]
+
+_BATCHES = 128
+END = (1 << 63) - 1  # as the id of a place: behind the whole batch
+_STEPS_OF_CLOCK = 10_000  # of SQLite's machine, below a millisecond
+T = TypeVar("T")
+
+
+class Days(Protocol):
+    """Reads in one day's file; None when the day is purged. Raises StoreError."""
+
+    def __call__(self, day: str, read: Callable[[apsw.Connection], T], /) -> T | None: ...
+
+
+class _Found(NamedTuple):
+    """A row by its place, without its bytes. In the order of a feed."""
+
+    iseq: int
+    id: int
+    day: str
+
+
+def walk(
+    on_day: Days,
+    days: list[tuple[str, int, int]],
+    accounts: frozenset[str] | None,
+    after: Place,
+    published: int,
+    *,
+    limit: int,
+    bytes_max: int,
+    work_seconds: float,
+    decompress: Decompressor,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Fed | None:
+    """See `RowReader.feed`. `days`: (day, lowest, highest) of batches, in the order of `lowest`. None when one of them
+    was purged meanwhile: what there is must be looked at anew."""
+    rows: list[Row] = []
+    at = (after.iseq, after.id)
+    ends = monotonic() + work_seconds
+    while True:
+        days = [d for d in days if d[2] > at[0] or (d[2] == at[0] and at[1] < END)]
+        if not days:
+            return Fed(rows, after._replace(iseq=published, id=END), False)
+        up_to = min(published, max(at[0], days[0][1]) + _BATCHES)
+        room = limit - len(rows)
+        found: list[_Found] = []
+        for day, lowest, _ in days:
+            if lowest <= up_to:
+                look = partial(_found_in, day=day, accounts=accounts, after=at, up_to=up_to, limit=room + 1)
+                some = on_day(day, look)
+                if some is None:
+                    return None
+                found += some
+        found.sort()
+        taken = _read(on_day, found[:room], decompress, bytes_max - sum(len(r.record) for r in rows), is_first=not rows)
+        if taken is None:
+            return None
+        rows += taken
+        if len(taken) < len(found):
+            if taken:
+                last = found[len(taken) - 1]
+                at = (last.iseq, last.id if found[len(taken)].iseq == last.iseq else END)
+            return Fed(rows, after._replace(iseq=at[0], id=at[1]), True)
+        at = (up_to, END)
+        if monotonic() >= ends and up_to < published:
+            return Fed(rows, after._replace(iseq=up_to, id=END), True)
+
+
+def _read(
+    on_day: Days, found: list[_Found], decompress: Decompressor, bytes_max: int, *, is_first: bool
+) -> list[Row] | None:
+    """As many of them as `bytes_max` holds. None when a day was purged meanwhile."""
+    rows: list[Row] = []
+    for day, group in groupby(found, key=lambda f: f.day):
+        ids = [f.id for f in group]
+        read = partial(_rows_of, ids=ids, decompress=decompress, bytes_max=bytes_max, is_first=is_first and not rows)
+        some = on_day(day, read)
+        if some is None:
+            return None
+        rows += some
+        bytes_max -= sum(len(row.record) for row in some)
+        if len(some) < len(ids):
+            break
+    return rows
+
+
+def _found_in(
+    connection: apsw.Connection,
+    day: str,
+    accounts: frozenset[str] | None,
+    after: tuple[int, int],
+    up_to: int,
+    limit: int,
+) -> list[_Found]:
+    """At most `limit` rows of one day behind `after` (iseq, id), of batches up to `up_to`, in order."""
+    with read_transaction(connection):
+        sids = _sids(connection, accounts)
+        if sids == "[]":
+            return []
+        by_index = "" if int(connection.pragma("user_version") or 0) == 1 else "INDEXED BY record_iseq "
+        of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
+        values = () if sids is None else (sids,)
+        rows: list[Any] = []
+        # Two questions: of `(iseq, id) > (?, ?)` the index knows the first half alone.
+        for where, bounds in (("iseq = ? AND id > ?", after), ("iseq > ? AND iseq <= ?", (after[0], up_to))):
+            if len(rows) < limit:
+                rows += connection.execute(
+                    f"SELECT iseq, id FROM record {by_index}WHERE {where}{of} ORDER BY iseq, id LIMIT ?",
+                    (*bounds, *values, limit - len(rows)),
+                )
+    return [_Found(iseq, number, day) for iseq, number in rows]
+
+
+def _rows_of(
+    connection: apsw.Connection, ids: list[int], decompress: Decompressor, bytes_max: int, *, is_first: bool
+) -> list[Row]:
+    """As many of these rows of one day as `bytes_max` holds, in this order; at least one when `is_first`."""
+    rows: list[Row] = []
+    with read_transaction(connection):
+        read = _record_of(connection, decompress)
+        for number in ids:
+            row = read(number)
+            bytes_max -= len(row.record)
+            if bytes_max < 0 and (rows or not is_first):
+                break
+            rows.append(row)
+    return rows
+
+
+def _record_of(connection: apsw.Connection, decompress: Decompressor) -> Callable[[int], Row]:
+    """Reads rows of one day by their ids, which must be there. Inside the caller's transaction."""
+    if int(connection.pragma("user_version") or 0) == 1:
+
+        def read_1(number: int) -> Row:
+            found: Any = connection.execute("SELECT cuts, data FROM record WHERE id = ?", (number,)).get
+            if found is None:
+                raise StoreError("a row of the index went while it was read")
+            cuts, data = found
+            return Row(number, decompress(data), unpack_cuts(cuts))
+
+        return read_1
+    blocks = Blocks(connection, decompress)
+
+    def read(number: int) -> Row:
+        found: Any = connection.execute("SELECT cuts, block, place FROM record WHERE id = ?", (number,)).get
+        if found is None:
+            raise StoreError("a row of the index went while it was read")
+        cuts, block, place = found
+        return Row(number, blocks.record(block, place), unpack_cuts(cuts))
+
+    return read
+
+
+def first_since(
+    connection: apsw.Connection,
+    accounts: frozenset[str] | None,
+    since: int,
+    lowest: int,
+    *,
+    work_seconds: float,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> int | None:
+    """The first batch that brought a row of the day with such a timestamp (ms) or a later one; None for none. When it
+    cannot be found in time, `lowest`: the first batch of the day, which is more than was asked for, and nothing
+    less."""
+    ends = monotonic() + work_seconds
+    connection.set_progress_handler(lambda: monotonic() >= ends, _STEPS_OF_CLOCK, id=first_since)
+    try:
+        with read_transaction(connection):
+            sids = _sids(connection, accounts)
+            spill = int(connection.execute("SELECT spill FROM state").get)
+            of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
+            found: Any = connection.execute(
+                f"SELECT min(iseq) FROM record WHERE id >= ? AND timestamp >= ?{of}",
+                (max(0, since - spill) * SLOTS, since, *(() if sids is None else (sids,))),
+            ).get
+    except apsw.InterruptError:
+        if monotonic() >= ends:
+            return lowest
+        raise
+    finally:
+        connection.set_progress_handler(None, id=first_since)
+    return None if found is None else int(found)
+
+
+def with_id(
+    connection: apsw.Connection,
+    accounts: frozenset[str] | None,
+    record_id: str,
+    at: int | None,
+    published: int,
+    decompress: Decompressor,
+) -> Row | None:
+    """The row of one day whose record has this id: of a foreign producer, or of one of ours that began at `at` (ms,
+    None: not on this day)."""
+    with read_transaction(connection):
+        sids = _sids(connection, accounts)
+        of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
+        values = () if sids is None else (sids,)
+        read = _record_of(connection, decompress)
+        found: Any = connection.execute(
+            f"SELECT id FROM record WHERE foreign_id = ? AND iseq <= ?{of}", (record_id, published, *values)
+        ).get
+        if found is not None:
+            return read(found)
+        if at is None:
+            return None
+        spill = int(connection.execute("SELECT spill FROM state").get)
+        numbers: Any = connection.execute(
+            f"SELECT id FROM record WHERE id >= ? AND id < ? AND timestamp = ? AND iseq <= ?{of}",
+            (max(0, at - spill) * SLOTS, (at + 1 + spill) * SLOTS, at, published, *values),
+        ).fetchall()
+        for (number,) in numbers:
+            row = read(number)
+            if decode(row.record).id == record_id:
+                return row
+    return None
+
+
+def time_of_id(record_id: str) -> int | None:
+    """The ms in a UUIDv7; None of any other id."""
+    digits = record_id.replace("-", "")
+    if len(record_id) != 36 or len(digits) != 32 or digits[12] != "7":
+        return None
+    try:
+        return int(digits[:12], 16)
+    except ValueError:
+        return None
+
+
+def gone(why: str) -> QueryError:
+    return QueryError(
+        f"after: {why}",
+        field="after",
+        kind="gone",
+        hint="Begin again without after, or with start, a time from which on nothing may be missing.",
+    )
+
+
+def _sids(connection: apsw.Connection, accounts: frozenset[str] | None) -> str | None:
+    """The day's streams of the accounts, as JSON; None: all of them."""
+    if accounts is None:
+        return None
+    rows: Any = connection.execute(
+        "SELECT sid FROM stream WHERE account IN (SELECT value FROM json_each(?))", (json.dumps(sorted(accounts)),)
+    ).fetchall()
+    return json.dumps([sid for (sid,) in rows])
