@@ -1,11 +1,122 @@
-"""The contract of keeping an index in order: purges, and what other processes ask of the one that writes it."""
+"""The contract of keeping an index in order, for two sides that work in different processes.
+
+`Admin` is for the operator's commands (`doctor`, `purge`, `completeness`, `reindex`): it looks at an index from outside
+and asks the process that writes it to do things. `Maintenance` is the part of the writer that does what was asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-__all__ = ["Maintenance", "Purged"]
+from ..transport.base import Position
+
+if TYPE_CHECKING:
+    from .base import Snapshot, Writer
+
+__all__ = ["Admin", "DayFacts", "DayToPurge", "DeadLetterFacts", "IndexFacts", "Maintenance", "Purged", "Reindexing"]
+
+
+class DeadLetterFacts(NamedTuple):
+    """A dead letter without its bytes. `at`: ms since the epoch."""
+
+    at: int
+    source: str
+    partition: str
+    offset: int
+    reason: str
+
+
+class IndexFacts(NamedTuple):
+    """An index as it stands, without its records. `days`: `2026-11-22`, oldest first. `horizon`: records before it (ms)
+    are purged; None when nothing was. `captured`, `excluded`, `indexed`, `lost` (by reason): exchanges, over all that
+    the index ever had. `held_by`: who writes it, 'process 12 on host'; None when no process does."""
+
+    id: str
+    bytes: int
+    days: Sequence[str]
+    horizon: int | None
+    snapshot: Snapshot
+    captured: int
+    excluded: int
+    indexed: int
+    lost: Mapping[str, int]
+    dead: int
+    newest_dead: Sequence[DeadLetterFacts]
+    held_by: str | None
+    positions: Mapping[str, Position]
+
+
+class DayToPurge(NamedTuple):
+    """A day that a purge removes: `2026-11-22`, its records, the bytes of its files."""
+
+    day: str
+    records: int
+    bytes: int
+
+
+class DayFacts(NamedTuple):
+    """A day of the index. `bytes`: of its file, without the logs beside it. `is_old`: of a version before the one that
+    new days have."""
+
+    day: str
+    version: int
+    records: int
+    bytes: int
+    is_old: bool
+
+
+class Reindexing(Protocol):
+    """The right to make days of one index new, which one process has at a time, until the block ends. Errors are
+    StoreErrors."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *of: object) -> None: ...
+
+    def renew(self, day: str, on_progress: Callable[[int, int], None] = ...) -> bool:
+        """Make `day` new, or find that it is purged; False when the writer was asked and has not taken it yet.
+        `on_progress(copied, records)` is called as records are copied."""
+
+    def discard(self) -> int:
+        """Remove the copies that are not finished; returns how many."""
+
+
+class Admin(Protocol):
+    """Opens nothing until it is asked; each call opens and closes what it needs. Errors are StoreErrors.
+
+    Where a call waits for the indexer that runs, it returns False when that has not done it after `wait_seconds`: it
+    will, as soon as it can."""
+
+    def facts(self) -> IndexFacts | None:
+        """None when there is no index."""
+
+    def files(self) -> Sequence[Path]:
+        """Its files, [] when there is none."""
+
+    def damage(self) -> str:
+        """'' when the index is sound, else what is wrong. Reads all of what is common to the days."""
+
+    def purge_preview(self, before: int) -> Sequence[DayToPurge]:
+        """The days that a purge before `before` (ms) would remove, oldest first."""
+
+    def purge(self, before: int, *, wait_seconds: float) -> bool:
+        """Remove the days before `before` (ms), or have the indexer do it."""
+
+    def acknowledge(self, process: uuid.UUID, *, wait_seconds: float) -> bool:
+        """Write down that a silent process is gone for good, or have the indexer do it."""
+
+    def give_up(self, partition: str, write: Callable[[Writer], object], *, wait_seconds: float) -> bool:
+        """Write down with `write` that a partition is lost for ever, or have the indexer do it."""
+
+    def days(self) -> Sequence[DayFacts]:
+        """Newest first, [] when there is no index."""
+
+    def reindexing(self, *, wait_seconds: float) -> Reindexing:
+        """Raises a retriable StoreError when another process has the right to. The indexer that runs, or this process
+        when none does, takes each day that was made new."""
 
 
 class Purged(NamedTuple):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..control import Control
     from ..indexing.indexer import Indexer, IndexerProgress
     from ..store import base as store_base
-    from ..store.sqlite import SqliteAdmin
+    from ..store.admin import Admin
     from ..transport import base as transport_base
     from ..transport.journal import ProcessJournal
 
@@ -142,7 +142,7 @@ def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[
         raise TransportError(f"the journal {path} cannot be read: {e.strerror or e}") from e
 
 
-def open_admin(settings: Settings) -> SqliteAdmin:
+def open_admin(settings: Settings) -> Admin:
     """The index from outside of the process that writes it. Raises ConfigError."""
     with extra():
         from ..store.sqlite import SqliteAdmin

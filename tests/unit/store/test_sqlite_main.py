@@ -12,8 +12,9 @@ import pytest
 from tests.support.records import NOON, OTHER, PROCESS, batch, extent, read_until, record, statement, walk
 
 from asgi_audit.errors import StoreError
+from asgi_audit.store.admin import IndexFacts
 from asgi_audit.store.base import Reader
-from asgi_audit.store.sqlite import IndexFacts, SqliteReader, SqliteWriter, inspect
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect
 from asgi_audit.store.state import Completeness, Completion, Incident, ProcessState
 
 _THIRD = uuid.UUID("019aaaaa-0000-7000-8000-000000000003")

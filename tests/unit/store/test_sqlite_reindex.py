@@ -136,7 +136,7 @@ def test_day_made_new_holds_the_same_rows_and_answers_every_filter(
     ]  # fmt: skip
     if has_indexer:
         writer = SqliteWriter(old, clock=clock)
-        with reindexing.Reindexing(old, beside(writer)) as work:
+        with reindexing.SqliteReindexing(old, beside(writer)) as work:
             assert work.renew(DAY, lambda *at: said.append(at))
     else:
         with admin.reindexing(wait_seconds=0) as work:
@@ -152,7 +152,7 @@ def test_day_made_new_holds_the_same_rows_and_answers_every_filter(
     written = writer.write(batch(old_record(s) for s in range(95, 105)))
     assert (written.inserted, written.duplicates) == (4, 6)
     check_new(reader, range(1, 105))
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         assert work.renew(DAY)
     check_new(reader, range(1, 105))
     writer.close()
@@ -179,7 +179,7 @@ def test_late_records_are_not_lost_while_their_day_is_copied(
         writer.write(batch(old_record(s) for s in range(200, 210)))
         return take(request)
 
-    with reindexing.Reindexing(old, take_late) as work:
+    with reindexing.SqliteReindexing(old, take_late) as work:
         assert work.renew(DAY, arrive)
     there = [*range(1, 101), *range(101, came, 2), *range(200, 210)]
     check_new(reader, there, others=[record(s, YESTERDAY + 1) for s in range(102, came + 1, 2)])
@@ -192,7 +192,7 @@ def test_open_readers_go_on_over_the_change(old: Path, writer: SqliteWriter, rea
     expected = [r.id for r in walk(reader)]
     held = reader.snapshot().published
     page, _ = reader.page(everything(), published=held, before=None, limit=30, bytes_max=1 << 20)
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         work.renew(DAY)
     rest: list[int] = []
     before = page[-1].id
@@ -217,7 +217,7 @@ def test_reader_that_met_the_old_file_in_main_finds_the_new_one(
 
     def late(*args: Any, **given: Any) -> Any:
         found = days_between(*args, **given)
-        with reindexing.Reindexing(old, beside(writer)) as work:
+        with reindexing.SqliteReindexing(old, beside(writer)) as work:
             work.renew(DAY)
         monkeypatch.setattr(reader, "_days_between", days_between)
         return found
@@ -268,7 +268,7 @@ def test_day_is_whole_when_it_all_dies_after(
     name, made = STEPS[step]
     writer = SqliteWriter(old, clock=clock)
     writer.write(batch([]))
-    with monkeypatch.context() as patched, reindexing.Reindexing(old, beside(writer)) as work:
+    with monkeypatch.context() as patched, reindexing.SqliteReindexing(old, beside(writer)) as work:
         if step == "it has its name":  # the first one is of the request
             sync, left = retention.sync, iter([False, True])
             patched.setattr(retention, "sync", lambda directory: _crash() if next(left, False) else sync(directory))
@@ -285,7 +285,7 @@ def test_day_is_whole_when_it_all_dies_after(
     writer.write(batch([old_record(101)]))
     writer.take_reindexed()
     assert len(walk(reader)) == 104
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         assert work.renew(DAY)
     writer.close()
     check_new(reader, range(1, 102))
@@ -299,7 +299,7 @@ def test_copy_that_was_cut_short_goes_on_where_it_was(old: Path, writer: SqliteW
             raise Crash
 
     said: list[int] = []
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         with pytest.raises(Crash):
             work.renew(DAY, stop)
         assert COPY in files(old)
@@ -319,7 +319,7 @@ def test_disk_gets_its_space_back_when_it_is_full(
     def full(*args: Any) -> None:
         raise apsw.FullError("database or disk is full")
 
-    with monkeypatch.context() as patched, reindexing.Reindexing(old, beside(writer)) as work:
+    with monkeypatch.context() as patched, reindexing.SqliteReindexing(old, beside(writer)) as work:
         if at == "copying":
             take, left = DayWriter.take, iter([True] * 4)
             patched.setattr(DayWriter, "take", lambda *args: take(*args) if next(left, False) else full())
@@ -342,7 +342,10 @@ def test_disk_gets_its_space_back_when_it_is_full(
 
 def test_copy_ends_before_the_disk_is_full(old: Path, writer: SqliteWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindexing, "LOW_BYTES", 1 << 60)
-    with reindexing.Reindexing(old, beside(writer)) as work, pytest.raises(StoreError, match="MiB free") as caught:
+    with (
+        reindexing.SqliteReindexing(old, beside(writer)) as work,
+        pytest.raises(StoreError, match="MiB free") as caught,
+    ):
         work.renew(DAY)
     assert caught.value.is_full
     assert COPY not in files(old)
@@ -353,21 +356,21 @@ def test_copy_of_a_day_that_is_purged_meanwhile_is_removed(old: Path, writer: Sq
         if copied == 51:
             writer.purge(NOON)
 
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         assert work.renew(DAY, purge)
         assert work.renew(DAY)
     assert files(old) == {"day-2026-11-22.db", "reindexing"}
 
 
 def test_purge_removes_an_unfinished_copy_too(old: Path, writer: SqliteWriter) -> None:
-    with reindexing.Reindexing(old, beside(writer)) as work, pytest.raises(Crash):
+    with reindexing.SqliteReindexing(old, beside(writer)) as work, pytest.raises(Crash):
         work.renew(DAY, _crash)
     assert writer.purge(NOON).days == 1
     assert files(old) == {"day-2026-11-22.db", "reindexing"}
 
 
 def test_unfinished_copies_are_discarded_when_asked(old: Path, writer: SqliteWriter) -> None:
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         with pytest.raises(Crash):
             work.renew(DAY, _crash)
         assert work.discard() == 1
@@ -377,11 +380,11 @@ def test_unfinished_copies_are_discarded_when_asked(old: Path, writer: SqliteWri
 
 def test_one_at_a_time_makes_days_new(old: Path, writer: SqliteWriter) -> None:
     with (
-        reindexing.Reindexing(old, beside(writer)),
+        reindexing.SqliteReindexing(old, beside(writer)),
         pytest.raises(LeaseHeld, match="another reindex works on the index"),
     ):
-        reindexing.Reindexing(old, beside(writer))
-    with reindexing.Reindexing(old, beside(writer)):
+        reindexing.SqliteReindexing(old, beside(writer))
+    with reindexing.SqliteReindexing(old, beside(writer)):
         pass
 
 
@@ -392,7 +395,7 @@ def test_day_stays_when_its_copy_lacks_a_record(
     day = apsw.Connection(str(old / OLD))
     day.execute("UPDATE state SET records = records + 1")
     day.close()
-    with reindexing.Reindexing(old, beside(writer)) as work, pytest.raises(StoreError, match="stays as it was"):
+    with reindexing.SqliteReindexing(old, beside(writer)) as work, pytest.raises(StoreError, match="stays as it was"):
         work.renew(DAY)
     assert "says that it holds 101 records, and 100 stand in its copy" in caplog.text
     assert (digest_of(reader), files(old)) == (before, {OLD, "day-2026-11-22.db", "reindexing"})
@@ -411,7 +414,7 @@ def test_record_that_is_refused_today_stays_as_it_was_derived(
         return d
 
     monkeypatch.setattr(copying, "decode", strict)
-    with reindexing.Reindexing(old, beside(writer)) as work:
+    with reindexing.SqliteReindexing(old, beside(writer)) as work:
         work.renew(DAY)
     assert digest_of(reader) == before
     assert sequences(walk(reader, everything(request_id="req-31"))) == [31]

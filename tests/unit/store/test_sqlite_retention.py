@@ -33,8 +33,8 @@ from asgi_audit.store.sqlite import (
     SqliteReader,
     SqliteWriter,
     acknowledge_in_directory,
-    doomed,
     purge_directory,
+    purge_preview,
     retention,
 )
 from asgi_audit.store.sqlite.reader import _File
@@ -247,11 +247,11 @@ def test_statements_of_before_the_horizon_go_and_their_sums_stay(index: Path, re
 
 
 def test_dry_run_says_days_records_and_bytes_and_removes_nothing(index: Path) -> None:
-    found = doomed(index, NOON)
+    found = purge_preview(index, NOON)
     assert [(d.day, d.records) for d in found] == [("2026-11-20", 10), ("2026-11-21", 10)]
     assert all(d.bytes > 8192 for d in found)
     assert days_on_disk(index) == {"2026-11-20", "2026-11-21", "2026-11-22"}
-    assert doomed(index / "nothing", NOON) == []
+    assert purge_preview(index / "nothing", NOON) == []
 
 
 def test_purge_needs_no_indexer(index: Path, reader: SqliteReader) -> None:

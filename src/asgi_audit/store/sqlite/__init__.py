@@ -2,23 +2,19 @@
 
 from .admin import SqliteAdmin
 from .files import files_of
-from .inspect import Burial, IndexFacts, inspect, quick_check
-from .purging import acknowledge_in_directory, doomed, purge_directory
+from .inspect import inspect, quick_check
+from .purging import acknowledge_in_directory, purge_directory, purge_preview
 from .reader import SqliteReader
-from .retention import Doomed
 from .writer import SqliteWriter
 
 __all__ = [
-    "Burial",
-    "Doomed",
-    "IndexFacts",
     "SqliteAdmin",
     "SqliteReader",
     "SqliteWriter",
     "acknowledge_in_directory",
-    "doomed",
     "files_of",
     "inspect",
     "purge_directory",
+    "purge_preview",
     "quick_check",
 ]

@@ -8,27 +8,27 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
+from ..admin import Admin, DayFacts, DayToPurge, IndexFacts, Reindexing
+from ..base import Writer
 from ..identity import IndexMemory
 from .files import files_of
-from .inspect import IndexFacts, inspect, quick_check
+from .inspect import inspect, quick_check
 from .purging import (
     acknowledge_in_directory,
     check_is_there,
-    doomed,
     give_up_in_directory,
     purge_directory,
+    purge_preview,
     take_in_directory,
 )
-from .reindexing import DayFacts, Reindexing, days_of
-from .retention import Doomed
+from .reindexing import SqliteReindexing, days_of
 from .schema import MAIN_NAME
-from .writer import SqliteWriter
 
 __all__ = ["SqliteAdmin"]
 
 
-class SqliteAdmin:
-    """Opens nothing until it is asked; each call opens and closes what it needs. Every call raises StoreError."""
+class SqliteAdmin(Admin):
+    """See `Admin`."""
 
     def __init__(self, directory: Path, *, access: Access = PRIVATE, memory: IndexMemory | None = None) -> None:
         """`memory`: which index belongs there; None: whatever stands there."""
@@ -51,9 +51,9 @@ class SqliteAdmin:
         """'' when main.db is sound, else what is wrong. Reads all of it."""
         return quick_check(self._directory)
 
-    def purge_preview(self, before: int) -> Sequence[Doomed]:
+    def purge_preview(self, before: int) -> Sequence[DayToPurge]:
         """The days that a purge before `before` (ms) would remove, oldest first."""
-        return doomed(self._directory, before)
+        return purge_preview(self._directory, before)
 
     def purge(self, before: int, *, wait_seconds: float) -> bool:
         """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so
@@ -83,9 +83,9 @@ class SqliteAdmin:
                 self._directory, request, wait_seconds=wait_seconds, access=self._access, memory=self._memory
             )
 
-        return Reindexing(self._directory, take, self._access)
+        return SqliteReindexing(self._directory, take, self._access)
 
-    def give_up(self, partition: str, write: Callable[[SqliteWriter], object], *, wait_seconds: float) -> bool:
+    def give_up(self, partition: str, write: Callable[[Writer], object], *, wait_seconds: float) -> bool:
         """Write down with `write` that a partition is lost for ever, or let the indexer that runs do it; False when it
         has not yet done so after `wait_seconds`."""
         return give_up_in_directory(

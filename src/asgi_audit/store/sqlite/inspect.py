@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
 from ...transport.base import Position
+from ..admin import DeadLetterFacts, IndexFacts
 from ..base import Snapshot
 from ..identity import Expected, IndexMemory
 from ..state import ReadUntil
@@ -21,38 +22,9 @@ from .lease import holder
 from .main import open_main
 from .schema import MAIN_NAME, day_of_name, index_id, open_reading
 
-__all__ = ["Burial", "IndexFacts", "inspect", "quick_check"]
+__all__ = ["inspect", "quick_check"]
 
-_BURIALS = 5
-
-
-class Burial(NamedTuple):
-    """A dead letter without its bytes. `at`: ms."""
-
-    at: int
-    source: str
-    partition: str
-    offset: int
-    reason: str
-
-
-class IndexFacts(NamedTuple):
-    """`snapshot` and all counts are as main.db has them now. `until`: T (ms), None before the first statement.
-    `held_by`: of the lease, 'process 12 on host', None when nobody holds it."""
-
-    id: str
-    bytes: int
-    days: list[str]
-    horizon: int | None
-    snapshot: Snapshot
-    captured: int
-    excluded: int
-    indexed: int
-    lost: dict[str, int]
-    dead: int
-    newest_dead: list[Burial]
-    held_by: str | None
-    positions: dict[str, Position]
+_NEWEST = 5
 
 
 def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | None = None) -> IndexFacts | None:
@@ -115,7 +87,7 @@ def _facts(
     if stated > told:
         lost["other"] = lost.get("other", 0) + stated - told
     newest: Any = main.execute(
-        'SELECT at, source, partition, "offset", reason FROM dead_letter ORDER BY id DESC LIMIT ?', (_BURIALS,)
+        'SELECT at, source, partition, "offset", reason FROM dead_letter ORDER BY id DESC LIMIT ?', (_NEWEST,)
     ).fetchall()
     rows = main.execute("SELECT partition, next, digest FROM position WHERE source = ?", (source,))
     return IndexFacts(
@@ -129,7 +101,7 @@ def _facts(
         indexed=indexed,
         lost=lost,
         dead=dead,
-        newest_dead=[Burial(*row) for row in newest],
+        newest_dead=[DeadLetterFacts(*row) for row in newest],
         held_by=holder(directory),
         positions={partition: Position(following, digest) for partition, following, digest in rows},
     )

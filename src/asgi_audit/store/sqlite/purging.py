@@ -14,31 +14,31 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
+from ..admin import DayToPurge
 from ..identity import IndexMemory
 from . import retention
 from .errors import translated
 from .lease import LeaseHeld
 from .reader import SqliteReader
-from .retention import Doomed
 from .schema import MAIN_NAME
 from .writer import SqliteWriter
 
 __all__ = [
     "acknowledge_in_directory",
     "check_is_there",
-    "doomed",
     "give_up_in_directory",
     "purge_directory",
+    "purge_preview",
     "take_in_directory",
 ]
 
 _POLL_SECONDS = 0.1
 
 
-def doomed(directory: Path, before: int) -> list[Doomed]:
+def purge_preview(directory: Path, before: int) -> list[DayToPurge]:
     """The days that a purge before `before` (ms) would remove, oldest first. Raises StoreError."""
     with translated("read", directory):
-        return retention.doomed(directory, before)
+        return retention.purge_preview(directory, before)
 
 
 def purge_directory(

@@ -17,12 +17,13 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import apsw
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
+from ..admin import DayFacts
 from . import retention
 from .copying import Copy
 from .days import file_of, files_there, holds, remove
@@ -32,23 +33,10 @@ from .low_disk import LOW_BYTES
 from .main import open_main
 from .schema import BESIDE, DAY_VERSION, MAIN_NAME, day_name, open_reading
 
-__all__ = ["DayFacts", "Reindexing", "chosen", "days_of", "finish_copy", "remove_leftovers"]
+__all__ = ["SqliteReindexing", "chosen", "days_of", "finish_copy", "remove_leftovers"]
 
 _FEW = 1_000  # records that the writer copies itself while it takes a day
 _log = logging.getLogger("asgi_audit.store")
-
-
-class DayFacts(NamedTuple):
-    """`bytes`: of its file, without the logs beside it."""
-
-    day: str
-    version: int
-    records: int
-    bytes: int
-
-    @property
-    def is_old(self) -> bool:
-        return self.version < DAY_VERSION
 
 
 def days_of(directory: Path) -> list[DayFacts]:
@@ -65,15 +53,15 @@ def days_of(directory: Path) -> list[DayFacts]:
             connection = open_reading(path)
             try:
                 records: Any = connection.execute("SELECT records FROM state").get
-                found.append(DayFacts(day, int(connection.pragma("user_version")), records, os.stat(path).st_size))
+                version = int(connection.pragma("user_version"))
+                found.append(DayFacts(day, version, records, os.stat(path).st_size, version < DAY_VERSION))
             finally:
                 connection.close(True)
         return found
 
 
-class Reindexing:
-    """The right to make days of one index new, which one process has at a time, until the block ends. Raises
-    StoreError."""
+class SqliteReindexing:
+    """See `admin.Reindexing`."""
 
     def __init__(self, directory: Path, take: Callable[[Path], bool], access: Access = PRIVATE) -> None:
         """`take`: let the writer take the copy whose request stands there; returns False when it has not done so

@@ -26,19 +26,45 @@ import os
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
 from ...disk import PRIVATE, Access
+from ..admin import DayToPurge
 from . import arrivals
 from .schema import BESIDE, DAY_MS, day_of_name, is_day, open_reading
 
 __all__ = [
-    "RESERVE_BYTES", "RESERVE_NAME", "Doomed", "acknowledgements", "ask", "ask_to_acknowledge", "ask_to_give_up",
-    "ask_to_take", "asked", "copies_to_take", "copy_name", "day_of", "day_of_copy", "doomed", "forget_dead_letters",
-    "forget_statements", "forward", "horizon_of", "is_request", "keep_reserve", "lend_reserve", "lendable", "ms_of",
-    "partition_noted", "partitions_lost", "release_reserve", "request_to_take", "retake_reserve", "sweep", "sync",
+    "RESERVE_BYTES",
+    "RESERVE_NAME",
+    "acknowledgements",
+    "ask",
+    "ask_to_acknowledge",
+    "ask_to_give_up",
+    "ask_to_take",
+    "asked",
+    "copies_to_take",
+    "copy_name",
+    "day_of",
+    "day_of_copy",
+    "forget_dead_letters",
+    "forget_statements",
+    "forward",
+    "horizon_of",
+    "is_request",
+    "keep_reserve",
+    "lend_reserve",
+    "lendable",
+    "ms_of",
+    "partition_noted",
+    "partitions_lost",
+    "purge_preview",
+    "release_reserve",
+    "request_to_take",
+    "retake_reserve",
+    "sweep",
+    "sync",
     "unask",
 ]  # fmt: skip
 
@@ -51,14 +77,6 @@ _LOST = "lost-"
 _REINDEXED = "reindexed-"
 _COPY = "reindex-"
 _STATEMENTS_EACH = 1000
-
-
-class Doomed(NamedTuple):
-    """A day that a purge removes: `2026-11-22`, its records, the bytes of its files."""
-
-    day: str
-    records: int
-    bytes: int
 
 
 def horizon_of(main: apsw.Connection) -> int | None:
@@ -193,10 +211,10 @@ def sweep(directory: Path, horizon: int) -> tuple[int, int]:
     return days, size
 
 
-def doomed(directory: Path, before: int) -> list[Doomed]:
+def purge_preview(directory: Path, before: int) -> list[DayToPurge]:
     """What a purge before `before` (ms) would remove, oldest first. Raises apsw's errors and OSError."""
     first_kept = day_of(before)
-    found: list[Doomed] = []
+    found: list[DayToPurge] = []
     names = os.listdir(directory) if directory.is_dir() else []
     for name in sorted(names):
         day = day_of_name(name)
@@ -209,7 +227,7 @@ def doomed(directory: Path, before: int) -> list[Doomed]:
             records: Any = connection.execute("SELECT records FROM state").get
         finally:
             connection.close(True)
-        found.append(Doomed(day, int(records), size))
+        found.append(DayToPurge(day, int(records), size))
     return found
 
 
