@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .source import JournalSource, follow
+from .follow import follow
+from .source import JournalSource
 from .stat import ProcessJournal, look
 from .writer import JournalWriter
 

@@ -16,12 +16,11 @@ Local file systems only: locks, and counters shared through memory, do not work 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import TransportError
@@ -33,13 +32,13 @@ from .adopt import adopt
 from .lock import DirectoryLock, take
 from .position import Forwarded, read_forwarded, write_forwarded
 from .reader import Damage, SegmentReader, Taken
-from .root import MAKING, RootFacts, claim_root
+from .removing import LEFTOVER_SECONDS, clean, empty, unlink_behind
+from .root import RootFacts, claim_root
 
-__all__ = ["JournalSource", "follow"]
+__all__ = ["JournalSource"]
 
 _POLL_BYTES_MAX = 8 << 20
 _STEP_SECONDS = 0.01
-_LEFTOVER_SECONDS = 60.0
 _STUCK_SECONDS = 15.0  # a journal of which nothing more could be read for so long holds T, and is named
 _CLAIM_SECONDS = 1.0
 _LOG_SECONDS = 60.0
@@ -167,7 +166,8 @@ class JournalSource:
                 if self._keeps_positions:  # before anything is unlinked: it must not point behind what is left
                     forwarded = Forwarded(position, by_itself=name == self._only)
                     write_forwarded(partition.reader.directory, forwarded, self._files)
-                self._unlink_behind(partition)
+                if partition.committed > partition.unlinked_below:
+                    partition.unlinked_below = unlink_behind(partition.reader, partition.committed, self._files)
                 self._remove_if_done(partition)
             except OSError as e:
                 self._log_rarely(f"remove {name}", "asgi-audit: journal %s: cannot be removed: %s", name, e)
@@ -276,7 +276,7 @@ class JournalSource:
         directory = partition.reader.directory
         try:
             names = self._files.names(directory)
-            is_old = self._wall() - self._files.stat(directory).st_mtime >= _LEFTOVER_SECONDS
+            is_old = self._wall() - self._files.stat(directory).st_mtime >= LEFTOVER_SECONDS
         except OSError:
             return False  # removed under us, or made anew: look again at the next poll
         if "counters" in names:
@@ -352,12 +352,8 @@ class JournalSource:
             self._positions.setdefault(name, Position(partition.committed, b""))
         now = self._monotonic()
         if now >= self._next_cleaning:
-            self._next_cleaning = now + _LEFTOVER_SECONDS
-            for name in names:
-                if name.startswith((".new-", ".gone-")):
-                    self._clean(name)
-                elif name.startswith(MAKING):
-                    self._clean_file(name)
+            self._next_cleaning = now + LEFTOVER_SECONDS
+            clean(self.root, names, self._files, self._wall)
 
     def _note_beginning(self, reader: SegmentReader) -> None:
         """Whether somebody read it before us, and removed what he had read."""
@@ -394,8 +390,7 @@ class JournalSource:
                 "with --new-index that another one is meant.",
             )
 
-    # ----------------------------------------------------------------------------------------------- adopting,
-    # removing
+    # ------------------------------------------------------------------------------------------ adopting and removing
 
     def _adopt_if_dead(self, partition: _Partition) -> None:
         directory = self.root / partition.name
@@ -453,25 +448,6 @@ class JournalSource:
                 return forwarded.position
         return Position(0, b"")
 
-    def _unlink_behind(self, partition: _Partition) -> None:
-        """Unlink closed segments that end at or before the committed position."""
-        if partition.committed <= partition.unlinked_below:
-            return
-        try:
-            bases = partition.reader.bases()
-        except FileNotFoundError:
-            return
-        for base, following in itertools.pairwise(bases):
-            if following > partition.committed:
-                break
-            try:
-                self._files.unlink(partition.reader.directory / fmt.segment_name(base))
-            except FileNotFoundError:
-                pass
-        later = [base for base in bases if base > partition.committed]
-        # Nothing can be unlinked before the committed position reaches the next segment's beginning.
-        partition.unlinked_below = later[0] - 1 if later else partition.committed
-
     def _remove_if_done(self, partition: _Partition) -> None:
         if partition.end is None or partition.reader.at < partition.end or partition.committed < partition.delivered:
             return
@@ -484,7 +460,7 @@ class JournalSource:
         self._positions.pop(name, None)
         self._gone.append(name)
         try:
-            self._empty(leaving)
+            empty(leaving, self._files)
         finally:
             if partition.lock is not None:
                 partition.lock.release()
@@ -495,36 +471,6 @@ class JournalSource:
         except OSError:
             return False  # the whole root is away: say nothing
 
-    def _empty(self, directory: Path) -> None:
-        for inner in sorted(self._files.names(directory), key=lambda n: n == "lock"):
-            self._files.unlink(directory / inner)
-        self._files.rmdir(directory)
-
-    def _clean(self, name: str) -> None:
-        """Remove what a process left that died while it made or removed a directory: unlocked and a minute old."""
-        directory = self.root / name
-        process = name.split("-", 1)[1]
-        lock: DirectoryLock | None = None
-        try:
-            if self._wall() - self._files.stat(directory).st_mtime < _LEFTOVER_SECONDS:
-                return
-            lock = take(directory, process, self._files, create=True)
-            if lock is not None:
-                self._empty(directory)
-        except OSError:
-            return
-        finally:
-            if lock is not None:
-                lock.release()
-
-    def _clean_file(self, name: str) -> None:
-        path = self.root / name
-        try:
-            if self._wall() - self._files.stat(path).st_mtime >= _LEFTOVER_SECONDS:
-                self._files.unlink(path)
-        except OSError:
-            pass
-
     def _log_rarely(self, key: str, text: str, *values: object) -> None:
         now = self._monotonic()
         if now - self._logged.get(key, float("-inf")) >= _LOG_SECONDS:
@@ -532,58 +478,3 @@ class JournalSource:
                 self._logged.clear()
             self._logged[key] = now
             log.warning(text, *values)
-
-
-def follow(
-    root: Path,
-    *,
-    from_beginning: bool = False,
-    stop: Callable[[], bool] = lambda: False,
-    sleep: Callable[[float], None] = time.sleep,
-    poll_seconds: float = 0.1,
-    files: Files | None = None,
-) -> Iterator[Message]:
-    """Entries of all processes as they are written, without adopting, committing or removing anything: for `tail`.
-
-    Ends when `stop()`, which is asked whenever nothing is waiting. Starts at what is written from now on, or at all
-    that is left."""
-    files = files or Files()
-    readers: dict[str, SegmentReader] = {}
-    is_first = True
-    try:
-        while True:
-            found = 0
-            try:
-                names = files.names(root)
-            except OSError:
-                names = []
-            for name in names:
-                if name.startswith(".") or fmt.segment_base(name) is not None:
-                    continue
-                try:
-                    reader = readers.get(name)
-                    if reader is None:
-                        uuid.UUID(name)
-                        reader = SegmentReader(root / name, name, files)
-                        if is_first and not from_beginning:
-                            reader.at = reader.committed()
-                        readers[name] = reader
-                    elif reader.page_is_gone():
-                        reader.close()
-                    end = reader.committed()
-                    if reader.at < end:
-                        taken = reader.take(1000, _POLL_BYTES_MAX, end)
-                        found += len(taken.messages)
-                        yield from taken.messages
-                except (OSError, ValueError):
-                    continue
-            for name in [n for n in readers if n not in names]:
-                readers.pop(name).close()
-            is_first = False
-            if not found:
-                if stop():
-                    return
-                sleep(poll_seconds)
-    finally:
-        for reader in readers.values():
-            reader.close()

@@ -25,13 +25,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka import errors as vendor
 
 from ...errors import TransportError
-from ..base import Fence, Kind, Message, Polled, Position, SourceIncident, digest_of
+from ..base import Fence, Kind, Message, Polled, Position, SourceIncident
 from ..fences import FenceQueue, boot_id, boot_seconds
 from .client import (
     LoopThread,
@@ -45,10 +45,11 @@ from .client import (
 )
 from .config import KafkaConfig
 from .errors import defect, vendor_calls, vendor_errors
-from .partition import Chunk, Partition, cut
+from .partition import Chunk, Partition
+from .read_queue import ReadQueue
 from .state import Condition, KafkaSourceStats, KafkaState, log
 
-__all__ = ["KafkaSource", "SourceIncident"]
+__all__ = ["KafkaSource"]
 
 _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
@@ -60,14 +61,6 @@ _RECORD_HEAD = b'{"account_id":'
 
 class FetchTimeout(vendor.KafkaError):  # type: ignore[misc]
     """No answer to a fetch for `silent_seconds`."""
-
-
-class _Passed(NamedTuple):
-    """In the queue, behind all that stood before the fence. `cut`: partitions that have no message, and no
-    beginning."""
-
-    fence: Fence
-    cut: tuple[str, ...] = ()
 
 
 class _Anew(vendor.KafkaError):  # type: ignore[misc]
@@ -100,8 +93,6 @@ class KafkaSource:
         partitions and their ends are asked for, and a fence is taken. Raises ConfigError."""
         connection_options(config)
         self._config = config
-        self._queue_messages = queue_messages
-        self._queue_bytes = queue_bytes
         self._fetch_wait_ms = fetch_wait_ms
         self._facts_seconds = facts_seconds
         self._silent_seconds = silent_seconds
@@ -113,9 +104,7 @@ class KafkaSource:
 
         # Shared with the caller's thread, under `_ready`'s lock.
         self._ready = threading.Condition()
-        self._queue: deque[Chunk | _Passed] = deque()
-        self._queued = 0
-        self._queued_bytes = 0
+        self._queue = ReadQueue(queue_messages, queue_bytes)
         self._fences = FenceQueue()
         self._holds: dict[str, str] | None = None
         self._ends: dict[str, int] = {}  # of the partitions whose leaders told it when they were asked last
@@ -124,7 +113,6 @@ class KafkaSource:
         self._cluster = ""
         self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
         self._incidents: deque[SourceIncident] = deque(maxlen=1000)
-        self._append_times: dict[str, int] = {}
         self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
         # True while none of the first hundred (and more) messages was of ours: most likely the wrong topic is wired.
@@ -180,11 +168,6 @@ class KafkaSource:
         self._ignored = frozenset(partitions)
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
-        messages: list[Message] = []
-        damaged: list[tuple[str, int, str, bytes]] = []
-        positions: dict[str, Position] = {}
-        begins: dict[str, float | None] = {}
-        fence: Fence | None = None
         with self._ready:
             if not self._queue or self._wrong:
                 self._ready.wait_for(lambda: bool(self._defect or (self._queue and not self._wrong)), timeout_seconds)
@@ -194,36 +177,17 @@ class KafkaSource:
                     f"none of the first {self._seen} messages of {self._config.address} is a record of ours",
                     hint="Is it the right topic? Nothing of it is indexed until one of ours comes.",
                 )
-            while self._queue:
-                first = self._queue[0]
-                if isinstance(first, _Passed):
-                    self._queue.popleft()
-                    fence = first.fence
-                    begins |= dict.fromkeys(first.cut)
-                    continue
-                room = messages_max - len(messages)
-                if room <= 0:
-                    break
-                if len(first.messages) > room:
-                    chunk, self._queue[0] = cut(first, room)
-                else:
-                    self._queue.popleft()
-                    chunk = first
-                self._queued -= len(chunk.messages)
-                self._queued_bytes -= chunk.size
-                messages += chunk.messages
-                damaged += chunk.damaged
-                following, value, appended = chunk.last
-                positions[chunk.partition] = Position(following, digest_of(value))
-                self._append_times[chunk.partition] = appended
-                for at in chunk.begins:
-                    begins[chunk.partition] = None if at is None else at / 1000
-                if (partition := self._partitions.get(int(chunk.partition))) is not None:
-                    partition.handed_out(chunk)
-            times = {partition: self._append_times[partition] / 1000 for partition in positions}
+            taken = self._queue.take(messages_max, self._handed_out)
             has_changed, self._has_changed = self._has_changed, False
             more, holds, recovered = bool(self._queue), self._holds, self._recovered()
-        return Polled(messages, positions, more, fence, damaged, times, begins, holds, has_changed, recovered)
+        return Polled(
+            taken.messages, taken.positions, more, taken.fence, taken.damaged, taken.times, taken.begins, holds,
+            has_changed, recovered,
+        )  # fmt: skip
+
+    def _handed_out(self, chunk: Chunk) -> None:
+        if (partition := self._partitions.get(int(chunk.partition))) is not None:
+            partition.handed_out(chunk)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
         """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
@@ -278,8 +242,8 @@ class KafkaSource:
         return KafkaSourceStats(
             state=self._condition.state,
             fetched=self._counts["fetched"],
-            queued=self._queued,
-            lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queued,
+            queued=self._queue.messages,
+            lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queue.messages,
             expires_in=self._expires_in(),
             statement_delay=max((p.statement_delay for p in partitions if p.statement_delay is not None), default=None),
             consumers=self._counts["consumers"],
@@ -294,7 +258,7 @@ class KafkaSource:
         if retention is None:
             return None
         with self._ready:
-            queued = {c.partition: c.since for c in reversed(self._queue) if isinstance(c, Chunk)}
+            queued = self._queue.waits_since()
             waits = [p.waits_since(queued.get(str(p.number))) for p in list(self._partitions.values())]
         since = [at for at in waits if at is not None]
         if any(at < 0 for at in since):
@@ -379,7 +343,7 @@ class KafkaSource:
                 for task in beside:
                     if task.done():
                         task.result()
-                if self._full():
+                if self._queue.is_full():
                     await asyncio.sleep(0.01)
                     self._heard()
                     continue
@@ -387,9 +351,6 @@ class KafkaSource:
         finally:
             for task in beside:
                 task.cancel()
-
-    def _full(self) -> bool:
-        return self._queued >= self._queue_messages or self._queued_bytes >= self._queue_bytes
 
     def _heard(self) -> None:
         now = time.monotonic()
@@ -439,7 +400,7 @@ class KafkaSource:
         """What they were taken of is there no longer: T stands until one of the partitions as they are has passed."""
         with self._ready:
             self._fences.clear()
-            self._queue = deque(item for item in self._queue if isinstance(item, Chunk))
+            self._queue.drop_fences()
             self._has_changed = True
 
     def _tp(self, number: int) -> Any:
@@ -492,9 +453,7 @@ class KafkaSource:
                     self._sample(taken[-1][1].messages)
         with self._ready:
             for partition, chunk in taken:
-                self._queue.append(chunk)
-                self._queued += len(chunk.messages)
-                self._queued_bytes += chunk.size
+                self._queue.put(chunk)
                 partition.queued(chunk)
             if taken:
                 self._ready.notify_all()
@@ -528,7 +487,7 @@ class KafkaSource:
         for partition in cut_off:
             partition.is_cut = False
         with self._ready:
-            self._queue.append(_Passed(fence, tuple(str(p.number) for p in cut_off)))
+            self._queue.put_fence(fence, tuple(str(p.number) for p in cut_off))
             self._ready.notify_all()
 
     def _read_up_to(self) -> dict[str, int]:
@@ -583,7 +542,7 @@ class KafkaSource:
         that is behind its end, since when it may be."""
         ignored = (self._ignored & self._ends.keys()) - self._recovered()
         found = dict.fromkeys(ignored, "it is not read up to its end")
-        if self._full():
+        if self._queue.is_full():
             return found
         now = time.monotonic()
         for name in {*self._fences.behind(self._read_up_to()), *ignored}:
