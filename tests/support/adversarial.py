@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import asgi_audit.encoding
 import asgi_audit.redaction
+from tests.support.machine import processor_time
 
 ROOMS = (asgi_audit.encoding, asgi_audit.redaction)
 
@@ -219,30 +220,6 @@ def body(rng: random.Random, units: list[str]) -> Attack:
 
 # Time
 
-_REFERENCE_SECONDS = 0.00052  # what `_reference` takes on the machine that the limits were set on, when it is idle
-_TRIES = 20  # a neighbour on the same core makes each of a few longer
-
-
-_REFERENCE = re.compile(rb"[ab][a-c]{1,20}+d|x(?:yz)?")
-_REFERENCE_TEXT = b"abc" * 6_000
-
-
-def _reference() -> None:
-    _REFERENCE.search(_REFERENCE_TEXT)
-
-
-def slowness() -> float:
-    """How much slower this machine is now than the one that the limits were set on; at least 1. The processor time of
-    a search that goes once over its input: neighbours on the same core or cache make it longer, as what is measured."""
-    return max(1.0, min(processor_time(_reference) for _ in range(3)) / _REFERENCE_SECONDS)
-
-
-def processor_time(call: Callable[[], object]) -> float:
-    """Seconds of this thread's processor time."""
-    begun = time.thread_time()
-    call()
-    return time.thread_time() - begun
-
 
 def longest_call(expression: Expression, text: Any) -> float:
     """Seconds of processor time of the longest call into the expression, of those that the room makes."""
@@ -264,17 +241,3 @@ def longest_call(expression: Expression, text: Any) -> float:
                 begun = now
         longest = max(longest, time.thread_time() - begun)
     return longest
-
-
-def within(measure: Callable[[], float], limit: float) -> float:
-    """The least of a few measurements, scaled by the machine's slowness at that moment; one that is within the limit
-    ends it."""
-    least = float("inf")
-    for _ in range(_TRIES):
-        least = min(least, measure())
-        if least <= limit:
-            break
-        least = min(least, measure() / slowness())
-        if least <= limit:
-            break
-    return least

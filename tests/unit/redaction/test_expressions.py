@@ -28,8 +28,8 @@ from tests.support.adversarial import (
     longest_call,
     parsed,
     sources,
-    within,
 )
+from tests.support.machine import within
 
 from asgi_audit.redaction import multisearch
 from asgi_audit.redaction.names import STEMS

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import orjson
 import pytest
-from tests.support.adversarial import TYPES, Attack, body, processor_time, within, words
+from tests.support.adversarial import TYPES, Attack, body, words
 from tests.support.exchanges import make_builder, make_exchange
+from tests.support.machine import processor_time, within
 from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
