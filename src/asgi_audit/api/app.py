@@ -29,7 +29,7 @@ from ..metrics import Values
 from ..query.service import QueryService
 from ..settings import Settings, meant
 from .auth import Keys
-from .dialects import logs, trail, usage
+from .dialects import logs, tr50, trail, usage
 from .health import Health
 from .measured import Measured
 from .operation import Dialect, Operation
@@ -41,7 +41,7 @@ _ELSEWHERE = (
     "Use POST /usage/{service}/{instanceResourceId} or POST /trail, then GET …/query-result/{queryExecutionId}."
 )
 
-DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS)
+DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS, tr50.TR50)
 """Those that can be served alone. The first one of those that are served says what no other one says: that a path is
 unknown. An unknown path is most likely a literal one of usage, mistyped."""
 
@@ -76,6 +76,7 @@ def operations(service: QueryService, health: Health, measured: Measured) -> lis
         *usage.operations(service),
         *trail.operations(service),
         *logs.operations(service),
+        *tr50.operations(service),
     ]
 
 

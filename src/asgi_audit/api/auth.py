@@ -1,23 +1,27 @@
-"""From a request's key to what it allows. A wrong key and none are told apart to nobody."""
+"""From a request's key, or session, to what it allows. A wrong key and none get the same answer."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
 from ..capture.annotate import annotate
-from ..control import Control
+from ..capture.handle import leave_out
+from ..control import Control, Session
 from ..errors import QueryError, StoreError
 from ..metrics import Values
 from ..query.model import Grant
 from .throttle import Throttle
 
-__all__ = ["Keys", "key_of"]
+__all__ = ["ACCESS_KEY", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
+
+ACCESS_KEY = "asgi_audit.access"
 
 _HINT = "Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one."
 _ID = re.compile(r"aa_([0-9a-f]{12})_")
@@ -25,7 +29,7 @@ _LEFT_OUT_KEY = "asgi_audit.refusals_left_out"
 
 
 class Keys:
-    """Looks up keys, and throttles who has none that is valid."""
+    """Looks up keys and sessions, and throttles who has none that is valid."""
 
     def __init__(self, control: Control, throttle: Throttle | None = None) -> None:
         self._control = control
@@ -40,29 +44,54 @@ class Keys:
     async def grant_of(self, request: Request, *, roles: Collection[str]) -> Grant:
         """What the key allows that stands in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized',
         'busy' (too many failures) or 'forbidden'."""
-        grant = await self._grant(key_of(request.headers))
+        text = key_of(request.headers)
+        grant = await self.known(text)
         if grant is None:
-            if left_out := request.scope.get(_LEFT_OUT_KEY):
-                annotate(request, refusals_left_out=left_out)
-            if seconds := self._throttle.failed(*_who(request.scope)):
-                raise QueryError(
-                    "too many requests without a valid API key came from this address, or with this key's id",
-                    kind="busy",
-                    hint=f"Wait as many seconds as Retry-After says. {_HINT}",
-                    retry_seconds=seconds,
-                )
-            raise QueryError("a valid API key is required", kind="unauthorized", hint=_HINT)
-        # Who read is part of the trail: a key of one account is seen in that account's own.
-        account = next(iter(grant.accounts)) if grant.accounts is not None and len(grant.accounts) == 1 else None
-        name = f"key:{grant.key_id}"
-        annotate(request, principal=name, account_id=account, auth_method="key", public_key=grant.key_id)
-        if grant.role not in roles:
-            raise QueryError(
-                f"the role {grant.role} may not do this",
-                kind="forbidden",
-                hint=f"Use a key with one of the roles {', '.join(sorted(roles))}.",
-            )
+            raise self.refused(request, [text])
+        note_who(request, [grant])
+        check_role(grant, roles)
         return grant
+
+    # A thread for each of these: they read or write a file.
+
+    async def known(self, text: str) -> Grant | None:
+        """What the key allows; None for '' and for a wrong one."""
+        return await asyncio.to_thread(self._control.authenticate, text) if text else None
+
+    async def session(self, text: str) -> Session | None:
+        return await asyncio.to_thread(self._control.sessions.find, text)
+
+    async def open_session(self, grant: Grant) -> str:
+        return await asyncio.to_thread(self._control.sessions.open, grant.key_id)
+
+    async def end_session(self, text: str, grant: Grant) -> bool:
+        return await asyncio.to_thread(self._control.sessions.end, text, grant.key_id)
+
+    def refused(self, request: Request, keys: Sequence[str], *, is_begun: bool = False) -> QueryError:
+        """Notes that none of `keys` is valid ('' for none at all, and for a session) and returns what the client is
+        told: 'unauthorized', or 'busy' after too many. `is_begun`: the record of the request is begun already, and
+        is left out where `is_recorded` would have said so."""
+        address = _address(request.scope)
+        is_over, seconds = False, 0
+        for text in keys:
+            key_id = _id_of(text)
+            is_over = is_over or self._throttle.is_over(address, key_id)
+            seconds = max(seconds, self._throttle.failed(address, key_id))
+        left_out: int | None = request.scope.get(_LEFT_OUT_KEY, 0)
+        if is_begun and is_over:
+            left_out = self._throttle.to_record()
+        if left_out is None:
+            leave_out(request)
+        elif left_out:
+            annotate(request, refusals_left_out=left_out)
+        if seconds:
+            return QueryError(
+                "too many requests without a valid API key came from this address, or with this key's id",
+                kind="busy",
+                hint=f"Wait as many seconds as Retry-After says. {_HINT}",
+                retry_seconds=seconds,
+            )
+        return QueryError("a valid API key is required", kind="unauthorized", hint=_HINT)
 
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
         """Whether the request gets a record of its own: not when it will be refused and too many were before it.
@@ -75,7 +104,7 @@ class Keys:
         if not self._throttle.is_over(*_who(scope)):
             return True
         try:
-            if await self._grant(key_of(Headers(scope=scope))) is not None:
+            if await self.known(key_of(Headers(scope=scope))) is not None:
                 return True
         except StoreError:
             return True  # which it will be answered with
@@ -85,9 +114,44 @@ class Keys:
         scope[_LEFT_OUT_KEY] = left_out
         return True
 
-    async def _grant(self, text: str) -> Grant | None:
-        # In a thread: the look-up reads a file.
-        return await asyncio.to_thread(self._control.authenticate, text) if text else None
+
+def note_who(request: Request, grants: Sequence[Grant]) -> None:
+    """Takes down in the record who asks, by one or more keys."""
+    # Who read is part of the trail: a key of one account is seen in that account's own.
+    accounts = {grant.accounts for grant in grants}
+    only = accounts.pop() if len(accounts) == 1 else None
+    annotate(
+        request,
+        principal=f"key:{grants[0].key_id}",
+        account_id=next(iter(only)) if only is not None and len(only) == 1 else None,
+        auth_method="key",
+        public_key=grants[0].key_id,
+    )
+    if len(grants) > 1:
+        annotate(request, keys=[grant.key_id for grant in grants])
+
+
+def check_role(grant: Grant, roles: Collection[str]) -> None:
+    """Raises QueryError 'forbidden'."""
+    if grant.role not in roles:
+        raise QueryError(
+            f"the role {grant.role} may not do this",
+            kind="forbidden",
+            hint=f"Use a key with one of the roles {', '.join(sorted(roles))}.",
+        )
+
+
+class Access(NamedTuple):
+    """For a handler that finds the credentials in the body: who looks them up, and which roles its row takes."""
+
+    keys: Keys
+    roles: frozenset[str]
+
+
+def access_of(request: Request) -> Access:
+    """Of a row with `credentials_in_body`."""
+    access: Access = request.scope[ACCESS_KEY]
+    return access
 
 
 def key_of(headers: Headers) -> str:
@@ -102,6 +166,14 @@ def key_of(headers: Headers) -> str:
 
 def _who(scope: Scope) -> tuple[str, str]:
     """(client address, key id); '' for what is unknown, or is no id of ours."""
+    return _address(scope), _id_of(key_of(Headers(scope=scope)))
+
+
+def _address(scope: Scope) -> str:
     client = scope.get("client")
-    found = _ID.match(key_of(Headers(scope=scope)))
-    return (client[0] if client else ""), (found[1] if found else "")
+    return client[0] if client else ""
+
+
+def _id_of(key: str) -> str:
+    found = _ID.match(key)
+    return found[1] if found else ""

@@ -34,6 +34,7 @@ __all__ = [
     "Refusal",
     "answer_bytes",
     "read_body",
+    "read_fields",
     "read_parameters",
     "read_path",
 ]
@@ -89,26 +90,28 @@ async def read_body(request: Request, model: type[M]) -> M:
     """The JSON object in the body, whatever its content type says; null counts as absent where the model allows it."""
     needed = [_alias(model, name) for name, field in model.model_fields.items() if field.is_required()]
     accepted = f"a JSON object with {' and '.join(needed)}" if needed else "a JSON object"
-    return _read(model, await json_object(request, accepted), "field")
+    return read_fields(model, await json_object(request, accepted), "field")
 
 
 def read_parameters(request: Request, model: type[M]) -> M:
     """The parameters of the URL; an empty one counts as absent."""
-    return _read(model, parameters_of(request), "parameter", is_absent=lambda value: value == "")
+    return read_fields(model, parameters_of(request), "parameter", is_absent=lambda value: value == "")
 
 
 def read_path(request: Request, model: type[M]) -> M:
     """The values of the names in the path, each of which a field of the model has."""
-    return _read(model, {_alias(model, name): value for name, value in request.path_params.items()}, "name")
+    return read_fields(model, {_alias(model, name): value for name, value in request.path_params.items()}, "name")
 
 
 def answer_bytes(answer: Model) -> bytes:
     return answer.model_dump_json(by_alias=True, exclude_defaults=True).encode()
 
 
-def _read(
+def read_fields(
     model: type[M], given: Mapping[str, Any], kind: str, *, is_absent: Callable[[Any], bool] = lambda _: False
 ) -> M:
+    """What was sent, by the client's names. `kind`: what a refusal calls a name. `is_absent`: of a value that counts as
+    not sent. Raises QueryError."""
     accepted = [_alias(model, name) for name in model.model_fields]
     if model.model_config.get("extra") == "forbid":
         for name in given:

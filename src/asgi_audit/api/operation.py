@@ -86,7 +86,9 @@ class Operation:
     `is_recorded`: whether a call of it becomes a record of service `logs`; what is asked again and again for one
     question does not; a handler may leave out (`leave_out`) a call that succeeds and goes on with a recorded one.
     `path_values`, `parameters`, `request`, `answer`: the models of the names in the path, of the parameters of the URL,
-    and of the bodies; None where there is none. Without `parameters`, a row that needs a key refuses all of them."""
+    and of the bodies; None where there is none. Without `parameters`, a row that needs a key refuses all of them.
+    `credentials_in_body`: the handler reads them there, gets a grant that allows nothing, and takes `roles` and whoever
+    looks up keys from `auth.access_of`; it decides about a record that is begun, see `Keys.refused`."""
 
     id: str
     method: Literal["GET", "POST"]
@@ -95,6 +97,7 @@ class Operation:
     dialect: Dialect
     roles: frozenset[str]
     is_recorded: bool
+    credentials_in_body: bool = False
     handle: Handler
     path_values: type[Model] | None = None
     parameters: type[Model] | None = None

@@ -1,6 +1,7 @@
-"""A page as it is sent: joined from slices of stored bytes, piece by piece, at the pace of its reader.
+"""An answer as it is sent: joined from pieces that were made before, at the pace of its reader.
 
-The whole page is in memory once, as its rows; each is let go when it was handed to the network, and the lease with it.
+The whole answer is in memory once; each piece is let go when it was handed to the network, and its share of the lease
+with it.
 """
 
 from __future__ import annotations
@@ -15,16 +16,50 @@ from ..record.slices import Cuts
 from ..store.base import Row
 from .operation import NO_STORE
 
-__all__ = ["PIECE_BYTES", "PageResponse"]
+__all__ = ["PIECE_BYTES", "PageResponse", "PartsResponse"]
 
 # The server buffers one piece more than its high-water mark, which is 64 KiB: small enough for 250 slow readers, and a
 # page of 8 MiB in 128 pieces costs no more than in one.
 PIECE_BYTES = 65_536
 
 
-class PageResponse(Response):
-    """`start`, the views of `rows` with commas between, `end`. Empties `rows`. Holds `lease` until it is sent, or
-    could not be."""
+class PartsResponse(Response):
+    """`parts`, one after the other, as JSON. Empties `parts`. Holds `lease` until it is sent, or could not be."""
+
+    def __init__(self, parts: list[bytes], headers: dict[str, str], lease: Lease) -> None:
+        parts.reverse()  # so that the next one can be popped
+        self._parts = parts
+        self._length = sum(map(len, parts))
+        self._lease = lease
+        super().__init__(b"", 200, {**NO_STORE, **headers, "content-length": str(self._length)}, "application/json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                await self._send_pieces(send)
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._parts.clear()
+            self._lease.close()
+
+    async def _send_pieces(self, send: Send) -> None:
+        left = self._length
+        piece: list[bytes] = []
+        size = 0
+        while self._parts:
+            part = self._parts.pop()
+            piece.append(part)
+            size += len(part)
+            if size >= PIECE_BYTES or not self._parts:
+                await send({"type": "http.response.body", "body": b"".join(piece), "more_body": True})
+                left -= size
+                self._lease.resize(left)
+                piece, size = [], 0
+
+
+class PageResponse(PartsResponse):
+    """`start`, the views of `rows` with commas between, `end`. Empties `rows`."""
 
     def __init__(
         self,
@@ -35,39 +70,12 @@ class PageResponse(Response):
         headers: dict[str, str],
         lease: Lease,
     ) -> None:
-        self._views: list[bytes] = []
+        parts = [start]
         rows.reverse()
         while rows:  # one by one: all rows and all views would be the page twice
             row = rows.pop()
-            self._views.append(view(row.record, row.cuts))
-        self._start, self._end = start, end
-        self._lease = lease
-        length = len(start) + sum(map(len, self._views)) + max(0, len(self._views) - 1) + len(end)
-        super().__init__(b"", 200, {**NO_STORE, **headers, "content-length": str(length)}, "application/json")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                await self._send_pieces(send)
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._end})
-        finally:
-            self._views.clear()
-            self._lease.close()
-
-    async def _send_pieces(self, send: Send) -> None:
-        left = sum(map(len, self._views))
-        self._views.reverse()  # so that the next one can be popped
-        piece, size, comma = [self._start], 0, b""
-        while self._views:
-            view = self._views.pop()
-            piece += (comma, view)
-            size += len(view)
-            comma = b","
-            if size >= PIECE_BYTES or not self._views:
-                await send({"type": "http.response.body", "body": b"".join(piece), "more_body": True})
-                left -= size
-                self._lease.resize(left)
-                piece, size = [], 0
-        if piece:
-            await send({"type": "http.response.body", "body": b"".join(piece), "more_body": True})
+            parts.append(view(row.record, row.cuts))
+            if rows:
+                parts.append(b",")
+        parts.append(end)
+        super().__init__(parts, headers, lease)

@@ -17,8 +17,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
+from ..capture.annotate import annotate
 from ..query.model import Grant
-from .auth import Keys
+from ..record.derived import level_of
+from .auth import ACCESS_KEY, Access, Keys
 from .failure import Failure, failure_of
 from .incoming import Incoming
 from .models import NoParameters, read_parameters
@@ -32,7 +34,7 @@ _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 # The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
 # First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
-_TO_COME = frozenset({"api", "checkpoint", "docs", "openapi.json", "records", "tile"})
+_TO_COME = frozenset({"checkpoint", "docs", "openapi.json", "records", "tile"})
 # Documented services whose names are paths of ours too; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
 _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing
@@ -99,6 +101,9 @@ class Resource:
             refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
             return self.dialect.fail(refused)
         try:
+            if operation.credentials_in_body:
+                request.scope[ACCESS_KEY] = Access(self._keys, operation.roles)
+                return await operation.handle(request, _NOBODY)
             if not operation.roles:
                 return await operation.handle(request, _NOBODY)
             grant = await self._keys.grant_of(request, roles=operation.roles)
@@ -108,7 +113,10 @@ class Resource:
         except ClientDisconnect:
             return None
         except Exception as e:
-            return operation.dialect.fail(failure_of(e, operation.dialect.words))
+            failure = failure_of(e, operation.dialect.words)
+            if operation.dialect.sends(failure.status) < 400:  # the record would take it for a success
+                annotate(request, level=level_of(request.method, failure.status, "completed", "", False))
+            return operation.dialect.fail(failure)
 
 
 class Path(BaseRoute):

@@ -84,24 +84,55 @@ class Listings:
         if query.start >= query.end or (token.total is not None and skip >= token.total):
             return Listed([], None, token.total, completeness)
         await lease.reserve(self._page_bytes_max)
+        rows, more = await self.rows(
+            grant,
+            query,
+            published=token.published,
+            limit=limit,
+            bytes_max=self._page_bytes_max,
+            show=show,
+            before=token.before,
+            skip=skip,
+        )
+        lease.resize(sum(len(row.record) for row in rows))
+        following = self._sealer.seal(dataclasses.replace(token, before=rows[-1].id)) if more and rows else None
+        return Listed(rows, following, token.total, completeness)
+
+    async def count(self, grant: Grant, query: Query, *, published: int, work_seconds: float) -> int:
+        """How many rows of `query` (its accounts become those of `grant`) a snapshot has. Raises QueryError
+        ('too_costly' after `work_seconds`), StoreError."""
+        query = dataclasses.replace(query, accounts=grant.accounts)
+        if query.start >= query.end:
+            return 0
+        return await self._readers.ask(
+            lambda reader: reader.count(query, published=published, work_seconds=work_seconds), grant.key_id
+        )
+
+    async def rows(
+        self,
+        grant: Grant,
+        query: Query,
+        *,
+        published: int,
+        limit: int,
+        bytes_max: int,
+        show: Callable[[bytes], bytes],
+        before: int | None = None,
+        skip: int = 0,
+    ) -> tuple[list[Row], bool]:
+        """A part of a list in a snapshot, as `RowReader.page` reads it, each record as `show` made it in the reader's
+        thread. Raises QueryError, StoreError."""
+        query = dataclasses.replace(query, accounts=grant.accounts)
 
         def read(reader: Reader) -> tuple[list[Row], bool]:
             rows, more = reader.page(
-                query,
-                published=token.published,
-                before=token.before,
-                limit=limit,
-                bytes_max=self._page_bytes_max,
-                skip=skip,
+                query, published=published, before=before, limit=limit, bytes_max=bytes_max, skip=skip
             )
             for n, row in enumerate(rows):
                 rows[n] = row._replace(record=show(row.record))
             return rows, more
 
-        rows, more = await self._readers.ask(read, grant.key_id)
-        lease.resize(sum(len(row.record) for row in rows))
-        following = self._sealer.seal(dataclasses.replace(token, before=rows[-1].id)) if more and rows else None
-        return Listed(rows, following, token.total, completeness)
+        return await self._readers.ask(read, grant.key_id)
 
     def _opened(self, cursor: str, grant: Grant, dialect: str) -> Token:
         return self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, self._clock())

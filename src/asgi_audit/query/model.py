@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..store.base import Query, Row
 from ..store.state import Completeness
 
-__all__ = ["Completeness", "Execution", "Grant", "Page", "Query"]
+__all__ = ["Completeness", "Execution", "Grant", "Look", "Page", "Query"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,4 +34,12 @@ class Execution(NamedTuple):
     Only when an earlier query goes on, with the snapshot of then, is it that of now."""
 
     id: str
+    completeness: Completeness
+
+
+class Look(NamedTuple):
+    """One snapshot for several lists. `completeness`: of the window that encloses all of theirs, and of all their
+    accounts, read before the snapshot was taken."""
+
+    published: int
     completeness: Completeness

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Row, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease
 from .listing import Listings
-from .model import Completeness, Execution, Grant, Page
+from .model import Completeness, Execution, Grant, Look, Page
 from .readers import Readers
 from .tokens import Sealer, Token, TokenKind, index_mark, of_index, same_query
 
@@ -228,6 +228,24 @@ class QueryService:
             index=execution.index,
         )
         return Page(rows, self._sealer.seal(following), completeness)
+
+    async def look(self, asked: Sequence[tuple[Grant, Query]]) -> Look:
+        """One snapshot for several lists of one request, which `listings.count` and `listings.rows` read in. Waits
+        once, when one of the windows reaches into the present. Raises StoreError."""
+        arrival = self._clock()
+        windows = [query for _, query in asked if query.start < query.end]
+        if any(query.end > (arrival - REACH_SECONDS) * 1000 for query in windows):
+            await self._settled(arrival)
+        start = min((query.start for query in windows), default=0)
+        end = max((query.end for query in windows), default=0)
+        accounts: frozenset[str] | None = frozenset()
+        for grant, _ in asked:
+            accounts = None if accounts is None or grant.accounts is None else accounts | grant.accounts
+        # First what is complete, then the snapshot: the other way round we would promise what is not in it.
+        completeness, snapshot = await self._readers.ask(
+            lambda reader: (reader.completeness(start, end, accounts), reader.snapshot()), asked[0][0].key_id
+        )
+        return Look(snapshot.published, completeness)
 
     async def unready(self) -> str:
         """Why no question can be answered now, or ''."""

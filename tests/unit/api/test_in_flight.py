@@ -42,8 +42,8 @@ class Exchange:
         self.leaves = asyncio.Event()
         self._begun = False
         self.scope = {
-            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"limit=1000",
-            "headers": [(b"x-api-key", key.encode())],
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(),
+            "query_string": b"limit=1000" if method == "GET" else b"", "headers": [(b"x-api-key", key.encode())],
         }  # fmt: skip
         self.task = asyncio.create_task(api.app(self.scope, self._receive, self._send))
 

@@ -1,0 +1,63 @@
+"""How TR50 says that something failed: `success: false` with codes and messages, at the root or under a command's id.
+
+Codes are negative. -90000 is an invalid session, whose message clients know by its first words: they log in again then.
+-90008 is any other failure to show who asks. All others are the system's numbers (errno.h) of what is closest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from ....errors import QueryError
+from ...failure import Failure
+from ...models import Model
+from ...operation import Dialect
+
+__all__ = ["TR50", "Error", "invalid_session", "says"]
+
+INVALID_SESSION = "Authentication session is invalid: "
+_INVALID_SESSION_CODE = -90_000
+_ID_MAX = 1_000
+_CODES: Mapping[int, int] = {
+    400: -22,  # EINVAL
+    401: -90_008,
+    403: -13,  # EACCES
+    404: -2,  # ENOENT
+    405: -38,  # ENOSYS
+    413: -27,  # EFBIG
+    429: -11,  # EAGAIN
+    503: -11,
+}
+_CODE_OTHER = {4: -22, 5: -5}  # EINVAL, EIO
+
+
+class Error(Model):
+    """At the root when the whole request failed, else in place of a command's answer."""
+
+    success: Literal[False]
+    errorCodes: list[int]
+    errorMessages: list[str]
+
+
+def says(failure: Failure) -> Error:
+    code = _CODES.get(failure.status, _CODE_OTHER[failure.status // 100])
+    if failure.message.startswith(INVALID_SESSION):
+        return Error(success=False, errorCodes=[_INVALID_SESSION_CODE], errorMessages=[failure.message])
+    message = f"{failure.message}. {failure.action}" if failure.action else failure.message
+    return Error(success=False, errorCodes=[code], errorMessages=[message])
+
+
+def invalid_session(text: str) -> QueryError:
+    # A lone half of a surrogate pair cannot be sent.
+    id = text[:_ID_MAX].encode("utf-8", "backslashreplace").decode()
+    return QueryError(f"{INVALID_SESSION}{id}", kind="unauthorized")
+
+
+TR50 = Dialect(
+    name="tr50",
+    error=Error,
+    says=says,
+    # A failure of what was asked, or of who asks, is an answer like any other.
+    sends=lambda status: 200 if status in (400, 401, 403) else status,
+)

@@ -1,0 +1,129 @@
+"""Who asks, command by command: by the session in the command, by the login of the same request, by the session of
+`auth`, of the root or of the header `sessionId`, by the key of the headers: the nearest of them that is there decides.
+
+Each credential is looked up once. Nobody is told anything before it is known who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from ....control import Session
+from ....errors import QueryError
+from ....query.model import Grant
+from ...auth import Access, check_role, key_of, note_who
+from .envelope import Envelope
+from .says import invalid_session
+
+__all__ = ["LOGIN", "Who", "who_asks"]
+
+LOGIN = "api.authenticate"
+
+
+class Who(NamedTuple):
+    """`session_id`: '' when it is a key."""
+
+    grant: Grant
+    session_id: str = ""
+    session: Session | None = None
+
+
+async def who_asks(
+    request: Request, access: Access, envelope: Envelope, of_header: Grant | None
+) -> Sequence[Who | QueryError]:
+    """For each command, in their order. `of_header`: what the key of the headers allows. Takes down who it is, and
+    raises QueryError when it is nobody, or when the envelope is wrong."""
+    looking = _LookUp(access)
+    of_request = next((s for s in (*envelope.sessions, request.headers.get("sessionid", "")) if s), "")
+    logins = [await looking.login(command.params) if command.name == LOGIN else None for command in envelope.commands]
+    found: list[Who | QueryError] = []
+    for n, command in enumerate(envelope.commands):
+        login = logins[n] or _nearest(logins, n)
+        if command.name == LOGIN and login is not None:
+            found.append(login)
+        elif command.session:
+            found.append(await looking.session(command.session))
+        elif login is not None:
+            found.append(login)
+        elif of_request:
+            found.append(await looking.session(of_request))
+        else:
+            found.append(looking.key(key_of(request.headers), of_header))
+    if not found:
+        found = [await looking.session(of_request) if of_request else looking.key(key_of(request.headers), of_header)]
+    known = [who for who in found if isinstance(who, Who)]
+    if known:
+        note_who(request, list({who.grant.key_id: who.grant for who in known}.values()))
+    if looking.failed:
+        refused = access.keys.refused(request, looking.failed, is_begun=not known)
+        found = [_said(who, refused) for who in found]
+    if known and envelope.problem is not None:
+        raise envelope.problem
+    found = [_permitted(who, access) for who in found]
+    if not any(isinstance(who, Who) for who in found):
+        raise next(who for who in found if isinstance(who, QueryError))
+    return found
+
+
+def _nearest(logins: Sequence[Who | QueryError | None], n: int) -> Who | QueryError | None:
+    """The login that stands nearest before the command, else the first one after it."""
+    before = [login for login in logins[:n] if login is not None]
+    after = [login for login in logins[n:] if login is not None]
+    return before[-1] if before else (after[0] if after else None)
+
+
+def _said(who: Who | QueryError, refused: QueryError) -> Who | QueryError:
+    """A failure as it is told: that of an invalid session by its own words, unless there were too many."""
+    return refused if isinstance(who, QueryError) and (refused.kind == "busy" or not str(who)) else who
+
+
+def _permitted(who: Who | QueryError, access: Access) -> Who | QueryError:
+    if isinstance(who, Who):
+        try:
+            check_role(who.grant, access.roles)
+        except QueryError as e:
+            return e
+    return who
+
+
+class _LookUp:
+    """`failed`: the keys that were tried and are none; '' for a session, and for nothing at all."""
+
+    def __init__(self, access: Access) -> None:
+        self._keys = access.keys
+        self._sessions: dict[str, Who | QueryError] = {}
+        self._logins: dict[str, Who | QueryError] = {}
+        self._is_nobody = False
+        self.failed: list[str] = []
+
+    async def session(self, text: str) -> Who | QueryError:
+        if text not in self._sessions:
+            session = await self._keys.session(text)
+            if session is None:
+                self.failed.append("")
+            self._sessions[text] = Who(session.grant, text, session) if session else invalid_session(text)
+        return self._sessions[text]
+
+    async def login(self, params: Mapping[str, object]) -> Who | QueryError:
+        given = {value for name in ("password", "appToken") if isinstance(value := params.get(name), str) and value}
+        text = given.pop() if len(given) == 1 else ""  # two that differ: it is not for us to choose
+        if text not in self._logins:
+            grant = await self._keys.known(text)
+            if grant is None:
+                self.failed.append(text)
+            self._logins[text] = Who(grant) if grant else _nobody()
+        return self._logins[text]
+
+    def key(self, text: str, grant: Grant | None) -> Who | QueryError:
+        if grant is None and not self._is_nobody:
+            self._is_nobody = True
+            self.failed.append(text)
+        return Who(grant) if grant else _nobody()
+
+
+def _nobody() -> QueryError:
+    """Its words are those of `Keys.refused`."""
+    return QueryError("", kind="unauthorized")
