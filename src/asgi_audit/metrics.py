@@ -1,9 +1,10 @@
 """The metrics: names and help once, and how numbers become what Prometheus reads.
 
-Five groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
+Groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
 `asgi_audit_forward_…`: of one process that forwards to Kafka, an application or the command `forward`.
 `asgi_audit_index_…` and `asgi_audit_journal_…`: of the index and the journal on disk, the same whoever says them (take
-`max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process. `asgi_audit_api_…`: of one API process.
+`max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process. `asgi_audit_api_…` and `asgi_audit_serve_…`: of
+one API, all its workers summed up.
 
 Invariants: labels come from fixed lists, never from a request, and there is no account, service or path in any, so that
 `/metrics` needs no key. Everything is read when it is asked for: nothing runs in between. prometheus_client is imported
@@ -101,6 +102,9 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_indexer_expiry_seconds": Metric("gauge", "Until the topic's retention takes the oldest not indexed."),
     "asgi_audit_indexer_statement_delay_seconds": Metric("gauge", "Append time of a statement minus its watermark."),
     "asgi_audit_indexer_batch_seconds": Metric("histogram", "Time to write one batch to the index."),
+    # `serve` and its processes
+    "asgi_audit_serve_workers": Metric("gauge", "Processes that answer, of this `serve`."),
+    "asgi_audit_serve_restarts": Metric("counter", "Processes that ended by themselves and were replaced.", ("part",)),
     # the API
     "asgi_audit_api_request_seconds": Metric("histogram", "Time to answer a request.", ("dialect", "status")),
     "asgi_audit_api_refusals_unrecorded": Metric("counter", "Refused requests that got no record of their own."),

@@ -54,14 +54,15 @@ def create_app(
     measures: Callable[[], Values] = dict,
     unready: Callable[[], str] = lambda: "",
     keys: Keys | None = None,
+    measured: Measured | None = None,
     dialects: Collection[str] = (),
 ) -> Starlette:
     """The API over `service` and `control`, which the caller closes after the server has stopped. `settings` are at
     hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own. `unready`: why something
-    beside us is not ready, or ''. `keys`: those of `control`, when the caller needs them too. `dialects`: names of
-    those that are served; empty: all. Raises ConfigError for a name of none."""
+    beside us is not ready, or ''. `keys`: those of `control`, and `measured` in place of `measures`, when the caller
+    needs them too. `dialects`: names of those that are served; empty: all. Raises ConfigError for a name of none."""
     keys = keys or Keys(control)
-    measured = Measured(lambda: {**measures(), **keys.measures()})
+    measured = measured or Measured(lambda: {**measures(), **keys.measures()})
     table = operations(service, Health(service, control, unready), measured)
     app = application(table, keys, measured, dialects)
     app.state.settings = settings

@@ -31,11 +31,11 @@ _LEFT_OUT_KEY = "asgi_audit.refusals_left_out"
 class Keys:
     """Looks up keys and sessions, and throttles who has none that is valid."""
 
-    def __init__(self, control: Control, throttle: Throttle | None = None) -> None:
+    def __init__(self, control: Control, throttle: Throttle | None = None, elsewhere: Throttle | None = None) -> None:
         self._control = control
         self._throttle = throttle or Throttle()
         # Of paths that are none, which say nothing about a key: 404 and 405 stay what they are, and get few records.
-        self._elsewhere = Throttle()
+        self._elsewhere = elsewhere or Throttle()
 
     def measures(self) -> Values:
         unrecorded = self._throttle.unrecorded + self._elsewhere.unrecorded

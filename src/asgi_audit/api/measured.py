@@ -6,11 +6,13 @@ Both labels are bounded: dialects are those of the routes, statuses those that w
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,21 +24,35 @@ from .problem import problem_dialect
 from .routing import DIALECT_KEY
 from .shared import Shared
 
-__all__ = ["Measured"]
+__all__ = ["Measured", "share_histograms"]
 
 _NAME = "asgi_audit_api_request_seconds"
 _METRICS = problem_dialect("metrics")
 
 
-class Measured:
-    """A registry of its own, never the global one."""
+def share_histograms(directory: str, slot: int) -> None:
+    """Metrics that this process makes from now on live in files of `directory`, those of this worker named by its
+    `slot`: the one that follows a worker goes on where it was, so a counter never decreases."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
-    def __init__(self, measures: Callable[[], Values]) -> None:
-        self.registry = CollectorRegistry()
+
+class Measured:
+    """A registry of its own, never the global one. `measures`: what is shown beside. `more`: text of further metrics,
+    of other names. `directory`: where all workers of one `serve` keep their histograms, which are summed up; see
+    `share_histograms`."""
+
+    def __init__(
+        self, measures: Callable[[], Values], more: Callable[[], bytes] = bytes, directory: str | None = None
+    ) -> None:
         metric = TABLE[_NAME]
-        self._seconds = Histogram(_NAME, metric.help, metric.labels, registry=self.registry)
-        self.registry.register(Collector(measures))
-        self._shown = Shared(lambda: asyncio.to_thread(generate_latest, self.registry), rests=True)
+        registry = CollectorRegistry()
+        self._seconds = Histogram(_NAME, metric.help, metric.labels, registry=registry)
+        if directory is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+        registry.register(Collector(measures))
+        self._shown = Shared(lambda: asyncio.to_thread(lambda: generate_latest(registry) + more()), rests=True)
 
     def operations(self) -> list[Operation]:
         return [

@@ -23,6 +23,7 @@ from .door import Door
 __all__ = ["SHUTDOWN_SECONDS", "RepeatFilter", "Server"]
 
 SHUTDOWN_SECONDS = 1.5  # for what is being answered; then every connection is closed
+BEAT_SECONDS = 1.0
 _CANCEL_SECONDS = 3  # a net under it: uvicorn cancels what still runs
 # How long a thread that reads a page may keep the interpreter from the event loop, which gives it away at each call of
 # a socket: with CPython's 5 ms, 280 clients that asked and left at once held `/health/live` for 1.6 s.
@@ -62,9 +63,12 @@ class RepeatFilter(logging.Filter):
 
 
 class Server(uvicorn.Server):
-    """Serves `app` on a socket that is bound already. `stopping` is called when the server begins to end."""
+    """Serves `app` on a socket that is bound already. `stopping` is called when the server begins to end, `beat` each
+    `BEAT_SECONDS` from its start on while the event loop turns."""
 
-    def __init__(self, app: Any, *, stopping: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, app: Any, *, stopping: Callable[[], None] = lambda: None, beat: Callable[[], None] = lambda: None
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -78,6 +82,8 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._stopping = stopping
+        self._beat = beat
+        self._next_beat: asyncio.TimerHandle | None = None
         self._door = Door(self._connection)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,6 +94,11 @@ class Server(uvicorn.Server):
         sys.setswitchinterval(SWITCH_SECONDS)
         await super().startup(sockets=[])  # nothing of uvicorn's listens
         self._door.open(sockets or [])
+        self._turn()
+
+    def _turn(self) -> None:
+        self._beat()
+        self._next_beat = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._turn)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()
@@ -99,6 +110,8 @@ class Server(uvicorn.Server):
         finally:
             closing.cancel()
             self._door.abort()
+            if self._next_beat is not None:
+                self._next_beat.cancel()
 
     def _connection(self, door: Door) -> Connection:
         return Connection(

@@ -7,7 +7,7 @@ gets its 401. Of refusals over a bound, and of all over `FAILURES_ALL_MAX` from 
 recorded, with the number of those before it that were not: otherwise anybody could fill the journal and the index.
 
 Bounds: `ENTRIES_MAX` addresses and ids, the one not seen for longest is forgotten. One event loop uses it. Nothing is
-stored: a restart begins new windows.
+stored: a restart begins new windows. Where several processes answer as one, `Windows` of all of them are given.
 """
 
 from __future__ import annotations
@@ -16,52 +16,62 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
-__all__ = ["ENTRIES_MAX", "FAILURES_ALL_MAX", "FAILURES_MAX", "WINDOW_SECONDS", "Throttle"]
+__all__ = ["ENTRIES_MAX", "FAILURES_ALL_MAX", "FAILURES_MAX", "WINDOW_SECONDS", "OwnWindows", "Throttle", "Windows"]
 
 FAILURES_MAX = 30
 FAILURES_ALL_MAX = 600
 WINDOW_SECONDS = 60.0
 ENTRIES_MAX = 4_096
 
+_ALL = ("all", "")
 
-class Throttle:
-    """`unrecorded`: refusals that became no record of their own, since the start."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+class Windows(Protocol):
+    """Counts of names, each in a window that begins with the first one and lasts `seconds`. `unrecorded`: how often
+    `to_record` returned None."""
+
+    @property
+    def unrecorded(self) -> int: ...
+
+    def add(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
+        """Counts one. Returns (seconds until the window ends, number in it)."""
+
+    def get(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
+        """(0, 0) for a window that has ended."""
+
+    def to_record(self, seconds: float) -> int | None:
+        """Once in `seconds`: how often it returned None since the last time; else None."""
+
+
+class OwnWindows:
+    """Of one process."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.unrecorded = 0
         self._monotonic = monotonic
-        self._failures: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()  # begin of the window, number
-        self._all = (monotonic(), 0)
-        self._recorded_at = monotonic() - WINDOW_SECONDS
+        self._windows: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()  # begin of the window, number
+        self._recorded_at = float("-inf")
         self._left_out = 0
 
-    def failed(self, address: str, key_id: str) -> int:
-        """Notes a failure; either may be '' for unknown. Returns the seconds to wait when it is over a bound, else
-        0."""
+    def add(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
         now = self._monotonic()
-        self._all = _next(self._all, now)
-        wait = 0.0
-        for name in _names(address, key_id):
-            began, number = self._failures[name] = _next(self._failures.get(name, (now, 0)), now)
-            self._failures.move_to_end(name)
-            if number > FAILURES_MAX:
-                wait = max(wait, began + WINDOW_SECONDS - now)
-        while len(self._failures) > ENTRIES_MAX:
-            self._failures.popitem(last=False)
-        return math.ceil(wait)
+        began, number = self._windows.get(name, (now, 0))
+        self._windows[name] = (began, number + 1) if now - began < seconds else (now, 1)
+        self._windows.move_to_end(name)
+        while len(self._windows) > ENTRIES_MAX:
+            self._windows.popitem(last=False)
+        return self.get(name, seconds)
 
-    def is_over(self, address: str, key_id: str) -> bool:
-        """Whether a failure now would be over the bound of its address, of its id, or of all."""
+    def get(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
         now = self._monotonic()
-        return _number(self._all, now) >= FAILURES_ALL_MAX or any(
-            _number(self._failures.get(name, (now, 0)), now) >= FAILURES_MAX for name in _names(address, key_id)
-        )
+        began, number = self._windows.get(name, (now, 0))
+        return (began + seconds - now, number) if now - began < seconds else (0.0, 0)
 
-    def to_record(self) -> int | None:
-        """For a refusal over a bound: None when it is not recorded; else how many before it were not."""
+    def to_record(self, seconds: float) -> int | None:
         now = self._monotonic()
-        if now - self._recorded_at < WINDOW_SECONDS:
+        if now - self._recorded_at < seconds:
             self._left_out += 1
             self.unrecorded += 1
             return None
@@ -70,15 +80,32 @@ class Throttle:
         return left_out
 
 
+class Throttle:
+    """`unrecorded`: refusals that became no record of their own, since the start."""
+
+    def __init__(self, windows: Windows | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._windows = windows or OwnWindows(monotonic)
+
+    @property
+    def unrecorded(self) -> int:
+        return self._windows.unrecorded
+
+    def failed(self, address: str, key_id: str) -> int:
+        """Notes a failure; either may be '' for unknown. Returns the seconds to wait when it is over a bound, else
+        0."""
+        self._windows.add(_ALL, WINDOW_SECONDS)
+        counted = [self._windows.add(name, WINDOW_SECONDS) for name in _names(address, key_id)]
+        return math.ceil(max((left for left, number in counted if number > FAILURES_MAX), default=0.0))
+
+    def is_over(self, address: str, key_id: str) -> bool:
+        """Whether a failure now would be over the bound of its address, of its id, or of all."""
+        most = [(_ALL, FAILURES_ALL_MAX), *((name, FAILURES_MAX) for name in _names(address, key_id))]
+        return any(self._windows.get(name, WINDOW_SECONDS)[1] >= bound for name, bound in most)
+
+    def to_record(self) -> int | None:
+        """For a refusal over a bound: None when it is not recorded; else how many before it were not."""
+        return self._windows.to_record(WINDOW_SECONDS)
+
+
 def _names(address: str, key_id: str) -> list[tuple[str, str]]:
     return [(kind, name) for kind, name in (("address", address), ("key", key_id)) if name]
-
-
-def _next(window: tuple[float, int], now: float) -> tuple[float, int]:
-    began, number = window
-    return (began, number + 1) if now - began < WINDOW_SECONDS else (now, 1)
-
-
-def _number(window: tuple[float, int], now: float) -> int:
-    began, number = window
-    return number if now - began < WINDOW_SECONDS else 0

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar, NoReturn
@@ -24,7 +24,7 @@ from ..wiring.environment import EXTRAS, extra
 from .logs import configure, is_json
 from .terminal import guarded, one_line
 
-__all__ = ["COMMANDS", "MODULES", "main"]
+__all__ = ["COMMANDS", "MODULES", "guarded_run", "main"]
 
 COMMANDS = {
     "demo": "see it work in half a minute, over a real application",
@@ -117,18 +117,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if a in COMMANDS), None)
+
+    def run() -> int:
+        _Parser.words, _Parser.made = arguments, []
+        parser = _parser(command)
+        parsed = parser.parse_args(arguments)
+        if parsed.command is None:
+            parser.print_help()
+            return 0
+        configure(getattr(parsed, "setting_log_format", None))
+        with extra():
+            code: int = parsed.run(parsed)
+        return code
+
+    return guarded_run(run)
+
+
+def guarded_run(run: Callable[[], int]) -> int:
+    """What `run` returns, or the exit code of what it raises, which is said in one line."""
     try:
         try:
-            _Parser.words, _Parser.made = arguments, []
-            parser = _parser(command)
-            parsed = parser.parse_args(arguments)
-            if parsed.command is None:
-                parser.print_help()
-                return 0
-            configure(getattr(parsed, "setting_log_format", None))
-            with extra():
-                code: int = parsed.run(parsed)
-            return code
+            return run()
         finally:
             sys.stdout.flush()
     except ConfigError as e:

@@ -27,6 +27,7 @@ from ..settings import Settings
 from ..store.base import Writer
 from ..transport.base import Source
 from ..wiring.operations import build_indexer, forget_index, measures, open_source, open_store_writer
+from ..wiring.together import Text
 from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .processes import on_closed_stdin
 from .sidecar import Sidecar, serving
@@ -37,6 +38,7 @@ __all__ = ["ProgressLine", "add_arguments", "run"]
 _log = logging.getLogger("asgi_audit.index")
 _STOP_SECONDS = 10.0
 _STANDBY_SECONDS = 1.0
+_SHOW_SECONDS = 1.0
 _PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_new_index(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--metrics-to", type=int, help=argparse.SUPPRESS)  # a descriptor that `serve` reads
     add_settings(
         parser,
         "home",
@@ -75,8 +78,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.until_stdin_closes:
         on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     sidecar = Sidecar(lambda: measures(settings))
+    if arguments.metrics_to is not None:
+        threading.Thread(
+            target=_show_to, args=(Text(arguments.metrics_to), sidecar), name="asgi-audit-shown", daemon=True
+        ).start()
     with serving(sidecar, settings.metrics_host, settings.metrics_port):
         return _index(settings, sidecar, stop, is_quiet=arguments.quiet, new_index=arguments.new_index)
+
+
+def _show_to(text: Text, sidecar: Sidecar) -> None:
+    while True:
+        try:
+            text.write(sidecar.own_text())
+        except Exception as e:  # what is shown must never end what is done
+            _log.warning("the metrics could not be shown: %s", type(e).__name__)
+        time.sleep(_SHOW_SECONDS)
 
 
 def _index(

@@ -26,7 +26,7 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class Child:
-    """A started process. `log` None: its output goes where ours goes."""
+    """A started process. `log` None: its output goes where ours goes. `descriptors`: those that it inherits."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Child:
         log: Path | None = None,
         environment: Mapping[str, str] | None = None,
         first_line: str | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = log
@@ -49,6 +50,7 @@ class Child:
                 stderr=output,
                 env=dict(os.environ if environment is None else environment),
                 start_new_session=True,
+                pass_fds=descriptors,
             )
         finally:
             if output is not None:

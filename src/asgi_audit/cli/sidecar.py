@@ -67,13 +67,16 @@ class Sidecar:
     def __init__(self, measures: Callable[[], Values]) -> None:
         from prometheus_client import CollectorRegistry, Histogram
 
-        self._measures = measures
         self._progress: Callable[[], Counts] | None = None
         self._of_source: Callable[[], Mapping[str, float]] = dict
         self._batches = 0
         self.registry = CollectorRegistry()
-        self._batch_seconds = Histogram(_BATCH, TABLE[_BATCH].help, registry=self.registry)
-        self.registry.register(Collector(self._values))
+        self._own = CollectorRegistry()
+        self._batch_seconds = Histogram(_BATCH, TABLE[_BATCH].help, registry=self._own)
+        self._own.register(Collector(self._own_values))
+        self.registry.register(Collector(measures))
+        for one in (self._batch_seconds, Collector(self._own_values)):
+            self.registry.register(one)
 
     def active(
         self, progress: Callable[[], Counts], of_source: Callable[[], Mapping[str, float]] = dict[str, float]
@@ -92,9 +95,14 @@ class Sidecar:
         paused = self._progress().paused if self._progress is not None else ""
         return "the indexer waits; its log says what for" if paused else ""
 
-    def _values(self) -> Values:
-        values: dict[str, Value] = dict(self._measures())
-        values["asgi_audit_indexer_active"] = float(self._progress is not None)
+    def own_text(self) -> bytes:
+        """The metrics of this process, as text: `asgi_audit_indexer_…`."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._own)
+
+    def _own_values(self) -> Values:
+        values: dict[str, Value] = {"asgi_audit_indexer_active": float(self._progress is not None)}
         if self._progress is None:
             return values
         now = self._progress()

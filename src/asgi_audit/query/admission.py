@@ -7,7 +7,9 @@ the bounds of its key and of all, and a page reserves its greatest size before i
 
 Bounds: `IN_FLIGHT_MAX` answers (`IN_FLIGHT_KEY_MAX` of one key): over it the client is told to come again. `BYTES_MAX`
 of pages, of which one key holds at most half, and the last `BYTES_RESERVED` are for keys that hold none: over it a page
-waits, `WAIT_SECONDS` at most, and keys take turns. One event loop uses it. Nothing is stored.
+waits, `WAIT_SECONDS` at most, and keys take turns. One event loop uses it. Nothing is stored. Where several processes
+answer as one, a `Tally` of all of them counts the answers of a key; bytes and the bound of all answers are each
+process's own, because they bound its memory and its connections.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict, deque
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..errors import QueryError
 
-__all__ = ["BYTES_MAX", "IN_FLIGHT_KEY_MAX", "IN_FLIGHT_MAX", "WAIT_SECONDS", "Admission", "Lease"]
+__all__ = ["BYTES_MAX", "IN_FLIGHT_KEY_MAX", "IN_FLIGHT_MAX", "WAIT_SECONDS", "Admission", "Lease", "Tally"]
 
 IN_FLIGHT_MAX = 256
 IN_FLIGHT_KEY_MAX = 64
@@ -36,20 +38,42 @@ class _Claim(NamedTuple):
     granted: asyncio.Future[None]
 
 
+class Tally(Protocol):
+    """Answers in flight of each key, over all processes that answer as one."""
+
+    def add(self, key: str, number: int) -> int:
+        """Counts `number` more, which may be negative. Returns how many there are now."""
+
+
+class _Own:
+    """Of one process."""
+
+    def __init__(self) -> None:
+        self._numbers: Counter[str] = Counter()
+
+    def add(self, key: str, number: int) -> int:
+        self._numbers[key] += number
+        found = self._numbers[key]
+        if not found:
+            del self._numbers[key]
+        return found
+
+
 class Admission:
     """`in_flight_max`: the bound of answers of all keys; one key has at most half of it."""
 
-    def __init__(self, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+    def __init__(self, in_flight_max: int = IN_FLIGHT_MAX, tally: Tally | None = None) -> None:
         self._in_flight_max = in_flight_max
+        self._tally = tally or _Own()
         self._in_flight_key_max = min(IN_FLIGHT_KEY_MAX, max(1, in_flight_max // 2))
-        self._in_flight: Counter[str] = Counter()
+        self._in_flight = 0
         self._bytes: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[_Claim]] = OrderedDict()  # the key whose turn is next comes first
 
     @property
     def in_flight(self) -> int:
         """Answers that are made or being sent."""
-        return self._in_flight.total()
+        return self._in_flight
 
     @property
     def bytes(self) -> int:
@@ -58,11 +82,14 @@ class Admission:
 
     def enter(self, key: str) -> Lease:
         """A lease for one answer to `key`. Raises QueryError 'busy'."""
-        if self._in_flight[key] >= self._in_flight_key_max:
+        # Counted first: of two processes that look at once none lets in more than there may be.
+        if self._tally.add(key, 1) > self._in_flight_key_max:
+            self._tally.add(key, -1)
             raise _busy(f"this key has {self._in_flight_key_max} answers in flight, which is the most")
-        if self.in_flight >= self._in_flight_max:
+        if self._in_flight >= self._in_flight_max:
+            self._tally.add(key, -1)
             raise _busy("this API has as many answers in flight as it can have")
-        self._in_flight[key] += 1
+        self._in_flight += 1
         return Lease(self, key)
 
     async def _reserve(self, lease: Lease, size: int) -> None:
@@ -84,9 +111,8 @@ class Admission:
         self._grant()
 
     def _leave(self, lease: Lease) -> None:
-        self._in_flight[lease.key] -= 1
-        if not self._in_flight[lease.key]:
-            del self._in_flight[lease.key]
+        self._in_flight -= 1
+        self._tally.add(lease.key, -1)
         self._resize(lease, 0)
         if not self._bytes[lease.key]:
             del self._bytes[lease.key]

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import QueryError, StoreError
 from ..store.base import Query, Reader, Row, Snapshot
-from .admission import IN_FLIGHT_MAX, Admission, Lease
+from .admission import IN_FLIGHT_MAX, Admission, Lease, Tally
 from .listing import Listings
 from .model import Completeness, Execution, Grant, Look, Page
 from .readers import Readers
@@ -52,6 +52,7 @@ class QueryService:
         execution_seconds: int = 86_400,
         page_bytes_max: int = PAGE_BYTES_MAX,
         in_flight_max: int = IN_FLIGHT_MAX,
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -64,7 +65,7 @@ class QueryService:
         self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
-        self.admission = Admission(in_flight_max)
+        self.admission = Admission(in_flight_max, tally)
         self._readers = Readers(open_reader)
         self.listings = Listings(
             self._sealer,

@@ -32,6 +32,13 @@ class Api:
     port: int = setting(
         8400, checks.whole(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server"
     )
+    workers: int = setting(
+        1,
+        checks.whole(1, 64),
+        "Processes with which `serve` answers; beside them one indexes. What a key may have in flight, and the bounds "
+        "of refused requests, hold for all together; memory for pages (48 MiB) is each worker's own.",
+        only="server",
+    )
     query_wait_seconds: float = setting(
         2.0, checks.seconds(0, 60), "Longest that a query waits to see the requests made before it.", only="server"
     )

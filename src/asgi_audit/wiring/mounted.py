@@ -168,4 +168,4 @@ def _refusing(settings: Settings, error: StoreError) -> server.Api:
             pass
 
     control = cast("Control", Unreadable())
-    return server.Api(settings, QueryService(fail, os.urandom(32)), control, Keys(control), lambda: "")
+    return server.Api(settings, QueryService(fail, os.urandom(32)), control, Keys(control))

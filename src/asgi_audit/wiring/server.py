@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..capture.handle import leave_out
 from ..capture.middleware import Capture
+from ..metrics import Values
 from ..settings import Settings
 from . import application
 from .environment import extra
 from .index_memory import memory_of
 from .operations import measures, open_control, open_store_reader
+from .together import THROTTLES, Together
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -26,26 +28,39 @@ if TYPE_CHECKING:
     from ..control import Control
     from ..query.service import QueryService
 
-__all__ = ["READS_ACCOUNT", "Api", "build_api", "build_server", "check_dialects", "settings_of_reads"]
+__all__ = ["READS_ACCOUNT", "Api", "Beside", "build_api", "build_server", "check_dialects", "settings_of_reads"]
 
 # The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
 READS_ACCOUNT = "asgi-audit"
 
 
-def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") -> Api:
+class Beside(NamedTuple):
+    """What stands beside this process in one `serve`. `unready`: why it is not ready, or ''. `measures` and `text`:
+    metrics of it. `together`: what the workers share, None for one process alone; then `histograms` is the directory
+    of theirs."""
+
+    unready: Callable[[], str] = lambda: ""
+    measures: Callable[[], Values] = dict
+    text: Callable[[], bytes] = bytes
+    together: Together | None = None
+    histograms: str | None = None
+
+
+def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B008 - never changed
     """The API as an ASGI application, its reads audited: one record for each execution, none for each poll.
 
-    `unready`: why what stands beside it is not ready, or ''. Raises StoreError when the keys cannot be read,
-    ConfigError."""
+    Raises StoreError when the keys cannot be read, ConfigError."""
     with extra():
         from ..api.auth import Keys
         from ..api.door import connections_max
+        from ..api.throttle import Throttle
         from ..query.service import GRACE_SECONDS, KAFKA_GRACE_SECONDS, QueryService
 
     settings = settings.absolute()  # readers are opened again and again
     check_dialects(settings)
     control = open_control(settings)
     memory_of(settings).keep()
+    together = beside.together
     service = QueryService(
         lambda: open_store_reader(settings),
         control.secret(),
@@ -54,8 +69,11 @@ def build_api(settings: Settings, *, unready: Callable[[], str] = lambda: "") ->
         execution_seconds=settings.execution_seconds,
         # The other half is for those who are not answered yet: health, and keys that ask for nothing.
         in_flight_max=connections_max() // 2,
+        tally=together,
     )
-    return Api(settings, service, control, Keys(control), unready)
+    windows = [None, None] if together is None else [together.windows(n) for n in range(THROTTLES)]
+    keys = Keys(control, *(Throttle(one) for one in windows))
+    return Api(settings, service, control, keys, beside)
 
 
 def check_dialects(settings: Settings) -> None:
@@ -67,12 +85,15 @@ def check_dialects(settings: Settings) -> None:
     chosen([name for _, name in settings.dialect_hosts], "dialect_hosts")
 
 
-def build_server(app: ASGIApp, *, stopping: Callable[[], None] = lambda: None) -> Server:
-    """The server that serves `app`; `stopping` is called when it begins to end. Raises ConfigError."""
+def build_server(
+    app: ASGIApp, *, stopping: Callable[[], None] = lambda: None, beat: Callable[[], None] = lambda: None
+) -> Server:
+    """The server that serves `app`; `stopping` is called when it begins to end, and `beat` each second while its event
+    loop turns. Raises ConfigError."""
     with extra():
         from ..api.server import Server
 
-    return Server(app, stopping=stopping)
+    return Server(app, stopping=stopping, beat=beat)
 
 
 def settings_of_reads(settings: Settings) -> Settings:
@@ -93,20 +114,32 @@ class Api:
     database. The end of the lifespan closes them, and so does `close`; again is fine."""
 
     def __init__(
-        self, settings: Settings, service: QueryService, control: Control, keys: Keys, unready: Callable[[], str]
+        self,
+        settings: Settings,
+        service: QueryService,
+        control: Control,
+        keys: Keys,
+        beside: Beside = Beside(),  # noqa: B008 - never changed
     ) -> None:
         with extra():
             from ..api.app import create_app
+            from ..api.measured import Measured, share_histograms
             from ..api.routing import operation_of
+
+        if beside.together is not None and beside.histograms is not None:
+            share_histograms(beside.histograms, beside.together.slot)
+        measured = Measured(
+            lambda: {**measures(settings), **keys.measures(), **beside.measures()}, beside.text, beside.histograms
+        )
 
         def made(dialects: Collection[str]) -> Starlette:
             return create_app(
                 service,
                 control,
                 settings,
-                measures=lambda: measures(settings),
-                unready=unready,
+                unready=beside.unready,
                 keys=keys,
+                measured=measured,
                 dialects=dialects,
             )
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from tests.support.api import DAY, Api
 
-from asgi_audit.api.throttle import ENTRIES_MAX, FAILURES_ALL_MAX, FAILURES_MAX, WINDOW_SECONDS, Throttle
+from asgi_audit.api.throttle import (
+    ENTRIES_MAX,
+    FAILURES_ALL_MAX,
+    FAILURES_MAX,
+    WINDOW_SECONDS,
+    OwnWindows,
+    Throttle,
+)
+from asgi_audit.wiring.together import Together
 
 
 class Clock:
@@ -23,9 +31,14 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def throttle(clock: Clock) -> Throttle:
-    return Throttle(monotonic=clock)
+@pytest.fixture(params=["of one process", "of several"])
+def throttle(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Throttle]:
+    if request.param == "of one process":
+        yield Throttle(monotonic=clock)
+        return
+    made = Together.make(3)
+    yield Throttle(Together(made.fd, 3, 1, monotonic=clock).windows(0))
+    made.close()
 
 
 @pytest.fixture
@@ -91,10 +104,12 @@ def test_one_refusal_in_a_window_is_recorded_with_the_number_of_those_left_out(
     assert throttle.unrecorded == 8
 
 
-def test_memory_is_bounded_and_who_fails_on_is_not_forgotten(throttle: Throttle) -> None:
+def test_memory_is_bounded_and_who_fails_on_is_not_forgotten(clock: Clock) -> None:
+    windows = OwnWindows(clock)
+    throttle = Throttle(windows)
     for n in range(2 * ENTRIES_MAX):
         throttle.failed("10.0.0.1", f"{n}")
-    assert len(throttle._failures) == ENTRIES_MAX
+    assert len(windows._windows) == ENTRIES_MAX
     assert throttle.is_over("10.0.0.1", "")
 
 

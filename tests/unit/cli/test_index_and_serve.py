@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from asgi_audit.cli import index
 from asgi_audit.cli.index import ProgressLine
 from asgi_audit.cli.processes import Child, free_port, wait_for_port
 from asgi_audit.cli.serve import IndexerBeside
+from asgi_audit.cli.supervised import Supervised
 from asgi_audit.errors import AuditError, ConfigError
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.base import Source
@@ -108,7 +110,7 @@ def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_mi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each run ends at once by the real clock; by the clock that is asked, the fourth lasted a minute."""
-    monkeypatch.setattr("asgi_audit.cli.serve._RESTART_SECONDS", (0.01, 0.04))
+    monkeypatch.setattr("asgi_audit.cli.supervised.RESTART_SECONDS", (0.01, 0.04))
     now = [0.0]
     started = 0
     enough = threading.Event()
@@ -127,6 +129,50 @@ def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_mi
     beside.stop()
     waits = [r.getMessage().split("again in ")[1] for r in caplog.records if "starting it again" in r.getMessage()]
     assert waits[:5] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s", "0.01 s"]
+
+
+def test_child_that_cannot_be_started_again_is_tried_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No more processes or no memory: the thread that watches it must not end."""
+    monkeypatch.setattr("asgi_audit.cli.supervised.RESTART_SECONDS", (0.01, 0.04))
+    started = 0
+
+    def start() -> Child:
+        nonlocal started
+        started += 1
+        if 2 <= started <= 4:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return child_of("import sys; sys.exit(3)" if started == 1 else "import sys; sys.stdin.read()", tmp_path / "log")
+
+    supervised = Supervised("indexer", start)
+    until(lambda: started == 5 and supervised.running())
+    assert supervised.restarts == 1
+    supervised.stop()
+    assert caplog.text.count("cannot be started: Resource temporarily unavailable") == 3
+
+
+def test_child_that_does_not_respond_is_killed_and_started_again(tmp_path: Path) -> None:
+    stuck = threading.Event()
+    codes: list[int] = []
+
+    def ended(code: int) -> bool:
+        codes.append(code)
+        stuck.clear()
+        return True
+
+    supervised = Supervised(
+        "worker 1",
+        lambda: child_of("import sys; sys.stdin.read()", tmp_path / "log"),
+        on_ended=ended,
+        is_stuck=stuck.is_set,
+    )
+    first = supervised.pid
+    stuck.set()
+    until(lambda: supervised.restarts == 1 and supervised.running())
+    assert supervised.pid != first
+    assert codes == [-signal.SIGKILL]
+    supervised.stop()
 
 
 def child_of(code: str, log: Path) -> Child:

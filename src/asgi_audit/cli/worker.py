@@ -1,0 +1,75 @@
+"""One worker of `serve --workers N`: `python -m asgi_audit.cli.worker`, started by `workers` and by nothing else.
+
+The first line of its standard input says what it is to do; when the input ends, the parent is gone, and so is the
+worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..settings import make_settings
+from ..wiring.server import Beside, build_api, build_server
+from ..wiring.together import METRICS_SECONDS, Text, Together
+from . import guarded_run
+from .logs import configure
+from .processes import on_closed_stdin
+
+__all__ = ["main", "run"]
+
+
+def run(given: Mapping[str, Any]) -> int:
+    settings = make_settings({}, **given["settings"])
+    listening = socket.socket(fileno=given["listening"])
+    together = Together(given["together"], given["workers"], given["slot"])
+    metrics = Text(given["metrics"])
+    beside = Beside(
+        unready=together.unready,
+        measures=together.measures,
+        text=lambda: metrics.read(METRICS_SECONDS),
+        together=together,
+        histograms=given["histograms"],
+    )
+    server = build_server(build_api(settings, beside), beat=together.beat)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    def orphaned() -> None:
+        shutil.rmtree(given["histograms"], ignore_errors=True)
+        stop()
+
+    on_closed_stdin(orphaned)
+    # uvicorn raises the signal that stopped it again when it is done.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
+    server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def first_line() -> str:
+    """Byte by byte: nothing of what follows may be taken."""
+    found = b""
+    while not found.endswith(b"\n") and (byte := os.read(0, 1)):
+        found += byte
+    return found.decode()
+
+
+def main() -> int:
+    line = first_line()
+    if not line.strip():
+        return 1  # the parent is gone
+    given = json.loads(line)
+    configure(given["settings"]["log_format"])
+    return guarded_run(lambda: run(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The parent of `serve --workers N`: it holds the listening socket and answers nothing itself.
+
+    serve ─┬─ worker 1 … N   answer; they share the listening socket and a page of counters (`wiring.together`)
+           └─ indexer        the one writer of the index
+
+All workers take connections from one inherited socket. (With a socket of its own for each, SO_REUSEPORT, the
+connections that wait for a worker are lost when it dies.) A worker that ends, or whose event loop has not turned for
+`STUCK_SECONDS`, is replaced; one that never got so far, at the start of all, ends the command: it has said why. Each
+child holds one end of a pipe and ends when the other one closes, so a parent that is killed leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..settings import Settings
+from ..wiring.together import Text, Together
+from .processes import Child
+from .supervised import Supervised
+
+if TYPE_CHECKING:
+    from .serve import IndexerBeside
+
+__all__ = ["Workers", "settings_as_json"]
+
+_log = logging.getLogger("asgi_audit.serve")
+STUCK_SECONDS = 60.0
+_NOTE_SECONDS = 0.2
+_STOP_SECONDS = 4.0  # a worker ends within 2 s of being asked
+
+
+class Workers:
+    """Raises OSError when the shared memory cannot be made."""
+
+    def __init__(
+        self, settings: Settings, listening: socket.socket, indexer: IndexerBeside | None, metrics: Text
+    ) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._indexer = indexer
+        self._metrics = metrics
+        self._together = Together.make(settings.workers)
+        # Histograms of all workers. A directory, because that is what prometheus_client shares them by.
+        self._histograms = Path(tempfile.mkdtemp(prefix="asgi-audit-metrics-"))
+        self._workers: list[Supervised] = []
+        self._was_ready = False
+        self._failed = threading.Event()
+
+    def run(self, stop: threading.Event) -> int:
+        """Until `stop` is set, or no worker can begin. Returns the exit code."""
+        try:
+            for slot in range(self._settings.workers):
+                self._workers.append(self._supervised(slot))
+            while not stop.wait(_NOTE_SECONDS) and not self._failed.is_set():
+                self._note()
+            return 1 if self._failed.is_set() else 0
+        finally:
+            self._end()
+
+    def _supervised(self, slot: int) -> Supervised:
+        def ended(code: int) -> bool:
+            if not self._was_ready and self._together.silent_seconds(slot) is None:
+                self._failed.set()  # what keeps the first ones from beginning keeps the next one, too
+                return False
+            self._together.left(slot)
+            return True
+
+        def is_stuck() -> bool:
+            silent = self._together.silent_seconds(slot)
+            return silent is not None and silent > STUCK_SECONDS
+
+        return Supervised(f"worker {slot + 1}", lambda: self._start(slot), on_ended=ended, is_stuck=is_stuck)
+
+    def _start(self, slot: int) -> Child:
+        descriptors = {
+            "listening": self._listening.fileno(),
+            "together": self._together.fd,
+            "metrics": self._metrics.fd,
+        }
+        given = {
+            "slot": slot,
+            "workers": self._settings.workers,
+            "histograms": str(self._histograms),
+            "settings": settings_as_json(self._settings),
+            **descriptors,
+        }
+        return Child(
+            f"worker {slot + 1}",
+            "asgi_audit.cli.worker",
+            [],
+            first_line=json.dumps(given),
+            descriptors=list(descriptors.values()),
+        )
+
+    def _note(self) -> None:
+        heard = [self._together.silent_seconds(slot) is not None for slot in range(len(self._workers))]
+        self._was_ready = self._was_ready or any(heard)
+        self._together.note(
+            indexer=None if self._indexer is None else self._indexer.running(),
+            workers=sum(worker.running() and is_heard for worker, is_heard in zip(self._workers, heard, strict=True)),
+            indexer_restarts=0 if self._indexer is None else self._indexer.restarts,
+            worker_restarts=sum(worker.restarts for worker in self._workers),
+        )
+
+    def _end(self) -> None:
+        for child in (*self._workers, *([self._indexer] if self._indexer else [])):
+            child.ask_to_stop()
+        self._listening.close()  # new clients are refused, not left waiting
+        for worker in self._workers:
+            worker.stop(_STOP_SECONDS)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._histograms)
+        self._together.close()
+
+
+def settings_as_json(settings: Settings) -> dict[str, Any]:
+    """What `make_settings` makes the same settings of. It goes to a worker through a pipe, passwords too."""
+    found = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}

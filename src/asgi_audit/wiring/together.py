@@ -1,0 +1,227 @@
+"""What the processes of one `serve` share: a few counters in memory, and the text of the indexer's metrics.
+
+`serve --workers N` answers with N processes, and some bounds are a promise to all who ask: how many answers one key has
+in flight, how often an address or a key id may fail. Each worker has a block of the memory that it alone writes, and
+reads those of all; nothing is locked, so a worker that is killed or stopped at any point holds up no other one. To
+enter, a worker counts itself first and looks at the sum then: two that enter at once may both be turned away, but never
+are there more than the bound. The parent empties what a dead worker had in flight.
+
+Names are hashed into `KEYS` and `WINDOWS` cells, with a salt of this start: two names in one cell share a bound, which
+costs a key its share, or turns a 401 for a wrong key into a 429; a valid key is never refused for it. Size: 0.15 MB a
+worker, in a file without a name that is gone with the last process. Clock: `time.monotonic`, the same in all processes
+of a machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from ..metrics import Values
+
+__all__ = ["METRICS_SECONDS", "THROTTLES", "SharedWindows", "Text", "Together"]
+
+KEYS: Final = 2_048
+WINDOWS: Final = 4_096
+THROTTLES: Final = 2
+_WORD = 8
+# Words of the head.
+_SALT, _INDEXER, _WORKERS_UP, _WORKER_RESTARTS, _INDEXER_RESTARTS, _TOLD = range(6)
+_HEAD = 16
+# Words of a worker's block: its beat, then for each throttle four (refusals unrecorded, when one was recorded, begin
+# and number of the window of all), what each key has in flight, and for each throttle begin and number of each window.
+_BEAT = 0
+_THROTTLE = 8
+_IN_FLIGHT = 16
+_WINDOW = _IN_FLIGHT + KEYS
+_BLOCK = _WINDOW + THROTTLES * 2 * WINDOWS
+_NS = 1_000_000_000
+
+NONE, RUNNING, ENDED = range(3)
+METRICS_SECONDS: Final = 10.0
+"""How old the indexer's metrics may be: it writes them each second."""
+
+
+class Together:
+    """The memory behind `fd`, for `workers` processes. `slot`: the block of this process, counted from 0; -1: the
+    parent, which has none."""
+
+    def __init__(
+        self, fd: int, workers: int, slot: int = -1, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.fd = fd
+        self.workers = workers
+        self.slot = slot
+        self._monotonic = monotonic
+        size = (_HEAD + workers * _BLOCK) * _WORD
+        self._words = memoryview(mmap.mmap(fd, size)).cast("q")
+        self._salt = struct.pack("<q", self._words[_SALT])
+        self._bases = [_HEAD + n * _BLOCK for n in range(workers)]
+        self._mine = _HEAD + slot * _BLOCK
+        if slot >= 0:
+            self.left(slot)
+
+    @classmethod
+    def make(cls, workers: int) -> Together:
+        """For the parent. Raises OSError."""
+        with tempfile.TemporaryFile(prefix="asgi-audit-") as file:
+            file.truncate((_HEAD + workers * _BLOCK) * _WORD)
+            os.pwrite(file.fileno(), os.urandom(_WORD), _SALT * _WORD)
+            return cls(os.dup(file.fileno()), workers)
+
+    def close(self) -> None:
+        """The memory stays until the process ends: threads may still look at it."""
+        os.close(self.fd)
+
+    # -- the parent's side
+
+    def left(self, slot: int) -> None:
+        """The worker of this slot has ended, or begins: it has nothing in flight, and was not heard of."""
+        base = self._bases[slot]
+        self._words[base + _BEAT] = 0
+        for n in range(base + _IN_FLIGHT, base + _IN_FLIGHT + KEYS):
+            self._words[n] = 0
+
+    def note(self, *, indexer: bool | None, workers: int, indexer_restarts: int, worker_restarts: int) -> None:
+        """How things stand. `indexer`: whether it runs, None: there is none."""
+        self._words[_INDEXER] = NONE if indexer is None else RUNNING if indexer else ENDED
+        self._words[_WORKERS_UP] = workers
+        self._words[_INDEXER_RESTARTS] = indexer_restarts
+        self._words[_WORKER_RESTARTS] = worker_restarts
+
+    def silent_seconds(self, slot: int) -> float | None:
+        """Since the worker's event loop was last heard of; None: not yet."""
+        beat = self._words[self._bases[slot] + _BEAT]
+        return self._monotonic() - beat / _NS if beat else None
+
+    # -- a worker's side
+
+    def beat(self) -> None:
+        """This worker's event loop turns."""
+        self._words[self._mine + _BEAT] = int(self._monotonic() * _NS)
+
+    def unready(self) -> str:
+        return "the indexer beside is not running" if self._words[_INDEXER] == ENDED else ""
+
+    def measures(self) -> Values:
+        return {
+            "asgi_audit_serve_workers": float(self._words[_WORKERS_UP]),
+            "asgi_audit_serve_restarts": {
+                "indexer": float(self._words[_INDEXER_RESTARTS]),
+                "worker": float(self._words[_WORKER_RESTARTS]),
+            },
+        }
+
+    def add(self, key: str, number: int) -> int:
+        """Counts `number` more answers of a key that are in flight here. Returns those of all workers."""
+        cell = _IN_FLIGHT + self._cell(key, KEYS)
+        self._words[self._mine + cell] += number
+        return sum(self._words[base + cell] for base in self._bases)
+
+    def windows(self, throttle: int) -> SharedWindows:
+        """Of the throttle with this number, below `THROTTLES`."""
+        return SharedWindows(self, throttle)
+
+    def _cell(self, name: str, cells: int) -> int:
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=self._salt).digest()
+        return int.from_bytes(digest, "little") % cells
+
+
+class SharedWindows:
+    """See `api.throttle.Windows`: over all workers."""
+
+    def __init__(self, together: Together, throttle: int) -> None:
+        self._together = together
+        self._words = together._words
+        self._bases = together._bases
+        self._mine = together._mine
+        self._of_throttle = _THROTTLE + 4 * throttle
+        self._window = _WINDOW + throttle * 2 * WINDOWS
+        self._told = _TOLD + throttle
+
+    @property
+    def unrecorded(self) -> int:
+        return sum(self._words[base + self._of_throttle] for base in self._bases)
+
+    def add(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
+        now, at = self._now(), self._mine + self._place(name)
+        if now - self._words[at] >= seconds * _NS:
+            self._words[at + 1] = 0
+            self._words[at] = now
+        self._words[at + 1] += 1
+        return self.get(name, seconds)
+
+    def get(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
+        now, place = self._now(), self._place(name)
+        left, number = 0, 0
+        for base in self._bases:
+            began = self._words[base + place]
+            if now - began < seconds * _NS:
+                number += self._words[base + place + 1]
+                left = max(left, began + int(seconds * _NS) - now)
+        return left / _NS, number
+
+    def to_record(self, seconds: float) -> int | None:
+        now = self._now()
+        if any(
+            at and now - at < seconds * _NS
+            for at in (self._words[base + self._of_throttle + 1] for base in self._bases)
+        ):
+            self._words[self._mine + self._of_throttle] += 1
+            return None
+        self._words[self._mine + self._of_throttle + 1] = now
+        unrecorded = self.unrecorded
+        left_out = unrecorded - self._words[self._told]
+        self._words[self._told] = unrecorded
+        return left_out
+
+    def _now(self) -> int:
+        return int(self._together._monotonic() * _NS)
+
+    def _place(self, name: tuple[str, str]) -> int:
+        if not name[1]:  # the one of all
+            return self._of_throttle + 2
+        return self._window + 2 * self._together._cell("\0".join(name), WINDOWS)
+
+
+class Text:
+    """A text of at most 64 KiB that one process shows another one: the indexer its metrics, `serve` them with its own.
+    In a file without a name, whose descriptor the child inherits."""
+
+    _HEAD = struct.Struct("<IId")  # bytes, CRC, time.monotonic()
+    _BYTES_MAX = 65_536
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def make(cls) -> Text:
+        """Raises OSError."""
+        with tempfile.TemporaryFile(prefix="asgi-audit-") as file:
+            return cls(os.dup(file.fileno()))
+
+    def write(self, text: bytes) -> None:
+        if len(text) <= self._BYTES_MAX:
+            os.pwrite(self.fd, self._HEAD.pack(len(text), zlib.crc32(text), time.monotonic()) + text, 0)
+
+    def read(self, seconds: float) -> bytes:
+        """What was written in the last `seconds`; b'' for nothing."""
+        for _ in range(3):  # it may just be written
+            found = os.pread(self.fd, self._HEAD.size + self._BYTES_MAX, 0)
+            if len(found) < self._HEAD.size:
+                return b""
+            size, checksum, at = self._HEAD.unpack_from(found)
+            text = found[self._HEAD.size : self._HEAD.size + size]
+            if len(text) == size and zlib.crc32(text) == checksum:
+                return text if time.monotonic() - at < seconds else b""
+        return b""
+
+    def close(self) -> None:
+        os.close(self.fd)
