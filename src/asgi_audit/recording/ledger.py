@@ -1,13 +1,27 @@
-"""What a process has to state: the losses since the last statement, and the statements that say them.
+"""The ledger of a process: what became of each of its sequence numbers, as statements that an index can check.
 
-Place: the recorder's thread makes statements here and appends them to the journal behind everything that they cover.
-Invariants: a sequence that got no record is in exactly one statement; W never decreases; a statement is at most 64
-KB, so many ranges of losses become several statements, the earlier of which cover less and keep the old W. Bound:
-20,000 ranges of losses are kept by name, the sequences of more are only counted (`lost_more`).
+The idea: a process numbers its exchanges 1, 2, 3 … and says from time to time what became of them. With these
+statements an index can prove that it has everything, without asking the process. An example:
 
-A statement holds the Merkle root of the records that it covers and the digest of the statement before it. The records'
-leaf hashes come here in the order of the journal, in which nothing stands between the records that a statement covers
-and the statement; so one hash a level is all that is kept. Statements that split one range have no root.
+    journal   records 1 2 3 5   statement 1: "1 to 5: 4 records, 4 was lost (journal); W = 12:00:01"
+              records 6 7       statement 2: "6 to 7: 2 records; W = 12:00:02"
+
+An index that has 1, 2, 3 and 5 knows that it has all of the first five: 4 is a stated loss. If it lacked 2, then 2
+would be *missing*. W, the watermark, is a promise about time: every exchange that began before W has a number that is
+covered (except the long-open ones, which the statement counts).
+
+Place: the recorder's thread makes statements here and appends each behind everything that it covers.
+
+Invariants:
+* A sequence without a record is in the losses of exactly one statement.
+* W never decreases.
+* A statement has at most 64 KB. When its losses need more they are split over several; the earlier ones cover less, and
+  keep the old W.
+* At most 20,000 ranges of losses are kept as ranges; of more, only their number is stated (`lost_more`).
+
+A statement also holds the Merkle root of its records and the digest of the statement before it, so that a changed or
+removed entry shows. Leaf hashes arrive in the order of the journal, and a statement directly follows its records, so
+one hash for each level of the tree is all that is kept. Statements that share one split range have no root.
 """
 
 from __future__ import annotations
@@ -64,16 +78,16 @@ class Tally(NamedTuple):
     open_long_newest: int | None = None
     open_of: Mapping[str, int] = {}  # how many of all open ones belong to which account, where it is known
     open_long_of: Mapping[str, int] = {}  # of those open for RECENT_SECONDS and more
-    begun: int = 0  # exchanges begun ever: one that begins later is not spoken of
+    begun: int = 0  # exchanges that had begun; the statement says nothing of later ones
 
 
 class Losses:
-    """Sequences that became no record and were not stated yet, as ranges. Used by several threads under the
-    recorder's lock."""
+    """Sequences without a record that are not stated yet, as ranges. Used by several threads under the recorder's
+    lock."""
 
     def __init__(self) -> None:
-        # The ends of a range are changed in place: the garbage collector may seal an exchange, and so come here, while
-        # a new object is made.
+        # The ends of a range are changed in place: making a new object may run the garbage collector, which may seal an
+        # exchange and so call `add`.
         self._ranges: list[tuple[list[int], str]] = []
         self._more = [0, 0]  # the last sequence beyond the bound, and how many they are
 
@@ -84,7 +98,7 @@ class Losses:
         return len(self._ranges)
 
     def within(self, first: int, last: int) -> set[int]:
-        """Those from `first` to `last`, both inclusive, of which the ranges speak."""
+        """Those from `first` to `last`, both inclusive, that are in the ranges."""
         found: set[int] = set()
         for start, end in (ends for ends, _ in self._ranges):
             found.update(range(max(first, start), min(last, end) + 1))
@@ -108,9 +122,9 @@ class Losses:
         return merged(found), self._more[1] if self._more[0] <= last else 0
 
     def stated(self, last: int) -> None:
-        """Forget what `until(last)` answered."""
-        # What the garbage collector adds meanwhile must not go into a list that is thrown away: it finds a new one, and
-        # what is kept is put before it in one step.
+        """Forget what `until(last)` returned."""
+        # The garbage collector may call `add` in between. It finds a new list, which is kept; what stays of the old one
+        # is put before it in one step.
         ranges, self._ranges = self._ranges, []
         kept = [([max(first, last + 1), end], why) for (first, end), why in ranges if end > last]
         self._ranges[:0] = kept
@@ -154,8 +168,8 @@ class Ledger:
             self._tree.append(leaf)
 
     def doubt(self) -> None:
-        """Something broke: whether `recorded` heard of all, and of each once, is not known. The next statement has no
-        root; a wrong one would look like a change of the records."""
+        """A turn failed, so `recorded` may have missed a record or got one twice. The next statement has no root: a
+        wrong one would look as if records had been changed."""
         self._is_tree_whole = False
 
     def chained(self, statement: Statement) -> Statement:
@@ -163,9 +177,9 @@ class Ledger:
         return replace(statement, previous=self._previous)
 
     def make(self, seen: Tally, closed: Closed = "") -> list[Statement]:
-        """Statements that cover everything up to `seen.last`. Nothing is remembered until `written`."""
+        """Statements that cover everything up to `seen.last`. Nothing changes here until `written` is called."""
         lost, more = self.losses.until(seen.last)
-        # Within the range, whatever is neither lost nor counted in `more` stands in the journal.
+        # Each sequence in the range is in the journal, in `lost`, or counted in `more`.
         watermark = seen.now if seen.recent_oldest is None else min(seen.now, seen.recent_oldest)
         first = self.last + 1
         statement = Statement(
@@ -197,9 +211,9 @@ class Ledger:
         return split(statement, watermark_before=self.watermark)
 
     def written(self, statements: Sequence[Statement], data: bytes = b"") -> None:
-        """They stand in the journal, the last of them as `data`: their losses are stated."""
+        """These are in the journal (`data`: the last of them): their losses are stated now."""
         latest = statements[-1]
-        # Part of a range: which of the leaves were its records is not known any more.
+        # After only a part of a split range, it is not known which leaves belong to it.
         self._is_tree_whole = latest.last >= self._made_last
         if self._is_tree_whole:
             self._tree = Tree()
@@ -242,7 +256,7 @@ def split(statement: Statement, *, watermark_before: int) -> list[Statement]:
 
 
 def _largest(counts: Mapping[str, int]) -> list[OpenOf]:
-    """What is not named counts for everybody: so the accounts with the most open exchanges are."""
+    """The accounts with the most open exchanges. Those of the others count for every reader."""
     named = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_ACCOUNTS_MAX]
     return [OpenOf(account, count) for account, count in named]
 

@@ -1,9 +1,10 @@
-"""Where records go when they are built: into the journal, or, while it cannot be written, into memory until it can.
+"""Where built records go: into the journal or, while it cannot be written, into memory until it can.
 
-`held` is what is built and does not stand in the journal yet, in order, at most 8 MiB. Entries are appended in the
-order of their sequences, and a statement that a broken turn left behind goes before anything else. After a failure the
-next try comes 50 ms to 2 s later. Once the memory is full the newest records are lost, so that what is held has no
-gaps. A record that the journal refuses for itself (too large) is lost alone. Each loss is counted, and stated.
+`held` contains what is built and not in the journal yet, in order of sequence, at most 8 MiB. A machine with a
+read-only disk is served from there, too. After a failure the next attempt comes 50 ms to 2 s later. When the memory is
+full the newest records are lost, so that what is held has no gaps. A record that the journal refuses for itself, for
+its size, is lost alone. A statement that a failed turn left behind is written before anything else. Each loss is
+counted, and stated.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Output:
         # With the leaf hash, which is made where the record is built, in slices.
         self.held: deque[tuple[Entry, bytes]] = deque()
         self.held_bytes = 0
-        self.unwritten: list[tuple[Statement, bytes]] = []  # statements that may stand in the journal, or not
+        self.unwritten: list[tuple[Statement, bytes]] = []  # statements that may or may not be in the journal
         self.is_failing = False
         self.retry_at = 0.0  # monotonic
         self._retry_after = _RETRY_SECONDS[0]
@@ -70,7 +71,7 @@ class Output:
         self._retry_after = _RETRY_SECONDS[0]
 
     def attach(self) -> None:
-        """The counters stand in the journal's page, which is another one when somebody removed the directory."""
+        """Let the counters live in the journal's page. The journal has a new page when its directory was removed."""
         if self.writer is not None and self.writer.counters is not self._counters:
             self._state.attach(self.writer.counters)
             self._counters = self.writer.counters
@@ -106,8 +107,8 @@ class Output:
         return self.writer is not None and self.writer.room() >= 1.0
 
     def append_held(self, *, is_asked: bool) -> bool:
-        """Append all that is held, in order. After a failure it waits before the next try (50 ms to 2 s), or 50 ms when
-        somebody asks. True when all of it is in the journal."""
+        """Append all that is held, in order. Returns True when all of it is in the journal. After a failure, attempts
+        are 50 ms to 2 s apart; `is_asked`, because a request or a flush waits, makes it 50 ms."""
         writer = self.writer
         now = time.monotonic()
         if writer is None or self.unwritten:  # a statement goes first
@@ -131,7 +132,7 @@ class Output:
                 writer.append(chunk)
             except TransportError as e:
                 if not e.retriable and len(chunk) > 1:
-                    chunk = chunk[:1]  # find the one that the journal refuses
+                    chunk = chunk[:1]  # one by one, to find the entry that the journal refuses
                     size = len(chunk[0].payload)
                     try:
                         writer.append(chunk)
@@ -175,7 +176,7 @@ class Output:
         self._log(logging.ERROR, "refuse", "asgi-audit: the journal refuses a record: %s", e)
 
     def _cut_held(self) -> None:
-        """What does not fit into memory is lost: the newest, so that what is held stays without gaps."""
+        """Lose what does not fit into memory. The newest go first, so that what is held has no gaps."""
         while self.held_bytes > _HELD_BYTES_MAX:
             entry, _ = self.held[-1]
             self._state.record_loss(entry.sequence, entry.sequence, "journal")
@@ -194,8 +195,8 @@ class Output:
         return True
 
     def write_again(self, entries: list[Entry]) -> bool:
-        """After a failed sync the pages may be gone, and asking again proves nothing: the same records once more, in a
-        new segment. Repeats do no harm, the index knows what it has."""
+        """Append the same records again, in a new segment. After a failed sync the kernel may have dropped their pages,
+        and a second sync of the old segment would succeed without writing them. The index drops what comes twice."""
         if self.writer is None:
             return False
         try:
@@ -205,8 +206,8 @@ class Output:
         return self.sync()
 
     def write_statements(self) -> bool:
-        """True when all are written. One that a broken turn left goes before anything else, and with the same bytes:
-        nobody knows whether it stands in the journal."""
+        """Returns True when all are written. A statement that a failed turn left behind is appended with the same
+        bytes: it may be in the journal already."""
         state = self._state
         while self.unwritten and self.writer is not None:
             statement, data = self.unwritten[0]

@@ -1,14 +1,18 @@
-"""The recorder: takes sealed exchanges off the request path and sees to it that each becomes a record or a stated loss.
+"""The recorder: takes sealed exchanges off the request path, and makes each a record or a stated loss.
 
-Place: capture calls `Recorder` on the request path; one daemon thread per (OS process, journal) writes (`writing`).
-Invariants: every sequence given ends up in the journal or in a statement's losses; nothing here blocks, raises into the
-caller, or grows without bound: at most `QUEUE_MAX` sealed exchanges wait, and the bodies of all that are open or
-waiting share `capture_bytes_max`. kill -9 loses what is in memory, at most `FLUSH_SECONDS` of it when the disk keeps
-up; whoever adopts the journal states how many that were. After fork the child starts anew: new process, sequence from
-1, a journal of its own.
+Place: capture calls `Recorder` on the request path; one daemon thread for each (OS process, journal) writes, see
+`writing`.
 
-The lock is reentrant because the garbage collector may finish somebody's abandoned request, and so seal it, in the
-middle of our own critical section; no call stands there between reading and writing one of the numbers.
+Invariants:
+* Every sequence number ends up in the journal or in the losses of a statement.
+* Nothing here blocks the caller, raises into it, or grows without bound: at most `QUEUE_MAX` sealed exchanges wait, and
+  the bodies of all open and waiting exchanges share `capture_bytes_max`.
+* kill -9 loses what is in memory: at most the last `FLUSH_SECONDS` when the disk keeps up. The process that adopts the
+  journal states how many records that were.
+* A forked child begins with nothing: a new process id, sequence 1, a journal of its own.
+
+The lock is reentrant: the garbage collector may close an abandoned request, and so seal it, while this very thread
+holds the lock. Therefore no call stands between reading and writing one of the counters.
 """
 
 from __future__ import annotations
@@ -47,7 +51,8 @@ BuilderFactory = Callable[[Settings, ProcessFacts], RecordBuilder]
 
 
 class Recorder:
-    """See `RecorderBase`: one middleware's face, with its own identity and builder, over the shared recorder."""
+    """See `RecorderBase`. One for each middleware, with its own identity and builder; the thread and the journal are
+    shared."""
 
     def __init__(self, thread: RecorderThread, settings: Settings, builder_factory: BuilderFactory) -> None:
         self._thread = thread
@@ -58,7 +63,7 @@ class Recorder:
         self._builder: RecordBuilder | None = None
         self._built_for = 0
         self.is_crowded = False
-        # A configured account holds until the application is seen to annotate others: then any may turn up late.
+        # A configured account holds until the application annotates another one. From then on any account is possible.
         is_configured = settings.account_id != Settings.account_id
         self.known_account: str | None = settings.account_id if is_configured else None
 
@@ -103,7 +108,7 @@ class Recorder:
             if state.budget + size > state.bytes_max:
                 return False
             if draft.ticket not in state.open:
-                return False  # sealed, or begun before a fork: nobody would give it back
+                return False  # sealed, or begun before a fork: the bytes would never be given back
             state.budget += size
             draft.held += size
         return True
@@ -212,13 +217,16 @@ def shared_recorder(
     on_closed: Callable[[float, bool], object] | None = None,
     on_begun: Callable[[], object] | None = None,
 ) -> Recorder:
-    """A face, with its own identity (service, account, instance …), over the one recorder of this OS process for the
-    journal that the settings name. The first call gives it `open_writer`, which is called in its thread, and
-    `on_closed(seconds, is_end)`, which is called when all is written at a shutdown, after which the process may yet go
-    on, or at the end: at most so long may it take to carry the journal on; and `on_begun()`, which is called when a
-    statement stands in the journal by which this process is heard of, or heard of again.
+    """A recorder with the identity that the settings give (service, account, instance …). All recorders of one OS
+    process over one journal share their thread; the first call makes it, and its callbacks stay:
 
-    Raises ConfigError when two callers want the shared part differently."""
+    open_writer: opens the journal; called in the thread.
+    on_closed(seconds, is_end): called when all is written, at a shutdown (`is_end` False: the process may go on) or at
+        the end. It may take at most so many seconds, to send on what is in the journal.
+    on_begun(): called when the journal has a first statement of this process, or the first after one that said
+        `closed`.
+
+    Raises ConfigError when two callers configure the shared part differently."""
     with _threads_lock:
         thread = _threads.get(settings.transport_url)
         if thread is None:

@@ -53,7 +53,7 @@ class Phase(enum.Enum):
     IDLE = "idle"  # no thread was needed yet
     DOWN = "down"  # a thread is needed and there is none: the last one broke, or none can be started
     RUNNING = "running"  # the thread works, or gathers records for FLUSH_SECONDS
-    URGENT = "urgent"  # as RUNNING, and somebody waits for a record: the thread does not gather
+    URGENT = "urgent"  # as RUNNING, and a request or a flush waits: the thread does not gather
     PARKED = "parked"  # nothing came for a while: the thread waits until it is woken or a statement is due
     ENDING = "ending"  # the thread writes only what it has built; the rest is lost, and stated
     CLOSING = "closing"  # as ENDING, and then the journal is closed
@@ -66,7 +66,7 @@ OVER = (*ENDS, Phase.ENDED)
 
 
 class FlushRequest:
-    """Somebody waits until all that is sealed is written and synced."""
+    """A caller waits until all that is sealed is written and synced. `closed`: also state that the process closes."""
 
     def __init__(self, closed: Closed) -> None:
         self.closed = closed
@@ -99,8 +99,8 @@ class RecorderState:
         self.lock = threading.RLock()
         self.pid = os.getpid()
         settings = self.settings
-        # The small bodies of so many open exchanges, and of so many sealed ones, are not counted one by one; they have
-        # a share of the budget set aside.
+        # The small bodies of this many open exchanges, and of as many sealed ones, are not counted one by one: a share
+        # of the budget is set aside for them.
         self.few = min(_FEW, QUEUE_MAX, settings.capture_bytes_max // (16 * _SMALL_BYTES))
         self.bytes_max = settings.capture_bytes_max - 2 * self.few * _SMALL_BYTES
         self.generation += 1
@@ -113,10 +113,8 @@ class RecorderState:
         self.queue: deque[SealedExchange] = deque()
         self.in_progress: list[SealedExchange] = []  # what the thread builds and has not given back
         self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
-        self.accounts: dict[
-            int, str | HasAccount
-        ] = {}  # by ticket of an open exchange, where it is known; or whose it is
-        # Tickets go on: an exchange that was begun before fork must not be taken for one of the child's.
+        self.accounts: dict[int, str | HasAccount] = {}  # by ticket of an open exchange: its account, or the middleware
+        # Tickets go on: an exchange that began before fork must not be mistaken for one of the child's.
         self.tickets += self.begun
         self.begun = 0
         self.last = 0
@@ -129,13 +127,13 @@ class RecorderState:
         self.requests: list[FlushRequest] = []
         self.phase = Phase.IDLE
         self.shed_at: tuple[float, float] | None = None  # at the end, monotonic: when bodies go, when headers go, too
-        # While the last statement said `closed`: how many exchanges had begun by then. Whoever reads the statements no
-        # longer waits for this process, so the next one that begins must be stated at once.
+        # When the last statement said `closed`: how many exchanges had begun by then, else None. Readers of the
+        # statements do not wait for a closed process, so the next exchange that begins must be stated at once.
         self.closed_at: int | None = None
-        # The thread sleeps by acquiring this lock, which is held unless somebody wants it to wake up.
+        # The thread sleeps by acquiring this lock; `awake` releases it.
         self.wakeup = _thread.allocate_lock()
         self.wakeup.acquire()
-        self.opened = threading.Event()  # or the first attempt failed: nobody waits for the next ones
+        self.opened = threading.Event()  # the journal is open, or the first attempt to open it failed
         self.thread: threading.Thread | None = None
         self.started = 0  # how many threads
 
@@ -144,14 +142,15 @@ class RecorderState:
         return self.thread is not None and self.thread.is_alive()
 
     def find_room(self, draft: Draft) -> str:
-        """Many wait already: count what its small bodies hold, and drop them when the budget has no room for them
-        (larger ones have their share of it already). Answers why there is none: the queue is full, or nobody will empty
-        it; else ''. Called with the lock held."""
+        """Make room for one more sealed exchange when many wait. Its small bodies are counted now, or dropped when the
+        budget has no room for them; larger ones were counted as they came. Returns '' when there is room, else the
+        reason of the loss: `queue` (it is full) or `exit` (the thread will not empty it any more). Called with the lock
+        held."""
         waiting = len(self.queue)
         phase = self.phase
         if phase is _RUNNING or phase is _URGENT:
             if not waiting % _FEW and not self.is_alive():
-                # The next that begins starts another: here the garbage collector may have called.
+                # No start here, where the garbage collector may be the caller: the next `begin` starts a thread.
                 self.phase = Phase.DOWN
         elif phase in OVER:
             self.budget -= draft.held
@@ -170,7 +169,7 @@ class RecorderState:
         return ""
 
     def urge(self) -> None:
-        """Somebody waits: let the thread write at once. Called with the lock held."""
+        """A request or a flush waits: let the thread write at once. Called with the lock held."""
         if self.phase is _RUNNING or self.phase is _PARKED:
             self.phase = _URGENT
         self.awake()
@@ -181,7 +180,7 @@ class RecorderState:
             if self.wakeup.locked():
                 self.wakeup.release()
         except RuntimeError:
-            pass  # released between the two by a seal inside the garbage collector
+            pass  # a seal inside the garbage collector released it between the two calls
 
     def record_loss(self, first: int, last: int, reason: str) -> None:
         with self.lock:
@@ -199,15 +198,15 @@ class RecorderState:
         counts[name] += amount  # no call between reading and writing
 
     def attach(self, counters: memoryview) -> None:
-        """From now on the counters stand in the journal's page."""
+        """From now on the counters live in the journal's page."""
         words = words_of(counters)
         with self.lock:
             words[0], words[1], words[2] = self.begun, self.last, self.excluded
             self.words = words
 
     def tally(self) -> Tally:
-        """Now first, then the open exchanges, then `last`: what registers after that takes its time, under the same
-        lock, at or after `now`."""
+        """Read the clock first, then, under the lock, the open exchanges and `last`. So every exchange that is not
+        counted here began at or after `now`: `begin` takes its time under the same lock."""
         self.clock.check()
         now_ns = self.clock.now_ns()
         with self.lock:
@@ -236,7 +235,7 @@ class RecorderState:
         )
 
     def govern(self, settings: Settings) -> None:
-        """Another middleware with settings of its own; statements say by which policies records were made."""
+        """A middleware with these settings records here. Statements say by which policies records were made."""
         with self.lock:
             self.policies.add(policy_of(settings))
             self.ledger.policy = policy_digest(self.policies)

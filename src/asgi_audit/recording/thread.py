@@ -63,7 +63,7 @@ class RecorderThread:
         self._begin_process()
 
     def start(self) -> None:
-        """Unless a thread runs, or the recorder ends, or the last attempt was a moment ago."""
+        """Start a thread, unless one runs, the recorder ends, or the last attempt was too recent."""
         state = self.state
         with state.lock:
             if state.is_alive() or state.phase in OVER:
@@ -78,7 +78,7 @@ class RecorderThread:
             state.phase = Phase.DOWN
             self._start_at = now + pause
             try:
-                # Known before it runs: an interrupt in the middle of `start` leaves a thread that runs, or may yet.
+                # Noted before it runs: an interrupt in the middle of `start` leaves a thread that runs, or will run.
                 state.thread = thread = threading.Thread(
                     target=self._run, args=(pause,), name="asgi-audit-recorder", daemon=True
                 )
@@ -95,7 +95,7 @@ class RecorderThread:
         self._say_down("no thread can be started")
 
     def _note_start(self) -> None:
-        """Called with the lock held. A thread that has not begun yet finds that it is not wanted when it does."""
+        """Called with the lock held. A thread that is not alive yet will find, when it runs, that it was replaced."""
         state = self.state
         if state.is_alive():
             state.phase = Phase.RUNNING
@@ -104,14 +104,14 @@ class RecorderThread:
             state.thread = None
 
     def is_down(self) -> bool:
-        """A thread is needed, and none runs or none has finished a turn since one broke."""
+        """Whether a thread is needed, and none runs or none has finished a turn since the last failure."""
         state = self.state
         if state.phase is Phase.IDLE or state.phase is Phase.ENDED:
             return False
         return not (state.is_alive() and self._restart_seconds == RESTART_SECONDS[0])
 
     def back_off(self) -> None:
-        """A turn broke: the thread waits, longer each time until one succeeds."""
+        """Wait after a turn failed, longer each time until one succeeds."""
         seconds = self._restart_seconds
         self._restart_seconds = min(2 * seconds, RESTART_SECONDS[1])
         self.pause(seconds)
@@ -120,7 +120,7 @@ class RecorderThread:
         self._restart_seconds = RESTART_SECONDS[0]
 
     def pause(self, seconds: float) -> None:
-        """Of the thread; the end of the recorder cuts it short. No `sleep`: an application's test may replace it."""
+        """Wait, or until the recorder ends. Not by `time.sleep`: tests of applications replace it."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and self.state.phase not in OVER:
             self.state.wakeup.acquire(timeout=left)
@@ -129,7 +129,7 @@ class RecorderThread:
         state = self.state
         with state.lock:
             if state.thread is not threading.current_thread():
-                return  # its start was interrupted, and another one was started or the recorder has ended
+                return  # its start was interrupted; meanwhile another one was started, or the recorder ended
             generation = state.generation
         why = "it ended"
         try:
@@ -149,7 +149,7 @@ class RecorderThread:
                 state.phase = Phase.ENDED
                 return
             state.phase = Phase.DOWN
-            self._start_at = float("-inf")  # the next one begins with the pause
+            self._start_at = float("-inf")  # the next thread itself begins with the pause
         self.start()
         self._say_down(why)  # last: a log handler may hang, and takes this thread with it alone
 
@@ -163,11 +163,11 @@ class RecorderThread:
         )
 
     def ensure_running(self) -> None:
-        """Something begins after a pause, or for the first time in this OS process."""
+        """Called when an exchange begins and the thread is not running: after a pause, or for the first time."""
         state = self.state
         if not state.is_alive():
             self.start()
-        # What was stated does not speak of what begins now: the thread states anew, and at once.
+        # The last statement does not cover what begins now: wake the thread to make one at once.
         elif state.clock.check() or state.closed_at is not None:
             with state.lock:
                 state.awake()
@@ -190,7 +190,8 @@ class RecorderThread:
         return is_written
 
     def _carry_on(self, seconds: float, *, is_end: bool) -> None:
-        """Let whoever takes the journal on do so before the process ends; what it cannot, stays in the journal."""
+        """Let the forwarder, if there is one, send what is in the journal before the process ends. What it cannot send
+        stays in the journal."""
         if self._on_closed is not None:
             try:
                 self._on_closed(max(0.0, seconds), is_end)
@@ -202,8 +203,8 @@ class RecorderThread:
         self._end(timeout_seconds, closes=True)
 
     def at_exit(self) -> None:
-        """The interpreter ends. The journal stays open: its page goes on to count what other threads still begin, so
-        that whoever adopts it can state that they were lost."""
+        """The interpreter ends. The journal stays open, so that its page still counts the exchanges that other threads
+        begin: the process that adopts the journal then states them as lost."""
         state = self.state
         if state.pid == os.getpid() and (state.begun or state.thread is not None):
             self._end(EXIT_SECONDS, closes=False)
@@ -216,7 +217,7 @@ class RecorderThread:
         try:
             if state.is_alive():
                 self.flush(seconds, "final")
-        finally:  # also when somebody presses Ctrl-C a second time
+        finally:  # also on a second Ctrl-C
             with state.lock:
                 if state.phase is Phase.IDLE:
                     state.phase = Phase.ENDED
@@ -228,14 +229,13 @@ class RecorderThread:
             if thread is not None and thread.is_alive():
                 try:
                     thread.join(max(0.0, deadline - time.monotonic()) + _JOIN_SECONDS)
-                except KeyboardInterrupt:  # it stops at its next record, and not to wait for that aborts the process
+                except KeyboardInterrupt:  # without waiting for the thread to stop, the process may abort
                     thread.join(_JOIN_SECONDS)
             self._end_here()
             self._carry_on(deadline - time.monotonic(), is_end=True)
 
     def _end_here(self) -> None:
-        """Unless the thread still runs. Had it died and could not be started again, this one states what it leaves
-        behind."""
+        """Do the thread's last work in this thread, if it had died and could not be started again."""
         state = self.state
         with state.lock:
             if state.is_alive():

@@ -1,16 +1,20 @@
-"""What the recorder's thread does: builds records, appends them to the journal, wakes who waits, makes the statements.
+"""What the recorder's thread does: it builds records, appends them to the journal, wakes waiting requests, and makes
+the statements.
 
-One turn: wait (20 ms while there is traffic, parked until the next statement when there is none, not at all when
-somebody waits), build in slices of at most 1 ms, append, sync when a waiter is in the batch, wake, state. Records that
-the journal does not take are held, in order, up to 8 MiB, and tried again; a machine that cannot be written to is so
-served by a bounded journal in memory. Under pressure bodies are left out first, then headers, then records; all of it
-is counted, losses are stated.
+One turn has these steps. Wait: 20 ms while there is traffic, until the next statement is due when there is none, not at
+all when a request waits for its record. Build records, in slices of at most 1 ms. Append them. Sync when a request
+waits for one of them, then wake it. Append a statement when one is due. Under pressure (memory or journal nearly full)
+records are built without bodies, then without headers; when it is full they are lost. Each is counted, and losses are
+stated.
 
-A turn may break anywhere, on a bug or for want of memory. An exchange is always in one of four places: the queue,
-`in_progress`, `held`, or the journal or the losses; it gets into the next one before it leaves the last. So whoever
-goes on after that (the next turn, or another thread with the same `Writing`) takes stock first: what was being built is
-stated lost, what was built is written. What may stand in the journal already is written again, a statement with the
-same bytes; the index knows what it has.
+A turn may fail at any point, because of a bug or lack of memory. Therefore an exchange moves through four places in
+order and enters the next one before it leaves the previous one:
+
+    the queue  ─►  in_progress  ─►  held  ─►  the journal, or the losses
+
+The next turn, or the next thread, uses the same `Writing`. It takes stock first: what was in progress is recorded as
+lost, what is held is written. An entry that may be in the journal already is appended again with the same bytes; the
+index drops the second one.
 """
 
 from __future__ import annotations
@@ -31,15 +35,15 @@ from .thread import RecorderThread
 
 __all__ = ["Writing"]
 
-# How long a sealed exchange may stay in memory: what kill -9 loses. One turn costs about the same for one record as for
-# a hundred, so a shorter time costs more for each record; a longer one loses more.
+# How long a sealed exchange may stay in memory, and so be lost by kill -9. A turn costs about the same for one record
+# as for a hundred: a shorter time costs more for each record, a longer one loses more.
 FLUSH_SECONDS = 0.02
 _SLICE_NS = 1_000_000
-# Long enough that a thread that waits for the GIL gets it; sleep(0) gives it up and often takes it straight back.
+# Long enough for a waiting thread to get the GIL; after sleep(0) this thread often gets it back at once.
 _YIELD_SECONDS = 5e-5
-# Sealed this long ago and still not written: the machine has no time left, and each yield would cost us the
-# interpreter's whole switch interval (5 ms) while the backlog, and with it what a kill can take, grows. So we yield no
-# more than the interpreter makes us.
+# When the oldest record has waited this long, the machine is overloaded. Each voluntary yield would then cost a whole
+# switch interval of the interpreter (5 ms), and the backlog that a kill can lose would grow. So the thread stops
+# yielding by itself.
 _LATE_NS = 40_000_000
 _BATCH_RECORDS = 250
 _QUIET_TURNS = 10  # turns without work before the thread parks
@@ -57,7 +61,7 @@ class Writing:
         self._output = Output(state, self._log)
         self._generation = state.generation
         self._runs = 0
-        self._requests: list[FlushRequest] = []  # taken, and not told yet
+        self._requests: list[FlushRequest] = []  # taken from the state, and not answered yet
         self._waiters: list[Wake] = []  # of records that are built
         self._quiet = 0  # turns without work
         self._stated: tuple[int, ...] = ()
@@ -107,7 +111,7 @@ class Writing:
         self._drain(seen, is_asked=bool(self._requests), is_exact=is_stating)
         is_written = not output.held
         if seen is not None and state.queue and state.queue[0].sequence <= seen.last:
-            is_written = False  # the recorder is ending: what is left is stated then
+            is_written = False  # the recorder is ending: `_finish` states what is left
         elif seen is not None and is_stating:
             is_written = self._append_statements(seen, closed) and is_written
         if self._requests:
@@ -120,7 +124,7 @@ class Writing:
             self._requests.pop()
 
     def _finish(self) -> None:
-        """The recorder ends: what is built is written, the rest is lost and stated."""
+        """The recorder ends: write what is built; the rest is lost, and stated."""
         state, output = self._state, self._output
         if output.writer is None:
             output.open()
@@ -144,7 +148,7 @@ class Writing:
             output.writer.close()
 
     def _wait(self) -> None:
-        """Until there may be something to do. On return nobody is urgent: this turn does what they want."""
+        """Until there may be something to do. On return the phase is no longer URGENT: this turn serves the waiters."""
         state = self._state
         with state.lock:
             if state.queue or state.requests or self._output.held:
@@ -165,7 +169,7 @@ class Writing:
         with state.lock:
             is_first = is_woken and state.phase is Phase.PARKED
             self._resume()
-        if is_first:  # of what may be many: gather for as long as a record may wait
+        if is_first:  # more records may follow it: gather for as long as a record may wait
             state.wakeup.acquire(timeout=FLUSH_SECONDS)
             with state.lock:
                 self._resume()
@@ -189,13 +193,14 @@ class Writing:
         return self._stated_at + (_BUSY_SECONDS if is_changed and not self._output.is_full() else _IDLE_SECONDS)
 
     def _recover(self, e: BaseException) -> None:
-        """A turn broke: a bug of ours, or no memory."""
+        """A turn failed, because of a bug or lack of memory."""
         self._take_stock()
         self._state.count("internal_errors")
         self._log(logging.ERROR, "broken", "asgi-audit: the recorder's turn broke: %s", type(e).__name__)
 
     def _take_stock(self) -> None:
-        """Whatever was interrupted: what was being built is lost, and stated. Interrupted itself, it begins again."""
+        """Bring every exchange to a defined place after a turn was interrupted: what was in progress is lost, and will
+        be stated. May itself be interrupted, and called again."""
         state, output = self._state, self._output
         if state.queue and state.in_progress and state.queue[0] is state.in_progress[-1]:
             state.queue.popleft()
@@ -222,8 +227,8 @@ class Writing:
     # ------------------------------------------------------------------------------------------------------- building
 
     def _drain(self, seen: Tally | None, *, is_asked: bool, is_exact: bool) -> None:
-        """Write what waits: all that was there at the beginning, or all that `seen` covers. `is_exact`: nothing else,
-        because a statement follows, and its root is checked over what stands before it."""
+        """Write what waits: what was in the queue at the beginning, and all that `seen` covers. `is_exact`: only what
+        `seen` covers, because a statement follows, and its Merkle root covers the records that stand before it."""
         state = self._state
         left = 0 if is_exact else len(state.queue)
         until = seen.last if seen is not None else 0
@@ -277,7 +282,7 @@ class Writing:
             self._log(
                 logging.ERROR, refused, "asgi-audit: records are lost, reason %s; they are counted and stated", refused
             )
-        # Once for a batch: a request that was interrupted while it held the lock costs us a whole switch interval.
+        # Once for the whole batch: waiting for the lock can cost a switch interval when its holder was interrupted.
         self._release(*state.in_progress)
         state.in_progress.clear()
         is_written = output.append_held(is_asked=bool(self._waiters))
@@ -292,12 +297,13 @@ class Writing:
         try:
             return item.builder.build(exchange_of(item), shed)
         except BaseException as e:
-            # The exception's text may hold what the request held: only its type is said.
+            # The text of the exception may contain data of the request: only its type is logged.
             self._log(logging.ERROR, "build", "asgi-audit: a record could not be built: %s", type(e).__name__)
             return None
 
     def _shed_at_end(self) -> int:
-        """What to leave out so that as many records as can be are written before the program is gone."""
+        """What to leave out (0 nothing, 1 bodies, 2 headers too), so that more records are written before the program
+        is gone."""
         bodies_at, headers_at = self._state.shed_at or (0.0, 0.0)
         now = time.monotonic()
         return 2 if now >= headers_at else 1 if now >= bodies_at else 0
@@ -310,7 +316,7 @@ class Writing:
             return 0
 
     def _release(self, *items: SealedExchange) -> None:
-        """Give back what these hold of the budget. The second time does nothing."""
+        """Return the share of the byte budget that these hold. Calling it again does nothing."""
         if any(item.draft.held for item in items):
             with self._state.lock:
                 for item in items:
@@ -327,7 +333,8 @@ class Writing:
     # -------------------------------------------------------------------------------------------------------- stating
 
     def _append_statements(self, seen: Tally, closed: Closed) -> bool:
-        """Append the statements that cover `seen`; only when everything up to its `last` stands in the journal."""
+        """Append the statements that cover `seen`, if everything up to its `last` is in the journal. Returns whether
+        they were appended."""
         state, output = self._state, self._output
         if output.writer is None or output.held or output.unwritten:
             return False
