@@ -2,9 +2,9 @@
 
 Groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
 `asgi_audit_forward_…`: of one process that forwards to Kafka, an application or the command `forward`.
-`asgi_audit_index_…` and `asgi_audit_journal_…`: of the index and the journal on disk, the same whoever says them (take
-`max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process. `asgi_audit_api_…` and `asgi_audit_serve_…`: of
-one API, all its workers summed up.
+`asgi_audit_index_…`, `asgi_audit_journal_…` and `asgi_audit_exports…`: of the index, the journal and the exports on
+disk, the same whoever says them (take `max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process.
+`asgi_audit_api_…` and `asgi_audit_serve_…`: of one API, all its workers summed up.
 
 Invariants: labels come from fixed lists, never from a request, and there is no account, service or path in any, so that
 `/metrics` needs no key. Everything is read when it is asked for: nothing runs in between. prometheus_client is imported
@@ -105,6 +105,11 @@ TABLE: dict[str, Metric] = {
     # `serve` and its processes
     "asgi_audit_serve_workers": Metric("gauge", "Processes that answer, of this `serve`."),
     "asgi_audit_serve_restarts": Metric("counter", "Processes that ended by themselves and were replaced.", ("part",)),
+    # exports
+    "asgi_audit_exports": Metric("gauge", "Exports that are kept, by state.", ("state",)),
+    "asgi_audit_exports_running": Metric("gauge", "1 while a process runs exports."),
+    "asgi_audit_exports_writing_records": Metric("gauge", "Records written so far of exports that have not ended."),
+    "asgi_audit_exports_writing_bytes": Metric("gauge", "Bytes written so far of exports that have not ended."),
     # the API
     "asgi_audit_api_request_seconds": Metric("histogram", "Time to answer a request.", ("dialect", "status")),
     "asgi_audit_api_refusals_unrecorded": Metric("counter", "Refused requests that got no record of their own."),

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.exports import exports_of
 
 from asgi_audit.api.app import create_app
 from asgi_audit.control import Control
@@ -63,7 +64,7 @@ def test_answer_holds_exactly_the_documented_bytes(tmp_path: Path, path: str, ex
     control = Control(tmp_path / "control.db")
     _, key = control.create_key("reader", [ACCOUNT])
     service = QueryService(lambda: SqliteReader(tmp_path / "index"), control.secret(), wait_seconds=0)
-    app = create_app(service, control, Settings())
+    app = create_app(service, control, Settings(), exports_of(control))
 
     async def ask() -> tuple[httpx.Response, httpx.Response, httpx.Response]:
         transport = httpx.ASGITransport(app=app)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.exports import exports_of
 from tests.support.records import batch, record
 
 from asgi_audit.api.app import create_app
@@ -74,7 +75,7 @@ class World:
         self.auditor = self.control.create_key("auditor", ["acme"])[1]
         self.reader = self.control.create_key("reader", ["acme"])[1]
         self.service = QueryService(lambda: SqliteReader(directory / "index"), self.control.secret(), wait_seconds=0)
-        self.app = create_app(self.service, self.control, Settings())
+        self.app = create_app(self.service, self.control, Settings(), exports_of(self.control))
 
     def get(self, path: str, key: str | None = None, **params: Any) -> httpx.Response:
         async def run() -> httpx.Response:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from tests.support.exports import exports_of
 from tests.support.records import foreign, read_until
 from tests.support.waiting import until
 
@@ -35,7 +36,7 @@ class Served:
         _, self.key = self.control.create_key("reader", ["acme"])
         self.asked = threading.Event()  # a query looks how far the index is
         self.service = QueryService(self._reader, self.control.secret(), wait_seconds=DEADLINE)
-        app = create_app(self.service, self.control, Settings())
+        app = create_app(self.service, self.control, Settings(), exports_of(self.control))
         self.socket = socket.socket()
         self.socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"

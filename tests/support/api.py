@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,14 @@ from starlette.applications import Starlette
 
 from asgi_audit.api.app import create_app
 from asgi_audit.control import Control
+from asgi_audit.exporting.directory import DirectoryTarget
+from asgi_audit.exporting.runner import Runner
 from asgi_audit.query.service import QueryService
 from asgi_audit.record.codec import Decoded
 from asgi_audit.settings import Settings
 from asgi_audit.store.base import Batch, Reader
 from asgi_audit.transport.base import Position
+from tests.support.exports import exports_of
 from tests.support.memory_store import MemoryStore
 
 DAY = {"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}
@@ -38,13 +42,18 @@ class Api:
 
     def __init__(self, directory: Path, *, wait_seconds: float = 0.0, **given: Any) -> None:
         self.store = MemoryStore(clock=lambda: DAY_MS / 1000)
-        self.control = Control(directory / "control.db")
+        clock = given.get("clock", time.time)
+        self.control = Control(directory / "control.db", clock=clock)
         self.acme_id, self.acme = self.control.create_key("reader", ["acme"])
         _, self.beta = self.control.create_key("auditor", ["beta"])
         _, self.both = self.control.create_key("reader", ["acme", "beta"])
         _, self.everything = self.control.create_key("reader", "*")
         self.service = QueryService(self.reader, self.control.secret(), wait_seconds=wait_seconds, **given)
-        self.app: Starlette = create_app(self.service, self.control, Settings())
+        self.exports = exports_of(self.control, clock=clock)
+        self.runner = Runner(
+            self.control.exports, DirectoryTarget(directory / "exports"), self.reader, free_bytes_min=0
+        )
+        self.app: Starlette = create_app(self.service, self.control, Settings(), self.exports)
         self._count = 0
         self.failure: Exception | None = None
 
@@ -55,11 +64,18 @@ class Api:
         self._count += len(records)
         self.store.write(Batch(source="t", records=records, positions={"p": Position(self._count, b"")}))
 
+    def run_exports(self) -> None:
+        """Until none that was asked for can go on."""
+        self.control.exports.beat(self.runner.id)
+        for _ in range(20):
+            self.runner.step()
+
     def client(self, key: str | None = None) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=True)
         return httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers)
 
     def close(self) -> None:
+        self.runner.close()
         self.service.close()
         self.control.close()

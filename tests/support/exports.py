@@ -12,16 +12,25 @@ from asgi_audit.control import Control
 from asgi_audit.control.exports import ENDED, Asked, Export
 from asgi_audit.exporting.directory import DirectoryTarget
 from asgi_audit.exporting.runner import Runner
+from asgi_audit.exporting.service import ExportService
 from asgi_audit.query.model import Grant, Query
+from asgi_audit.settings import Settings
 from asgi_audit.store.base import Batch, Reader
 from asgi_audit.store.state import Completion
 from asgi_audit.transport.base import Position
-from tests.support.api import DAY_MS
 from tests.support.memory_store import MemoryStore
 from tests.support.records import extent, foreign
 
 ACME = Grant(key_id="k1", role="auditor", accounts=frozenset({"acme"}))
+DAY_MS = 1_704_067_200_000
 HOUR_MS = 3_600_000
+
+
+def exports_of(control: Control, **given: Any) -> ExportService:
+    """Over a directory beside the control database."""
+    target = DirectoryTarget(control.path.parent / "exports")
+    regions = Settings().regions_of_groups
+    return ExportService(control, target, **{"public_url": "http://api", "regions": regions, **given})
 
 
 class World:

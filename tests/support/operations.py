@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
 from starlette.types import ASGIApp
@@ -21,9 +21,10 @@ from tests.support.api import DAY_MS, Api
 from tests.support.records import extent, foreign
 
 NOBODY = cast(Any, None)
-TABLE = operations(NOBODY, Health(NOBODY, NOBODY), Measured(dict))
+TABLE = operations(NOBODY, NOBODY, Health(NOBODY, NOBODY), Measured(dict))
 """Rows whose handlers have nothing to read from: for what stands in a row."""
 PATHS = [(operation, path) for operation in TABLE for path in (operation.path, *operation.literal_roots)]
+QUERY = "?"  # among the values of a path: the query string of a whole URL
 MARK = "only-acme-may-read-this"
 
 
@@ -87,9 +88,9 @@ class Asker:
             where = where.replace("{" + name + "}", quote(values.get(name, "x"), safe=""))
         if operation.example.body is not None and not given:
             given = {"json": operation.example.body}
-        return self.send(
-            method or operation.method, where + beyond, key, {**operation.example.query, **(query or {})}, **given
-        )
+        self.api.run_exports()
+        asked = {**operation.example.query, **dict(parse_qsl(values.get(QUERY, ""))), **(query or {})}
+        return self.send(method or operation.method, where + beyond, key, asked, **given)
 
     def send(
         self, method: str, path: str, key: str | None = None, query: Mapping[str, str] | None = None, **given: Any
@@ -107,8 +108,14 @@ class Asker:
         if operation.follows is None:
             return {}
         before = next(o for o in TABLE if o.id == operation.follows.operation)
-        answer = self.ask(before, key)
+        answer = self.ask(before, key or self.key(before, ["acme"]))
         assert answer.status_code == 200, answer.text
+        self.api.run_exports()  # what was begun is as far as it gets
+        if operation.follows.url:
+            header = answer.headers.get(operation.follows.url, "")
+            url = urlsplit(header.partition("<")[2].partition(">")[0] or find(answer.json(), operation.follows.url))
+            names = zip(operation.path.split("/"), url.path.split("/"), strict=True)
+            return {name[1:-1]: value for name, value in names if name.startswith("{")} | {QUERY: url.query}
         found = {name: find(answer.json(), field) for name, field in operation.follows.takes.items()}
         assert None not in found.values()
         return cast(dict[str, str], found)

@@ -68,7 +68,7 @@ def test_table_names_and_units_follow_the_conventions() -> None:
         assert name.startswith("asgi_audit_")
         assert not name.endswith("_total"), "the library adds it"
         assert metric.help.endswith(".")
-        assert set(metric.labels) <= {"reason", "dialect", "status", "part"}
+        assert set(metric.labels) <= {"reason", "dialect", "part", "state", "status"}
 
 
 def test_every_metric_of_the_table_is_set_somewhere() -> None:

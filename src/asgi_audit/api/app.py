@@ -25,10 +25,12 @@ from starlette.applications import Starlette
 
 from ..control import Control
 from ..errors import ConfigError
+from ..exporting.service import ExportService
 from ..metrics import Values
 from ..query.service import QueryService
 from ..settings import Settings, meant
 from .auth import Keys
+from .dialects import exports as export_rows
 from .dialects import logs, tr50, trail, usage
 from .health import Health
 from .measured import Measured
@@ -41,7 +43,7 @@ _ELSEWHERE = (
     "Use POST /usage/{service}/{instanceResourceId} or POST /trail, then GET …/query-result/{queryExecutionId}."
 )
 
-DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS, tr50.TR50)
+DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS, export_rows.EXPORTS, tr50.TR50)
 """Those that can be served alone. The first one of those that are served says what no other one says: that a path is
 unknown. An unknown path is most likely a literal one of usage, mistyped."""
 
@@ -50,6 +52,7 @@ def create_app(
     service: QueryService,
     control: Control,
     settings: Settings,
+    exports: ExportService,
     *,
     measures: Callable[[], Values] = dict,
     unready: Callable[[], str] = lambda: "",
@@ -57,19 +60,20 @@ def create_app(
     measured: Measured | None = None,
     dialects: Collection[str] = (),
 ) -> Starlette:
-    """The API over `service` and `control`, which the caller closes after the server has stopped. `settings` are at
-    hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own. `unready`: why something
-    beside us is not ready, or ''. `keys`: those of `control`, and `measured` in place of `measures`, when the caller
-    needs them too. `dialects`: names of those that are served; empty: all. Raises ConfigError for a name of none."""
+    """The API over `service` and `control`, which the caller closes after the server has stopped, and `exports` over
+    the same. `settings` are at hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own.
+    `unready`: why something beside us is not ready, or ''. `keys`: those of `control`, and `measured` in place of
+    `measures`, when the caller needs them too. `dialects`: names of those that are served; empty: all. Raises
+    ConfigError for a name of none."""
     keys = keys or Keys(control)
-    measured = measured or Measured(lambda: {**measures(), **keys.measures()})
-    table = operations(service, Health(service, control, unready), measured)
+    measured = measured or Measured(lambda: {**measures(), **keys.measures(), **exports.measures()})
+    table = operations(service, exports, Health(service, control, unready), measured)
     app = application(table, keys, measured, dialects)
     app.state.settings = settings
     return app
 
 
-def operations(service: QueryService, health: Health, measured: Measured) -> list[Operation]:
+def operations(service: QueryService, exports: ExportService, health: Health, measured: Measured) -> list[Operation]:
     """The table. First match wins; no two rows have one method and path."""
     return [
         *health.operations(),
@@ -77,6 +81,7 @@ def operations(service: QueryService, health: Health, measured: Measured) -> lis
         *usage.operations(service),
         *trail.operations(service),
         *logs.operations(service),
+        *export_rows.operations(service, exports),
         *tr50.operations(service),
     ]
 

@@ -73,10 +73,11 @@ class Example(NamedTuple):
 
 class Follows(NamedTuple):
     """Values of the path that another operation's answer gives, as OpenAPI's links. `takes`: name in the path to the
-    field of that answer."""
+    field of that answer. `url`: the field, or the header, that holds the whole URL in place of them."""
 
     operation: str
     takes: Mapping[str, str]
+    url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ COMMANDS = {
     "demo": "see it work in half a minute, over a real application",
     "serve": "answer queries over HTTP, and index the journal",
     "index": "carry records from the journal or from Kafka into the index: the sidecar",
+    "export": "run the exports that the API was asked for; `serve` does so by itself",
     "forward": "carry the journal to Kafka from outside of the applications",
     "topics": "make the Kafka topic, or explain one that differs",
     "tail": "show the newest records; needs no server and no key",

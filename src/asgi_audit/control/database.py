@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS exports (
     query TEXT NOT NULL,
     until_ms INTEGER NOT NULL,
     token TEXT NOT NULL,
+    region_group TEXT NOT NULL,
     created_ms INTEGER NOT NULL,
     state TEXT NOT NULL,
     reason TEXT NOT NULL,
@@ -86,7 +87,8 @@ SELECT id, hash, role, accounts, created_us / 1000 AS created_ms, revoked_us / 1
 FROM main.keys;
 CREATE TEMP TABLE sessions (hash BLOB, key_id TEXT, created_ms INTEGER, used_ms INTEGER);
 CREATE TEMP TABLE exports (
-    id, reach, key_id, asked, query, until_ms, token, created_ms, state, reason, progress, claims, ended_ms, manifest
+    id, reach, key_id, asked, query, until_ms, token, region_group, created_ms, state, reason, progress, claims,
+    ended_ms, manifest
 );
 CREATE TEMP TABLE export_runners (id, beat_ms)
 """

@@ -58,10 +58,12 @@ _COLUMNS = "id, reach, key_id, asked, query, created_ms, state, reason, progress
 
 class Asked(NamedTuple):
     """A request. `query`: what its object will hold, oldest first. `said`: names and texts that its answers repeat.
-    `token`: of idempotency, '' for none. `state`: Requested, or an end that is known already."""
+    `group`: its region group. `token`: of idempotency, '' for none. `state`: Requested, or an end that is known
+    already."""
 
     query: Query
     said: dict[str, str]
+    group: str = ""
     token: str = ""
     state: State = State.REQUESTED
 
@@ -153,7 +155,7 @@ class Exports:
                 ended_ms=now if asked.state in ENDED else None,
             )
             connection.execute(
-                f"INSERT INTO exports ({_COLUMNS}, until_ms, token) VALUES ({', '.join('?' * 14)})",
+                f"INSERT INTO exports ({_COLUMNS}, until_ms, token, region_group) VALUES ({', '.join('?' * 15)})",
                 (
                     made.id,
                     reach,
@@ -169,6 +171,7 @@ class Exports:
                     "",
                     made.query.end,
                     asked.token,
+                    asked.group,
                 ),
             )
         return made, True
@@ -188,17 +191,26 @@ class Exports:
         return _export(rows[0]) if rows else None
 
     def page(
-        self, grant: Grant, states: Collection[State], before: tuple[int, str] | None, limit: int, *, days: int
+        self,
+        grant: Grant,
+        states: Collection[State],
+        before: tuple[int, str] | None,
+        limit: int,
+        *,
+        group: str | None,
+        days: int,
     ) -> tuple[list[Export], bool]:
-        """At most `limit` requests of keys with the same accounts, in one of `states` (none: all), newest first; and
-        whether more follow. `before`: (`created_ms`, `id`) of the last one of the page before."""
+        """At most `limit` requests of keys with the same accounts, in one of `states` (none: all) and of a region group
+        (None: any), newest first; and whether more follow. `before`: (`created_ms`, `id`) of the last one of the page
+        before."""
         chosen = [*states] or [*State]
         at, id_ = before or (1 << 62, "")
         rows = self._read(
             "listing exports",
             f"SELECT {_COLUMNS} FROM exports WHERE reach = ? AND (created_ms, id) < (?, ?) "
-            f"AND state IN ({_marks(chosen)}) AND ifnull(ended_ms, ?) > ? ORDER BY created_ms DESC, id DESC LIMIT ?",
-            (_reach(grant.accounts), at, id_, *chosen, self._now_ms(), self._horizon(days), limit + 1),
+            f"AND state IN ({_marks(chosen)}) AND region_group = ifnull(?, region_group) "
+            "AND ifnull(ended_ms, ?) > ? ORDER BY created_ms DESC, id DESC LIMIT ?",
+            (_reach(grant.accounts), at, id_, *chosen, group, self._now_ms(), self._horizon(days), limit + 1),
         )
         return [_export(row) for row in rows[:limit]], len(rows) > limit
 

@@ -248,6 +248,10 @@ class QueryService:
         )
         return Look(snapshot.published, completeness)
 
+    async def completeness(self, grant: Grant, start: int, end: int) -> Completeness:
+        """Of the window (ms, `end` exclusive), as of now, for the accounts of `grant`."""
+        return await self._readers.ask(lambda reader: reader.completeness(start, end, grant.accounts), grant.key_id)
+
     async def unready(self) -> str:
         """Why no question can be answered now, or ''."""
         try:

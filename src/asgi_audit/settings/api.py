@@ -24,6 +24,12 @@ class ApiSettings(TypedDict, total=False):
     execution_seconds: int
     dialects: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
     dialect_hosts: str | Mapping[str, str]
+    public_url: str
+    export_path: str | Path
+    export_bucket: str
+    export_endpoint: str
+    export_days: int
+    export_regions: str | Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,17 @@ from ..errors import ConfigError
 from . import masking
 
 __all__ = [
-    "Check", "Wrong", "account", "address", "boolean", "choice", "group", "header", "host", "hosts", "instance",
-    "journal", "meant", "name", "names", "optional_choice", "optional_path", "optional_port", "path", "redact_forms",
-    "redact_names", "redact_paths", "seconds", "setting", "text", "transport", "whole",
+    "Check", "Wrong", "account", "address", "boolean", "bucket", "choice", "group", "header", "host", "hosts",
+    "instance", "journal", "meant", "name", "names", "optional_choice", "optional_path", "optional_port",
+    "optional_url", "path", "redact_forms", "redact_names", "redact_paths", "regions", "seconds", "setting", "text",
+    "transport", "whole",
 ]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/%-]{0,500})?"
+)
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9!_.()/-]{0,500})?")
 _INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 
@@ -215,6 +220,44 @@ def hosts(value: Any) -> tuple[tuple[str, str], ...]:
             raise Wrong(accepted)
         found.append((name.lower(), word))
     return tuple(found)
+
+
+def regions(value: Any) -> tuple[tuple[str, str], ...]:
+    """(group, region) of each `group=region`, separated by commas, or of a mapping."""
+    wrong = Wrong("group=region, separated by commas, each group once, such as us-std=global,eu-std=eu,classic=*")
+    if isinstance(value, str):
+        value = [part.strip().partition("=")[::2] for part in value.split(",") if part.strip()]
+    elif isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, (list, tuple)):
+        raise wrong
+    found = {}
+    for pair in value:
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise wrong
+        name, region = (part.strip() for part in pair)
+        if not _NAME.fullmatch(name) or not (region == "*" or _NAME.fullmatch(region)) or name in found:
+            raise wrong
+        found[name] = region
+    return tuple(found.items())
+
+
+def optional_url(value: Any) -> str:
+    """`http://…` or `https://…` without the last slash, query and user; '' for none."""
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise Wrong("a URL, such as https://audit.example.com or https://example.com/audit, without user and query")
+    return value.rstrip("/")
+
+
+def bucket(value: Any) -> str:
+    """`s3://bucket` or `s3://bucket/prefix`, without the last slash; '' for none."""
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or not _BUCKET.fullmatch(value):
+        raise Wrong("s3://bucket or s3://bucket/prefix")
+    return value.rstrip("/")
 
 
 def optional_port(value: Any) -> int | None:

@@ -17,6 +17,7 @@ from .api import Api, ApiSettings
 from .capture import Capture, CaptureSettings
 from .checks import Wrong, meant
 from .delivery import Delivery, DeliverySettings
+from .exports import Exports
 from .identity import Identity, IdentitySettings
 from .index import Index
 from .kafka import Kafka, KafkaSettings
@@ -63,7 +64,7 @@ class ApplicationSettings(DeliverySettings, IdentitySettings, CaptureSettings, K
 
 # Fields come in the order of the bases from the last to the first.
 @dataclass(frozen=True, kw_only=True)
-class Settings(Api, Index, Kafka, Capture, Identity, Delivery):
+class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
     """Validated whole by `make_settings`. `only` in the metadata says who uses a setting: middleware or server."""
 
     @property
@@ -105,6 +106,10 @@ class Settings(Api, Index, Kafka, Capture, Identity, Delivery):
     @property
     def control_path(self) -> Path:
         return self.home / "control.db"
+
+    @property
+    def exports_path(self) -> Path:
+        return self.export_path or self.home / "exports"
 
     def absolute(self) -> Settings:
         """The same with every path absolute: for objects that live on in an application which may change its working

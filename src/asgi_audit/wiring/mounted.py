@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..capture.middleware import CLOSE_SECONDS
 from ..errors import StoreError, sentences
+from ..metrics import Values
 from ..settings import ApiSettings, Settings
 from . import application, server
 from .environment import api_settings, extra
@@ -28,6 +29,7 @@ from .environment import api_settings, extra
 if TYPE_CHECKING:
     from ..capture.middleware import ASGIApp, Receive, Send
     from ..control import Control
+    from ..exporting.service import ExportService
 
 __all__ = ["MountedApi", "create_app"]
 
@@ -167,5 +169,8 @@ def _refusing(settings: Settings, error: StoreError) -> server.Api:
         def close(self) -> None:
             pass
 
-    control = cast("Control", Unreadable())
-    return server.Api(settings, QueryService(fail, os.urandom(32)), control, Keys(control))
+        def measures(self) -> Values:
+            return {}
+
+    control, exports = cast("Control", Unreadable()), cast("ExportService", Unreadable())
+    return server.Api(settings, QueryService(fail, os.urandom(32)), control, exports, Keys(control))

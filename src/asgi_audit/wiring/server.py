@@ -15,6 +15,7 @@ from ..metrics import Values
 from ..settings import Settings
 from . import application
 from .environment import extra
+from .exports import open_exports
 from .index_memory import memory_of
 from .operations import measures, open_control, open_store_reader
 from .together import THROTTLES, Together
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..api.server import Server
     from ..capture.middleware import ASGIApp, Receive, Send
     from ..control import Control
+    from ..exporting.service import ExportService
     from ..query.service import QueryService
 
 __all__ = ["READS_ACCOUNT", "Api", "Beside", "build_api", "build_server", "check_dialects", "settings_of_reads"]
@@ -73,7 +75,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
     )
     windows = [None, None] if together is None else [together.windows(n) for n in range(THROTTLES)]
     keys = Keys(control, *(Throttle(one) for one in windows))
-    return Api(settings, service, control, keys, beside)
+    return Api(settings, service, control, open_exports(settings, control), keys, beside)
 
 
 def check_dialects(settings: Settings) -> None:
@@ -118,6 +120,7 @@ class Api:
         settings: Settings,
         service: QueryService,
         control: Control,
+        exports: ExportService,
         keys: Keys,
         beside: Beside = Beside(),  # noqa: B008 - never changed
     ) -> None:
@@ -129,7 +132,9 @@ class Api:
         if beside.together is not None and beside.histograms is not None:
             share_histograms(beside.histograms, beside.together.slot)
         measured = Measured(
-            lambda: {**measures(settings), **keys.measures(), **beside.measures()}, beside.text, beside.histograms
+            lambda: {**measures(settings), **keys.measures(), **exports.measures(), **beside.measures()},
+            beside.text,
+            beside.histograms,
         )
 
         def made(dialects: Collection[str]) -> Starlette:
@@ -137,6 +142,7 @@ class Api:
                 service,
                 control,
                 settings,
+                exports,
                 unready=beside.unready,
                 keys=keys,
                 measured=measured,

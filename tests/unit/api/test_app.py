@@ -152,6 +152,12 @@ def test_reserved_and_unknown_paths_are_never_a_service(api: Api, method: str, p
     assert answer.headers.get("location") is None
 
 
+@pytest.mark.parametrize("path", ["/api/i1", "/api/v1/query-result/x"])
+def test_paths_beside_those_of_exports_are_never_a_service(api: Api, path: str) -> None:
+    answer = ask(api, "POST", path, api.everything, json=DAY)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "title"),
     [

@@ -70,7 +70,7 @@ async def test_requests_are_counted_by_dialect_and_status_without_a_key_and_with
 @pytest.mark.anyio
 async def test_metrics_show_what_is_measured_beside(api: Api) -> None:
     values = {"asgi_audit_index_records": 7.0, "asgi_audit_index_readable": 1.0}
-    app = create_app(api.service, api.control, Settings(), measures=lambda: values)
+    app = create_app(api.service, api.control, Settings(), api.exports, measures=lambda: values)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client:
         text = (await client.get("/metrics")).text
     assert "asgi_audit_index_records_total 7.0" in text
@@ -80,7 +80,7 @@ async def test_metrics_show_what_is_measured_beside(api: Api) -> None:
 @pytest.mark.anyio
 async def test_ready_says_why_when_what_stands_beside_is_not(api: Api) -> None:
     why = ""
-    app = create_app(api.service, api.control, Settings(), unready=lambda: why)
+    app = create_app(api.service, api.control, Settings(), api.exports, unready=lambda: why)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client:
         assert (await client.get("/health/ready")).status_code == 200
         why = "the indexer beside is not running"

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.support.api import DAY_MS
-from tests.support.exports import HOUR_MS, World
+from tests.support.exports import DAY_MS, HOUR_MS, World
 from tests.support.records import extent
 
 from asgi_audit.control.exports import ENDED, State

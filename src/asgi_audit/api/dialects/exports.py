@@ -1,0 +1,404 @@
+"""Exports: `POST /api/v1/logs` asks for the records of a window, `GET /api/v1/logs/{requestId}` tells how far that is,
+`POST /api/v1/logs/_list` lists what was asked for; `/exports/{id}` brings the object.
+
+Errors are {message, reason, code}: the document has `message`, its client prints `reason`, others read `code`. Answers
+have the documented fields and `reason`, for people: what an export waits for, how far it is, why it ended as it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from pydantic import Field, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...capture.annotate import annotate
+from ...capture.handle import leave_out
+from ...control.exports import Asked, Export, State
+from ...errors import QueryError, StoreError
+from ...exporting.base import CONTENT_TYPE
+from ...exporting.service import Download, ExportService, NotRunning
+from ...exporting.waiting import shown_time
+from ...query.model import Completeness, Grant, Query
+from ...query.service import QueryService
+from ...record.line import TIME_END
+from ..completeness import audit_headers
+from ..failure import Failure
+from ..fields import matching, text, whole
+from ..file_response import ObjectResponse
+from ..instants import instant_ns, ms_of
+from ..models import Checked, Model, Refusal, answer_bytes, read_body, read_parameters, read_path
+from ..operation import NO_STORE, Dialect, Example, Follows, Operation, json_response
+from ..params import parameters_of, shown
+
+__all__ = ["EXPORTS", "operations"]
+
+PATH = "/api/v1/logs"
+RESULTS_MAX = 100
+WINDOW_DAYS_MAX = 90
+ROLES = frozenset({"auditor"})
+
+_MOMENT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
+_DATABASE_ACCEPTED = (
+    "region group/account[/service[/instance]], each part percent-encoded, such as us-std/acme or us-std/acme/gateway"
+)
+_PART_MAX = 200
+_DAY_NS = 86_400 * 1_000_000_000
+# Any other status has the code of its class, which is how HTTP wants it understood (RFC 9110, 15).
+_CODES = {
+    400: "invalid_argument",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "content_too_large",
+    416: "range_not_satisfiable",
+    429: "too_many_requests",
+    500: "internal_error",
+    503: "unavailable",
+}
+_NOT_RUNNING = Failure(
+    503,
+    "no process runs exports now",
+    "Start `asgi-audit serve` on the same home, then ask again.",
+    {"retry-after": "5"},
+)
+
+
+class Error(Model):
+    message: str
+    reason: str
+    code: str
+
+
+class Moment(NamedTuple):
+    """`text`: as it was sent, which answers repeat."""
+
+    ns: int
+    text: str
+
+
+def _moment(value: Any) -> Moment:
+    try:
+        ns = instant_ns(value) if isinstance(value, str) else None
+    except ValueError:
+        raise Refusal(f"{shown(value)} is no such day or time; accepted: {_MOMENT_ACCEPTED}") from None
+    if ns is None:
+        raise ValueError
+    return Moment(ns, value)
+
+
+Time = Annotated[Moment, Checked(_moment, _MOMENT_ACCEPTED, {"type": "string", "format": "date-time"})]
+Group = Annotated[str, text(1, 64, "the name of a region group")]
+Token = Annotated[str, matching("-".join(rf"[0-9A-Fa-f]{{{n}}}" for n in (8, 4, 4, 4, 12)), "a UUID", format="uuid")]
+Type = Literal["query"]
+StateName = Literal["Complete", "CreatingNewUrl", "DoesNotExist", "Failed", "Pending", "Requested", "TimedOut"]
+
+
+class Which(Model):
+    """Of which logs."""
+
+    type: Type = Field(description="Type of logs.")
+    regionGroup: Group | None = Field(None, description="A region group.")
+
+
+class WhichOne(Model):
+    """What clients send when they poll."""
+
+    type: Type = Field("query", description="Type of logs.")
+    regionGroup: Group | None = Field(None, description="A region group.")
+
+
+class Ask(Model):
+    """What the export holds."""
+
+    database: Annotated[str, text(1, 2_000)] | None = Field(
+        None, description="region group/account[/service[/instance]], each part percent-encoded."
+    )
+    region_group: Group | None = Field(None, description="All accounts of the key in this region group.")
+    regionGroup: Group | None = Field(None, description="Another spelling of region_group.")
+    time_start: Time = Field(description="Start of the window, inclusive.")
+    time_end: Time = Field(description="End of the window, exclusive. It may lie in the future.")
+    idempotency_token: Token | None = Field(None, description="Requests with the same one in 24 hours are one request.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Ask:
+        if self.database is None and self.group is None:
+            raise Refusal("region_group: it is missing; accepted: one of region_group and database")
+        both = {self.region_group, self.regionGroup} - {None}
+        if self.database is None and len(both) > 1:
+            raise Refusal("region_group: it differs from regionGroup; accepted: one of the two")
+        if self.time_start.ns > self.time_end.ns:
+            raise Refusal("time_start: it is later than time_end; accepted: time_start before time_end")
+        if self.time_end.ns - self.time_start.ns > WINDOW_DAYS_MAX * _DAY_NS:
+            raise Refusal(f"time_end: it is too late; accepted: at most {WINDOW_DAYS_MAX} days after time_start")
+        return self
+
+    @property
+    def group(self) -> str | None:
+        return self.region_group or self.regionGroup
+
+
+class Id(Model):
+    export: str = Field(alias="export", description="The request_id of an export.")
+
+
+class Answer(Model):
+    request_id: str
+    database: str | None = None
+    region_group: str | None = None
+    time_start: str
+    time_end: str
+    state: StateName
+    presigned_url: str | None = Field(None, description="Brings the object, for an hour; only when it is Complete.")
+    presigned_url_expiration_time: str | None = None
+    reason: str = Field("", description="What it waits for, how far it is, or why it ended so; for people.")
+
+
+class Lists(Model):
+    """Which exports."""
+
+    states: list[StateName] = Field([], fail_fast=True, description="Only those in one of these states; none: all.")
+    next_token: Annotated[str, text(1, 200)] | None = Field(None, description="From the page before.")
+    max_results: Annotated[int, whole(1, RESULTS_MAX)] = Field(RESULTS_MAX, description="Exports of a page, at most.")
+
+
+class Listed(Model):
+    """The newest first."""
+
+    next_token: str | None = Field(description="Brings the page after it; null on the last one.")
+    results: list[Answer]
+
+
+def _says(failure: Failure) -> Error:
+    message = f"{failure.message}. {failure.action}" if failure.action else failure.message
+    code = _CODES.get(failure.status) or _CODES[400 if 400 <= failure.status < 500 else 500]
+    return Error(message=message, reason=failure.message, code=code)
+
+
+EXPORTS = Dialect(name="exports", error=Error, says=_says, words={"page_token": "next_token"})
+
+
+def operations(service: QueryService, exports: ExportService) -> list[Operation]:
+    handlers = _Handlers(service, exports)
+    window = {"time_start": "2024-01-01T00:00:00.000Z", "time_end": "2024-01-01T00:00:01.000Z"}
+    common: dict[str, Any] = {"dialect": EXPORTS, "roles": ROLES}
+    return [
+        Operation(
+            id="exports.request",
+            method="POST",
+            path=PATH,
+            is_recorded=True,
+            handle=handlers.request,
+            parameters=Which,
+            request=Ask,
+            answer=Answer,
+            example=Example(query={"type": "query"}, body={"region_group": "classic", **window}),
+            **common,
+        ),
+        Operation(
+            id="exports.list",
+            method="POST",
+            path=f"{PATH}/_list",
+            is_recorded=False,
+            handle=handlers.list,
+            parameters=Which,
+            request=Lists,
+            answer=Listed,
+            example=Example(query={"type": "query"}, body={"max_results": 10}),
+            **common,
+        ),
+        Operation(
+            id="exports.result",
+            method="GET",
+            path=f"{PATH}/{{export}}",
+            is_recorded=False,  # asked again and again for one export
+            handle=handlers.result,
+            path_values=Id,
+            parameters=WhichOne,
+            answer=Answer,
+            example=Example(query={"type": "query", "regionGroup": "classic"}),
+            follows=Follows("exports.request", {"export": "request_id"}),
+            **common,
+        ),
+        Operation(
+            id="exports.download",
+            method="GET",
+            path="/exports/{export}",
+            dialect=EXPORTS,
+            roles=frozenset(),  # the URL is the key
+            is_recorded=True,
+            handle=handlers.download,
+            path_values=Id,
+            follows=Follows("exports.result", {}, url="presigned_url"),
+        ),
+        Operation(
+            id="exports.manifest",
+            method="GET",
+            path="/exports/{export}/manifest",
+            dialect=EXPORTS,
+            roles=frozenset(),
+            is_recorded=False,  # it tells what the download, which is recorded, holds
+            handle=handlers.manifest,
+            path_values=Id,
+            follows=Follows("exports.download", {}, url="link"),
+        ),
+    ]
+
+
+class _Handlers:
+    def __init__(self, service: QueryService, exports: ExportService) -> None:
+        self._service = service
+        self._exports = exports
+
+    async def request(self, request: Request, grant: Grant) -> Response:
+        self._check_group(read_parameters(request, Which).regionGroup)
+        asked = self._asked(grant, await read_body(request, Ask))
+        with self._service.admission.enter(grant.key_id):
+            completeness = await self._completeness(grant, asked.query)
+            try:
+                export, is_new = await asyncio.to_thread(self._exports.request, grant, asked)
+            except NotRunning:
+                return EXPORTS.fail(_NOT_RUNNING)
+            if not is_new:
+                leave_out(request)  # the first one is recorded
+            return await self._answered(grant, export, completeness)
+
+    async def result(self, request: Request, grant: Grant) -> Response:
+        self._check_group(read_parameters(request, WhichOne).regionGroup)
+        id_ = read_path(request, Id).export
+        with self._service.admission.enter(grant.key_id):
+            export = await asyncio.to_thread(self._exports.find, grant, id_)
+            return await self._answered(grant, export, await self._completeness(grant, export.query))
+
+    async def list(self, request: Request, grant: Grant) -> Response:
+        group = self._check_group(read_parameters(request, Which).regionGroup)
+        asked = await read_body(request, Lists)
+        states = [State(state) for state in asked.states]
+        with self._service.admission.enter(grant.key_id):
+            found, following = await asyncio.to_thread(
+                self._exports.page, grant, states, asked.next_token, asked.max_results, group
+            )
+            completeness = await self._service.completeness(grant, 0, TIME_END)
+        answer = Listed(next_token=following, results=[_answer(export) for export in found])
+        return json_response(answer_bytes(answer), headers=audit_headers(completeness))
+
+    async def download(self, request: Request, _: Grant) -> Response:
+        found = await self._open(request)
+        is_first = await self._is_first(found)
+        if request.method == "HEAD" or ("range" in request.headers and not is_first):
+            leave_out(request)  # one download in several pieces is one
+        headers = {
+            "link": f'<{found.manifest_url}>; rel="describedby"; type="application/json"',
+            "audit-manifest-sha256": found.export.manifest,
+        }
+        return self._file(found, headers, CONTENT_TYPE)
+
+    async def manifest(self, request: Request, _: Grant) -> Response:
+        return self._file(await self._open(request, manifest=True), {}, "application/json")
+
+    async def _open(self, request: Request, *, manifest: bool = False) -> Download:
+        given = _parameters(request)
+        id_ = read_path(request, Id).export
+        found = await asyncio.to_thread(self._exports.open, id_, given, manifest=manifest)
+        reach = found.export.reach
+        account = next(iter(reach)) if reach is not None and len(reach) == 1 else None
+        annotate(request, principal=f"key:{found.link.key_id}", account_id=account, auth_method="signed-url")
+        return found
+
+    async def _is_first(self, found: Download) -> bool:
+        try:
+            return await asyncio.to_thread(self._exports.is_first_download, found.link)
+        except StoreError:
+            return True  # rather recorded twice than not at all
+
+    def _file(self, found: Download, headers: dict[str, str], kind: str) -> Response:
+        lease = self._service.admission.enter(found.link.key_id)
+        return ObjectResponse(found.path, kind, {**NO_STORE, **headers}, EXPORTS.fail, lease)
+
+    async def _answered(self, grant: Grant, export: Export, completeness: Completeness) -> Response:
+        answer = _answer(export)
+        if export.state is State.COMPLETE:
+            url = await asyncio.to_thread(self._exports.presign, grant, export)
+            expires = shown_time(url.expires * 1000)
+            answer = answer.model_copy(update={"presigned_url": url.url, "presigned_url_expiration_time": expires})
+        return json_response(answer_bytes(answer), headers=audit_headers(completeness))
+
+    async def _completeness(self, grant: Grant, query: Query) -> Completeness:
+        return await self._service.completeness(grant, query.start, query.end)
+
+    def _asked(self, grant: Grant, ask: Ask) -> Asked:
+        """Raises QueryError."""
+        said = {"time_start": ask.time_start.text, "time_end": ask.time_end.text}
+        accounts, service, instance = grant.accounts, None, None
+        group = ask.group
+        if ask.database is not None:
+            group, account, service, instance = _parts(ask.database)
+            said["database"] = ask.database
+            if grant.accounts is not None and account not in grant.accounts:
+                raise QueryError(
+                    "database: there is no such account", kind="missing", hint="Use a key that may see the account."
+                )
+            accounts = frozenset({account})
+        assert group is not None
+        if ask.group is not None:
+            said["region_group"] = group
+        region = self._region(group, "region_group" if ask.database is None else "database")
+        query = Query(
+            accounts=accounts,
+            start=ms_of(ask.time_start.ns),
+            end=ms_of(ask.time_end.ns),
+            service=service,
+            instance=instance,
+            region=region,
+            order="oldest",
+        )
+        return Asked(
+            query,
+            said,
+            group,
+            (ask.idempotency_token or "").lower(),
+            State.DOES_NOT_EXIST if query.start >= query.end else State.REQUESTED,
+        )
+
+    def _check_group(self, group: str | None) -> str | None:
+        if group is not None:
+            self._region(group, "regionGroup")
+        return group
+
+    def _region(self, group: str, field: str) -> str | None:
+        """The region of records that a group means; None for all. Raises QueryError."""
+        region = self._exports.regions.get(group)
+        if region is None:
+            accepted = ", ".join(self._exports.regions)
+            raise QueryError(f"{field}: there is no region group {shown(group)}; accepted: {accepted}")
+        return None if region == "*" else region
+
+
+def _parts(database: str) -> tuple[str, str, str | None, str | None]:
+    """Region group, account, service and instance. Raises QueryError."""
+    try:
+        found = [unquote_to_bytes(part).decode() for part in database.split("/")]
+    except UnicodeDecodeError:
+        found = []
+    if not 2 <= len(found) <= 4 or not all(0 < len(part) <= _PART_MAX for part in found):
+        raise QueryError(f"database: it is {shown(database)}; accepted: {_DATABASE_ACCEPTED}")
+    group, account, service, instance = [*found, None, None][:4]
+    assert group is not None
+    assert account is not None
+    return group, account, service, instance
+
+
+def _answer(export: Export) -> Answer:
+    return Answer(request_id=export.id, state=export.state.value, reason=export.reason, **export.said)
+
+
+def _parameters(request: Request) -> dict[str, str]:
+    """Of a signed URL; {} when one comes twice: that is none of ours."""
+    try:
+        return parameters_of(request)
+    except QueryError:
+        return {}

@@ -1,0 +1,49 @@
+"""A file as an answer: whole or the ranges that are asked for, at the pace of its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..query.admission import Lease
+from .failure import Failure
+
+__all__ = ["ObjectResponse"]
+
+
+class ObjectResponse(FileResponse):
+    """Starlette's, whose refusals of a Range header are said by `fail`. Holds `lease` until it is sent, or could not
+    be."""
+
+    def __init__(
+        self, path: Path, kind: str, headers: Mapping[str, str], fail: Callable[[Failure], Response], lease: Lease
+    ) -> None:
+        super().__init__(path, headers=headers, media_type=kind, filename=path.name)
+        self._fail = fail
+        self._lease = lease
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: Response | None = None
+
+        async def sending(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused = self._refusal(message)
+            if refused is None:
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, sending)
+            if refused is not None:
+                await refused(scope, receive, send)
+        finally:
+            self._lease.close()
+
+    def _refusal(self, start: Message) -> Response:
+        status = start["status"]
+        headers = {name.decode(): value.decode() for name, value in start["headers"] if name == b"content-range"}
+        message = "the Range header asks for nothing of this file" if status == 416 else "the Range header is wrong"
+        return self._fail(Failure(status, message, "Ask without it, or as 'bytes=0-99'.", headers))

@@ -1,0 +1,65 @@
+"""Run the exports that the API was asked for, until SIGTERM or Ctrl-C. `asgi-audit serve` starts it beside itself.
+
+  asgi-audit export                                  objects go to exports/ in the home
+  asgi-audit export --export-bucket s3://bucket/prefix   objects go to a bucket; its URLs are handed out
+
+It may be killed at any moment: the next one goes on where it was. Several may run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+import time
+
+from ..wiring.exports import build_runner
+from ..wiring.operations import open_control
+from .flags import add_settings, settings_of
+from .processes import on_closed_stdin
+
+__all__ = ["SETTINGS", "add_arguments", "run"]
+
+SETTINGS = ("export_path", "export_bucket", "export_endpoint", "export_days")
+_log = logging.getLogger("asgi_audit.exports")
+_STOP_SECONDS = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    add_settings(parser, "home", "share_with_group", "transport", "store", *SETTINGS, "log_format")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    stop = threading.Event()
+
+    def ask_to_stop(*_: object) -> None:
+        if stop.is_set():  # a second Ctrl-C
+            raise KeyboardInterrupt
+        stop.set()
+        threading.Thread(target=_give_up, name="asgi-audit-deadline", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    if arguments.until_stdin_closes:
+        on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    control = open_control(settings)
+    try:
+        runner = build_runner(settings, control)
+        if not arguments.quiet:
+            _log.info("running exports to %s", settings.export_bucket or settings.exports_path)
+        runner.run(stop)
+    finally:
+        control.close()
+    return 0
+
+
+def _give_up() -> None:
+    time.sleep(_STOP_SECONDS)
+    # Safe: what was not noted is written again. A hung disk or network must not keep a container from ending.
+    _log.error("the export was not left within %g s; ending without it, it goes on at the next start", _STOP_SECONDS)
+    os._exit(1)

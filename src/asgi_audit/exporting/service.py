@@ -1,0 +1,158 @@
+"""What the API does with exports: takes requests, tells how far they are, makes their URLs.
+
+Place: api -> **ExportService** -> control.exports and the target. Invariants: a key sees the exports of keys with the
+same accounts and of no other; what was answered with 200 is in `control.db`. Blocks on files: not for an event loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from ..control import Control
+from ..control.exports import Asked, Export, State
+from ..errors import QueryError, StoreError
+from ..metrics import Values
+from ..query.model import Grant
+from .base import Presigned, Target, is_id
+from .links import LINK_SECONDS, Link, Links
+
+__all__ = ["Download", "ExportService", "NotRunning"]
+
+
+class NotRunning(Exception):
+    """No process runs exports."""
+
+
+class Download(NamedTuple):
+    """A file to serve, and the URL of the manifest beside it."""
+
+    link: Link
+    export: Export
+    path: Path
+    manifest_url: str
+
+
+class ExportService:
+    """`regions`: region by region group, `*` for all. `days`: how long what has ended is seen. Any thread."""
+
+    def __init__(
+        self,
+        control: Control,
+        target: Target,
+        *,
+        public_url: str,
+        regions: dict[str, str],
+        days: int = 7,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._exports = control.exports
+        self._target = target
+        self._links = Links(control.secret(), public_url)
+        self._secret = hmac.digest(control.secret(), b"asgi-audit export lists", hashlib.sha256)
+        self.regions = regions
+        self._days = days
+        self._clock = clock
+
+    def request(self, grant: Grant, asked: Asked) -> tuple[Export, bool]:
+        """The export and whether it is new. Raises NotRunning, QueryError 'busy'."""
+        if asked.token and (known := self._exports.with_token(grant, asked.token)) is not None:
+            return known, False
+        if not self._exports.is_running():
+            raise NotRunning
+        return self._exports.request(grant, asked)
+
+    def find(self, grant: Grant, id_: str) -> Export:
+        """Raises QueryError 'missing'."""
+        found = self._exports.find(grant, id_, days=self._days) if is_id(id_) else None
+        if found is None:
+            raise _missing()
+        return found
+
+    def page(
+        self, grant: Grant, states: Collection[State], token: str | None, limit: int, group: str | None = None
+    ) -> tuple[list[Export], str | None]:
+        """The newest first, and the token of the page after it. Raises QueryError for a token that was not made here
+        for a key with the same accounts."""
+        before = None if token is None else self._position(grant, token)
+        found, more = self._exports.page(grant, states, before, limit, group=group, days=self._days)
+        return found, self._token(grant, found[-1]) if more and found else None
+
+    def presign(self, grant: Grant, export: Export) -> Presigned:
+        """A fresh URL of a complete export's object."""
+        now = self._clock()
+        there = self._target.presign(export.id, LINK_SECONDS, now)
+        if there is not None:
+            return there
+        link = self._links.new(export.id, grant.key_id, now)
+        return Presigned(self._links.url(link), link.expires)
+
+    def open(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> Download:
+        """What a URL of ours opens. Raises QueryError: 'forbidden' for one that is not valid (any more), 'missing' when
+        the export is gone."""
+        link = self._links.opened(id_, given, self._clock(), manifest=manifest)
+        if link is None:
+            raise QueryError(
+                "this URL was not made by this API, was altered or has expired",
+                kind="forbidden",
+                hint="Ask for the export again: each answer brings a new URL, which is good for an hour.",
+            )
+        found = self._exports.get(id_, days=self._days)
+        path = self._target.open_path(id_, manifest=manifest)
+        if found is None or path is None or found.state is not State.COMPLETE:
+            raise _missing()
+        return Download(link, found, path, self._links.url(link, manifest=True))
+
+    def is_valid(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> bool:
+        """Whether `open` would let it through. Reads no file."""
+        return self._links.opened(id_, given, self._clock(), manifest=manifest) is not None
+
+    def is_first_download(self, link: Link) -> bool:
+        """Whether nothing was downloaded by its URL yet; from now on something was."""
+        return self._exports.is_first_download(f"{link.export}.{link.nonce}", link.expires * 1000)
+
+    def measures(self) -> Values:
+        """How many exports are in which state, and what is being written. Never raises: what cannot be read is left
+        out."""
+        try:
+            under_way, counts = self._exports.under_way(), self._exports.counts()
+            running = self._exports.is_running()
+        except StoreError:
+            return {}
+        return {
+            "asgi_audit_exports": {state.value: float(count) for state, count in counts.items()},
+            "asgi_audit_exports_writing_records": float(under_way.records),
+            "asgi_audit_exports_writing_bytes": float(under_way.bytes),
+            "asgi_audit_exports_running": float(running),
+        }
+
+    def _token(self, grant: Grant, last: Export) -> str:
+        position = f"{last.created_ms}.{last.id}"
+        return f"{position}.{self._mac(grant, position)}"
+
+    def _position(self, grant: Grant, token: str) -> tuple[int, str]:
+        position, _, mac = token.rpartition(".")
+        if not token.isascii() or not hmac.compare_digest(mac, self._mac(grant, position)):
+            raise QueryError(
+                "page_token: it is no token of a page of this API, or was changed",
+                field="page_token",
+                hint="Send the token of the page before, unchanged, or none to begin with the first page.",
+            )
+        created, _, id_ = position.partition(".")
+        return int(created), id_
+
+    def _mac(self, grant: Grant, position: str) -> str:
+        accounts = "*" if grant.accounts is None else "\n".join(sorted(grant.accounts))
+        return hmac.digest(self._secret, f"{position}\n{accounts}".encode(), hashlib.sha256).hex()[:32]
+
+
+def _missing() -> QueryError:
+    return QueryError(
+        "there is no such export, or it was removed",
+        kind="missing",
+        hint="Ask with a key of the same accounts; what has ended is removed after some days.",
+    )
