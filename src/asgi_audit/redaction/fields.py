@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from .forms import may_hold_user
 from .layers import Edit, splice
 from .names import CODE, NO, YES, Names
 from .pairs import decoded, url_edits
@@ -19,7 +18,7 @@ _KINDS = {
     "refresh": URL, "origin": URL, "x-original-url": URL, "x-rewrite-url": URL, "x-forwarded-uri": URL,
     "x-original-uri": URL, "hx-current-url": URL, "host": HOST, "x-forwarded-host": HOST, "x-original-host": HOST,
     "x-host": HOST, "forwarded": HOST, "sec-websocket-protocol": PROTOCOL, "www-authenticate": PLAIN,
-    "proxy-authenticate": PLAIN, "x-honeycomb-team": HIDDEN, "fastly-key": HIDDEN,
+    "proxy-authenticate": PLAIN, "x-honeycomb-team": HIDDEN, "authentication": HIDDEN, "fastly-key": HIDDEN,
 }  # fmt: skip
 _PROTOCOL_MAX = 40
 _COOKIES_MAX = 300  # browsers send 180 at most
@@ -70,10 +69,7 @@ def _url(record: Record, value: bytes) -> list[Edit]:
 def _plain(record: Record, value: bytes) -> list[Edit]:
     if value.find(b"://") >= 0 and b" " not in value and b"<" not in value:
         return url_edits(record, value, 0)
-    found = record.inner(value, 0)
-    if may_hold_user(value) and not found:
-        return []
-    return found
+    return record.inner(value, 0)
 
 
 def _cookies(record: Record, value: bytes) -> bytes:

@@ -80,20 +80,21 @@ def _is_basic(value: bytes) -> bool:
 # User information
 
 _AUTHORITY = re.compile(rb":[\\/]{2,8}([^\s<>\"?#]{1,600})")
+_USER_CUT = re.compile(rb":[\\/]{2,8}[^\s:@/?#<>\"'\\]{0,100}:([0-9]{0,100}[^\s@/<>\"'?#0-9\\][^\s@<>\"']{0,300})\Z")
 _PORT = re.compile(rb":[0-9]{1,5}(?:\\?/|\Z|[,\s])")
 _LONG_USER = 16
 
 
 def may_hold_user(data: bytes) -> bool:
     """Whether `userinfo` is worth a search. `64 in data` is a memchr."""
-    return 64 in data and (data.find(b":/") >= 0 or data.find(b":\\") >= 0)
+    return data.find(b":/") >= 0 or data.find(b":\\") >= 0
 
 
-def userinfo(data: bytes, *, whole: bool = False) -> Iterator[tuple[int, int]]:
+def userinfo(data: bytes, *, whole: bool = False, cut: bool = False) -> Iterator[tuple[int, int]]:
     """Spans of the passwords, or long users alone, in `scheme://user:password@host`.
 
     The user may be a mail address, the password may hold a slash, a colon or another `@`. whole: `data` is one URL, so
-    that white space ends none of it."""
+    that white space ends none of it. cut: the end of the data may be the middle of one."""
     if whole:
         begin = data.find(b"://")
         if begin >= 0:
@@ -103,6 +104,10 @@ def userinfo(data: bytes, *, whole: bool = False) -> Iterator[tuple[int, int]]:
             span = _user_of(data, begin + 3, end)
             if span is not None:
                 yield span
+        return
+    if cut and (begun := _USER_CUT.search(data, max(0, len(data) - 400))) is not None:
+        yield begun.span(1)
+    if 64 not in data:
         return
     for m in _AUTHORITY.finditer(data):
         span = _user_of(data, *m.span(1))
@@ -131,7 +136,9 @@ def _user_of(data: bytes, begin: int, end: int) -> tuple[int, int] | None:
         return (colon + 1, at) if at > colon + 1 else None
     if slash < 0 or first < slash:
         at = data.rfind(b"@", begin, slash if slash >= 0 else end)
-        return (begin, at) if at - begin >= _LONG_USER else None
+        user = data[begin:at]
+        mixed = len(user) >= 10 and user.translate(None, b"0123456789") not in (user, b"")
+        return (begin, at) if len(user) >= _LONG_USER or mixed else None
     return None
 
 

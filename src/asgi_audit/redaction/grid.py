@@ -10,10 +10,11 @@ import re
 
 from .forms import made
 from .layers import Edit
+from .names import YES
 from .record import Record
 from .scan import NAME, Alarm
 
-__all__ = ["grid_edits"]
+__all__ = ["grid_edits", "labelled_rows"]
 
 _MARKS = (b"\t", b"|", b";", b",")
 _HEADER_MAX = 2_000
@@ -21,6 +22,13 @@ _HEADERS_MAX = 20
 _CELL = re.compile(rb"[\w .()/#*\x80-\xff-]{0,60}")
 _BLANK_LINE = re.compile(rb"(?:[ \t]{0,20}\r?\n){1,2}")
 _RULE = re.compile(rb"[\s|:+=-]+")
+_LABEL_CELLS = frozenset(b"key name field setting variable option parameter property column attribute param".split())
+_VALUE_CELLS = frozenset(b"value val content data wert valeur valor".split())
+_LABEL_HEADER = re.compile(
+    rb"^[^\n]{0,200}?\b(?:key|name|field|setting|variable|option|param(?:eter)?|property|column|attribute)\b[\"']?[ ]?"
+    rb"([,;|\t])[^\n]{0,100}?\b(?:value|val|content|data|wert|valeur|valor)\b[^\n]{0,200}$",
+    re.M | re.I,
+)
 _CELLS = {
     mark: re.compile(rb'[ \t]{0,20}"[^"]*+(?:""[^"]*+)*"(?!")[^\n%b]*+|[^\n%b]*+'.replace(b"%b", re.escape(mark)), re.S)
     for mark in _MARKS
@@ -52,7 +60,48 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
     return edits, tables
 
 
-def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, bytes, set[int]] | None:
+def labelled_rows(record: Record, text: bytes) -> list[Edit]:
+    """Edits of rows such as `password,x` under a header `key,value`."""
+    edits: list[Edit] = []
+    for number, head in enumerate(_LABEL_HEADER.finditer(text)):
+        if number >= _HEADERS_MAX:
+            break
+        mark = head[1]
+        cells = [cell.strip(b" \t\r\"'*`").lower() for cell in head[0].split(mark)]
+        label = next((k for k, cell in enumerate(cells) if cell in _LABEL_CELLS), None)
+        values = {k for k, cell in enumerate(cells) if cell in _VALUE_CELLS}
+        if label is None or not values:
+            continue
+        at = head.end() + 1
+        while at < len(text):
+            end = text.find(b"\n", at)
+            end = len(text) if end < 0 else end
+            if mark not in text[at:end]:
+                break
+            record.spend(3)
+            found = _cells(text, at, mark)
+            name = text[slice(*found[label])].strip(b" \t\r\"'*`") if label < len(found) else b""
+            if name and record.names.is_field(name):
+                for k in values:
+                    if k < len(found):
+                        edits += _cell(record, text, *found[k])
+            at = end + 1
+    return edits
+
+
+def _cells(text: bytes, at: int, mark: bytes) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    while len(found) < 100:
+        cell = _CELLS[mark].match(text, at)
+        assert cell is not None  # it matches nothing
+        found.append(cell.span())
+        at = cell.end() + 1
+        if text[cell.end() : at] != mark:
+            break
+    return found
+
+
+def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, bytes, dict[int, int]] | None:
     """(where the rows begin, mark between cells, places of sensitive columns) of a line that is a header; None."""
     line = text[start:end]
     rows = end + 1
@@ -72,8 +121,8 @@ def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, byt
         cells = [cell.strip(b" \t\r\"'*`") for cell in line.split(mark)]
         if not all(_CELL.fullmatch(cell) for cell in cells):
             continue
-        columns = {k for k, cell in enumerate(cells) if cell and record.names.is_field(cell)}
-        if columns == {0} and count == 1 and _is_made(cells[1]):  # `password<tab>x`: a column of names
+        columns = {k: record.names.kind(cell) for k, cell in enumerate(cells) if cell and record.names.is_field(cell)}
+        if list(columns) == [0] and count == 1 and _is_made(cells[1]):  # `password<tab>x`: a column of names
             return None
         if above.count(mark) >= count:  # a row of another table, or a title
             values = below.split(mark)
@@ -91,7 +140,7 @@ def _is_made(cell: bytes) -> bool:
     )
 
 
-def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: set[int]) -> tuple[list[Edit], int]:
+def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: dict[int, int]) -> tuple[list[Edit], int]:
     """Edits of the rows from `at` on, to an empty line or one without the mark; and where that is."""
     edits: list[Edit] = []
     cell_of = _CELLS[mark].match
@@ -111,7 +160,7 @@ def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: set[int]) 
         while True:
             cell = cell_of(text, at)
             assert cell is not None  # it matches nothing
-            if column in columns:
+            if column in columns and (columns[column] == YES or _is_made(cell[0].strip(b' \t\r"'))):
                 edits += _cell(record, text, *cell.span())
             column += 1
             at = cell.end() + 1

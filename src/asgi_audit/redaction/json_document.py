@@ -18,7 +18,7 @@ from .forms import cards
 from .layers import Edit, json_string
 from .names import CODE, COUNT, MADE, MANY, NO, TEXT, YES, norm
 from .record import MASK, Record, TooCostly, shown
-from .scan import CODE_KEY, NAME, Alarm
+from .scan import CODE_KEY, COMMAND, NAME, Alarm
 from .tables import words
 
 __all__ = ["json_edits", "may_need_partner"]
@@ -70,6 +70,8 @@ _POSITIONAL = re.compile(rb"\?|%s|[$:][0-9]")
 _OPERATORS = frozenset((b"=", b"==", b"eq", b"!=", b"ne", b"like", b"in", b"is", b"contains", b"~", b"equals"))
 _PARTNER = re.compile(rb'"(?:value|values|val|answer|input|inputValue|default|rows|variables|params|bindings)\\{0,7}"')
 _TOOLS = frozenset((b"curl", b"mysql", b"mysqldump", b"docker", b"sshpass", b"psql", b"wget", b"redis-cli", b"http"))
+_TOOLS_GLUED = frozenset((b"mysql", b"mysqldump", b"mysqladmin", b"sshpass"))
+_KEY_PARTS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))  # RFC 7518, section 6
 _TOOL_FLAGS = frozenset((b"-u", b"-p", b"--user", b"-P", b"-a"))
 
 
@@ -121,6 +123,10 @@ def _near(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: st
         done = end + 1
         colon = _COLON.match(blank, done)
         if colon is None:
+            if alarm.what == COMMAND and plain.lower() in _TOOLS:
+                return None
+            if alarm.what == NAME and plain.find(b"/secrets/") >= 0:
+                return None
             if len(plain) <= 60 and (alarm.what == NAME or layer is not None) and names.is_field(plain):
                 return None  # a label
             if alarm.what == NAME and _may_bind(plain):
@@ -281,7 +287,7 @@ def _parse(record: Record, data: bytes, cut: bool) -> _Node | None:
     return top.items[0][1] if len(top.items) == 1 else top
 
 
-_TELLING = _LABELS | _WEAK_LABELS | _COLUMNS | _MEANT | _PARTNERED | _QUERIES | {"kind", "code", "logprob"}
+_TELLING = _LABELS | _WEAK_LABELS | _COLUMNS | _MEANT | _PARTNERED | _QUERIES | {"kind", "code", "logprob", "kty"}
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 
 
@@ -481,8 +487,9 @@ class _Walk:
         kinds: dict[int, int] = {}
         strong, weak = self.label(node, lows)
         if node.open and strong is None:
+            cut_label = any(low in _LABELS and item.open for low, (_, item) in zip(lows, node.items, strict=True))
             for at, low in enumerate(lows):
-                if low in _MEANT or low in _PARTNERED:
+                if low in _MEANT or low in _PARTNERED or (cut_label and low in _VALUED):
                     kinds[at] = YES
         if strong is not None or weak is not None:
             vague = strong is None and weak is not None and norm(weak.decode()) in _OFTEN_SOMETHING_ELSE
@@ -497,6 +504,8 @@ class _Walk:
             item = node.items[at][1]
             if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or self.long(item):
                 kinds[at] = YES
+        if "kty" in present:  # a JSON web key: its private parts
+            kinds.update({at: YES for at, low in enumerate(lows) if low in _KEY_PARTS})
         for at, (_, item) in enumerate(node.items):
             if item.what != _STRING:
                 continue
@@ -520,6 +529,8 @@ class _Walk:
             text = None
             if item.what == _STRING and not item.open:
                 text = self.text(item)
+                if low == "id" and text.find(b"/secrets/") >= 0:  # of a vault
+                    strong = b"secret"
                 if low in _PATHS and len(text) <= 200:
                     text = _LAST.split(text.strip(b"/.[]#"))[-1]
             elif item.what == _ARRAY and low in ("loc", "path", "location"):
@@ -587,13 +598,21 @@ class _Walk:
             self.pairs_or_table(items, path)
         flag = False
         for at, item in enumerate(items):
-            if item.what == _STRING and (flag or at + 1 < len(items)):
+            if item.what == _STRING and (
+                flag or at + 1 < len(items) or self.data[item.start + 1 : item.start + 3] == b"-p"
+            ):
                 text = self.text(item) if flag or self.data[item.start + 1 : item.start + 2] == b"-" else b""
+                if flag and text.strip(b"0123456789:.") == b"" and b":" in text:  # `-p 80:80`
+                    flag = False
                 if flag and not text.startswith(b"-"):
                     self.mask(item, path)
                     flag = False
                     continue
                 flag = text[:1] == b"-" and self.tells(text, items[0])
+                glued = text[:2] == b"-p" and len(text) > 2 and items[0].what == _STRING
+                if glued and self.text(items[0]).rpartition(b"/")[2] in _TOOLS_GLUED:  # ["mysql", "-px"]
+                    self.mask(item, path)
+                    continue
             self.visit(item, NO, path, deep + 1)
 
     def tells(self, flag: bytes, first: _Node) -> bool:

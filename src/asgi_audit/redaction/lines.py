@@ -99,18 +99,19 @@ def block_end(record: Record, text: bytes, at: int, indent: int, *, dash: bool) 
     return end
 
 
-def block_is_described(record: Record, block: bytes) -> bool:
-    """Whether lines below a sensitive name describe it: a schema, the names of secrets, and no value."""
+def block_is_described(record: Record, block: bytes, *, named: bool = False) -> bool:
+    """Whether lines below a sensitive name describe it: a schema, the names of secrets, and no value. named: its items
+    are names of secrets, when they are words."""
     lines = [line.strip() for line in block[:4_000].split(b"\n") if line.strip()]
     keys = [m[1].strip() for m in _KEY.finditer(block[:4_000])]
     items = [line[2:].strip(b" \"'") for line in lines if line[:2] == b"- " and b":" not in line]
-    told = [key in _DESCRIBING or (record.names.is_field(key) and line_is_bare(block, key)) for key in keys]
+    told = [key in _DESCRIBING or line_is_bare(block, key) for key in keys]
     return (
         bool(lines)
         and len(keys) + len(items) >= len(lines)
         and all(told)
         and all(record.names.is_field(item) or _WORD.fullmatch(item) is not None for item in items)
-        and (bool(keys) or any(record.names.is_field(item) for item in items))
+        and (any(key in _DESCRIBING for key in keys) or named or any(record.names.is_field(item) for item in items))
     )
 
 

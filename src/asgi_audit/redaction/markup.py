@@ -33,7 +33,8 @@ _NAMING = frozenset(
 _HARMLESS = _NAMING | frozenset(
     b"id type for autocomplete label aria-label placeholder title class style required minlength maxlength size"
     b" method rel tabindex lang role aria-describedby aria-labelledby autofocus disabled readonly xmlns charset href"
-    b" src action pattern inputmode onclick onchange data-toggle data-target in schema ref min max step".split()
+    b" src action pattern inputmode onclick onchange data-toggle data-target in schema ref min max step"
+    b" minoccurs maxoccurs use nillable base".split()
 )  # fmt: skip
 _NO_CONTENT = frozenset(b"a form label button fieldset iframe section nav h1 h2 h3 h4 h5 h6 html body".split())
 _VOID = frozenset(b"input meta link img br hr wbr col area base embed source track".split())
@@ -41,6 +42,10 @@ _FIELDS = frozenset(b"input textarea select option field param".split())
 _SURE = frozenset(b"key name k n dt td th param property".split())
 _VALUES = frozenset(b"value v val string data content".split())
 _SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd td label input".split())
+# In place of a value: `<dt>password</dt><dd>The password of the user.</dd>`.
+_SENTENCE = re.compile(rb"[A-Z][a-z]*(?:,? (?:[a-z]+|[A-Z][a-z]+|[0-9]{1,3})){2,40}\.")
+_SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92"))
+_SAYING = (b" is", b" are", b" ist", b" lautet", b" est", b" es", b" \xc3\xa8", b" \xc3\xa9")  # before `<b>x</b>`
 _STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
 
 
@@ -66,8 +71,10 @@ class _Markup:
         self.starts = [alarm.start for alarm in alarms]
         self.forms = [alarm.start for alarm in alarms if alarm.what == FORM]
         self.edits: list[Edit] = []
+        self.closes = b"</" in text  # some element is closed
         self.until = b""  # everything to the end of this element is masked
         self.nesting = 0
+        self.named_before = False  # `until` is an element beside the one that is the name
         self.pending = 0  # 1: the next text may be a value, 2: it is one
         self.tag = b""  # the last opened
         self.cell = -1  # its number in the row
@@ -166,6 +173,8 @@ class _Markup:
         tag = self.tag = name.lower()
         if 61 not in m[5] and m[5].strip(b" /"):
             name = m[4] + m[5].rstrip(b"/")  # <API KEY>
+            if not self.closes:
+                return  # `<your api key>`
         alone = m[5][-1:] == b"/" or tag in _VOID
         if tag == b"tr":
             self.cell, self.headers, self.header_row, self.pending = -1, [], True, 0
@@ -184,7 +193,7 @@ class _Markup:
             return
         sensitive = False
         if self.pending == 2 and not alone and tag not in (b"th", b"label", b"tr", b"tbody", b"dl"):
-            self.until, self.nesting, self.pending = tag, 0, 0
+            self.until, self.nesting, self.pending, self.named_before = tag, 0, 0, True
             self.attributes(m.start(5), m.end(5), all_of_them=True)
             return
         if open_end or self.pending or self.alarmed(m.start(), m.end()):
@@ -196,7 +205,7 @@ class _Markup:
             and tag not in _NO_CONTENT
             and (sensitive or (self.alarmed(m.start(), m.end()) and self.record.names.kind(name) in (YES, MANY)))
         ):
-            self.until, self.nesting, self.pending = tag, 0, 0
+            self.until, self.nesting, self.pending, self.named_before = tag, 0, 0, False
         elif alone and tag not in _SPACERS:
             self.pending = 0
 
@@ -253,18 +262,29 @@ class _Markup:
         if not text.strip():
             return
         if self.until and not comment:
-            self.mask(start, end)
+            if not self.named_before or not _SENTENCE.fullmatch(text.strip()):
+                self.mask(start, end)
             return
         if self.cell in self.columns and self.tag == b"td":
             self.mask(start, end)
             return
         alarmed = self.alarmed(start, end)
+        if self.pending and text.strip() in _SIGNS:  # `<b>Password</b>: <i>x</i>`
+            self.pending = 2
+            return
         pending, self.pending = self.pending, 0
         if pending and not comment and self.tag not in (b"label", b"button", b"a"):
             plain = text.strip()
+            if _SENTENCE.fullmatch(plain):
+                return
             another = alarmed and self.record.names.is_field(plain.rstrip(b" :=*"))
             digit = any(48 <= c <= 57 for c in plain)
-            if not another and (pending == 2 or made(plain) or (digit and len(plain) > 5 and b" " not in plain)):
+            if not another and (
+                pending == 2
+                or (self.record.cut and end == len(self.text))
+                or made(plain)
+                or (digit and len(plain) > 5 and b" " not in plain)
+            ):
                 self.mask(start, end)
                 return
         opened = self.tag.lstrip(b"/")
@@ -286,13 +306,18 @@ class _Markup:
         if len(plain) < 200 and plain[-1:] in b":=" and self.tells(word):
             self.pending = 2
             return
+        if len(plain) < 200 and plain.endswith(_SAYING) and self.tells(plain[: plain.rfind(b" ")]):
+            self.pending = 1
+            return
         self.inner(start, end, raw=raw)
 
     def tells(self, words: bytes) -> bool:
         """`Your password:` before the element with the value."""
         last = words.split()[-2:]
-        return bool(last) and (
-            self.record.names.kind(last[-1]) == YES or self.record.names.kind(b" ".join(last)) == YES
+        return (
+            not any(58 in word or 61 in word for word in last)
+            and bool(last)
+            and (self.record.names.kind(last[-1]) == YES or self.record.names.is_field(b" ".join(last)))
         )
 
     def named(self, opened: bytes, plain: bytes) -> None:

@@ -38,6 +38,7 @@ _SHORT = frozenset(words("short"))
 _AMBIGUOUS = frozenset(words("ambiguous"))
 _NEUTRAL, _TAILS, _HEADS, _COUNTERS = (frozenset(words(t)) for t in ("neutral", "tails", "heads", "counters"))
 _TRIED = frozenset({"failed", "invalid", "wrong", "existing", "forgotten", "missing"})
+_MARKS = frozenset(words("marks"))
 _PASSES, _SESSIONS = frozenset(words("passes")), frozenset(words("sessions"))
 _STEM = re.compile(alternation(sorted({*_STRONG, *_WEAK})))
 _HARMLESS = re.compile(alternation(words("harmless")))
@@ -51,7 +52,7 @@ _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 _CACHE_MAX = 2_048
 _NAME_MAX = 200
 _FIELD_MAX = 60
-_FIELD = re.compile(r"[\w .\-\[\]$@/*()#]+")
+_FIELD = re.compile(r"(?:custom:)?[\w .\-\[\]$@/*()#]+")  # `custom:pin`, of Cognito
 _SCHEMES = frozenset((b"bearer", b"Bearer"))  # how a token is sent: `token_type`
 _ABOUT = frozenset(words("about"))
 
@@ -140,8 +141,11 @@ def _glued(name: str) -> str:
 def _stemmed(name: str, parts: list[str], glued: str, stem: re.Match[str]) -> int:
     """A name with one of the strong or weak words in it; what stands after the last of them decides."""
     last = parts[-1]
-    if last in ("tokens", "token") and len(parts) > 1 and parts[0] in _COUNTERS:
-        return COUNT
+    if last in ("tokens", "token") and len(parts) > 1:
+        if parts[0] in _COUNTERS:
+            return COUNT
+        if parts[-2] in _MARKS:
+            return NO
     if glued == "tokens":
         return MANY
     tail = glued[stem.end() :]

@@ -43,6 +43,10 @@ _IN_PROSE = re.compile(
     rb"<[\w -]{1,40}>|\$\{[^{}]{1,60}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
     rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
 )
+# How a framework checks a field: `required|min:8|confirmed`.
+_RULES = re.compile(
+    rb"(?:required|nullable|sometimes|present|string|confirmed|filled)(?:\|[a-z_]{1,30}(?::[A-Za-z0-9_,.]{1,40})?){1,12}"
+)
 _ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
 _SCHEMES = frozenset((b"bearer", b"basic", b"token", b"digest"))
 # Of a package whose name is sensitive: `"jsonwebtoken": "^9.0.2"`, `"csrf-tokens": "2.0.0"`.
@@ -68,7 +72,12 @@ def is_holder(value: bytes) -> bool:
     if len(value) >= 80:
         return False
     value = _without_scheme(value)
-    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None or _VERSION.fullmatch(value) is not None
+    return (
+        value.lower() in _COMMON
+        or _RULES.fullmatch(value) is not None
+        or _HOLDER.fullmatch(value) is not None
+        or _VERSION.fullmatch(value) is not None
+    )
 
 
 def is_holder_in_prose(value: bytes) -> bool:

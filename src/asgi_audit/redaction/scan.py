@@ -23,11 +23,11 @@ from .budget import Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found, searcher
 from .names import COUNT, NO, STEMS, Names
-from .tables import FORMS, Form, words
+from .tables import COMMANDS, FORMS, Form, words
 
 __all__ = ["BASE64", "CODE_KEY", "COMMAND", "ESCAPE", "FORM", "NAME", "Alarm", "Scan"]
 
-NAME, FORM, ESCAPE, BASE64, CODE_KEY, COMMAND, CARD = range(7)
+COMMAND, NAME, FORM, ESCAPE, BASE64, CODE_KEY, CARD = range(7)
 
 
 class Alarm(NamedTuple):
@@ -36,7 +36,7 @@ class Alarm(NamedTuple):
     start: int
     end: int
     what: int
-    kind: int = NO  # of a name
+    kind: int = NO  # of a name; the row of a command
 
 
 _OTHERS = bytes(c for c in range(128) if not chr(c).isalnum())
@@ -47,17 +47,16 @@ _FOLD = bytes.maketrans(
 # Letters, digits and what may stand inside an identifier, for the search for its ends.
 _IDENT = bytes(97 if chr(c).isalnum() or c in b"_-$" or c > 127 else 32 for c in range(256))
 _IDENT_MAX = 48
-# Full-width colon, equals and comma, ideographic blank, dashes.
-_WIDE_SIGN = re.compile(rb"\xef\xbc[\x8c\x9a\x9d]|\xe3\x80[\x80-\x82]|\xe2\x80[\x93\x94]")
+_BLANKS = bytes.maketrans(b"\t\r\n_-+\"'\\", b"         ")
+# Full-width colon, equals and comma, ideographic blank, dashes; what says "is" in Chinese, Japanese and Korean.
+_WIDE_SIGN = re.compile(
+    rb"\xef\xbc[\x8c\x9a\x9d]|\xe3\x80[\x80-\x82]|\xe2\x80[\x93\x94]"
+    rb"|\xe3\x81\xaf|\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xeb\x8a\x94|\xec\x9d\x80"
+)
 _COUNTED = re.compile(
     rb"\\{0,3}[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\{0,3}[\"']?[0-9]{1,9}(?:\.[0-9]{1,6})?\\{0,3}[\"']?(?![0-9A-Za-z.])"
 )
-# Before these words stands a password that no name tells: `curl -u mira:x`, `IDENTIFIED BY 'x'`.
-_COMMANDS = (
-    b"curl_", b"wget_", b"sshpass_", b"mysql_", b"mysqldump_", b"docker_login", b"podman_login", b"helm_",
-    b"redis_cli_",
-    b"identified_by", b"identified_with", b"ldapsearch_", b"smbclient_", b"mongosh_", b"mongo_",
-)  # fmt: skip
+_ESCAPE_LETTERS = frozenset(b"nrtbf")
 _IN_BASE64 = (
     "password",
     "passwd",
@@ -80,7 +79,7 @@ _ENTITY = re.compile(rb"&#[xX0-9]")
 _ESCAPE_IN_KEY = re.compile(rb"\\(?:[nrtbf/\"\\]|u[0-9a-fA-F]{4})[^\"\\]{0,60}\"[ \t\r\n]{0,20}:")
 # A digit of it reads as one of the card number that follows.
 _ESCAPED_BEFORE = re.compile(rb"\\u[0-9a-fA-F]{4}[2-6][0-9]")
-_CODE = re.compile(rb"(?i:code)\\{0,3}[\"']?[ \t\r\n]{0,20}[:=]")
+_CODE = re.compile(rb"(?i:code|kty)(?:\\{0,3}[\"']|&quot;)?[ \t\r\n]{0,20}[:=]")
 _IDENT_ENDS = frozenset(bytes((c,)) for c in range(256) if _IDENT[c] == 97)
 _CARD_NUMBER = (b"0" * 15, b"0000_0000_0000", b"0000_000000_0000")
 _OAUTH_BESIDE = (b"redirect", b"grant", b"verifier", b"client", b"state", b"scope", b"iss")
@@ -153,10 +152,15 @@ class Scan:
             for spelling in _own(name):
                 needles[spelling] = NAME, None
         needles[b"code_"] = CODE_KEY, None
+        needles[b"kty_"] = CODE_KEY, None
         for digits in _CARD_NUMBER:
             needles[digits] = CARD, None
-        for command in _COMMANDS:
-            needles[command] = COMMAND, None
+        for number, command in enumerate(COMMANDS):
+            for command_word in command.words:
+                folded = command_word.translate(_FOLD)
+                is_name = any(folded.find(needle) >= 0 for needle, (what, _) in needles.items() if what == NAME)
+                asked = command_word.lower().translate(_BLANKS)
+                needles[folded] = COMMAND, (number, asked, command.inside, is_name)
         for word in _IN_BASE64:
             for code in _in_base64(word):
                 needles[code.translate(_FOLD)] = BASE64, code
@@ -200,10 +204,12 @@ class Scan:
                 out += [Alarm(m.start(), m.end(), ESCAPE) for m in _ESCAPED_BEFORE.finditer(data)]
         if budget.aws:
             out += [Alarm(s, e, FORM) for s, e in aws_secrets(data)]
-        if 64 in data and may_hold_user(data):
-            for start, end in userinfo(data):
+        if (64 in data or cut) and may_hold_user(data):
+            for start, end in userinfo(data, cut=cut):
                 budget.spend(1)  # as it comes: thousands of them would be paid for when it is too late
                 out.append(Alarm(start, end, FORM))
+        if 37 in data:
+            out += _escaped_users(data)
         if 37 in data or 92 in data or 38 in data:
             out += _escapes(data)
         if len(out) > more:
@@ -264,7 +270,9 @@ class Scan:
                 continue
             if what == CODE_KEY:
                 m = None if data[start - 1 : start] in _IDENT_ENDS else _CODE.match(data, start)
-                if m is not None:
+                if m is not None and data[start] | 32 == 107:  # k
+                    out.append(Alarm(start, m.end(), CODE_KEY))
+                elif m is not None:
                     codes.append(Alarm(start, m.end(), CODE_KEY))
                 continue
             if what == ESCAPE:  # a name in other letters, as JSON escapes it
@@ -272,14 +280,22 @@ class Scan:
                 if data[start:end].lower() in told:
                     out.append(Alarm(start, end, ESCAPE))
                 continue
-            if what != NAME:
-                if folded[start - 1 : start].isalnum() if what == COMMAND else data[start:end] != told:
-                    continue
-                out.append(Alarm(start, end, what))
+            if what == BASE64:
+                if data[start:end] == told:
+                    out.append(Alarm(start, end, BASE64))
                 continue
+            if what == COMMAND:
+                assert isinstance(told, tuple)
+                command, word, inside, is_name = told
+                if data[start:end].lower().translate(_BLANKS) == word and (
+                    inside or _ident_start(data, start) == start or not data[start - 1 : start].isalnum()
+                ):
+                    out.append(Alarm(_ident_start(data, start) if inside else start, end, COMMAND, command))
+                if not is_name:
+                    continue
+                end = start + len(folded[start:end].rstrip(b"_"))
             # The identifier around the word decides.
-            low = max(0, start - _IDENT_MAX)
-            left = low + data[low:start].translate(_IDENT).rfind(b" ") + 1
+            left = _ident_start(data, start)
             if folded[end - 1] == 95:
                 end -= 1
             size = data[end : end + _IDENT_MAX].translate(_IDENT).find(b" ")
@@ -301,6 +317,26 @@ class Scan:
             out.sort()
         budget.spend(spent + _MISS * (self.names.misses - misses))
         return card
+
+
+def _ident_start(data: bytes, at: int) -> int:
+    """Where the identifier around this place begins; the letter of an escape (`\\npin`) is no part of it."""
+    low = max(0, at - _IDENT_MAX)
+    start = low + data[low:at].translate(_IDENT).rfind(b" ") + 1
+    return start + 1 if low < start < at and data[start - 1] == 92 and data[start] in _ESCAPE_LETTERS else start
+
+
+def _escaped_users(data: bytes) -> Iterator[Alarm]:
+    """The `@` of URLs with a user that are percent-encoded."""
+    at = data.find(b"%40")
+    for _ in range(1_000):
+        if at < 0:
+            break
+        low = max(0, at - 300)
+        begin = max(data.rfind(b"%2F%2F", low, at), data.rfind(b"%2f%2f", low, at))
+        if begin >= 0:
+            yield Alarm(begin, at + 3, ESCAPE)
+        at = data.find(b"%40", at + 3)
 
 
 def _escapes(data: bytes) -> list[Alarm]:

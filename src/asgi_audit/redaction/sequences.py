@@ -54,14 +54,14 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
     starts = [alarm.start for alarm in alarms]
     spans: list[tuple[int, int]] = []
     named = False
-    if alarms:
+    if alarms or record.cut:
         for start, end, folded in payloads[:_PAYLOADS_MAX]:
             at = bisect_left(starts, start)
             here = at < len(starts) and starts[at] < end
             if named:
                 edits += _next_value(record, text, start, end)
             named = False
-            if not here:
+            if not here and not (record.cut and end == len(text)):
                 continue
             record.spend(10)
             payload = text[start:end]
@@ -75,9 +75,9 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
                 ]
             )
             if plain[:1] in (b"{", b"["):
-                found = (
-                    json_edits(record, plain, found_at, depth, base) if plain.rstrip()[-1:] in (b"}", b"]") else None
-                )
+                cut = record.cut and end == len(text)
+                whole = cut or plain.rstrip()[-1:] in (b"}", b"]")
+                found = json_edits(record, plain, found_at, depth, base, cut=cut) if whole else None
                 named = any(record.names.is_field(m[1]) for m in _NAMED.finditer(plain)) and not _VALUED.search(plain)
             else:
                 found = record.plain(plain, found_at, depth) if layer is not None else None

@@ -1,4 +1,4 @@
-"""The two tables, read once: names.toml and forms.toml."""
+"""The tables, read once: names.toml, forms.toml and commands.toml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-__all__ = ["FORMS", "REDACTED", "Form", "rows", "words"]
+__all__ = ["COMMANDS", "FORMS", "REDACTED", "Command", "Form", "rows", "words"]
 
 REDACTED = "[REDACTED]"
 
@@ -28,6 +28,18 @@ class Form(NamedTuple):
     edge: bool = True
     match: Callable[[bytes, int], re.Match[bytes] | None] | None = None  # of an operator's form
     longest: int = 0  # bytes of an operator's form
+
+
+class Command(NamedTuple):
+    """A row of commands.toml, which explains the fields."""
+
+    words: tuple[bytes, ...]
+    rest: Callable[..., re.Match[bytes] | None]
+    before: Callable[..., re.Match[bytes] | None] | None
+    inside: bool
+    plain: bool
+    source: str
+    example: str
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -56,3 +68,14 @@ def _form(row: dict[str, Any]) -> Form:
 
 
 FORMS = tuple(map(_form, _load("forms.toml")["form"]))
+
+
+def _command(row: dict[str, Any]) -> Command:
+    return Command(
+        tuple(word.encode() for word in row["words"]), re.compile(row["rest"].encode(), re.I).match,
+        re.compile(row["before"].encode()).match if "before" in row else None, row.get("inside", False),
+        row.get("plain", False), row["source"], row["example"],
+    )  # fmt: skip
+
+
+COMMANDS = tuple(map(_command, _load("commands.toml")["command"]))

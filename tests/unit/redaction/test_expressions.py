@@ -41,10 +41,15 @@ BOUNDED = {
     "forms._CHANGE": 4_096,
     "lines._KEY": 4_000,
     "paths._TOKEN_WORD": 80,
-    "text._STOP": 8_000,
+    "values._STOP": 8_000,
     "names._STEM": 200,
     "names._HARMLESS": 200,
     "names._GLUED": 200,
+    "forms._USER_CUT": 400,
+    "text._FOR_FIELD": 160,
+    "text._SETS": 200,
+    "text._KEY_END": 160,
+    "commands._ECHO": 300,
 }
 _ONE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN, codes.ANY)
 

@@ -8,7 +8,7 @@ import pytest
 
 from asgi_audit.redaction import Redactor
 from asgi_audit.redaction.names import MANY, TEXT, YES, Names
-from asgi_audit.redaction.tables import FORMS, Form, rows, words
+from asgi_audit.redaction.tables import COMMANDS, FORMS, Command, Form, rows, words
 
 REDACTOR = Redactor()
 NAMES = Names()
@@ -39,6 +39,14 @@ def test_example_of_a_form_is_masked_under_any_name(form: Form) -> None:
         hidden = hidden.partition(form.stop)[0] if form.stop else hidden
         assert b"[REDACTED]" in kept
         assert hidden not in kept
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.example)
+def test_example_of_a_command_is_masked(command: Command) -> None:
+    assert command.source
+    for text in (command.example, f"# notes\n{command.example}\nend", f"$ {command.example}"):
+        kept = REDACTOR.record().text(text.encode())
+        assert kept == text.replace("Hx7sunflower9Zq", "[REDACTED]").encode()
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
