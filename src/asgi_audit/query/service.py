@@ -230,6 +230,10 @@ class QueryService:
         )
         return Page(rows, self._sealer.seal(following), completeness)
 
+    def now(self) -> float:
+        """Seconds since the epoch, by the clock that decides what reaches into the present."""
+        return self._clock()
+
     async def look(self, asked: Sequence[tuple[Grant, Query]]) -> Look:
         """One snapshot for several lists of one request, which `listings.count` and `listings.rows` read in. Waits
         once, when one of the windows reaches into the present. Raises StoreError."""

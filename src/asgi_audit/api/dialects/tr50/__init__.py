@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -124,7 +123,7 @@ class _Call:
         items: dict[int, list[bytes]] = {}
         if self._wanted:
             # What stands around the items: a brace or a comma, a colon, and the frame of each list.
-            around = sum(map(len, ids)) + sum(map(len, answers)) + len(commands) * (_FRAME + 3) + 2
+            around = sum(map(len, ids)) + sum(map(len, answers)) + len(commands) * 2 + len(self._wanted) * _FRAME + 1
             found, completeness = await Listing(self._service).of(
                 list(self._wanted.values()), self._lease, ANSWER_BYTES_MAX - around
             )
@@ -153,7 +152,7 @@ class _Call:
                 raise command.problem
             if command.name == _LIST:
                 asked = _read(Asked, command)
-                query = query_of(asked, who.grant, time.time())
+                query = query_of(asked, who.grant, self._service.now())
                 self._wanted[n] = Wanted(who.grant, query, asked.offset, asked.most)
                 return b""
             if command.name == LOGIN:
@@ -182,7 +181,7 @@ class _Call:
         return answer_bytes(says(failure_of(error, TR50.words)))
 
 
-_FRAME = len(b'{"success":true,"params":{"count":,"result":[]}}') + 20
+_FRAME = 512  # bytes kept for what stands around the items of a list, or says why it failed
 
 
 def _framed(found: Found) -> list[bytes]:

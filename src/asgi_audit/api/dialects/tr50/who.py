@@ -60,11 +60,11 @@ async def who_asks(
     if looking.failed:
         refused = access.keys.refused(request, looking.failed, is_begun=not known)
         found = [_said(who, refused) for who in found]
-    if known and envelope.problem is not None:
-        raise envelope.problem
     found = [_permitted(who, access) for who in found]
     if not any(isinstance(who, Who) for who in found):
         raise next(who for who in found if isinstance(who, QueryError))
+    if envelope.problem is not None:
+        raise envelope.problem
     return found
 
 
