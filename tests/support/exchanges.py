@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asgi_audit.encoding.builder import Builder
+from asgi_audit.encoding.headers import Headers
 from asgi_audit.exchange.draft import Body, Draft
 from asgi_audit.exchange.recorder import RecorderBase
 from asgi_audit.exchange.sealed import Exchange, Wake
@@ -63,6 +64,11 @@ def make_exchange(
     for name, value in fields.items():
         setattr(x, name, value)
     return x
+
+
+def caches_of(headers: Headers) -> list[dict[Any, Any]]:
+    """All that it remembers from one record to the next, for the tests that no secret is."""
+    return [value for value in vars(headers).values() if isinstance(value, dict)]
 
 
 def encodings(secret: str) -> list[bytes]:

@@ -378,10 +378,6 @@ class Headers:
                 self._types[value] = known
         return known
 
-    def caches(self) -> tuple[dict[object, object], ...]:
-        """All that is remembered, for the test that no secret is."""
-        return (self._plans, self._objects, self._pairs, self._known, self._hosts, self._types)  # type: ignore[return-value]
-
 
 def _repeated(pairs: list[tuple[bytes, bytes]]) -> bytes:
     together: dict[bytes, list[bytes]] = {}

@@ -54,7 +54,6 @@ _VERSION = re.compile(
     rb"[\^~]v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?|[0-9]\.[0-9]{1,2}\.[0-9]{1,2}"
 )
 _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
-_WHITE = re.compile(rb"\s")
 
 
 def shown(name: bytes) -> str:

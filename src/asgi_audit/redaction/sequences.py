@@ -18,7 +18,6 @@ from .scan import Alarm
 
 __all__ = ["is_sequence", "multipart_fields", "sequence_edits"]
 
-_EVENT = re.compile(rb"(?:data|event|id|retry|:)")
 _DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
 _JSON_LINE = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]*)?(?=[{\[])", re.M)
 _FOLDED = re.compile(rb"\r?\ndata:[ \t]?")

@@ -15,6 +15,7 @@ from .reader import SegmentReader
 __all__ = ["follow"]
 
 _READ_BYTES_MAX = 8 << 20
+_POLL_SECONDS = 0.1
 
 
 def follow(
@@ -23,7 +24,6 @@ def follow(
     from_beginning: bool = False,
     stop: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
-    poll_seconds: float = 0.1,
     files: Files | None = None,
 ) -> Iterator[Message]:
     """Entries of all processes as they are written, without adopting, committing or removing anything: for `tail`.
@@ -66,7 +66,7 @@ def follow(
             if not found:
                 if stop():
                     return
-                sleep(poll_seconds)
+                sleep(_POLL_SECONDS)
     finally:
         for reader in readers.values():
             reader.close()

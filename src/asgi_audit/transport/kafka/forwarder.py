@@ -8,7 +8,7 @@ Invariants:
   in which they were read: one batch of a partition is in flight at a time, several partitions at once.
 * Nothing is removed at the source before the broker acknowledged it with acks=all. What is sent again after a failure
   stands twice in the topic; the index drops the second.
-* At most `buffer_bytes` (plus one read of 2,000 entries) wait in memory. Brokers away: the journal grows, we do not.
+* At most 8 MiB (plus one read of 2,000 entries) wait in memory. While no broker answers, only the journal grows.
 * Every wait on a broker is bounded, the end too. A producer that failed is replaced (aiokafka #1017), after a pause
   with jitter.
 * An entry that the broker refuses for itself never blocks those behind it: the batch is halved until the guilty one
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ...disk import PRIVATE, Access
-from ...errors import AuditError, TransportError, types_and_places
+from ...errors import AuditError, TransportError
 from ...record.loss import Loss, encode_loss
 from ...record.merkle import leaf_hash
 from ..base import Kind, Polled, Source
@@ -44,6 +44,7 @@ from .state import Condition, ForwarderStats, KafkaState, log
 __all__ = ["Forwarder"]
 
 _READ_MAX = 2_000  # entries a read
+_BUFFER_BYTES = 8 << 20  # of entries that wait in memory
 # Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
 _SLICE = 200
 _BATCH_BYTES_MIN = 16_384
@@ -55,17 +56,12 @@ _CLOCK_SECONDS = 600.0  # how long a refused clock keeps timestamps off
 _NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
 
 
-OnRefused = Callable[[str, int, str, bytes], None]
-Lag = Callable[[], tuple[int, float | None]]
-
-
 class Forwarder:
     """Carries everything that `source` holds to `config.topic`. The source is used by the forwarder's thread alone.
 
     `dead_letters`: the directory for what the broker refuses, made for those whom `access` names.
-    `on_refused(process, sequence, reason, payload)` is called in the forwarder's thread after it was kept; what it
-    raises is logged. `on_broken(error)` is the last thing that the thread does when it ends by an error of its own;
-    the source is closed then. `lag()` answers (bytes, seconds) that wait at the source. `linger_seconds`: how often
+    `on_broken(error)` is the last thing that the thread does when it ends by an error of its own;
+    the source is closed then. `linger_seconds`: how often
     a source that had nothing more is read again: batches grow with it, and so does the way to the topic.
     `delivery_seconds`: what one batch may take before its producer is replaced. With `drain` the forwarder ends by
     itself when the source is empty and all is acknowledged. Raises ConfigError when the codec or the TLS files
@@ -78,32 +74,24 @@ class Forwarder:
         *,
         dead_letters: Path,
         access: Access = PRIVATE,
-        on_refused: OnRefused | None = None,
         on_broken: Callable[[BaseException], object] | None = None,
-        lag: Lag | None = None,
         linger_seconds: float = 0.1,
         batch_bytes: int = 524_288,
-        buffer_bytes: int = 8 << 20,
         delivery_seconds: float = 30.0,
         backoff_seconds: tuple[float, float] = (0.2, 15.0),
         drain: bool = False,
         clock: Callable[[], float] = time.time,
-        rng: random.Random | None = None,
     ) -> None:
         connection_options(config)
         self._source = source
         self._config = config
         self._dead_letters = DeadLetters(dead_letters, access=access)
-        self._on_refused = on_refused
-        self._lag = lag
         self._linger = linger_seconds
         self._batch_bytes = batch_bytes
-        self._buffer_bytes = buffer_bytes
         self._delivery = delivery_seconds
         self._backoff = backoff_seconds
         self._drain = drain
         self._clock = clock
-        self._random = rng or random.Random()
         self._thread = LoopThread("asgi-audit-forwarder", self._main, on_broken)
         self._stop_at = float("inf")  # monotonic: when a stop that was asked for ends whatever is left
         self._ended = threading.Event()
@@ -117,7 +105,6 @@ class Forwarder:
         self._timestamps_off_until = 0.0  # monotonic
         self._caught_up = False
         self._read_from = self._read_at = 0.0
-        self._oldest_at: float | None = None
         self._flushes: list[tuple[float, threading.Event]] = []  # asked at (monotonic), set when all of then is sent
         self._stop = asyncio.Event()
         self._waiter: asyncio.Future[None] | None = None
@@ -174,11 +161,6 @@ class Forwarder:
         return self._condition.state
 
     def stats(self) -> ForwarderStats:
-        lag_bytes, oldest = self._queues.pending_bytes, self._oldest_at
-        age = None if oldest is None else max(0.0, time.monotonic() - oldest)
-        if self._lag is not None:
-            with contextlib.suppress(AuditError, OSError):
-                lag_bytes, age = self._lag()
         c = self._counts
         return ForwarderStats(
             state=self._condition.state,
@@ -193,8 +175,6 @@ class Forwarder:
             in_flight=self._in_flight,
             pending=self._queues.entries,
             pending_bytes=self._queues.pending_bytes,
-            lag_bytes=lag_bytes,
-            oldest_seconds=age,
             dead_letters=self._dead_letters.written,
             dead_letters_failed=self._dead_letters.failed,
             last_error=self._condition.last_error,
@@ -294,7 +274,7 @@ class Forwarder:
         try:
             while not self._over() and self._failed is None and self._queues.careful != self._idempotent:
                 linger = _STOPPING_SECONDS if self._stop.is_set() or self._flushes else self._linger
-                room = self._queues.pending_bytes < self._buffer_bytes
+                room = self._queues.pending_bytes < _BUFFER_BYTES
                 if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
                     self._read()
                 for queue in self._queues.idle():
@@ -371,8 +351,6 @@ class Forwarder:
             self._counts["damaged"] += 1
             self._keep(process, 0, f"damaged at {offset}", reason, data)
         self._queues.add(batch.messages, batch.positions, self._partitions)
-        if batch.messages and self._oldest_at is None:
-            self._oldest_at = self._read_at
 
     async def _send(self, queue: PartitionQueue) -> None:
         """One batch from the head of the queue; the outcome is in the queue and in `_failed`."""
@@ -389,8 +367,6 @@ class Forwarder:
                     await (await self._producer.send_batch(batch, self._config.topic, partition=queue.partition))
             self._queues.acknowledge(queue, count)
             self._counts["acknowledged"] += count
-            if self._queues.pending_bytes == 0:
-                self._oldest_at = None
         except vendor_errors() as e:
             self._judge(queue, count, e)
         except Exception as e:
@@ -471,11 +447,6 @@ class Forwarder:
             self._dead_letters.path,
             reason,
         )
-        if self._on_refused is not None:
-            try:
-                self._on_refused(message.partition, message.sequence, reason, message.payload)
-            except Exception as e:
-                log.error("on_refused raised %s", types_and_places(e))  # its text may hold the payload
         if message.kind is Kind.LOSS:
             # A few hundred bytes are not refused for their size; should it ever be, the hole stays unstated and the
             # index reports it as missing. What must not happen is a queue that never moves again.
@@ -508,7 +479,7 @@ class Forwarder:
         """Twice as long each time up to the cap, half of it by chance, so that a thousand processes do not come as
         one."""
         low, high = self._backoff
-        seconds = min(high, low * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * self._random.random())
+        seconds = min(high, low * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * random.random())
         if self._stop.is_set():
             await asyncio.sleep(self._bounded(min(seconds, 0.5)))
         else:

@@ -11,7 +11,7 @@ Invariants:
   from its leader. A fence passes when all that stood before its ends is in the queue; it stands in the queue behind it.
   A partition without a leader, or whose end cannot be asked, gives no fence, and `holds` names it; the others are read.
 * Fences do without an ignored partition until it is read up to the end that its leader told last.
-* At most `queue_messages` messages and `queue_bytes` bytes (plus one fetch) wait in memory; then we stop fetching.
+* At most `queue_messages` messages and 32 MiB (plus one fetch) wait in memory; then fetching stops.
 * A consumer that has gone silent (aiokafka #1154, #1037) is replaced after `silent_seconds`, which is harmless.
 
 A crash loses nothing: the positions are stored with the records by whoever reads us.
@@ -51,6 +51,7 @@ from .state import Condition, KafkaSourceStats, KafkaState, log
 
 __all__ = ["KafkaSource"]
 
+_QUEUE_BYTES = 32 << 20
 _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
 _COMMIT_SECONDS = 1.0
@@ -81,7 +82,6 @@ class KafkaSource:
         config: KafkaConfig,
         *,
         queue_messages: int = 20_000,
-        queue_bytes: int = 32 << 20,
         fetch_wait_ms: int = 50,
         facts_seconds: float = 0.25,
         silent_seconds: float = 20.0,
@@ -104,7 +104,7 @@ class KafkaSource:
 
         # Shared with the caller's thread, under `_ready`'s lock.
         self._ready = threading.Condition()
-        self._queue = ReadQueue(queue_messages, queue_bytes)
+        self._queue = ReadQueue(queue_messages, _QUEUE_BYTES)
         self._fences = FenceQueue()
         self._holds: dict[str, str] | None = None
         self._ends: dict[str, int] = {}  # of the partitions whose leaders told it when they were asked last

@@ -28,8 +28,8 @@ class KafkaState(enum.Enum):
 
 
 class ForwarderStats(NamedTuple):
-    """Counts since the start. `sent` counts an entry again when it is sent again. `lag_bytes` and `oldest_seconds` are
-    the source's when `lag` was given, else of what is in memory. `last_error` holds no secret."""
+    """Counts since the start. `sent` counts an entry again when it is sent again. `pending`: entries in memory.
+    `last_error` holds no secret."""
 
     state: KafkaState
     sent: int
@@ -43,8 +43,6 @@ class ForwarderStats(NamedTuple):
     in_flight: int
     pending: int
     pending_bytes: int
-    lag_bytes: int
-    oldest_seconds: float | None
     dead_letters: int
     dead_letters_failed: int
     last_error: str
