@@ -32,7 +32,7 @@ def test_doctor_says_what_is_missing_then_that_all_is_well_then_what_is_broken(t
     broken = run("doctor", cwd=tmp_path)
     assert broken.returncode == 1
     assert "bad   access        .asgi-audit/control.db (0666) may be changed by others. chmod go-rwx" in broken.stdout
-    assert "warn  lease         nobody indexes. Start" in broken.stdout
+    assert "bad   lease         no indexer runs. Start" in broken.stdout
     assert broken.stderr == ""
 
 

@@ -64,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     for d in differences:
         level = "wrong" if d.severe else "differs"
         print(f"{level}: {d.setting} is {d.found}, wanted {d.wanted}: {d.why}")
-    return 1 if any(d.severe for d in differences) else 0
+    if found.without_leader:
+        print(f"wrong: {found.without_leader}")
+    return 1 if found.without_leader or any(d.severe for d in differences) else 0
 
 
 def _retention(text: str | None) -> int | None:

@@ -32,7 +32,8 @@ class DeadLetterFacts(NamedTuple):
 class IndexFacts(NamedTuple):
     """An index as it stands, without its records. `days`: `2026-11-22`, oldest first. `horizon`: records before it (ms)
     are purged; None when nothing was. `captured`, `excluded`, `indexed`, `lost` (by reason): exchanges, over all that
-    the index ever had. `held_by`: who writes it, 'process 12 on host'; None when no process does."""
+    the index ever had. `held_by`: who writes it, 'process 12 on host'; None when no process does. `sources`: names of
+    those that it was ever fed from."""
 
     id: str
     bytes: int
@@ -47,6 +48,7 @@ class IndexFacts(NamedTuple):
     newest_dead: Sequence[DeadLetterFacts]
     held_by: str | None
     positions: Mapping[str, Position]
+    sources: Sequence[str]
 
 
 class DayToPurge(NamedTuple):

@@ -6,6 +6,7 @@ TransportError or StoreError that it raises is a finding too. To add one, write 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -14,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ...errors import StoreError
 from ...record.line import TIME_END
 from ...settings import Settings
+from ...store.admin import IndexFacts
 from ...wiring.operations import look_at_journal, open_admin, open_control, open_store_reader
 
 __all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
@@ -27,6 +30,7 @@ _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "f
 _FREE_BAD = 16 << 20
 _FREE_WARN = 256 << 20
 _LAG_SECONDS = 60.0
+_LOOK_SECONDS = 3.0  # an indexer that works moves within this
 _AHEAD_SECONDS = 60.0
 _REASONS = 3
 
@@ -49,6 +53,16 @@ def settings(s: Settings) -> Iterator[Found]:
         yield Found("ok", "settings", where)
     else:
         yield Found("warn", "settings", f"turned off; {where}", "Unset ASGI_AUDIT_ENABLED to record.")
+
+
+def source(s: Settings) -> Iterator[Found]:
+    """An index that is fed from elsewhere: the address may have been a flag of `serve` or `index`."""
+    facts = open_admin(s).facts()
+    topics = [name for name in facts.sources if name.startswith("kafka:")] if facts is not None else []
+    if topics and not s.is_kafka:
+        name = topics[-1].rpartition(":")[2]
+        text = f"the index is fed from the Kafka topic {name}, and these settings name no Kafka address"
+        yield Found("warn", "source", text, f"Give the address that `serve` has: --from kafka://host:port/{name}.")
 
 
 def journal(s: Settings) -> Iterator[Found]:
@@ -105,7 +119,9 @@ def clock(s: Settings) -> Iterator[Found]:
         newest = max((j.newest for j in look_at_journal(s)), default=0.0)
         if newest > now + _AHEAD_SECONDS:
             ahead.append(f"the journal was written to {_age(newest - now)} in the future")
-    facts = open_admin(s).facts()
+    facts: IndexFacts | None = None
+    with contextlib.suppress(StoreError):  # the next check says so
+        facts = open_admin(s).facts()
     if facts is not None:
         tomorrow = (datetime.fromtimestamp(now, UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
         future = [day for day in facts.days if day > tomorrow]
@@ -155,12 +171,41 @@ def index(s: Settings) -> Iterator[Found]:
 
 def lease(s: Settings) -> Iterator[Found]:
     facts = open_admin(s).facts()
+    start = "Start `asgi-audit serve` or `asgi-audit index`."
     if facts is None:
+        waiting = 0 if s.is_kafka or _journal_path(s) is None else sum(j.waiting_bytes for j in look_at_journal(s))
+        if waiting:
+            yield Found("bad", "lease", f"no indexer runs, and {_size(waiting)} of the journal wait", start)
         return
     if facts.held_by is None:
-        yield Found("warn", "lease", "nobody indexes", "Start `asgi-audit serve` or `asgi-audit index`.")
-    else:
-        yield Found("ok", "lease", f"held by {facts.held_by}")
+        yield Found("bad", "lease", "no indexer runs", start)
+        return
+    yield Found("ok", "lease", f"held by {facts.held_by}")
+    standing = _standing_seconds(s, facts)
+    if standing is None:
+        return
+    text = f"the indexer, {facts.held_by}, holds the lease and has read nothing for {_age(standing)}"
+    do = "Look at its log: its disk or its source may not answer. If it says nothing, restart it."
+    yield Found("bad", "lease", text, do)
+
+
+def _standing_seconds(s: Settings, facts: IndexFacts) -> float | None:
+    """How long the indexer has moved nothing, when it should: not the one that catches up, whose positions move while
+    we look. None when it moves."""
+    at = facts.snapshot.read_until
+    if not at or time.time() - at <= _LAG_SECONDS:
+        return None
+    until = time.monotonic() + _LOOK_SECONDS
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        now = open_admin(s).facts()
+        if now is None or (now.snapshot, now.held_by, now.positions) != (
+            facts.snapshot,
+            facts.held_by,
+            facts.positions,
+        ):
+            return None
+    return time.time() - at
 
 
 def keys(s: Settings) -> Iterator[Found]:
@@ -182,7 +227,7 @@ def keys(s: Settings) -> Iterator[Found]:
     elif unused:
         more = f" and {len(unused) - _REASONS} more" if len(unused) > _REASONS else ""
         text += f"; never used: {', '.join(unused[:_REASONS])}{more}"
-        yield Found("ok", "keys", text, "Revoke what nobody needs: `asgi-audit keys revoke ID`.")
+        yield Found("ok", "keys", text, "Revoke keys that are not needed: `asgi-audit keys revoke ID`.")
     else:
         yield Found("ok", "keys", text)
 
@@ -219,7 +264,18 @@ def completeness(s: Settings) -> Iterator[Found]:
         yield Found("ok", "completeness", text)
 
 
-CHECKS: Sequence[Check] = (settings, journal, processes, clock, index, lease, keys, dead_letters, completeness)
+CHECKS: Sequence[Check] = (
+    settings,
+    journal,
+    processes,
+    clock,
+    index,
+    source,
+    lease,
+    keys,
+    dead_letters,
+    completeness,
+)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:

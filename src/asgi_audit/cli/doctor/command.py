@@ -2,8 +2,10 @@
 
   asgi-audit doctor                one line for each thing looked at
   asgi-audit doctor --json         the same for machines
+  asgi-audit doctor --strict       warnings are failures, too
 
-Run it as the user of the application or the indexer. Exit code 0: fine, or warnings; 1: something is broken.
+Run it as the user of the application or the indexer. Exit code 0: fine, or warnings; 1: something is broken, or with
+--strict, something is warned of; 2: wrong arguments.
 """
 
 from __future__ import annotations
@@ -25,15 +27,16 @@ __all__ = ["add_arguments", "examine", "run"]
 ALL: Sequence[Check] = (
     *CHECKS[:3],
     kafka,
-    *CHECKS[3:6],
+    *CHECKS[3:7],
     access,
-    *CHECKS[6:],
+    *CHECKS[7:],
 )  # in the order in which a record meets it
 _LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings, too")
     add_settings(
         parser,
         "home",
@@ -58,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         for one in examine(settings):
             found.append(one)
             _show(one, arguments.json)
-    is_broken = any(one.level == "bad" for one in found)
+    failing = ("bad", "warn") if arguments.strict else ("bad",)
+    is_broken = any(one.level in failing for one in found)
     if arguments.json:
         checks = [{"level": f.level, "about": f.about, "message": f.message, "do": f.do} for f in found]
         print(json.dumps({"ok": not is_broken, "checks": checks}, ensure_ascii=False, indent=2))
@@ -66,15 +70,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found]:
-    """Every finding of every check; one that fails does not keep the next from looking."""
+    """Every finding of every check; one that fails does not keep the next from looking. What keeps several from it,
+    such as an index that is gone, is said once, and at the end which others it kept from looking."""
+    said: dict[str, str] = {}
+    kept: dict[str, list[str]] = {}
     for check in checks:
+        about = check.__name__.replace("_", " ")
         try:
             yield from check(settings)
         except AuditError as e:
-            yield Found("bad", check.__name__.replace("_", " "), str(e), e.hint or _LOOK)
+            if str(e) in said:
+                kept.setdefault(said[str(e)], []).append(about)
+            else:
+                said[str(e)] = about
+                yield Found("bad", about, str(e), e.hint or _LOOK)
         except Exception as e:
             what = f"could not look: {type(e).__name__}: {without_passwords(str(e))}"
-            yield Found("bad", check.__name__.replace("_", " "), what, _LOOK)
+            yield Found("bad", about, what, _LOOK)
+    for first, others in kept.items():
+        yield Found("bad", "not looked at", f"{', '.join(others)}: see {first!r}", "Set that right first.")
 
 
 def _show(found: Found, is_json: bool) -> None:

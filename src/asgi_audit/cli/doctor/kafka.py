@@ -47,3 +47,6 @@ def kafka(s: Settings) -> Iterator[Found]:
         if d.setting != "max.message.bytes":
             do = f"Set it to {d.wanted} at the broker, if that is not meant so."
             yield Found("bad" if d.severe else "warn", "topic", f"{d.setting} is {d.found}: {d.why}", do)
+    if found.without_leader:
+        do = "Bring back the brokers that hold them; the other partitions go on."
+        yield Found("bad", "topic", found.without_leader, do)

@@ -89,6 +89,7 @@ def _facts(
     newest: Any = main.execute(
         'SELECT at, source, partition, "offset", reason FROM dead_letter ORDER BY id DESC LIMIT ?', (_NEWEST,)
     ).fetchall()
+    fed: Any = main.execute("SELECT DISTINCT source FROM position ORDER BY source").fetchall()
     rows = main.execute("SELECT partition, next, digest FROM position WHERE source = ?", (source,))
     return IndexFacts(
         id=index_id(main) or "",
@@ -104,6 +105,7 @@ def _facts(
         newest_dead=[DeadLetterFacts(*row) for row in newest],
         held_by=holder(directory),
         positions={partition: Position(following, digest) for partition, following, digest in rows},
+        sources=[name for (name,) in fed],
     )
 
 

@@ -63,7 +63,7 @@ class Difference(NamedTuple):
 
 
 class TopicFound(NamedTuple):
-    """`settings`: Kafka's own names and values. `leaderless`: partitions that nobody can write to now."""
+    """`settings`: Kafka's own names and values. `leaderless`: partitions without a leader."""
 
     cluster_id: str
     brokers: int
@@ -72,6 +72,14 @@ class TopicFound(NamedTuple):
     in_sync_least: int
     leaderless: int
     settings: Mapping[str, str]
+
+    @property
+    def without_leader(self) -> str:
+        """How many partitions nothing can be written to now, as a sentence; '' when there are none."""
+        if not self.leaderless:
+            return ""
+        number = "1 partition has" if self.leaderless == 1 else f"{self.leaderless} partitions have"
+        return f"{number} no leader: their records wait in the journal"
 
     def differences(self, wanted: TopicWanted) -> list[Difference]:
         """What of an existing topic differs from what is wanted, the severe first. Nothing is changed at the broker."""
@@ -83,8 +91,6 @@ class TopicFound(NamedTuple):
         settings = self.settings
         replication = wanted.replication or min(3, self.brokers)
         min_insync = wanted.min_insync or (2 if replication >= 3 else 1)
-        if self.leaderless:
-            differ("leaders", f"{self.leaderless} partitions without", "all with", "their records wait", severe=True)
         if settings.get("cleanup.policy", "delete") != "delete":
             why = "compaction keeps one record of each process and throws the others away"
             differ("cleanup.policy", settings["cleanup.policy"], "delete", why, severe=True)

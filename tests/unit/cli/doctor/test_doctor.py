@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,17 +14,20 @@ from typing import Any
 import pytest
 from tests.support.records import DAY_MS, OTHER, PROCESS, batch, payload, read_until, record
 
-from asgi_audit.cli.doctor import checks
+from asgi_audit.cli import main
+from asgi_audit.cli.doctor import checks, command
 from asgi_audit.cli.doctor.checks import Found, file_system
 from asgi_audit.cli.doctor.command import examine
 from asgi_audit.control import Control
+from asgi_audit.errors import StoreError
 from asgi_audit.record.codec import decode
 from asgi_audit.settings import Settings
 from asgi_audit.store.base import Batch
 from asgi_audit.store.sqlite import SqliteWriter
 from asgi_audit.store.state import DeadLetter
-from asgi_audit.transport.base import Entry, Kind, ProcessFacts
+from asgi_audit.transport.base import Entry, Kind, Position, ProcessFacts
 from asgi_audit.transport.journal import JournalSource, JournalWriter
+from asgi_audit.transport.kafka.topics import TopicFound
 
 NOW = int(time.time() * 1000)
 
@@ -186,7 +191,99 @@ def test_index_that_nobody_feeds_is_warned_of(home: Path) -> None:
     found = examined(home)
     assert found["index"][2].message == "what was written in the last 10 minutes may not be read"
     assert "purged before " in found["index"][1].message
-    assert (found["lease"][0].level, found["lease"][0].message) == ("warn", "nobody indexes")
+    assert (found["lease"][0].level, found["lease"][0].message) == ("bad", "no indexer runs")
+
+
+def test_indexer_that_holds_the_lease_and_does_not_move_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_LOOK_SECONDS", 0.3)
+    writer = SqliteWriter(home / "index")
+    writer.write(batch([record(1, NOW)], read_until=read_until(time.time() - 600)))
+    try:
+        found = worst(examined(home)["lease"])
+    finally:
+        writer.close()
+    assert found.level == "bad"
+    assert found.message == "the indexer, this very process, holds the lease and has read nothing for 10 minutes"
+
+
+def test_indexer_that_catches_up_is_no_matter_of_the_lease(home: Path) -> None:
+    """Its fence is as old, but its positions move while they are looked at."""
+    writer = SqliteWriter(home / "index")
+    writer.write(batch([record(1, NOW)], read_until=read_until(time.time() - 600)))
+    stop = threading.Event()
+
+    def index() -> None:
+        for n in itertools.count(2):
+            if stop.wait(0.05):
+                return
+            writer.write(batch([record(n, NOW)], following=n))
+
+    thread = threading.Thread(target=index)
+    thread.start()
+    try:
+        assert {one.level for one in examined(home)["lease"]} == {"ok"}
+    finally:
+        stop.set()
+        thread.join()
+        writer.close()
+
+
+def test_journal_that_waits_for_its_first_indexer_is_bad(home: Path) -> None:
+    journal_of(home, PROCESS, 3).close()
+    (found,) = examined(home)["lease"]
+    assert (found.level, found.message.endswith(" of the journal wait")) == ("bad", True)
+
+
+def test_what_keeps_several_checks_from_looking_is_said_once(home: Path) -> None:
+    def index(_: Settings) -> Iterator[Found]:
+        raise StoreError("the index is gone", hint="Mount it.")
+        yield
+
+    def lease(_: Settings) -> Iterator[Found]:
+        raise StoreError("the index is gone", hint="Mount it.")
+        yield
+
+    def other(_: Settings) -> Iterator[Found]:
+        raise StoreError("something else")
+        yield
+
+    found = list(examine(Settings(home=home), [index, lease, other]))
+    assert [(f.level, f.about, f.message) for f in found] == [
+        ("bad", "index", "the index is gone"),
+        ("bad", "other", "something else"),
+        ("bad", "not looked at", "lease: see 'index'"),
+    ]
+
+
+def test_index_that_is_fed_from_kafka_is_not_taken_for_one_of_the_journal(home: Path) -> None:
+    """`serve --from kafka://…` was given as a flag, which the settings here do not know."""
+    writer = SqliteWriter(home / "index")
+    writer.write(Batch(source="kafka:abc:audit-records", records=[record(1, NOW)], positions={"0": Position(1, b"")}))
+    writer.close()
+    (found,) = examined(home)["source"]
+    assert (found.level, found.message) == (
+        "warn",
+        "the index is fed from the Kafka topic audit-records, and these settings name no Kafka address",
+    )
+    assert found.do == "Give the address that `serve` has: --from kafka://host:port/audit-records."
+
+
+def test_partitions_without_a_leader_are_a_sentence() -> None:
+    topic = TopicFound("c", 3, 6, 3, 3, 0, {})
+    assert topic.without_leader == ""
+    assert topic._replace(leaderless=1).without_leader == "1 partition has no leader: their records wait in the journal"
+    assert topic._replace(leaderless=2).without_leader.startswith("2 partitions have no leader: ")
+
+
+@pytest.mark.parametrize(
+    ("level", "strict", "code"), [("ok", True, 0), ("warn", False, 0), ("warn", True, 1), ("bad", False, 1)]
+)
+def test_strict_makes_warnings_failures(
+    home: Path, level: Any, strict: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "examine", lambda settings: [Found(level, "x", "y", "z")])
+    arguments = ["doctor", "--home", str(home), *(["--strict"] if strict else [])]
+    assert main(arguments) == code
 
 
 def test_damaged_main_db_is_bad_and_the_other_checks_go_on(home: Path) -> None:

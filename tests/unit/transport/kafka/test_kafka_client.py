@@ -114,7 +114,6 @@ def _found(**settings: str) -> TopicFound:
         (_found(retention_ms="60000"), "retention.ms", True),
         (_found(message_timestamp_type="CreateTime"), "message.timestamp.type", False),
         (_found()._replace(replication=1), "replication", True),
-        (_found()._replace(leaderless=2), "leaders", True),
     ],
 )
 def test_check_topic_explains_one_setting_when_one_differs(found: TopicFound, setting: str, severe: bool) -> None:
