@@ -147,7 +147,7 @@ def test_sigterm_ends_the_whole_tree_and_gives_the_lease_back(tmp_path: Path) ->
     before = left_over()
     with tree(tmp_path) as serve:
         children = serve.parent.children(recursive=True)
-        assert len(children) == WORKERS + 1
+        assert len(children) == WORKERS + 2  # the indexer and the exporter
         serve.ask()
         began = time.monotonic()
         assert serve.command.stop() == 0

@@ -30,7 +30,16 @@ _STOP_SECONDS = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
-    add_settings(parser, "home", "share_with_group", "transport", "store", *SETTINGS, "log_format")
+    add_settings(
+        parser,
+        "home",
+        "share_with_group",
+        "transport",
+        "store",
+        *SETTINGS,
+        "log_format",
+        aliases={"transport": ("--from",), "store": ("--to",)},
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Answer queries over HTTP, and index the journal of the home in a process beside it.
+"""Answer queries over HTTP; index the journal of the home, and run exports, in processes beside it.
 
   asgi-audit serve                          everything in .asgi-audit, on http://127.0.0.1:8400
   asgi-audit serve --from kafka://broker:9092/audit-records
@@ -12,6 +12,7 @@ The first start without any key makes one and prints it, once, with curl lines t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import logging
 import signal
@@ -28,6 +29,7 @@ from ..settings import Settings
 from ..wiring.operations import forget_index, open_control, open_source
 from ..wiring.server import Beside, build_api, build_server, check_dialects
 from ..wiring.together import METRICS_SECONDS, Text
+from . import export
 from .curls import curl_lines, shown_host
 from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .logs import is_json
@@ -35,11 +37,12 @@ from .processes import Child, on_closed_stdin
 from .supervised import Supervised
 from .workers import Workers
 
-__all__ = ["IndexerBeside", "add_arguments", "run"]
+__all__ = ["ExporterBeside", "IndexerBeside", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.serve")
-# After the server has ended, which took 2 s at most. A batch that is cut off is taken again by the next indexer.
-_INDEXER_SECONDS = 2.0
+# After the server has ended, which took 2 s at most. A batch that is cut off is taken again by the next indexer, and a
+# chunk of an export by the next exporter.
+_CHILD_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "execution_seconds",
         "dialects",
         "dialect_hosts",
+        "public_url",
+        *export.SETTINGS,
+        "export_regions",
         "page_bytes_max",
         "log_format",
         aliases={"transport": ("--from",)},
@@ -80,7 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         forget_index(settings)
     control = open_control(settings)  # so are keys that cannot be read
     listening = _listen(settings.host, settings.port)
-    base = f"http://{shown_host(settings.host)}:{listening.getsockname()[1]}"
+    settings = dataclasses.replace(settings, port=listening.getsockname()[1])  # URLs in answers name it
+    base = f"http://{shown_host(settings.host)}:{settings.port}"
     stop = threading.Event()
     if arguments.until_stdin_closes:
         on_closed_stdin(stop.set)
@@ -90,10 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     metrics = Text.make()
     indexer: IndexerBeside | None = None
+    exporter: ExporterBeside | None = None
     try:
         indexer = (
             None if arguments.no_index else IndexerBeside(settings, new_index=arguments.new_index, metrics=metrics)
         )
+        exporter = ExporterBeside(settings)
         if is_json():
             _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": str(settings.home)}})
         else:
@@ -105,8 +114,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _alone(settings, listening, indexer, metrics, stop)
     finally:
         listening.close()
-        if indexer is not None:
-            indexer.stop(_INDEXER_SECONDS)
+        children = [child for child in (indexer, exporter) if child is not None]
+        for child in children:
+            child.ask_to_stop()
+        for child in children:
+            child.stop(_CHILD_SECONDS)
         control.close()
 
 
@@ -210,3 +222,22 @@ class IndexerBeside(Supervised):
         child = self._start_with([*self._arguments, *self._once])
         self._once = []
         return child
+
+
+class ExporterBeside(Supervised):
+    """`asgi-audit export` as a child, started again when it ends by itself. Not a thread, as the indexer is none."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        start: Callable[[list[str]], Child] = lambda arguments: Child("exporter", "asgi_audit", arguments),
+    ) -> None:
+        arguments = ["export", "--home", str(settings.home), "--until-stdin-closes", "--quiet"]
+        arguments += ["--from", settings.transport_url, "--to", settings.store_url]
+        arguments += ["--log-format", settings.log_format]
+        for name in ("share_with_group", *export.SETTINGS):
+            value = getattr(settings, name)
+            if value not in (None, ""):
+                arguments += ["--" + name.replace("_", "-"), str(value)]
+        super().__init__("exporter", lambda: start(arguments))
