@@ -100,6 +100,7 @@ class Resource:
             allow = ", ".join(sorted(methods))
             refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
             return self.dialect.fail(refused)
+        annotate(request, operation=operation.id)  # of the record of this read; a handler may say more
         try:
             if operation.credentials_in_body:
                 request.scope[ACCESS_KEY] = Access(self._keys, operation.roles)
