@@ -1,1 +1,1 @@
-"""Room 5, the sidecar's loop: poll, decode, write, commit."""
+"""Room 5, the sidecar's loop: poll, decode, write, commit; and how complete the index is."""

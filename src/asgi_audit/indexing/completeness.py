@@ -1,33 +1,38 @@
-"""T: until when the index is complete, and the incidents that say otherwise.
+"""T: until when the index is complete, and the incidents that limit this claim.
 
-Intuition: two shops send their receipts to one office, each in numbered envelopes, with a note now and then: "all that
-I sold before 10:04 has a number up to 57". When the office holds all of both up to those numbers, it can say "complete
-until 10:04". A third shop may have opened that the office has not heard of. So it also says until when its letter box
-is emptied: whoever began before that, less the time from the first sale to the post, is known. T is the lower one.
+The idea. Two shops send their receipts to one office in numbered envelopes. Now and then a shop encloses a note: "every
+sale before 10:04 has a number of at most 57". When the office has all envelopes of both shops up to the numbers of such
+notes, it can say "complete until 10:04". But a third shop may have opened, which the office does not know yet. So the
+office also notes when it last emptied its letter box: a shop that began to sell before that, and posts its first
+envelope within 2 s, is known. T is the lower of the two times.
 
-Example: process A promises 10:04:10 and B 10:04:07, all that they speak of is indexed, and everything that was appended
-before 10:04:11 has been read. T = min(10:04:10, 10:04:07, 10:04:11 − 2 s) = 10:04:07.
+An example. Process A promises 10:04:10 and process B 10:04:07, all sequences that the two promises cover are indexed,
+and everything that was appended before 10:04:11 has been read. T = min(10:04:10, 10:04:07, 10:04:11 − 2 s) = 10:04:07.
 
 The rule: T = max(T, min(low(p) over the active processes, read_until − 2 s)).
 
-* low(p) is what p promised of what is settled (see `process.py`), on p's own clock: clocks that differ do no harm.
-* read_until is e of the newest fence that has passed (see `transport/fences.py`), with the care of `source_time.py`.
-* A process is active from its first message on, until it closed and is settled, or is written off: silent for 120 s of
-  source time. Then T goes on, and an incident says from where on the process is unproven, until its journal turns up.
-  A process that has not stated anything yet holds T where it stands.
-* After the source was opened, or its partitions changed, T stands until a fence has passed that was taken after it.
-* A process that turns up, or turns up again, with less than T had claimed is a `late` incident in that same commit,
-  which is resolved when the process has caught up with it.
+* low(p) is what process p promised about its settled sequences, see `process.py`. It is on p's own clock, the same one
+  as p's records, so differences between clocks do no harm.
+* read_until is the time of the newest fence that has passed (`transport/fences.py`), checked by `source_time.py`.
+* A process is active from its first message until it has closed and is settled, or is written off after 120 s without
+  a message. Then T goes on without it, and a `silent` incident says from when on the process is unproven. The incident
+  is resolved when the process's journal is read after all. A process that has stated nothing yet holds T.
+* After the source was opened, or its partitions changed, T does not move before a fence has passed that was taken after
+  that.
+* When a process appears, or appears again, and has promised less than T already claims, that is a `late` incident in
+  the same commit. It is resolved when the process has caught up with T.
 
-Its limit: a process that no broker (or journal root) has heard of is unknown until it is heard of. It states when it
-opens its journal, and at once when it goes on after it closed; if that takes more than 2 s to be appended (its host is
-cut off), T passes it. Then it is an incident when it is heard of, never silence.
+The limit of T. A process of which no broker (or journal root) has received anything is unknown. It makes a statement
+when it opens its journal, and at once when it goes on after it closed. If that statement needs more than 2 s to be
+appended, because the host is cut off, T passes the process's start. When the statement arrives this becomes an
+incident; it is never passed over.
 
-T has a beginning, `complete_from`: what was removed from the source before the index came to it is not there, and
-nothing is claimed of it.
+T has a beginning, `complete_from`. What was removed from the source before this index read it is not in the index, and
+nothing is claimed about it.
 
-Pure: no clock, no disk; the indexer hands in what it consumed and stores what comes out in the transaction of the
-positions. Memory is kept for active processes only. A batch that comes twice changes nothing.
+This module is pure: it has no clock and no disk. The indexer passes in what it read, and stores the result in the
+transaction that stores the positions. Only active processes are kept in memory. A batch that comes twice changes
+nothing.
 """
 
 from __future__ import annotations
@@ -44,8 +49,8 @@ from .source_time import SourceTime
 __all__ = ["SILENT_MS", "Consumed", "Seen", "Stated", "Tracker"]
 
 SILENT_MS = 120_000
-# Readers reckon T from the extent and the newest fence. It is written again when it has moved so far by itself: what a
-# power cut leaves of the fence may be older.
+# Readers compute T from the stored extent and the newest fence, so T is not written for each fence. It is written when
+# it has moved this far, because after a power cut the fence on disk may be an older one.
 _WRITTEN_MS = 60_000
 
 
@@ -65,8 +70,8 @@ class Consumed(NamedTuple):
 
 
 class Tracker:
-    """`take` every batch before it is written; when the write fails, write the same again: it is taken already.
-    `begins`: `complete_from` (ms) as far as the making of the source or of the index says it."""
+    """Call `take` once with each batch, before it is written. When the write fails, write the same result again.
+    `begins`: the time (ms) that the source, or the index, was made: nothing before it is complete."""
 
     def __init__(self, resumed: Resumed = Resumed(), *, begins: int = 0) -> None:  # noqa: B008 - a constant
         extent = resumed.extent
@@ -99,15 +104,15 @@ class Tracker:
 
     @property
     def lost_partitions(self) -> list[str]:
-        """Those that fences do without."""
+        """Partitions that were acknowledged as lost: fences ignore them."""
         return [h.partition for h in self._holds.values() if h.is_lost]
 
     def unknown(self, events: Iterable[Seen | Stated]) -> set[bytes]:
-        """Processes of which `take` must be told what the store knows."""
+        """The processes for which `take` needs what the store knows."""
         return {e.process for e in events} - self._processes.keys()
 
     def take(self, consumed: Consumed, known: Mapping[bytes, Known] | None = None) -> Completion | None:
-        """What the batch changes, None for nothing. `known`: what the store has of `unknown(events)`, if anything."""
+        """What the batch changes; None when it changes nothing. `known`: what the store has of `unknown(events)`."""
         self._book.now = consumed.now
         self._time.observe(consumed.times)
         self._is_held = self._is_held or consumed.has_changed
@@ -133,7 +138,7 @@ class Tracker:
         return Completion(extent, states, incidents, refused, changed_holds)
 
     def _is_told(self, extent: Extent) -> bool:
-        """Readers reckon it themselves."""
+        """Whether readers compute this extent from what is stored already."""
         if self._told is None or self._told._replace(until=extent.until) != extent:
             return False
         if self._told.until is None or extent.until is None or self.mark is None:
@@ -142,20 +147,21 @@ class Tracker:
         return is_reckoned and extent.until - self._told.until < _WRITTEN_MS
 
     def forget(self, horizon: int, now: int) -> None:
-        """Records below `horizon` (ms) are expired, which settles them: incidents that concern them alone are resolved;
-        told with the next `take`. The store forgets those, and those of processes that are not active, by itself."""
+        """Records before `horizon` (ms) are expired and therefore settled: resolve the incidents that concern only
+        them. The next `take` returns the change. The store removes such incidents itself, and those of inactive
+        processes."""
         self._book.now = now  # a purge may come before the first batch
         for p in self._processes.values():
             p.forget(horizon)
 
     def note(self, kind: Literal["retention_passed", "topic_recreated"], at: int, detail: str) -> None:
-        """Something happened to the source itself; told with the next `take`. It concerns what T did not yet cover, and
-        at most what began before it was noticed (`at`, ms)."""
+        """Something happened to the source itself. The incident reaches from T to `at` (ms), when it was noticed; the
+        next `take` returns it."""
         self._book.of_source(kind, at, 0 if self.until is None else self.until, detail)
 
     def give_up(self, partition: str, at: int) -> bool:
-        """Somebody acknowledges (`at`, ms) that this partition is lost for ever: T goes on without it, and an incident
-        stays. False when it holds nothing; told with the next `take`."""
+        """An operator acknowledged (`at`, ms) that this partition is lost for ever: T goes on without it, and an
+        incident stays. Returns False when the partition does not hold T. The next `take` returns the change."""
         hold = self._holds.get(partition)
         if hold is None:
             return False
@@ -168,7 +174,7 @@ class Tracker:
     # -- one batch
 
     def _settle(self, consumed: Consumed, known: Mapping[bytes, Known]) -> dict[bytes, Tracked]:
-        """First all that came, then what the statements of the batch say about it: a record that stands behind its
+        """Take all records of the batch first and apply its statements after that: a record that stands behind its
         statement in the same batch is not missing."""
         touched: dict[bytes, Tracked] = {}
         statements: list[tuple[Tracked, Stated, Checked | None]] = []
@@ -186,13 +192,13 @@ class Tracker:
         return touched
 
     def _heard(self, e: Seen | Stated, consumed: Consumed, p: Tracked | None, known: Known | None) -> Tracked:
-        """The process of this event, active or taken up again."""
+        """The process of this event: active, known from the store, or new."""
         p = p or self._processes.get(e.process)
         is_cut = e.partition in self._above
         if p is None and known is not None:
             p = Tracked(self._book, known.state, known.incidents)
             if p.state.judged_after is not None:
-                p.state.judged_after = consumed.boot  # it may have been counted since another start of the machine
+                p.state.judged_after = consumed.boot  # the stored value may be from before the machine restarted
         if p is None:
             started = started_of(e, consumed.now)
             state = ProcessState(process=e.process, partition=e.partition, started=started, low=started)
@@ -237,7 +243,7 @@ class Tracker:
     # -- what follows from it
 
     def _conclude(self, p: Tracked) -> None:
-        """Whether it stays, and whether T had claimed more than it had said."""
+        """Whether the process stays active, and whether T claimed more than the process had promised."""
         s = p.state
         self._has_stated = self._has_stated or s.number > 0
         if p.is_new:
@@ -250,7 +256,7 @@ class Tracker:
             self._book.changed(p.claim)
         s.standing = "left" if s.closed and not p.above and not p.waiting else "active"
         if p.claim is not None:
-            if p.low < p.claim.start:  # its clock was set back meanwhile
+            if p.low < p.claim.start:  # its clock was set back
                 p.claim.start = p.low
                 self._book.changed(p.claim)
             if s.standing == "left" or (p.claim.end is not None and p.low >= p.claim.end):
@@ -281,7 +287,7 @@ class Tracker:
                     self._book.changed(p.claim)
 
     def _publish(self) -> Extent:
-        """T moves, and what readers need to go on with it."""
+        """Move T, and return what readers need to compute it."""
         active = self._processes.values()
         if self._is_held or not all(p.state.number for p in active):
             ceiling = self.until
@@ -295,8 +301,8 @@ class Tracker:
         return Extent(self.until, ceiling, self._begins, self._is_begun, self._begins_at_fence, above)
 
     def _note_holds(self, consumed: Consumed) -> None:
-        """What was acknowledged as lost stays so until it is recovered: that one look at the source does not name it
-        proves nothing."""
+        """A partition that was acknowledged as lost stays so until the source reports it as recovered; that a single
+        poll does not name it proves nothing."""
         if consumed.holds is None and not consumed.recovered:
             return
         known = {name: h for name, h in self._holds.items() if not (h.is_lost and name in consumed.recovered)}

@@ -1,4 +1,4 @@
-"""The book of incidents: gives them their ids, and remembers which of them the next write must bring."""
+"""The incidents that changed since the last write, and the numbering of new ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SourceIncidentKind = Literal["retention_passed", "topic_recreated", "partition_l
 
 
 class Incidents:
-    """`now`: the indexer's clock (ms), set before anything is noted. `refused`: losses that stand in an entry of their
-    own, since the last write."""
+    """`now`: the indexer's clock (ms), set before anything is noted. `refused`: how many loss entries came since the
+    last write."""
 
     def __init__(self, last: int = 0) -> None:
         self.now = 0
@@ -42,8 +42,8 @@ class Incidents:
         return incident
 
     def of_source(self, kind: SourceIncidentKind, at: int, start: int, detail: str) -> None:
-        """What happened to the source itself concerns the time from `start` (ms) on, and at most what began before it
-        was noticed (`at`, ms)."""
+        """Open an incident of the source itself: of exchanges that began from `start` (ms) until it was noticed, `at`
+        (ms)."""
         self._last += 1
         self.changed(
             Incident(
@@ -60,7 +60,7 @@ class Incidents:
         self.changed(incident)
 
     def taken(self) -> tuple[list[Incident], int]:
-        """What the next write must bring, and `refused`; both begin anew."""
+        """The incidents that the next write must store, and `refused`. Both are empty after that."""
         incidents, self._changed = list(self._changed.values()), {}
         refused, self.refused = self.refused, 0
         return incidents, refused

@@ -5,14 +5,17 @@
                              positions and   is stored
                              the fence
 
-Invariants: at most one batch in memory, of at most `batch_max` messages and, by the sizes lately seen, about 32 MiB.
-The source is told only what the store holds for good, so a crash at any point repeats a batch and the store knows its
-records again. A batch that the store cannot take now (full disk, lock) is kept and tried again: no dead letter, no
-crash, no other batch in between. For one that does not fit the disk its halves are written, one after the other, each
-with its own positions: what a half lets the source remove may be the room for the next.
+Invariants:
+* At most one batch is in memory: at most `batch_max` messages and, estimated from the last ones, about 32 MiB.
+* Positions are committed to the source after the store has the batch for good. A crash at any point only repeats a
+  batch, and the store drops the records that it has.
+* A batch that the store cannot take now (full disk, lock) is kept and tried again. Nothing is dead-lettered for it, and
+  no later batch goes first.
+* A batch that does not fit on the disk is written in halves, each with its own positions. What the source may remove
+  after the first half can make the room for the second.
 
-What cannot be read becomes a dead letter with its position and the reason. Entries of the kinds that a later version
-writes (intent) are no dead letters: they are counted as `skipped`, said once, and passed over.
+What cannot be read becomes a dead letter with its position and the reason. Entries of a kind that only a later version
+knows (intent) are no dead letters: they are skipped, counted, and logged once.
 """
 
 from __future__ import annotations
@@ -44,9 +47,9 @@ _log = logging.getLogger("asgi_audit.indexing")
 
 _BATCH_FIRST = 256  # messages of the first batch; doubled while more is waiting
 _BYTES_MAX = 32 << 20  # of one batch, estimated from the last ones
-_NARROW_BATCHES = 32  # so many small ones after one that did not fit, before the next is larger
-_IDLE_SECONDS = 0.025  # between two notes that a fence has passed
-_ASKED_SECONDS = 1.0  # between two looks for what somebody acknowledges
+_NARROW_BATCHES = 32  # after one that did not fit, so many stay small
+_IDLE_SECONDS = 0.025  # between two fences that are stored while no messages come
+_ASKED_SECONDS = 1.0  # between two looks for acknowledgements by an operator
 _PAUSE_FIRST = 0.1
 _PAUSE_MAX = 5.0
 _UUIDS_MAX = 10_000
@@ -56,8 +59,9 @@ T = TypeVar("T")
 
 
 class IndexerProgress(NamedTuple):
-    """Counters since the indexer began. `lag`: age in seconds of the newest fence that has passed: everything that was
-    appended before it is indexed; None: none yet. `paused`: what it waits for, '' when it works."""
+    """Counters since the indexer began. `lag`: seconds since the newest fence that has passed was taken (everything
+    that was appended before it is indexed); None before the first. `paused`: the error that it waits out, '' when it
+    works."""
 
     indexed: int = 0
     duplicates: int = 0
@@ -72,7 +76,7 @@ class IndexerProgress(NamedTuple):
 
 
 class _Stopped(Exception):
-    """`stop` was set while we waited for something to work again."""
+    """`stop` was set while the indexer waited for something to work again."""
 
 
 class _TooLarge(Exception):
@@ -80,11 +84,11 @@ class _TooLarge(Exception):
 
 
 class Indexer:
-    """`run` in a thread of yours; `stop` ends it after the batch in hand. `source` and `writer` stay yours to close.
+    """Call `run` in a thread; setting `stop` ends it after the current batch. The caller closes `source` and `writer`.
 
-    `batch_max`: messages written together at most. `linger_seconds`: how long a small batch waits for more when nothing
-    else is waiting, so that a trickle does not cost a disk sync a record. `on_progress` is called in the loop's thread
-    after each batch and when a pause begins or ends; what it raises ends the loop."""
+    `batch_max`: at most so many messages are written together. `linger_seconds`: how long a small batch waits for more
+    messages, so that slow traffic does not cost one disk sync for each record. `on_progress` is called in the loop's
+    thread after each batch and when a pause begins or ends; what it raises ends the loop."""
 
     def __init__(
         self,
@@ -134,25 +138,24 @@ class Indexer:
         return self._progress._replace(lag=None if mark is None else max(0.0, self._clock() - mark.taken_at / 1000))
 
     def run(self) -> None:
-        """Until `stop` is set. Raises StoreError and TransportError that are not retriable, and nothing else of
-        ours."""
+        """Index until `stop` is set. Raises StoreError and TransportError that are not retriable."""
         try:
             positions = self._insist("read the positions", lambda: self._writer.positions(self._source.name))
             self._insist("open the source", lambda: self._source.open(positions))
             self._begin_tracking()
-            # The last run may have ended between its write and its commit: what it did not say is said now.
+            # The last run may have ended between its write and its commit: commit what is stored.
             self._commit(positions)
             while not self._stop.is_set():
                 self._retention.tend()
                 self._look_for_lost_partitions()
                 found = self._insist("read the source", self._gather)
-                # After the poll: what it gave may be the first of a topic that was made anew.
+                # After the poll, whose messages may be the first ones of a topic that was made again.
                 incidents = self._source.take_incidents()
                 if found.messages or found.damaged or found.positions or self._to_forget or incidents:
                     self._index(found, incidents)
                 else:
                     self._idle(found)
-            if self._to_forget:  # or their positions would stay for ever: the next run does not hear of them again
+            if self._to_forget:  # the source names these partitions only once, so forget their positions now
                 self._index(transport.Polled((), {}))
         except _Stopped:
             pass
@@ -164,7 +167,7 @@ class Indexer:
         self._source.ignore(self._tracker.lost_partitions)
 
     def _look_for_lost_partitions(self) -> None:
-        """Somebody may have acknowledged that a partition is lost for ever."""
+        """An operator may have acknowledged that a partition is lost for ever."""
         now = time.monotonic()
         if now - self._asked_at < _ASKED_SECONDS:
             return
@@ -178,7 +181,7 @@ class Indexer:
             self._insist("note what is acknowledged", noted)
 
     def _note_incidents(self, incidents: Sequence[transport.SourceIncident]) -> None:
-        """Tell the index of what happened to the source itself, with this batch."""
+        """What happened to the source itself becomes incidents, stored with this batch."""
         for i in incidents:
             if i.kind == "retention_passed":
                 detail = (
@@ -192,7 +195,7 @@ class Indexer:
     # -- one batch
 
     def _gather(self) -> transport.Polled:
-        """One poll; and when it found little and nothing more was waiting, a second one after the linger."""
+        """One poll. When it found little and nothing more is waiting, a second one follows after the linger."""
         room = max(1, min(self._size, int(_BYTES_MAX / self._message_bytes)))
         first = self._source.poll(room, max(self._linger, _IDLE_SECONDS))
         if not first.messages or first.more or len(first.messages) >= room or self._linger <= 0:
@@ -201,14 +204,14 @@ class Indexer:
         try:
             second = self._source.poll(room - len(first.messages), 0)
         except TransportError as e:
-            # The source will be asked again; what it gave must not be lost with the error.
+            # The first poll's messages must not be lost with this error; the next poll will meet it again.
             _log.debug("the second look at the source failed: %s", e)
             return first
         return transport.Polled(
             [*first.messages, *second.messages],
             {**first.positions, **second.positions},
             second.more,
-            # One from before the partitions changed says nothing of those that are there now.
+            # A fence from before the partitions changed proves nothing about the present ones.
             second.fence if second.has_changed else second.fence or first.fence,
             [*first.damaged, *second.damaged],
             {**first.times, **second.times},
@@ -228,15 +231,15 @@ class Indexer:
                 _log.warning("the disk of the index has no room for %d messages: trying less", len(found.messages))
             first, second = _halves(found)
             self._size, self._narrow = len(first.messages), _NARROW_BATCHES
-            # It has taken the whole batch already; the store knows how far it really came, as after a crash.
+            # The tracker has taken the whole batch already: begin again from what is stored, as after a crash.
             self._begin_tracking()
             self._index(first, incidents)
             self._index(second)
 
     def _index_whole(self, found: transport.Polled) -> None:
-        """Raises _TooLarge for what does not fit and can be halved."""
+        """Raises _TooLarge when the batch does not fit and can be halved."""
         records, statements, dead, events, skipped = self._read(found)
-        # Once for each batch, whatever becomes of the write: what is tried again is the same batch.
+        # Once for each batch, also when its write is tried several times.
         completion = self._complete(events, found)
         batch = Batch(
             source=self._source.name,
@@ -325,7 +328,7 @@ class Indexer:
         d = decode(m.payload)
         if m.sequence and d.sequence != m.sequence:  # not every source has a header of its own
             raise RecordError(f"the entry's header says sequence {m.sequence}, its record {d.sequence}")
-        # Looked up here first: a call is a tenth of what a record costs beside its decoding.
+        # The common case is decided here: a call would cost a tenth of what a record costs without its decoding.
         if d.process is not None and self._uuids.get(m.partition) != d.process:
             self._same_process(m.partition, d.process)
         return d
@@ -356,7 +359,7 @@ class Indexer:
             raise RecordError(f"it is of process {uuid.UUID(bytes=process)}, but stands in the journal of {partition}")
 
     def _process_of(self, partition: str) -> bytes | None:
-        """The partition of a journal is its process; other sources' partitions are not UUIDs and say nothing."""
+        """The process whose journal this partition is; None when the partition's name is no UUID, as with Kafka."""
         known = self._uuids.get(partition, b"")
         if known == b"":
             if len(self._uuids) >= _UUIDS_MAX:
@@ -371,8 +374,7 @@ class Indexer:
     # -- around it
 
     def _commit(self, positions: Mapping[str, Position]) -> None:
-        """Tell the source what is stored for good. That it cannot take it now holds nothing up: it is said again
-        later."""
+        """Tell the source what is stored for good. A failure stops nothing: it is tried again with the next batch."""
         self._to_commit.update(positions)
         if not self._to_commit:
             return
@@ -390,11 +392,11 @@ class Indexer:
         self._to_forget.update(dict.fromkeys(gone))
 
     def _idle(self, found: transport.Polled) -> None:
-        """Nothing came; a fence may have passed, or a partition may hold them back."""
+        """No messages came. A fence may have passed, or a partition may keep fences from passing."""
         now = time.monotonic()
         is_plain = not found.begins and not found.has_changed
         if is_plain and now - self._noted_at < _IDLE_SECONDS:
-            return  # a fence that is passed over is followed by the next
+            return  # the next fence says the same, and more
         if found.fence is not None:
             self._noted_at = now
         completion = self._complete((), found)
@@ -408,7 +410,7 @@ class Indexer:
             self._commit({})
 
     def _adapt(self, found: transport.Polled) -> None:
-        """More while more is waiting; and never more than memory allows, by the sizes lately seen."""
+        """Make the next batch larger while more is waiting, within the memory that the last sizes allow."""
         number = len(found.messages)
         if number:
             average = sum([len(m.payload) for m in found.messages]) / number
@@ -419,8 +421,9 @@ class Indexer:
             self._size = min(self._batch_max, self._size * 2)
 
     def _insist(self, doing: str, attempt: Callable[[], T], *, can_be_less: bool = False) -> T:
-        """Until it works or cannot: retriable errors pause us, said once. Raises _Stopped when `stop` is set
-        meanwhile, and _TooLarge, when it `can_be_less`, for what the store has no room for."""
+        """Call `attempt` until it succeeds, with pauses after retriable errors; the first is logged. Other errors are
+        raised. Raises _Stopped when `stop` is set in a pause and, with `can_be_less`, _TooLarge when the store is
+        full."""
         pause = _PAUSE_FIRST
         while True:
             try:
@@ -469,12 +472,12 @@ class Indexer:
 
 
 def _halves(found: transport.Polled) -> tuple[transport.Polled, transport.Polled]:
-    """Of at least two messages; each half with the positions after it. A fence passes with the second."""
+    """Two halves of at least two messages, each with the positions after it. The fence passes with the second."""
     middle = len(found.messages) // 2
     messages = found.messages[:middle]
     last = {m.partition: m for m in messages}
     positions = {partition: Position(m.next, transport.digest_of(m.payload)) for partition, m in last.items()}
-    # Damage that a position passes over is told with it, or a crash between the halves would hide it.
+    # Damage goes with the half whose positions pass it: a crash between the halves must not hide it.
     before = [d for d in found.damaged if d[0] in last and d[1] < last[d[0]].next]
     after = [d for d in found.damaged if not (d[0] in last and d[1] < last[d[0]].next)]
     first = transport.Polled(

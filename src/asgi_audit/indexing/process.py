@@ -1,21 +1,23 @@
 """One process as the tracker follows it: which of its sequences are settled, and what it promised.
 
-A process states ranges of its sequences. settled(p) is the largest S such that each of 1…S was indexed, dead-lettered,
-expired, stated lost, or *missing*: absent when a statement that covers it is judged, which is an incident. low(p) is W
-of the newest statement that covers nothing beyond settled(p): until then everything of this process is accounted for.
+The idea. A process numbers its exchanges and states from time to time "1 to 4 are all that began before 10:00:05".
+Settled means that the index knows what became of a sequence: it was indexed, dead-lettered, expired, stated lost, or is
+*missing*, which means that a statement covers it and nothing came; that is an incident. settled(p) is the largest S
+such that each of 1…S is settled. low(p) is the watermark W of the newest statement that covers nothing beyond
+settled(p): before that time everything of this process is accounted for.
 
-Example: the records 1, 2 and 4 came, and then a statement that covers 1 to 4 with W = 10:00:05. 3 is missing: an
-incident, and settled with it; low(p) is 10:00:05.
+An example. Records 1, 2 and 4 came, then a statement that covers 1 to 4 with W = 10:00:05. Sequence 3 is missing: an
+incident, and settled by it. low(p) is 10:00:05.
 
-A statement is judged when it comes, but for one case: what is absent may stand elsewhere and come later. That is so
-when the process's partition changed, and when what is first read of it is not its beginning (a record above 1, a
-statement that is not number 1). Then it is judged after the next fence, because all that was appended before it has
-been read by then; until then low(p) stays where it was. If the beginning has not come by then, and the partition began
-above offset 0, what lies below the first sequence that was read was removed before we came: it is settled without an
-incident, and `complete_from` speaks for it.
+Usually a statement is judged when it comes. In two cases an absent record may still arrive: the process moved to
+another partition, or what was read of it first is not its beginning (a record above 1, a statement that is not number
+1). Then judging waits for a fence that is taken after that, because by then everything that was appended before has
+been read; until then low(p) stays where it was. If the beginning has not come by then, and the partition began above
+offset 0, the sequences below the first one that was read were removed before this index came. They are settled without
+an incident, and `complete_from` covers them.
 
-Bounds: ranges, never single sequences: at most 10,000 beyond the last statement, 10,000 of an incident, 64 promises
-that wait, one hash a level of the Merkle tree.
+Bounds: ranges are kept, never single sequences: at most 10,000 beyond the last statement, 10,000 of an incident, 64
+promises that wait, and one hash for each level of the Merkle tree.
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ __all__ = ["Checked", "Seen", "Stated", "Tracked", "started_of"]
 _RECENT_MS = 60_000  # as the recorder has it: an exchange open for longer no longer holds a watermark back
 _RANGES_MAX = 10_000
 _PROMISES_MAX = 64
-# A process states at least every 10 s, and what it states comes within the margin and a linger.
+# A process makes a statement at least every 10 s; the rest is for its way to the index.
 _CUT_MS = 15_000
 
 
 class Seen(NamedTuple):
-    """A record, whatever the store makes of it; or a dead letter whose place is known; or a loss entry. `leaf`: the
-    RFC 6962 hash of the record's bytes."""
+    """A record (also one that the store will drop as a duplicate), a dead letter whose process and sequence are known,
+    or a loss entry. `leaf`: the RFC 6962 hash of the record's bytes."""
 
     process: bytes
     partition: str
@@ -61,7 +63,7 @@ class Stated(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """The tree of a statement's records, taken when the statement came by."""
+    """The Merkle tree of the records between the statement before and this one. `is_whole`: all of them are in it."""
 
     root: bytes
     size: int
@@ -69,7 +71,7 @@ class Checked(NamedTuple):
 
 
 class Tracked:
-    """A process in memory: its state, and the parts of it that are worked with."""
+    """A process in memory: its stored state, and those parts of it that change often."""
 
     __slots__ = (
         "above", "begun", "book", "claim", "earliest", "heard", "is_new", "latest", "missing", "others", "state",
@@ -86,12 +88,12 @@ class Tracked:
         self.waiting_numbers = Ranges(state.waiting_numbers)
         self.tree = Tree(state.leaf_count, state.leaves)
         self.tree_number = state.number
-        self.latest = state.digest  # of the statement that the tree began behind
+        self.latest = state.digest  # of the statement after which the tree began
         self.heard: tuple[str, int] | None = None
         self.is_new = is_new
         self.earliest: int | None = None  # the first timestamp of its records in its first batch
         self.begun: int | None = None
-        self.claim: Incident | None = None  # `silent` or `late`: T stands above what the process said
+        self.claim: Incident | None = None  # `silent` or `late`: T claims more than the process has promised
         self.missing: list[tuple[Incident, Ranges]] = []  # also gaps in the numbers of its statements
         self.others: list[Incident] = []  # `unproven` and `altered`
         for incident in incidents:
@@ -104,7 +106,7 @@ class Tracked:
 
     @property
     def low(self) -> int:
-        """low(p); or less, when what was promised since is less, because the clock was set back, and still waits."""
+        """low(p), or less: after the clock was set back, a later promise that still waits may be lower."""
         return min([self.state.low, *[promise for _, promise in self.state.promises]])
 
     def kept(self) -> ProcessState:
@@ -123,7 +125,7 @@ class Tracked:
         return e.statement.number == 1 if isinstance(e, Stated) else e.sequence <= 1
 
     def wait_for_fence(self, boot: int, *, is_cut: bool) -> None:
-        """What is absent may come yet: it is judged when a fence has passed that was taken after `boot` (ms)."""
+        """Absent sequences may still come: judge them when a fence has passed that was taken after `boot` (ms)."""
         self.state.judged_after = boot
         self.state.is_cut = self.state.is_cut or is_cut
 
@@ -162,14 +164,15 @@ class Tracked:
     def checked(self, said: Statement, digest: str) -> Checked | None:
         """The tree of the records since the statement before, and a new tree; None for a statement that came before."""
         s = self.state
-        # Whoever adopts a journal whose headers are gone does not know how many statements there were.
+        # An adopter numbers its statement from what it finds; with the headers gone, the number may be one that was
+        # used.
         is_adopted = (
             said.closed == "adopted" and digest != self.latest and s.closed != "adopted" and said.last >= s.last
         )
         if said.number <= self.tree_number and not is_adopted:
             return None
         checked = Checked(self.tree.root(), self.tree.size, s.leaves_whole and s.leaf_last <= said.last)
-        # Records beyond it came before it: the next tree would begin without them.
+        # A record beyond the statement came before it, so the next tree lacks that record.
         s.leaves_whole = s.leaf_last <= said.last
         s.leaf_last = max(s.leaf_last, said.last)
         self.tree = Tree()
@@ -211,22 +214,22 @@ class Tracked:
             self._note_begun(said)
 
     def _window(self, said: Statement) -> tuple[int, int]:
-        """When what the statement covers can have begun: from what was promised before, or the oldest that was open, to
-        its making."""
+        """When the exchanges that the statement covers can have begun: from the promise before it, or the start of the
+        oldest exchange that was open then, until it was made. (start, end) in ms, end exclusive."""
         s = self.state
         before = min(s.low, s.started) if not s.number else s.low
         if s.open_oldest is not None:
             before = min(before, s.open_oldest)
         start, end = min(before, said.at), max(before, said.at)
         if said.watermark > said.at or s.latest > said.at or said.clock_steps != s.clock_steps:
-            # The clock was set: some of it began by the clock before, until about a statement after the latest; some by
-            # the clock after.
+            # The clock was set in between: some exchanges began by the old clock, which may have gone on for a while
+            # after the latest statement, the others by the new one.
             start = min(start, said.at - _RECENT_MS)
             end = max(end, s.latest + _RECENT_MS, said.watermark + _RECENT_MS)
         return start, end + 1
 
     def settle(self) -> None:
-        """low(p): W of the newest statement that covers nothing beyond what is settled."""
+        """Move low(p) to W of the newest statement that covers nothing beyond what is settled."""
         s = self.state
         settled = next(iter(self.waiting))[0] - 1 if self.waiting else s.last
         while s.promises and s.promises[0][0] <= settled:
@@ -235,8 +238,8 @@ class Tracked:
             del s.promises[1:-1:2]
 
     def judge(self, begins: int) -> int:
-        """A fence has passed: what is absent still does not come. `begins`: `complete_from` (ms). Returns where
-        `complete_from` must stand at least."""
+        """A fence has passed, so what is absent now will not come: it is missing. `begins`: `complete_from` (ms).
+        Returns the time that `complete_from` must be at least."""
         s = self.state
         s.judged_after = None
         at_least = self._pass_over(begins) if s.first_read is not None and s.is_cut else 0
@@ -253,7 +256,7 @@ class Tracked:
         return at_least
 
     def _pass_over(self, begins: int) -> int:
-        """What lies before the beginning of what could be read is settled."""
+        """Settle the sequences that were removed from the source before it was read. Returns as `judge` does."""
         s = self.state
         assert s.first_read is not None
         self.waiting_numbers.remove(1, s.first_number - 1)
@@ -261,8 +264,8 @@ class Tracked:
         count = self.waiting.remove(1, s.first_read - 1)
         if not count:
             return 0
-        # All of them were sealed before the first statement that was read. If that lies far behind `complete_from`, by
-        # a clock that is ahead of the broker's, `complete_from` does not speak for them.
+        # They were all sealed before the first statement that was read. If that was made long after `complete_from`, by
+        # a clock that is ahead of the broker's, they may belong to the time that is claimed as complete.
         if s.first_at > begins + _CUT_MS:
             window = min(max(begins, s.started), s.first_at), s.first_at + 1
             self.open_ranges("missing", earlier, *window, "removed from the source before it was read")
@@ -279,7 +282,7 @@ class Tracked:
         return found
 
     def _came(self, kind: str, first: int, last: int, *, is_loss: bool = False) -> int:
-        """What was missing is there, or stated lost; returns how much."""
+        """Some of what was missing came, or was stated lost. Returns how much."""
         came = 0
         for incident, ranges in self.missing:
             if incident.kind == kind and (found := ranges.remove(first, last)):
@@ -302,13 +305,13 @@ class Tracked:
             return
         if checked.is_whole and checked.size == said.count and said.first == s.last + 1:
             if said.root != checked.root.hex():
-                detail = f"records {said.first} to {said.last} are not those that statement {said.number} speaks of"
+                detail = f"records {said.first} to {said.last} are not those that statement {said.number} covers"
                 self.open("altered", *window, detail)
         else:
             s.unverified += 1
 
     def _cover(self, said: Statement, window: tuple[int, int]) -> None:
-        """What the statement covers is settled: there, stated lost, or from now on missing; or it waits for a fence."""
+        """Settle what the statement covers: it came, is stated lost, or is missing. Or let it wait for a fence."""
         s = self.state
         s.lost += said.lost_more
         absent = Ranges(self.above.gaps(s.last + 1, said.last)) if said.last > s.last else Ranges()
@@ -345,23 +348,25 @@ class Tracked:
         s.waiting_to = max(s.waiting_to, window[1])
 
     def _promise(self, said: Statement) -> int:
-        """W, but for a clock that was set back: the old promise, which never decreases, speaks of times that come
-        again. Then W lies after the statement's own time, or an exchange is open that began before W and does not count
-        as long open; what the statement says of open exchanges holds by the clock as it was set."""
+        """W, or less after the clock was set back. W never decreases, so after that it lies ahead of the process's
+        clock, and exchanges begin before it again. Two signs show this: W is later than the statement's own time, or an
+        exchange is open that began before W and is not long open. What the statement says of open exchanges is by the
+        clock as it is now, so the promise is taken from them."""
         s = self.state
         if said.clock_steps != s.clock_steps:
             s.clock_steps, s.stale = said.clock_steps, said.watermark
         promise = min(said.watermark, said.at)
         if said.closed or said.open_count <= said.open_long or said.open_oldest is None:
-            return promise  # nothing is open that W waits for
+            return promise  # no open exchange holds W back
         if not said.open_long:
             return min(promise, said.open_oldest)
-        # The oldest that W waits for is younger than a minute; which it is, the statement says in W alone.
+        # The oldest exchange that holds W back is younger than a minute; the statement tells no more than that.
         return min(promise, said.at - _RECENT_MS) if said.watermark <= s.stale else promise
 
     def _note_open(self, said: Statement, window: tuple[int, int]) -> None:
-        """Open exchanges that nobody waits for: of a living process the long-open ones, else all. While something waits
-        to be judged, low(p) is what an earlier statement promised: what that one counted as open still counts."""
+        """Note the open exchanges that do not hold T back: of a running process the long-open ones, of a closed one
+        all. While something waits to be judged, low(p) is an earlier statement's promise, so what that statement
+        counted as open still counts."""
         s = self.state
         before = (s.open_count, s.open_from, s.open_to) if self.waiting and s.open_count else None
         if said.closed:
@@ -380,8 +385,9 @@ class Tracked:
             s.open_accounts = []
 
     def _note_begun(self, said: Statement) -> None:
-        """The earliest that an exchange of a new process can have begun that T did not know of: not its start, when its
-        first statement says that there was nothing yet, or when all that it covers is there to be looked at."""
+        """The earliest start of an exchange of a new process. That is later than the process's own start when its first
+        statement says that nothing had begun, or when everything that it covers is here, so that it can be looked
+        at."""
         is_missing = self.missing or self.waiting
         if said.number != 1 or said.lost or said.lost_more or is_missing or (said.last and self.earliest is None):
             return
@@ -401,7 +407,7 @@ class Tracked:
         self.missing.append((self.book.open(self.state.process, kind, start, end, detail, list(ranges), count), ranges))
 
     def forget(self, horizon: int) -> None:
-        """Records below `horizon` (ms) are expired: incidents that concern them alone are resolved."""
+        """Records before `horizon` (ms) are expired: resolve the incidents that concern only them."""
         found = [i for i in (*(i for i, _ in self.missing), *self.others) if i.end is not None and i.end <= horizon]
         for incident in found:
             self.book.resolve(incident)
@@ -411,7 +417,7 @@ class Tracked:
 
 
 def started_of(e: Seen | Stated, now: int) -> int:
-    """When a process began, in ms: it says so, or its UUIDv7 does; else its first record's time."""
+    """When a process began, in ms: from its statement, else from its UUIDv7, else the time of its first record."""
     if isinstance(e, Stated) and e.statement.started:
         return e.statement.started
     made = started_ms(e.process)

@@ -52,7 +52,7 @@ class Ranges:
         lasts[low:high] = [last]
 
     def remove(self, first: int, last: int) -> int:
-        """Answers how many were in it."""
+        """Returns how many of them were in it."""
         firsts, lasts = self._firsts, self._lasts
         if not firsts or first > last or first > lasts[-1]:
             return 0
@@ -75,7 +75,7 @@ class Ranges:
         return removed
 
     def gaps(self, first: int, last: int) -> list[tuple[int, int]]:
-        """What of first..last is not in it."""
+        """The parts of first..last that are not in it."""
         found: list[tuple[int, int]] = []
         at = first
         for i in range(max(0, bisect_right(self._firsts, first) - 1), len(self._firsts)):
@@ -90,7 +90,7 @@ class Ranges:
         return found
 
     def close_smallest_gap(self) -> None:
-        """Make one range less, at the smallest price in numbers that were not in it."""
+        """Join the two neighbouring ranges with the smallest gap between them, so that there is one range less."""
         firsts, lasts = self._firsts, self._lasts
         i = min(range(1, len(firsts)), key=lambda n: firsts[n] - lasts[n - 1])
         del firsts[i], lasts[i - 1]

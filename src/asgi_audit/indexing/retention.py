@@ -1,10 +1,12 @@
-"""When days are removed: at the indexer's start, once an hour after it, and when somebody asks.
+"""When days are removed: when the indexer starts, once an hour after that, and when a command asks for it.
 
-Place: the indexer's loop calls `tend` between batches and while it waits for a disk to work again, so that a purge can
-end a full disk. Invariants: the store moves its horizon only forward and removes whole days only. A clock that is
-suddenly more than a day ahead of what was last believed is not believed for an hour: a wrong clock must not remove what
-nothing brings back. The store keeps what was believed, and a time only becomes that when it passes this check, so a
-restart in the hour begins the hour again. It is noted after the purge, which may have to end a full disk first.
+Place: the indexer's loop calls `tend` between batches, and while it waits for a disk to work again, because a purge may
+be what ends a full disk.
+
+Invariants: the horizon only moves forward, and only whole days are removed. A clock that is suddenly more than a day
+ahead of the time that was last believed is not believed for an hour, because a purge by a wrong clock cannot be undone.
+The store keeps the time that was last believed; only a time that passes this check is stored, so a restart within the
+hour begins the hour again. It is stored after the purge, for which a full disk may have to be waiting.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ _AHEAD_SECONDS = DAY_SECONDS
 
 
 class Retention:
-    """`days`: how many days before today are kept; 0 keeps all, and only requests remove. `on_purged`: told where the
-    horizon (ms) stands. Used in the indexer's thread."""
+    """`days`: how many days before today are kept; 0 keeps all, and only requests remove days. `on_purged(horizon)` is
+    called after a purge, with the new horizon (ms). Used in the indexer's thread."""
 
     def __init__(
         self,
@@ -47,14 +49,14 @@ class Retention:
         self._monotonic = monotonic
         self._next_look = self._next_purge = monotonic()
         self._is_failing = False
-        # What the clock should say at least, and when (monotonic) it said so. While a clock is not believed, what it
-        # says: an hour later it must not have gone ahead again.
+        # (what the clock showed last, when by the monotonic clock). While a clock is not believed, what it showed
+        # counts, too: an hour later it must not have jumped again.
         last = writer.last_believed()
         self._seen = (clock() if last is None else last, monotonic())
 
     def tend(self) -> None:
-        """Cheap when nothing is due. Raises StoreErrors that are not retriable; the others are said once and it is
-        tried again."""
+        """Do what is due; cheap when nothing is. Raises StoreErrors that are not retriable. A retriable one is logged
+        once and the work is tried again."""
         now = self._monotonic()
         if now < self._next_look:
             return

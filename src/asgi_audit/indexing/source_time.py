@@ -1,15 +1,17 @@
-"""The time of the source: until when it has been read, by a clock that is not simply believed, and for how long a
-process has been silent.
+"""Until when the source has been read, checked against a second clock; and for how long a process has been silent.
 
-`e` of a fence comes from the indexer's wall clock. When somebody sets that clock ahead, T must not run ahead with it.
-So each e is compared with the clock that counts since the machine started (CLOCK_BOOTTIME: it never steps, and it goes
-on while the machine sleeps). An e that is more than a second further ahead of it than the one before is a *step*: for
-ten minutes the time is carried on by the boot clock, as if nobody had set anything; a step that still stands then is
-believed. A clock that is set back is believed at once: less is claimed then, never more.
+The time of a fence comes from the indexer's wall clock. If that clock is set ahead by mistake, T must not follow.
+Therefore each fence is compared with CLOCK_BOOTTIME, which counts since the machine started, never steps, and goes on
+while the machine sleeps. When the wall clock is more than a second further ahead of it than at the fence before, that
+is a *step*: for ten minutes the boot clock carries the time on; a step that still exists then is believed. A clock that
+is set back is believed at once, because that only claims less.
 
-Silence is counted in steps of at most 10 s between two fences: a laptop that slept, or an indexer that was away, must
-not make every process silent at once. Before a first fence has passed, the append times of messages stand in for it,
-each partition for itself.
+An example: fences at 10:00:00 and, 1 s later by the boot clock, at 13:00:01. read_until goes on as 10:00:01, 10:00:02 …
+and becomes the wall clock's time at 13:10:01.
+
+Silence is counted in steps of at most 10 s between two fences: after a laptop slept, or the indexer was not running,
+the processes are not silent all at once. Until a first fence has passed, the append times of messages are used, each
+partition's for its own processes.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class SourceTime:
         self.mark = ReadUntil(at, taken, boot, fence.boot_id, elapsed)
 
     def _believed(self, taken: int, boot: int, ahead: int) -> int:
-        """`ahead`: of the boot clock, as believed until now."""
+        """The time to believe for a fence. `taken`: by the wall clock; `boot`: by the boot clock; `ahead`: how far the
+        wall clock was ahead of it until now. All in ms."""
         now_ahead = taken - boot
         if now_ahead <= ahead + STEP_MS:
             self._step = None
@@ -61,7 +64,7 @@ class SourceTime:
         return boot + ahead
 
     def observe(self, times: Mapping[str, int]) -> None:
-        """Append times (ms) by partition: they count until a first fence has passed."""
+        """Append times (ms) by partition. They are used until a first fence has passed."""
         if self.mark is None:
             for name, at in times.items():
                 before, elapsed = self._partitions.get(name, (at, 0))
@@ -70,7 +73,8 @@ class SourceTime:
             self._partitions.clear()
 
     def elapsed(self, partition: str) -> tuple[str, int] | None:
-        """Which clock counts for what is read from `partition`, and how far it has come (ms); None: there is none."""
+        """(which clock counts for `partition`, how far it has come in ms); None while there is no clock. '' is the
+        clock of the fences."""
         if self.mark is not None:
             return "", self.mark.elapsed
         found = self._partitions.get(partition)
