@@ -73,11 +73,13 @@ class Example(NamedTuple):
 
 class Follows(NamedTuple):
     """Values of the path that another operation's answer gives, as OpenAPI's links. `takes`: name in the path to the
-    field of that answer. `url`: the field, or the header, that holds the whole URL in place of them."""
+    field of that answer. `url`: the field, or the header, that holds the whole URL in place of them. `is_sealed`: they
+    open for the accounts alone that the answer was for; else for whoever may read what they name."""
 
     operation: str
     takes: Mapping[str, str]
     url: str = ""
+    is_sealed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

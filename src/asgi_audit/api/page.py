@@ -24,14 +24,16 @@ PIECE_BYTES = 65_536
 
 
 class PartsResponse(Response):
-    """`parts`, one after the other, as JSON. Empties `parts`. Holds `lease` until it is sent, or could not be."""
+    """`parts`, one after the other. Empties `parts`. Holds `lease` until it is sent, or could not be."""
 
-    def __init__(self, parts: list[bytes], headers: dict[str, str], lease: Lease) -> None:
+    def __init__(
+        self, parts: list[bytes], headers: dict[str, str], lease: Lease, content_type: str = "application/json"
+    ) -> None:
         parts.reverse()  # so that the next one can be popped
         self._parts = parts
         self._length = sum(map(len, parts))
         self._lease = lease
-        super().__init__(b"", 200, {**NO_STORE, **headers, "content-length": str(self._length)}, "application/json")
+        super().__init__(b"", 200, {**NO_STORE, **headers, "content-length": str(self._length)}, content_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -59,7 +61,7 @@ class PartsResponse(Response):
 
 
 class PageResponse(PartsResponse):
-    """`start`, the views of `rows` with commas between, `end`. Empties `rows`."""
+    """`start`, the views of `rows` with `between` between them, `end`. Empties `rows`."""
 
     def __init__(
         self,
@@ -69,6 +71,9 @@ class PageResponse(PartsResponse):
         end: bytes,
         headers: dict[str, str],
         lease: Lease,
+        *,
+        between: bytes = b",",
+        content_type: str = "application/json",
     ) -> None:
         parts = [start]
         rows.reverse()
@@ -76,6 +81,6 @@ class PageResponse(PartsResponse):
             row = rows.pop()
             parts.append(view(row.record, row.cuts))
             if rows:
-                parts.append(b",")
+                parts.append(between)
         parts.append(end)
-        super().__init__(parts, headers, lease)
+        super().__init__(parts, headers, lease, content_type)

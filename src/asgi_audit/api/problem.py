@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from .failure import Failure, phrase_of
@@ -20,8 +22,8 @@ class Problem(Model):
     action: str = Field("", description="What the client can do.")
 
 
-def problem_dialect(name: str) -> Dialect:
-    return Dialect(name=name, error=Problem, says=_says, content_type="application/problem+json")
+def problem_dialect(name: str, words: Mapping[str, str] | None = None) -> Dialect:
+    return Dialect(name=name, error=Problem, says=_says, words=words or {}, content_type="application/problem+json")
 
 
 def _says(failure: Failure) -> Problem:

@@ -34,7 +34,7 @@ _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 # The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
 # First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
-_TO_COME = frozenset({"checkpoint", "docs", "openapi.json", "records", "tile"})
+_TO_COME = frozenset({"checkpoint", "docs", "openapi.json", "tile"})
 # Documented services whose names are paths of ours too; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
 _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing

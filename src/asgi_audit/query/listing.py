@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..errors import QueryError
+from ..record.codec import decode
 from ..store.base import Query, Reader, Row
 from .admission import Lease
 from .model import Completeness, Grant
@@ -133,6 +135,26 @@ class Listings:
             return rows, more
 
         return await self._readers.ask(read, grant.key_id)
+
+    async def one(
+        self, grant: Grant, record_id: str, *, lease: Lease, show: Callable[[bytes], bytes]
+    ) -> tuple[Row, Completeness]:
+        """The record with this `metadata.id`, and how complete its millisecond is. `lease`, `show`: as of `page`.
+        Raises QueryError 'missing', also for a record of an account that is not the grant's."""
+        await lease.reserve(self._page_bytes_max)
+
+        def read(reader: Reader) -> tuple[Row, Completeness] | None:
+            row = reader.find(grant.accounts, record_id, published=reader.snapshot().published)
+            if row is None:
+                return None
+            at = decode(row.record).timestamp
+            return row._replace(record=show(row.record)), reader.completeness(at, at + 1, grant.accounts)
+
+        found = await self._readers.ask(read, grant.key_id)
+        if found is None:
+            raise QueryError("id: there is no such record", field="id", kind="missing")
+        lease.resize(len(found[0].record))
+        return found
 
     def _opened(self, cursor: str, grant: Grant, dialect: str) -> Token:
         return self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, self._clock())

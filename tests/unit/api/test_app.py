@@ -129,7 +129,6 @@ def test_trail_is_answered_under_its_path(api: Api, root: str, base: str) -> Non
     [
         ("POST", "/usage/i1", 404),
         ("POST", "/usage", 404),
-        ("POST", "/records/x", 404),
         ("POST", "/openapi.json/x", 404),
         ("POST", "/docs/x", 404),
         ("POST", "/query-result/x", 405),

@@ -14,8 +14,9 @@ import pytest
 from tests.support.api import DAY_MS, Api
 from tests.support.records import foreign, payload, record
 
-from asgi_audit.api.dialects.logs import OFFSET_MAX, SEARCH_BYTES_MAX, _pagination
+from asgi_audit.api.dialects.logs import OFFSET_MAX, _pagination
 from asgi_audit.api.dialects.logs_entry import entry_of
+from asgi_audit.api.filters import SEARCH_BYTES_MAX
 from asgi_audit.errors import QueryError
 from asgi_audit.query.listing import Listed
 from asgi_audit.record.slices import Cuts

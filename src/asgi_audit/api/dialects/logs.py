@@ -23,7 +23,8 @@ from ...record.line import TIME_END
 from ..completeness import audit_headers
 from ..failure import Failure
 from ..fields import Level, digits
-from ..instants import day_ns, instant_ns, ms_of
+from ..filters import OWN_SERVICE, Search, span
+from ..instants import ms_of
 from ..models import Checked, Model, Refusal, answer_bytes, read_parameters
 from ..operation import Dialect, Example, Operation
 from ..page import PageResponse
@@ -34,11 +35,7 @@ __all__ = ["LOGS", "operations"]
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 1_000
 OFFSET_MAX = 100_000
-SEARCH_BYTES_MAX = 1_000  # with the longest service it fits into a cursor, which has at most TOKEN_MAX characters
-OWN_SERVICE = "logs"
 
-# A '+' that was not percent-encoded arrives as a space.
-_LOST_PLUS = re.compile(r" (?=\d\d:?\d\d$)", re.ASCII)
 _SERVICE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _NS_PER_MS = 1_000_000
 _EVER_MS = (0, TIME_END)  # records lie in it
@@ -49,25 +46,17 @@ _SENTENCES = {
 
 
 def _first_and_last(value: Any) -> tuple[int, int]:
-    try:
-        if (day := day_ns(value)) is not None:
-            return day
-        if (ns := instant_ns(_LOST_PLUS.sub("+", value))) is not None:
-            return ns, ns
-    except ValueError:
-        pass
-    raise Refusal("Invalid date format for '{name}'. Please use ISO 8601 format (YYYY-MM-DDTHH:MM:SSZ).", whole=True)
+    found = span(value)
+    if found is None:
+        raise Refusal(
+            "Invalid date format for '{name}'. Please use ISO 8601 format (YYYY-MM-DDTHH:MM:SSZ).", whole=True
+        )
+    return found
 
 
 def _service(value: Any) -> str:
     if not _SERVICE.fullmatch(value):
         raise ValueError
-    return str(value)
-
-
-def _search(value: Any) -> str:
-    if len(value.encode("utf-8", "surrogatepass")) > SEARCH_BYTES_MAX:
-        raise Refusal(f"it is too long; accepted: at most {SEARCH_BYTES_MAX} bytes in UTF-8")
     return str(value)
 
 
@@ -105,15 +94,9 @@ class Asked(Model):
         ]
         | None
     ) = Field(None, description="Without it, reads of this API (service `logs`) are left out.")
-    search: (
-        Annotated[
-            str,
-            Checked(
-                _search, f"at most {SEARCH_BYTES_MAX} bytes in UTF-8", {"type": "string", "maxLength": SEARCH_BYTES_MAX}
-            ),
-        ]
-        | None
-    ) = Field(None, description='Words and "phrases" that all stand in the message; at least one word.')
+    search: Search | None = Field(
+        None, description='Words and "phrases" that all stand in the message; at least one word.'
+    )
     cursor: str | None = Field(None, description="From the page before; the filters must be the same.")
 
     @model_validator(mode="after")

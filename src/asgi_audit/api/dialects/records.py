@@ -1,0 +1,225 @@
+"""`GET /records` and `GET /records/{id}`: whole records as they are stored, by every filter, as JSON, NDJSON or CSV.
+
+A cursor goes on by itself: it holds the filters, which may be repeated beside it and must be the same then. Without
+`service`, the API's own reads (service `logs`) are left out. Errors are problem details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlencode
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...capture.handle import leave_out
+from ...query.model import Grant, Query
+from ...query.service import QueryService
+from ..accept import CSV, JSON, NDJSON, accepted_format
+from ..columns import Columns, all_columns, columns_of
+from ..completeness import audit_headers
+from ..fields import Flag, digits, text
+from ..filters import Filters
+from ..models import Checked, Model, Refusal, answer_bytes, read_parameters, read_path
+from ..operation import Example, Follows, Operation
+from ..page import PageResponse
+from ..problem import problem_dialect
+
+__all__ = ["AUDITORS", "RECORDS", "Shape", "operations", "shape_of"]
+
+LIMIT_DEFAULT = 100
+LIMIT_MAX = 1_000
+FIELDS_LENGTH_MAX = 2_000  # they stand in the Link header
+
+RECORDS = problem_dialect("records", {"levels": "level", "statuses": "status", "page_token": "cursor"})
+AUDITORS = frozenset({"auditor"})
+
+
+def _fields(value: Any) -> Columns:
+    if len(value) > FIELDS_LENGTH_MAX:
+        raise Refusal(f"it is too long; accepted: at most {FIELDS_LENGTH_MAX} characters")
+    try:
+        return columns_of(value)
+    except ValueError as e:
+        raise Refusal(f"{e}; accepted: names of the record's JSON Schema with dots, several with commas") from None
+
+
+Fields = Annotated[
+    Columns,
+    Checked(
+        _fields,
+        "names of the record's JSON Schema with dots, several with commas",
+        {"type": "string", "examples": ["timestamp,context.principal,request.headers.user-agent"]},
+    ),
+]
+
+
+class Shown(Model):
+    fields: Fields | None = Field(None, description="What is shown of a record, by dotted names; all without it.")
+
+
+class Asked(Filters, Shown):
+    order: Literal["newest", "oldest"] | None = Field(None, description="What comes first; newest without it.")
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
+    cursor: str | None = Field(None, description="From the page before. It holds the filters and the window.")
+    count: Flag = Field(True, description="Whether the first page says how many records there are: `total`.")
+
+
+class Found(Model):
+    """As it is sent; `PageResponse` joins it. `cursor`: null on the last page."""
+
+    records: list[dict[str, Any]]
+    total: int | None = Field(description="Of all pages, exact; null with `count=false`.")
+    cursor: str | None
+
+
+class One(Model):
+    id: Annotated[str, text(1, 2_000)] = Field(description="`metadata.id` of the record.")
+
+
+class Whole(Model, extra="allow"):
+    """A record; with `fields` a part of it."""
+
+
+def operations(service: QueryService) -> list[Operation]:
+    return [
+        Operation(
+            id="records.list",
+            method="GET",
+            path="/records",
+            dialect=RECORDS,
+            roles=AUDITORS,
+            is_recorded=True,
+            handle=partial(_list, service),
+            parameters=Asked,
+            answer=Found,
+            example=Example(query={"start": "2024-01-01", "end": "2024-01-01", "limit": "10"}),
+        ),
+        Operation(
+            id="records.one",
+            method="GET",
+            path="/records/{id}",
+            dialect=RECORDS,
+            roles=AUDITORS,
+            is_recorded=True,
+            handle=partial(_one, service),
+            path_values=One,
+            parameters=Shown,
+            answer=Whole,
+            follows=Follows("records.list", {"id": "id"}, is_sealed=False),
+        ),
+    ]
+
+
+class Shape(NamedTuple):
+    """How records are sent. `show`: what is sent of one; it is called in another thread."""
+
+    content_type: str
+    start: bytes
+    between: bytes
+    show: Callable[[bytes], bytes]
+
+    @property
+    def is_json(self) -> bool:
+        return self.content_type == JSON
+
+
+def shape_of(request: Request, columns: Columns | None = None, formats: tuple[str, ...] = (JSON, NDJSON, CSV)) -> Shape:
+    """What the client takes. Raises QueryError 'unacceptable'."""
+    found = accepted_format(request, formats)
+    if found == CSV:
+        columns = columns or all_columns()
+        return Shape(f"{CSV}; charset=utf-8; header=present", columns.header, b"", columns.as_csv)
+    show = columns.as_json if columns else _whole
+    if found == NDJSON:
+        return Shape(NDJSON, b"", b"", lambda record: show(record) + b"\n")
+    return Shape(JSON, b"", b",", show)
+
+
+async def _list(service: QueryService, request: Request, grant: Grant) -> Response:
+    asked = read_parameters(request, Asked)
+    shape = shape_of(request, asked.fields)
+    query = _query_of(service, asked, grant)
+    lease = service.admission.enter(grant.key_id)
+    try:
+        listed = await service.listings.page(
+            grant,
+            query,
+            dialect=RECORDS.name,
+            limit=asked.limit,
+            lease=lease,
+            show=shape.show,
+            cursor=asked.cursor,
+            is_counted=asked.count,
+        )
+        if asked.cursor is not None:
+            leave_out(request)  # it goes on with a list whose first page is recorded
+        headers = {**audit_headers(listed.completeness), "vary": "accept"}
+        if listed.total is not None:
+            headers["audit-total"] = str(listed.total)
+        if listed.cursor is not None:
+            headers |= next_link("cursor", listed.cursor, asked.limit, asked.fields)
+        start, end = shape.start, b""
+        if shape.is_json:
+            start = b'{"records":['
+            end = b"]," + answer_bytes(_Rest(total=listed.total, cursor=listed.cursor))[1:]
+        return PageResponse(
+            listed.rows,
+            lambda shown, _: shown,
+            start,
+            end,
+            headers,
+            lease,
+            between=shape.between,
+            content_type=shape.content_type,
+        )
+    except BaseException:
+        lease.close()
+        raise
+
+
+async def _one(service: QueryService, request: Request, grant: Grant) -> Response:
+    asked = read_parameters(request, Shown)
+    shape = shape_of(request, asked.fields)
+    found_id = read_path(request, One).id
+    lease = service.admission.enter(grant.key_id)
+    try:
+        row, completeness = await service.listings.one(grant, found_id, lease=lease, show=shape.show)
+        headers = {**audit_headers(completeness), "vary": "accept"}
+        return PageResponse(
+            [row], lambda shown, _: shown, shape.start, b"", headers, lease, content_type=shape.content_type
+        )
+    except BaseException:
+        lease.close()
+        raise
+
+
+class _Rest(Model):
+    total: int | None
+    cursor: str | None
+
+
+def next_link(name: str, cursor: str, limit: int, columns: Columns | None = None) -> dict[str, str]:
+    """The page after this one, relative to the URL of this one (RFC 8288), and its cursor alone."""
+    parameters = {name: cursor, "limit": str(limit), **({"fields": ",".join(columns.names)} if columns else {})}
+    return {"link": f'<?{urlencode(parameters)}>; rel="next"', "audit-cursor": cursor}
+
+
+def _query_of(service: QueryService, asked: Asked, grant: Grant) -> Query:
+    """Raises QueryError."""
+    if asked.cursor is None:
+        return asked.query(*asked.ms(service.now()), order=asked.order or "newest")
+    known = service.listings.query_of(asked.cursor, grant, dialect=RECORDS.name)
+    has_window = asked.start is not None or asked.end is not None
+    if not has_window and asked.order is None and set(asked.filters()) <= {"except_service"}:
+        return known
+    # `since` counts from when the list began.
+    window = asked.ms(0.0) if has_window else (known.start, known.end)
+    return asked.query(*window, order=asked.order or known.order)
+
+
+def _whole(record: bytes) -> bytes:
+    return record
