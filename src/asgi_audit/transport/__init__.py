@@ -1,1 +1,1 @@
-"""Room 4: carries bytes. `base` is the contract; the journal is how every record leaves the process."""
+"""Room 4: carries entries as bytes. `base` is the contract; every record leaves its process through a journal."""

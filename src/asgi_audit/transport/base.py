@@ -1,7 +1,7 @@
-"""The contract of carrying: how entries are written ahead, and how whoever takes them on reads them.
+"""The contract of transports: how a process appends entries, and how an indexer or a forwarder reads them.
 
-Three implementations stand beside it: the journal (a directory), memory (a bounded journal for a read-only machine
-and for tests), Kafka (later). One contract suite runs over all of them.
+Three implementations stand beside it: the journal (a directory), memory (a bounded journal for tests and for
+`memory://`), and Kafka (reading; the forwarder sends what it reads from a journal). One contract suite runs over all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Kind(enum.IntEnum):
-    """What an entry is; the number stands on disk."""
+    """What an entry is. The numbers are part of the format on disk."""
 
     RECORD = 1
     STATEMENT = 2
@@ -39,7 +39,7 @@ class Kind(enum.IntEnum):
 
 
 class Entry(NamedTuple):
-    """`sequence` is the record's, or for a statement the last that it covers."""
+    """`sequence`: of the record, or the last one that the statement covers."""
 
     kind: Kind
     sequence: int
@@ -47,7 +47,7 @@ class Entry(NamedTuple):
 
 
 class ProcessFacts(NamedTuple):
-    """What a process says of itself when it opens its journal, so that whoever adopts the journal can say it too."""
+    """What a process writes about itself when it opens its journal, so that an adopter can put it into a statement."""
 
     process: uuid.UUID
     host: str
@@ -56,8 +56,8 @@ class ProcessFacts(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One entry as read. `offset` is its integer position, `next` the one after it; the partition of a journal is the
-    process (UUID as text)."""
+    """One entry as read. `offset`: its integer position; `next`: the position after it. `partition`: in a journal the
+    process (UUID as text), in Kafka the partition's number."""
 
     partition: str
     offset: int
@@ -68,17 +68,18 @@ class Message(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where to go on: the next offset, and the digest of the last message before it, so that a partition that was
-    made anew is noticed."""
+    """Where to continue: the next offset, and the digest of the message before it, by which a partition that was
+    deleted and made again is recognised."""
 
     next: int
     digest: bytes
 
 
 class SourceIncident(NamedTuple):
-    """Something happened to a partition's history. `kind` is `topic_recreated` (the topic was made anew: `start` was
-    our position, reading goes on at its beginning, `end`) or `retention_passed` (the offsets from `start` to `end`,
-    exclusive, were removed before they were read). `at`: seconds since the epoch, when it was noticed."""
+    """Something happened to the history of a partition. `kind` is `topic_recreated` (the topic was deleted and made
+    again: `start` was the position, reading continues at the beginning, `end`) or `retention_passed` (the offsets from
+    `start` to `end`, exclusive, were removed before they were read). `at`: when it was noticed, seconds since the
+    epoch."""
 
     kind: str
     partition: str
@@ -89,18 +90,19 @@ class SourceIncident(NamedTuple):
 
 
 class Polled(NamedTuple):
-    """What one poll found. `positions` holds each partition that moved, after the batch.
+    """What one poll found.
 
+    `positions`: of each partition that moved, the position after this batch.
     `more`: more was waiting than was asked for.
-    `fence`: the newest that passes with this batch: everything before its ends is in this batch or in an earlier one.
-    None when none passes.
-    `damaged`: (partition, offset, reason, bytes) of what stands there but cannot be read: dead letters.
+    `fence`: the newest fence that passes with this batch (everything before its ends is in this batch or an earlier
+    one); None when none passes.
+    `damaged`: (partition, offset, reason, bytes) of what cannot be read: dead letters.
     `times`: append time of the last message by partition, seconds since the epoch, where it is known.
-    `begins`: partitions that were read for the first time, without a position, and begin above offset 0: the time
-    (seconds since the epoch) before which nothing is there any more; None when only the next fence can say it.
-    `holds`: partitions that keep fences from being taken or from passing, and why; None when that is not known now.
-    `has_changed`: the source was assigned other partitions than before: what passed until now says nothing of them.
-    `recovered`: of the ignored partitions, those that were just seen to be read up to their end, or to be gone."""
+    `begins`: partitions that were read for the first time, without a position, and begin above offset 0, each with the
+    time (seconds since the epoch) before which messages may have been removed; None: the time of the next fence.
+    `holds`: partitions that keep fences from being taken or from passing, and why; None when that is unknown now.
+    `has_changed`: the source was assigned other partitions than before, so earlier fences prove nothing about them.
+    `recovered`: of the ignored partitions, those that are now read up to their end, or gone."""
 
     messages: Sequence[Message]
     positions: Mapping[str, Position]
@@ -123,13 +125,13 @@ class EntryWriter(Protocol):
     counters: memoryview
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """All of them or none (what a failed append left behind is cut off before the next)."""
+        """Append all of them or none. What a failed append left behind is cut off before the next one."""
 
     def sync(self) -> None:
-        """On return everything appended survives the machine."""
+        """On return, everything that was appended survives a crash of the machine."""
 
     def room(self) -> float:
-        """The share of the byte bound of the whole root that is used: 1.0 and above is full."""
+        """Which share of the byte bound of the whole root is used; 1.0 and above is full."""
 
     def close(self) -> None: ...
 
@@ -139,38 +141,39 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the positions. May have to ask somebody (Kafka's cluster for its id), and so raise TransportError."""
+        """Under which the store keeps the positions. Raises TransportError when it cannot be found out: the name of a
+        topic contains the id of the Kafka cluster."""
 
     def open(self, positions: Mapping[str, Position]) -> None:
-        """Where each partition goes on; partitions not named start at their beginning."""
+        """Continue each partition at its position; partitions that are not named start at their beginning."""
 
     def made_at(self) -> float | None:
-        """From when on (seconds since the epoch) nothing was taken away from here before its index came, but for what
-        `begins` will say; 0.0: ever. None where that is not known: then the making of the index counts. Asked once,
-        after `open`."""
+        """The time (seconds since the epoch) since when this source has kept everything for its index, except what
+        `begins` will name; 0.0: always. None when that is unknown: then the index is complete from its own making on.
+        Called once, after `open`."""
 
     def ignore(self, partitions: Collection[str]) -> None:
-        """Partitions that are lost for ever: fences do without each of them, and `holds` names it, until it is
-        `recovered`: its end was asked, and everything before it is read."""
+        """These partitions were acknowledged as lost for ever. Fences ignore them, and `holds` names them, until
+        `recovered` names them: everything before their end is read."""
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
-        """At most so many messages; an empty batch after the timeout. Messages of one partition come in order."""
+        """Return at most `messages_max` messages, or an empty batch after the timeout. The messages of a partition come
+        in order."""
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
-        """Everything before these positions is stored for good and may be removed here (idempotent). Answers the
-        partitions that ended and are gone: their positions may be forgotten."""
+        """Everything before these positions is stored for good and may be removed here. May be repeated. Returns the
+        partitions that ended and were removed: their positions may be forgotten."""
 
     def take_incidents(self) -> Sequence[SourceIncident]:
-        """What happened to the source itself since this was asked last. What was not stored before a crash is noticed
-        again."""
+        """What happened to the source itself since the last call. What was not stored before a crash is found again."""
 
     def measures(self) -> Mapping[str, float]:
-        """What the source knows of itself now, by names of metrics (see `metrics.TABLE`); what it does not know is
-        left out. May be asked from any thread; never raises."""
+        """The source's measurements by the names of metrics (see `metrics.TABLE`), without those that are unknown.
+        Called from any thread; never raises."""
 
     def close(self) -> None: ...
 
 
 def digest_of(payload: bytes) -> bytes:
-    """16 bytes that identify the last message before a position."""
+    """16 bytes by which a position recognises the message before it."""
     return hashlib.blake2b(payload, digest_size=16).digest()

@@ -1,14 +1,18 @@
 """Fences: the proof that everything that was appended before a moment has been read.
 
-Intuition: to know that all letters of yesterday are sorted, note the time, then mark the end of each pile, and sort
-until every mark is reached. What comes in meanwhile is younger than the note, and does not matter. A source that is
-always behind can so still say until when it has read; no moment is needed at which nothing is left.
+The idea. To know that all letters of yesterday are sorted, note the time, mark the end of each pile, and sort until
+every mark is reached. Letters that arrive meanwhile are younger than the note and do not matter. So a reader that is
+always behind can still say until when it has read; there need not be a moment at which nothing is left.
 
-The order is what proves it: first the clock (e), then the list of partitions, then the end of each. An entry that was
-appended before e stands in a listed partition, before its end. A partition whose end cannot be asked gives no fence.
+An example. At e = 10:00:00 partition 0 ends at offset 500 and partition 1 at 80: a fence. When the reader has passed
+both, at 10:00:07, the fence has passed: everything that was appended before 10:00:00 is read.
 
-Bound: at most `FENCES_MAX` fences that have not passed are kept. Thinning keeps the oldest and the newest: were each
-new one to replace the one before, none would pass while the reader lags.
+The order of the three steps is the proof: first the clock (e), then the list of partitions, then the end of each. An
+entry that was appended before e is in a listed partition and before its end. When the end of a partition cannot be
+found out, there is no fence.
+
+Bound: at most `FENCES_MAX` fences that have not passed are kept; when there are more, the oldest and the newest stay.
+If each new fence replaced the one before, none would ever pass while the reader lags.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ FENCES_MAX = 64
 
 class Fence(NamedTuple):
     """`at`: e, by the reader's wall clock, seconds since the epoch. `boot`: the same moment in seconds since the
-    machine started, sleep included. `boot_id`: which start that was, '' where it cannot be known."""
+    machine started, sleep included. `boot_id`: see `boot_id()`."""
 
     at: float
     boot: float
@@ -33,13 +37,13 @@ class Fence(NamedTuple):
 
 
 def boot_seconds() -> float:
-    """Seconds since the machine started. They go on while it sleeps (on Linux) and never step."""
+    """Seconds since the machine started, including sleep (on Linux). This clock never steps."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def boot_id() -> str:
-    """Changes when the machine starts again; '' where it cannot be known (then a true tail cannot be proven)."""
+    """Identifies this start of the machine; '' where it is unknown (then the tail of a journal cannot be proven)."""
     if sys.platform == "linux":
         try:
             with open("/proc/sys/kernel/random/boot_id") as f:
@@ -59,15 +63,15 @@ class FenceQueue:
         return len(self._waiting)
 
     def add(self, fence: Fence, ends: Mapping[str, int]) -> None:
-        """`ends`: of each partition, the offset behind its last entry when it was asked."""
+        """`ends`: the offset behind the last entry of each partition."""
         if len(self._waiting) >= FENCES_MAX:
             del self._waiting[1:-1:2]
         self._waiting.append((fence, dict(ends)))
 
     def passed(self, read: Mapping[str, int]) -> Fence | None:
-        """The newest fence that lies behind what was read, None when there is none; it and those before it are
-        forgotten. `read`: of each partition, the offset before which everything was read. A partition that is not in it
-        is there no longer and holds nothing."""
+        """Remove and return the newest fence that has passed, with all before it; None when none has. `read`: the
+        offset of each partition before which everything was read. A partition that is not in it does not exist any
+        more, and holds no fence back."""
         for at in range(len(self._waiting) - 1, -1, -1):
             fence, ends = self._waiting[at]
             if all(read[name] >= end for name, end in ends.items() if name in read):
@@ -82,5 +86,5 @@ class FenceQueue:
         return [name for name, end in self._waiting[0][1].items() if name in read and read[name] < end]
 
     def clear(self) -> None:
-        """The partitions are not those any more of which the ends were asked."""
+        """Forget all fences: the partitions are no longer those whose ends they hold."""
         self._waiting.clear()

@@ -1,6 +1,6 @@
-"""The file operations of the journal, in one object, so that a test can let each of them fail.
+"""The file operations of the journal in one object, so that a test can make each of them fail.
 
-Thin on purpose: what is here is what the operating system does, and every `OSError` passes through.
+Each method is one call of the operating system; its `OSError` is not caught.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Files"]
 
 
 class Files:
-    """The real operations. What they make is for those whom `access` names."""
+    """The real operations. `access`: who may use the files and directories that are made."""
 
     access = PRIVATE
 
@@ -52,7 +52,7 @@ class Files:
         os.fsync(fd)
 
     def fsync_directory(self, path: Path) -> None:
-        """Make the names in a directory survive the machine."""
+        """Make the names in a directory survive a crash of the machine."""
         fd = self.open_directory(path)
         try:
             self.fsync(fd)
@@ -60,7 +60,7 @@ class Files:
             self.close(fd)
 
     def open_directory(self, path: Path) -> int:
-        """A directory may be a link: an operator puts a journal on another disk so."""
+        """Opens a symbolic link, too: that is how an operator puts a journal on another disk."""
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def fstat(self, fd: int) -> os.stat_result:
@@ -83,7 +83,7 @@ class Files:
         self.access.mkdir(path)
 
     def makedirs(self, path: Path) -> bool:
-        """False when it was there."""
+        """Returns False when it existed."""
         return self.access.makedirs(path)
 
     def rename(self, old: Path, new: Path) -> None:
@@ -103,11 +103,12 @@ class Files:
         return os.listdir(path)
 
     def lock(self, fd: int) -> bool:
-        """Take the exclusive `lockf` lock without waiting. `flock` would stay held by a forked child of a killed
-        owner."""
+        """Take the exclusive `lockf` lock without waiting; False when another process holds it. A `flock` would stay
+        held by a forked child of an owner that was killed."""
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, as the system likes: somebody else holds it
+        # EAGAIN or EACCES, depending on the system: another process holds it
+        except (BlockingIOError, PermissionError):
             return False
         return True
 

@@ -1,7 +1,7 @@
-"""The journal's twin in memory: for tests, and where records are read in the process that makes them (`memory://`).
+"""A journal in memory: for tests, and where records are read in the process that makes them (`memory://`).
 
-Bounded in bytes: when nobody takes the records on and it is full, `append` fails, and the recorder counts and states
-the losses. What is here dies with the OS process; a forked child starts with an empty one.
+It is bounded in bytes. When it is full because its records are not read, `append` fails, and the recorder counts and
+states the losses. It is lost with the OS process; a forked child starts with an empty one.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class MemoryJournal:
 
     @classmethod
     def shared(cls, *, bytes_max: int) -> MemoryJournal:
-        """The one of this OS process; the first call gives its bound, of which at most 64 MiB are taken: what is meant
-        for a disk would be the application's memory, and no other process can take the records from here."""
+        """The one journal of this OS process. The first call gives its bound, of which at most 64 MiB are used: the
+        setting is meant for a disk, and this is the application's memory."""
         global _shared
         with _shared_lock:
             if _shared is None:
@@ -105,7 +105,7 @@ class MemoryWriter:
 
 
 class MemorySource:
-    """See `base.Source`. What is committed is forgotten, so two sources over one journal take it from each other."""
+    """See `base.Source`. Committed entries are removed, so use one source for a journal."""
 
     name = "memory"
 
@@ -126,7 +126,7 @@ class MemorySource:
         return self._journal.made_at
 
     def ignore(self, partitions: Collection[str]) -> None:
-        """The end of a list can always be asked."""
+        """Nothing to ignore: the end of a list in memory is always known."""
 
     def take_incidents(self) -> Sequence[SourceIncident]:
         return ()
@@ -143,7 +143,7 @@ class MemorySource:
                 if batch.messages or left <= 0:
                     begins, self._begins = self._begins, {}
                     return batch._replace(begins=begins)
-                self._journal.changed.wait(left)  # what passed meanwhile passes again with the next look
+                self._journal.changed.wait(left)  # a fence that passed meanwhile passes with the next look
 
     def _look(self, messages_max: int) -> Polled:
         fence = Fence(self._wall(), boot_seconds(), "")  # first the clock, then what there is
@@ -170,7 +170,7 @@ class MemorySource:
         return Polled(messages, positions, more, passed, holds={})
 
     def _started(self, name: str, partition: _Partition) -> int:
-        """Where to begin: at the given position, or at the beginning when that is of another journal."""
+        """Where to begin: at the given position, or at the beginning when the position is of another journal."""
         position = self._positions.get(name)
         if position is None or not partition.first <= position.next <= partition.first + len(partition.entries):
             return partition.first

@@ -1,4 +1,4 @@
-"""The journal: a directory in which every record is written ahead. What other rooms use of it stands here."""
+"""The journal: a directory in which every record is written first. This package exports what other rooms use."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
-"""Adoption: what a dead process can no longer say is said by whoever reads its journal, under the dead process's
-lock.
+"""Adoption: the reader of a journal writes the last statement in place of a process that died.
 
-A server that is killed, and most that are asked to stop, never write a last statement, so this is the normal end of a
-journal. The torn tail is cut off, and one statement (`closed` = adopted) covers everything up to the last sequence
-that the process gave: what stands in the journal, and the rest as lost with the reason `killed`. Only the segments
-behind the last good header are read: that header says what all earlier ones held. Dying in the middle is harmless:
-whoever comes next does the same again.
+A server that is killed, and most that are asked to stop, never write a last statement, so adoption is the normal end of
+a journal. The adopter holds the dead process's lock, cuts off a torn entry at the end, and appends one statement
+(`closed` = adopted). It covers all sequences that the process gave: those in the journal, and the others as lost, with
+the reason `killed`.
+
+An example. The page of counters says that the last sequence was 40; the journal ends with record 38 after a statement
+that covers 1 to 30. The statement is: 31 to 40, 8 records, 39 and 40 lost (killed).
+
+Only the segments from the last intact header on are read, because that header tells what the segments before it held.
+When an adopter dies in the middle, the next one does the same again.
 """
 
 from __future__ import annotations
@@ -28,10 +32,10 @@ __all__ = ["adopt"]
 
 
 def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_ms: int) -> int:
-    """Close the journal of a dead process whose lock is held; answers the offset of its end. Raises OSError: try
-    again later.
+    """Close the journal of a dead process. The caller holds its lock. Returns the offset of its end. Raises OSError;
+    then try again later.
 
-    `facts` gives the process's UUID; the rest comes from its page."""
+    `facts`: its UUID counts; the rest is read from the page of counters."""
     name = str(facts.process)
     reader = SegmentReader(directory, name, files)
     reader.ended()
@@ -47,7 +51,7 @@ def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_
 
 
 def _chained(statements: Sequence[Statement]) -> list[Entry]:
-    """As entries; each names the one before it."""
+    """The statements as entries, each with the digest of the one before it."""
     entries: list[Entry] = []
     previous = statements[0].previous
     for statement in statements:
@@ -58,7 +62,7 @@ def _chained(statements: Sequence[Statement]) -> list[Entry]:
 
 
 class _Tail:
-    """What the segments say, and where they end once the torn rest is cut off."""
+    """What the segments contain, and where they end when the torn rest is cut off."""
 
     def __init__(self, reader: SegmentReader, files: Files, name: str, page: fmt.CounterPage | None) -> None:
         self._directory = reader.directory
@@ -72,20 +76,20 @@ class _Tail:
         bases = reader.bases()
         sizes = {base: self._size(base) for base in bases}
         start = len(bases)
-        while start:  # the last segment with a good header; only a kill while one was begun leaves another behind it
+        while start:  # find the last segment with an intact header; a kill can leave at most one without it behind that
             start -= 1
             found = reader.header(bases[start])
             if found is not None:
                 self.known = found[0]
                 break
         else:
-            # Never written to, or nothing but the very first segment: no header is needed to know that nothing went
-            # before. Else segments or headers were lost; what they held shows as missing.
+            # Without a header it is still certain that nothing stood before the very first segment. For any other one,
+            # segments or headers were lost, and what they held will be missing.
             self.is_exact = bases[0] == 0 if bases else page is None or page.committed == 0
             if not self.is_exact and page is not None:
                 self.known.covered = page.last
             self.end = page.committed if page is not None and not bases else 0
-        # Records since the last statement that stand in earlier segments may be gone: then there is no root.
+        # Some records since the last statement may be in segments that were removed: then there is no root.
         self._is_tree_whole = not self.known.present
         if not bases:
             return
@@ -121,7 +125,7 @@ class _Tail:
         for m in messages:
             if m.kind is Kind.RECORD and m.sequence > known.covered:
                 fmt.add_sequence(known.present, m.sequence)
-                if m.sequence > self._tree_last:  # else a repeat
+                if m.sequence > self._tree_last:  # else it was appended twice
                     self._tree.append(leaf_hash(m.payload))
                     self._tree_last = m.sequence
             elif m.kind is Kind.STATEMENT and fmt.note_statement(known, m.payload):
@@ -167,10 +171,10 @@ def _page(directory: Path, facts: ProcessFacts, files: Files) -> fmt.CounterPage
 def _closing(
     tail: _Tail, page: fmt.CounterPage | None, facts: ProcessFacts, *, proven: bool, now_ms: int
 ) -> list[Statement]:
-    """The statements to append; none when the process itself, or an earlier adopter, has said all there is."""
+    """The statements to append; none when the process, or an earlier adopter, has stated everything."""
     known = tail.known
     highest = max(known.covered, known.present[-1][1] if known.present else 0)
-    # Under another boot id the page may be old, but counters only grow: what it says was given, was given.
+    # After a restart of the machine the page may be out of date. Counters only grow, so it is still a lower bound.
     last = max(highest, page.last if page is not None else 0)
     excluded = max(known.excluded, page.excluded if page is not None else 0)
     if known.closed in ("final", "adopted") and last == known.covered and excluded == known.excluded:
@@ -193,7 +197,7 @@ def _closing(
         lost=lost,
         excluded=excluded,
         unwaited=known.unwaited,
-        # Begun and never sealed: these requests died with the process.
+        # Exchanges that began and were never sealed ended with the process.
         open_count=max(0, page.begun - page.last - page.excluded) if page is not None else 0,
         watermark=max(now_ms, known.watermark),
         closed="adopted",

@@ -28,8 +28,8 @@ def follow(
 ) -> Iterator[Message]:
     """Entries of all processes as they are written, without adopting, committing or removing anything: for `tail`.
 
-    Ends when `stop()`, which is asked whenever nothing is waiting. Starts at what is written from now on, or at all
-    that is left."""
+    Yields what is written from now on or, with `from_beginning`, everything that is left. `stop()` is called whenever
+    nothing is waiting; True ends it."""
     files = files or Files()
     readers: dict[str, SegmentReader] = {}
     is_first = True

@@ -3,16 +3,15 @@
     root/<process uuid>/lock                   held (`lockf`) for the life of the process
                         counters               one page, mmapped by the process
                         <base, 20 digits>.seg  append-only; base is the offset of its first byte
-    root/.new-<uuid>, root/.gone-<uuid>        on the way in and on the way out
+    root/.new-<uuid>, root/.gone-<uuid>        directories that are being made and removed
 
-An offset is one logical integer through all segments of a process: base + offset in the file; a segment ends where
-the next one's base says, whatever bytes a failed write left behind that end. A segment begins with a header that says
-what its predecessors held since the last statement, because they may be unlinked by the time that somebody adopts the
-journal.
+An offset counts through all segments of a process: the base of the segment plus the position in its file. A segment
+ends at the base of the next one; bytes behind that are what a failed write left. Each segment begins with a header that
+tells what the segments before it held since the last statement: those may be unlinked when the journal is adopted.
 
 Entry: mark 0xFF, kind u8, sequence u64, length u32, crc32 u32 over the 14 bytes before it and the payload; then the
-payload. 0xFF never occurs in UTF-8, so no body of a request can look like an entry when reading goes on behind
-damage. Little endian.
+payload. Little endian. 0xFF never occurs in UTF-8, so nothing that a client sends can look like the beginning of an
+entry when reading continues behind damage.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ __all__ = [
     "segment_name",
 ]
 
-ENTRY_BYTES_MAX = 1 << 28  # both bodies at their largest setting, every byte of them escaped, fit
+ENTRY_BYTES_MAX = 1 << 28  # two bodies of the largest size, each byte escaped, fit
 MARK = 0xFF
 _ENTRY = struct.Struct("<BBQII")
 _SIGNED = struct.Struct("<BBQI")
@@ -59,7 +58,7 @@ _MARK = bytes([MARK])
 
 
 def encode_entries(entries: Sequence[Entry]) -> bytes:
-    """One buffer for one write. Raises ValueError for a payload that is too large to be read again."""
+    """The entries as one buffer, for one write. Raises ValueError when a payload is larger than readers accept."""
     parts: list[bytes] = []
     sign, pack, crc32 = _SIGNED.pack, struct.Struct("<I").pack, zlib.crc32
     for kind, sequence, payload in entries:
@@ -78,7 +77,7 @@ class Decoded(NamedTuple):
 
 
 def decode_entry(data: bytes, at: int) -> Decoded | int:
-    """The entry at `at`, or how many bytes from `at` on are needed to see it whole (0: no entry begins here)."""
+    """The entry at `at`, or the number of bytes from `at` on that are needed to decode it (0: no entry begins here)."""
     if len(data) - at < ENTRY_HEAD:
         return ENTRY_HEAD if at >= len(data) or data[at] == MARK else 0
     mark, kind, sequence, length, crc = _ENTRY.unpack_from(data, at)
@@ -94,9 +93,8 @@ def decode_entry(data: bytes, at: int) -> Decoded | int:
 
 
 def decode_entries(data: bytes, base: int, partition: str, count: int) -> tuple[list[Message], int]:
-    """At most `count` whole and valid entries from the beginning of `data`, which stands at the offset `base`, and
-    where they end in `data`. As `decode_entry`, spelled out: a call and a tuple more were half of what an entry
-    costs."""
+    """(at most `count` valid entries from the beginning of `data`, where they end in it). `base`: the offset of `data`.
+    The same as repeated `decode_entry`, inlined: the call and its tuple were half of the cost of an entry."""
     messages: list[Message] = []
     add, unpack, crc32, kinds, new = messages.append, _ENTRY.unpack_from, zlib.crc32, _KINDS, tuple.__new__
     at, size = 0, len(data)
@@ -117,7 +115,7 @@ def decode_entries(data: bytes, base: int, partition: str, count: int) -> tuple[
 
 
 def next_entry(data: bytes, at: int) -> int:
-    """Where the next whole and valid entry begins at or behind `at`, or -1: how reading goes on behind damage."""
+    """Where the next valid entry begins, at or behind `at`; -1: there is none. Used to continue behind damage."""
     at = data.find(_MARK, at)
     while at >= 0:
         if isinstance(decode_entry(data, at), Decoded):
@@ -135,10 +133,10 @@ _RANGES_MAX = 2000
 
 
 class SegmentHeader(msgspec.Struct, kw_only=True):
-    """What an adopter must know of the segments before this one, which may be gone.
+    """What an adopter must know about the segments before this one, which may be removed.
 
-    `covered`: the last sequence of the last statement; `present`: ranges of sequences above it that stand in earlier
-    segments. The rest repeats the last statement, so that an adopter can go on from it."""
+    `covered`: the last sequence that a statement covers. `present`: ranges of sequences above it that are in earlier
+    segments. The other fields repeat the last statement, so that an adopter can continue from it."""
 
     process: str
     base: int
@@ -185,7 +183,7 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int] | None:
 
 
 def note_statement(header: SegmentHeader, payload: bytes) -> bool:
-    """What the next segment's header must say of a statement before it; False when it is none that can be read."""
+    """Put into the next segment's header what it must repeat of this statement; False when it cannot be decoded."""
     try:
         statement = decode_statement(payload)
     except RecordError:
@@ -201,15 +199,15 @@ def note_statement(header: SegmentHeader, payload: bytes) -> bool:
 
 
 def add_sequence(ranges: list[tuple[int, int]], sequence: int) -> None:
-    """Add one sequence to sorted, disjoint ranges (both ends inclusive). Above the bound the smallest gap is closed:
-    its sequences then count as present and, as no record of them exists, show as missing; never as more lost than
-    there are."""
+    """Add one sequence to sorted, disjoint ranges (both ends inclusive). Above the bound, the smallest gap is closed:
+    its sequences then count as present. As their records do not exist, the index will find them missing; no loss is
+    stated that did not happen."""
     if ranges and ranges[-1][0] <= sequence <= ranges[-1][1] + 1:
         ranges[-1] = (ranges[-1][0], max(ranges[-1][1], sequence))
         return
     if not ranges or sequence > ranges[-1][1]:
         ranges.append((sequence, sequence))
-    else:  # out of order or a repeat: rare, so simply put together again
+    else:  # out of order, or repeated: rare, so merge everything again
         merged: list[tuple[int, int]] = []
         for first, last in sorted([*ranges, (sequence, sequence)]):
             if merged and first <= merged[-1][1] + 1:
@@ -227,7 +225,7 @@ def add_sequence(ranges: list[tuple[int, int]], sequence: int) -> None:
 
 COUNTERS_BYTES = 4096
 COUNTERS = slice(16, 40)  # begun, last, excluded
-COMMITTED = slice(40, 48)  # the offset behind the last whole append: how far a living process's journal may be read
+COMMITTED = slice(40, 48)  # the published end: readers of a running process stop here
 OPEN_BASE = slice(48, 56)  # base of the segment that is appended to
 _BOOT = slice(64, 100)
 _FACTS_AT = 128
@@ -263,7 +261,7 @@ def new_page(facts: ProcessFacts, boot: str) -> bytes:
 
 
 def read_page(data: bytes, facts_of: ProcessFacts) -> CounterPage | None:
-    """None when the page is damaged. `facts_of` gives the process; the rest of its facts is read."""
+    """None when the page is damaged. `facts_of`: its process is used; the other facts are read from the page."""
     if len(data) < COUNTERS_BYTES or data[:8] != _PAGE_MAGIC:
         return None
     _, version, length = _PAGE.unpack_from(data)

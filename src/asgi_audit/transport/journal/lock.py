@@ -22,7 +22,7 @@ class DirectoryLock:
         self._pid = os.getpid()
 
     def stands(self, directory: Path) -> bool:
-        """Whether others who look for the lock of `directory` find this one. Raises OSError."""
+        """Whether this is still the lock that other processes find in `directory`. Raises OSError."""
         return self._fd >= 0 and _same(self._files, self._fd, directory / "lock")
 
     def release(self) -> None:
@@ -36,14 +36,15 @@ class DirectoryLock:
 
 
 def take(directory: Path, name: str, files: Files, *, create: bool = False) -> DirectoryLock | None:
-    """The lock of `directory`, whose process is `name`; None while anybody (we too) holds it. Raises OSError."""
+    """Take the lock of `directory`, whose process is `name`; None while it is held, also by this process. Raises
+    OSError."""
     with locks_held() as held:
         if name in held:
             return None
         path = directory / "lock"
         fd = files.open(path, os.O_RDWR | (os.O_CREAT if create else 0))
         try:
-            # The file may have been removed between our opening and locking it: then the lock is worth nothing.
+            # When the file was removed between opening and locking, others will not find this lock.
             is_ours = files.lock(fd) and _same(files, fd, path)
         except BaseException:
             files.close(fd)

@@ -1,9 +1,9 @@
 """How far a process's journal was forwarded: a file `position` of 64 bytes in its directory, written in place.
 
-Whoever forwards next goes on there, so that a restart does not send again what is acknowledged. It is a help, not a
-proof: it is not synced, and when it is torn, or says more than stands there, the journal is forwarded from its
-beginning and the index drops what came twice. `by_itself`: the process forwards its own journal, so while it lives
-nobody else reads it; else each of its records would be sent twice.
+The next forwarder continues there, so that a restart does not send again what Kafka has acknowledged. The file is only
+a help: it is not synced, and when it is torn, or lies behind the end of the journal, the journal is forwarded from its
+beginning and the index drops what comes twice. `by_itself`: the process forwards its own journal, so other readers
+leave it alone while the process runs; otherwise each record would be sent twice.
 """
 
 from __future__ import annotations

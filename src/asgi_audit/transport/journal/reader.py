@@ -1,7 +1,7 @@
 """Reads the segments of one process, in order, from any offset; shared by the source, adoption and `follow`.
 
-It never goes further than the published end of a living process, never loops on damage, and never passes over it in
-silence: bytes that are no entry are handed on as damage, and reading goes on at the next valid entry or segment.
+It never reads beyond the published end of a running process. Bytes that are no entry are returned as damage, so that
+they are neither skipped unseen nor read in a loop; reading continues at the next valid entry or segment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Damage", "SegmentReader", "Taken"]
 
 _CHUNK = 1 << 20
 _HEADER_BYTES_MAX = 1 << 17  # 2,000 ranges of two 19-digit numbers fit
-_DAMAGE_BYTES_MAX = 1 << 16  # of a damaged stretch that are handed on; a dead letter keeps no more
+_DAMAGE_BYTES_MAX = 1 << 16  # returned of a damaged stretch; a dead letter keeps no more
 _WORD = struct.Struct("<Q")
 log = logging.getLogger("asgi_audit")
 
@@ -57,7 +57,7 @@ class SegmentReader:
         self._base = -1
 
     def ended(self) -> None:
-        """Its process is dead and the segments are as they will stay: look at them anew, without its page."""
+        """The process is dead and its journal closed: from now on read the segments without its page."""
         self.close()
         self._is_alive = False
 
@@ -76,13 +76,13 @@ class SegmentReader:
         return int(_WORD.unpack(data)[0]) if len(data) == 8 else 0
 
     def page_is_gone(self) -> bool:
-        """Somebody removed the directory (and perhaps made it again) under us."""
+        """Whether the directory was removed, and perhaps made again, since it was opened."""
         return self._page_fd >= 0 and self._files.fstat(self._page_fd).st_nlink == 0
 
     # -------------------------------------------------------------------------------------------------------- reading
 
     def take(self, messages_max: int, bytes_max: int, end: int) -> Taken:
-        """Entries from `at` on, none beyond the offset `end`. Raises OSError."""
+        """Read entries from `at` on, none beyond the offset `end`. Raises OSError."""
         messages: list[Message] = []
         damaged: list[Damage] = []
         size = 0
@@ -104,7 +104,7 @@ class SegmentReader:
         return Taken(messages, damaged, is_more)
 
     def _take_chunk(self, limit: int, messages_max: int, messages: list[Message], damaged: list[Damage]) -> int:
-        """Parse one chunk that begins at `at`; at least one entry or one stretch of damage. Answers the bytes
+        """Parse one chunk that begins at `at`: at least one entry or one stretch of damage. Returns the number of bytes
         passed."""
         start = self.at
         want = min(_CHUNK, limit - start)
@@ -131,7 +131,7 @@ class SegmentReader:
         return position
 
     def _pass_damage(self, offset: int, limit: int, damaged: list[Damage]) -> int:
-        """Report what stands at `offset` and is no entry, up to the next one. Answers its length (at least 1)."""
+        """Report the bytes at `offset` that are no entry, up to the next entry. Returns their number (at least 1)."""
         data = self._files.pread(self._fd, limit - offset, offset - self._base)
         following = fmt.next_entry(data, 1)
         length = following if following > 0 else limit - offset
@@ -143,7 +143,7 @@ class SegmentReader:
         return length
 
     def _seek(self, end: int, damaged: list[Damage]) -> bool:
-        """Let the open segment be the one that holds `at` (< `end`); False when there is none yet."""
+        """Open the segment that contains `at` (< `end`); False when there is none yet."""
         if self._fd >= 0 and self._base <= self.at:
             if self._stop is None and self._is_alive and self._word(fmt.OPEN_BASE) != self._base:
                 self._find_stop()
@@ -154,7 +154,7 @@ class SegmentReader:
         if not holding:
             if not bases or bases[0] >= end:
                 return False
-            # Segments before the first that is left were removed by somebody else: what they held shows as missing.
+            # Somebody else removed the segments before the first one that is left; what they held will be missing.
             damaged.append((self.name, self.at, f"segments up to offset {bases[0]} are gone", b""))
             self.at = bases[0]
             holding = bases[:1]
@@ -191,14 +191,14 @@ class SegmentReader:
             self.at += self._pass_damage(self.at, limit, damaged)
 
     def _check_digest(self, end: int) -> None:
-        """Is `at` behind the message that the caller's position names? If not, this journal was made anew: all that
-        is here is read again, and the index knows what it has."""
+        """Check that the message before `at` is the one that the position names. If not, this is another journal: read
+        all of it, and let the index drop what it has."""
         self._checked = True
         if not self.digest and self.at <= end:
             return
         bases = [base for base in self.bases() if base < self.at]
         if self.at <= end and not bases:
-            return  # it stands at a segment's beginning and the one before is gone: nothing to compare with
+            return  # `at` is the beginning of a segment and the one before is removed: nothing to compare with
         if self.at <= end:
             walk = SegmentReader(self.directory, self.name, self._files, bases[-1])
             walk._checked, walk._is_alive = True, self._is_alive

@@ -1,15 +1,15 @@
-"""What a journal root says of itself: since when there is one, and which index takes from it. The file `.root.json`.
+"""The file `.root.json` of a journal root: when the root was made, and which index takes records from it.
 
     {"made_at_ms": 1764339349000, "index": "9f…", "first_index": "9f…"}
 
-An index is complete from the making of the root on when it was the first to take from it (`first_index`); another one
-is complete from its own making at the earliest. The root names the index that it feeds (`index`), so that an indexer
-that finds another one, or none, in its place stops instead of putting the records where nobody looks for them.
+The first index that took records from the root (`first_index`) is complete from the making of the root on; every other
+one from its own making at the earliest. `index` names the index that takes records now. When an indexer finds another
+index than that, or none, it stops, instead of putting records where they would not be looked for.
 
-Invariants: the file appears whole and synced (written beside, then linked or renamed), once: of two processes that
-make a root together one wins, and both read the same. Taking an index down is decided under a lock of the directory.
-A root that was there before without the file is one of version 0.1.0: when it was made is unknown. Neither a full nor
-a read-only disk keeps an application from writing records because of it.
+Invariants: the file appears once, whole and synced: it is written under another name, then linked or renamed. When two
+processes make a root at the same time one of them wins, and both read the same. The index is changed under a lock of
+the directory. A root without the file is one of version 0.1.0, and its making is unknown. A full or read-only disk
+never keeps an application from writing records because of this file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..files import Files
 __all__ = ["MAKING", "ROOT_NAME", "RootFacts", "claim_root", "forget_index", "make_root", "read_root"]
 
 ROOT_NAME = ".root.json"
-MAKING = ".root-"  # what a crash leaves of making it; whoever reads the root removes it
+MAKING = ".root-"  # left by a crash while the file was made; readers of the root remove it
 _LOCK_SECONDS = 5.0
 _STEP_SECONDS = 0.01
 _BYTES_MAX = 65_536
@@ -44,14 +44,14 @@ class RootFacts(msgspec.Struct, frozen=True, kw_only=True):
     first_index: str | None = None
 
     def made_for(self, index: str) -> int | None:
-        """From when on the root held everything that this index could take: its making (ms), for the first index that
-        takes from it; None for every other one, and when the making is unknown."""
+        """Since when (ms) the root has kept everything for this index: its making, for the first index that takes
+        records from it. None for every other index, and when the making is unknown."""
         return self.made_at_ms if self.first_index == index else None
 
 
 def read_root(root: Path, files: Files | None = None) -> RootFacts | None:
-    """None when there is no root, or one of version 0.1.0. Raises OSError, and TransportError for a file that says
-    nothing."""
+    """None when there is no root, or one of version 0.1.0. Raises OSError, and TransportError when the file cannot be
+    decoded."""
     files = files or Files()
     try:
         fd = files.open(root / ROOT_NAME, os.O_RDONLY)
@@ -73,13 +73,13 @@ def read_root(root: Path, files: Files | None = None) -> RootFacts | None:
 
 def make_root(root: Path, files: Files, wall: Callable[[], float] = time.time) -> None:
     """Make the root, and its file when it is new. Raises OSError when the root cannot be made, and only then."""
-    now_ms = int(wall() * 1000)  # before: whatever is written there is written later
+    now_ms = int(wall() * 1000)  # taken first: everything in the root is written later
     is_new = files.makedirs(root)
     try:
         names = files.names(root)
         if ROOT_NAME in names:
             return
-        # Somebody may have made it a moment ago, and an administrator's empty directory has held nothing yet.
+        # Another process may have made it just now; and an empty directory that an administrator made counts as new.
         is_new = is_new or not [name for name in names if not name.startswith(MAKING)]
         making = _written(root, RootFacts(made_at_ms=now_ms if is_new else None), files)
         try:
@@ -88,13 +88,13 @@ def make_root(root: Path, files: Files, wall: Callable[[], float] = time.time) -
         finally:
             files.unlink(making)
     except OSError:
-        # Another process was first, or the disk is full: an unknown beginning costs a claim, never a record.
+        # Another process was first, or the disk is full: then the beginning is unknown, but no record is lost.
         return
 
 
 def claim_root(root: Path, index: str, files: Files, sleep: Callable[[float], None] = time.sleep) -> RootFacts:
-    """Take down that this index takes from the root, unless another one does: see the answer's `index`. Raises
-    OSError (FileNotFoundError when there is no root), TransportError."""
+    """Write down that this index takes records from the root, unless another one does; the returned `index` tells which
+    one it is. Raises OSError (FileNotFoundError when there is no root), TransportError."""
     found = read_root(root, files)
     if found is not None and found.index is not None:
         return found
@@ -111,7 +111,7 @@ def claim_root(root: Path, index: str, files: Files, sleep: Callable[[float], No
 
 
 def forget_index(root: Path, files: Files, sleep: Callable[[float], None] = time.sleep) -> None:
-    """The next index that takes from the root may be another one. Raises OSError, TransportError."""
+    """Allow another index to take records from the root. Raises OSError, TransportError."""
     found = read_root(root, files)
     if found is not None and found.index is not None:
         _changed(root, files, sleep, lambda known: msgspec.structs.replace(known, index=None))

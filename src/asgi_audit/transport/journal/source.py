@@ -1,16 +1,20 @@
 """Reads the journals of all processes under one root, adopts those of dead ones, removes what is stored for good.
 
-Place: the indexer's (or a forwarder's) end of the journal. Invariants: the messages of a process come in order;
-closed segments are unlinked only behind a committed position, a directory only when its process is dead, all of it is
-read, and the end committed. Several sources over one root are safe: they read the same, and the lock decides who
-adopts; but a living process that forwards its own journal is left to itself. An idle poll costs one listing of the
-root and one `pread` per process.
+Place: the end of the journal at which the indexer, or a forwarder, reads.
 
-Each poll takes a fence (see `fences.py`): the clock, the listing of the root, the committed length of each directory. A
-directory whose length cannot be read gives no fence, and `holds` names it. Fences do without an ignored directory until
-it is read up to its length.
+Invariants:
+* The messages of a process come in order.
+* A closed segment is unlinked only before a committed position; a directory is removed only when its process is dead,
+  all of it is read, and its end is committed.
+* Several sources may read one root: each reads everything, and the lock decides which one adopts. The journal of a
+  running process that forwards it by itself is left alone.
+* An idle poll costs one listing of the root and one `pread` for each process.
 
-Local file systems only: locks, and counters shared through memory, do not work reliably over a network.
+Each poll takes a fence (see `fences.py`): the clock, the listing of the root, the published end of each directory. When
+an end cannot be read there is no fence, and `holds` names the directory. Ignored directories do not count until they
+are read up to their end.
+
+The journal must be on a local file system: locks and shared memory do not work reliably over a network.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ __all__ = ["JournalSource"]
 
 _POLL_BYTES_MAX = 8 << 20
 _STEP_SECONDS = 0.01
-_STUCK_SECONDS = 15.0  # a journal of which nothing more could be read for so long holds T, and is named
+_STUCK_SECONDS = 15.0  # after so long without progress a journal is named in `holds`
 _CLAIM_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 log = logging.getLogger("asgi_audit")
@@ -55,13 +59,13 @@ class _Partition:
         self.name = name
         self.reader = reader
         self.committed = reader.at
-        self.delivered = reader.at  # behind the last message or damage handed out
+        self.delivered = reader.at  # the position after the last message, or damage, that was returned
         self.end: int | None = None  # set when adopted
         self.lock: DirectoryLock | None = None
         self.next_look = float("-inf")
         self.unlinked_below = -1
-        self.is_theirs = False  # alive, and read by somebody else
-        self.asked = reader.at  # its length when it was asked last
+        self.is_theirs = False  # its process runs, and another reader forwards it
+        self.asked = reader.at  # its published end when it was read last
         self.stuck_since: float | None = None
 
 
@@ -85,10 +89,10 @@ class JournalSource:
         keeps_positions: bool = False,
         index: str = "",
     ) -> None:
-        """`adopt_seconds`: how often each process is asked whether it is dead. `only`: the process whose journal is
-        read; of the others those that died. `keeps_positions`: what is committed stands in the process's directory,
-        and whoever reads it next with this option goes on there: for forwarders, whose topic keeps no positions.
-        `index`: the id of the index that takes from it; a root that feeds another one is refused."""
+        """`adopt_seconds`: how often it is checked whether a process is dead. `only`: read the journal of this process,
+        and those of dead ones. `keeps_positions`: write committed positions into the process's directory, and continue
+        at those that are found there; for forwarders, because a topic keeps no positions. `index`: the id of the index
+        that takes the records; a root that belongs to another one is refused."""
         self.root = root
         self._files = files or Files()
         self._boot = boot_id() if boot is None else boot
@@ -134,10 +138,10 @@ class JournalSource:
         self._ignored = frozenset(partitions)
 
     def measures(self) -> Mapping[str, float]:
-        return {}  # whoever looks at the directory knows as much: see `look`
+        return {}  # the measurements of a journal are read from its directory, see `look`
 
     def take_incidents(self) -> list[SourceIncident]:
-        """Somebody removed what we had not read."""
+        """Journals that were removed before they were read."""
         taken = list(self._incidents)
         self._incidents.clear()
         return taken
@@ -157,13 +161,13 @@ class JournalSource:
             self._positions[name] = position
             partition = self._partitions.get(name)
             if partition is None:
-                if self._is_gone(name):  # removed by an earlier run that could not answer any more
+                if self._is_gone(name):  # an earlier run removed it and ended before it could return this
                     self._positions.pop(name, None)
                     self._gone.append(name)
                 continue
             partition.committed = max(partition.committed, position.next)
             try:
-                if self._keeps_positions:  # before anything is unlinked: it must not point behind what is left
+                if self._keeps_positions:  # before anything is unlinked: the position must not lie before what is left
                     forwarded = Forwarded(position, by_itself=name == self._only)
                     write_forwarded(partition.reader.directory, forwarded, self._files)
                 if partition.committed > partition.unlinked_below:
@@ -184,7 +188,7 @@ class JournalSource:
     # -------------------------------------------------------------------------------------------------------- reading
 
     def _look(self, messages_max: int) -> Polled:
-        fence = Fence(self._wall(), self._boot_seconds(), self._boot)  # before anything is looked at
+        fence = Fence(self._wall(), self._boot_seconds(), self._boot)  # first, before the listing and the ends
         self._holds.clear()
         self._find_partitions()
         ends = self._ends()
@@ -195,7 +199,7 @@ class JournalSource:
         positions: dict[str, Position] = {}
         more = False
         size = 0
-        self._turn += 1  # whoever writes much must not keep the others from being read
+        self._turn += 1  # begin with another journal each time, so that a busy one does not hold up the others
         names = list(ends)
         for i in range(len(names)):
             partition = self._partitions[names[(i + self._turn) % len(names)]]
@@ -219,7 +223,7 @@ class JournalSource:
                 damaged += taken.damaged
                 size += sum([len(m.payload) for m in taken.messages])
                 reader = partition.reader
-                # Behind the last message, not behind the header that may follow it: what the caller saw.
+                # After the last message and before a header that may follow it: what the caller has seen.
                 partition.delivered = reader.at if taken.damaged else taken.messages[-1].next
                 positions[partition.name] = Position(partition.delivered, reader.digest)
         self._recovered = {name for name in self._ignored if self._is_recovered(name, ends)}
@@ -230,14 +234,15 @@ class JournalSource:
         return Polled(messages, positions, more, passed, damaged)
 
     def _is_recovered(self, name: str, ends: Mapping[str, int]) -> bool:
-        """Whether an ignored partition is read up to its end, or gone (or the root is back, which is named so, too)."""
+        """Whether an ignored partition is read up to its end, or gone. The root itself, named `journal`, is recovered
+        when it exists again."""
         partition = self._partitions.get(name)
         if partition is None:
             return "journal" not in self._holds
         return partition.is_theirs or (name in ends and partition.reader.at >= ends[name])
 
     def _name_stuck(self, ends: Mapping[str, int], skipped: Collection[str]) -> None:
-        """Those of which nothing could be read for long, and each ignored one that is behind its end."""
+        """Name in `holds` the partitions without progress, and each ignored one that is not read to its end."""
         now = self._monotonic()
         for name in ends:
             partition = self._partitions.get(name)
@@ -249,7 +254,7 @@ class JournalSource:
                 self._holds[name] = "it is not read up to its end"
 
     def _ends(self) -> dict[str, int]:
-        """The committed length of each journal that is ours to read; what cannot be asked stands in `_holds`."""
+        """The published end of each journal that this source reads. Those whose end cannot be read go to `holds`."""
         ends: dict[str, int] = {}
         for partition in list(self._partitions.values()):
             try:
@@ -271,14 +276,14 @@ class JournalSource:
         self._log_rarely(f"read {partition.name}", "asgi-audit: journal %s: cannot be read: %s", partition.name, e)
 
     def _is_nothing(self, partition: _Partition) -> bool:
-        """Of a directory where something was missing: whether there is nothing to read in it, now and as it stands. One
-        that somebody made or emptied by hand must not keep us from ever being caught up."""
+        """Whether a directory without a page has nothing to read. A directory that was made or emptied by hand must not
+        hold T for ever."""
         directory = partition.reader.directory
         try:
             names = self._files.names(directory)
             is_old = self._wall() - self._files.stat(directory).st_mtime >= LEFTOVER_SECONDS
         except OSError:
-            return False  # removed under us, or made anew: look again at the next poll
+            return False  # removed, or made again, in this moment: look again at the next poll
         if "counters" in names:
             return False
         if any(fmt.segment_base(name) is not None for name in names):
@@ -292,13 +297,13 @@ class JournalSource:
             return False
         if not names and is_old:
             try:
-                self._files.rmdir(directory)  # empty or not at all; a process that lives makes it again
+                self._files.rmdir(directory)  # succeeds only when it is empty; a running process makes it again
             except OSError:
                 pass
         return True
 
     def _look_after(self, partition: _Partition) -> None:
-        """Take over the journal of a process that died, and see whose it is."""
+        """Adopt the journal if its process died; else see whether this source is the one to read it."""
         now = self._monotonic()
         if partition.lock is None and now >= partition.next_look:
             partition.next_look = now + self._adopt_seconds
@@ -326,7 +331,7 @@ class JournalSource:
                 self._holds["journal"] = f"the directory {self.root} is gone"
         except OSError as e:
             raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e
-        # Not before there is a process: one that makes the root has said by then when it did.
+        # Not before a process has begun here: it has written by then when the root was made.
         is_used = any(not name.startswith(".") for name in names)
         if self._index and is_used and self._monotonic() >= self._next_claim:
             self._claim()
@@ -356,7 +361,7 @@ class JournalSource:
             clean(self.root, names, self._files, self._wall)
 
     def _note_beginning(self, reader: SegmentReader) -> None:
-        """Whether somebody read it before us, and removed what he had read."""
+        """Note it when another reader removed the beginning of this journal."""
         with contextlib.suppress(OSError):
             bases = reader.bases()
             if bases and bases[0] > 0:
@@ -373,12 +378,13 @@ class JournalSource:
             )  # fmt: skip
 
     def _claim(self) -> None:
-        """Take down whose root this is, before anything is taken; and again, for somebody may have given it away."""
+        """Write down which index takes records from this root. Done before anything is read, and again every second,
+        because an operator may have given the root to another index."""
         try:
             self.root_facts = found = claim_root(self.root, self._index, self._files)
         except FileNotFoundError:
             return  # no process has begun here yet; the index is noted when one has
-        except OSError as e:  # read-only, or full: what cannot be written down cannot be removed either
+        except OSError as e:  # read-only or full: then nothing can be removed from it either
             self._log_rarely("claim", "asgi-audit: journal %s: cannot note its index: %s", self.root, e.strerror or e)
             return
         if found.index not in (None, self._index):
@@ -399,8 +405,8 @@ class JournalSource:
         try:
             lock = take(directory, partition.name, self._files)
         except FileNotFoundError:
-            # The lock file alone was removed: nobody can hold it, so nobody can prove to be alive. Leave it to a
-            # person.
+            # Only the lock file was removed, so it cannot be found out whether the process runs. Leave it to the
+            # operator.
             return
         if lock is None:
             return
@@ -419,7 +425,7 @@ class JournalSource:
             raise
         partition.lock = lock
         partition.end = end
-        if partition.is_theirs or partition.name == self._only:  # who had read it went further than we knew
+        if partition.is_theirs or partition.name == self._only:  # its forwarder was ahead of this source
             position = self._kept(partition.name)
             if position.next > partition.delivered:
                 partition.reader.close()
@@ -428,7 +434,7 @@ class JournalSource:
         partition.reader.ended()
 
     def _is_theirs(self, name: str) -> bool:
-        """Whether a living process's journal is read by somebody else."""
+        """Whether another reader takes the journal of this running process."""
         if self._only:
             return name != self._only
         try:
@@ -438,7 +444,7 @@ class JournalSource:
         return forwarded is not None and forwarded.by_itself
 
     def _kept(self, name: str) -> Position:
-        """Where whoever forwarded it before had come to."""
+        """The position of an earlier forwarder, or the beginning."""
         if self._keeps_positions:
             try:
                 forwarded = read_forwarded(self.root / name, self._files)
@@ -452,7 +458,7 @@ class JournalSource:
         if partition.end is None or partition.reader.at < partition.end or partition.committed < partition.delivered:
             return
         name = partition.name
-        # First out of sight under one rename: a half-emptied directory would be adopted as one that lost everything.
+        # Renamed first, in one step: a directory that is half removed would be adopted as one that lost everything.
         leaving = self.root / f".gone-{name}"
         self._files.rename(partition.reader.directory, leaving)
         partition.reader.close()
@@ -469,7 +475,7 @@ class JournalSource:
         try:
             return name not in self._files.names(self.root)
         except OSError:
-            return False  # the whole root is away: say nothing
+            return False  # the root cannot be read, so this is unknown
 
     def _log_rarely(self, key: str, text: str, *values: object) -> None:
         now = self._monotonic()

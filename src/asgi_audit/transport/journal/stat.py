@@ -1,7 +1,7 @@
-"""What stands in a journal, without reading it through: for metrics and for `asgi-audit doctor`.
+"""How much is in a journal, without reading its entries: for metrics and for `asgi-audit doctor`.
 
-Nothing is adopted, committed or removed. A process that is asked whether it lives has its lock taken for an instant,
-which is refused while it lives; whoever wants to adopt the journal in that instant tries again a second later.
+Nothing is adopted, committed or removed. To find out whether a process runs, its lock is taken for an instant, which
+fails while it runs. A reader that wants to adopt the journal in that instant tries again a second later.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["ProcessJournal", "look"]
 
 
 class ProcessJournal(NamedTuple):
-    """The journal of one process. `is_alive` None: not asked. `waiting_since`: seconds since the epoch, of the first
-    entry that is not indexed yet; None when all are."""
+    """The journal of one process. `is_alive`: None when it was not asked for. `waiting_since`: when the first entry
+    that is not indexed yet was written, seconds since the epoch; None when all are indexed."""
 
     process: str
     service: str
@@ -33,11 +33,11 @@ class ProcessJournal(NamedTuple):
     is_alive: bool | None
     waiting_bytes: int
     waiting_since: float | None
-    newest: float  # when it was last written to, by the file system
+    newest: float  # when it was written to last (seconds since the epoch, by the file system)
 
 
 def look(root: Path, positions: Mapping[str, Position], *, ask_alive: bool = False) -> list[ProcessJournal]:
-    """Every process's journal under `root`; [] when there is none. `positions`: where each was indexed up to. Raises
+    """The journals of all processes under `root`; [] when there is none. `positions`: how far each is indexed. Raises
     OSError."""
     files = Files()
     try:
@@ -54,13 +54,13 @@ def look(root: Path, positions: Mapping[str, Position], *, ask_alive: bool = Fal
         try:
             found.append(_one(root / name, name, positions.get(name, Position(0, b"")), files, ask_alive))
         except FileNotFoundError:
-            continue  # removed while we looked
+            continue  # removed in this moment
     return found
 
 
 def _one(directory: Path, name: str, at: Position, files: Files, ask_alive: bool) -> ProcessJournal:
     stats = {inner: files.stat(directory / inner) for inner in files.names(directory)}
-    # The page of counters is written through memory: its time says nothing.
+    # The page of counters is written through memory, so its modification time means nothing.
     segments = {base: stats[inner] for inner in stats if (base := fmt.segment_base(inner)) is not None}
     is_alive = None
     if ask_alive:

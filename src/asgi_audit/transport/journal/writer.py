@@ -1,15 +1,17 @@
 """One process's own journal: append-only segments under a lock, and a page of counters that survives kill -9.
 
-Place: the recorder's thread appends here; whoever reads the journal takes the entries on and removes them.
-Invariants: an append is one write, and all of its entries stand in the journal or none; readers go no further than
-the published end, so that they never see what a failed write left behind. Bounds: `bytes_max` for the whole root,
-dead processes included (their size and the free space of the disk are read once a second, so several processes
-together may pass the bound by one second's writing). It never fills the disk: below a floor of free space (16 MiB or
-two segments, at most a twentieth of the disk) it counts as full, so that an index on the same disk has room to take
-records in, which is what gives the room back. A segment is closed at `segment_bytes` (or half of the floor, when that
-is less: only whole segments are given back), or after a minute when it holds 64 KiB.
+Place: the recorder's thread appends here; a source reads the entries and removes them.
 
-kill -9 loses nothing that was appended. The machine's death loses what was appended after the last `sync`.
+Invariants:
+* An append is one write: either all of its entries are in the journal, or none. Readers stop at the published end, so
+  they never see what a failed write left behind.
+* kill -9 loses nothing that was appended. A crash of the machine loses what was appended after the last `sync`.
+
+Bounds: the whole root, dead processes included, has at most `bytes_max`. The sizes are read once a second, so several
+processes together may exceed it by one second's writing. The journal never fills the disk: when less than a floor is
+free (16 MiB or two segments, at most a twentieth of the disk) it counts as full. An index on the same disk then has
+room to take records in, which frees the journal's room. A segment is closed at `segment_bytes` (or half of the floor
+when that is less, because only whole segments can be removed), or after a minute when it holds 64 KiB.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ __all__ = ["JournalWriter"]
 
 _SCAN_SECONDS = 1.0
 _SEGMENT_SECONDS = 60.0
-# A closed segment is what a reader can unlink: small enough that the journal shrinks while it is indexed, large enough
-# that a busy process makes one in seconds, not many a second.
+# Readers can only unlink whole segments. Small enough that the journal shrinks while it is indexed; large enough that a
+# busy process closes one in seconds, not several a second.
 SEGMENT_BYTES = 8 << 20
 _SEGMENT_BYTES_OLD = 1 << 16
-_UNSYNCED_MAX = 8  # closed segments whose bytes no sync has asked for yet; more are synced as they are closed
+_UNSYNCED_MAX = 8  # closed segments that are not synced yet; with more, each is synced when it is closed
 _RESERVE_MAX = 1 << 20  # room for statements when records no longer fit
 _FLOOR_BYTES = 16 << 20  # of the disk, left free for the index
 _FLOOR_SHARE = 20  # at most one part in so many
@@ -55,7 +57,7 @@ _writers: weakref.WeakSet[JournalWriter] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # The child must neither hold the parent's files open nor ever write to its shared page.
+    # The child must not keep the parent's files open, and must never write to its shared page.
     for writer in list(_writers):
         writer._abandon()
     _writers.clear()
@@ -92,8 +94,8 @@ class JournalWriter:
         self._end = 0  # the offset behind the last good entry
         self._size = 0  # good bytes of the open segment
         self._since = 0.0
-        self._dirty = False  # the open segment holds bytes that no sync has seen
-        self._names_dirty = True  # directory entries that no sync has seen
+        self._dirty = False  # the open segment has bytes that are not synced
+        self._names_dirty = True  # names in the directory are not synced
         self._unsynced: list[int] = []
         self._scanned_at = float("-inf")
         self._used = 0
@@ -101,7 +103,7 @@ class JournalWriter:
         self._floor = 0
         self._known = fmt.SegmentHeader(process=self._name, base=0)
         self._page: tuple[int, int] | None = None  # device and inode
-        self._is_torn = False  # somebody removed our page or lock
+        self._is_torn = False  # its page or its lock file was removed
         self._closed = False
         try:
             self._make_directory(bytes(24))
@@ -136,8 +138,9 @@ class JournalWriter:
         self._note(entries)
 
     def sync(self) -> None:
-        """After a failure the kernel may have dropped the pages, and asking again would answer success for nothing:
-        the open segment is given up, and what the caller needs durable it must append again."""
+        """See `EntryWriter`. After a failure the kernel may have dropped the written pages, and a second sync would
+        succeed without writing them. So the open segment is given up, and the caller appends again what must be
+        durable."""
         failed: OSError | None = None
         for fd in self._unsynced:
             try:
@@ -171,7 +174,7 @@ class JournalWriter:
         return self._used / limit if limit > 0 else 1.0
 
     def close(self) -> None:
-        """Leaves the directory to whoever reads it."""
+        """Close the files. The directory stays for the readers."""
         if self._closed:
             return
         self._closed = True
@@ -188,7 +191,7 @@ class JournalWriter:
             if self._fd < 0:
                 self._begin_segment()
             self._put(data)
-            # A write to a file that somebody unlinked succeeds and is gone with our descriptor.
+            # A write to a file that was unlinked succeeds, and is lost when the descriptor is closed.
             if self._files.fstat(self._fd).st_nlink or attempt == 2:
                 break
             self._give_up_segment()
@@ -216,7 +219,7 @@ class JournalWriter:
             try:
                 self._files.ftruncate(self._fd, self._size)
             except OSError:
-                # Readers stop at the published end, and a new segment's base says where this one ends.
+                # The bytes may stay: readers stop at the published end, and the next segment's base ends this one.
                 self._give_up_segment()
             raise
 
@@ -242,12 +245,12 @@ class JournalWriter:
         self._end += len(data)
         self._used += len(data)
         self._dirty = True
-        # In this order: a reader that sees the new end looks for the new base.
+        # In this order: a reader that sees the new end looks for the new base next.
         self._publish(open_base=base)
         self._publish(committed=self._end)
 
     def _retire_segment(self) -> None:
-        """Close the full segment; its bytes are synced by the next `sync`, or here when too many wait for one."""
+        """Close the full segment. The next `sync` syncs it, or this call when too many wait for that."""
         fd, self._fd = self._fd, -1
         if self._dirty:
             self._unsynced.append(fd)
@@ -269,7 +272,7 @@ class JournalWriter:
         self._close_fd(fd)
 
     def _note(self, entries: Sequence[Entry]) -> None:
-        """Remember what the next segment's header must say of this one."""
+        """Remember what the next segment's header must tell about this one."""
         known = self._known
         for kind, sequence, payload in entries:
             if kind is Kind.RECORD:
@@ -284,9 +287,9 @@ class JournalWriter:
     # ------------------------------------------------------------------------------------------------------ directory
 
     def _make_directory(self, counts: bytes) -> None:
-        """Made under a temporary name, locked, then renamed: nobody ever sees it without its lock and counters."""
+        """Make it under a temporary name, lock it, then rename it: it never appears without its lock and its page."""
         if self._lock is not None:
-            self._lock.release()  # of a directory that somebody removed
+            self._lock.release()  # of a directory that was removed
             self._lock = None
         making = self._begin_making()
         try:
@@ -299,13 +302,13 @@ class JournalWriter:
         self._take_page(mapped)
 
     def _root_since(self) -> float:
-        """A root that this process makes is as old as the process: what it serves before its journal is open will stand
-        there, too."""
+        """When to say that the root was made: at the start of this process, because what it serves before its journal
+        is open will be recorded there, too. Seconds since the epoch."""
         return min(time.time(), self._facts.started / 1000)
 
     def _mend_directory(self) -> None:
-        """Put back what somebody removed of a directory that still stands. Without the page nobody reads what we
-        write; without the lock nobody knows that we live. The segments that are left there stay where they are."""
+        """Restore the page or the lock file of a directory that still exists. Without the page the journal is not read;
+        without the lock file other processes cannot see that this one runs. Its segments stay where they are."""
         if not self._is_there(self._directory):
             self._make_directory(bytes(self.counters))
             self._say_mended()
@@ -317,7 +320,7 @@ class JournalWriter:
                     self._lock.release()
                     self._lock = None
                 lock = self._made_lock(making)
-                # Locked before it has its name: an adopter would find us dead in between.
+                # Locked before it gets its name: otherwise an adopter could find the process dead in between.
                 try:
                     self._files.rename(making / "lock", self._directory / "lock")
                 except BaseException:
@@ -345,7 +348,7 @@ class JournalWriter:
         making = self.root / f".new-{self._name}"
         try:
             self._files.mkdir(making)
-        except FileExistsError:  # left by an earlier attempt of ours
+        except FileExistsError:  # left by an earlier attempt of this process
             pass
         return making
 
@@ -363,7 +366,7 @@ class JournalWriter:
         page[fmt.OPEN_BASE] = struct.pack("<Q", self._end - self._size if self._fd >= 0 else self._end)
         fd = files.open(making / "counters", _EXTENT)
         try:
-            # Written, not only truncated to its size: a hole would let the first store die of SIGBUS on a full disk.
+            # Written, not only truncated to its size: on a full disk, a store into a hole would raise SIGBUS.
             if files.pwrite(fd, bytes(page), 0) != len(page):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
             there = files.fstat(fd)
@@ -414,7 +417,7 @@ class JournalWriter:
     def _publish(self, *, committed: int | None = None, open_base: int | None = None) -> None:
         at, value = (0, committed) if committed is not None else (1, open_base or 0)
         if self._end_words is not None:
-            self._end_words[at] = value  # one aligned store: a reader never sees half of it
+            self._end_words[at] = value  # one aligned store, so a reader never sees half of the value
         else:
             struct.pack_into("<Q", self._ends, at * 8, value)
 
@@ -422,7 +425,7 @@ class JournalWriter:
         self._scanned_at = self._monotonic()
         used = 0
         try:
-            # Taken in and unlinked before a sync: an open descriptor would keep its room from the disk.
+            # Indexed and unlinked before it was synced: close it, because an open file keeps its room on the disk.
             for fd in [fd for fd in self._unsynced if not self._files.fstat(fd).st_nlink]:
                 self._unsynced.remove(fd)
                 self._close_fd(fd)
@@ -432,7 +435,7 @@ class JournalWriter:
                         if inner.endswith(".seg"):
                             used += self._files.stat(self.root / name / inner).st_size
                 except OSError:
-                    continue  # removed by a reader while we looked
+                    continue  # a reader removed it in this moment
             self._used = used
             self._free = self._files.free_bytes(self.root)
             floor = max(_FLOOR_BYTES, 2 * self._segment_bytes)
