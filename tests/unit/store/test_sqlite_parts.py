@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import resource
@@ -22,6 +23,7 @@ from asgi_audit.store.sqlite.codec import DICTIONARY_ID, Compressor, Decompresso
 from asgi_audit.store.sqlite.errors import MAPPED, translated
 from asgi_audit.store.sqlite.fence import FENCE_NAME, FenceFile, read_fence
 from asgi_audit.store.sqlite.lease import LEASE_NAME, Lease
+from asgi_audit.store.sqlite.packing import pack_hex, pack_uuid, unpack_hex, unpack_uuid
 from asgi_audit.store.sqlite.schema import VERSION, check_version, create, day_of_name, token
 from asgi_audit.store.state import ReadUntil
 
@@ -114,13 +116,33 @@ def test_dictionary_holds_only_made_up_names(name: str) -> None:
 def test_token_is_one_word_of_the_tokenizer() -> None:
     memory = apsw.Connection(":memory:")
     tokenize = memory.fts5_tokenizer("unicode61", [])
-    for value in ("acme-eu", "", "é", "\ud800", "x" * 10_000):
-        word = token("a", value)
-        assert re.fullmatch("a[0-9a-f]{16}", word)
+    for value, version in itertools.product(("acme-eu", "", "é", "\ud800", "x" * 10_000), (1, 2)):
+        word = token("a", value, version)
+        assert re.fullmatch("a[0-9a-f]{16}" if version == 1 else "a[0-9a-f]{10}", word)
         words = tokenize(word.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False)
         assert list(words) == [word]
     assert token("a", "x") != token("s", "x")[1:]
     memory.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3f1043be-5a85-8d58-70b4-dc58bae32691", "3F1043BE-5a85-8d58-70b4-dc58bae32691", "0" * 32, "f" * 32,
+        "F" * 32, "",
+        "3f1043be5a858d5870b4dc58bae32691", "3f1043be-5a85-8d58-70b4-dc58bae3269 ",
+        "3f1043be-5a85-8d58-70b4-dc58bae3269g",
+        "3f1043be 5a85 8d58 70b4 dc58bae32691", "  1043be-5a85-8d58-70b4-dc58bae32691", "\ud800", "٣" * 32,
+        "-" * 36, "3f1043be-5a85-8d58-70b4--c58bae32691",
+    ],
+)  # fmt: skip
+def test_id_is_packed_and_comes_back(text: str) -> None:
+    """And no two of them have one packed form: a filter compares those."""
+    for pack, unpack in ((pack_uuid, unpack_uuid), (pack_hex, unpack_hex)):
+        packed = pack(text)
+        assert unpack(packed) == text
+        assert len(packed) == 16 or packed == text
+    assert pack_uuid("3f1043be-5a85-8d58-70b4-dc58bae32691") == pack_hex("3f1043be5a858d5870b4dc58bae32691")
 
 
 def test_day_of_name_accepts_day_files_only() -> None:

@@ -20,6 +20,7 @@ from ...record.codec import Decoded, decode
 from ...record.slices import Cuts, unpack_cuts
 from .codec import Compressor, Decompressor
 from .day import DayWriter
+from .packing import Packed, unpack_hex, unpack_uuid
 from .paging import Blocks
 from .schema import DAY_VERSION, open_reading
 from .tokens import Tokens
@@ -38,12 +39,12 @@ CREATE TABLE IF NOT EXISTS copying (
 INSERT OR IGNORE INTO copying SELECT 1, ifnull(nullif(highest, 0), -1), ifnull(nullif(highest, 0), -1), -1 FROM state;
 """  # `highest` stands in a copy that was finished and not taken
 _COLUMNS = (
-    "r.id, r.iseq, r.timestamp, p.process, r.sequence, r.foreign_id, s.account, s.service, s.instance, r.status, "
-    "r.method, r.level, r.region, r.principal, r.operation, r.request_id, r.cuts"
+    "r.id, r.iseq, r.timestamp, p.process, r.sequence, r.foreign_id, s.account, s.service, s.instance, {of}.status, "
+    "{of}.method, {of}.level, {of}.region, r.principal, {of}.operation, r.request_id, r.cuts"
 )
 _OF_VERSION = {
-    1: "'completed', '', '', '', r.data, 0",
-    2: "r.outcome, r.route, r.client, r.trace_id, r.block, r.place",
+    1: f"{_COLUMNS.format(of='r')}, 'completed', '', '', '', r.data, 0 FROM record r",
+    2: f"{_COLUMNS.format(of='h')}, h.outcome, h.route, r.client, r.trace_id, r.block, r.place FROM record r",
 }
 
 
@@ -63,12 +64,12 @@ class _Stored(NamedTuple):
     region: str
     principal: str
     operation: str
-    request_id: str
+    request_id: Packed
     cuts: Cuts
     outcome: str
     route: str
     client: str
-    trace_id: str
+    trace_id: Packed
     data: bytes
 
 
@@ -144,7 +145,8 @@ class Copy:
         with read_transaction(source):
             blocks = Blocks(source, self._decompress)
             found: Any = source.execute(
-                f"SELECT {_COLUMNS}, {_OF_VERSION[min(self._version, 2)]} FROM record r {by} "
+                f"SELECT {_OF_VERSION[self._version]} {by} "
+                f"{'' if self._version == 1 else 'CROSS JOIN shape h ON h.shape = r.shape '}"
                 "CROSS JOIN stream s ON s.sid = r.sid LEFT JOIN process p ON p.pid = r.pid "
                 "WHERE r.id > ? AND r.iseq > ? AND r.iseq <= ? ORDER BY r.id LIMIT ?",
                 (last, done, target, _EACH),
@@ -186,8 +188,9 @@ def _record_of(row: _Stored) -> Decoded:
 def _as_stored(row: _Stored) -> Decoded:
     return Decoded(
         data=row.data, cuts=row.cuts, account=row.account, service=row.service, instance=row.instance,
-        id=row.foreign_id or "", request_id=row.request_id, region=row.region, scope="", method=row.method, path="",
-        status=row.status, timestamp=row.timestamp, process=row.process, sequence=row.sequence,
+        id=row.foreign_id or "", request_id=unpack_uuid(row.request_id), region=row.region, scope="",
+        method=row.method, path="", status=row.status, timestamp=row.timestamp, process=row.process,
+        sequence=row.sequence,
         principal=row.principal, operation=row.operation, outcome=row.outcome, level=row.level, message="", host="",
-        duration_ns=0, client=row.client, route=row.route, trace_id=row.trace_id,
+        duration_ns=0, client=row.client, route=row.route, trace_id=unpack_hex(row.trace_id),
     )  # fmt: skip

@@ -136,10 +136,10 @@ def _rolled_up(
         )
         for bucket, label, records in rows:
             found[bucket, label] += records
-    checks, checked = checks_of(query)
+    checks, checked = checks_of(query, 2)
     rows = connection.execute(
-        f"SELECT (r.timestamp / {_MINUTE_MS} - ?) / ?, {_LABELS[by].format('r')}, count(*) "
-        "FROM record r INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid "
+        f"SELECT (r.timestamp / {_MINUTE_MS} - ?) / ?, {_LABELS[by].format('h')}, count(*) FROM record r "
+        "INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid CROSS JOIN shape h ON h.shape = r.shape "
         f"WHERE r.iseq > ? AND r.timestamp >= ? AND r.timestamp < ?{checks} GROUP BY 1, 2",
         (first, minutes, published, first * _MINUTE_MS, last * _MINUTE_MS, *checked),
     )

@@ -1,8 +1,9 @@
 """How the rows of a day file are laid out: version 2, which new days get, and version 1, in which days that began
 before it are written on.
 
-Version 2 keeps the bytes of up to 16 records in one compressed block. Records of one stream in one batch share their
-blocks, so that a page of a stream opens few of them, and what repeats is near.
+Version 2 names once what many records have in common (`shape`), and keeps the bytes of up to 32 records in one
+compressed block. Records of one stream in one batch share their blocks, so that a page of a stream opens few of them,
+and what repeats is near.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ import apsw
 from ...record.codec import Decoded
 from ...record.slices import pack_cuts
 from .codec import Compressor
+from .packing import pack_hex, pack_uuid
 from .tokens import Tokens
 
 __all__ = ["BLOCK_RECORDS", "Layout", "LayoutOne", "LayoutTwo"]
 
-BLOCK_RECORDS = 16
+BLOCK_RECORDS = 32  # with 16 a compressed block is a little more than half a page of 8 KiB, and takes all of it
 _BLOCK_BYTES = 65_536  # of records; a larger one has a block of its own
 _FRAMES = 256  # compressed in one call
-_CACHED_MAX = 50_000  # kinds remembered; a full cache starts anew
+_CACHED_MAX = 50_000  # entries of the caches together; full ones start anew
 _FULLTEXT = "INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)"
 _MINUTE_MS = 60_000
 
-Kind = tuple[str, str, str, str, int]  # account, service, level, method, status
+Shape = tuple[str, int, str, str, str, str, str]
+_SHAPE = ("method", "status", "level", "region", "outcome", "operation", "route")
+_KIND = ("account", "service", "level", "method", "status")
 
 
 class Layout(Protocol):
@@ -71,7 +75,8 @@ class LayoutOne:
                 for d, number, iseq, pid, sid, frame in zip(records, ids, iseqs, pids, sids, frames, strict=True)
             ),
         )  # fmt: skip
-        _insert_texts(self._connection, self._tokens, records, ids)
+        of = self._tokens.of
+        _insert_texts(self._connection, [d.message for d in records], [of(d) for d in records], ids)
 
     def forget(self) -> None:
         pass
@@ -82,8 +87,10 @@ class LayoutTwo:
         self._connection = connection
         self._compress = compressor.compress
         self._tokens = tokens
-        self._kids: dict[Kind, int] = {}
         self._block: int = connection.execute("SELECT max(block) FROM block").get or 0
+        self._shapes: dict[Shape, tuple[int, str]] = {}  # the number, and the words of the full text
+        self._whose: dict[int, str] = {}  # by sid
+        self._kids: dict[tuple[int, int], int] = {}  # by (sid, shape)
 
     def insert(
         self,
@@ -93,23 +100,49 @@ class LayoutTwo:
         sids: Sequence[int],
         iseqs: Sequence[int],
     ) -> None:
+        if len(self._shapes) + len(self._whose) + len(self._kids) >= _CACHED_MAX:
+            self.forget()
+        shapes, texts = self._derive(records, sids)
         places = self._insert_blocks(records, sids)
         self._connection.executemany(
-            f"INSERT INTO record VALUES ({','.join('?' * 21)})",
+            f"INSERT INTO record VALUES ({','.join('?' * 15)})",
             (
                 (
-                    number, iseq, pid, d.sequence, sid, d.timestamp, d.status, d.method, d.level, d.region, d.outcome,
-                    d.principal, d.operation, d.route, d.client, d.request_id, d.trace_id,
-                    None if pid is not None else d.id, pack_cuts(d.cuts), *place,
+                    number, iseq, pid, d.sequence, sid, shape, d.timestamp, d.principal, d.client,
+                    pack_uuid(d.request_id), pack_hex(d.trace_id), None if pid is not None else d.id,
+                    pack_cuts(d.cuts), *place,
                 )
-                for d, number, iseq, pid, sid, place in zip(records, ids, iseqs, pids, sids, places, strict=True)
+                for d, number, iseq, pid, sid, shape, place in zip(
+                    records, ids, iseqs, pids, sids, shapes, places, strict=True
+                )
             ),
         )  # fmt: skip
-        _insert_texts(self._connection, self._tokens, records, ids)
-        self._sum_up(records)
+        _insert_texts(self._connection, [d.message for d in records], texts, ids)
+        self._sum_up(records, sids, shapes)
 
     def forget(self) -> None:
+        self._shapes.clear()
+        self._whose.clear()
         self._kids.clear()
+
+    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str]]:
+        """The shape of each record, and its tokens."""
+        shape_of, whose_of, own = self._shapes.get, self._whose.get, self._tokens.own
+        shapes: list[int] = []
+        texts: list[str] = []
+        for d, sid in zip(records, sids, strict=True):
+            key = (d.method, d.status, d.level, d.region, d.outcome, d.operation, d.route)
+            shape, text = shape_of(key) or self._shape(key, d)
+            whose = whose_of(sid)
+            if whose is None:
+                whose = self._whose[sid] = self._tokens.whose(d)
+            shapes.append(shape)
+            texts.append(f"{whose} {text} {own(d)}")
+        return shapes, texts
+
+    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str]:
+        found = self._shapes[key] = (self._interned("shape", _SHAPE, key), self._tokens.shape(d))
+        return found
 
     def _insert_blocks(self, records: Sequence[Decoded], sids: Sequence[int]) -> list[tuple[int, int]]:
         """Where each record rests: its block, and the byte at which its line begins there."""
@@ -133,33 +166,39 @@ class LayoutTwo:
         self._block = number
         return places
 
-    def _sum_up(self, records: Sequence[Decoded]) -> None:
-        counts = Counter(
-            ((d.account, d.service, d.level, d.method, d.status), d.timestamp // _MINUTE_MS) for d in records
-        )
-        kid_of = self._kids.get
-        rows = [(kid_of(kind) or self._kid(kind), minute, count) for (kind, minute), count in counts.items()]
+    def _sum_up(self, records: Sequence[Decoded], sids: Sequence[int], shapes: Sequence[int]) -> None:
+        minutes = [d.timestamp // _MINUTE_MS for d in records]
+        found: Counter[tuple[int, int]] = Counter()
+        counts = Counter(zip(sids, shapes, minutes, strict=True))
+        missing = {key[:2] for key in counts} - self._kids.keys()
+        if missing:
+            for d, *key in zip(records, sids, shapes, strict=True):
+                of = (key[0], key[1])
+                if of in missing:
+                    missing.discard(of)
+                    kind = (d.account, d.service, d.level, d.method, d.status)
+                    self._kids[of] = self._interned("kind", _KIND, kind)
+        for (sid, shape, minute), count in counts.items():
+            found[self._kids[sid, shape], minute] += count
         hours: Counter[tuple[int, int]] = Counter()
-        for kid, minute, count in rows:
+        for (kid, minute), count in found.items():
             hours[kid, minute // 60] += count
-        for table, found in (("minutes", rows), ("hours", [(*key, count) for key, count in hours.items()])):
+        for table, sums in (("minutes", found), ("hours", hours)):
             self._connection.executemany(
                 f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET records = records + excluded.records",
-                found,
+                ((*key, count) for key, count in sums.items()),
             )
 
-    def _kid(self, kind: Kind) -> int:
+    def _interned(self, table: str, columns: Sequence[str], values: tuple[str | int, ...]) -> int:
+        """The number of these values in a table that has each once."""
         execute = self._connection.execute
-        found = execute(
-            "SELECT kid FROM kind WHERE account = ? AND service = ? AND level = ? AND method = ? AND status = ?", kind
-        ).get
+        where = " AND ".join(f"{column} = ?" for column in columns)
+        found: int | None = execute(f"SELECT rowid FROM {table} WHERE {where}", values).get
         if found is None:
-            execute("INSERT INTO kind (account, service, level, method, status) VALUES (?, ?, ?, ?, ?)", kind)
+            marks = ", ".join("?" * len(columns))
+            execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)
             found = self._connection.last_insert_rowid()
-        if len(self._kids) >= _CACHED_MAX:
-            self._kids.clear()
-        self._kids[kind] = int(found)
-        return int(found)
+        return found
 
 
 def _frames(compress: Callable[[Sequence[bytes]], list[bytes]], pieces: Sequence[bytes]) -> Iterator[bytes]:
@@ -167,11 +206,12 @@ def _frames(compress: Callable[[Sequence[bytes]], list[bytes]], pieces: Sequence
     return chain.from_iterable(compress(pieces[at : at + _FRAMES]) for at in range(0, len(pieces), _FRAMES))
 
 
-def _insert_texts(connection: apsw.Connection, tokens: Tokens, records: Sequence[Decoded], ids: Sequence[int]) -> None:
-    texts: Iterable[tuple[int, Decoded]] = zip(ids, records, strict=True)
+def _insert_texts(
+    connection: apsw.Connection, messages: Sequence[str], tokens: Sequence[str], ids: Sequence[int]
+) -> None:
+    rows: Iterable[tuple[int, str, str]] = zip(ids, messages, tokens, strict=True)
     if any(a > b for a, b in pairwise(ids)):
         # FTS5 starts a new segment at each rowid that is lower than the one before.
-        texts = sorted(texts, key=lambda numbered: numbered[0])
-    of = tokens.of
+        rows = sorted(rows)
     # After all rows, in one statement: FTS5 writes a segment at each statement that begins.
-    connection.executemany(_FULLTEXT, ((number, d.message, of(d)) for number, d in texts))
+    connection.executemany(_FULLTEXT, rows)

@@ -6,7 +6,7 @@ that nobody waits for any more stops within `_STEPS` steps of SQLite or one row.
 replaced are noticed at the next call (a stat each); the files of purged days are closed at any call. A missing
 directory is an empty index only while nobody remembers one (see `store.identity`); a day that main.db knows, and whose
 file is missing, is an error, never an empty day. A filtered page walks the full text backwards (row ids are
-time-ordered, so newest first needs no sort) and checks the real columns of each row: a token is 64 bits of a hash, and
+time-ordered, so newest first needs no sort) and checks the real columns of each row: a token is a part of a hash, and
 two values may share it.
 """
 

@@ -67,11 +67,17 @@ _HASHSIZE = "INSERT INTO fulltext (fulltext, rank) VALUES ('hashsize', 16777216)
 # hashsize: a batch of 4,000 is one segment of the full text, not two or three that must be merged again.
 
 DAY = f"""{_DAY_COMMON}
+-- What the records of one call of one route with one end have in common.
+CREATE TABLE shape (
+  shape INTEGER PRIMARY KEY, method TEXT NOT NULL, status INTEGER NOT NULL, level TEXT NOT NULL, region TEXT NOT NULL,
+  outcome TEXT NOT NULL, operation TEXT NOT NULL, route TEXT NOT NULL,
+  UNIQUE (method, status, level, region, outcome, operation, route)
+);
 CREATE TABLE record (
   id INTEGER PRIMARY KEY, iseq INTEGER NOT NULL, pid INTEGER, sequence INTEGER NOT NULL, sid INTEGER NOT NULL,
-  timestamp INTEGER NOT NULL, status INTEGER NOT NULL, method TEXT NOT NULL, level TEXT NOT NULL, region TEXT NOT NULL,
-  outcome TEXT NOT NULL, principal TEXT NOT NULL, operation TEXT NOT NULL, route TEXT NOT NULL, client TEXT NOT NULL,
-  request_id TEXT NOT NULL, trace_id TEXT NOT NULL, foreign_id TEXT, cuts BLOB NOT NULL,
+  shape INTEGER NOT NULL, timestamp INTEGER NOT NULL, principal TEXT NOT NULL, client TEXT NOT NULL,
+  request_id BLOB NOT NULL, trace_id BLOB NOT NULL,  -- packed: see `packing`
+  foreign_id TEXT, cuts BLOB NOT NULL,
   block INTEGER NOT NULL, place INTEGER NOT NULL  -- its bytes are a line of this block that begins at this byte
 );
 CREATE TABLE block (block INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- records, a line each, compressed: `codec`
@@ -111,15 +117,17 @@ CREATE VIRTUAL TABLE fulltext USING fts5(
 """What versions before 0.2 made. Such a day is read and written on as it is; tests make one by this."""
 
 
-def token(kind: str, value: str) -> str:
-    """A word that stands for a value of the column `kind` (one letter). Readers check the real column as well."""
-    return kind + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def token(kind: str, value: str, version: int = DAY_VERSION) -> str:
+    """A word of a day file of this version that stands for a value of the column `kind` (one letter). Readers check the
+    real column as well: two of a million values may share one."""
+    size = 8 if version == 1 else 5
+    return kind + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
-def stream_token(account: str, service: str, instance: str) -> str:
+def stream_token(account: str, service: str, instance: str, version: int = DAY_VERSION) -> str:
     """A word for all three at once: the usual question has them all, and one list of rows answers it without a meeting
     of three (3.6 ms over 200,000 rows when the three never meet, 0.2 ms with it)."""
-    return token("t", f"{account}\0{service}\0{instance}")
+    return token("t", f"{account}\0{service}\0{instance}", version)
 
 
 def day_name(day: str, file: int = 0) -> str:

@@ -1,18 +1,20 @@
 """A query as SQL over one day file: what the full text looks up, and what each row is checked for.
 
 Every filter is a word of the full text, so that nothing is found by reading the rows that do not match; the real
-columns are checked again, because a word is 64 bits of a hash, and two values may share it. Days of version 1 lack the
+columns are checked again, because a word is a part of a hash, and two values may share it. Days of version 1 lack the
 words and columns of some filters (see `unknown_to_version_1`).
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 import apsw
 
 from ..query import Query
+from .packing import pack_hex, pack_uuid
 from .schema import SLOTS, stream_token, token
 
 __all__ = ["ROLLED_UP", "Selection", "checks_of", "ids_of", "kinds_of", "select", "unknown_to_version_1", "unrolled"]
@@ -59,9 +61,11 @@ def select(
         key, source = "f.rowid", "fulltext f CROSS JOIN record r ON r.id = f.rowid"
         where = "f.fulltext MATCH ? AND f.rowid >= ? AND f.rowid < ?"
         values.insert(0, found)
-    checks, checked = checks_of(query)
+    checks, checked = checks_of(query, version)
     if any(v is not None for v in (query.wanted_accounts, query.service, query.instance, query.except_service)):
         source += " CROSS JOIN stream s ON s.sid = r.sid"
+    if "h." in checks:
+        source += " CROSS JOIN shape h ON h.shape = r.shape"
     where += " AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?" + checks
     return Selection(source, where, [*values, published, query.start, query.end, *checked], key)
 
@@ -78,21 +82,23 @@ def kinds_of(query: Query) -> tuple[str, list[Any]]:
     })  # fmt: skip
 
 
-def checks_of(query: Query) -> tuple[str, list[Any]]:
-    """The conditions on the real columns of `record r` and its `stream s`, but the window."""
+def checks_of(query: Query, version: int) -> tuple[str, list[Any]]:
+    """The conditions on the real columns of `record r`, its `stream s` and its `shape h`, but the window."""
+    of, packed_id, packed_trace = ("r", str, str) if version == 1 else ("h", pack_uuid, pack_hex)
     sql, values = _conditions(query, {
-        "account": "s.account", "service": "s.service", "method": "r.method", "level": "r.level", "status": "r.status",
+        "account": "s.account", "service": "s.service", "method": f"{of}.method", "level": f"{of}.level",
+        "status": f"{of}.status",
     })  # fmt: skip
     for column, value in (
         ("s.instance", query.instance),
         ("r.principal", query.principal),
-        ("r.operation", query.operation),
-        ("r.request_id", query.request_id),
-        ("r.region", query.region),
-        ("r.outcome", query.outcome),
+        (f"{of}.operation", query.operation),
+        ("r.request_id", None if query.request_id is None else packed_id(query.request_id)),
+        (f"{of}.region", query.region),
+        (f"{of}.outcome", query.outcome),
         ("r.client", query.client),
-        ("r.route", query.route),
-        ("r.trace_id", query.trace_id),
+        (f"{of}.route", query.route),
+        ("r.trace_id", None if query.trace_id is None else packed_trace(query.trace_id)),
     ):
         if value is not None:
             sql += f" AND {column} = ?"
@@ -100,7 +106,7 @@ def checks_of(query: Query) -> tuple[str, list[Any]]:
     if query.prefix is not None:
         # As `prefixes_of` has it, and a '/' after it. `substr`, for LIKE has wildcards.
         begin = query.prefix.rstrip("/") + "/"
-        sql += " AND r.route <> '' AND substr('/' || trim(r.route, '/') || '/', 1, ?) = ?"
+        sql += f" AND {of}.route <> '' AND substr('/' || trim({of}.route, '/') || '/', 1, ?) = ?"
         values += [len(begin), begin]
     return sql, values
 
@@ -137,28 +143,30 @@ def _match(connection: apsw.Connection, query: Query, version: int) -> str | Non
         ("u", query.outcome),
         ("h", query.client),
         ("w", query.route),
-        ("x", query.prefix),
         ("z", query.trace_id),
     ]
     if version > 1 or query.principal:  # a record of version 1 without a principal has no word for that
         filters.append(("p", query.principal))
+    word = partial(token, version=version)
     any_of: list[list[str] | None] = []
+    if query.prefix is not None:
+        any_of.append([word("x", query.prefix), word("w", query.prefix)])
     accounts = None if query.wanted_accounts is None else sorted(query.wanted_accounts)
     if accounts is not None and query.service is not None and query.instance is not None:
-        any_of.append([stream_token(a, query.service, query.instance) for a in accounts])
+        any_of.append([stream_token(a, query.service, query.instance, version) for a in accounts])
     else:
         filters += [("s", query.service), ("i", query.instance)]
-        any_of.append(None if accounts is None else [token("a", a) for a in accounts])
+        any_of.append(None if accounts is None else [word("a", a) for a in accounts])
     if query.wanted_levels is not None:
-        any_of.append([token("l", level) for level in sorted(query.wanted_levels)])
-    any_of += [_status_words(connection, query, version), _other_services(connection, query)]
+        any_of.append([word("l", level) for level in sorted(query.wanted_levels)])
+    any_of += [_status_words(connection, query, version), _other_services(connection, query, version)]
     parts = []
     for words in any_of:
         if words is not None and not words:
             return None
         if words is not None and len(words) <= _WORDS_MAX:
             parts.append(f"tokens : ({' OR '.join(words)})")
-    parts += [f"tokens : {token(kind, value)}" for kind, value in filters if value is not None]
+    parts += [f"tokens : {word(kind, value)}" for kind, value in filters if value is not None]
     parts += [f'message : "{" ".join(phrase)}"' for phrase in query.phrases]
     return " AND ".join(parts)
 
@@ -169,14 +177,14 @@ def _status_words(connection: apsw.Connection, query: Query, version: int) -> li
     there: list[Any] = list(range(100, 1000))
     if version > 1:
         there = [status for (status,) in connection.execute("SELECT DISTINCT status FROM kind").fetchall()]
-    return [token("c", str(s)) for s in there if any(low <= s <= high for low, high in query.statuses)]
+    return [token("c", str(s), version) for s in there if any(low <= s <= high for low, high in query.statuses)]
 
 
-def _other_services(connection: apsw.Connection, query: Query) -> list[str] | None:
+def _other_services(connection: apsw.Connection, query: Query, version: int) -> list[str] | None:
     """All services of the day but the one that is left out; None when it is not there anyway."""
     if query.except_service is None or query.service is not None:
         return None
     services: list[Any] = [name for (name,) in connection.execute("SELECT DISTINCT service FROM stream").fetchall()]
     if query.except_service not in services:
         return None
-    return [token("s", name) for name in services if name != query.except_service]
+    return [token("s", name, version) for name in services if name != query.except_service]
