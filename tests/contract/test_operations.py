@@ -18,7 +18,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 from tests.support.api import Api
-from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, names_in, page_token_of
+from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, page_token_of
 
 from asgi_audit.api.app import application
 from asgi_audit.api.auth import Keys
@@ -27,7 +27,7 @@ from asgi_audit.api.measured import Measured
 from asgi_audit.api.models import Model
 from asgi_audit.api.operation import Dialect, Operation
 from asgi_audit.api.params import BODY_BYTES_MAX, QUERY_BYTES_MAX
-from asgi_audit.api.routing import operation_of
+from asgi_audit.api.routing import names_in, operation_of
 from asgi_audit.control.keys import ROLES
 from asgi_audit.errors import QueryError, QueryErrorKind, StoreError
 from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX

@@ -15,6 +15,7 @@ from asgi_audit.api.app import operations
 from asgi_audit.api.health import Health
 from asgi_audit.api.measured import Measured
 from asgi_audit.api.operation import Operation
+from asgi_audit.api.routing import names_in
 from asgi_audit.store.base import Batch
 from asgi_audit.store.state import Completion
 from tests.support.api import DAY_MS, Api
@@ -31,10 +32,6 @@ MARK = "only-acme-may-read-this"
 def name_of(value: object) -> str | None:
     """For pytest."""
     return value.id if isinstance(value, Operation) else None
-
-
-def names_in(path: str) -> set[str]:
-    return {part[1:-1] for part in path.split("/") if part.startswith("{")}
 
 
 class Asker:

@@ -29,6 +29,7 @@ from ..exporting.service import ExportService
 from ..metrics import Values
 from ..query.service import QueryService
 from ..settings import Settings, meant
+from . import docs
 from .auth import Keys
 from .dialects import exports as export_rows
 from .dialects import logs, records, tr50, trail, usage
@@ -78,6 +79,7 @@ def operations(service: QueryService, exports: ExportService, health: Health, me
     return [
         *health.operations(),
         *measured.operations(),
+        *docs.operations(),
         *usage.operations(service),
         *trail.operations(service),
         *logs.operations(service),
@@ -108,6 +110,7 @@ def application(
     table = [operation for operation in table if operation.dialect.name not in left_out]
     elsewhere = "" if left_out else _ELSEWHERE
     app = Starlette(routes=routes_of(table, keys, rest=served[0], elsewhere=elsewhere, is_whole=not left_out))
+    app.state.described = docs.Described(table)
     app.add_middleware(measured.around)
     app.router.redirect_slashes = False
     return app

@@ -164,7 +164,7 @@ Flag = Annotated[bool, Checked(_flag, "true or false", {"type": "boolean"})]
 """Of a URL."""
 
 ServiceName = Annotated[
-    str, matching(r"[A-Za-z0-9._\-]{1,64}", "1 to 64 letters, digits, dots, underscores and hyphens")
+    str, matching(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, underscores and hyphens")
 ]
 InstanceId = Annotated[
     str,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,13 +13,23 @@ from ..control import Control
 from ..errors import StoreError
 from ..query.model import Grant
 from ..query.service import QueryService
-from .operation import Operation, json_response
+from .models import Model, answer_bytes
+from .operation import Example, Operation, json_response
 from .problem import problem_dialect
 from .shared import Shared
 
 __all__ = ["Health"]
 
-_HEALTH = problem_dialect("health")
+_HEALTH = problem_dialect("health", "For a supervisor or a load balancer.")
+
+
+class Well(Model):
+    status: Literal["ok"]
+
+
+class Unwell(Model):
+    status: Literal["unavailable"]
+    reasons: list[str]
 
 
 class Health:
@@ -41,12 +51,19 @@ class Health:
                 roles=frozenset(),
                 is_recorded=False,
                 handle=handle,
+                summary=summary,
+                answer=Well,
+                failures=failures,
+                example=Example(answer={"status": "ok"}),
             )
-            for name, handle in (("live", self.live), ("ready", self.ready))
+            for name, handle, summary, failures in (
+                ("live", self.live, "Whether this process lives.", dict[int, type[Model]]()),
+                ("ready", self.ready, "Whether it can answer; if not, why.", {503: Unwell}),
+            )
         ]
 
     async def live(self, _: Request, __: Grant) -> Response:
-        return json_response(b'{"status":"ok"}')
+        return json_response(answer_bytes(Well(status="ok")))
 
     async def ready(self, _: Request, __: Grant) -> Response:
         """200, or 503 with the reasons. An index that lags is ready: it answers as far as it stands."""
@@ -54,8 +71,9 @@ class Health:
         if why := self._beside():
             reasons.append(why)
         if reasons:
-            return json_response(orjson.dumps({"status": "unavailable", "reasons": reasons}), 503, {"retry-after": "1"})
-        return json_response(b'{"status":"ok"}')
+            unwell = answer_bytes(Unwell(status="unavailable", reasons=reasons))
+            return json_response(unwell, 503, {"retry-after": "1"})
+        return json_response(answer_bytes(Well(status="ok")))
 
     async def _look(self) -> list[str]:
         reasons = []

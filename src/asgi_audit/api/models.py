@@ -32,6 +32,7 @@ __all__ = [
     "Model",
     "NoParameters",
     "Refusal",
+    "alias_of",
     "answer_bytes",
     "read_body",
     "read_fields",
@@ -88,7 +89,7 @@ class Checked:
 
 async def read_body(request: Request, model: type[M]) -> M:
     """The JSON object in the body, whatever its content type says; null counts as absent where the model allows it."""
-    needed = [_alias(model, name) for name, field in model.model_fields.items() if field.is_required()]
+    needed = [alias_of(model, name) for name, field in model.model_fields.items() if field.is_required()]
     accepted = f"a JSON object with {' and '.join(needed)}" if needed else "a JSON object"
     return read_fields(model, await json_object(request, accepted), "field")
 
@@ -100,7 +101,7 @@ def read_parameters(request: Request, model: type[M]) -> M:
 
 def read_path(request: Request, model: type[M]) -> M:
     """The values of the names in the path, each of which a field of the model has."""
-    return read_fields(model, {_alias(model, name): value for name, value in request.path_params.items()}, "name")
+    return read_fields(model, {alias_of(model, name): value for name, value in request.path_params.items()}, "name")
 
 
 def answer_bytes(answer: Model) -> bytes:
@@ -112,7 +113,7 @@ def read_fields(
 ) -> M:
     """What was sent, by the client's names. `kind`: what a refusal calls a name. `is_absent`: of a value that counts as
     not sent. Raises QueryError."""
-    accepted = [_alias(model, name) for name in model.model_fields]
+    accepted = [alias_of(model, name) for name in model.model_fields]
     if model.model_config.get("extra") == "forbid":
         for name in given:
             if name not in accepted:
@@ -134,7 +135,7 @@ def _query_error(model: type[Model], error: ValidationError) -> QueryError:
         return QueryError(f"{name}: {raised.said}" if name else raised.said, hint=raised.hint)
     if kind == "extra_forbidden":
         inner = _inner(model, first["loc"][:-1])
-        return QueryError(_unknown(name, "field", [_alias(inner, n) for n in inner.model_fields] if inner else []))
+        return QueryError(_unknown(name, "field", [alias_of(inner, n) for n in inner.model_fields] if inner else []))
     accepted = _accepted_at(model, first["loc"])
     said = "it is missing" if kind == "missing" else f"it is {shown(_plain(first['input']))}"
     return QueryError(f"{name}: {said}; accepted: {accepted}")
@@ -148,8 +149,9 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | dict | list) else str(value)
 
 
-def _alias(model: type[Model], name: str) -> str:
-    field = model.model_fields.get(name)
+def alias_of(model: type[Model] | None, name: str) -> str:
+    """The client's name of a field."""
+    field = None if model is None else model.model_fields.get(name)
     return name if field is None else (field.alias or name)
 
 

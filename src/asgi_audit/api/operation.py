@@ -21,7 +21,7 @@ each other):
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -41,14 +41,16 @@ Handler = Callable[[Request, Grant], Awaitable[Response]]
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """`name`: of its tokens, which open in no other dialect, and in metrics. `error`: the model of its error body,
-    which `says` makes for any status from 400 to 599. `words`: our names of fields (`QueryError`'s) to those that its
-    clients know; what is missing there is named as we name it. `sends`: the status that goes out for a failure's, where
-    the documents want another one. `sentences`: the documents' own message of a status, whatever went wrong."""
+    """`name`: of its tokens, which open in no other dialect, and in metrics. `about`: what it is for, a sentence.
+    `error`: the model of its error body, which `says` makes for any status from 400 to 599. `words`: our names of
+    fields (`QueryError`'s) to those that its clients know; what is missing there is named as we name it. `sends`: the
+    status that goes out for a failure's, where the documents want another one. `sentences`: the documents' own message
+    of a status, whatever went wrong."""
 
     name: str
     error: type[Model]
     says: Callable[[Failure], Model]
+    about: str = ""
     words: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     sends: Callable[[int], int] = lambda status: status
@@ -64,11 +66,12 @@ class Dialect:
 
 class Example(NamedTuple):
     """A request that is answered with success when there are records of 2024-01-01 (UTC). `path`: values of the names
-    in the path. `body`: as JSON, None for none."""
+    in the path. `body`: as JSON, None for none. `answer`: such as it may be, as JSON, to be shown; None for none."""
 
     path: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
     body: Any = None
+    answer: Any = None
 
 
 class Follows(NamedTuple):
@@ -91,7 +94,14 @@ class Operation:
     `path_values`, `parameters`, `request`, `answer`: the models of the names in the path, of the parameters of the URL,
     and of the bodies; None where there is none. Without `parameters`, a row that needs a key refuses all of them.
     `credentials_in_body`: the handler reads them there, gets a grant that allows nothing, and takes `roles` and whoever
-    looks up keys from `auth.access_of`; it decides about a record that is begun, see `Keys.refused`."""
+    looks up keys from `auth.access_of`; it decides about a record that is begun, see `Keys.refused`.
+    `summary`: what it does, a few words; `description`: what a client must know beside the models.
+
+    `failures`: models of failures that have another one than the dialect's. `more_failures`: statuses (400 to 599) that
+    it may fail with beside those that follow from its models and roles. `more_answers`: statuses of other successes to
+    what they mean; they have the same content. `content_type`: of the answer; text when there is no model.
+    `more_content_types`: what else the answer may come as. `headers`: of the answer, those of `responses.HEADERS` that
+    not every answer has. `signed`: the parameters of the URL are the key."""
 
     id: str
     method: Literal["GET", "POST"]
@@ -106,6 +116,15 @@ class Operation:
     parameters: type[Model] | None = None
     request: type[Model] | None = None
     answer: type[Model] | None = None
+    summary: str = ""
+    description: str = ""
+    failures: Mapping[int, type[Model]] = field(default_factory=dict)
+    more_failures: Collection[int] = ()
+    more_answers: Mapping[int, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    more_content_types: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    signed: bool = False
     example: Example = field(default_factory=Example)
     follows: Follows | None = None
 

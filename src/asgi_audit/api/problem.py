@@ -22,8 +22,15 @@ class Problem(Model):
     action: str = Field("", description="What the client can do.")
 
 
-def problem_dialect(name: str, words: Mapping[str, str] | None = None) -> Dialect:
-    return Dialect(name=name, error=Problem, says=_says, words=words or {}, content_type="application/problem+json")
+def problem_dialect(name: str, about: str = "", words: Mapping[str, str] | None = None) -> Dialect:
+    return Dialect(
+        name=name,
+        error=Problem,
+        says=_says,
+        about=about,
+        words=words or {},
+        content_type="application/problem+json",
+    )
 
 
 def _says(failure: Failure) -> Problem:

@@ -26,7 +26,7 @@ from .incoming import Incoming
 from .models import NoParameters, read_parameters
 from .operation import Dialect, Operation
 
-__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "operation_of", "routes_of"]
+__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "names_in", "operation_of", "routes_of"]
 
 DIALECT_KEY = "asgi_audit.dialect"
 _SEGMENTS_KEY = "asgi_audit.segments"
@@ -34,7 +34,7 @@ _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 # The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
 # First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
-_TO_COME = frozenset({"checkpoint", "docs", "openapi.json", "tile"})
+_TO_COME = frozenset({"checkpoint", "tile"})
 # Documented services whose names are paths of ours too; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
 _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing
@@ -197,6 +197,11 @@ def _action(operations: Sequence[Operation], dialect: Dialect) -> str:
     for ours, word in dialect.words.items():
         calls = [call.replace("{" + ours + "}", "{" + word + "}") for call in calls]
     return f"Use {' or '.join(calls)}."
+
+
+def names_in(path: str) -> set[str]:
+    """The names that stand in braces."""
+    return {part[1:-1] for part in _split(path) if part.startswith("{")}
 
 
 def _split(path: str) -> list[str]:

@@ -45,7 +45,7 @@ def _describe(schema: dict[str, Any], model: type[RecordPart]) -> None:
     said = _described()
     for name in model.where:
         said = said["properties"][name]
-    schema["description"] = said["description"]
+    schema.setdefault("description", said["description"])
     for name, field in schema["properties"].items():
         types = [known for known in field.pop("anyOf", ()) if known != {"type": "null"}]
         for known in types:  # one: nothing here has a choice but null

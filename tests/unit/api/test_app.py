@@ -129,8 +129,6 @@ def test_trail_is_answered_under_its_path(api: Api, root: str, base: str) -> Non
     [
         ("POST", "/usage/i1", 404),
         ("POST", "/usage", 404),
-        ("POST", "/openapi.json/x", 404),
-        ("POST", "/docs/x", 404),
         ("POST", "/query-result/x", 405),
         ("POST", "/query-result", 404),
         ("GET", "/usage/x/query-result/y", 404),
@@ -165,9 +163,12 @@ def test_paths_beside_those_of_exports_are_never_a_service(api: Api, path: str) 
         ("POST", "/health/live", 405, "Method Not Allowed"),
         ("POST", "/metrics/x", 404, "Not Found"),
         ("DELETE", "/metrics", 405, "Method Not Allowed"),
+        ("POST", "/openapi.json/x", 404, "Not Found"),
+        ("POST", "/docs/x", 404, "Not Found"),
+        ("POST", "/docs", 405, "Method Not Allowed"),
     ],
 )
-def test_health_and_metrics_say_errors_as_problem_details(
+def test_what_no_document_prescribes_says_errors_as_problem_details(
     api: Api, method: str, path: str, status: int, title: str
 ) -> None:
     answer = ask(api, method, path, api.everything, json=DAY)

@@ -25,7 +25,7 @@ from ..models import Model, Refusal, answer_bytes, read_body, read_parameters
 from ..operation import Dialect, Example, Follows, Operation, json_response
 from ..page import PageResponse
 
-__all__ = ["WORDS", "Error", "Executions", "says"]
+__all__ = ["RECORD", "WORDS", "Error", "Executions", "says"]
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
@@ -63,6 +63,32 @@ _ACTIONS = {
     503: "Try again in a moment.",
 }
 
+RECORD: dict[str, Any] = {
+    "account_id": "acme",
+    "service": "gateway",
+    "instance_id": "acme-eu",
+    "metadata": {
+        "id": "018cc251-f400-7c4e-a5a4-5b0c9ad10a5e",
+        "requestId": "6b2f0c1e-5d0e-4c58-9f6b-0a8a3e6f2a11",
+        "version": "1.0",
+        "region": "eu",
+        "scope": "service",
+    },
+    "request": {
+        "auth": {"method": "bearer", "publicKey": "pk_1"},
+        "method": "POST",
+        "path": "/orders",
+        "originalUrl": "/orders?dry=1",
+        "hostname": "api.example.com",
+        "headers": {"authorization": "[REDACTED]", "content-type": "application/json"},
+        "query": {"dry": "1"},
+        "body": {"item": 7},
+    },
+    "response": {"statusCode": 201, "headers": {"content-type": "application/json"}, "body": {"id": 1}},
+    "timestamp": 1704067200123,
+}
+"""One, to be shown."""
+
 
 class Error(Model):
     type: str
@@ -96,13 +122,6 @@ class PageOf(Model):
     nextToken: str | None = Field(None, description="From the page before.")
 
 
-class Found(Model):
-    """As it is sent; `PageResponse` joins it from stored bytes."""
-
-    data: list[dict[str, Any]]
-    nextToken: str = Field("", description="Brings the page after it; absent on the last one.")
-
-
 def says(failure: Failure) -> Error:
     status = failure.status
     slug = _TYPES.get(status) or _TYPES[400 if 400 <= status < 500 else 500]
@@ -111,7 +130,9 @@ def says(failure: Failure) -> Error:
 
 class Executions:
     """The two operations of one dialect. `about` answers (service, instance) of a request, or None for the whole
-    account. `path_values`, `execution_values`: the models of the names in the paths of the two."""
+    account. `path_values`, `execution_values`: the models of the names in the paths of the two. `answer`: that of a
+    page, which `PageResponse` joins from stored bytes. `record`: one of its records, to be shown. `of`: whose records,
+    in a summary."""
 
     def __init__(
         self,
@@ -122,6 +143,9 @@ class Executions:
         view: Callable[[bytes, Cuts], bytes],
         path_values: type[Model] | None,
         execution_values: type[Model],
+        answer: type[Model],
+        record: dict[str, Any],
+        of: str,
     ) -> None:
         self._service = service
         self._dialect = dialect
@@ -129,6 +153,9 @@ class Executions:
         self._view = view
         self._path_values = path_values
         self._execution_values = execution_values
+        self._answer = answer
+        self._record = record
+        self._of = of
 
     def operations(self, path: str, literal_root: str, example: dict[str, str]) -> list[Operation]:
         """Of `path` and of the documents' `literal_root` without its last slash. `example`: values for the names in
@@ -148,7 +175,13 @@ class Executions:
                 path_values=self._path_values,
                 request=Start,
                 answer=Started,
-                example=Example(example, body={"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}),
+                summary=f"Start a query over the records {self._of}.",
+                description="A request that was answered before this one is in the result.",
+                example=Example(
+                    example,
+                    body={"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"},
+                    answer={"queryExecutionId": "AQE0x1Zk3v"},
+                ),
             ),
             Operation(
                 id=f"{self._dialect.name}.result",
@@ -161,8 +194,10 @@ class Executions:
                 handle=self.result,
                 path_values=self._execution_values,
                 parameters=PageOf,
-                answer=Found,
-                example=Example(example),
+                answer=self._answer,
+                summary="One page of a query's result, newest first.",
+                description="The result does not change while it is paged through.",
+                example=Example(example, answer={"data": [self._record], "nextToken": "AQI9s7Qm"}),
                 follows=Follows(start, {"execution": "queryExecutionId"}),
             ),
         ]

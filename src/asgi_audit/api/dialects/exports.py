@@ -146,6 +146,15 @@ class Id(Model):
     export: str = Field(alias="export", description="The request_id of an export.")
 
 
+class Signed(Model):
+    """Of a URL that an answer brought: all or none of it is right."""
+
+    expires: str = Field(description="Seconds since the epoch.")
+    key: str = Field(description="Id of the key that it was made for.")
+    nonce: str
+    signature: str
+
+
 class Answer(Model):
     request_id: str
     database: str | None = None
@@ -179,13 +188,26 @@ def _says(failure: Failure) -> Error:
     return Error(message=message, reason=failure.message, code=code)
 
 
-EXPORTS = Dialect(name="exports", error=Error, says=_says, words={"page_token": "next_token"})
+EXPORTS = Dialect(
+    name="exports",
+    error=Error,
+    says=_says,
+    words={"page_token": "next_token"},
+    about="The records of a window as one file of JSON lines.",
+)
 
 
 def operations(service: QueryService, exports: ExportService) -> list[Operation]:
     handlers = _Handlers(service, exports)
     window = {"time_start": "2024-01-01T00:00:00.000Z", "time_end": "2024-01-01T00:00:01.000Z"}
     common: dict[str, Any] = {"dialect": EXPORTS, "roles": ROLES}
+    answer = {"request_id": "0193e1a07c4ea5a4", "region_group": "classic", **window}
+    complete = {
+        **answer,
+        "state": "Complete",
+        "presigned_url": "https://audit.example.com/exports/0193e1a07c4ea5a4?expires=1704070800&key=…",
+        "presigned_url_expiration_time": "2024-01-01T01:00:00Z",
+    }
     return [
         Operation(
             id="exports.request",
@@ -196,7 +218,14 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             parameters=Which,
             request=Ask,
             answer=Answer,
-            example=Example(query={"type": "query"}, body={"region_group": "classic", **window}),
+            summary="Ask for an export.",
+            description="Its window may end in the future; it is written when that has passed and is complete.",
+            more_failures=(404,),
+            example=Example(
+                query={"type": "query"},
+                body={"region_group": "classic", **window},
+                answer={**answer, "state": "Requested"},
+            ),
             **common,
         ),
         Operation(
@@ -208,7 +237,12 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             parameters=Which,
             request=Lists,
             answer=Listed,
-            example=Example(query={"type": "query"}, body={"max_results": 10}),
+            summary="The exports that were asked for, newest first.",
+            example=Example(
+                query={"type": "query"},
+                body={"max_results": 10},
+                answer={"next_token": None, "results": [{**answer, "state": "Requested"}]},
+            ),
             **common,
         ),
         Operation(
@@ -220,7 +254,8 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path_values=Id,
             parameters=WhichOne,
             answer=Answer,
-            example=Example(query={"type": "query", "regionGroup": "classic"}),
+            summary="How far an export is, and where its file is.",
+            example=Example(query={"type": "query", "regionGroup": "classic"}, answer=complete),
             follows=Follows("exports.request", {"export": "request_id"}),
             **common,
         ),
@@ -233,6 +268,13 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             is_recorded=True,
             handle=handlers.download,
             path_values=Id,
+            parameters=Signed,
+            signed=True,
+            summary="The file of an export: gzip of JSON lines.",
+            description="Takes `Range`.",
+            content_type=CONTENT_TYPE,
+            more_answers={206: "A part of it."},
+            more_failures=(400, 403, 416, 429),
             follows=Follows("exports.result", {}, url="presigned_url"),
         ),
         Operation(
@@ -244,6 +286,11 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             is_recorded=False,  # it tells what the download, which is recorded, holds
             handle=handlers.manifest,
             path_values=Id,
+            parameters=Signed,
+            signed=True,
+            summary="What the file of an export holds, and its digests.",
+            more_answers={206: "A part of it."},
+            more_failures=(400, 403, 416, 429),
             follows=Follows("exports.download", {}, url="link"),
         ),
     ]

@@ -82,7 +82,7 @@ class Asked(Model):
     ) = Field(None, description="Entries to skip; 0 when it is absent. Not beside `cursor`.")
     startDate: Span | None = Field(None, description="Entries from then on. A plain date is a day in UTC.")
     endDate: Span | None = Field(None, description="Entries up to then, inclusive. A plain date is a day in UTC.")
-    level: Level | None = None
+    level: Level | None = Field(None, description="Exactly this one.")
     service: (
         Annotated[
             str,
@@ -140,8 +140,36 @@ def _says(failure: Failure) -> Error:
     return Error(status="error", message=message)
 
 
+_EXAMPLE = {
+    "status": "success",
+    "data": {
+        "logs": [
+            {
+                "timestamp": "2024-01-01T10:35:15.120Z",
+                "level": "ERROR",
+                "service": "gateway",
+                "message": "POST /login → 401 Unauthorized, 12 ms",
+                "details": {
+                    "record_id": "018cc251-f400-7c4e-a5a4-5b0c9ad10a5e",
+                    "request_id": "6b2f0c1e-5d0e-4c58-9f6b-0a8a3e6f2a11",
+                    "account_id": "acme",
+                    "instance_id": "acme-eu",
+                    "method": "POST",
+                    "path": "/login",
+                    "status_code": 401,
+                    "duration_ms": 12.346,
+                    "ip_address": "192.0.2.1",
+                    "outcome": "completed",
+                },
+            }
+        ],
+        "pagination": {"total": 150, "limit": 1, "offset": 0, "nextOffset": 1, "cursor": "AQJk2mPz"},
+    },
+}
+
 LOGS = Dialect(
     name="logs",
+    about="Log entries of the requests of all services.",
     error=Error,
     says=_says,
     words={"start": "startDate", "end": "endDate", "levels": "level", "text": "search", "page_token": "cursor"},
@@ -161,7 +189,9 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_list, service),
             parameters=Asked,
             answer=Found,
-            example=Example(query={"startDate": "2024-01-01", "endDate": "2024-01-01", "limit": "10"}),
+            summary="Records as log entries, newest first.",
+            description="`total` is exact. What arrives meanwhile changes no page that a cursor brings.",
+            example=Example(query={"startDate": "2024-01-01", "endDate": "2024-01-01", "limit": "10"}, answer=_EXAMPLE),
         )
     ]
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from ...capture.handle import leave_out
 from ...query.model import Grant, Query
 from ...query.service import QueryService
+from ...record.model import AuditRecord
 from ..accept import CSV, JSON, NDJSON, accepted_format
 from ..columns import Columns, all_columns, columns_of
 from ..completeness import audit_headers
@@ -27,6 +28,7 @@ from ..models import Checked, Model, Refusal, answer_bytes, read_parameters, rea
 from ..operation import Example, Follows, Operation
 from ..page import PageResponse
 from ..problem import problem_dialect
+from .executions import RECORD
 
 __all__ = ["AUDITORS", "RECORDS", "Shape", "operations", "shape_of"]
 
@@ -34,7 +36,11 @@ LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 FIELDS_LENGTH_MAX = 2_000  # they stand in the Link header
 
-RECORDS = problem_dialect("records", {"levels": "level", "statuses": "status", "page_token": "cursor"})
+RECORDS = problem_dialect(
+    "records",
+    "Whole records, by every filter, as JSON, NDJSON or CSV.",
+    {"levels": "level", "statuses": "status", "page_token": "cursor"},
+)
 AUDITORS = frozenset({"auditor"})
 
 
@@ -71,13 +77,21 @@ class Asked(Filters, Shown):
 class Found(Model):
     """As it is sent; `PageResponse` joins it. `cursor`: null on the last page."""
 
-    records: list[dict[str, Any]]
+    records: list[AuditRecord | dict[str, Any]] = Field(description="With `fields` parts of records.")
     total: int | None = Field(description="Of all pages, exact; null with `count=false`.")
     cursor: str | None
 
 
 class One(Model):
     id: Annotated[str, text(1, 2_000)] = Field(description="`metadata.id` of the record.")
+
+
+_FORMATS: dict[str, Any] = {
+    "more_content_types": (NDJSON, CSV),
+    "more_failures": (406,),
+    "description": "JSON, or by `Accept` NDJSON or CSV.",
+}
+_RECORD = {**RECORD, "context": {"durationNs": 12_345_678, "outcome": "completed", "principal": "alice"}}
 
 
 class Whole(Model, extra="allow"):
@@ -96,7 +110,13 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_list, service),
             parameters=Asked,
             answer=Found,
-            example=Example(query={"start": "2024-01-01", "end": "2024-01-01", "limit": "10"}),
+            summary="Records, newest or oldest first.",
+            headers=("Audit-Total", "Audit-Cursor", "Link"),
+            example=Example(
+                query={"start": "2024-01-01", "end": "2024-01-01", "limit": "10"},
+                answer={"records": [_RECORD], "total": 150, "cursor": "AQJk2mPz"},
+            ),
+            **_FORMATS,
         ),
         Operation(
             id="records.one",
@@ -109,7 +129,10 @@ def operations(service: QueryService) -> list[Operation]:
             path_values=One,
             parameters=Shown,
             answer=Whole,
+            summary="One record by its id.",
+            example=Example(answer=_RECORD),
             follows=Follows("records.list", {"id": "id"}, is_sealed=False),
+            **_FORMATS,
         ),
     ]
 

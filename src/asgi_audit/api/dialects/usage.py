@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 
 from ...query.service import QueryService
+from ...record.model import Metadata, RecordPart, RequestPart, ResponsePart
 from ...record.slices import usage_slice
 from ..fields import InstanceId, ServiceName
 from ..models import Model, read_path
 from ..operation import Dialect, Operation
-from .executions import WORDS, Error, Executions, says
+from .executions import RECORD, WORDS, Error, Executions, says
 
 __all__ = ["USAGE", "operations"]
 
@@ -26,12 +27,41 @@ class AboutExecution(About):
     execution: str = Field(alias="queryExecutionId", description="From the answer that started the query.")
 
 
-USAGE = Dialect(name="usage", error=Error, says=says, words=WORDS)
+class UsageRecord(RecordPart):
+    """The documented fields of a record."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    account_id: str
+    service: str
+    instance_id: str
+    metadata: Metadata
+    request: RequestPart
+    response: ResponsePart
+    timestamp: int
+
+
+class Found(Model):
+    data: list[UsageRecord]
+    nextToken: str = Field("", description="Brings the page after it; absent on the last one.")
+
+
+USAGE = Dialect(
+    name="usage", error=Error, says=says, words=WORDS, about="The requests of one instance of a service, whole."
+)
 
 
 def operations(service: QueryService) -> list[Operation]:
     executions = Executions(
-        service, USAGE, about=_about, view=usage_slice, path_values=About, execution_values=AboutExecution
+        service,
+        USAGE,
+        about=_about,
+        view=usage_slice,
+        path_values=About,
+        execution_values=AboutExecution,
+        answer=Found,
+        record=RECORD,
+        of="of one service instance",
     )
     return executions.operations(
         "/usage/{service}/{instance}", "/{service}/{instance}", {"service": "gateway", "instance": "acme-eu"}

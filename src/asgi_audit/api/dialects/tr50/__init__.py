@@ -59,13 +59,17 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_call, service),
             request=Requested,
             answer=Answered,
+            summary="Up to 20 commands, each under an id of yours.",
+            description="What fails, fails with status 200 and `success: false`. The credentials may stand in the body:"
+            " `api.authenticate` opens a session, `auth.sessionId` names one.",
             example=Example(
+                answer={"list": {"success": True, "params": {"count": 0, "result": None}}},
                 body={
                     "list": {
                         "command": _LIST,
                         "params": {"start": "2024-01-01T00:00:00Z", "end": "2024-01-01T23:59:59Z", "limit": 10},
                     }
-                }
+                },
             ),
         )
     ]

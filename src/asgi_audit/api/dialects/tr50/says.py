@@ -56,6 +56,7 @@ def invalid_session(text: str) -> QueryError:
 
 TR50 = Dialect(
     name="tr50",
+    about="Commands of TR50, several in a request: `usage.api.list`, and what its clients send around it.",
     error=Error,
     says=says,
     # A failure of what was asked, or of who asks, is an answer like any other.

@@ -1,0 +1,161 @@
+"""The OpenAPI 3.1 document of a table of operations: what a row says, its models, and the errors of its dialect.
+
+Each path of a row is there, the literal roots of the documents as well, under operation ids of their own
+(`usage.start` and `usage.start.root`). An error's example is what the dialect says of such a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from .models import alias_of
+from .operation import Operation
+from .responses import HEADERS, responses_of
+from .routing import names_in
+from .schemas import Components, parameters_in
+
+__all__ = ["document"]
+
+_ABOUT = """\
+Questions about audit records: who did what, when, with which outcome.
+
+Send a key as `Authorization: Bearer <key>` or `X-API-Key: <key>`; `asgi-audit keys create` makes one. A key has a role
+and accounts: nobody sees records of another account, nor whether there are any.
+
+Every successful answer says how complete it is: `Audit-Complete-From` and `Audit-Complete-Until` (everything that began
+from the first on and before the second is indexed), `Audit-Incidents` and `Audit-Open` (what says otherwise).
+
+A parameter or field that is unknown, or given twice, is refused by name. A known path with another method is 405, with
+`Allow`. 429 and 503 may come with `Retry-After` in seconds. Services named like a path of this API are reached under
+`/usage/`."""
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `asgi-audit keys create`."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+    "session": {"type": "apiKey", "in": "header", "name": "sessionId", "description": "A session of a key: see tr50."},
+}
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """A new dict each time. Its server is the folder of the document, whatever the API is mounted under."""
+    components = Components()
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        for number, path in enumerate((operation.path, *operation.literal_roots)):
+            item = paths.setdefault(_shown(operation, path), {})
+            item[operation.method.lower()] = _operation(operation, number, operations, components)
+    # What needs no key is for machines, and comes last.
+    by_use = sorted(operations, key=lambda operation: not operation.roles)
+    dialects = {operation.dialect.name: operation.dialect for operation in by_use}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "asgi-audit",
+            "version": __version__,
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "."}],
+        "tags": [{"name": name, "description": dialect.about} for name, dialect in dialects.items()],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(components.schemas.items())),
+            "headers": HEADERS,
+            "securitySchemes": _SECURITY,
+        },
+    }
+
+
+def _operation(
+    operation: Operation, number: int, operations: Sequence[Operation], components: Components
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "operationId": _id(operation, number),
+        "tags": [operation.dialect.name],
+        "summary": operation.summary,
+        "description": f"{operation.description} {_needed(operation)}".strip(),
+        "security": _security(operation),
+    }
+    if parameters := _parameters(operation):
+        found["parameters"] = parameters
+    if operation.request is not None:
+        content = {
+            "schema": components.reference(operation.dialect.name, operation.request, is_sent=False),
+            "example": operation.example.body,
+        }
+        found["requestBody"] = {"required": True, "content": {"application/json": content}}
+    found["responses"] = responses_of(operation, components)
+    links = {
+        following.id: _link(operation, following, number)
+        for following in operations
+        if following.follows is not None and following.follows.operation == operation.id and following.follows.takes
+    }
+    if links:
+        found["responses"]["200"]["links"] = links
+    return found
+
+
+def _needed(operation: Operation) -> str:
+    if operation.signed:
+        return "Needs no key beside this URL, which another answer brought."
+    return f"Needs a key with the role {' or '.join(sorted(operation.roles))}." if operation.roles else "Needs no key."
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if not operation.roles:
+        return []
+    found: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+    if operation.credentials_in_body:
+        found += [{"session": []}, {}]  # the last one: they stand in the body
+    return found
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    found = [*parameters_in(operation.path_values, "path"), *parameters_in(operation.parameters, "query")]
+    path = {alias_of(operation.path_values, name): value for name, value in operation.example.path.items()}
+    for parameter in found:
+        example = {**path, **operation.example.query}.get(parameter["name"])
+        if example is not None:
+            parameter["example"] = int(example) if parameter["schema"].get("type") == "integer" else example
+    return found
+
+
+def _link(operation: Operation, following: Operation, number: int) -> dict[str, Any]:
+    """From an answer to the operation that goes on with it."""
+    assert operation.answer is not None
+    assert following.follows is not None
+    parameters = {
+        alias_of(operation.path_values, name): f"$request.path.{alias_of(operation.path_values, name)}"
+        for name in sorted(names_in(operation.path) & names_in(following.path))
+    }
+    schema = operation.answer.model_json_schema()
+    for name, field in following.follows.takes.items():
+        parameters[alias_of(following.path_values, name)] = f"$response.body#{_pointer(schema, schema, field)}"
+    return {"operationId": _id(following, number), "parameters": parameters}
+
+
+def _pointer(node: dict[str, Any], root: dict[str, Any], field: str) -> str:
+    """JSON pointer to the first field of that name; in an array, to that of its first item. '' when there is none."""
+    if "$ref" in node:
+        node = root["$defs"][node["$ref"].rpartition("/")[2]]
+    properties = node.get("properties", {})
+    if field in properties:
+        return f"/{field}"
+    for choice in node.get("anyOf", ()):
+        if found := _pointer(choice, root, field):
+            return found
+    steps = [*properties.items(), *([("0", node["items"])] if "items" in node else [])]
+    return next((f"/{step}{found}" for step, inner in steps if (found := _pointer(inner, root, field))), "")
+
+
+def _id(operation: Operation, number: int) -> str:
+    """`number`: 0 for the row's path, then its literal roots."""
+    return operation.id + ("" if number == 0 else ".root" if number == 1 else f".root{number}")
+
+
+def _shown(operation: Operation, path: str) -> str:
+    """The path with the clients' names."""
+    for name in names_in(path):
+        path = path.replace(f"{{{name}}}", f"{{{alias_of(operation.path_values, name)}}}")
+    return path

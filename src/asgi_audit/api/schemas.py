@@ -1,0 +1,79 @@
+"""JSON Schemas of models, as components of an OpenAPI document.
+
+Each dialect's models are named `dialect.Model`: two dialects may have an `Error` each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from .models import Model
+
+__all__ = ["Components", "parameters_in"]
+
+_PREFIX = "#/components/schemas/"
+
+
+class _Generator(GenerateJsonSchema):
+    """A field's name is title enough."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+class Components:
+    """Collects the schemas that are referred to."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, Any] = {}
+        self._models: dict[str, type[BaseModel]] = {}
+
+    def reference(self, dialect: str, model: type[BaseModel], *, is_sent: bool) -> dict[str, str]:
+        """A reference to the model's schema, which is then here. `is_sent`: it is an answer of ours, in which what has
+        no value is left out, never null."""
+        schema = _schema_of(model, f"{dialect}.", is_sent=is_sent)
+        parts = schema.pop("$defs", {})
+        for name, part in {**parts, model.__name__: schema}.items():
+            full = f"{dialect}.{name}"
+            assert self.schemas.setdefault(full, part) == part, f"two schemas are called {full}"
+        return {"$ref": f"{_PREFIX}{dialect}.{model.__name__}"}
+
+
+def parameters_in(model: type[Model] | None, where: str) -> list[dict[str, Any]]:
+    """The fields of a model as parameters of the `path`, the `query` or the `header`."""
+    if model is None:
+        return []
+    schema = _schema_of(model, "", is_sent=True)
+    assert "$defs" not in schema, f"{model.__name__}: a parameter is no object"
+    required = schema.get("required", ())
+    found = []
+    for name, field in schema["properties"].items():
+        said = {"description": field.pop("description")} if "description" in field else {}
+        found.append({"name": name, "in": where, "required": name in required, **said, "schema": field})
+    return found
+
+
+def _schema_of(model: type[BaseModel], prefix: str, *, is_sent: bool) -> dict[str, Any]:
+    schema = model.model_json_schema(
+        by_alias=True, ref_template=f"{_PREFIX}{prefix}{{model}}", schema_generator=_Generator
+    )
+    for part in (schema, *schema.get("$defs", {}).values()):
+        part.pop("title", None)
+        if is_sent:
+            for field in part.get("properties", {}).values():
+                _without_null(field)
+    return schema
+
+
+def _without_null(field: dict[str, Any]) -> None:
+    """What may be absent is not null either."""
+    if "default" in field and field["default"] is None:
+        del field["default"]
+        choice = [known for known in field.pop("anyOf", ()) if known != {"type": "null"}]
+        if len(choice) == 1:
+            field.update({**choice[0], **field})
+        elif choice:
+            field["anyOf"] = choice
