@@ -1,11 +1,12 @@
-"""What forwarder and source share: a thread with a loop of its own, connections with the configured security, a bounded
-end.
+"""What the forwarder and the source share: a thread with its own event loop, connections with the configured security,
+and an end within a bounded time.
 
-Invariants: nothing of aiokafka runs outside our threads; every wait on a broker has a timeout here; an object of
-aiokafka that does not stop in time is cut off (its connections closed, its tasks cancelled: aiokafka #1101, #1013) and
-never waited for. aiokafka's own log lines from our threads are dropped: it writes several a second while a broker is
-away, and at DEBUG it writes requests whole, the password of SASL PLAIN among them. We write one line per change of
-state instead.
+Invariants: aiokafka only runs in these threads. Every wait for a broker has a timeout. An object of aiokafka that does
+not stop in time is cut off: its connections are closed and its tasks cancelled (aiokafka #1101, #1013).
+
+Log lines of aiokafka from these threads are dropped: it writes several a second while a broker does not answer, and at
+DEBUG it writes whole requests, including the password of SASL PLAIN. `state.Condition` writes one line for each change
+of state instead.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ __all__ = [
 T = TypeVar("T")
 
 _TOPIC_RESOURCE = 2  # Kafka's number of the kind of thing whose settings are asked for
-STOP_SECONDS = 2.0  # what a producer, consumer or client gets to stop by itself
+STOP_SECONDS = 2.0  # how long a producer, consumer or client may take to stop
 
-# Every logger of aiokafka 0.14 that our calls reach (`grep getLogger`).
+# Every logger of aiokafka 0.14 that is used here (`grep getLogger`).
 _VENDOR_LOGGERS = (
     "aiokafka", "aiokafka.admin.client", "aiokafka.cluster", "aiokafka.conn", "aiokafka.consumer.consumer",
     "aiokafka.consumer.fetcher", "aiokafka.consumer.group_coordinator", "aiokafka.consumer.subscription_state",
@@ -61,7 +62,7 @@ _ours: set[int] = set()  # idents of our threads
 
 
 class _NotFromUs(logging.Filter):
-    """Drops what our threads log; the application's own use of aiokafka logs as before."""
+    """Drops what is logged in these threads. The application's own use of aiokafka logs as before."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.thread not in _ours
@@ -71,8 +72,8 @@ _filter = _NotFromUs()
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Not the policy's loop: the host may have installed uvloop, whose behaviour our tests have not seen. Remembers its
-    connections, because aiokafka loses sight of those that it gives up, and a frozen broker never lets them close."""
+    """Not the loop of the policy, which the application may have set to uvloop; our tests do not cover that. It keeps a
+    list of its connections: aiokafka forgets those that it gave up, and with a frozen broker they would never close."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,10 +92,10 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class LoopThread:
-    """A daemon thread that runs `main(stop)` in an event loop of its own. `stop` is set when the end is asked for.
+    """A daemon thread that runs `main(stop)` in its own event loop; `ask` sets `stop`.
 
-    The end is bounded: what `main` leaves behind is cancelled and gets a second, then the loop is closed under it.
-    `on_raised` is called with what `main` raised, as the last thing that the thread does."""
+    The end is bounded: tasks that `main` leaves behind are cancelled and get a second, then the loop is closed. When
+    `main` raises, `on_raised` is called with the exception, last in the thread."""
 
     def __init__(
         self,
@@ -114,22 +115,22 @@ class LoopThread:
         self._thread.start()
 
     def ask(self) -> None:
-        """Set `stop`; from any thread, any number of times."""
+        """Set `stop`. May be called from any thread, and repeatedly."""
         with self._lock:
             self._asked = True
             if self._loop is not None and self._stop is not None:
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end; True in time, and when it was never started."""
+        """Wait for the end. Returns whether it came in time; True when the thread was never started."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, timeout_seconds))
         return not self._thread.is_alive()
 
     def park(self, timeout_seconds: float) -> bool:
-        """The process ends and the thread did not: let it do nothing more, not even end; True when it stands still, or
-        has ended. A thread that comes back from compiled code (a codec is Rust) when the interpreter is gone would be
-        unwound through it, and the process aborted."""
+        """Called when the process ends and the thread still runs: make it wait for ever. Returns whether it does, or
+        has ended. A thread that returns from compiled code (a codec is Rust) after the interpreter is gone would be
+        unwound through that code, and the process would abort."""
         if not self._thread.is_alive():
             return True
         parked = threading.Event()
@@ -180,8 +181,8 @@ class LoopThread:
 
 
 async def cut_off(seconds: float = 0.2) -> None:
-    """End everything that runs in this loop beside the caller's own task, and every connection, within about `seconds`.
-    The loop is ours alone: whatever else is in it belongs to an object of aiokafka that was given up."""
+    """End all other tasks of this loop, and all its connections, within about `seconds`. Nothing else uses the loop, so
+    they belong to an object of aiokafka that was given up."""
     loop = asyncio.get_running_loop()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in rest:
@@ -190,15 +191,15 @@ async def cut_off(seconds: float = 0.2) -> None:
         done, _ = await asyncio.wait(rest, timeout=seconds)
         for task in done:
             if not task.cancelled():
-                task.exception()  # seen: nobody else will ask
+                task.exception()  # retrieved, so that asyncio does not log it
     if isinstance(loop, _Loop):
         loop.abort_connections()
     await asyncio.sleep(0)  # an aborted connection is closed in the loop's next turn
 
 
 def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, operation: str) -> T:
-    """Run `work()` in a thread and loop of its own, from any thread, loop or none. Raises TransportError, also when it
-    takes longer than `seconds`, and lets our own errors and defects pass."""
+    """Run `work()` in a new thread and event loop, and wait for its result. May be called anywhere. Raises
+    TransportError for errors of Kafka, and when it takes longer than `seconds`; other exceptions pass."""
     result: list[T] = []
     error: list[BaseException] = []
 
@@ -211,7 +212,7 @@ def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, oper
             ours = translate(operation, e)
             ours.__cause__ = e
             error.append(ours)
-        except Exception as e:  # a defect of ours: the caller hears of it as it is
+        except Exception as e:  # a defect: raised in the caller as it is
             error.append(e)
 
     thread = LoopThread("asgi-audit-kafka", main)
@@ -225,7 +226,7 @@ def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, oper
 
 
 def connection_options(config: KafkaConfig) -> dict[str, Any]:
-    """What every client of aiokafka takes. Raises ConfigError when the TLS files cannot be used."""
+    """The options of every client of aiokafka. Raises ConfigError when the TLS files cannot be used."""
     options: dict[str, Any] = {
         "bootstrap_servers": list(config.servers),
         "client_id": config.client_id,
@@ -241,8 +242,8 @@ def connection_options(config: KafkaConfig) -> dict[str, Any]:
 
 
 def compression() -> str | None:
-    """The codec to send with: zstd, which the extra `kafka` brings. Without its library none: gzip of aiokafka runs at
-    level 9, which costs thirty times what all the rest of forwarding does."""
+    """The codec to send with: zstd, which the extra `kafka` installs, else none. aiokafka's gzip uses level 9, which
+    costs thirty times as much as everything else in forwarding."""
     return "zstd" if has_zstd() else None
 
 
@@ -261,8 +262,8 @@ def new_producer(config: KafkaConfig, *, batch_bytes: int, idempotent: bool) -> 
 
 
 def new_consumer(config: KafkaConfig, *, fetch_wait_ms: int) -> Any:
-    """Not started. Without a group: positions are ours, and nothing of aiokafka's group machinery can stall us (#929,
-    #1040)."""
+    """Not started. Without a consumer group: the index stores the positions, and aiokafka's group code can stall a
+    consumer (#929, #1040)."""
     return AIOKafkaConsumer(
         **connection_options(config),
         group_id=None,
@@ -277,8 +278,8 @@ def new_consumer(config: KafkaConfig, *, fetch_wait_ms: int) -> Any:
 
 
 async def dispose(stop: Callable[[], Awaitable[Any]], seconds: float = STOP_SECONDS) -> bool:
-    """Stop a producer, consumer or client; True within `seconds`. Else `cut_off` must follow. Raises only a
-    cancellation that is meant for the caller: `AIOKafkaConsumer.stop()` lets that of its own fetches escape."""
+    """Stop a producer, consumer or client. Returns whether it stopped within `seconds`; if not, call `cut_off`. Raises
+    only a cancellation of the caller: `AIOKafkaConsumer.stop()` also raises the cancellation of its own fetches."""
     try:
         with vendor_calls():
             await asyncio.wait_for(stop(), seconds)
@@ -288,8 +289,8 @@ async def dispose(stop: Callable[[], Awaitable[Any]], seconds: float = STOP_SECO
 
 
 async def cause_of(config: KafkaConfig, error: BaseException) -> BaseException:
-    """Why a cluster could not be reached: bootstrap logs the reason (a wrong password, a wrong CA) and raises without
-    it."""
+    """The reason why a cluster could not be reached. aiokafka's bootstrap only logs it (a wrong password, a wrong CA)
+    and raises a general error."""
     if not isinstance(error, vendor.KafkaConnectionError):
         return error
     options = connection_options(config)
@@ -309,9 +310,9 @@ async def cause_of(config: KafkaConfig, error: BaseException) -> BaseException:
 
 
 class TopicFacts(NamedTuple):
-    """What the cluster says of the topic now. `leaders`: partition to node, -1 where there is none. `topic_id`: 16
-    bytes, new when a topic is made anew; None where the broker or aiokafka cannot say. `error` is None when the topic
-    is there."""
+    """The topic now, as the cluster describes it. `leaders`: partition to node; -1: it has no leader. `topic_id`: 16
+    bytes, another one after a topic was deleted and made again; None when the broker or aiokafka does not support it.
+    `error`: None when the topic exists."""
 
     cluster_id: str
     topic_id: bytes | None
@@ -321,8 +322,8 @@ class TopicFacts(NamedTuple):
 
 
 class Probe:
-    """A client of its own for what the producer and the consumer of aiokafka do not tell: cluster and topic identity,
-    partitions; and for committing offsets without a group's machinery. Never creates a topic."""
+    """A separate client for what aiokafka's producer and consumer cannot do: read the ids of the cluster and the topic,
+    list partitions and their ends, and commit offsets without joining a group. It never creates a topic."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
@@ -339,7 +340,7 @@ class Probe:
         await dispose(self._client.close)
 
     async def facts(self) -> TopicFacts:
-        """Asked anew each time, 0.3 ms of CPU. Raises what aiokafka raises."""
+        """Asks the cluster on each call (0.3 ms of CPU). Raises what aiokafka raises."""
         topic = self._config.topic
         if self._by_id:
             try:
@@ -368,8 +369,8 @@ class Probe:
         )
 
     async def ends(self, leaders: Mapping[int, int]) -> tuple[dict[int, int], dict[int, str]]:
-        """The offset behind the last readable message of each partition, asked of its leader now; and why that could
-        not be asked, where it could not. A broker that has just become leader refuses until it knows (KIP-207)."""
+        """(the offset after the last readable message, by partition; for the other partitions, why it is not known). A
+        broker that has just become leader refuses to answer until it knows (KIP-207)."""
         refused = {partition: "it has no leader" for partition, node in leaders.items() if node < 0}
         by_node: dict[int, list[int]] = {}
         for partition, node in leaders.items():
@@ -404,7 +405,7 @@ class Probe:
         return found, refused
 
     async def retention_ms(self) -> int | None:
-        """How long the topic keeps a message; None: for ever, or it is not ours to know. Raises what aiokafka
+        """How long the topic keeps a message; None: for ever, or the right to ask is missing. Raises what aiokafka
         raises."""
         answer = await self._ask(DescribeConfigsRequest([(_TOPIC_RESOURCE, self._config.topic, ["retention.ms"])]))
         for code, _text, _kind, _name, entries in answer.resources:
@@ -414,7 +415,7 @@ class Probe:
         return None
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit offsets under the configured group, for lag tools alone: nobody reads them back. Raises what aiokafka
+        """Commit offsets under the configured group, for lag tools; they are not used here. Raises what aiokafka
         raises."""
         group = self._config.group_id
         if self._coordinator is None:
@@ -436,7 +437,7 @@ class Probe:
                     raise kind()
 
     async def _ask(self, request: Any) -> Any:
-        """Any broker will do; each is tried once."""
+        """Send the request to any broker; each is tried once."""
         error: BaseException = vendor.NodeNotReadyError("no broker is known")
         for broker in sorted(self._client.cluster.brokers()):
             try:

@@ -1,8 +1,7 @@
-"""Where the topic is and how we may speak to it: `kafka://host:port[,host:port]/topic` plus security settings,
-validated whole.
+"""Address and security settings of the topic, `kafka://host:port[,host:port]/topic`, validated together.
 
-No secret is ever in the address: user and password come from settings, and are masked in `repr`. Every wrong value is a
-ConfigError that names what is accepted and shows no secret.
+The address contains no secrets: user and password come from settings, and are masked in `repr`. A wrong value raises a
+ConfigError that says what is accepted and shows no secret.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class KafkaConfig:
 
     @property
     def address(self) -> str:
-        """`host:port[,host:port]/topic`, for messages; there is no secret in it."""
+        """`host:port[,host:port]/topic`, for messages. It contains no secret."""
         return f"{','.join(self.servers)}/{self.topic}"
 
     @property
@@ -56,15 +55,14 @@ class KafkaConfig:
         return ("SASL_" if self.sasl_mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Certificates are checked, the host's name too; with `cert_file` the client shows its own. Raises
-        ConfigError."""
+        """Checks the server's certificate and host name; with `cert_file` the client presents its own. None without
+        TLS. Raises ConfigError."""
         if not self.tls:
             return None
         try:
             context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
             if self.cert_file:
-                # An empty password in place of None: with None, OpenSSL would ask for one on the terminal and wait for
-                # ever.
+                # Not None, with which OpenSSL would ask for a password on the terminal and wait for ever.
                 key = str(self.key_file) if self.key_file else None
                 context.load_cert_chain(str(self.cert_file), key, password=self.key_password or "")
         except (OSError, ssl.SSLError) as e:
@@ -91,11 +89,11 @@ def kafka_config(
     group_id: str = "asgi-audit-indexer",
     request_seconds: float = 15.0,
 ) -> KafkaConfig:
-    """From an address and settings; None and '' mean not given. Raises ConfigError.
+    """The configuration from an address and settings; None and '' mean that a setting is not given. Raises ConfigError.
 
-    `tls` may be given beside `kafka://`; `kafkas://` means it. SASL is on as soon as a mechanism or a user is given
-    (SCRAM-SHA-512 when only a user is). `group_id` is the name under which offsets are committed for lag tools.
-    `request_seconds` bounds one request to a broker."""
+    `kafkas://` means `tls`. SASL is on when a mechanism or a user is given (SCRAM-SHA-512 when only a user is).
+    `group_id`: the name under which offsets are committed for lag tools. `request_seconds`: the timeout of one request
+    to a broker."""
     address = kafka_address(url)
     if tls is False and address.is_tls:
         raise ConfigError("kafkas:// and TLS turned off contradict each other; use kafka:// without TLS")

@@ -1,10 +1,9 @@
-"""The forwarder's local dead letters: what a broker refuses for good is kept beside the journal, readable by its owner
-alone.
+"""The forwarder's local dead letters: entries that the broker refuses are kept beside the journal.
 
-One JSON object a line in `refused.jsonl` (mode 0600): `at` (ms), `process`, `sequence`, `kind`, `reason`, `bytes`, and
-the entry itself as `text` when it is UTF-8, else as `base64`. At most `bytes_max` in all; beyond it the line stands
-without its entry, and beyond twice that nothing is written and the count alone remains. Written and synced before the
-loss is stated, so that a crash between the two repeats the refusal and loses nothing.
+`refused.jsonl` (mode 0600) has one JSON object on each line: `at` (ms), `process`, `sequence`, `kind`, `reason`,
+`bytes`, and the entry itself, as `text` when it is UTF-8, else as `base64`. The file has at most `bytes_max`; beyond
+that lines are written without their entry, and beyond twice that they are only counted. A line is written and synced
+before the loss is stated, so that a crash in between repeats the refusal and loses nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class DeadLetters:
         self._open = opener or access.open
 
     def write(self, *, at: int, process: str, sequence: int, kind: str, reason: str, entry: bytes) -> bool:
-        """True when the entry itself stands on disk."""
+        """Returns whether the entry itself was written."""
         line: dict[str, Any] = {
             "at": at,
             "process": process,
@@ -69,7 +68,7 @@ class DeadLetters:
                         line["base64"] = base64.b64encode(entry).decode()
                 data = _encoder.encode(line) + b"\n"
                 if os.write(handle, data) != len(data):
-                    # A torn line must not swallow the next one.
+                    # End a torn line, so that the next line is not appended to it.
                     os.ftruncate(handle, size)
                     raise OSError("short write")
                 os.fsync(handle)

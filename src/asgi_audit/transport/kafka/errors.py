@@ -1,9 +1,8 @@
-"""The one seam where the exceptions of aiokafka become ours.
+"""The one place where exceptions of aiokafka are translated.
 
-Three questions are answered here and nowhere else: what the operator is told, whether trying the same again can help,
-and whether the *data* of a batch is to blame (then the batch is bisected) or its surroundings (then it waits). The rule
-on blame is narrow on purpose: an error of the surroundings that is taken for one of the data would throw away good
-records.
+It decides three things: what the operator is told; whether the same attempt can succeed later; and whether the *data*
+of a batch is to blame (then the batch is split) or something else (then it waits). Few errors count as errors of the
+data, because a wrong decision there would throw away good records.
 """
 
 from __future__ import annotations
@@ -39,16 +38,15 @@ _TOO_LARGE: tuple[type[BaseException], ...] = (
 )
 _DATA: tuple[type[BaseException], ...] = (
     *_TOO_LARGE,
-    # Not InvalidTimestampError: the timestamp is our send time, so it is our clock that is refused, and with it every
-    # batch.
+    # Not InvalidTimestampError: the timestamp is the send time, so the broker refuses this machine's clock, and with it
+    # every batch.
     vendor.CorruptRecordException,
     vendor.UnsupportedForMessageFormatError,
     vendor.PolicyViolationError,
 )
 
-# The same attempt fails again until somebody changes a setting, a right or a topic. We still try again, slowly, because
-# that somebody changes it at the broker and will not think of restarting us; `retriable` tells a command to give up at
-# once.
+# The same attempt fails until a setting, a right or the topic is changed. Threads still try again, slowly, because the
+# operator changes it at the broker and may not restart the application; a command gives up at once (`retriable`).
 _FINAL: tuple[type[BaseException], ...] = (
     vendor.AuthenticationFailedError,
     vendor.AuthenticationMethodNotSupported,
@@ -127,19 +125,18 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class VendorDefect(vendor.KafkaError):  # type: ignore[misc]
-    """aiokafka raised something that is no error of Kafka: it asserts on a state that a replaced connection can bring
-    about, and raises what struct and the codecs raise on bytes that no broker should send. A new client may do."""
+    """aiokafka raised something that is no error of Kafka: it has assertions that fail after a connection was replaced,
+    and passes on what struct and the codecs raise for malformed bytes. A new client may work."""
 
     retriable = True
 
 
 @contextlib.contextmanager
 def vendor_calls() -> Iterator[None]:
-    """Around calls of aiokafka alone: whatever they raise leaves as one of `vendor_errors`. So an AssertionError or a
-    KeyError that was not raised in here is a defect of our code, and is not taken for the broker's.
+    """Wrap calls of aiokafka, and nothing else: what they raise leaves as one of `vendor_errors`. An AssertionError or
+    KeyError from elsewhere is then known to be a defect of our code, and is not mistaken for an error of the broker.
 
-    Cancellation of the caller passes. aiokafka also lets the cancellation of its own futures escape to whoever waits
-    for them: that is a VendorDefect."""
+    A cancellation of the caller passes. When aiokafka cancels one of its own futures, that becomes a VendorDefect."""
     try:
         yield
     except asyncio.CancelledError as e:
@@ -149,52 +146,52 @@ def vendor_calls() -> Iterator[None]:
         raise VendorDefect("a call was given up inside of aiokafka") from e
     except vendor_errors():
         raise
-    except NotImplementedError as e:  # how it says that the broker knows no version of a request
+    except NotImplementedError as e:  # raised when the broker knows no version of a request
         raise vendor.IncompatibleBrokerVersion(str(e)) from e
     except Exception as e:
         raise VendorDefect(f"{type(e).__name__}: {e}") from e
 
 
 def vendor_errors() -> tuple[type[BaseException], ...]:
-    """What a call of aiokafka inside of `vendor_calls` may raise, to stand in an `except`."""
+    """What a call inside `vendor_calls` may raise, for an `except`."""
     return (vendor.KafkaError, vendor.ConsumerStoppedError, vendor.IllegalOperation, OSError, asyncio.TimeoutError)
 
 
 def blames_data(error: BaseException) -> bool:
-    """Whether the broker refused what stands in the batch, so that sending it again is refused again."""
+    """Whether the broker refused the contents of the batch, so that it will refuse the batch again."""
     return isinstance(error, _DATA)
 
 
 def blames_batch_size(error: BaseException) -> bool:
-    """Whether a smaller batch of the same records may be taken."""
+    """Whether the broker may accept the same records in smaller batches."""
     return isinstance(error, _TOO_LARGE)
 
 
 def blames_clock(error: BaseException) -> bool:
-    """Whether the broker refused the send time, which is this machine's clock: without a timestamp it takes the
-    batch."""
+    """Whether the broker refused the send time, which is by this machine's clock. It accepts the batch without a
+    timestamp."""
     return isinstance(error, vendor.InvalidTimestampError)
 
 
 def blames_topic(error: BaseException) -> bool:
-    """Whether the cluster answers and the topic is not there."""
+    """Whether the cluster answers and has no such topic."""
     return isinstance(error, vendor.UnknownTopicOrPartitionError)
 
 
 def is_retriable(error: BaseException) -> bool:
-    """False when the same attempt fails again until somebody changes something."""
+    """False when the same attempt will fail until something is changed."""
     return not isinstance(error, _FINAL)
 
 
 def translate(operation: str, error: BaseException) -> TransportError:
-    """Ours, to be raised `from error`. `operation` says what was tried on what: 'send to topic audit-records'."""
+    """A TransportError, to be raised `from error`. `operation`: what was tried, as 'send to topic audit-records'."""
     hint = next((text for kind, text in _HINTS if isinstance(error, kind)), "")
     return TransportError(f"Kafka: {operation}: {_said(error)}", retriable=is_retriable(error), hint=hint)
 
 
 def defect(operation: str, error: BaseException) -> TransportError:
-    """Ours, to be raised `from error`, which is no error of Kafka: trying again would meet it again. Its place in the
-    code is named, its text is not: that may hold what a record holds."""
+    """A TransportError, to be raised `from error`, which is a defect of the code: it is not retriable. The message
+    names the place in the code, and not the error's text, which may contain data of a record."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
     return TransportError(
@@ -205,7 +202,7 @@ def defect(operation: str, error: BaseException) -> TransportError:
 
 
 def _said(error: BaseException) -> str:
-    """The error's name and text on one line, bounded. aiokafka puts no password into its texts (the tests look)."""
+    """The error's name and text on one line, bounded. aiokafka puts no passwords into its texts; a test checks that."""
     name = type(error).__name__.lstrip("_").removesuffix("Error").removesuffix("Exception") or "Error"
     try:
         text = " ".join(str(error).split())[:300]

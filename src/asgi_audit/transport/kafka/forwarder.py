@@ -1,20 +1,20 @@
-"""The forwarder: reads what was written ahead and carries it to the topic, in order, until every entry is acknowledged.
+"""The forwarder: reads entries from a journal and sends them to the topic, in order, until each is acknowledged.
 
-Place in the path: Journal ═► *Forwarder* ═► Kafka. A thread of its own in the application, or the command
+Place in the path: Journal ═► *Forwarder* ═► Kafka. It is a thread of the application, or the command
 `asgi-audit forward`.
 
 Invariants:
 * All entries of a process go to one partition (murmur2 of the process's UUID, as Java clients place a key) in the order
   in which they were read: one batch of a partition is in flight at a time, several partitions at once.
-* Nothing is removed at the source before the broker acknowledged it with acks=all. What is sent again after a failure
-  stands twice in the topic; the index drops the second.
+* Nothing is removed from the source before the broker has acknowledged it with acks=all. What is sent again after a
+  failure is in the topic twice; the index drops the second.
 * At most 8 MiB (plus one read of 2,000 entries) wait in memory. While no broker answers, only the journal grows.
-* Every wait on a broker is bounded, the end too. A producer that failed is replaced (aiokafka #1017), after a pause
-  with jitter.
-* An entry that the broker refuses for itself never blocks those behind it: the batch is halved until the guilty one
-  stands alone; it goes to the local dead letters, and a loss entry with its leaf hash takes its place.
+* Every wait for a broker is bounded, also at the end. A producer that failed is replaced (aiokafka #1017), after a
+  pause with jitter.
+* An entry that the broker refuses does not block those behind it. The batch is halved until the entry to blame is sent
+  alone; it goes to the local dead letters, and a loss entry with its leaf hash takes its place.
 
-A crash loses nothing: what was not acknowledged is still at the source, and is sent by whoever reads it next.
+A crash loses nothing: what was not acknowledged is still at the source, and the next forwarder sends it.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ __all__ = ["Forwarder"]
 
 _READ_MAX = 2_000  # entries a read
 _BUFFER_BYTES = 8 << 20  # of entries that wait in memory
-# Entries packed between two turns of the loop: 0.5 ms, so that the application's threads get the interpreter.
+# Entries packed before the loop yields: 0.5 ms, so that the application's threads get the interpreter.
 _SLICE = 200
 _BATCH_BYTES_MIN = 16_384
-_REFUSALS_MAX = 3  # tries of a single entry that is refused as corrupt: that can happen on the way, too
+_REFUSALS_MAX = 3  # attempts with a single entry that is refused as corrupt, because it can be corrupted on its way
 _TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
-_COMMIT_SECONDS = 0.5  # between two times that the source is told what it may remove: some file operations each
-_STOPPING_SECONDS = 0.02  # how often the source is read while we are asked to stop
-_CLOCK_SECONDS = 600.0  # how long a refused clock keeps timestamps off
-_NO_TIMESTAMP = -1  # Kafka's "none": a broker checks it against no clock
+_COMMIT_SECONDS = 0.5  # between two commits to the source: each costs some file operations
+_STOPPING_SECONDS = 0.02  # how often the source is read once a stop was asked for
+_CLOCK_SECONDS = 600.0  # for so long no timestamps are sent after the broker refused one
+_NO_TIMESTAMP = -1  # Kafka's value for "none", which brokers do not check
 
 
 class Forwarder:
-    """Carries everything that `source` holds to `config.topic`. The source is used by the forwarder's thread alone.
+    """Sends everything that `source` has to `config.topic`. Only the forwarder's thread uses the source.
 
-    `dead_letters`: the directory for what the broker refuses, made for those whom `access` names.
-    `on_broken(error)` is the last thing that the thread does when it ends by an error of its own;
-    the source is closed then. `linger_seconds`: how often
-    a source that had nothing more is read again: batches grow with it, and so does the way to the topic.
-    `delivery_seconds`: what one batch may take before its producer is replaced. With `drain` the forwarder ends by
-    itself when the source is empty and all is acknowledged. Raises ConfigError when the codec or the TLS files
-    cannot be used."""
+    dead_letters: the directory for what the broker refuses; `access` says who may read it.
+    on_broken(error): called last in the thread, when it ends because of a defect; the source is closed then.
+    linger_seconds: how often a source that was empty is read again. More makes larger batches and a longer delay.
+    delivery_seconds: how long one batch may take before its producer is replaced.
+    drain: end when the source is empty and everything is acknowledged.
+
+    Raises ConfigError when the codec or the TLS files cannot be used."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Forwarder:
         self._drain = drain
         self._clock = clock
         self._thread = LoopThread("asgi-audit-forwarder", self._main, on_broken)
-        self._stop_at = float("inf")  # monotonic: when a stop that was asked for ends whatever is left
+        self._stop_at = float("inf")  # monotonic: when a stop gives up what is left
         self._ended = threading.Event()
 
         self._queues = PartitionQueues()
@@ -105,7 +105,8 @@ class Forwarder:
         self._timestamps_off_until = 0.0  # monotonic
         self._caught_up = False
         self._read_from = self._read_at = 0.0
-        self._flushes: list[tuple[float, threading.Event]] = []  # asked at (monotonic), set when all of then is sent
+        # (asked at, monotonic; set when everything from before that is sent)
+        self._flushes: list[tuple[float, threading.Event]] = []
         self._stop = asyncio.Event()
         self._waiter: asyncio.Future[None] | None = None
         self._committed_at = 0.0  # monotonic
@@ -117,13 +118,13 @@ class Forwarder:
     # For callers, from any thread
 
     def start(self) -> None:
-        """Returns at once, whether Kafka is there or not."""
+        """Start the thread. Does not wait for Kafka."""
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Send what the source still holds, at most so long, then end. True when everything was acknowledged.
+        """Send what the source still has for at most so long, then end. Returns whether everything was acknowledged.
 
-        Returns within the timeout and a second, whatever the broker does; the thread is a daemon."""
+        Returns at most a second after the timeout, even when the broker hangs; the thread is a daemon."""
         until = time.monotonic() + timeout_seconds + 1.0
         self._stop_at = until - 1.0 - min(0.5, timeout_seconds)
         self._thread.ask()
@@ -131,12 +132,12 @@ class Forwarder:
         return self._ended.is_set() and self._caught_up and not self._queues.entries
 
     def park(self, timeout_seconds: float = 0.5) -> bool:
-        """Hold the thread where it is, for good: see `LoopThread.park`. What it holds is still at the source."""
+        """Stop the thread where it is, for good: see `LoopThread.park`. What it has not sent is still at the source."""
         return self._thread.park(timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Send what the source holds now, without waiting for a batch to grow, and go on; True when all of it was
-        acknowledged in time. False at once while Kafka does not answer: it stays in the journal."""
+        """Send what the source has now, without waiting for a batch to grow, and go on. Returns whether all of it was
+        acknowledged in time. Returns False at once while Kafka does not answer: the entries stay in the journal."""
         if self._condition.state not in (KafkaState.RUNNING, KafkaState.STARTING) or self._ended.is_set():
             return False
         done = threading.Event()
@@ -153,7 +154,7 @@ class Forwarder:
         self._wake()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait until it ended by itself (`drain`); True in time."""
+        """Wait until it has ended by itself (`drain`). Returns whether it did so in time."""
         return self._ended.wait(timeout_seconds)
 
     @property
@@ -195,11 +196,11 @@ class Forwarder:
                     await self._pump()
                     if self._failed is not None:
                         raise self._failed
-                except vendor_errors() as e:  # not a defect of ours, which the same attempt would meet again
+                except vendor_errors() as e:  # only these: a defect of our code would be met again
                     if self._counts["acknowledged"] > before:
                         pauses = 0
                     if blames_data(e) or blames_clock(e):
-                        # The producer is replaced at once, but tens of refusals in a row must not become a busy loop.
+                        # The producer is replaced at once, but many refusals in a row must not become a busy loop.
                         await asyncio.sleep(0.01)
                     else:
                         pauses += 1
@@ -218,8 +219,8 @@ class Forwarder:
             self._ended.set()
 
     def _over(self) -> bool:
-        """Whether to end: drained, or stopped and nothing left, or stopped and out of time, or stopped while Kafka is
-        away: then nothing could be sent, and what waits is safe in the journal."""
+        """Whether to end: drained; or stopped, and nothing is left, the time is over, or Kafka does not answer. In that
+        last case nothing could be sent, and what waits is safe in the journal."""
         if self._stop.is_set() and (not self._reached or time.monotonic() >= self._stop_at):
             return True
         return (self._stop.is_set() or self._drain) and self._caught_up and not self._queues.entries
@@ -239,8 +240,9 @@ class Forwarder:
         """A producer that knows the topic's partitions. Raises what aiokafka raises."""
         self._failed, self._reached = None, False
         self._counts["producers"] += 1
-        # After a refusal the idempotent producer's numbering has a hole that the broker does not know, and every later
-        # batch of the partition would be out of order; so a refused batch is taken apart without idempotence.
+        # After a refused batch the numbering of an idempotent producer has a gap, and the broker would refuse every
+        # later batch of the partition as out of order. So a refused batch is taken apart by a producer without
+        # idempotence.
         self._idempotent = not self._queues.careful
         self._producer = new_producer(self._config, batch_bytes=self._batch_bytes, idempotent=self._idempotent)
         with vendor_calls():
@@ -297,16 +299,16 @@ class Forwarder:
             await self._finish(sends)
 
     def _flushed(self) -> None:
-        """Tell whoever waits in `flush`: all that was there when he asked is read and acknowledged."""
+        """Wake the callers of `flush`: what the source had when they called is acknowledged."""
         if self._flushes and self._caught_up and not self._queues.entries:
-            self._commit()  # the process may be gone in a moment
+            self._commit()  # the process may end now
             for flush in list(self._flushes):
                 if flush[0] < self._read_from:
                     self._flushes.remove(flush)
                     flush[1].set()
 
     async def _wait(self, seconds: float) -> None:
-        """Until somebody wakes us, or the time is over. One future in place of tasks: this runs for every batch."""
+        """Wait for `_wake` or the end of the time. Runs for every batch, so it uses one future instead of tasks."""
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(seconds, self._wake)
@@ -320,7 +322,7 @@ class Forwarder:
             self._waiter.set_result(None)
 
     async def _finish(self, sends: set[asyncio.Task[None]]) -> None:
-        """What is in flight gets its answer or its timeout."""
+        """Wait until each batch in flight has its answer or its timeout."""
         if sends:
             await asyncio.wait(sends, timeout=self._bounded(self._delivery))
             for task in sends:
@@ -337,12 +339,12 @@ class Forwarder:
         try:
             batch = self._source.poll(_READ_MAX, 0)
         except TransportError as e:
-            # Its disk, not Kafka: what is in memory goes on; the read is tried again after a linger.
+            # The journal's disk failed, not Kafka: go on sending what is in memory; read again after the linger.
             self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
-        # Should this raise, what was read is not in the queues, and the source hands it out once: the thread ends, and
-        # another forwarder reads it again, from what was committed.
+        # The source returns each entry once. If this raises, the entries are in no queue: the thread ends, and the next
+        # forwarder reads them again from the committed position.
         self._take(batch, began)
 
     def _take(self, batch: Polled, began: float) -> None:
@@ -353,7 +355,7 @@ class Forwarder:
         self._queues.add(batch.messages, batch.positions, self._partitions)
 
     async def _send(self, queue: PartitionQueue) -> None:
-        """One batch from the head of the queue; the outcome is in the queue and in `_failed`."""
+        """Send one batch from the head of the queue. The result is in the queue and in `_failed`."""
         count = 0
         try:
             batch = await self._packed(queue)
@@ -363,23 +365,23 @@ class Forwarder:
             self._counts["batches"] += 1
             async with asyncio.timeout(self._delivery):
                 with vendor_calls():
-                    # Sends at once: closed batches do not linger. The answer is a future of its own.
+                    # The first await sends, because a closed batch does not linger; the second waits for the answer.
                     await (await self._producer.send_batch(batch, self._config.topic, partition=queue.partition))
             self._queues.acknowledge(queue, count)
             self._counts["acknowledged"] += count
         except vendor_errors() as e:
             self._judge(queue, count, e)
         except Exception as e:
-            self._failed = e  # a defect of ours: it ends the thread
+            self._failed = e  # a defect: it ends the thread
         finally:
             self._in_flight = max(0, self._in_flight - count)
             queue.busy = False
-            # After a batch like all others nothing is to be done before the next read.
+            # In the usual case there is nothing to do before the next read, so do not wake the pump.
             if queue.runs or self._failed is not None or self._drain or self._flushes or self._stop.is_set():
                 self._wake()
 
     async def _packed(self, queue: PartitionQueue) -> Any:
-        """A batch of the queue's first entries, at least one, however large it is."""
+        """A batch of the queue's first entries: at least one, even when it is too large."""
         with vendor_calls():
             batch = self._producer.create_batch()
         append = batch.append
@@ -398,7 +400,7 @@ class Forwarder:
         return batch
 
     def _commit(self) -> None:
-        """Tell the source what it may remove. When it cannot, the next commit says it again."""
+        """Tell the source what it may remove. After a failure the next commit repeats it."""
         moved = self._queues.moved()
         if not moved:
             return
@@ -410,9 +412,9 @@ class Forwarder:
         self._queues.forget(gone)
 
     def _judge(self, queue: PartitionQueue, count: int, error: BaseException) -> None:
-        """What a failed batch of `count` entries means: a guilty entry, our clock, or a producer to be replaced."""
+        """Decide what made a batch of `count` entries fail: an entry, this machine's clock, or the producer."""
         if blames_clock(error):
-            # All batches of this machine would be refused; without a timestamp the broker takes them.
+            # Every batch of this machine would be refused; the broker accepts them without timestamps.
             self._timestamps_off_until = time.monotonic() + _CLOCK_SECONDS
             self._condition.once(self._condition.told(error))
             self._failed = error
@@ -433,7 +435,8 @@ class Forwarder:
             self._give_up(queue, error)
 
     def _give_up(self, queue: PartitionQueue, error: BaseException) -> None:
-        """The entry at the head of the queue is refused for itself: keep it, state it, put the loss in its place."""
+        """The broker refuses the entry at the head of the queue: keep it as a dead letter, and send a loss entry in its
+        place."""
         message = queue.head
         reason = self._condition.told(error)
         self._counts["refused"] += 1
@@ -448,8 +451,8 @@ class Forwarder:
             reason,
         )
         if message.kind is Kind.LOSS:
-            # A few hundred bytes are not refused for their size; should it ever be, the hole stays unstated and the
-            # index reports it as missing. What must not happen is a queue that never moves again.
+            # A loss entry has a few hundred bytes and is not refused for its size. If it is refused all the same, skip
+            # it, so that the queue moves on; the index will report the sequence as missing.
             self._queues.acknowledge(queue, 1)
             return
         loss = Loss(
@@ -472,12 +475,12 @@ class Forwarder:
         return int(self._clock() * 1000)
 
     def _bounded(self, seconds: float) -> float:
-        """Not longer than a stop that was asked for allows."""
+        """At most as long as a stop that was asked for allows."""
         return max(0.1, min(seconds, self._stop_at - time.monotonic()))
 
     async def _pause(self, attempt: int) -> None:
-        """Twice as long each time up to the cap, half of it by chance, so that a thousand processes do not come as
-        one."""
+        """Wait, twice as long each time up to the maximum. Half of it is random, so that a thousand processes do not
+        all try at the same moment."""
         low, high = self._backoff
         seconds = min(high, low * 2.0 ** min(attempt - 1, 16)) * (0.5 + 0.5 * random.random())
         if self._stop.is_set():

@@ -1,8 +1,19 @@
-"""What the source knows of one partition: where it stands, whether that is still the same log, how far it is read, and
-since when the oldest message waits that is not stored yet.
+"""One partition of the topic as the source sees it: where to continue, and whether it is still the same log.
 
-Pure bookkeeping without a broker, so that each case has a unit test. Offsets are Kafka's; a *chunk* is what one fetch
-gave of one partition, on its way to `poll`.
+The idea. The index stores for each partition the next offset and a digest of the message before it. An offset alone is
+not enough: someone may delete the topic and make it again. An example: the stored position is offset 1,000; the topic
+was made again and has 1,200 new messages. A consumer that simply continues at 1,000 skips the first 1,000 of them
+without an error. So on each connection the message at 999 is read again and its digest compared:
+
+    the same digest            the same log: continue at 1,000
+    another digest             another log: an incident `topic_recreated`, and read from the beginning
+    the log ends before 1,000  likewise
+    the log begins after 1,000 retention removed messages before they were read: an incident `retention_passed`
+
+It also knows how far the partition is read and how long the oldest message waits that is not stored yet.
+
+Pure bookkeeping without a broker, so that each case has a unit test. Offsets are Kafka's. A *chunk* is what one fetch
+returned of one partition, on its way to `poll`.
 """
 
 from __future__ import annotations
@@ -20,10 +31,10 @@ from ..base import Kind, Message, Position, SourceIncident, digest_of
 __all__ = ["UNKNOWN", "Chunk", "Partition", "cut", "kind_of"]
 
 _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
-_HANDED_MAX = 64  # what was handed out and is not stored: so many polls are told apart
-_LOG_APPEND_TIME = 1  # of a record's timestamp: the broker's, not the producer's
+_HANDED_MAX = 64  # so many polls that are not stored yet are kept apart
+_LOG_APPEND_TIME = 1  # the type of a timestamp that the broker set, not the producer
 UNKNOWN = -1
-"""In place of an append time (ms), as Kafka has it."""
+"""Stands for an append time (ms) that is not known, as in Kafka."""
 
 
 class _Watermark(msgspec.Struct):
@@ -34,7 +45,7 @@ _watermark = msgspec.json.Decoder(_Watermark).decode
 
 
 def kind_of(payload: bytes) -> Kind:
-    """What an entry is, by its first bytes; what is none of ours is taken for a record, and decoding it will say so."""
+    """What an entry is, by its first bytes. Everything else counts as a record; decoding it will find out."""
     for head, kind in _HEADS:
         if payload.startswith(head):
             return kind
@@ -42,9 +53,9 @@ def kind_of(payload: bytes) -> Kind:
 
 
 class Chunk(NamedTuple):
-    """`times`: of each message, its timestamp in ms since the epoch. `last`: (the offset after the last message, its
-    value, its timestamp). `begins`: with the first messages of a partition whose beginning is gone, when the first of
-    them was appended (ms; None when the topic does not say); else empty."""
+    """`times`: the timestamp of each message, ms since the epoch. `last`: (the offset after the last message, its
+    value, its timestamp). `begins`: empty, except for the first chunk of a partition whose beginning was removed: then
+    the append time of its first message (ms; None when the topic's timestamps are the producers')."""
 
     partition: str
     messages: list[Message]
@@ -56,13 +67,13 @@ class Chunk(NamedTuple):
 
     @property
     def since(self) -> int:
-        """Append time of the first message, or of what stands in its place."""
+        """Append time (ms) of the first message or, when all of the chunk is damaged, of the last one."""
         return self.times[0] if self.times else self.last[2]
 
 
 def cut(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
-    """The first `count` messages (at least one, not all), and the rest. What is damaged stays with the messages before
-    which it stands, so that no position passes it before it is handed over."""
+    """The first `count` messages (at least one, not all), and the rest. Damaged messages stay with the half whose
+    messages follow them, so that a committed position never skips one."""
     head, tail = chunk.messages[:count], chunk.messages[count:]
     last = head[-1]
     size = sum([len(m.payload) for m in head])
@@ -74,8 +85,8 @@ def cut(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
 
 
 class Partition:
-    """`next` is the offset to go on at; None: at the log's beginning. `expected` is the digest of the message before
-    it, until that has been read again and compared."""
+    """`next`: the offset to continue at; None: the beginning of the log. `expected`: the digest of the message before
+    it, until that message has been read again and compared."""
 
     def __init__(self, number: int, position: Position | None) -> None:
         self.number = number
@@ -84,25 +95,26 @@ class Partition:
         self.lag: int | None = None
         self.heard_at = time.monotonic()
         self.statement_delay: float | None = None  # seconds from the last statement's watermark to its append time
-        self._read_until = UNKNOWN  # ms: what is not fetched yet was appended after it
-        # Handed out and not stored: (the offset after it, messages, append time of the first).
+        self._read_until = UNKNOWN  # ms: everything that is not fetched yet was appended later
+        # Returned by `poll` and not stored: (the offset after it, number of messages, append time of the first).
         self._handed: deque[tuple[int, int, int]] = deque()
         self._digest = position.digest if position else b""
-        self._value: bytes | None = None  # of the last message, whose digest is taken when it is asked for
+        self._value: bytes | None = None  # of the last message; its digest is computed when it is needed
         self._begin = 0
         self._answered_at: int | None = None
-        self.is_cut = False  # its beginning is gone, and nobody was told so yet
-        self.position = self.next or 0  # behind all that was read, control records too
+        self.is_cut = False  # its beginning was removed, which no chunk has told yet
+        self.position = self.next or 0  # the offset after everything that was read, control records included
         self.moved_at = self.placed_at = self.heard_at  # when `position` moved last, and when it was placed
 
     @property
     def digest(self) -> bytes:
-        """Of the last message that was read; b'' when there is none or it is not known."""
+        """Of the last message that was read; b'' when there is none, or it is not known."""
         return self._digest if self._value is None else digest_of(self._value)
 
     def place(self, begin: int, end: int, anew: bool, now: float) -> tuple[int, SourceIncident | None]:
-        """Where to read on, given the log's first offset and the one after its last; `anew` when the topic has another
-        id than before. The message before `next` is read again when it is still there."""
+        """(the offset to read from, an incident or None). `begin`: the first offset of the log; `end`: the one after
+        its last; `anew`: the topic has another id than before; `now`: seconds since the epoch. The message before
+        `next` is read again if it still exists."""
         at = self.next
         self.expected = self._answered_at = self.lag = None
         self.heard_at = self.placed_at = time.monotonic()
@@ -117,16 +129,17 @@ class Partition:
         if begin > at:
             return begin, self._restart("retention_passed", begin, now, "the topic's retention")
         if begin == at or not self.digest:
-            return at, None  # nothing before it to compare with; nothing that we have not read is gone
+            return at, None  # no message before it to compare with, and nothing unread was removed
         self.expected = self.digest
         return at - 1, None
 
     def check(self, records: Sequence[Any], now: float) -> tuple[Sequence[Any], SourceIncident | None]:
-        """What is new of the first records after `place`; or an incident when another message stands before `next`."""
+        """Compare the first records after `place`. Returns (those that are new, None), or an incident when the message
+        before `next` is another one."""
         expected, self.expected = self.expected, None
         first = records[0]
         if expected is None or first.offset != (self.next or 0) - 1:
-            # Not there: compaction took the message before our position, and what we have not read begins right here.
+            # Compaction removed the message before the position; what was not read begins here.
             return records, None
         if digest_of(first.value or b"") == expected:
             self._read_until = first.timestamp
@@ -140,8 +153,8 @@ class Partition:
         return incident
 
     def take(self, records: Sequence[Any]) -> Chunk:
-        """Records (at least one) as messages. The position moves with `queued` alone: were it here, what fails between
-        the two would make the next session go on behind messages that nobody was given."""
+        """Records (at least one) as messages. Only `queued` moves the position: if this did, a failure between the two
+        would make the next session continue after messages that never reached the queue."""
         number = str(self.number)
         messages: list[Message] = []
         times: list[int] = []
@@ -169,7 +182,7 @@ class Partition:
         )
 
     def queued(self, chunk: Chunk) -> None:
-        """What `take` gave is in the queue: go on behind it."""
+        """The chunk is in the queue: continue after it."""
         self.next, self._value, self._read_until = chunk.last
 
     def handed_out(self, chunk: Chunk) -> None:
@@ -179,8 +192,8 @@ class Partition:
         self._handed.append((chunk.last[0], count + len(chunk.messages), since))
 
     def stored(self, following: int) -> None:
-        """All that was handed out before this offset. Looked for from the newest on: what stood there before the topic
-        was made anew may have had higher ones."""
+        """Everything before this offset that `poll` returned is stored. Searched from the newest on, because before the
+        topic was made again the offsets may have been higher."""
         for at in range(len(self._handed) - 1, -1, -1):
             if self._handed[at][0] == following:
                 for _ in range(at + 1):
@@ -189,12 +202,13 @@ class Partition:
 
     @property
     def unstored(self) -> int:
-        """Messages that were handed out and are not stored."""
+        """How many messages `poll` returned that are not stored."""
         return sum([count for _, count, _ in self._handed])
 
     def waits_since(self, queued: int | None) -> int | None:
-        """Append time (ms) of the oldest message that is not stored, or of one before it; UNKNOWN when there may be one
-        of which nothing is known, None when there is none. `queued`: of the first in the queue, if there is one."""
+        """A lower bound for the append time (ms) of the oldest message that is not stored. None when there is none;
+        UNKNOWN when there may be one whose time is not known. `queued`: append time of the first message in the queue,
+        if there is one."""
         if self._handed:
             return self._handed[0][2]
         if queued is not None:
@@ -202,25 +216,24 @@ class Partition:
         return None if self.lag == 0 else self._read_until if self.lag else UNKNOWN
 
     def _hear(self, appended: int, value: bytes) -> None:
-        # A metric alone, of bytes that anybody may have sent: a thousand brackets raise RecursionError, and a watermark
-        # of 400 digits OverflowError. What escaped here would be read again for ever. Whoever indexes it will say so.
+        # This is for a metric only, and the bytes may be hostile: a thousand brackets raise RecursionError, a watermark
+        # of 400 digits OverflowError. An error raised here would repeat for ever; the indexer reports bad statements.
         with contextlib.suppress(Exception):
             watermark = _watermark(value).watermark
             if watermark:
                 self.statement_delay = (appended - watermark) / 1000
 
     def heard(self, answered_at: int | None, high: int | None, position: int) -> None:
-        """A turn of fetching is over. `answered_at`: when the last fetch was answered, in ms; `high`: the high
-        watermark that it told; `position`: where the next fetch begins. That fetch was asked for after the answer
-        before it had come."""
+        """Called after each fetch. `answered_at`: when the broker answered last (ms); `high`: the high watermark in
+        that answer; `position`: where the next fetch begins. A fetch is sent after the answer to the one before it."""
         before = self._answered_at
         if answered_at != before:
             self._answered_at = answered_at
             self.heard_at = time.monotonic()
         self.lag = None if high is None else max(0, high - position)
         if self.expected is not None:
-            return  # the message before our position is read again: what follows is not proven to be the same log
+            return  # the message before the position is not compared yet: this may be another log
         if position != self.position:
             self.position, self.moved_at = position, time.monotonic()
-        if self.lag == 0 and before is not None:  # what comes after a silence has not waited since before it
+        if self.lag == 0 and before is not None:  # messages that come after a pause were not waiting before it
             self._read_until = max(self._read_until, before)

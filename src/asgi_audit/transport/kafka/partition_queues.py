@@ -36,8 +36,8 @@ class _Track:
 
 
 class _Run:
-    """Entries of one process that stand together in a queue; those before `at` are acknowledged. Kept as the list that
-    the source gave: a copy, a tuple or a count for each entry would double what forwarding costs."""
+    """Consecutive entries of one process in a queue; those before `at` are acknowledged. It keeps the list of the
+    source as it is: a copy, or a tuple for each entry, would double the cost of forwarding."""
 
     __slots__ = ("at", "entries", "key", "process")
 
@@ -83,7 +83,7 @@ class PartitionQueue:
 
 
 class PartitionQueues:
-    """Used by one thread; `pending_bytes` and `entries` may be looked at from others."""
+    """Used by one thread; other threads may read `pending_bytes` and `entries`."""
 
     def __init__(self) -> None:
         self.pending_bytes = 0
@@ -106,8 +106,8 @@ class PartitionQueues:
         return [queue for queue in self._queues.values() if queue.runs and not queue.busy]
 
     def add(self, messages: Sequence[Message], positions: Mapping[str, Position], partitions: Sequence[int]) -> None:
-        """What one read of the source found. A process is pinned to its queue when it is first seen, so that partitions
-        added to the topic later do not split it."""
+        """Distribute what one read of the source returned. A process keeps the queue that it got first, so that
+        partitions that are added to the topic later do not split it."""
         if len(positions) == 1 and messages:
             self._run(messages[0].partition, messages, partitions)
         else:
@@ -155,11 +155,11 @@ class PartitionQueues:
             self._queue(run.process, partitions).runs.append(run)
 
     def moved(self) -> Mapping[str, Position]:
-        """The positions that the source may remove everything before; the same until `forget`."""
+        """The positions before which the source may remove everything. The same until `forget` is called."""
         return self._moved
 
     def forget(self, gone: Sequence[str]) -> None:
-        """The source took `moved`; these of its partitions ended."""
+        """The source has committed `moved`; the partitions in `gone` ended."""
         self._moved = {}
         for process in gone:
             self._tracks.pop(process, None)

@@ -1,7 +1,7 @@
-"""What was fetched of the topic and waits to be polled, in order, with the fences that passed between.
+"""The queue between the fetching thread and `poll`: chunks of messages in order, and the fences that passed in between.
 
-Not thread-safe: `KafkaSource` calls everything here under its lock. Bounds: it takes what one fetch gave once more when
-it is just below them, so `is_full` says when to stop fetching.
+Not thread-safe: `KafkaSource` calls everything here under its lock. `put` never refuses; `is_full` says when to stop
+fetching, so the queue may exceed its bounds by one fetch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ __all__ = ["ReadQueue", "Taken"]
 
 
 class _Passed(NamedTuple):
-    """Stands behind all that stood before the fence. `cut`: partitions that have no message, and no beginning."""
+    """A fence, placed after everything that it covers. `cut`: partitions whose beginning was removed and that had no
+    message to tell so."""
 
     fence: Fence
     cut: tuple[str, ...] = ()
@@ -65,7 +66,7 @@ class ReadQueue:
         return {item.partition: item.since for item in reversed(self._items) if isinstance(item, Chunk)}
 
     def take(self, messages_max: int, on_chunk: Callable[[Chunk], None]) -> Taken:
-        """At most so many messages; `on_chunk` is told of each chunk, or part of one, that is taken."""
+        """Take at most so many messages. `on_chunk` is called with each chunk, or part of one, that is taken."""
         taken = Taken([], [], {}, {}, {}, None)
         while self._items:
             first = self._items[0]

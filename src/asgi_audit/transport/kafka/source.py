@@ -1,20 +1,21 @@
-"""The topic as a Source: all partitions by hand, from positions that are checked and never guessed.
+"""The topic as a `Source`: it assigns all partitions itself, and continues each at a position that it has checked.
 
-Place in the path: Kafka ═► *KafkaSource* ═► Indexer. A thread with a loop of its own fetches into a bounded queue;
+Place in the path: Kafka ═► *KafkaSource* ═► Indexer. A thread with its own event loop fetches into a bounded queue;
 `poll` takes from it.
 
 Invariants:
-* A partition goes on exactly at its position. On every connection the message before it is read again and its digest
-  compared: a topic that was made anew, or a range that retention took, is an *incident*, never a silent skip. While we
-  read, the topic's id (asked once a second) and every "offset out of range" are watched for the same.
+* A partition continues exactly at its position. On every connection the message before it is read again and its digest
+  compared (see `partition.py`): a topic that was made again, or a range that retention removed, is an *incident* and
+  never skipped unseen. Between connections a new topic id and each "offset out of range" lead to the same check.
 * Every 250 ms it takes a fence (see `transport/fences.py`): the clock, fresh metadata, then the end of each partition
-  from its leader. A fence passes when all that stood before its ends is in the queue; it stands in the queue behind it.
-  A partition without a leader, or whose end cannot be asked, gives no fence, and `holds` names it; the others are read.
-* Fences do without an ignored partition until it is read up to the end that its leader told last.
+  from its leader. A fence has passed when everything before its ends is in the queue; it is put into the queue after
+  that. When a partition has no leader, or its end cannot be found out, there is no fence, and `holds` names the
+  partition; the others are read on.
+* Ignored partitions do not count for fences until they are read up to the end that their leader named last.
 * At most `queue_messages` messages and 32 MiB (plus one fetch) wait in memory; then fetching stops.
 * A consumer that has gone silent (aiokafka #1154, #1037) is replaced after `silent_seconds`, which is harmless.
 
-A crash loses nothing: the positions are stored with the records by whoever reads us.
+A crash loses nothing: the indexer stores the positions together with the records.
 """
 
 from __future__ import annotations
@@ -53,29 +54,29 @@ __all__ = ["KafkaSource"]
 
 _QUEUE_BYTES = 32 << 20
 _FETCH_MAX = 2_000  # messages from one call of getmany
-_FOREIGN_SAMPLE = 100  # so many first messages, none of them ours, make a wrong topic
+_FOREIGN_SAMPLE = 100  # when none of so many first messages is ours, it is the wrong topic
 _COMMIT_SECONDS = 1.0
 _RETENTION_SECONDS = 60.0  # how often the topic's retention is asked for
-_STUCK_SECONDS = 15.0  # a partition of which nothing more could be read for so long holds T, and is named
+_STUCK_SECONDS = 15.0  # after so long without progress a partition is named in `holds`
 _RECORD_HEAD = b'{"account_id":'
 
 
 class FetchTimeout(vendor.KafkaError):  # type: ignore[misc]
-    """No answer to a fetch for `silent_seconds`."""
+    """No fetch was answered for `silent_seconds`."""
 
 
 class _Anew(vendor.KafkaError):  # type: ignore[misc]
-    """Partitions were added, or the topic was made anew: assign again."""
+    """The partitions changed, or the topic was made again: begin a new session."""
 
     retriable = True
 
 
 class KafkaSource:
-    """See `base.Source`. The partition of a message is the topic's, as text; its `sequence` is 0: it stands in the
-    record.
+    """See `base.Source`. A message's partition is the topic's partition, as text. Its `sequence` is 0, because only the
+    record contains it.
 
-    `name` connects (at most `connect_seconds`), because the cluster's id is part of it: positions of another cluster
-    are not taken for ours. The state, the incidents and the source times may be asked from any thread."""
+    `name` connects (at most `connect_seconds`), because it contains the cluster's id: positions of another cluster must
+    not be used. State, incidents and statistics may be read from any thread."""
 
     def __init__(
         self,
@@ -89,8 +90,8 @@ class KafkaSource:
         backoff_seconds: tuple[float, float] = (0.2, 15.0),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`fetch_wait_ms`: how long a broker holds an empty answer back. `facts_seconds`: how often the topic's
-        partitions and their ends are asked for, and a fence is taken. Raises ConfigError."""
+        """`fetch_wait_ms`: how long a broker may wait for messages before it answers. `facts_seconds`: how often a
+        fence is taken, for which the topic's partitions and their ends are asked for. Raises ConfigError."""
         connection_options(config)
         self._config = config
         self._fetch_wait_ms = fetch_wait_ms
@@ -107,7 +108,7 @@ class KafkaSource:
         self._queue = ReadQueue(queue_messages, _QUEUE_BYTES)
         self._fences = FenceQueue()
         self._holds: dict[str, str] | None = None
-        self._ends: dict[str, int] = {}  # of the partitions whose leaders told it when they were asked last
+        self._ends: dict[str, int] = {}  # of each partition, as its leader named it last
         self._ignored: frozenset[str] = frozenset()
         self._has_changed = False
         self._cluster = ""
@@ -115,9 +116,9 @@ class KafkaSource:
         self._incidents: deque[SourceIncident] = deque(maxlen=1000)
         self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
-        # True while none of the first hundred (and more) messages was of ours: most likely the wrong topic is wired.
-        # Then `poll` raises, so that a foreign topic is not taken for a flood of dead letters; what is read meanwhile,
-        # at most the queue, is handed out as soon as one of ours is among it.
+        # True while none of the first hundred or more messages is ours: most likely the topic is the wrong one. Then
+        # `poll` raises, so that a foreign topic does not become a flood of dead letters. What is read meanwhile stays
+        # in the queue and is returned as soon as a message of ours comes.
         self._wrong = False
         self._defect: Exception | None = None  # why the thread ended
 
@@ -154,7 +155,7 @@ class KafkaSource:
             return f"kafka:{self._cluster}:{self._config.topic}"
 
     def open(self, positions: Mapping[str, Position]) -> None:
-        """Once. Partitions are checked in the thread; `poll` gives nothing of one before its position is proven."""
+        """May be called once. The thread checks the positions; `poll` returns nothing of a partition before that."""
         if self._opened.is_set():
             raise TransportError("a KafkaSource is opened once; make a new one", retriable=False)
         self._positions = dict(positions)
@@ -162,7 +163,7 @@ class KafkaSource:
         self._start()
 
     def made_at(self) -> float | None:
-        return 0.0  # what a topic has lost, it says by where its partitions begin
+        return 0.0  # what a topic has removed shows in where its partitions begin
 
     def ignore(self, partitions: Collection[str]) -> None:
         self._ignored = frozenset(partitions)
@@ -190,8 +191,8 @@ class KafkaSource:
             partition.handed_out(chunk)
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
-        """Also committed under the consumer group, at most once a second and best effort: for lag tools alone. Answers
-        the partitions that the topic has no longer."""
+        """See `Source`. Also commits the offsets under the consumer group, at most once a second and without guarantee;
+        only lag tools read them. Returns the partitions that the topic no longer has."""
         offsets = {int(partition): position.next for partition, position in positions.items() if partition.isdigit()}
         self._thread.call_soon(lambda: self._to_commit.update(offsets))
         with self._ready:
@@ -202,7 +203,7 @@ class KafkaSource:
         return [partition for partition in positions if partition not in known] if known else []
 
     def close(self) -> None:
-        """At most about 5 seconds, whatever the broker does."""
+        """Takes at most about 5 seconds, even when the broker hangs."""
         self._thread.ask()
         self._opened.set()
         if self._started:
@@ -227,7 +228,7 @@ class KafkaSource:
 
     @property
     def incidents(self) -> tuple[SourceIncident, ...]:
-        """Those not yet taken, oldest first. An incident that was not stored before a crash is noticed again."""
+        """Those that were not taken yet, oldest first. What was not stored before a crash is found again."""
         with self._ready:
             return tuple(self._incidents)
 
@@ -253,7 +254,7 @@ class KafkaSource:
         )
 
     def _expires_in(self) -> float | None:
-        """By the oldest message that is not stored, over all partitions; None while that of one is not known."""
+        """Seconds until retention removes the oldest message that is not stored; None while it is not known."""
         retention, now = self._retention_ms, self._clock()
         if retention is None:
             return None
@@ -300,7 +301,7 @@ class KafkaSource:
                 low, high = self._backoff
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), min(high, low * 2.0 ** min(attempt, 16)))
-        except Exception as e:  # a defect of ours: the next session would meet it again
+        except Exception as e:  # a defect: the next session would meet it again
             with self._ready:
                 self._defect = e
                 self._ready.notify_all()
@@ -318,7 +319,7 @@ class KafkaSource:
         await cut_off()
 
     async def _session(self, stop: asyncio.Event) -> None:
-        """One consumer's life, until it fails, is silent, or must be assigned anew."""
+        """Run one consumer, until it fails, becomes silent, or needs another assignment."""
         self._probe = Probe(self._config)
         await self._probe.connect()
         facts = await self._probe.facts()
@@ -358,7 +359,7 @@ class KafkaSource:
             partition.heard_at = now
 
     async def _assign(self, facts: TopicFacts) -> None:
-        """All partitions that have a leader, each at its checked position. Raises what aiokafka raises."""
+        """Assign all partitions that have a leader, each at its position. Raises what aiokafka raises."""
         anew = self._topic_id is not None and facts.topic_id is not None and facts.topic_id != self._topic_id
         self._topic_id = facts.topic_id
         numbers = sorted(facts.leaders)
@@ -380,7 +381,7 @@ class KafkaSource:
         with vendor_calls():
             self._consumer.assign(tps)
             for tp, offset in wanted.items():
-                # Before anything is awaited: without a position, aiokafka looks for one by itself and reports an error.
+                # Before any await: for a partition without a position aiokafka would look for one, and log an error.
                 self._consumer.seek(tp, offset)
                 self._consumer.pause(tp)
             begins, ends = await asyncio.wait_for(
@@ -397,7 +398,7 @@ class KafkaSource:
             self._consumer.resume(*tps)
 
     def _forget_fences(self) -> None:
-        """What they were taken of is there no longer: T stands until one of the partitions as they are has passed."""
+        """The partitions changed: T does not move before a fence over the new ones has passed."""
         with self._ready:
             self._fences.clear()
             self._queue.drop_fences()
@@ -428,7 +429,7 @@ class KafkaSource:
         )
 
     async def _fetch(self) -> None:
-        """One turn: what has arrived goes to the queue, and what is proven is stated. Raises what aiokafka raises."""
+        """Put what has arrived into the queue, and see whether a fence has passed. Raises what aiokafka raises."""
         consumer = self._consumer
         try:
             with vendor_calls():
@@ -436,7 +437,7 @@ class KafkaSource:
                     consumer.getmany(timeout_ms=self._fetch_wait_ms, max_records=_FETCH_MAX), self._silent_seconds
                 )
         except vendor.OffsetOutOfRangeError as e:
-            # Retention, or a topic made anew: the new session looks which.
+            # Retention, or a topic that was made again: the next session finds out.
             raise _Anew("a position is out of range") from e
         taken: list[tuple[Partition, Chunk]] = []
         anew = False
@@ -459,7 +460,7 @@ class KafkaSource:
                 self._ready.notify_all()
         if not anew:
             await self._look_at_fences()
-        if anew:  # after the queue has what the other partitions gave
+        if anew:  # only now: the queue has the messages of the other partitions
             raise _Anew("another message stands at a position")
 
     def _sample(self, messages: Sequence[Message]) -> None:
@@ -471,12 +472,12 @@ class KafkaSource:
                       self._seen, self._config.address)  # fmt: skip
 
     async def _look_at_fences(self) -> None:
-        """Everything that was fetched is in the queue: has a fence passed?"""
+        """Called when everything that was fetched is in the queue: put the fence that has passed there, too."""
         consumer = self._consumer
         for number in self._assigned:
             tp = self._tp(number)
             with vendor_calls():
-                # `position` does not wait where there is one; it stands behind the markers of transactions, too.
+                # `position` does not wait when there is one. It is also after the control records of transactions.
                 position = await consumer.position(tp)
                 heard = consumer.last_poll_timestamp(tp), consumer.highwater(tp)
             self._partitions[number].heard(*heard, position)
@@ -491,13 +492,14 @@ class KafkaSource:
             self._ready.notify_all()
 
     def _read_up_to(self) -> dict[str, int]:
-        """Of each partition that counts, the offset before which everything is in the queue or was handed out."""
+        """For each partition that counts for fences: the offset before which everything is in the queue, or was
+        returned by `poll`."""
         skipped = self._ignored - self._recovered()
         return {str(p.number): p.position for p in self._partitions.values() if str(p.number) not in skipped}
 
     def _recovered(self) -> set[str]:
-        """Of the ignored partitions, those that are read up to the end that was told last, or are gone. May be asked
-        from any thread."""
+        """The ignored partitions that are read up to their last known end, or are gone. May be called from any
+        thread."""
         ends, known = self._ends, self._known
         found = set()
         for name in self._ignored:
@@ -511,14 +513,14 @@ class KafkaSource:
         return found
 
     async def _take_fences(self) -> None:
-        """Beside the fetching. Raises to end the session when the topic's partitions, or its id, are others."""
+        """A task that runs during the session. Raises, to end it, when the topic's partitions or its id changed."""
         assert self._probe is not None
         while True:
-            fence = Fence(self._clock(), boot_seconds(), self._boot_id)  # before anything is asked
+            fence = Fence(self._clock(), boot_seconds(), self._boot_id)  # first, before the partitions and their ends
             try:
                 facts = await self._probe.facts()
             except vendor_errors():
-                pass  # no broker answers: the fetches will notice, or come back
+                pass  # no broker answers: if that lasts, the fetches fail
             else:
                 self._check_topic(facts)
                 ends, refused = await self._probe.ends(facts.leaders)
@@ -538,8 +540,8 @@ class KafkaSource:
             raise _Anew("a partition has a leader again")
 
     def _stuck(self) -> dict[str, str]:
-        """Partitions that keep the oldest fence from passing though their messages could be read; and each ignored one
-        that is behind its end, since when it may be."""
+        """Why fences do not pass, by partition: those without progress for _STUCK_SECONDS, and the ignored ones that
+        are not read up to their end."""
         ignored = (self._ignored & self._ends.keys()) - self._recovered()
         found = dict.fromkeys(ignored, "it is not read up to its end")
         if self._queue.is_full():
@@ -552,7 +554,8 @@ class KafkaSource:
         return found
 
     async def _chores(self) -> None:
-        """Beside the fetching: commit offsets, notice silence. Raises to end the session."""
+        """A task that runs during the session: commits offsets, and raises FetchTimeout when fetches are not
+        answered."""
         assert self._probe is not None
         committed_at = 0.0
         while True:
@@ -567,7 +570,7 @@ class KafkaSource:
                 await self._commit_offsets()
             if now - self._retention_at >= _RETENTION_SECONDS:
                 self._retention_at = now
-                with contextlib.suppress(*vendor_errors()):  # a metric alone, and we may lack the right to ask
+                with contextlib.suppress(*vendor_errors()):  # only for a metric, and the right to ask may be missing
                     self._retention_ms = await self._probe.retention_ms()
 
     async def _commit_offsets(self) -> None:

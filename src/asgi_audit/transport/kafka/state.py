@@ -1,7 +1,7 @@
-"""The state that forwarder and source show, and the one log line that each change of it is worth.
+"""The state of the forwarder and the source, and one log line for each change of it.
 
-While a broker is away an attempt fails several times a second; what the operator needs is that it is away, and since
-when.
+While a broker does not answer, attempts fail several times a second. The operator needs to know that it does not
+answer, and since when; not each attempt.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class KafkaSourceStats(NamedTuple):
 
 
 class Condition:
-    """`operation` ('send to', 'read') and `address` name what is tried; `meanwhile` is what happens to the records
-    while it fails. Written by one thread, read by any. `last_error` holds no secret."""
+    """`operation` ('send to', 'read') and `address`: what is tried. `meanwhile`: a sentence that says what happens to
+    the records while it fails. Written by one thread, read by any. `last_error` contains no secret."""
 
     def __init__(self, operation: str, address: str, meanwhile: str) -> None:
         self.state = KafkaState.STARTING
@@ -76,7 +76,7 @@ class Condition:
         self._meanwhile = meanwhile
 
     def enter(self, state: KafkaState, error: str = "") -> None:
-        """A line when the state changes, none when it is repeated."""
+        """Log a line if this is a change of the state."""
         if error:
             self.last_error = error
         if state is self.state:
@@ -90,7 +90,7 @@ class Condition:
             log.warning("%s: %s", self._meanwhile.rstrip("."), self.last_error)
 
     def failed(self, error: BaseException) -> None:
-        """An attempt failed: enter the state that says what kind of failure it is."""
+        """An attempt failed: enter the state for this kind of error."""
         if blames_topic(error):
             self.no_topic()
         elif self.state is not KafkaState.NO_TOPIC or not isinstance(error, asyncio.TimeoutError):
@@ -107,7 +107,7 @@ class Condition:
         return str(translate(f"{self._operation} {self._address}", error))
 
     def once(self, text: str) -> None:
-        """A line for something that is no change of state, unless it was the last thing that was told."""
+        """Log a line that is no change of state, unless it repeats the last line."""
         if text != self.last_error:
             self.last_error = text
             log.warning("%s", text)

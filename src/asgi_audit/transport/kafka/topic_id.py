@@ -1,8 +1,8 @@
-"""Kafka's Metadata request in the version that tells topic ids (12, brokers from 3.0): aiokafka 0.14 stops at 5.
+"""Kafka's Metadata request in version 12, which returns topic ids (brokers from 3.0). aiokafka 0.14 stops at version 5.
 
-A topic id is the one proof that a topic was deleted and made anew while somebody reads it. Layouts follow
-MetadataRequest.json and MetadataResponse.json of Apache Kafka. It is built on aiokafka's protocol classes, which may
-move: `client` goes on without it when the import fails.
+Only a topic id proves that a topic was deleted and made again while it is being read. The layouts follow
+MetadataRequest.json and MetadataResponse.json of Apache Kafka. The module uses aiokafka's protocol classes, which may
+change; when it cannot be imported, `client` works without topic ids.
 """
 
 from __future__ import annotations
