@@ -270,7 +270,7 @@ class MemoryStore:
         with self._lock:
             for iseq, d in self._rows.values():
                 if iseq <= published and matches(query, d):
-                    at = query.start + (d.timestamp - query.start) // (minutes * 60_000) * minutes * 60_000
+                    at = d.timestamp // (minutes * 60_000) * minutes * 60_000
                     label = d.level if by == "level" else f"{d.status // 100}xx"
                     found.setdefault(at, Counter())[label] += 1
         return [(at, dict(found[at])) for at in sorted(found)]

@@ -32,7 +32,8 @@ from ..settings import Settings, meant
 from . import docs
 from .auth import Keys
 from .dialects import exports as export_rows
-from .dialects import logs, records, tr50, trail, usage
+from .dialects import histogram, logs, records, tr50, trail, usage
+from .dialects.ours import RECORDS
 from .health import Health
 from .measured import Measured
 from .operation import Dialect, Operation
@@ -44,7 +45,7 @@ _ELSEWHERE = (
     "Use POST /usage/{service}/{instanceResourceId} or POST /trail, then GET …/query-result/{queryExecutionId}."
 )
 
-DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS, export_rows.EXPORTS, tr50.TR50, records.RECORDS)
+DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS, export_rows.EXPORTS, tr50.TR50, RECORDS)
 """Those that can be served alone. The first one of those that are served says what no other one says: that a path is
 unknown. An unknown path is most likely a literal one of usage, mistyped."""
 
@@ -86,6 +87,7 @@ def operations(service: QueryService, exports: ExportService, health: Health, me
         *export_rows.operations(service, exports),
         *tr50.operations(service),
         *records.operations(service),
+        *histogram.operations(service),
     ]
 
 

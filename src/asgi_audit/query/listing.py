@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import QueryError
 from ..record.codec import decode
 from ..store.base import Query, Reader, Row
-from .admission import Lease
+from .admission import Admission, Lease
 from .model import Completeness, Grant
 from .readers import Readers
 from .tokens import Sealer, Token, TokenKind, index_mark, of_index, same_query
 
-__all__ = ["Listed", "Listings"]
+__all__ = ["Listed", "Listings", "Summed"]
 
 
 class Listed(NamedTuple):
@@ -33,6 +33,13 @@ class Listed(NamedTuple):
     completeness: Completeness
 
 
+class Summed(NamedTuple):
+    """`buckets`: as `RowReader.histogram` has them. `completeness`: read before the snapshot."""
+
+    buckets: list[tuple[int, dict[str, int]]]
+    completeness: Completeness
+
+
 class Listings:
     """One event loop uses it."""
 
@@ -40,6 +47,7 @@ class Listings:
         self,
         sealer: Sealer,
         readers: Readers,
+        admission: Admission,
         *,
         clock: Callable[[], float],
         cursor_seconds: int,
@@ -47,6 +55,7 @@ class Listings:
     ) -> None:
         self._sealer = sealer
         self._readers = readers
+        self._admission = admission
         self._clock = clock
         self._cursor_seconds = cursor_seconds
         self._page_bytes_max = page_bytes_max
@@ -155,6 +164,19 @@ class Listings:
             raise QueryError("id: there is no such record", field="id", kind="missing")
         lease.resize(len(found[0].record))
         return found
+
+    async def histogram(self, grant: Grant, query: Query, *, by: Literal["level", "status"], minutes: int) -> Summed:
+        """How many rows of `query` (its accounts become those of `grant`) there are in each bucket: see
+        `RowReader.histogram`. Raises QueryError, StoreError."""
+        query = dataclasses.replace(query, accounts=grant.accounts)
+
+        def sum_up(reader: Reader) -> Summed:
+            completeness, published = _completeness(reader, query), reader.snapshot().published
+            found = reader.histogram(query, published=published, by=by, minutes=minutes)
+            return Summed(found, completeness)
+
+        with self._admission.enter(grant.key_id):
+            return await self._readers.ask(sum_up, grant.key_id)
 
     def _opened(self, cursor: str, grant: Grant, dialect: str) -> Token:
         return self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, self._clock())

@@ -70,6 +70,7 @@ class QueryService:
         self.listings = Listings(
             self._sealer,
             self._readers,
+            self.admission,
             clock=clock,
             cursor_seconds=execution_seconds,
             page_bytes_max=page_bytes_max,

@@ -130,10 +130,10 @@ class RowReader(Protocol):
     def histogram(
         self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
     ) -> list[tuple[int, dict[str, int]]]:
-        """How many rows per level, or per class of status (`4xx`), in each `minutes` since the query's start: (its
-        begin in ms, counts) oldest first, those without a row left out. Raises QueryError ('invalid') for a window that
-        is not of whole minutes, for more than HISTOGRAM_BUCKETS_MAX buckets, and for filters beside accounts, services,
-        levels, failure, method and statuses; ('too_costly') as `count`."""
+        """How many rows per level, or per class of status (`4xx`), in buckets of `minutes` each, from the epoch on:
+        (begin of the bucket in ms, counts) oldest first, those without a row left out. The window may begin and end
+        within a bucket. Raises QueryError ('invalid') for more than HISTOGRAM_BUCKETS_MAX buckets, and for filters
+        beside accounts, services, levels, failure, method and statuses; ('too_costly') as `count`."""
 
     def find(self, accounts: frozenset[str] | None, record_id: str, *, published: int) -> Row | None:
         """The record with this `metadata.id`, if it is visible at `published` and belongs to one of the accounts. Of a

@@ -6,10 +6,8 @@ A cursor goes on by itself: it holds the filters, which may be repeated beside i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlencode
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from starlette.requests import Request
@@ -19,29 +17,23 @@ from ...capture.handle import leave_out
 from ...query.model import Grant, Query
 from ...query.service import QueryService
 from ...record.model import AuditRecord
-from ..accept import CSV, JSON, NDJSON, accepted_format
-from ..columns import Columns, all_columns, columns_of
+from ..accept import CSV, NDJSON
+from ..columns import Columns, columns_of
 from ..completeness import audit_headers
 from ..fields import Flag, digits, text
 from ..filters import Filters
 from ..models import Checked, Model, Refusal, answer_bytes, read_parameters, read_path
 from ..operation import Example, Follows, Operation
 from ..page import PageResponse
-from ..problem import problem_dialect
+from ..shape import next_link, shape_of
 from .executions import RECORD
+from .ours import AUDITORS, RECORDS
 
-__all__ = ["AUDITORS", "RECORDS", "Shape", "operations", "shape_of"]
+__all__ = ["operations"]
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 FIELDS_LENGTH_MAX = 2_000  # they stand in the Link header
-
-RECORDS = problem_dialect(
-    "records",
-    "Whole records, by every filter, as JSON, NDJSON or CSV.",
-    {"levels": "level", "statuses": "status", "page_token": "cursor"},
-)
-AUDITORS = frozenset({"auditor"})
 
 
 def _fields(value: Any) -> Columns:
@@ -137,31 +129,6 @@ def operations(service: QueryService) -> list[Operation]:
     ]
 
 
-class Shape(NamedTuple):
-    """How records are sent. `show`: what is sent of one; it is called in another thread."""
-
-    content_type: str
-    start: bytes
-    between: bytes
-    show: Callable[[bytes], bytes]
-
-    @property
-    def is_json(self) -> bool:
-        return self.content_type == JSON
-
-
-def shape_of(request: Request, columns: Columns | None = None, formats: tuple[str, ...] = (JSON, NDJSON, CSV)) -> Shape:
-    """What the client takes. Raises QueryError 'unacceptable'."""
-    found = accepted_format(request, formats)
-    if found == CSV:
-        columns = columns or all_columns()
-        return Shape(f"{CSV}; charset=utf-8; header=present", columns.header, b"", columns.as_csv)
-    show = columns.as_json if columns else _whole
-    if found == NDJSON:
-        return Shape(NDJSON, b"", b"", lambda record: show(record) + b"\n")
-    return Shape(JSON, b"", b",", show)
-
-
 async def _list(service: QueryService, request: Request, grant: Grant) -> Response:
     asked = read_parameters(request, Asked)
     shape = shape_of(request, asked.fields)
@@ -225,12 +192,6 @@ class _Rest(Model):
     cursor: str | None
 
 
-def next_link(name: str, cursor: str, limit: int, columns: Columns | None = None) -> dict[str, str]:
-    """The page after this one, relative to the URL of this one (RFC 8288), and its cursor alone."""
-    parameters = {name: cursor, "limit": str(limit), **({"fields": ",".join(columns.names)} if columns else {})}
-    return {"link": f'<?{urlencode(parameters)}>; rel="next"', "audit-cursor": cursor}
-
-
 def _query_of(service: QueryService, asked: Asked, grant: Grant) -> Query:
     """Raises QueryError."""
     if asked.cursor is None:
@@ -242,7 +203,3 @@ def _query_of(service: QueryService, asked: Asked, grant: Grant) -> Query:
     # `since` counts from when the list began.
     window = asked.ms(0.0) if has_window else (known.start, known.end)
     return asked.query(*window, order=asked.order or known.order)
-
-
-def _whole(record: bytes) -> bytes:
-    return record

@@ -19,7 +19,7 @@ import apsw
 from ...errors import QueryError
 from ..base import COUNT_SECONDS, HISTOGRAM_BUCKETS_MAX
 from ..query import Query
-from .selection import ROLLED_UP, checks_of, ids_of, kinds_of, select, unrolled
+from .selection import ROLLED_UP, Selection, checks_of, ids_of, kinds_of, select, unrolled
 from .transactions import read_transaction
 
 __all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count"]
@@ -74,7 +74,7 @@ def count(connection: apsw.Connection, query: Query, published: int, work: Work)
         first, last = -(-query.start // _MINUTE_MS), query.end // _MINUTE_MS
         if version == 1 or unrolled(query) is not None or first >= last:
             return _looked_at(connection, query, version, published, query.start, query.end)
-        whole = _rolled_up(connection, query, published, first, last, last - first, None)
+        whole = _rolled_up(connection, query, published, first, last, last, None, by_hours=True)
         return (
             sum(whole.values())
             + _looked_at(connection, query, version, published, query.start, first * _MINUTE_MS)
@@ -89,11 +89,10 @@ def check_histogram(query: Query, minutes: int) -> None:
         raise QueryError(
             f"{name}: a histogram cannot be filtered by it; accepted are {', '.join(ROLLED_UP)}", field=name
         )
-    if query.start % _MINUTE_MS or query.end % _MINUTE_MS:
-        raise QueryError("start, end: the window of a histogram begins and ends with a whole minute", field="start")
     if minutes < 1:
         raise QueryError("minutes: a bucket of a histogram has at least 1", field="minutes")
-    if query.end - query.start > HISTOGRAM_BUCKETS_MAX * minutes * _MINUTE_MS:
+    width = minutes * _MINUTE_MS
+    if -(-query.end // width) - query.start // width > HISTOGRAM_BUCKETS_MAX:
         raise QueryError(
             f"minutes: {minutes} make more than {HISTOGRAM_BUCKETS_MAX:,} buckets of the window",
             field="minutes",
@@ -111,47 +110,67 @@ def add_buckets(
     work: Work,
 ) -> None:
     """Of one day of version 2, into `found`: {begin of a bucket in ms: {level or class of status: records}}."""
-    first, last = query.start // _MINUTE_MS, query.end // _MINUTE_MS
     with work.on(connection):
-        for (bucket, label), records in _rolled_up(connection, query, published, first, last, minutes, by).items():
+        for (bucket, label), records in _summed(connection, query, published, minutes, by).items():
             if records:
-                of = found.setdefault(query.start + bucket * minutes * _MINUTE_MS, {})
+                of = found.setdefault(bucket * minutes * _MINUTE_MS, {})
                 of[label] = of.get(label, 0) + records
 
 
-def _rolled_up(
-    connection: apsw.Connection, query: Query, published: int, first: int, last: int, minutes: int, by: By | None
+def _summed(
+    connection: apsw.Connection, query: Query, published: int, minutes: int, by: By
 ) -> Counter[tuple[int, str]]:
-    """{(bucket, label): records} of the minutes from `first` on, before `last`, `minutes` a bucket: what the rollup
-    has, less what stands above the snapshot."""
+    """{(bucket since the epoch, label): records}: whole minutes from the rollup, and what lies around them row by
+    row."""
+    first, last = -(-query.start // _MINUTE_MS), query.end // _MINUTE_MS
+    if first >= last:
+        return _labelled(connection, query, published, query.start, query.end, minutes, by)
+    found = _rolled_up(connection, query, published, first, last, minutes, by, by_hours=minutes % _HOUR == 0)
+    found.update(_labelled(connection, query, published, query.start, first * _MINUTE_MS, minutes, by))
+    found.update(_labelled(connection, query, published, last * _MINUTE_MS, query.end, minutes, by))
+    return found
+
+
+def _rolled_up(
+    connection: apsw.Connection,
+    query: Query,
+    published: int,
+    first: int,
+    last: int,
+    minutes: int,
+    by: By | None,
+    *,
+    by_hours: bool,
+) -> Counter[tuple[int, str]]:
+    """{(bucket since the epoch, label): records} of the minutes from `first` on, before `last`, `minutes` a bucket:
+    what the rollup has, less what stands above the snapshot. `by_hours`: no bucket ends within an hour."""
     found: Counter[tuple[int, str]] = Counter()
     conditions, values = kinds_of(query)
-    is_by_hours = minutes >= last - first or (first % _HOUR == 0 and minutes % _HOUR == 0)
-    for table, column, length, low, high in _parts(first, last, is_by_hours):
+    for table, column, length, low, high in _parts(first, last, by_hours):
         rows: Any = connection.execute(
-            f"SELECT (u.{column} * {length} - ?) / ?, {_LABELS[by].format('k')}, sum(u.records) "
+            f"SELECT u.{column} * {length} / ?, {_LABELS[by].format('k')}, sum(u.records) "
             f"FROM kind k CROSS JOIN {table} u ON u.kid = k.kid AND u.{column} >= ? AND u.{column} < ? "
             f"WHERE 1{conditions} GROUP BY 1, 2",
-            (first, minutes, low, high, *values),
+            (minutes, low, high, *values),
         )
         for bucket, label, records in rows:
             found[bucket, label] += records
     checks, checked = checks_of(query, 2)
     rows = connection.execute(
-        f"SELECT (r.timestamp / {_MINUTE_MS} - ?) / ?, {_LABELS[by].format('h')}, count(*) FROM record r "
+        f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM record r "
         "INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid CROSS JOIN shape h ON h.shape = r.shape "
         f"WHERE r.iseq > ? AND r.timestamp >= ? AND r.timestamp < ?{checks} GROUP BY 1, 2",
-        (first, minutes, published, first * _MINUTE_MS, last * _MINUTE_MS, *checked),
+        (minutes, published, first * _MINUTE_MS, last * _MINUTE_MS, *checked),
     )
     for bucket, label, records in rows:
         found[bucket, label] -= records
     return found
 
 
-def _parts(first: int, last: int, is_by_hours: bool) -> Iterator[tuple[str, str, int, int, int]]:
+def _parts(first: int, last: int, by_hours: bool) -> Iterator[tuple[str, str, int, int, int]]:
     """(table, column, minutes a row, from, to) that together are the minutes from `first` on, before `last`."""
     low, high = -(-first // _HOUR), last // _HOUR
-    if not is_by_hours or low >= high:
+    if not by_hours or low >= high:
         yield "minutes", "minute", 1, first, last
         return
     yield "hours", "hour", _HOUR, low, high
@@ -161,11 +180,36 @@ def _parts(first: int, last: int, is_by_hours: bool) -> Iterator[tuple[str, str,
 
 def _looked_at(connection: apsw.Connection, query: Query, version: int, published: int, start: int, end: int) -> int:
     """Row by row, those from `start` on, before `end`, ms."""
-    if start >= end:
-        return 0
-    part = replace(query, start=start, end=end)
-    low, high = ids_of(part, int(connection.execute("SELECT spill FROM state").get))
-    found = select(connection, part, version, published, low, high)
+    found = _part(connection, query, version, published, start, end)
     if found is None:
         return 0
     return int(connection.execute(f"SELECT count(*) FROM {found.source} WHERE {found.where}", found.values).get)
+
+
+def _labelled(
+    connection: apsw.Connection, query: Query, published: int, start: int, end: int, minutes: int, by: By
+) -> Counter[tuple[int, str]]:
+    """As `_looked_at`, by bucket and label."""
+    found = _part(connection, query, 2, published, start, end)
+    if found is None:
+        return Counter()
+    source = found.source
+    if "shape h" not in source:
+        source += " CROSS JOIN shape h ON h.shape = r.shape"
+    rows: Any = connection.execute(
+        f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM {source} "
+        f"WHERE {found.where} GROUP BY 1, 2",
+        (minutes, *found.values),
+    )
+    return Counter({(bucket, label): records for bucket, label, records in rows})
+
+
+def _part(
+    connection: apsw.Connection, query: Query, version: int, published: int, start: int, end: int
+) -> Selection | None:
+    """The rows from `start` on, before `end`, ms."""
+    if start >= end:
+        return None
+    part = replace(query, start=start, end=end)
+    low, high = ids_of(part, int(connection.execute("SELECT spill FROM state").get))
+    return select(connection, part, version, published, low, high)
