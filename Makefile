@@ -41,9 +41,10 @@ format: $(STAMP)
 bench: $(STAMP) ## the full benchmark; `make test-all` runs it tiny
 	$(PY) -m tests.bench
 
-kill: $(STAMP) ## the long kill -9 runs: 30 times the application, 50 times the indexer
+kill: $(STAMP) ## the long kill -9 runs: 30 times the application, 50 times the indexer, 20 times an export
 	$(PY) -m tests.fault.kill_application --times 30
 	$(PY) -m tests.fault.kill_indexer --times 50
+	$(PY) -m tests.fault.kill_exports --times 20
 
 adversarial: $(STAMP) ## thousands of inputs that are made to be slow, for all that searches untrusted bytes
 	$(PY) -m tests.fault.adversarial

@@ -7,9 +7,9 @@ import hashlib
 import platform
 import time
 
-from . import hostile, indexing, kafka, path, serving
+from . import exports, hostile, indexing, kafka, path, serving
 
-PARTS = ("path", "serving", "indexing", "queryable", "hostile", "kafka")
+PARTS = ("path", "serving", "indexing", "queryable", "exports", "hostile", "kafka")
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
@@ -49,6 +49,12 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         figures["queryable"] = (p50, p99)
         print(f"\nFrom the end of a request to an answer that holds it, {requests} requests:")
         print(f"p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    if "exports" in only:
+        number = 3_000 if tiny else 1_000_000
+        print(f"\nAn export of {number:,} records")
+        exported = exports.measure(number, options.seed)
+        figures["exports"] = exported
+        print(*exports.report(exported), sep="\n", flush=True)
     if "hostile" in only:
         kinds, clients, seconds = (("leaving",), 20, 1.0) if tiny else (hostile.KINDS, 280, 15.0)
         print(f"\n`serve` under {clients} hostile clients, {seconds:g} s each, the server alone on one processor")

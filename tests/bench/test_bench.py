@@ -10,7 +10,7 @@ import pytest
 from tests.support.kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE
 
 from . import __main__ as bench
-from . import kafka, stall
+from . import exports, kafka, stall
 from .indexing import Figures
 
 
@@ -31,6 +31,11 @@ def test_bench_measures_every_part_when_run_tiny() -> None:
     assert isinstance(served, dict)
     assert all(0 < p50 <= p99 for p50, p99 in served.values())
     assert figures["queryable"][0] > 0  # type: ignore[index]
+    exported = figures["exports"]
+    assert isinstance(exported, exports.Figures)
+    assert exported.records == 3_000
+    assert exported.faults == []
+    assert 0 < exported.peak_mib - exported.idle_mib < 64
     (hostile,) = figures["hostile"]  # type: ignore[misc]
     assert hostile.failed == []
     assert hostile.live

@@ -51,8 +51,8 @@ class Target(Protocol):
     def remove(self, id_: str) -> None:
         """Object and manifest; those that are not there are fine."""
 
-    def presign(self, id_: str, seconds: int, now: float) -> Presigned | None:
-        """A URL that gets the object from where it is; None when the API must serve it."""
+    def presign(self, id_: str, seconds: int, now: float, *, manifest: bool = False) -> Presigned | None:
+        """A URL that gets the object, or its manifest, from where it is; None when the API must serve it."""
 
     def open_path(self, id_: str, *, manifest: bool = False) -> Path | None:
         """The file that the API serves; None when there is none."""

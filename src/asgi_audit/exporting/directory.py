@@ -45,7 +45,7 @@ class DirectoryTarget:
         unlink(self._directory / object_name(id_))
         unlink(self._directory / manifest_name(id_))
 
-    def presign(self, id_: str, seconds: int, now: float) -> Presigned | None:
+    def presign(self, id_: str, seconds: int, now: float, *, manifest: bool = False) -> Presigned | None:
         return None
 
     def open_path(self, id_: str, *, manifest: bool = False) -> Path | None:

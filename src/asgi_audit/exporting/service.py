@@ -82,14 +82,15 @@ class ExportService:
         found, more = self._exports.page(grant, states, before, limit, group=group, days=self._days)
         return found, self._token(grant, found[-1]) if more and found else None
 
-    def presign(self, grant: Grant, export: Export) -> Presigned:
-        """A fresh URL of a complete export's object."""
+    def presign(self, grant: Grant, export: Export) -> tuple[Presigned, str]:
+        """A fresh URL of a complete export's object, and one of its manifest. Raises TargetError."""
         now = self._clock()
         there = self._target.presign(export.id, LINK_SECONDS, now)
-        if there is not None:
-            return there
+        beside = self._target.presign(export.id, LINK_SECONDS, now, manifest=True)
+        if there is not None and beside is not None:
+            return there, beside.url
         link = self._links.new(export.id, grant.key_id, now)
-        return Presigned(self._links.url(link), link.expires)
+        return Presigned(self._links.url(link), link.expires), self._links.url(link, manifest=True)
 
     def open(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> Download:
         """What a URL of ours opens. Raises QueryError: 'forbidden' for one that is not valid (any more), 'missing' when

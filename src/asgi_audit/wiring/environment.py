@@ -37,6 +37,8 @@ EXTRAS = {
     "zstandard": "server",
     "prometheus_client": "server",
     "aiokafka": "kafka",
+    "boto3": "server,s3",
+    "botocore": "server,s3",
     "datasette": "server,demo",
     "datasette_auth_passwords": "server,demo",
 }

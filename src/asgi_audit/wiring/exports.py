@@ -20,7 +20,13 @@ __all__ = ["build_runner", "open_exports", "open_target", "public_url"]
 
 
 def open_target(settings: Settings) -> Target:
-    """Where objects go. Raises ConfigError."""
+    """Where objects go. Raises ConfigError, TargetError."""
+    if settings.export_bucket:
+        with extra():
+            from ..exporting.s3 import S3Target
+
+        bucket, _, prefix = settings.export_bucket.removeprefix("s3://").partition("/")
+        return S3Target(bucket, prefix, work=settings.exports_path, endpoint=settings.export_endpoint)
     from ..exporting.directory import DirectoryTarget
 
     return DirectoryTarget(settings.exports_path, access=settings.access)

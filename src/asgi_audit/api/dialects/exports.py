@@ -338,11 +338,7 @@ class _Handlers:
         is_first = await self._is_first(found)
         if request.method == "HEAD" or ("range" in request.headers and not is_first):
             leave_out(request)  # one download in several pieces is one
-        headers = {
-            "link": f'<{found.manifest_url}>; rel="describedby"; type="application/json"',
-            "audit-manifest-sha256": found.export.manifest,
-        }
-        return self._file(found, headers, CONTENT_TYPE)
+        return self._file(found, _described_by(found.manifest_url, found.export), CONTENT_TYPE)
 
     async def manifest(self, request: Request, _: Grant) -> Response:
         return self._file(await self._open(request, manifest=True), {}, "application/json")
@@ -367,12 +363,13 @@ class _Handlers:
         return ObjectResponse(found.path, kind, {**NO_STORE, **headers}, EXPORTS.fail, lease)
 
     async def _answered(self, grant: Grant, export: Export, completeness: Completeness) -> Response:
-        answer = _answer(export)
+        answer, headers = _answer(export), audit_headers(completeness)
         if export.state is State.COMPLETE:
-            url = await asyncio.to_thread(self._exports.presign, grant, export)
+            url, manifest_url = await asyncio.to_thread(self._exports.presign, grant, export)
             expires = shown_time(url.expires * 1000)
             answer = answer.model_copy(update={"presigned_url": url.url, "presigned_url_expiration_time": expires})
-        return json_response(answer_bytes(answer), headers=audit_headers(completeness))
+            headers |= _described_by(manifest_url, export)
+        return json_response(answer_bytes(answer), headers=headers)
 
     async def _completeness(self, grant: Grant, query: Query) -> Completeness:
         return await self._service.completeness(grant, query.start, query.end)
@@ -437,6 +434,13 @@ def _parts(database: str) -> tuple[str, str, str | None, str | None]:
     assert group is not None
     assert account is not None
     return group, account, service, instance
+
+
+def _described_by(manifest_url: str, export: Export) -> dict[str, str]:
+    return {
+        "link": f'<{manifest_url}>; rel="describedby"; type="application/json"',
+        "audit-manifest-sha256": export.manifest,
+    }
 
 
 def _answer(export: Export) -> Answer:

@@ -1,0 +1,57 @@
+"""A server of S3-compatible storage that checks signatures: versitygw. (moto, s3rver and gofakes3 answer forged and
+expired URLs with 200.)"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["BUCKET", "HOW_TO_GET_ONE", "found", "serving"]
+
+BUCKET = "audit-exports"
+KEY, SECRET = "tests", "not-a-secret-of-anybody"
+HOW_TO_GET_ONE = (
+    "versitygw is not installed: with Go, `go install github.com/versity/versitygw/cmd/versitygw@v1.8.0`, and put it "
+    "into PATH or name it in ASGI_AUDIT_TEST_VERSITYGW"
+)
+
+
+def found() -> str | None:
+    """The command."""
+    beside_go = Path.home() / "go" / "bin" / "versitygw"
+    named = os.environ.get("ASGI_AUDIT_TEST_VERSITYGW") or shutil.which("versitygw")
+    return named or (str(beside_go) if beside_go.is_file() else None)
+
+
+@contextlib.contextmanager
+def serving(command: str, directory: Path) -> Iterator[str]:
+    """The URL of a server with an empty bucket, over `directory`."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    root, beside = directory / "buckets", directory / "attributes"
+    (root / BUCKET).mkdir(parents=True)
+    beside.mkdir()
+    arguments = [command, "--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}", "--quiet"]
+    # Beside the files: not every file system of a test has extended attributes.
+    child = subprocess.Popen([*arguments, "posix", "--sidecar", str(beside), str(root)], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if child.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("versitygw did not start") from None
+                time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.kill()
+        child.wait()
