@@ -1,19 +1,19 @@
-"""From the raw bytes of a body to what stands in the record: a JSON fragment and the word for `captured`.
+"""From the raw bytes of a body to its place in the record: a JSON fragment, and the word for `captured`.
 
-| body | stands in the record as | captured |
+| body | in the record | captured |
 |---|---|---|
-| JSON: object or array by its content, other values when labelled | its own bytes, CR and LF as spaces | full |
+| JSON: objects and arrays by their content, other values by their label | its own bytes, CR and LF as spaces | full |
 | form (`application/x-www-form-urlencoded`) | object of strings, arrays when repeated | full |
-| text: labelled so, or not labelled and printable UTF-8 | string | full |
-| any of them over the limit | the kept bytes as a string, cut at a whole character | truncated |
-| the request was answered before it was read to its end | the same | unread |
-| compressed, multipart, binary; not wanted; not provably clean of secrets within the budget | null | omitted |
-| UTF-16, invalid UTF-8 where text was announced | null | undecodable |
+| text: labelled as text, or not labelled and printable UTF-8 | string | full |
+| any of them, longer than the limit | the kept bytes as a string, cut at a whole character | truncated |
+| the application answered before it had read the body | the same | unread |
+| compressed, multipart, binary; detail without bodies; too costly to search for secrets | null | omitted |
+| UTF-16; labelled as text and invalid UTF-8 | null | undecodable |
 | bytes were dropped because memory was short | null | pressure |
 | no bytes | null | empty, or unread |
 
-JSON that orjson refuses (beyond depth 1024, `1e999`, lone surrogates) is text. With a sensitive name in it, broken
-or cut JSON is omitted: which value belongs to the name cannot be proven. Nothing here raises for any bytes.
+JSON that orjson refuses (deeper than 1024, `1e999`, lone surrogates) counts as text. Nothing here raises, whatever the
+bytes.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ _CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\x1b")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 _BRACKETS_FLAT = 900
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
-# A float ends at e308, which takes three digits of exponent, or two and a long number before them.
+# The largest float has the exponent e308: larger numbers have three digits of exponent, or two and many digits before.
 _MARKS = bytes.maketrans(b"123456789+E{", b"0000000000e[")
 _HUGE = b"0" * 200
 _BOM = b"\xef\xbb\xbf"
 
 
 def is_opaque(content_type: bytes, content_encoding: bytes) -> bool:
-    """Whether a body with these headers is not looked into: compressed, multipart. content_type: in lower case."""
+    """Whether a body with these headers is not parsed: compressed or multipart. content_type: in lower case."""
     return content_type.startswith(b"multipart/") or content_encoding.strip().lower() not in (b"", b"identity")
 
 
 def fragment(
     body: Body, content_type: bytes, opaque: bool, record: RecordRedactor, *, request: bool
 ) -> tuple[bytes, str]:
-    """(JSON fragment of one line, captured) of a body of which at least one byte passed by.
+    """(JSON fragment on one line, captured) of a body that has at least one byte.
 
-    content_type: in lower case. opaque: by its headers, see `is_opaque`."""
+    content_type: in lower case. opaque: see `is_opaque`."""
     kept = body.kept
     captured = "full"
     if kept < body.total:
@@ -83,7 +83,7 @@ def fragment(
 
 
 def _json(data: bytes, content_type: bytes, base: str, record: RecordRedactor) -> tuple[bytes, str] | None:
-    """None when it is no JSON."""
+    """As `fragment`; None when the body is not JSON."""
     first = data[:1]
     if first != b"{" and first != b"[":
         if data.startswith(_BOM):
@@ -100,10 +100,10 @@ def _json(data: bytes, content_type: bytes, base: str, record: RecordRedactor) -
 
 
 def _is_json(data: bytes) -> bool:
-    """Whether orjson accepts it, inside a record.
+    """Whether orjson accepts it inside a record.
 
-    msgspec passes over it without making objects for a sixth of the price. It accepts more: invalid UTF-8, numbers
-    beyond a float, escapes of half a character, any depth. Where one of those may be, orjson is asked."""
+    msgspec can check JSON without making objects, six times as fast, but it accepts more: invalid UTF-8, numbers beyond
+    a float, escapes of lone surrogates, any depth. When one of these may be in the data, orjson decides."""
     if 92 not in data:
         try:
             _pass_over(data)
@@ -116,7 +116,7 @@ def _is_json(data: bytes) -> bool:
             pass
     try:
         if data.count(b"[") + data.count(b"{") > _BRACKETS_FLAT:
-            # The record around it adds to the depth: what only just fits alone would make it unreadable.
+            # The record around the body adds to the depth: a body just within the limit would make it unreadable.
             data = b"[" * 24 + data + b"]" * 24
         orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -145,8 +145,8 @@ def _text(data: bytes, content_type: bytes, captured: str, base: str, record: Re
 
 
 def parameters(raw: bytes) -> tuple[dict[str, str | list[str]], bool]:
-    """The parameters of a query or form, repeated ones as arrays; and whether they were cut after PAIRS_MAX. Names and
-    values that are no UTF-8 have U+FFFD where it broke."""
+    """(the parameters of a query or form, repeated ones as arrays; whether they were cut after PAIRS_MAX). Invalid
+    UTF-8 in names and values becomes U+FFFD."""
     found: dict[str, str | list[str]] = {}
     parts = raw.split(b"&", PAIRS_MAX)
     for part in parts[:PAIRS_MAX]:
@@ -166,8 +166,9 @@ def parameters(raw: bytes) -> tuple[dict[str, str | list[str]], bool]:
 
 
 def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> str | None:
-    """Text without NUL and its like; of cut bytes without the half character at the end. None: it is none."""
-    if len(data.translate(None, _CONTROL)) < len(data):  # a fifth of the price of a regular expression
+    """The bytes as text; None when they are no text, for example contain NUL. A half character at the end of cut bytes
+    is dropped."""
+    if len(data.translate(None, _CONTROL)) < len(data):  # five times as fast as a regular expression
         return None
     if data.startswith(_BOM):
         data = data[3:]

@@ -1,15 +1,18 @@
 """From a sealed exchange to the bytes of its record: one line of JSON in the wire order, joined from byte fragments.
 
-Runs in the recorder's thread. No dict of the whole record is made: constant parts are encoded once, headers that
-carry no secret and repeat are remembered as encoded pairs, bodies are embedded as their own bytes.
+Runs in the recorder's thread. It never makes a dict of the whole record: constant parts are encoded once, headers that
+repeat and are no secrets are cached in encoded form, and bodies are embedded as their own bytes.
 
-Invariants. `build` raises for no content of an exchange (surrogates, Latin-1 headers, invalid UTF-8, odd methods),
-and what it answers is valid UTF-8 JSON without a line feed. Bounds: path and URL 16 KiB each, a query 16 KiB and
-2,000 parameters, headers 64 KiB and 500 of them each way, a text of the context 1,000 characters; what was cut is
-named in `context.truncated`. A body is at most the setting `body_bytes_max`, which JSON's escapes can make six times
-as long: with the default settings a record stays below 1 MiB. What was masked is searched for in the whole record
-before it is sealed (`reflection`); identity and request id are never altered. Beside the caches of `headers` and
-`names`, routes and operations are remembered: at most 1,024, emptied when full.
+Invariants:
+* `build` does not raise for any content of an exchange (surrogates, Latin-1 headers, invalid UTF-8, unusual methods).
+  It returns valid UTF-8 JSON without a line feed.
+* Bounds: path and URL 16 KiB each; a query 16 KiB and 2,000 parameters; 500 headers and 64 KiB of them in each
+  direction; a text of the context 1,000 characters. What was cut is named in `context.truncated`. A body has at most
+  the setting `body_bytes_max`, which JSON's escapes can make six times as long: with the default settings a record
+  stays below 1 MiB.
+* A value that was masked anywhere is searched for in the whole record (`parts.mask_again`). Identity and request id are
+  never altered.
+* Caches: those of `headers` and of the redaction's names, and 1,024 routes and operations. Each is emptied when full.
 """
 
 from __future__ import annotations
@@ -63,14 +66,14 @@ def _shorter(body: Body, size: int) -> Body:
     return Body([body.data()[:size]], size, body.total, body.complete, body.pressure)
 
 
-# Making the tables takes 40 ms of CPU: a test suite with an application for each test would wait for it each time.
+# Making the tables takes 40 ms of CPU, which a test suite that makes an application in each test would pay each time.
 _redactor_of = lru_cache(maxsize=8)(Redactor)
 
 
 class Builder:
-    """One per face of the recorder and process, used by the recorder's thread alone.
+    """One for each middleware and process; used by the recorder's thread only.
 
-    ids: makes `metadata.id` and 32 hex digits of salt from milliseconds since the epoch."""
+    ids: returns (`metadata.id`, 32 hex digits of salt) for milliseconds since the epoch."""
 
     def __init__(
         self,
@@ -107,17 +110,17 @@ class Builder:
         )
 
     def build(self, exchange: Exchange, shed: int = 0) -> bytes:
-        """The record's bytes, at most `record_bytes_max`. shed: 0 all that the exchange's detail wants, 1 no bodies, 2
-        no headers either."""
+        """The record's bytes, at most `record_bytes_max`. shed: 0 everything that the detail of the exchange includes,
+        1 without bodies, 2 without headers, too."""
         record = self._build(exchange, shed)
         if len(record) > self._bytes_max:
             return self._cut(exchange, shed)
         return record
 
     def _cut(self, x: Exchange, shed: int) -> bytes:
-        """What a broker would refuse is cut before it is sealed: first the bodies, then they go, then the headers, then
-        what the application said."""
-        # A byte of a body may take six, so a 48th of the room is safe for two of them.
+        """A record that is too large for a broker is built again: with shorter bodies, without bodies, without headers,
+        and at last without the application's annotations."""
+        # A byte of a body can take six in JSON, so two bodies of a 48th of the room each are safe.
         for share, more in ((4, 0), (16, 0), (48, 0), (48, 1), (48, 2)):
             x.request_body = _shorter(x.request_body, self._bytes_max // share)
             x.response_body = _shorter(x.response_body, self._bytes_max // share)
@@ -201,7 +204,7 @@ class Builder:
             add(b',"annotations":')
             add(self._annotations(x.annotations, redactor))
         message = self._said(x.message, redactor, "context.message") if x.message else b""
-        add(b"")  # the place of `redacted`, of which more may follow
+        add(b"")  # the place of `redacted`, which is written last
         at_redacted = len(parts) - 1
         if redacted:
             parts[at_redacted] = redacted_paths(redacted)
@@ -223,10 +226,10 @@ class Builder:
         return record
 
     def _place(self, x: Exchange, record: RecordRedactor) -> bytes:
-        """Route and operation, which repeat."""
+        """Route and operation as JSON, cached because they repeat."""
         try:
             place = (x.route, x.operation or x.endpoint)
-        except Exception:  # the exchange reads them only now from the framework's own objects
+        except Exception:  # raised by the framework's own objects, which are only read now
             place = (None, x.operation)
         known = self._places.get(place)
         if known is None:
@@ -236,7 +239,7 @@ class Builder:
                 said = self._said(operation, record, "context.operation")
                 known += b',"operation":' + said
                 if REDACTED.encode() in said:
-                    return known  # not remembered: it is told by this record's own secret
+                    return known  # not cached: it was masked because of a secret of this record
             if len(self._places) >= _CACHE_MAX:
                 self._places.clear()
             self._places[place] = known
@@ -246,18 +249,18 @@ class Builder:
 
     @staticmethod
     def _expects_body(x: Exchange, headers: Seen, values: Sequence[bytes]) -> bool:
-        """Whether the request announced a body: without one, bytes that never came are none that nobody read."""
+        """Whether the request announced a body. If not, a body that never came is `empty` and not `unread`."""
         if headers.length >= 0:
             return values[headers.length].strip(b" 0") != b""
         if headers.chunked:
             return True
-        # HTTP/1 has a body only when it says so; HTTP/2 may send one without a word.
+        # HTTP/1 must announce a body; HTTP/2 may send one without doing so.
         return not x.http_version.startswith("1") and x.method not in _NO_BODY_METHODS
 
     def _body_of(
         self, body: Body, detail: str, shed: int, headers: Seen, request: bool, record: RecordRedactor
     ) -> tuple[bytes, str]:
-        """Of a body of which at least one byte passed by."""
+        """(JSON fragment, captured) of a body that has at least one byte."""
         if detail != "bodies":
             return NULL, "omitted"
         if shed:
@@ -276,7 +279,7 @@ class Builder:
 
     @staticmethod
     def _said(text: str, record: RecordRedactor, path: str) -> bytes:
-        """A text that the application gave."""
+        """JSON of a text that the application gave, with secrets masked."""
         raw = str(text)[:TEXT_MAX].encode("utf-8", "replace")
         kept = record.text(raw)
         if kept != raw:
@@ -285,7 +288,7 @@ class Builder:
 
 
 def _status_of(x: Exchange) -> int:
-    """Of an exchange without a usual one: none was sent, or what was sent is no HTTP status."""
+    """The status of an exchange without a usual one: none was sent, or it was no HTTP status."""
     if x.status is None:
         return 499 if x.outcome in ("disconnected", "cancelled") else 500
     return min(max(int(x.status), 100), 999)

@@ -1,16 +1,19 @@
-"""The headers of a request or response as a JSON object, with what the builder itself reads of them.
+"""The headers of a request or response as a JSON object, and what the builder itself reads of them.
 
-Clients and servers send the same names in the same order again and again, so a list of names is looked at once and
-becomes a plan: which values are hidden, which repeat, which must be scanned each time. What the object looks like for
-the same repeating values is remembered too, but for the places of the others.
+The idea. Clients and servers send the same header names in the same order again and again. So for each list of names a
+*plan* is made once: which values are hidden, which repeat from request to request, and which are new each time and must
+be searched for secrets. For the same repeating values the encoded object is cached, too, with gaps for the new ones.
 
-Servers give bytes. An application may give anything, which raises here at the first operation of bytes; then text is
-taken as Latin-1, other values as their text, and what is no pair is left out.
+An example: `host`, `user-agent`, `authorization`, `x-trace` of one client. `authorization` is hidden, the first two
+repeat, `x-trace` is new: `{"host":"…","user-agent":"…","authorization":"[REDACTED]","x-trace":` + value + `}`.
 
-Invariants: what is remembered are names, values of the headers in `_REPEATED`, and host names; never the value of a
-header that is hidden, masked, or of another name. Bounds: 500 headers and 64 KiB of them each way; 256 plans of at
-most 32 names of 64 bytes, 512 remembered objects of at most 2 KiB of values; 1,024 single pairs of at most 256 bytes,
-1,024 host names and content types. Each is emptied when full.
+Servers send bytes. An application may send anything; then the first operation that needs bytes raises, and the headers
+are converted: text as Latin-1, other values by `str`; what is no pair is left out.
+
+Invariant: only names, host names, and the values of the headers in `_REPEATED` are cached; never a value that is hidden
+or masked. Bounds: 500 headers and 64 KiB of them in each direction; 256 plans of at most 32 names of 64 bytes; 512
+objects of at most 2 KiB of values; 1,024 single pairs of at most 256 bytes; 1,024 host names, and as many content
+types. Each cache is emptied when it is full.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ _OBJECTS_MAX = 512
 _OBJECT_BYTES_MAX = 2_048
 _FRESH_MAX = 1_024
 
-# Headers whose values repeat from request to request and are no secrets: only these are remembered with their value.
+# Headers whose values repeat from request to request and are no secrets. Only these values are cached.
 _REPEATED = frozenset({
     b"accept", b"accept-encoding", b"accept-language", b"accept-ranges", b"access-control-allow-credentials",
     b"access-control-allow-headers", b"access-control-allow-methods", b"access-control-allow-origin", b"age",
@@ -50,7 +53,7 @@ _REPEATED = frozenset({
     b"upgrade-insecure-requests", b"user-agent", b"vary", b"via", b"x-content-type-options", b"x-forwarded-proto",
     b"x-frame-options", b"x-requested-with", b"x-xss-protection",
 })  # fmt: skip
-# The headers that the builder itself looks at.
+# The headers that the builder itself reads.
 _READ = frozenset(
     (b"host", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"traceparent")
 )
@@ -59,7 +62,7 @@ _dumps = orjson.dumps
 
 
 class Seen:
-    """What the builder reads of headers. Not to be changed: it may be remembered."""
+    """What the builder reads of headers. Do not change it: it may be cached."""
 
     __slots__ = ("chunked", "content_type", "content_type_json", "hostname", "length", "opaque", "trace")
 
@@ -69,38 +72,38 @@ class Seen:
         self.content_type_json = b""  # `,"contentType":"…"`, or nothing
         self.opaque = False  # the body is compressed or multipart
         self.chunked = False  # there is a Transfer-Encoding
-        self.length = -1  # the place of Content-Length among the headers
-        self.trace = -1  # the place of Traceparent
+        self.length = -1  # index of Content-Length in the list of headers; -1: there is none
+        self.trace = -1  # likewise, of Traceparent
 
 
 _NOTHING_SEEN = Seen()
 
 Encoded = tuple[bytes, Seen, Sequence[bytes]]
-"""(JSON object, what the builder reads, values of the headers by their place)."""
+"""(JSON object, what the builder reads, the values of the headers in their order)."""
 
 
 class _Plan:
-    """What is to be done with headers of these names in this order; none is repeated."""
+    """What to do with headers of these names, in this order; each name occurs once."""
 
     __slots__ = ("fresh", "hidden", "read", "repeated", "repeated_at", "start")
 
     def __init__(self) -> None:
-        self.start: list[bytes] = []  # for each header its encoded name and colon, with the value where that is hidden
+        self.start: list[bytes] = []  # for each header its encoded name and colon; a hidden one with its value
         self.hidden: list[tuple[int, str]] = []  # place, path
         self.repeated_at: list[int] = []
-        self.repeated: Callable[[tuple[bytes, ...]], Any] = len  # what is remembered by: the repeating values
+        self.repeated: Callable[[tuple[bytes, ...]], Any] = len  # the key of the cached object: the repeating values
         self.fresh: list[tuple[int, bytes, int, bytes]] = []  # place, encoded name, kind, lower-case name
         self.read: dict[bytes, int] = {}  # places of `_READ`
 
 
 class Headers:
-    """One per builder, used by its thread alone. id_header: the name of the request id's header, lower case."""
+    """One for each builder; used by its thread only. id_header: the name of the request id's header, in lower case."""
 
     def __init__(self, redactor: Redactor, id_header: bytes) -> None:
         self._redactor = redactor
         self._id_header = id_header
         self._plans: dict[tuple[str, tuple[bytes, ...]], _Plan | None] = {}
-        # The pieces of an object, with every other one empty for the values that are new each time.
+        # An object in pieces; every other piece is empty, for a value that is new each time.
         self._objects: dict[tuple[_Plan, Any], tuple[list[bytes], Seen]] = {}
         self._pairs: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}  # encoded (name, value) of repeated headers
         self._known: dict[bytes, tuple[bytes, int, bytes]] = {}  # name: encoded, its kind, in lower case
@@ -115,7 +118,7 @@ class Headers:
         record: RecordRedactor,
         truncated: list[str],
     ) -> Encoded:
-        """base: `request.headers` or `response.headers`. request_id: what stands in the record already."""
+        """base: `request.headers` or `response.headers`. request_id: the record's request id, which is not searched."""
         if not headers:
             return b"{}", _NOTHING_SEEN, ()
         try:
@@ -127,7 +130,7 @@ class Headers:
     def _planned(
         self, headers: list[tuple[bytes, bytes]], base: str, request_id: bytes | None, record: RecordRedactor
     ) -> Encoded | None:
-        """None when they want a closer look."""
+        """By a plan; None when these headers must be read one by one."""
         if len(headers) > _PLAN_NAMES_MAX:
             return None
         names, values = zip(*headers, strict=True)
@@ -157,7 +160,7 @@ class Headers:
         return b"".join(pieces), seen, values
 
     def _plan(self, base: str, names: tuple[bytes, ...]) -> _Plan | None:
-        """The plan of these names, remembered; None when they want a closer look each time."""
+        """The plan for these names, which is cached; None when they must be read one by one each time."""
         if any(len(name) > _NAME_MAX for name in names):
             return None
         plan: _Plan | None = _Plan()
@@ -190,7 +193,7 @@ class Headers:
     def _remembered(
         self, plan: _Plan, values: tuple[bytes, ...], repeated: bytes | tuple[bytes, ...] | int
     ) -> tuple[list[bytes], Seen] | None:
-        """The pieces with the repeating values in their places, remembered; None when one of those is suspicious."""
+        """The pieces with the repeating values, which are cached; None when one of the values may be a secret."""
         given = [values[at] for at in plan.repeated_at]
         if sum(map(len, given)) > _OBJECT_BYTES_MAX or (
             self._redactor.alarms(b"\n".join(given)) and not all(map(self._redactor.clean, given))
@@ -216,7 +219,7 @@ class Headers:
         return known
 
     def _seen(self, read: dict[bytes, int], values: Sequence[bytes]) -> Seen:
-        """read: places of the first header of each name in `_READ`."""
+        """read: the index of the first header of each name in `_READ`."""
         seen = Seen()
         seen.length = read.get(b"content-length", -1)
         seen.trace = read.get(b"traceparent", -1)
@@ -239,7 +242,7 @@ class Headers:
         request_id: bytes | None,
         record: RecordRedactor,
     ) -> list[bytes] | None:
-        """The values that are new each time, encoded; None when they are too long for that."""
+        """The new values, encoded; None when one of them is too long for that."""
         out: list[bytes] = []
         scanned: list[tuple[int, bytes, bytes, int]] = []
         for at, encoded, kind, low in plan.fresh:
@@ -247,7 +250,7 @@ class Headers:
             if kind == PLAIN and len(value) < 15 and value.isdigit():
                 out.append(b'"' + value + b'"')
             elif low == self._id_header and value == request_id:
-                # Stands in the record already, and may hold letters, digits and three marks only.
+                # The request id contains only letters, digits and four marks, and is in the record already.
                 out.append(b'"' + value + b'"')
             elif len(value) > _FRESH_MAX:
                 return None
@@ -341,7 +344,7 @@ class Headers:
             pairs[at] = (encoded_name, encoded)
 
     def _header(self, name: bytes) -> tuple[bytes, int, bytes]:
-        """What is to be done with headers of this name, remembered."""
+        """(encoded name and colon, kind, name in lower case), cached."""
         known = self._known.get(name)
         if known is not None:
             return known
@@ -401,5 +404,5 @@ def _bytes(value: object) -> bytes:
         return bytes(value)
     try:
         return str(value).encode("latin-1", "replace")
-    except Exception:  # anybody's __str__
+    except Exception:  # raised by the __str__ of an application's object
         return b""

@@ -1,7 +1,7 @@
-"""The fragments of which a record is joined, by name, and the search through them for what was masked in one of them.
+"""The fragments of a record by name, and a search through all of them for values that were masked in one of them.
 
-A secret that the client sent often comes back: in the answer, in a header, in an error. Once a value was masked
-anywhere in an exchange, `mask_again` masks it in all its fragments but the identity and the request id.
+A secret that a client sends often comes back: in the response, in a header, in an error. When a value was masked
+anywhere in an exchange, `mask_again` masks it in every fragment, except the identity and the request id.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PARTS = (
     "timestamp",
     "context.host",
 )  # fmt: skip
-"""The fragments before the first that the application or a client has a say in, in the order in which the builder makes
-them; '' is punctuation and names. What follows is the rest of the context."""
+"""The first fragments, in the order in which the builder makes them; '' is punctuation and names of fields. The rest of
+the context follows."""
 
-# Bodies are searched with their numbers, too. What stands before the path is identity, or cannot hold a secret.
+# The identity is never altered; auth and status cannot contain a secret.
 _SEARCHED = tuple(
     (at, name)
     for at, name in enumerate(PARTS)
@@ -35,7 +35,8 @@ _CONTEXT_AT = len(PARTS)
 
 
 def mask_again(parts: list[bytes], search: Search, record: RecordRedactor, at_redacted: int) -> None:
-    """Mask in all parts what was masked in one of them. at_redacted: the place of `redacted`, which is written last."""
+    """Mask in all parts what was masked in one of them; in bodies also numbers. at_redacted: the index of `redacted`,
+    which is written last."""
     for at, name in _SEARCHED:
         kept = search.masked(parts[at], numbers=name.endswith(".body"))
         if kept is not parts[at]:

@@ -1,4 +1,4 @@
-"""JSON strings of text that may be anything: too long, or with halves of characters."""
+"""JSON strings of text that may be too long, or contain lone surrogates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _dumps = orjson.dumps
 
 
 def json_text(value: object, limit: int = TEXT_MAX) -> bytes:
-    """JSON string of any object that should be text: cut, lone surrogates as U+FFFD."""
+    """JSON string of an object that should be text: at most `limit` characters, lone surrogates as U+FFFD."""
     if type(value) is str and len(value) <= limit:
         text = value
     else:

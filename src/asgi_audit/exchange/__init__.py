@@ -1,2 +1,2 @@
-"""The ground that capture and recording share: an exchange while it is open (`draft`), what becomes of it at the seal
-(`sealed`), and what a recorder is (`recorder`)."""
+"""What capture and recording share: an exchange while it is open (`draft`) and after the seal (`sealed`), and the
+contract of a recorder (`recorder`)."""

@@ -1,13 +1,14 @@
-"""One request and its response as raw parts, while they stream: the `Draft` that the request path fills.
+"""A `Draft`: the raw parts of one request and its response, collected while they stream.
 
-A draft is written by the request's own task until it is sealed and is read by the recorder's thread after that; nobody
-writes it then. It holds as few objects as will do, because the request waits for each of them; whatever can be worked
-out later is worked out in `sealed.exchange_of`. Bounds: each body keeps at most `limit` bytes, copied or sliced, so
-that 64 KiB never pin a 100 MB chunk.
+The request's own task writes a draft until it is sealed; after that it is only read, by the recorder's thread. It
+consists of few objects, because the request waits while each is made; what can be derived later is derived in
+`sealed.exchange_of`. Bounds: each body keeps at most the configured number of bytes, copied or sliced, so that 64 KiB
+never keep a chunk of 100 MB alive.
 
-Both are msgspec structs because those are made in C: 0.2 µs where `__slots__` and an `__init__` took 1.2. Setting an
-attribute of one is slow, 0.1 µs: most are given when it is made. They compare and hash by identity, and their `repr`
-shows no content. They are invisible to the garbage collector: they hold only bytes and text, and so are in no cycle.
+`Draft` and `Body` are msgspec structs, which are made in C: 0.2 µs instead of 1.2 with `__slots__` and `__init__`.
+Setting an attribute of one is slow (0.1 µs), so most are given at once. They compare and hash by identity, and their
+`repr` shows no content. The garbage collector does not track them: they contain only bytes and text, so they are in no
+cycle.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ __all__ = ["SMALL_BYTES", "Body", "Draft", "Headers", "body_of", "is_bodyless"]
 
 Headers = list[tuple[bytes, bytes]]
 
-SMALL_BYTES = 4096  # bodies of at most so much are taken as they come
+SMALL_BYTES = 4096  # a body of at most so much, in one message, is kept without a copy
 _NO_BODY = (204, 304)
 
 
 class Body(msgspec.Struct, eq=False, gc=False):
-    """What was seen of one body. `chunks` holds the first `kept` of `total` bytes."""
+    """What was seen of one body. `chunks`: the first `kept` of its `total` bytes."""
 
     chunks: list[bytes] = []
     kept: int = 0  # bytes in `chunks`
-    total: int = 0  # bytes that passed by, kept or not
+    total: int = 0  # bytes that were seen, kept or not
     complete: bool = False  # the final message of the body was seen
     pressure: bool = False  # bytes were dropped because the shared budget was spent
 
@@ -43,16 +44,16 @@ class Body(msgspec.Struct, eq=False, gc=False):
 
 
 class Draft(msgspec.Struct, eq=False, gc=False):
-    """An exchange while it is open. Text of the scope that others mutate (`path`, `root_path`) is taken at entry; user,
-    route at the seal.
+    """An exchange while it is open. What frameworks change in the scope (`path`, `root_path`) is read at entry; user
+    and route are read at the seal.
 
-    A body is None as long as none was seen, the application's own bytes when it came whole and small in one message
-    (these are accounted for at the seal), else a `Body`."""
+    `request` and `response`: None while no body was seen; the application's own bytes when the body came whole and
+    small in one message (counted in the budget at the seal); else a `Body`."""
 
-    ticket: int  # the recorder's, of an open exchange
+    ticket: int  # under which the recorder has it as open
     began_ns: int  # by the monotonic clock
     started_ns: int  # by the wall clock, since the epoch
-    # Of the scope as it was, whatever the server put there.
+    # Values of the scope, as the server put them there.
     method: str
     path: str
     raw_path: bytes | None
@@ -68,14 +69,14 @@ class Draft(msgspec.Struct, eq=False, gc=False):
     request: bytes | Body | None = None
     response: bytes | Body | None = None
     held: int = 0  # bytes of the shared budget that it holds
-    error: tuple[str, bool] | None = None  # what was raised: its type, and whether it is no Exception
+    error: tuple[str, bool] | None = None  # (type of what was raised, whether it is no Exception)
 
     def __repr__(self) -> str:
         return f"<Draft {self.ticket}>"
 
 
 def is_bodyless(draft: Draft) -> bool:
-    """The server sends no body, whatever the application does."""
+    """Whether the server sends no body, even if the application does: HEAD, 204, 304."""
     return draft.method == "HEAD" or (draft.start is not None and draft.start[0] in _NO_BODY)
 
 

@@ -1,4 +1,4 @@
-"""The contract between capture, on the request path, and the recorder, off it."""
+"""The contract between capture, which runs on the request path, and the recorder, which runs off it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ Begun = tuple[int, int, int]
 
 
 class RecorderBase(Protocol):
-    """Nothing here blocks, raises into the caller, or grows without bound.
+    """Only `open` and `flush` block. Nothing here raises into the caller, or grows without bound.
 
-    is_crowded: so many exchanges were open when the last one began that small bodies are to be reserved, too."""
+    is_crowded: when the last exchange began, so many were open that small bodies must be reserved, too."""
 
     is_crowded: bool
 
     @property
     def is_open(self) -> bool:
-        """`open` would not wait in this OS process: the journal is open, or the first attempt to open it failed."""
+        """Whether `open` would return at once: the journal is open, or the first attempt to open it failed."""
 
     def open(self, wait_seconds: float) -> None:
-        """Start the thread (idempotent, again after fork) and wait at most so long for its journal to be open."""
+        """Start the thread, if it does not run, and wait at most so long until its journal is open."""
 
     def begin(self) -> Begun:
         """Register an open exchange and take its time, under one lock."""
 
     def learn_account(self, draft: Draft, account_id: str) -> None:
-        """The account of an exchange that is still open is known now; the last word counts. Statements name it, so that
-        readers of other accounts are not told of this exchange when it stays open for long."""
+        """Tell the account of an exchange that is still open; the last call counts. Statements name it, so that readers
+        of other accounts do not count this exchange when it stays open for long."""
 
     def reserve(self, draft: Draft, size: int) -> bool:
         """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `draft.held`."""
@@ -47,19 +47,19 @@ class RecorderBase(Protocol):
         notes: dict[str, Any] | None,
         wake: Wake | None = None,
     ) -> bool:
-        """Account for bodies that are bytes (they are replaced where the budget has no room for them); then, under the
-        same lock: duration, sequence, counter, enqueue or note of loss, deregister.
+        """Seal the exchange. Under one lock: take it off the open ones, give it its sequence, count it, and put it into
+        the queue or note its loss. Small bodies are counted in the budget, or dropped when it has no room.
 
-        True when it was enqueued, and then `wake` is called later; False when it is lost or excluded (`wake` is not
-        called). The second seal of an exchange, or one begun before a fork, does nothing and answers False. An
-        exchange whose details are both `none` is counted as excluded and gets no sequence."""
+        Returns True when it was put into the queue; `wake` will be called. Returns False, and never calls `wake`, when
+        it was lost or excluded, was sealed before, or began before a fork. An exchange whose details are both `none` is
+        counted as excluded and gets no sequence."""
 
     def unwaited(self) -> None:
         """Count a `durable` exchange that was served before its record was durable; the next statement says so."""
 
     def flush(self, timeout_seconds: float, *, close: bool = False) -> bool:
-        """Write and sync all that is sealed; with `close` also a provisional `closed` statement. Blocks; True in
-        time."""
+        """Write and sync all that is sealed; with `close` also state `closed`, provisionally. Blocks. Returns whether
+        it was done in time."""
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter of `stats()`."""

@@ -1,8 +1,8 @@
-"""What becomes of a draft at the seal: the `SealedExchange` that waits for the recorder's thread, and the `Exchange`
-that the thread makes of it for the builder.
+"""An exchange after the seal: the `SealedExchange` that waits for the recorder's thread, and the `Exchange` that the
+thread makes of it for the builder.
 
-What the route is called is worked out when it is asked for, in the recorder's thread. Msgspec structs for their price,
-as in `draft`.
+The names of route and endpoint are read when the builder asks for them, in the recorder's thread. Msgspec structs for
+their speed, as in `draft`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from .draft import Body, Draft, Headers, body_of, is_bodyless
 __all__ = ["Exchange", "RecordBuilder", "SealedExchange", "Wake", "exchange_of"]
 
 Wake = Callable[[bool], None]
-"""Called once, from any thread, must not raise: True when the record is durable, False when it never will be."""
+"""Called once, from any thread: with True when the record is durable, with False when it never will be. Must not
+raise."""
 
 _TEXTS = {str}
 
 
 class RecordBuilder(Protocol):
     def build(self, exchange: Exchange, shed: int) -> bytes:
-        """The record's bytes, in the recorder's thread; `shed` 1 leaves bodies out, 2 headers too."""
+        """The bytes of the record. Called in the recorder's thread. `shed`: 1 leaves out bodies, 2 headers, too."""
 
 
 class SealedExchange(msgspec.Struct, eq=False, frozen=True, gc=False):
-    """A draft that nobody writes any more, and what the seal adds to it."""
+    """A draft that does not change any more, and what the seal adds to it."""
 
     sequence: int
     ended_ns: int  # by the monotonic clock
@@ -39,7 +40,7 @@ class SealedExchange(msgspec.Struct, eq=False, frozen=True, gc=False):
     principal: str | None
     notes: dict[str, Any] | None  # what was annotated, by the names of an `Exchange`
     builder: RecordBuilder
-    wake: Wake | None  # who waits until the record is durable
+    wake: Wake | None  # when a request waits until the record is durable
 
     def __repr__(self) -> str:
         return f"<SealedExchange {self.sequence} {self.outcome}>"
@@ -87,7 +88,7 @@ class Exchange(msgspec.Struct, eq=False):
     sequence: int = 0  # given at the seal
 
     def __repr__(self) -> str:
-        # Logs and tracebacks show reprs; a body or a header must not get there.
+        # Logs and tracebacks show reprs, which must not contain a body or a header.
         return f"<Exchange {self.sequence} {self.outcome} {self.status}>"
 
     @property
@@ -117,7 +118,7 @@ class Exchange(msgspec.Struct, eq=False):
 
 
 def exchange_of(sealed: SealedExchange) -> Exchange:
-    """What the builder makes a record of. May raise what the server's own objects raise."""
+    """What the builder makes a record of. May raise what objects of the server raise."""
     draft = sealed.draft
     status, response_headers = draft.start or (None, [])
     method, path, root_path, http_version, scheme = (
@@ -139,7 +140,7 @@ def exchange_of(sealed: SealedExchange) -> Exchange:
         draft.request_headers,
         draft.request_id,
         body_of(draft.request),
-        # A small body of what has none (Starlette sends one for HEAD) was taken as it came.
+        # Starlette sends a body also for HEAD; a small one is in the draft, and is dropped here.
         Body(complete=True) if type(response) is bytes and is_bodyless(draft) else body_of(response),
         started_ns=draft.started_ns,
         duration_ns=sealed.ended_ns - draft.began_ns,
@@ -153,7 +154,7 @@ def exchange_of(sealed: SealedExchange) -> Exchange:
         detail_response=draft.detail.response,
         sequence=sealed.sequence,
     )
-    # Bytes, says ASGI; Django's test client gives text.
+    # ASGI says bytes; Django's test client sends text.
     if type(exchange.query_string) is not bytes:
         exchange.query_string = _bytes(exchange.query_string)
     if type(exchange.raw_path) is not bytes:
@@ -161,13 +162,13 @@ def exchange_of(sealed: SealedExchange) -> Exchange:
     if draft.error is not None:
         exchange.error_type, exchange.error_fatal = draft.error
     if sealed.notes is not None:
-        for name, value in sealed.notes.items():  # what was annotated beats what the scope says
+        for name, value in sealed.notes.items():  # annotations take precedence over the scope
             setattr(exchange, name, value)
     return exchange
 
 
 def _plain(value: object) -> str:
-    """Text of what should be text: bytes by a careless server, None, a number, an enum's member."""
+    """Text of what should be text and may be bytes, None, a number, or a member of an enum."""
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("latin-1")
     if isinstance(value, str):

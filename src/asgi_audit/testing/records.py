@@ -22,8 +22,9 @@ _FLUSH_SECONDS = 5.0
 class AuditRecords(Sequence[dict[str, Any]]):
     """The records of a test, decoded, in the order in which their exchanges were sealed.
 
-    Every look first waits until what is sealed by now is written, so with an in-process client (TestClient, httpx's
-    ASGITransport) a finished request is there. With a server in another thread use `wait`."""
+    Each access first waits until everything that is sealed is written. So with an in-process client (TestClient,
+    httpx's ASGITransport) the record of a finished request is in the list. With a server in another thread use
+    `wait`."""
 
     def __init__(self) -> None:
         from ..transport.memory import MemoryJournal
@@ -49,7 +50,8 @@ class AuditRecords(Sequence[dict[str, Any]]):
         return f"<AuditRecords: {self._summary()}>"
 
     def wait(self, count: int = 1, timeout: float = 5.0) -> list[dict[str, Any]]:
-        """All records, as soon as there are at least `count`. AssertionError after `timeout` seconds."""
+        """Wait until there are at least `count` records, and return all. Raises AssertionError after `timeout`
+        seconds."""
         deadline = time.monotonic() + timeout
         while True:
             records = self._read(max(0.0, deadline - time.monotonic()))
@@ -72,7 +74,7 @@ class AuditRecords(Sequence[dict[str, Any]]):
 
     @contextlib.contextmanager
     def capturing(self) -> Iterator[AuditRecords]:
-        """Every middleware of this process records here as long as this lasts."""
+        """Within this block every middleware of this process records here."""
         from ..capture.middleware import live_captures
         from ..wiring import application
 
@@ -85,17 +87,17 @@ class AuditRecords(Sequence[dict[str, Any]]):
             yield self
         finally:
             application.recorder_of = original
-            for capture in live_captures():  # one that was made meanwhile may serve the next test without the fixture
+            for capture in live_captures():  # also those that were made during the test: later tests may use them
                 capture.recorder = before[capture] if capture in before else original(capture.settings)
             self._read()
-            for recorder in self._recorders[:1]:  # they are faces of one
+            for recorder in self._recorders[:1]:  # they share one thread
                 recorder.stop()  # type: ignore[attr-defined]
 
     def _recorder_of(self, settings: Settings) -> RecorderBase:
         from ..recording.recorder import shared_recorder
 
         default = type(settings)()
-        # What two middlewares over one journal must agree on, in production two journals: here they share one.
+        # Middlewares that share a journal must agree on these settings. In production these have journals of their own.
         mine = dataclasses.replace(
             settings,
             transport=self._transport,

@@ -1,5 +1,5 @@
-"""What two runs of an application can be compared by: values as they were, and of objects that frameworks make for
-each request (exit stacks, requests, users, routes) what kind of thing they are."""
+"""Copies by which two runs of an application can be compared: values as they were at the time and, for objects that
+frameworks make for each request (exit stacks, requests, users, routes), their type and contents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
 
 
 class _Kind(NamedTuple):
-    """Something of this type, with what it holds where that can be read without side effects."""
+    """An object of this type, with its attributes if they can be read without side effects."""
 
     type: str
     holds: Any = None
@@ -26,8 +26,7 @@ class _Kind(NamedTuple):
 
 
 def snapshot(value: Any) -> Any:
-    """A copy of `value` that stays when its owner changes it, and equals that of another run. Iterators are not
-    read."""
+    """A copy of `value` that does not change with it, and equals the copy of another run. Iterators are not read."""
     return _snapshot(value, ())
 
 
@@ -36,7 +35,7 @@ def _snapshot(value: Any, inside: tuple[int, ...]) -> Any:
     if kind in _PLAIN:
         return value
     if kind is float:
-        return _Kind("float", repr(value))  # not a number equals nothing
+        return _Kind("float", repr(value))  # NaN is not equal to itself
     name = f"{kind.__module__}.{kind.__qualname__}"
     if id(value) in inside or len(inside) == _DEPTH_MAX:
         return _Kind(name, "…")
@@ -70,5 +69,5 @@ def plain_text(text: str) -> str:
 
 
 def read_headers(message: Mapping[str, Any]) -> list[Any]:
-    """As a server reads them, each once: tuples where they are pairs. Raises what they raise."""
+    """The headers as a server reads them, each once: pairs as tuples. Raises what they raise."""
     return [tuple(pair) for pair in message.get("headers", ())]

@@ -1,8 +1,8 @@
 """A proof that auditing changes nothing: `assert_transparent` runs an application with and without the middleware and
 compares what passes between it and its server, message by message.
 
-Method: both ends write all that they see into one log, as it was then and by value (`snapshot`); the two logs are
-compared entry by entry."""
+Method: the server's side and the application's side write everything that they see into one log, by value (`snapshot`).
+The logs of the two runs are compared entry by entry."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ASGIApp = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRequest:
-    """What one client does. `body` comes in these chunks; after `leaves_after` messages of the application the client
-    is gone."""
+    """What one client does. `body`: the chunks that it sends. `leaves_after`: after so many messages of the application
+    it disconnects."""
 
     method: str = "GET"
     path: str = "/"
@@ -79,18 +79,18 @@ def assert_transparent(
     interleaving: bool = True,
     timeout_seconds: float = 10.0,
 ) -> None:
-    """AssertionError when `app` or its server could notice the middleware, for any of `requests` (a small table by
-    default).
+    """Raises AssertionError when `app` or its server could notice the middleware, for any of `requests` (by default a
+    small table).
 
-    Compared are: the scope and the context variables that the application sees, every message in each direction, in
-    order, the order of both directions among each other (unless `interleaving` is False: `durable` delivery waits in
-    between, while other tasks of the application go on), that bodies are the same objects, that no message of the
-    application was changed, and what it raised. The one difference allowed is the header `request_id_header`, none when
-    it is None.
+    It compares: the scope and the context variables that the application sees; every message in each direction, in
+    order; the order of both directions among each other (unless `interleaving` is False: with `durable` delivery other
+    tasks of the application may run in between); that bodies are the same objects; that no message of the application
+    was changed; and what the application raised. The only difference allowed is the header `request_id_header`; with
+    None there must be none.
 
-    `wrap` makes the middleware, by default AuditMiddleware into memory. The application is run twice for each request,
-    so it must answer the same both times. Also runs its lifespan unless told not to. Callable from synchronous and
-    asynchronous tests."""
+    `wrap` makes the middleware, by default an AuditMiddleware that records into memory. The application runs twice for
+    each request and must respond the same both times. Its lifespan is run, too, unless that is turned off. May be
+    called from synchronous and asynchronous tests."""
     if wrap is None:
 
         def wrap(inner: ASGIApp) -> ASGIApp:
@@ -110,7 +110,7 @@ def assert_transparent(
         bare = _on_a_loop_of_its_own(run, probe, timeout_seconds)
         inner_id = probe.request_id
         audited = _on_a_loop_of_its_own(run, wrapped, timeout_seconds)
-        if inner_id is not None:  # the application is audited from inside: each run has an id of its own
+        if inner_id is not None:  # the application contains a middleware itself: each run has another id
             bare, audited = _without_id(bare, inner_id), _without_id(audited, probe.request_id)
         elif allowed is not None and not _sets_header(bare, allowed):
             audited = _without_added_header(audited, allowed)
@@ -118,7 +118,7 @@ def assert_transparent(
 
 
 class _Probe:
-    """Stands between middleware and application and writes down what passes there, in the same log as the server."""
+    """Placed between the middleware and the application; writes what it sees into the same log as the server's side."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -162,7 +162,7 @@ async def _run(
     receive: Callable[[], Awaitable[Any]],
     on_send: Callable[[Any], None],
 ) -> list[Any]:
-    """One call; the log of both ends."""
+    """Call the application once, and return the log of both sides."""
     log: list[Any] = []
     probe.log = log
     probe.sent = []
@@ -175,7 +175,7 @@ async def _run(
 
     async def server_send(message: Any) -> None:
         given = probe.sent[-1][0]
-        # What can be read only once has a stand-in, with the same content.
+        # An object that can be read only once is replaced by another one with the same content.
         same = message is given or not hasattr(type(given.get("headers", ())), "__len__")
         if "body" in given and message.get("body") is not given["body"]:
             log.append(("server: the body is another object",))
@@ -252,7 +252,7 @@ async def _run_lifespan(app: ASGIApp, probe: _Probe) -> list[Any]:
 def _on_a_loop_of_its_own(
     run: Callable[[ASGIApp], Awaitable[list[Any]]], app: ASGIApp, timeout_seconds: float
 ) -> list[Any]:
-    """In a thread, so that an asynchronous test can call it too."""
+    """Run in a thread, so that asynchronous tests can call it, too."""
     result: list[Any] = []
 
     async def bounded() -> list[Any]:
@@ -268,7 +268,7 @@ def _on_a_loop_of_its_own(
     thread = threading.Thread(target=target, name="asgi-audit-transparent", daemon=True)
     thread.start()
     thread.join(timeout_seconds + 5)
-    if not result or isinstance(result[0], TimeoutError):  # nothing: it never gave its loop a chance to stop it
+    if not result or isinstance(result[0], TimeoutError):  # nothing: it blocked its loop, so it could not be stopped
         raise AssertionError(
             f"the application did not end within {timeout_seconds:g} s; an endless one needs requests with leaves_after"
         )
@@ -288,8 +288,8 @@ def _sets_header(log: list[Any], name: bytes) -> bool:
 
 
 def _without_added_header(log: list[Any], name: bytes) -> list[Any]:
-    """The log as if the request id had not been added to a copied start message; were it added to the application's
-    own message, that would be changed."""
+    """The log without the request id on copied start messages. On the application's own message it would be a change of
+    that message, so it stays there."""
     cleaned = []
     for entry in log:
         if entry[0] == "server: takes" and entry[1].get("type") == "http.response.start":
@@ -301,7 +301,7 @@ def _without_added_header(log: list[Any], name: bytes) -> list[Any]:
 
 
 def _without_id(log: list[Any], request_id: bytes | None) -> list[Any]:
-    """The log without the headers that say this id, and as if no message had been copied for them."""
+    """The log without the headers that contain this id, and as if no message had been copied for them."""
     cleaned = []
     for entry in log:
         if len(entry) > 1 and isinstance(entry[1], dict) and entry[1].get("type") == "http.response.start":
@@ -329,8 +329,8 @@ def _compare(name: str, bare: list[Any], audited: list[Any], interleaving: bool)
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equal; a start message without headers equals one with an empty list (the header was put on a list of its
-    own)."""
+    """Whether they are equal. A start message without headers equals one with an empty list: the header was added to a
+    new list."""
     if a == b:
         return True
     if isinstance(a, tuple) and isinstance(b, tuple) and a[0] == b[0] == "server: takes":
