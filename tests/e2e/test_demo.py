@@ -32,12 +32,17 @@ def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
     home = tmp_path / "demo"
     done = run("demo", "--home", str(home), cwd=tmp_path, seconds=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    last = done.stdout.splitlines()[-1]
-    found = re.fullmatch(r"demo: (\d+) requests, (\d+) records indexed, (\d+) answered by usage, (\d+) by trail", last)
+    *lines, last = done.stdout.splitlines()
+    found = re.fullmatch(
+        r"demo: (\d+) requests, (\d+) records indexed, (\d+) answered by usage, (\d+) by trail, (\d+) by logs, "
+        r"(\d+) exported, (\d+) by usage\.api\.list",
+        last,
+    )
     assert found is not None, last
     assert len(set(found.groups())) == 1
     assert int(found[1]) > 200
     assert "found nowhere" in done.stdout
+    assert [line for line in lines if len(line.replace(str(home), "")) > 80] == []
     assert not processes_with(str(home))
     assert done.stderr == ""
 

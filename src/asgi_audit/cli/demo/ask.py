@@ -1,15 +1,17 @@
-"""The demo's questions: usage and trail over HTTP exactly as their documents say, and the search for leaked secrets."""
+"""The demo's questions: five dialects over HTTP exactly as their documents say, and the search for leaked secrets."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import http.client
 import json
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
 from ...errors import AuditError
 
@@ -30,17 +32,19 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Asks one question: POST starts an execution, GET polls and pages through its result."""
+    """Asks the API on this port with one key. `session_id`: what TR50's login brought."""
 
     def __init__(self, port: int, key: str) -> None:
         self.port = port
         self.key = key
         self.asked: list[Asked] = []
+        self.session_id = ""
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str | None = None) -> Any:
-        """(status, decoded JSON) of one call."""
+        """(status, decoded JSON) of one call. `key`: '' for none, None for the client's."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
+        key = self.key if key is None else key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -63,11 +67,10 @@ class Client:
     def query(self, path: str, question: dict[str, Any], *, limit: int = 100, seconds: float = 20) -> Answer:
         """All pages of one question. Raises AuditError when the API answers otherwise than documented."""
         status, started = self.call("POST", path, question)
-        shown = ", ".join(f"{k}: {v}" if k == "method" else k for k, v in question.items())
         if status != 200:
             raise AuditError(f"POST {path} was answered {status}: {started}")
         execution = started["queryExecutionId"]
-        self.note(f"POST {path} {{{shown}}}", status, f"queryExecutionId {execution[:12]}…")
+        self.note(f"POST {path} {{{', '.join(question)}}}", status, f"queryExecutionId {execution[:8]}…")
         result = f"{path.rstrip('/')}/query-result/{execution}"
         records: list[dict[str, Any]] = []
         token, pages = "", 0
@@ -88,6 +91,100 @@ class Client:
                 return Answer(records, pages)
             if time.monotonic() > deadline:
                 raise AuditError(f"{path} was not read to its end in {seconds:g} s")
+
+    def logs(self, service: str, window: dict[str, str]) -> list[dict[str, Any]]:
+        """All entries of `GET /logs`, page by page."""
+        filters = {"service": service, "startDate": window["from"], "endDate": window["to"], "limit": "100"}
+        entries: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            asked = {**filters, **({"cursor": cursor} if cursor else {})}
+            status, page = self.call("GET", f"/logs?{urlencode(asked)}")
+            if status != 200:
+                raise AuditError(f"GET /logs was answered {status}: {page}")
+            found, paging = page["data"]["logs"], page["data"]["pagination"]
+            entries += found
+            more = "&cursor=…" if cursor else ""
+            self.note(
+                f"GET /logs?service={service}&limit=100{more}", status, f"{len(found)} of {paging['total']} entries"
+            )
+            cursor = paging["cursor"]
+            if not cursor:
+                return entries
+
+    def begin_export(self, database: str, window: dict[str, str]) -> str:
+        """The request's id."""
+        body = {
+            "database": database,
+            "time_start": window["from"],
+            "time_end": window["to"],
+            "idempotency_token": str(uuid.uuid4()),
+        }
+        status, answer = self.call("POST", "/api/v1/logs?type=query", body)
+        if status != 200:
+            raise AuditError(f"POST /api/v1/logs was answered {status}: {answer}")
+        self.note("POST /api/v1/logs?type=query", status, answer["state"])
+        return str(answer["request_id"])
+
+    def export(self, request_id: str, *, seconds: float = 60) -> bytes:
+        """The lines of an export that was begun: polled as its client does, downloaded and unpacked."""
+        deadline = time.monotonic() + seconds
+        state = ""
+        while True:
+            status, answer = self.call("GET", f"/api/v1/logs/{request_id}?type=query")
+            if status != 200 or answer["state"] in ("Failed", "TimedOut", "DoesNotExist"):
+                raise AuditError(f"GET /api/v1/logs/… was answered {status}: {answer}")
+            if answer["state"] != state:
+                state = answer["state"]
+                self.note(f"GET /api/v1/logs/{request_id[:8]}…?type=query", status, state)
+            if state == "Complete":
+                return self._download(answer["presigned_url"])
+            if time.monotonic() > deadline:
+                raise AuditError(f"the export was not complete in {seconds:g} s: {answer.get('reason', state)}")
+            time.sleep(0.2)
+
+    def _download(self, url: str) -> bytes:
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        try:
+            connection.request("GET", f"{parts.path}?{parts.query}")
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise AuditError(f"GET {parts.path} was answered {response.status}")
+        self.note("GET its presigned_url", response.status, f"{len(content):,} bytes, gzip")
+        return gzip.decompress(content)
+
+    def listed(self, service: str, window: dict[str, str]) -> list[dict[str, Any]]:
+        """All results of `usage.api.list`, by a login in the first request and its session in those that follow."""
+        login = {"command": "api.authenticate", "params": {"username": "demo", "password": self.key}}
+        results: list[dict[str, Any]] = []
+        while True:
+            auth = {"sessionId": self.session_id} if self.session_id else login
+            params = {
+                "service": service,
+                "start": window["from"],
+                "end": window["to"],
+                "offset": len(results),
+                "limit": 100,
+            }
+            status, answer = self.call(
+                "POST", "/api", {"auth": auth, "list": {"command": "usage.api.list", "params": params}}, key=""
+            )
+            if status != 200 or not answer.get("list", {}).get("success"):
+                raise AuditError(f"POST /api was answered {status}: {answer}")
+            self.session_id = self.session_id or answer["auth"]["params"]["sessionId"]
+            found = answer["list"]["params"]
+            self.note(
+                f"POST /api {{auth, usage.api.list, offset: {len(results)}}}",
+                status,
+                f"{len(found['result'] or [])} of {found['count']} results",
+            )
+            results += found["result"] or []
+            if not found["result"] or len(results) >= found["count"]:
+                return results
 
 
 def needles(name: str, secret: str) -> Iterator[tuple[str, bytes]]:

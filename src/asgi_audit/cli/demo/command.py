@@ -1,9 +1,9 @@
 """See it work in half a minute: Datasette, which we did not write, audited, indexed and asked.
 
-Starts the application, the sidecar and the API in processes of their own, sends real HTTP, asks usage and trail as
-their documents say, compares every answer with what was sent, and searches every byte on disk for the secrets it
-used. The exit code is 0 only when all numbers agree and no secret was found. Everything starts from a clean state and
-stops at the end.
+Starts the application, the sidecar and the API in processes of their own, sends real HTTP, asks all five dialects as
+their documents say (usage, trail, logs, an export, usage.api.list), compares every answer with what was sent, and
+searches every byte on disk for the secrets it used. The exit code is 0 only when all numbers agree and no secret was
+found. Everything starts from a clean state and stops at the end.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import http.client
+import json
 import os
 import secrets
 import shutil
 import signal
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -29,10 +31,11 @@ from ...settings import PREFIX, Settings, make_settings
 from ...wiring.operations import open_control, open_store_reader
 from ..curls import curl_lines
 from ..processes import Child, free_port, wait_for_port
+from .agree import agree, agree_but_for_ids, seen_in_entry, seen_in_record, seen_in_result
 from .app import ACCOUNT, INSTANCE, SERVICE, make_database
-from .ask import Answer, Client, leaks
+from .ask import Client, leaks
 from .drive import Drive, Secrets, Sent
-from .show import shortened, table
+from .show import WIDTH, shortened, table
 
 __all__ = ["add_arguments", "run"]
 
@@ -133,28 +136,41 @@ class _Demo:
             ),
         }
         client = Client(self.api_port, self.key)
+        export = client.begin_export(f"classic/{ACCOUNT}/{SERVICE}", window)  # while it waits, the others are asked
         usage = client.query(f"/usage/{SERVICE}/{INSTANCE}", window)
         trail = client.query("/trail", window)
+        logs = client.logs(SERVICE, window)
+        listed = client.listed(SERVICE, window)
         self._ask_more(client, window, drive.sent)
+        exported = [json.loads(line) for line in client.export(export).splitlines()]
         stored = {r["metadata"]["requestId"]: r for r in self._stored()}
-        indexed = self._agree("the index", drive.sent, list(stored.values()))
-        by_usage = self._agree("usage", drive.sent, usage.records)
+        sent = drive.sent
         # Trail shows all services of the account, the reads of this very API too.
-        by_trail = self._agree("trail", drive.sent, [r for r in trail.records if r["metadata"]["service"] == SERVICE])
+        of_trail = [r for r in trail.records if r["metadata"]["service"] == SERVICE]
+        agreements = [
+            agree("the index", sent, map(seen_in_record, stored.values())),
+            agree("usage", sent, map(seen_in_record, usage.records)),
+            agree("trail", sent, map(seen_in_record, of_trail)),
+            agree("logs", sent, map(seen_in_entry, logs)),
+            agree("the export", sent, map(seen_in_record, exported)),
+            agree_but_for_ids("usage.api.list", sent, map(seen_in_result, listed)),
+        ]
+        counts = [agreement.right for agreement in agreements]
+        self.problems += [problem for agreement in agreements for problem in agreement.problems]
         say(table(client.asked))
         login = next((s for s in drive.sent if s.method == "POST" and s.status == 302), None)
         if login is not None and login.request_id in stored:
             say("\none record as it is stored, the login with the right password:\n")
             say(shortened(stored[login.request_id]))
-        self._search(usage, trail)
-        counted = f"{len(drive.sent)} requests, {indexed} records indexed"
-        self.last_line = f"demo: {counted}, {by_usage} answered by usage, {by_trail} by trail"
+        self._search(client, usage.records, trail.records, logs, exported, listed)
+        words = "records indexed", "answered by usage", "by trail", "by logs", "exported", "by usage.api.list"
+        said = ", ".join(f"{count} {word}" for count, word in zip(counts, words, strict=True))
+        self.last_line = f"demo: {len(sent)} requests, {said}"
         self.problems += drive.wrong
         for problem in self.problems[:20]:
             say(f"wrong: {problem}")
         say(f"took {time.monotonic() - began:.1f} s\n")
-        agree = len(drive.sent) == indexed == by_usage == by_trail
-        return 0 if agree and not self.problems else 1
+        return 0 if set(counts) == {len(sent)} and not self.problems else 1
 
     def keep(self) -> None:
         """Serve on until Ctrl-C or SIGTERM."""
@@ -177,7 +193,7 @@ class _Demo:
         make_database(database)
         control = open_control(self.settings)
         try:
-            self.key = control.create_key("reader", [ACCOUNT])[1]
+            self.key = control.create_key("auditor", [ACCOUNT])[1]
         finally:
             control.close()
         self.app_port, self.api_port = free_port(), free_port()
@@ -237,7 +253,7 @@ class _Demo:
             self.problems.append("an empty window was answered with records")
         for note, status, method, target, body, key in (
             ("wrong key", 401, "POST", path, window, "aa_000000000000_wrong"),
-            ("unknown instance", 404, "POST", f"/usage/{SERVICE}/nothing", window, None),
+            ("unknown instance", 404, "POST", f"/usage/{SERVICE}/none", window, None),
             ("without `to`", 400, "POST", path, {"from": window["from"]}, None),
         ):
             answered, said = client.call(method, target, body, key=key)
@@ -254,38 +270,16 @@ class _Demo:
             if record["service"] == SERVICE:
                 yield record
 
-    def _agree(self, who: str, sent: list[Sent], records: list[dict[str, Any]]) -> int:
-        """How many of the sent requests stand there once, as their client saw them."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for record in records:
-            found.setdefault(record["metadata"]["requestId"], []).append(record)
-        count = 0
-        for s in sent:
-            same = found.pop(s.request_id, [])
-            if len(same) != 1:
-                self.problems.append(f"{who} holds {s.request_id} ({s.method} {s.path}) {len(same)} times")
-                continue
-            seen = same[0]["request"]["method"], same[0]["request"]["path"], same[0]["response"]["statusCode"]
-            if seen != (s.method, s.path, s.status):
-                self.problems.append(
-                    f"{who} holds {s.request_id} as {seen}, its client saw {s.method} {s.path} {s.status}"
-                )
-                continue
-            count += 1
-        if found:
-            self.problems.append(f"{who} holds {len(found)} records of requests that nobody sent")
-        return count
-
-    def _search(self, *answers: Answer) -> None:
-        wanted = {**self.hidden.named(), "the API key": self.key}
+    def _search(self, client: Client, *answers: list[dict[str, Any]]) -> None:
+        wanted = {**self.hidden.named(), "the API key": self.key, "the session of TR50": client.session_id}
         files = [p for p in sorted(self.home.rglob("*")) if p.is_file()]
         texts: list[tuple[str, bytes]] = [("a stored record", data) for data in _stored_bytes(self.settings)]
-        texts += [("an answer", repr(answer.records).encode()) for answer in answers]
+        texts += [("an answer", repr(answer).encode()) for answer in answers]
         found, searched = leaks(wanted, files, texts)
         self.problems += sorted(set(found))
         verdict = f"{len(set(found))} places" if found else "nowhere"
         size = f"{len(files)} files, {len(texts)} records and answers, {searched / 1e6:.1f} MB"
-        say(f"\nsearched {size}, for {', '.join(wanted)}:")
+        say("\n" + textwrap.fill(f"searched {size}, for {', '.join(wanted)}:", WIDTH))
         say(f"found {verdict}")
 
 

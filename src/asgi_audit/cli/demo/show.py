@@ -1,4 +1,4 @@
-"""How the demo shows what was asked and answered: a plain table, and one record on at most forty lines."""
+"""How the demo shows what was asked and answered, within 80 columns: a plain table, and one record."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from typing import Any
 
 from .ask import Asked
 
-__all__ = ["shortened", "table"]
+__all__ = ["WIDTH", "shortened", "table"]
 
-_TEXT_MAX = 100
+WIDTH = 80
+_ASKED_WIDTH = 46
+_TEXT_MAX = 36
 _MIDDLE = "…"
 
 
 def table(asked: Sequence[Asked]) -> str:
     """One line for each call; runs of equal pages are folded."""
-    rows = [("asked", "status", "answered")]
-    rows += [(call.request, str(call.status), call.answer) for call in asked]
-    folded: list[tuple[str, str, str]] = []
-    for row, count in ((row, len(list(run))) for row, run in groupby(rows)):
-        folded.append(row if count == 1 else (*row[:2], f"{row[2]}, {count} times"))
-    width = max(len(row[0]) for row in folded)
-    lines = [f"{a:<{width}}  {b:<6}  {c}" for a, b, c in folded]
-    lines.insert(1, "-" * max(map(len, lines)))
+    rows = [("", "asked", "answered")]
+    rows += [(str(call.status), call.request, call.answer) for call in asked]
+    lines = []
+    for (status, request, answer), run in groupby(rows):
+        count = len(list(run))
+        said = answer if count == 1 else f"{count} × {answer}"
+        line = f"{status:3}  {_short(request, _ASKED_WIDTH):<{_ASKED_WIDTH}}  {said}"
+        lines.append(_short(line, WIDTH))
+    lines.insert(1, "-" * WIDTH)
     return "\n".join(lines)
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}{_MIDDLE}"
 
 
 def shortened(record: dict[str, Any]) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from asgi_audit.cli.demo.agree import Seen, agree, agree_but_for_ids, seen_in_entry, seen_in_record, seen_in_result
 from asgi_audit.cli.demo.app import CUSTOMERS, make_database
 from asgi_audit.cli.demo.ask import Asked, leaks
-from asgi_audit.cli.demo.command import _Demo
 from asgi_audit.cli.demo.drive import Sent
-from asgi_audit.cli.demo.show import shortened, table
+from asgi_audit.cli.demo.show import WIDTH, shortened, table
 
 SECRET = "pw-0123456789abcdef01234567"
 
@@ -50,12 +51,12 @@ def record(request_id: str, method: str = "GET", path: str = "/", status: int = 
     }
 
 
-def test_agree_counts_what_stands_once_as_its_client_saw_it(tmp_path: Path) -> None:
-    demo = _Demo(tmp_path)
+def test_agree_counts_what_stands_once_as_its_client_saw_it() -> None:
     sent = [Sent(name, "GET", "/", 200, 0, "g") for name in ("right", "twice", "missing", "other")]
     records = [record("right"), record("twice"), record("twice"), record("other", status=500), record("nobody")]
-    assert demo._agree("usage", sent, records) == 1
-    assert [p.split(" as ")[0] for p in demo.problems] == [
+    count, problems = agree("usage", sent, map(seen_in_record, records))
+    assert count == 1
+    assert [p.split(" as ")[0] for p in problems] == [
         "usage holds twice (GET /) 2 times",
         "usage holds missing (GET /) 0 times",
         "usage holds other",
@@ -63,11 +64,32 @@ def test_agree_counts_what_stands_once_as_its_client_saw_it(tmp_path: Path) -> N
     ]
 
 
+def test_agree_goes_by_what_was_asked_where_no_id_is_shown() -> None:
+    sent = [Sent(str(n), "GET", path, 200, 0, "g") for n, path in enumerate(("/a", "/a", "/b", "/c"))]
+    shown = [("GET", "/a", 200), ("GET", "/b", 200), ("GET", "/b", 200), ("GET", "/c", 500)]
+    results = [
+        {"request": json.dumps({"method": m, "path": p}), "response": json.dumps({"statusCode": s})}
+        for m, p, s in shown
+    ]
+    count, problems = agree_but_for_ids("tr50", sent, map(seen_in_result, results))
+    assert count == 2
+    assert sorted(problems) == [
+        "tr50 holds ('GET', '/b', 200) 1 times too often",
+        "tr50 holds ('GET', '/c', 500) 1 times too often",
+        "tr50 lacks ('GET', '/a', 200) 1 times",
+        "tr50 lacks ('GET', '/c', 200) 1 times",
+    ]
+    assert agree_but_for_ids("tr50", sent, (Seen("", s.method, s.path, s.status) for s in sent)) == (4, [])
+    entry = {"details": {"request_id": "r", "method": "GET", "path": "/a", "status_code": 200}}
+    assert seen_in_entry(entry) == ("r", "GET", "/a", 200)
+
+
 def test_table_folds_equal_lines_and_record_is_shortened() -> None:
     page = Asked("GET …", 200, "100 records + nextToken")
     lines = table([Asked("POST /trail", 200, "id"), page, page, page]).splitlines()
     assert len(lines) == 4
-    assert lines[-1].endswith("100 records + nextToken, 3 times")
+    assert lines[-1].endswith("3 × 100 records + nextToken")
+    assert max(map(len, table([Asked("x" * 100, 404, "y" * 100)]).splitlines())) == WIDTH
     assert "… (5000 characters)" in shortened({"request": {"body": ["x" * 5000]}})
 
 
