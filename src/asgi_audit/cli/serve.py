@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import __version__
@@ -28,7 +28,7 @@ from ..metrics import Values
 from ..settings import Settings
 from ..wiring.operations import forget_index, open_control, open_source
 from ..wiring.server import Beside, build_api, build_server, check_dialects
-from ..wiring.together import METRICS_SECONDS, Text
+from ..wiring.together import METRICS_SECONDS, PARTS, Text
 from . import export
 from .curls import curl_lines, shown_host
 from .flags import KAFKA, add_new_index, add_settings, settings_of
@@ -96,13 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     metrics = Text.make()
-    indexer: IndexerBeside | None = None
-    exporter: ExporterBeside | None = None
+    beside: dict[str, Supervised] = {}
     try:
-        indexer = (
-            None if arguments.no_index else IndexerBeside(settings, new_index=arguments.new_index, metrics=metrics)
-        )
-        exporter = ExporterBeside(settings)
+        if not arguments.no_index:
+            beside["indexer"] = IndexerBeside(settings, new_index=arguments.new_index, metrics=metrics)
+        beside["exporter"] = ExporterBeside(settings)
         if is_json():
             _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": str(settings.home)}})
         else:
@@ -110,35 +108,41 @@ def run(arguments: argparse.Namespace) -> int:
         _first_key(control, settings, base, arguments.account)
         control.close()
         if settings.workers > 1:
-            return Workers(settings, listening, indexer, metrics).run(stop)
-        return _alone(settings, listening, indexer, metrics, stop)
+            return Workers(settings, listening, beside, metrics).run(stop)
+        return _alone(settings, listening, beside, metrics, stop)
     finally:
         listening.close()
-        children = [child for child in (indexer, exporter) if child is not None]
-        for child in children:
+        for child in beside.values():
             child.ask_to_stop()
-        for child in children:
+        for child in beside.values():
             child.stop(_CHILD_SECONDS)
         control.close()
 
 
 def _alone(
-    settings: Settings, listening: socket.socket, indexer: IndexerBeside | None, metrics: Text, stop: threading.Event
+    settings: Settings,
+    listening: socket.socket,
+    children: Mapping[str, Supervised],
+    metrics: Text,
+    stop: threading.Event,
 ) -> int:
     """Answers in this process."""
+    indexer = children.get("indexer")
 
     def restarts() -> Values:
-        return {
-            "asgi_audit_serve_workers": 1.0,
-            "asgi_audit_serve_restarts": {"indexer": float(indexer.restarts if indexer else 0), "worker": 0.0},
-        }
+        counts = {part: float(child.restarts) for part, child in children.items()}
+        return {"asgi_audit_serve_workers": 1.0, "asgi_audit_serve_restarts": dict.fromkeys(PARTS, 0.0) | counts}
+
+    def stopping() -> None:
+        for child in children.values():
+            child.ask_to_stop()
 
     beside = Beside(
         unready=lambda: "the indexer beside is not running" if indexer and not indexer.running() else "",
         measures=restarts,
         text=lambda: metrics.read(METRICS_SECONDS),
     )
-    server = build_server(build_api(settings, beside), stopping=indexer.ask_to_stop if indexer else lambda: None)
+    server = build_server(build_api(settings, beside), stopping=stopping)
 
     def end() -> None:
         stop.wait()

@@ -1,7 +1,8 @@
 """The parent of `serve --workers N`: it holds the listening socket and answers nothing itself.
 
     serve ─┬─ worker 1 … N   answer; they share the listening socket and a page of counters (`wiring.together`)
-           └─ indexer        the one writer of the index
+           ├─ indexer        the one writer of the index
+           └─ exporter       runs the exports that were asked for
 
 All workers take connections from one inherited socket. (With a socket of its own for each, SO_REUSEPORT, the
 connections that wait for a worker are lost when it dies.) A worker that ends, or whose event loop has not turned for
@@ -19,16 +20,14 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..settings import Settings
 from ..wiring.together import Text, Together
 from .processes import Child
 from .supervised import Supervised
-
-if TYPE_CHECKING:
-    from .serve import IndexerBeside
 
 __all__ = ["Workers", "settings_as_json"]
 
@@ -39,14 +38,16 @@ _STOP_SECONDS = 4.0  # a worker ends within 2 s of being asked
 
 
 class Workers:
-    """Raises OSError when the shared memory cannot be made."""
+    """`beside`: what does the rest, by the names of `together.PARTS`; it is stopped together with the workers.
+
+    Raises OSError when the shared memory cannot be made."""
 
     def __init__(
-        self, settings: Settings, listening: socket.socket, indexer: IndexerBeside | None, metrics: Text
+        self, settings: Settings, listening: socket.socket, beside: Mapping[str, Supervised], metrics: Text
     ) -> None:
         self._settings = settings
         self._listening = listening
-        self._indexer = indexer
+        self._beside = beside
         self._metrics = metrics
         self._together = Together.make(settings.workers)
         # Histograms of all workers. A directory, because that is what prometheus_client shares them by.
@@ -104,15 +105,16 @@ class Workers:
     def _note(self) -> None:
         heard = [self._together.silent_seconds(slot) is not None for slot in range(len(self._workers))]
         self._was_ready = self._was_ready or any(heard)
+        indexer = self._beside.get("indexer")
+        restarts = {part: child.restarts for part, child in self._beside.items()}
         self._together.note(
-            indexer=None if self._indexer is None else self._indexer.running(),
+            indexer=None if indexer is None else indexer.running(),
             workers=sum(worker.running() and is_heard for worker, is_heard in zip(self._workers, heard, strict=True)),
-            indexer_restarts=0 if self._indexer is None else self._indexer.restarts,
-            worker_restarts=sum(worker.restarts for worker in self._workers),
+            restarts=restarts | {"worker": sum(worker.restarts for worker in self._workers)},
         )
 
     def _end(self) -> None:
-        for child in (*self._workers, *([self._indexer] if self._indexer else [])):
+        for child in (*self._workers, *self._beside.values()):
             child.ask_to_stop()
         self._listening.close()  # new clients are refused, not left waiting
         for worker in self._workers:

@@ -21,20 +21,23 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..metrics import Values
 
-__all__ = ["METRICS_SECONDS", "THROTTLES", "SharedWindows", "Text", "Together"]
+__all__ = ["METRICS_SECONDS", "PARTS", "THROTTLES", "SharedWindows", "Text", "Together"]
 
 KEYS: Final = 2_048
 WINDOWS: Final = 4_096
 THROTTLES: Final = 2
 _WORD = 8
 # Words of the head.
-_SALT, _INDEXER, _WORKERS_UP, _WORKER_RESTARTS, _INDEXER_RESTARTS, _TOLD = range(6)
+_SALT, _INDEXER, _WORKERS_UP, _TOLD = range(4)
+_RESTARTS = 8
 _HEAD = 16
+PARTS: Final = ("exporter", "indexer", "worker")
+"""What `serve` starts again; values of a metric's label."""
 # Words of a worker's block: its beat, then for each throttle four (refusals unrecorded, when one was recorded, begin
 # and number of the window of all), what each key has in flight, and for each throttle begin and number of each window.
 _BEAT = 0
@@ -89,12 +92,12 @@ class Together:
         for n in range(base + _IN_FLIGHT, base + _IN_FLIGHT + KEYS):
             self._words[n] = 0
 
-    def note(self, *, indexer: bool | None, workers: int, indexer_restarts: int, worker_restarts: int) -> None:
-        """How things stand. `indexer`: whether it runs, None: there is none."""
+    def note(self, *, indexer: bool | None, workers: int, restarts: Mapping[str, int]) -> None:
+        """How things stand. `indexer`: whether it runs, None: there is none. `restarts`: by PARTS."""
         self._words[_INDEXER] = NONE if indexer is None else RUNNING if indexer else ENDED
         self._words[_WORKERS_UP] = workers
-        self._words[_INDEXER_RESTARTS] = indexer_restarts
-        self._words[_WORKER_RESTARTS] = worker_restarts
+        for part, number in restarts.items():
+            self._words[_RESTARTS + PARTS.index(part)] = number
 
     def silent_seconds(self, slot: int) -> float | None:
         """Since the worker's event loop was last heard of; None: not yet."""
@@ -113,10 +116,7 @@ class Together:
     def measures(self) -> Values:
         return {
             "asgi_audit_serve_workers": float(self._words[_WORKERS_UP]),
-            "asgi_audit_serve_restarts": {
-                "indexer": float(self._words[_INDEXER_RESTARTS]),
-                "worker": float(self._words[_WORKER_RESTARTS]),
-            },
+            "asgi_audit_serve_restarts": {part: float(self._words[_RESTARTS + n]) for n, part in enumerate(PARTS)},
         }
 
     def add(self, key: str, number: int) -> int:

@@ -15,10 +15,11 @@ from typing import NamedTuple, NoReturn
 import pytest
 from tests.support.waiting import until
 
-from asgi_audit.cli import index
+from asgi_audit.cli import _parser, index
+from asgi_audit.cli.flags import settings_of
 from asgi_audit.cli.index import ProgressLine
 from asgi_audit.cli.processes import Child, free_port, wait_for_port
-from asgi_audit.cli.serve import IndexerBeside
+from asgi_audit.cli.serve import ExporterBeside, IndexerBeside
 from asgi_audit.cli.supervised import Supervised
 from asgi_audit.errors import AuditError, ConfigError
 from asgi_audit.settings import Settings, make_settings
@@ -241,6 +242,20 @@ def test_settings_reach_the_indexer_beside_when_urls_are_given(tmp_path: Path) -
     settings = dataclasses.replace(Settings(), transport="journal:////j", store="sqlite:////s")
     IndexerBeside(settings, start=start).stop()
     assert seen[0][-4:] == ["--from", "journal:////j", "--to", "sqlite:////s"]
+
+
+def test_settings_reach_the_exporter_beside(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def start(arguments: list[str]) -> Child:
+        seen.append(arguments)
+        return child_of("import sys; sys.stdin.read()", tmp_path / "log")
+
+    settings = make_settings({}, home=tmp_path, export_path=tmp_path / "e", export_days=3, store="sqlite:////s")
+    ExporterBeside(settings, start=start).stop()
+    arguments = _parser("export").parse_args(seen[0])
+    assert settings_of(arguments).export_path == tmp_path / "e"
+    assert (settings_of(arguments).export_days, settings_of(arguments).store) == (3, "sqlite:////s")
 
 
 @pytest.mark.parametrize("command", [["index"], ["serve", "--port", "0"]])

@@ -46,7 +46,7 @@ class Programs(Workers):
     """Workers that run `code`. `logs`: what each has said."""
 
     def __init__(self, directory: Path, code: str, listening: socket.socket, metrics: Text, count: int = 2) -> None:
-        super().__init__(Settings(workers=count), listening, None, metrics)
+        super().__init__(Settings(workers=count), listening, {}, metrics)
         self.directory = directory
         self.started: list[int] = []
         (directory / "program.py").write_text(code)
@@ -87,7 +87,7 @@ def test_worker_whose_loop_stands_is_killed_and_replaced_and_holds_nothing(
     monkeypatch.setattr(workers, "STUCK_SECONDS", 0.0)
     until(lambda: len(made.started) == 2)
     monkeypatch.setattr(workers, "STUCK_SECONDS", 60.0)
-    until(lambda: looker.measures()["asgi_audit_serve_restarts"] == {"indexer": 0.0, "worker": 1.0})
+    until(lambda: looker.measures()["asgi_audit_serve_restarts"] == {"exporter": 0.0, "indexer": 0.0, "worker": 1.0})
     assert looker._words[made._together._bases[0] + 16] == 0
     stop.set()
     thread.join(60)
