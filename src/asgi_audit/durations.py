@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ACCEPTED", "duration_ns"]
+__all__ = ["ACCEPTED", "AGE_ACCEPTED", "age_seconds", "duration_ns"]
 
 ACCEPTED = "a duration such as 24h, 1h30m or 7d, with the units ns, us, ms, s, m, h and d"
+AGE_ACCEPTED = "a duration such as 90s or 5m, or a whole number of seconds"
 _UNITS = {
     "ns": 1,
     "us": 10**3,
@@ -50,3 +51,10 @@ def duration_ns(text: str) -> int:
             raise ValueError
         at = part.end()
     return total
+
+
+def age_seconds(text: str) -> float:
+    """The seconds of a duration, or of a whole number without a unit. Raises ValueError as `duration_ns` does."""
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return float(text)
+    return duration_ns(text) / 1e9

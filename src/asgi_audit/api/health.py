@@ -1,26 +1,34 @@
-"""Whether we live, and whether we can answer; without a key, and so without any detail of what is here."""
+"""Whether we live, whether we can answer, and whether the index is fresh; without a key, and so without any detail of
+what is here."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..control import Control
+from ..durations import AGE_ACCEPTED, age_seconds
 from ..errors import StoreError
 from ..query.model import Grant
 from ..query.service import QueryService
-from .models import Model, answer_bytes
+from .models import Checked, Model, answer_bytes, read_parameters
 from .operation import Example, Operation, json_response
 from .problem import problem_dialect
 from .shared import Shared
 
-__all__ = ["Health"]
+__all__ = ["MAX_AGE_SECONDS", "Health"]
+
+MAX_AGE_SECONDS = 120.0
 
 _HEALTH = problem_dialect("health", "For a supervisor or a load balancer.")
+_RETRY = {"retry-after": "1"}
 
 
 class Well(Model):
@@ -32,17 +40,53 @@ class Unwell(Model):
     reasons: list[str]
 
 
+class Fresh(Model):
+    status: Literal["ok"]
+    complete_until: str = Field(description="All that began before it is in the index.")
+    age_seconds: float = Field(description="How long ago that is.")
+
+
+class Stale(Model):
+    status: Literal["stale"]
+    reasons: list[str]
+    complete_until: str = ""
+    age_seconds: float | None = None
+
+
+def _max_age(value: Any) -> float:
+    if not isinstance(value, str):
+        raise ValueError
+    return age_seconds(value)
+
+
+class FreshParameters(Model):
+    max_age: Annotated[
+        float,
+        Checked(_max_age, AGE_ACCEPTED, {"type": "string", "examples": ["90s", "5m", "120"]}),
+        Field(description=f"How long ago `complete_until` may be: {AGE_ACCEPTED}."),
+    ] = MAX_AGE_SECONDS
+
+
 class Health:
     """`unready`: why something beside us is not ready, or ''."""
 
-    def __init__(self, service: QueryService, control: Control, unready: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        service: QueryService,
+        control: Control,
+        unready: Callable[[], str] = lambda: "",
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._service = service
         self._control = control
         self._beside = unready
+        self._clock = clock
         self._reasons = Shared(self._look)
+        self._until = Shared(lambda: self._service.complete_until(), rests=True)
 
     def operations(self) -> list[Operation]:
-        return [
+        plain = [
             Operation(
                 id=f"health.{name}",
                 method="GET",
@@ -61,6 +105,24 @@ class Health:
                 ("ready", self.ready, "Whether it can answer; if not, why.", {503: Unwell}),
             )
         ]
+        fresh = Operation(
+            id="health.fresh",
+            method="GET",
+            path="/health/fresh",
+            dialect=_HEALTH,
+            roles=frozenset(),
+            is_recorded=False,
+            handle=self.fresh,
+            summary="Whether the index is complete until a moment that is at most `max_age` ago.",
+            parameters=FreshParameters,
+            answer=Fresh,
+            failures={503: Stale},
+            example=Example(
+                query={"max_age": "876000h"},
+                answer={"status": "ok", "complete_until": "2024-01-01T00:59:00.000Z", "age_seconds": 2.5},
+            ),
+        )
+        return [*plain, fresh]
 
     async def live(self, _: Request, __: Grant) -> Response:
         return json_response(answer_bytes(Well(status="ok")))
@@ -72,8 +134,24 @@ class Health:
             reasons.append(why)
         if reasons:
             unwell = answer_bytes(Unwell(status="unavailable", reasons=reasons))
-            return json_response(unwell, 503, {"retry-after": "1"})
+            return json_response(unwell, 503, _RETRY)
         return json_response(answer_bytes(Well(status="ok")))
+
+    async def fresh(self, request: Request, __: Grant) -> Response:
+        """200, or 503 with the reason."""
+        max_age = read_parameters(request, FreshParameters).max_age
+        try:
+            until = await self._until.get()
+        except StoreError:
+            return _stale("the index cannot be read")
+        if until is None:
+            return _stale("it is not known yet until when the index is complete")
+        shown = datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        age = round(max(0.0, self._clock() - until / 1000), 3)
+        if age > max_age:
+            why = f"the index is complete until {age:.1f} s ago, and max_age is {max_age:g} s"
+            return _stale(why, complete_until=shown, age_seconds=age)
+        return json_response(answer_bytes(Fresh(status="ok", complete_until=shown, age_seconds=age)))
 
     async def _look(self) -> list[str]:
         reasons = []
@@ -84,3 +162,8 @@ class Health:
         except StoreError:
             reasons.append("the keys cannot be read")
         return reasons
+
+
+def _stale(why: str, *, complete_until: str = "", age_seconds: float | None = None) -> Response:
+    stale = Stale(status="stale", reasons=[why], complete_until=complete_until, age_seconds=age_seconds)
+    return json_response(answer_bytes(stale), 503, _RETRY)

@@ -121,5 +121,8 @@ class _Shown:
         is_connected = self._stats()["forward_connected"]
         return "" if is_connected else "Kafka takes nothing now, the log says why; what was recorded is in the journal"
 
+    def complete_age(self) -> float | None:
+        return None  # there is no index here
+
     def _values(self) -> Values:
         return {**journal_measures(self._settings), **of_stats(self._stats())}

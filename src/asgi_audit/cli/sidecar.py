@@ -1,5 +1,5 @@
 """What a running `asgi-audit index` or `forward` shows of itself over HTTP: `/metrics`, `/health/live`,
-`/health/ready`.
+`/health/ready`, and of `index` `/health/fresh`.
 
 Place: beside the command's loop, in daemon threads of its own. Invariants: off unless a port is set; a port that cannot
 be had is one error line, and the work goes on; at most `_ASKING_MAX` questions at a time, the others are turned away.
@@ -16,7 +16,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qs
 
+from ..durations import AGE_ACCEPTED, age_seconds
 from ..metrics import TABLE, Collector, Value, Values
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = ["Counts", "Shown", "Sidecar", "serving"]
 
 _log = logging.getLogger("asgi_audit.sidecar")
 _ASKING_MAX = 8
+MAX_AGE_SECONDS = 120.0  # as the API's
 _BATCH = "asgi_audit_indexer_batch_seconds"
 _COUNTED = ("indexed", "duplicates", "expired", "dead", "statements")
 
@@ -59,6 +62,8 @@ class Shown(Protocol):
     @property
     def registry(self) -> CollectorRegistry: ...
     def unready(self) -> str: ...
+    def complete_age(self) -> float | None:
+        """Seconds since the moment until which the index is complete; None: not known, or there is no index here."""
 
 
 class Sidecar:
@@ -67,6 +72,7 @@ class Sidecar:
     def __init__(self, measures: Callable[[], Values]) -> None:
         from prometheus_client import CollectorRegistry, Histogram
 
+        self._measures = measures
         self._progress: Callable[[], Counts] | None = None
         self._of_source: Callable[[], Mapping[str, float]] = dict
         self._batches = 0
@@ -94,6 +100,10 @@ class Sidecar:
         """'' for a standby too: it is ready to take over."""
         paused = self._progress().paused if self._progress is not None else ""
         return "the indexer waits; its log says what for" if paused else ""
+
+    def complete_age(self) -> float | None:
+        age = self._measures().get("asgi_audit_index_complete_until_age_seconds")
+        return age if isinstance(age, float) else None
 
     def own_text(self) -> bytes:
         """The metrics of this process, as text: `asgi_audit_indexer_…`."""
@@ -150,7 +160,8 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
                 self._answer(503, b'{"status":"unavailable","reasons":["too many questions at once"]}')
                 return
             try:
-                self._route(self.path.partition("?")[0].rstrip("/"))
+                path, _, query = self.path.partition("?")
+                self._route(path.rstrip("/"), query)
             except OSError:
                 raise  # the client left
             except Exception as e:  # what is shown must never end what is done
@@ -162,7 +173,7 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
 
         do_HEAD = do_GET
 
-        def _route(self, path: str) -> None:
+        def _route(self, path: str, query: str) -> None:
             if path == "/metrics":
                 self._answer(200, generate_latest(sidecar.registry), CONTENT_TYPE_PLAIN_0_0_4)
             elif path == "/health/live":
@@ -171,8 +182,29 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
                 why = sidecar.unready()
                 body = {"status": "unavailable", "reasons": [why]} if why else {"status": "ok"}
                 self._answer(503 if why else 200, json.dumps(body).encode())
+            elif path == "/health/fresh":
+                self._fresh(query)
             else:
-                self._answer(404, b'{"status":"error","message":"there is /metrics, /health/live and /health/ready"}')
+                known = "/metrics, /health/live, /health/ready and /health/fresh"
+                self._answer(404, json.dumps({"status": "error", "message": f"there is {known}"}).encode())
+
+        def _fresh(self, query: str) -> None:
+            given = parse_qs(query).get("max_age", [])
+            try:
+                max_age = age_seconds(given[0]) if given else MAX_AGE_SECONDS
+            except ValueError:
+                message = f"max_age: accepted is {AGE_ACCEPTED}"
+                self._answer(400, json.dumps({"status": "error", "message": message}).encode())
+                return
+            age = sidecar.complete_age()
+            if age is None:
+                why = "it is not known until when the index is complete"
+            elif age > max_age:
+                why = f"the index is complete until {age:.1f} s ago, and max_age is {max_age:g} s"
+            else:
+                self._answer(200, json.dumps({"status": "ok", "age_seconds": round(age, 3)}).encode())
+                return
+            self._answer(503, json.dumps({"status": "stale", "reasons": [why]}).encode())
 
         def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
             self.send_response(status)

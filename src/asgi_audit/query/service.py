@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import QueryError, StoreError
+from ..record.line import TIME_END
 from ..store.base import Query, Reader, Row, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease, Tally
 from .listing import Listings
@@ -265,6 +266,12 @@ class QueryService:
         except StoreError:
             return "the index cannot be read"
         return ""
+
+    async def complete_until(self) -> int | None:
+        """T, in ms since the epoch: everything that began before it is in the index. None: not known yet. Raises
+        StoreError."""
+        found = await self._snapshots.ask(lambda reader: reader.completeness(0, TIME_END))
+        return found.until
 
     def close(self) -> None:
         """Stops what is being read and closes the readers."""

@@ -11,10 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from tests.support.api import DAY, DAY_MS, Api
 from tests.support.memory_store import MemoryStore
 from tests.support.records import extent, foreign
 
+from asgi_audit.api.auth import Keys
+from asgi_audit.api.health import Health
+from asgi_audit.api.routing import routes_of
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Batch
 from asgi_audit.store.state import Completion, Incident, ProcessState
@@ -468,6 +472,58 @@ def test_health_needs_no_key_and_says_why_it_is_not_ready(api: Api, monkeypatch:
         "reasons": ["the index cannot be read", "the keys cannot be read"],
     }
     assert ask(api, "GET", "/health/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 200),
+        ("?max_age=", 200),  # empty: absent
+        ("?max_age=90s", 200),
+        ("?max_age=60", 200),
+        ("?max_age=1m", 200),
+        ("?max_age=59.9s", 503),
+        ("?max_age=0", 503),
+        ("?max_age=-1s", 400),
+        ("?max_age=soon", 400),
+        ("?max_age=1m&max_age=2m", 400),
+        ("?age=1m", 400),
+    ],
+)
+def test_fresh_when_complete_until_is_at_most_max_age_ago(api: Api, query: str, status: int) -> None:
+    """T is a minute ago."""
+    now = DAY_MS / 1000 + 3600
+    health = Health(api.service, api.control, clock=lambda: now)
+    until = int((now - 60) * 1000)
+    api.store.write(Batch(source="t", positions={}, completion=Completion(extent=extent(until)), read_until=None))
+    app = Starlette(routes=routes_of(health.operations(), Keys(api.control), rest=health.operations()[0].dialect))
+    api.app = app
+    answer = ask(api, "GET", f"/health/fresh{query}")
+    assert answer.status_code == status, answer.text
+    if status == 200:
+        known = {"complete_until": "2024-01-01T00:59:00.000Z", "age_seconds": 60.0}
+        assert answer.json() == {"status": "ok", **known}
+    elif status == 503:
+        assert answer.json()["reasons"][0].startswith("the index is complete until 60.0 s ago, and max_age is ")
+        assert answer.headers["retry-after"] == "1"
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_not_fresh_while_nothing_is_known_or_the_index_cannot_be_read(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = ask(api, "GET", "/health/fresh?max_age=9999h")
+    assert (answer.status_code, answer.json()["reasons"]) == (
+        503,
+        ["it is not known yet until when the index is complete"],
+    )
+
+    def failing(*_: object) -> None:
+        raise StoreError("gone")
+
+    monkeypatch.setattr(MemoryStore, "completeness", failing)
+    assert ask(api, "GET", "/health/fresh").json()["reasons"] == ["the index cannot be read"]
 
 
 def test_no_answer_is_sent_when_client_leaves_while_sending_its_body(api: Api) -> None:

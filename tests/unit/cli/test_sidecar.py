@@ -54,6 +54,25 @@ def test_standby_is_live_and_ready_and_says_that_it_is_one(caplog: pytest.LogCap
         get(port, "/health/live")
 
 
+@pytest.mark.parametrize(
+    ("age", "query", "status"),
+    [
+        (60.0, "", 200),
+        (60.0, "?max_age=1m", 200),
+        (60.0, "?max_age=59", 503),
+        (121.0, "", 503),
+        (None, "?max_age=9h", 503),
+        (1.0, "?max_age=x", 400),
+    ],
+)
+def test_fresh_when_complete_until_is_at_most_max_age_ago(
+    age: float | None, query: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {} if age is None else {"asgi_audit_index_complete_until_age_seconds": age}
+    with serving(Sidecar(lambda: values), "127.0.0.1", 0):
+        assert get(port_of(caplog), f"/health/fresh{query}")[0] == status
+
+
 def test_active_one_shows_its_counters_and_is_not_ready_while_it_waits(caplog: pytest.LogCaptureFixture) -> None:
     progress = IndexerProgress(
         indexed=5, duplicates=4, expired=3, dead=2, statements=1, batches=1, lag=0.5, batch_seconds=0.02
