@@ -23,9 +23,9 @@ from .operation import Example, Operation, json_response
 from .problem import problem_dialect
 from .shared import Shared
 
-__all__ = ["MAX_AGE_SECONDS", "Health"]
+__all__ = ["DEFAULT_AGE", "Health"]
 
-MAX_AGE_SECONDS = 120.0
+DEFAULT_AGE = "120s"
 
 _HEALTH = problem_dialect("health", "For a supervisor or a load balancer.")
 _RETRY = {"retry-after": "1"}
@@ -59,12 +59,11 @@ def _max_age(value: Any) -> float:
     return age_seconds(value)
 
 
+Age = Annotated[float, Checked(_max_age, AGE_ACCEPTED, {"type": "string", "examples": ["90s", "5m", "120"]})]
+
+
 class FreshParameters(Model):
-    max_age: Annotated[
-        float,
-        Checked(_max_age, AGE_ACCEPTED, {"type": "string", "examples": ["90s", "5m", "120"]}),
-        Field(description=f"How long ago `complete_until` may be: {AGE_ACCEPTED}."),
-    ] = MAX_AGE_SECONDS
+    max_age: Age | None = Field(None, description=f"How long ago `complete_until` may be. Default: {DEFAULT_AGE}.")
 
 
 class Health:
@@ -139,7 +138,8 @@ class Health:
 
     async def fresh(self, request: Request, __: Grant) -> Response:
         """200, or 503 with the reason."""
-        max_age = read_parameters(request, FreshParameters).max_age
+        given = read_parameters(request, FreshParameters).max_age
+        max_age = age_seconds(DEFAULT_AGE) if given is None else given
         try:
             until = await self._until.get()
         except StoreError:

@@ -240,7 +240,7 @@ def test_reads_are_recorded_once_where_the_host_is_audited_too(home: Home) -> No
 
 
 def test_dialect_alone_has_the_root_for_itself(home: Home) -> None:
-    """`records` is no service of the literal root of the whole API, because a dialect to come has that path."""
+    """`records` is no service of the literal root of the whole API, because another dialect has that path."""
     routes = [
         Mount("/u", asgi_audit.create_app(dialects=["usage"])),
         Mount("/t", asgi_audit.create_app(dialects=["trail"])),
@@ -249,7 +249,7 @@ def test_dialect_alone_has_the_root_for_itself(home: Home) -> None:
     ]
     with Client(Starlette(routes=routes)) as client:
         assert home.found(client, "/u/records/i1", "/u/records/i1/query-result") == 1
-        assert home.found(client, "/all/records/i1", "/all/records/i1/query-result") == -404
+        assert home.found(client, "/all/records/i1", "/all/records/i1/query-result") == -405
         assert home.found(client, "/t/", "/t/query-result") == 2
         assert home.found(client, "/t/trail", "/t/trail/query-result") == 2
         assert client.get("/l/logs", headers=home.headers).status_code == 200
