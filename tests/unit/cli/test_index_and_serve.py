@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ from asgi_audit.cli import _parser, index
 from asgi_audit.cli.flags import settings_of
 from asgi_audit.cli.index import ProgressLine
 from asgi_audit.cli.processes import Child, free_port, wait_for_port
-from asgi_audit.cli.serve import ExporterBeside, IndexerBeside
+from asgi_audit.cli.serve import ExporterBeside, IndexerBeside, _listen
 from asgi_audit.cli.supervised import Supervised
 from asgi_audit.errors import AuditError, ConfigError
 from asgi_audit.settings import Settings, make_settings
@@ -284,3 +286,26 @@ def test_index_ends_with_one_line_when_its_directory_cannot_be_made(tmp_path: Pa
     assert done.returncode == 1
     assert "No such file or directory. Name a directory that this user can make and write" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("inherited", [False, True], ids=["serve", "worker"])
+def test_answers_do_not_wait_for_acknowledgements(inherited: bool) -> None:
+    """A kept connection waited 40 ms for each answer: its body behind the acknowledgement of its headers."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = _listen("127.0.0.1", 0)
+        if inherited:  # by its number, as a worker gets it
+            listening = socket.socket(fileno=listening.detach())
+        async with await asyncio.start_server(connected, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.close()
+            await writer.wait_closed()
+            return await found
+
+    assert asyncio.run(accepted())
