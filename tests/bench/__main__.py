@@ -7,9 +7,9 @@ import hashlib
 import platform
 import time
 
-from . import exports, hostile, indexing, kafka, path, serving
+from . import exports, hostile, indexing, kafka, path, query, serving
 
-PARTS = ("path", "serving", "indexing", "queryable", "exports", "hostile", "kafka")
+PARTS = ("path", "serving", "indexing", "queryable", "exports", "hostile", "kafka", "query")
 
 
 def main(argv: list[str] | None = None) -> dict[str, object]:
@@ -17,6 +17,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     parser.add_argument("--tiny", action="store_true", help="small inputs: that it runs, not what it says")
     parser.add_argument("--seed", type=int, default=20260101)
     parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--index", metavar="DIRECTORY", help="where the part `query` keeps its index, or has kept it")
     options = parser.parse_args(argv)
     tiny = options.tiny
     only = options.only or PARTS
@@ -67,6 +68,12 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         over_kafka = kafka.measure(seconds, number, rates, options.seed)
         figures["kafka"] = over_kafka
         print(*kafka.report(over_kafka), sep="\n", flush=True)
+    if "query" in only:
+        size = query.Size(3_000, 5, 100) if tiny else query.Size(1_000_000, 200, 500)
+        print(f"\nAsking {size.records:,} records of {query.DAYS} days while {size.per_second} a second arrive")
+        asked = query.measure(size, options.seed, options.index)
+        figures["query"] = asked
+        print(*query.report(asked), sep="\n", flush=True)
     digest = hashlib.sha256(repr(sorted(figures)).encode() + str(options.seed).encode()).hexdigest()[:12]
     print(f"\n{time.monotonic() - begun:.0f} s, parameters and parts {digest}")
     return figures

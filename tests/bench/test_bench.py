@@ -10,7 +10,7 @@ import pytest
 from tests.support.kafka import ADDRESS_VARIABLE, HOW_TO_GET_ONE
 
 from . import __main__ as bench
-from . import exports, kafka, stall
+from . import exports, kafka, query, stall
 from .indexing import Figures
 
 
@@ -36,6 +36,13 @@ def test_bench_measures_every_part_when_run_tiny() -> None:
     assert exported.records == 3_000
     assert exported.faults == []
     assert 0 < exported.peak_mib - exported.idle_mib < 64
+    asked = figures["query"]
+    assert isinstance(asked, query.Figures)
+    assert asked.records > 3_000
+    assert min(asked.rows.values()) > 0
+    assert 0.1 < asked.bytes_of_raw < 2
+    assert all(0 < t.p50 <= t.p99 for t in asked.took.values())
+    assert {f"{d}, first page" for d in ("usage", "trail", "logs", "records")} < asked.took.keys()
     (hostile,) = figures["hostile"]  # type: ignore[misc]
     assert hostile.failed == []
     assert hostile.live

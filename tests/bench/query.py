@@ -1,0 +1,286 @@
+"""Asking a large index over HTTP while records arrive: pages at the beginning and far behind, totals, histograms.
+
+The records of `mixture`, evenly over seven days up to now, are indexed first, or taken from where an earlier run has
+kept them. Then an indexer in a process of its own takes in new ones, `asgi-audit serve` answers in another one, and
+one client asks one question after the other. A POST of usage or trail waits for what was requested before it; only the
+pages that it starts are timed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from asgi_audit.control import Control
+from asgi_audit.record.codec import decode
+from asgi_audit.store.base import Batch, Query
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
+from asgi_audit.store.state import ReadUntil
+from asgi_audit.transport.base import Position
+
+from .load import percentile
+from .mixture import ACCOUNTS, INSTANCE, SERVICES, Mixture
+from .serving import free_port, wait_for
+
+DAYS = 7
+_DAY_MS = 86_400_000
+_BATCH = 4_000
+_EACH = 100  # rows of a page
+_DEEP = 1_000  # the page that is far behind
+
+
+class Size(NamedTuple):
+    """`repeats`: of each question. `per_second`: records that arrive."""
+
+    records: int
+    repeats: int
+    per_second: int
+
+
+class Took(NamedTuple):
+    """In ms. `bound`: what p99 should stay below on a machine of its own."""
+
+    p50: float
+    p99: float
+    bound: float
+
+
+class Figures(NamedTuple):
+    records: int
+    rows: dict[str, int]  # of the rollup, per table
+    bytes_of_raw: float  # 0.0 when the index was there already
+    indexed_per_second_and_core: float
+    took: dict[str, Took]
+
+
+def measure(size: Size, seed: int, kept: str | None = None) -> Figures:
+    """`kept`: the directory of an index that is made when it is not there, and stays."""
+    with tempfile.TemporaryDirectory() as home:
+        index = Path(kept or f"{home}/index")
+        ratio, rate = (0.0, 0.0) if (index / "main.db").exists() else build(index, size.records, seed)
+        with _arriving(index, size.per_second), _serving(Path(home), index) as ask:
+            took = _pages(ask, size.repeats) | _totals(index, size.repeats)
+        reader = SqliteReader(index)
+        try:
+            return Figures(reader.records(), _rollup(index), ratio, rate, took)
+        finally:
+            reader.close()
+
+
+def build(index: Path, number: int, seed: int) -> tuple[float, float]:
+    """(stored bytes for each of the raw JSON, records a second and core)."""
+    end = int(time.time() * 1000) - 60_000
+    step = DAYS * _DAY_MS / number
+    made = Mixture(seed).records(int(end - DAYS * _DAY_MS + n * step) for n in range(number))
+    writer = SqliteWriter(index)
+    cpu = raw = taken = 0.0
+    while batch := [record for record, _ in zip(made, range(_BATCH), strict=False)]:
+        raw += sum(map(len, batch))
+        taken += len(batch)
+        begun = time.process_time()
+        records = [decode(record) for record in batch]
+        writer.write(Batch(source="bench", records=records, positions={"p": Position(int(taken), b"")}))
+        cpu += time.process_time() - begun
+    writer.close()
+    return sum(p.stat().st_size for p in index.glob("day-*.db")) / raw, taken / cpu
+
+
+def arrive(directory: str, per_second: int, seed: int) -> None:
+    """Index new records, some batches a second, until killed."""
+    writer = SqliteWriter(Path(directory))
+    print("arriving", flush=True)
+    number = max(1, per_second // 20)
+    mixture, position, due = Mixture(seed), 0, time.monotonic()
+    while True:
+        now = int(time.time() * 1000)
+        records = [decode(record) for record in mixture.records(iter([now] * number))]
+        position += number
+        mark = ReadUntil(now, now, 0, "", 0)
+        at = {"p": Position(position, b"")}
+        writer.write(Batch(source="arriving", records=records, positions=at, read_until=mark))
+        due += number / per_second
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+@contextmanager
+def _arriving(index: Path, per_second: int) -> Iterator[None]:
+    code = f"from tests.bench.query import arrive; arrive({str(index)!r}, {per_second}, {time.time_ns() % 10**6})"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"arriving\n":
+            raise RuntimeError("the indexer beside us did not start")
+        yield
+        if process.poll() is not None:
+            raise RuntimeError("the indexer beside us ended")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class _Ask:
+    """One connection to the server."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port = port
+        self._headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def __call__(self, path: str, body: Any = None, **query: Any) -> tuple[float, Any]:
+        """(ms until the last byte, the answer)."""
+        if query:
+            path += "?" + urlencode(query)
+        data = None if body is None else json.dumps(body)
+        begun = time.perf_counter()
+        self._connection.request("GET" if body is None else "POST", path, data, self._headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        took = (time.perf_counter() - begun) * 1e3
+        if response.status != 200:
+            raise RuntimeError(f"{path}: {response.status} {answer[:300]!r}")
+        return took, json.loads(answer)
+
+
+@contextmanager
+def _serving(home: Path, index: Path) -> Iterator[_Ask]:
+    control = Control(home / "control.db")
+    _, key = control.create_key("auditor", "*")
+    control.close()
+    port = free_port()
+    command = [sys.executable, "-m", "asgi_audit", "serve", "--no-index", "--port", str(port), "--home", str(home)]
+    server = subprocess.Popen(
+        [*command, "--store", f"sqlite:///{index}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        wait_for(port, server)
+        yield _Ask(port, key)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _pages(ask: _Ask, repeats: int) -> dict[str, Took]:
+    end = time.gmtime(time.time() + 86_400)
+    window = {
+        "from": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - (DAYS + 1) * 86_400)),
+        "to": time.strftime("%Y-%m-%dT%H:%M:%SZ", end),
+    }
+    took: dict[str, Took] = {}
+
+    def timed(name: str, question: Callable[[], tuple[float, Any]], bound: float = 10.0) -> None:
+        question()
+        times = [question()[0] for _ in range(repeats)]
+        took[name] = Took(percentile(times, 0.5), percentile(times, 0.99), bound)
+
+    def walked(name: str, page: Callable[..., tuple[float, Any]], cursor_of: Callable[[Any], str | None]) -> None:
+        """The first page, and those from the thousandth on. The way there goes by pages of a thousand."""
+        timed(f"{name}, first page", lambda: page(limit=_EACH))
+        at = cursor_of(page(limit=1_000)[1])
+        for _ in range((_DEEP - 1) * _EACH // 1_000 - 1):
+            following = cursor_of(page(limit=1_000, cursor=at)[1]) if at else None
+            if following is None:
+                break
+            at = following
+        times: list[float] = []
+        while at and len(times) < repeats:
+            ms, found = page(limit=_EACH, cursor=at)
+            times.append(ms)
+            at = cursor_of(found)
+        if times:
+            took[f"{name}, page {_DEEP:,} and on"] = Took(percentile(times, 0.5), percentile(times, 0.99), 10.0)
+
+    for name, path in (("usage", f"/usage/{SERVICES[0]}/{INSTANCE}"), ("trail", "/trail")):
+        execution = f"{path}/query-result/" + ask(path, window)[1]["queryExecutionId"]
+
+        def result(limit: int, cursor: str | None = None, execution: str = execution) -> tuple[float, Any]:
+            return ask(execution, limit=limit, **({"nextToken": cursor} if cursor else {}))
+
+        walked(name, result, lambda found: found.get("nextToken"))
+    walked("logs", lambda **q: ask("/logs", **q), lambda found: found["data"]["pagination"]["cursor"])
+    walked("records", lambda **q: ask("/records", **q), lambda found: found["cursor"])
+    # A window that ends before now, or it would wait for what was requested before it.
+    listed = {"service": SERVICES[0], "limit": _EACH, "showAll": True, "start": window["from"]}
+    listed["end"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 600))
+    timed("TR50", lambda: ask("/api", {"1": {"command": "usage.api.list", "params": listed}}))
+    there = ask("/logs", limit=1)[1]["data"]["pagination"]["total"]
+    offset = min(100_000, there // 2)
+    timed("logs, of one level, first page", lambda: ask("/logs", limit=_EACH, level="ERROR"))
+    timed(f"logs, offset {offset:,}", lambda: ask("/logs", limit=_EACH, offset=offset), 100.0)
+    return took
+
+
+def _totals(index: Path, repeats: int) -> dict[str, Took]:
+    """Asked of the store itself. The window begins and ends within a minute, so both ends are looked at row by row."""
+    now = int(time.time() * 1000)
+    start, end = now - DAYS * _DAY_MS + 12_345, now
+    minute = now - now % 60_000
+    reader = SqliteReader(index)
+    took: dict[str, Took] = {}
+
+    def timed(name: str, ask: Callable[[int], Any], bound: float) -> None:
+        times = []
+        for _ in range(repeats):
+            published = reader.snapshot().published
+            begun = time.perf_counter()
+            ask(published)
+            times.append((time.perf_counter() - begun) * 1e3)
+        took[name] = Took(percentile(times, 0.5), percentile(times, 0.99), bound)
+
+    def counted(name: str, bound: float, **filters: Any) -> None:
+        query = Query(**{"accounts": None, "start": start, "end": end, **filters})
+        timed(f"total, {name}", lambda published: reader.count(query, published=published), bound)
+
+    one = frozenset({ACCOUNTS[3]})
+    try:
+        counted("everything", 50.0)
+        counted("one account", 50.0, accounts=one)
+        counted("errors of one service", 50.0, service=SERVICES[1], levels=frozenset({"ERROR"}))
+        whole = Query(accounts=None, start=minute - DAYS * _DAY_MS, end=minute)
+        for minutes in (7, 60):
+            timed(
+                f"histogram by level, {DAYS * 1_440 // minutes:,} buckets of {minutes} minutes",
+                lambda published, m=minutes: reader.histogram(whole, published=published, by="level", minutes=m),
+                50.0,
+            )
+        counted("a search for a frequent word", 2_000.0, text="unauthorized")
+        counted("a search for a phrase, one account", 2_000.0, accounts=one, text='"404 not found"')
+    finally:
+        reader.close()
+    return took
+
+
+def _rollup(index: Path) -> dict[str, int]:
+    import apsw
+
+    rows: dict[str, int] = {}
+    for path in index.glob("day-*.db"):
+        day = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        for table in ("minutes", "hours", "kind"):
+            rows[table] = rows.get(table, 0) + int(day.execute(f"SELECT count(*) FROM {table}").get)
+        day.close()
+    return rows
+
+
+def report(figures: Figures) -> list[str]:
+    lines = [
+        f"{figures.records:,} records; rows of the rollup: {', '.join(f'{n:,} {t}' for t, n in figures.rows.items())}"
+    ]
+    if figures.bytes_of_raw:
+        lines.append(
+            f"{figures.bytes_of_raw:.3f} bytes stored for each of the raw JSON; "
+            f"{figures.indexed_per_second_and_core:,.0f} indexed a second and core"
+        )
+    lines.append(f"{'question':<52}{'p50 ms':>9}{'p99 ms':>9}{'bound':>8}")
+    lines += [f"{what:<52}{t.p50:>9.2f}{t.p99:>9.2f}{t.bound:>8.0f}" for what, t in figures.took.items()]
+    return lines
