@@ -1,1 +1,1 @@
-"""Room 1, on the request path: the middleware, the exchange that it collects, who and what it was, what is kept."""
+"""Room 1, on the request path: the middleware, the exchange that it collects, and whose request it was."""

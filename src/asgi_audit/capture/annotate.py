@@ -26,7 +26,7 @@ ANNOTATION_BYTES_MAX = 8192
 
 _SERVICE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INSTANCE = re.compile(r"[^/\x00-\x1f]{1,200}")
-_lock = threading.Lock()  # only between annotators; the request path never takes it
+_lock = threading.Lock()  # only `annotate` takes it, never the request path
 
 
 def _after_fork() -> None:
@@ -54,13 +54,14 @@ def annotate(
     message: str | None = None,
     **annotations: Any,
 ) -> bool:
-    """Say more about the request that is being served; the last word on a name counts. Never raises.
+    """Add information to the record of the current request. A later value for a name replaces an earlier one. Never
+    raises.
 
-    Without `scope` it is the request of the current context; else that of an ASGI scope, or of anything with a `.scope`
-    (a Request). Names with a meaning take text (numbers and UUIDs are taken as text); any other name becomes an
-    annotation, of anything that JSON can hold, copied.
+    `scope`: the ASGI scope of the request, or an object with a `.scope` (a Request); by default the request of the
+    current context. The named parameters take text (numbers and UUIDs become text). Any other name becomes an
+    annotation with a value that JSON can express; the value is copied.
 
-    False, and nothing is changed, when a value is not accepted (counted as `annotate_invalid`), when the record is
+    Returns False, and changes nothing, when a value is not accepted (counted as `annotate_invalid`), when the record is
     sealed already (`annotate_late`), or outside of an audited request."""
     handle = current_handle.get() if scope is None else handle_of(scope)
     if handle is None:
@@ -96,7 +97,7 @@ def annotate(
         except (ValueError, TypeError, RecursionError):  # orjson's errors are one of the first two
             handle.recorder.count("annotate_invalid")
             return False
-        if handle.draft is None:  # sealed meanwhile by another thread
+        if handle.draft is None:  # another thread sealed it in between
             handle.recorder.count("annotate_late")
             return False
         return True
@@ -110,7 +111,7 @@ def _accepted(name: str, value: object) -> str:
         value = str(value)
     if not isinstance(value, str) or not value:
         raise ValueError(name)
-    value = str.__str__(value)  # of a subclass (an enum's member) the plain text
+    value = str.__str__(value)  # a subclass, such as a member of an enum, becomes plain text
     if name == "level":
         good = value in LEVELS
     elif name == "service":
@@ -127,7 +128,7 @@ def _accepted(name: str, value: object) -> str:
 
 
 def _copied(annotations: dict[str, Any]) -> dict[str, Any]:
-    """A deep copy by way of JSON: the application may change its objects while the recorder reads. Raises
+    """A deep copy, made through JSON: the application may change its objects while the recorder reads them. Raises
     ValueError."""
     data = orjson.dumps(annotations)
     if len(data) > ANNOTATION_BYTES_MAX:

@@ -11,4 +11,4 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]  # of anything but None a server complains
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]  # servers complain about a result other than None

@@ -1,4 +1,4 @@
-"""What all requests of one middleware share, worked out once."""
+"""What all requests of one middleware share, computed once."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class CaptureConfig(msgspec.Struct, eq=False):
     wait_seconds: float
     request_limit: int
     response_limit: int
-    request_small: int  # at most so many bytes of a body are taken in one step and accounted for at the seal
+    request_small: int  # a body of at most so many bytes is kept in one step, and counted at the seal
     response_small: int
     header_in: bytes
     header_out: bytes | None
-    crowded: CaptureConfig | None = None  # the same for a request that finds many others open: no body is small
+    crowded: CaptureConfig | None = None  # used while many requests are open: no body counts as small
     opened: int = -1  # the number of forks before the OS process in which the recorder was opened
 
     def __deepcopy__(self, memo: object) -> CaptureConfig:
-        return self  # of an application that somebody copies: its recorder is this process's
+        return self  # a copy of the application has the same recorder, which belongs to the process
 
     def internal_error(self, where: str) -> None:
-        """Called where an exception is handled. Counts; the first of a process is logged, without its text: it may be
-        raised by the application's objects and hold values."""
+        """Count an error; called while its exception is handled. The first one of a process is logged, without its
+        text, because objects of the application may have raised it and the text may contain their values."""
         try:
             self.recorder.count("internal_errors")
             if not _logged:

@@ -1,11 +1,11 @@
-"""What the application can reach of its request: by a context variable (sync handlers, `to_thread`) and as
-`scope["asgi_audit"]` (plain threads, which inherit no context).
+"""The handle by which the application reaches the record of its request: a context variable (for sync handlers and
+`to_thread`) and `scope["asgi_audit"]` (for plain threads, which inherit no context).
 
-The handle is emptied at the seal, because a task created during a request keeps its context alive as long as it lives:
-an emptied handle pins 150 bytes, a full one would pin the bodies.
+The handle is emptied at the seal. A task that is created during a request keeps its context alive for as long as the
+task lives: an empty handle keeps 150 bytes alive, a full one would keep the bodies.
 
-The key is put into the server's own scope, not into a copy: middleware outside us reads there what the application put
-in (`scope["user"]`, `scope["route"]`), and a copy would hide it. ASGI lets anyone add keys that it does not define.
+The key is put into the server's own scope and not into a copy: middleware outside reads values there that the
+application puts in (`scope["user"]`, `scope["route"]`), which a copy would hide. ASGI allows additional keys.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _NOTHING = Decision("none", "none", excluded=True)
 
 
 class RequestHandle(msgspec.Struct, eq=False, weakref=True):
-    """`draft` is None once it is sealed. `notes` is what was annotated: a dict that is replaced, never changed.
+    """`draft`: None after the seal. `notes`: what was annotated; the dict is replaced, never changed.
 
-    The seal empties `draft` first and reads `notes` after; `annotate` writes `notes` first and looks at `draft` after.
-    So an annotation that answered True is in the record, without a lock on the request path."""
+    The seal first empties `draft` and then reads `notes`; `annotate` first writes `notes` and then checks `draft`. So
+    an annotation that returned True is in the record, and the request path needs no lock."""
 
     draft: Draft | None
     recorder: RecorderBase
@@ -44,15 +44,15 @@ class RequestHandle(msgspec.Struct, eq=False, weakref=True):
         return self
 
     def __deepcopy__(self, memo: object) -> RequestHandle:
-        return self  # a copied scope is of the same request
+        return self  # a copy of a scope belongs to the same request
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        # Pickled with a scope, it is text: another process has no such request, and perhaps not this package.
+        # Pickled with a scope it becomes text: another process has no such request, and may not have this package.
         return str, (self.request_id,)
 
 
 class Current(NamedTuple):
-    """The request that is being served. `request_id` is the one that its record and its response carry."""
+    """The current request. `request_id`: the one in its record and in its response."""
 
     request_id: str
 
@@ -61,7 +61,7 @@ current_handle: ContextVar[RequestHandle | None] = ContextVar("asgi_audit_reques
 
 
 def current() -> Current | None:
-    """The request that is being served here, or None outside of one."""
+    """The request of the current context; None outside of an audited request."""
     handle = current_handle.get()
     return Current(handle.request_id) if handle is not None else None
 
@@ -77,8 +77,8 @@ def handle_of(scope: Any) -> RequestHandle | None:
 
 
 def leave_out(scope: Any) -> None:
-    """The request (an ASGI scope, or anything with a `.scope`) becomes no record, and is counted as excluded. Nothing
-    happens once it is sealed, or outside of an audited one."""
+    """Make no record of this request (an ASGI scope, or an object with a `.scope`); it is counted as excluded. Does
+    nothing after the seal, or outside of an audited request."""
     handle = handle_of(scope)
     draft = None if handle is None else handle.draft
     if draft is not None:

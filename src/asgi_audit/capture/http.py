@@ -1,10 +1,12 @@
-"""One HTTP request as it passes by: the two wrapped callables and what they keep. What ends it is in `sealing`.
+"""One HTTP request: the wrapped `receive` and `send`, and what they keep. How it ends is in `sealing`.
 
-Nothing is parsed, delayed or reordered here, and no object of the application is changed. Two exceptions, both
-settings: the request id goes out on a copied start message, and `durable` delivery holds back the message that
-completes the response: the start itself for HEAD, 204, 304 and Content-Length 0, the one that completes the declared
-Content-Length (a BaseHTTPMiddleware below us sends an empty final message after it), else the final one; never the
-start of a stream.
+Nothing is parsed, delayed or reordered here, and no object of the application is changed, with two exceptions that are
+settings. The request id is added to a copy of the start message. And `durable` delivery holds back the message that
+completes the response until the record is on disk:
+
+    HEAD, 204, 304, Content-Length 0   the start message
+    another Content-Length             the message with its last byte (a BaseHTTPMiddleware sends an empty one after it)
+    else                               the final message, never the start of a stream
 """
 
 from __future__ import annotations
@@ -18,23 +20,22 @@ from .sealing import Sealing
 
 __all__ = ["HttpCapture"]
 
-_JOIN_BELOW = 1024  # small chunks are joined up to this, or 64 KiB in single bytes would cost megabytes of objects
+_JOIN_BELOW = 1024  # smaller chunks are joined: 64 KiB in chunks of one byte would cost megabytes of objects
 _CLIENT_GONE = ("BrokenResourceError", "ClosedResourceError", "ClientDisconnected")
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class HttpCapture(Sealing, eq=False):
-    """The two wrapped callables of one request. `handle.draft` is None once it is sealed: everything passes through
-    then."""
+    """`receive` and `send` of one request. After the seal `handle.draft` is None, and everything passes through."""
 
     inner_receive: Receive
     inner_send: Send
-    finishing: bool = False  # the final message is on its way to the server; of a small body: `response` is bytes
-    trailers: bool = False  # announced: the last trailer is the final message
-    length: int = -1  # the declared Content-Length; only when delivery needs it
+    finishing: bool = False  # the final message is being sent; for a small body, `response` being bytes says so
+    trailers: bool = False  # they are announced, so the last trailer is the final message
+    length: int = -1  # the declared Content-Length; only set when `durable` delivery needs it
 
     def __deepcopy__(self, memo: object) -> HttpCapture:
-        return self  # of a framework's request, which holds `receive` and `send`: they are this request's
+        return self  # a copy of a framework's request keeps the same `receive` and `send`
 
     async def receive(self) -> Message:
         message = await self.inner_receive()
@@ -49,7 +50,7 @@ class HttpCapture(Sealing, eq=False):
                         and len(data) <= self.config.request_small
                         and not message.get("more_body")
                     ):
-                        draft.request = data  # the usual request in one step
+                        draft.request = data  # the usual case: the whole request in one message
                     else:
                         self._request_body(draft, data, message.get("more_body", False))
                 elif message["type"] == "http.disconnect" and not self.finishing and not self._all_sent(draft):
@@ -73,7 +74,7 @@ class HttpCapture(Sealing, eq=False):
                     and len(data) <= self.config.response_small
                     and not message.get("more_body")
                 ):
-                    draft.response = data  # the usual response in one step
+                    draft.response = data  # the usual case: the whole response in one message
                     last = True
                 else:
                     last = self.finishing = self._response_body(draft, data, message.get("more_body", False))
@@ -88,7 +89,7 @@ class HttpCapture(Sealing, eq=False):
             self.config.internal_error("send")
         if last and self.config.durable:
             waiter = await self._seal_durably("disconnected" if self.gone else "completed")
-            del draft  # its bodies were given back; a slow client may hold us here for long
+            del draft  # a slow client may block the next line for long; do not keep the bodies alive
             if waiter is not None:
                 return await waiter.forward(self.inner_send, message)
             return await self.inner_send(message)
@@ -110,7 +111,7 @@ class HttpCapture(Sealing, eq=False):
             body.complete = True
 
     def _response_body(self, draft: Draft, data: Any, more: bool) -> bool:
-        """True when this is the last of the response, or completes it for the client of a `durable` one."""
+        """Returns True when this message is the final one or, with `durable` delivery, completes the response."""
         body = draft.response = self._grown(draft, draft.response)
         if data and not is_bodyless(draft):
             self._keep(draft, body, data, self.config.response_limit)
@@ -123,7 +124,7 @@ class HttpCapture(Sealing, eq=False):
         return False
 
     def _grown(self, draft: Draft, seen: bytes | Body | None) -> Body:
-        """A body that does not come in one small message, or has to be added to."""
+        """A `Body` in place of None or bytes, for a body that comes in several messages or is large."""
         if type(seen) is bytes and not self.handle.recorder.reserve(draft, len(seen)):
             return Body(total=len(seen), complete=True, pressure=True)
         return body_of(seen)
@@ -132,14 +133,14 @@ class HttpCapture(Sealing, eq=False):
         """The message to forward: the same one, or a copy with the request id."""
         status = message.get("status")
         if type(status) is not int:
-            status = _number(status)  # not an HTTPStatus
+            status = _number(status)  # a plain int in place of an HTTPStatus
         if message.get("trailers"):
             self.trailers = True
-            draft.response = Body()  # its last message is not the last of the response
+            draft.response = Body()  # not kept in one step: after its last message the trailers follow
         given = message.get("headers", ())
         wanted = self.config.header_out
         if type(given) is list and all_tuples(map(type, given)):
-            # A list of its own: Starlette hands over a response's own list, and appending to it would grow it on every
+            # A new list: Starlette sends the response's own list, and appending to that would add a header on each
             # call.
             headers = given.copy()
             try:
@@ -157,7 +158,7 @@ class HttpCapture(Sealing, eq=False):
                 draft.start = status, headers
                 return message
             except Exception:
-                pass  # no pairs of bytes
+                pass  # not pairs of bytes
         read = ReadHeaders(given)
         draft.start = status, read.pairs
         stand_in = read.stand_in
@@ -166,7 +167,7 @@ class HttpCapture(Sealing, eq=False):
         return message if stand_in is given else {**message, "headers": stand_in}
 
     def _completes(self, draft: Draft) -> bool:
-        """Whether the start completes the response for the client; for `durable` delivery."""
+        """Whether the start message completes the response; used for `durable` delivery."""
         if self.trailers:
             return False
         if not is_bodyless(draft):
@@ -177,10 +178,10 @@ class HttpCapture(Sealing, eq=False):
         return True
 
     def _other(self, draft: Draft, kind: str, message: Message) -> bool:
-        """Messages of extensions; True for one that is the last of the response."""
+        """Messages of extensions. Returns True for one that ends the response."""
         body = draft.response = self._grown(draft, draft.response)
         if kind == "http.response.pathsend":
-            # The server reads the file; what it declared is all that we know of the size without asking the disk.
+            # The server reads the file. Without asking the disk, only the declared length says how large it is.
             body.total += max(0, _declared(draft))
             body.complete = True
             return not self.trailers
@@ -199,13 +200,13 @@ class HttpCapture(Sealing, eq=False):
         return False
 
     def _keep(self, draft: Draft, body: Body, data: Any, limit: int) -> None:
-        """Count a chunk, and keep what the limit and the shared budget leave room for, in bytes of our own."""
+        """Count a chunk, and keep a copy of as much as the limit and the shared budget allow."""
         exact = type(data) is bytes
         if not exact and not isinstance(data, bytes):
             try:
-                data = memoryview(data)  # a bytearray, which the application may use again
+                data = memoryview(data)  # a bytearray, which the application may change
             except TypeError:
-                return  # no bytes: the server's to refuse
+                return  # not bytes: the server will refuse it
             if data.ndim != 1 or data.itemsize != 1 or not data.c_contiguous:
                 data = memoryview(data.tobytes())
         size = given = len(data)
@@ -231,8 +232,8 @@ class HttpCapture(Sealing, eq=False):
             body.chunks.append(data)
 
     def _all_sent(self, draft: Draft) -> bool:
-        """The final message is on its way, or the client has its whole response though that is still to come
-        (BaseHTTPMiddleware sends an empty one): it may leave then and did not disconnect."""
+        """Whether the client has its whole response, although the final message may still come (BaseHTTPMiddleware
+        sends an empty one). A client that leaves then has not disconnected early."""
         response = draft.response
         if type(response) is bytes:
             return True
@@ -243,7 +244,7 @@ class HttpCapture(Sealing, eq=False):
         return 0 <= _declared(draft) <= (response.total if isinstance(response, Body) else 0)
 
     def _not_sent(self, draft: Draft, error: BaseException, starting: bool) -> None:
-        """The server refused a message."""
+        """`send` raised."""
         self.finishing = False
         if type(draft.response) is bytes:
             draft.response = self._grown(draft, draft.response)
@@ -251,7 +252,7 @@ class HttpCapture(Sealing, eq=False):
             draft.start = None
             self.trailers = False
         if isinstance(error, OSError):
-            if not isinstance(error, _NO_FILE):  # of pathsend: the file is gone, not the client
+            if not isinstance(error, _NO_FILE):  # with pathsend the file may be missing, and the client still there
                 self.gone = True
         elif type(error).__name__ in _CLIENT_GONE:
             self.gone = True
@@ -261,7 +262,7 @@ def _number(status: Any) -> int | None:
     try:
         return int(status)
     except (TypeError, ValueError):
-        return None  # the server's to refuse
+        return None  # the server will refuse it
 
 
 def _declared(draft: Draft) -> int:
@@ -272,5 +273,5 @@ def _declared(draft: Draft) -> int:
             if len(name) == 14 and name.lower() == b"content-length":
                 return int(value) if value.isdigit() else -1
     except (ValueError, TypeError, AttributeError):
-        pass  # no pairs of bytes, or too many digits
+        pass  # not pairs of bytes, or too many digits
     return -1

@@ -1,4 +1,4 @@
-"""Who and what an exchange was, read from the scope at the seal, as frameworks leave it there."""
+"""Route, endpoint and principal of a request, read at the seal from what frameworks put into the scope."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ TEXT_MAX = 200
 
 
 def framework_route(scope: MutableMapping[str, Any], route: Any, endpoint: Any) -> tuple[Any, Any]:
-    """Route and endpoint of a framework that does not say them as Starlette does, by `scope["route"]` and
-    `scope["endpoint"]`. Routes are kept as the framework's own objects, which live as long as the application."""
+    """(route, endpoint) for frameworks that do not set `scope["route"]` and `scope["endpoint"]` as Starlette does.
+    Routes are the framework's own objects, which live as long as the application."""
     if route is None:  # Litestar
         return scope.get("path_template"), getattr(scope.get("route_handler"), "handler_name", None)
-    # FastAPI 0.165: an included router's routes do not know its prefix; the context of this inclusion does.
+    # FastAPI 0.165: the routes of an included router lack its prefix; only the context of the inclusion has it.
     fastapi = scope["fastapi"]
     context = fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
     if context is not None and getattr(context, "original_route", None) is route:
@@ -24,7 +24,7 @@ def framework_route(scope: MutableMapping[str, Any], route: Any, endpoint: Any) 
 
 
 def principal_of(user: Any) -> str | None:
-    """The name of an authenticated user; None of an anonymous one or of an object that names nobody."""
+    """The name of an authenticated user; None for an anonymous one, or an object without a name."""
     if isinstance(user, str):
         return _text(user)
     if not isinstance(user, dict) and not getattr(user, "is_authenticated", True):
@@ -32,7 +32,7 @@ def principal_of(user: Any) -> str | None:
     for name in ("display_name", "username", "identity"):
         try:
             text = _text(user.get(name) if isinstance(user, dict) else getattr(user, name, None))
-        except Exception:  # Starlette's BaseUser raises NotImplementedError for what a subclass left out
+        except Exception:  # Starlette's BaseUser raises NotImplementedError for what a subclass does not define
             continue
         if text is not None and encodes(text):
             return text
@@ -40,7 +40,7 @@ def principal_of(user: Any) -> str | None:
 
 
 def encodes(value: str) -> bool:
-    """False for lone surrogates, which no UTF-8 record can hold."""
+    """Whether it can be encoded as UTF-8; text with lone surrogates cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:

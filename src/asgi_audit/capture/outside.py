@@ -1,4 +1,4 @@
-"""What lies outside of a layer that `add_middleware` made, in Starlette, FastAPI and what is built on them.
+"""Which layers lie outside of a layer that `add_middleware` made, in Starlette, FastAPI and what is built on them.
 
 `app.add_middleware` puts each new layer outside of those before it, and Starlette's own ServerErrorMiddleware outside
 of all. A layer outside of the audit can answer a request that the audit never sees: a preflight, a 401, a bad host. So
@@ -55,8 +55,8 @@ def warn_of_layers(layers: list[Any], scope: Scope) -> None:
 
 
 def _is_silent(layer: object) -> bool:
-    """Whether a layer is the framework's own and makes no response that the application asked for: without a handler
-    of Exception, without a limit of bodies."""
+    """Whether a layer is the framework's own and makes no response that the application configured: it has no handler
+    of Exception, and no limit for bodies."""
     module = type(layer).__module__.partition(".")[0]
     if module not in ("starlette", "fastapi"):
         return False
@@ -64,7 +64,7 @@ def _is_silent(layer: object) -> bool:
 
 
 def _name(layer: object) -> str:
-    """The class; of `@app.middleware("http")` the function as well."""
+    """The name of its class; for `@app.middleware("http")` also that of the function."""
     name = type(layer).__name__
     if name == _ERRORS:
         return "the handler of Exception (or of status 500)"

@@ -1,12 +1,12 @@
-"""Reading headers for the record without taking them from whoever they are for.
+"""Reads headers for the record so that the application, or the server, can still read them.
 
-ASGI says that headers are an iterable of iterables of two. Servers and applications send lists of tuples, falcon's
-test client sends pairs that can be read only once, and a generator may fail in its middle. What is read here is
-handed on: as the same object where reading takes nothing away (whatever has a length), else as a stand-in that gives
-the same items, raises the same error at the same place, and goes on with the rest of the original.
+ASGI says that headers are an iterable of iterables of two. Most are lists of tuples, but the test client of falcon
+sends pairs that can be read only once, and a generator may fail in its middle. An object with a length can be read
+again and is passed on itself. Any other one is replaced by a stand-in, which yields the same items, raises the same
+error at the same place, and continues with the rest of the original.
 
-Bounds: `HEADERS_MAX` headers are read of what is no list or tuple (a record holds 500), and three items of a pair, so
-an endless iterator costs no more than that.
+Bounds: of an object that is no list or tuple, `HEADERS_MAX` headers are read (a record has 500), and three items of a
+pair, so that an endless iterator costs no more than that.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 __all__ = ["HEADERS_MAX", "ReadHeaders", "Reading", "all_tuples"]
 
 HEADERS_MAX = 512
-# Whether these are types of tuples alone: of the usual list of headers, which is then read in one pass.
+# Whether all these types are tuple: true for the usual list of headers, which is then read in one pass.
 all_tuples = frozenset((tuple,)).issuperset
-_PAIR_MAX = 3  # one more than there should be: three items are no pair
+_PAIR_MAX = 3  # one more than a pair has, to notice what is none
 _LISTS = (list, tuple)
 
 
 class Reading:
-    """What was read of anything: at most `count` items, of a list or tuple all, none of what is no iterable.
+    """The first items of any object: at most `count`, all of a list or tuple, none when it is not iterable.
 
-    `is_whole`: there is nothing beyond `items`, neither more of them nor an error."""
+    `is_whole`: the object has no more items, and raised no error."""
 
     __slots__ = ("_error", "_given", "_rest", "is_whole", "items")
 
@@ -41,7 +41,7 @@ class Reading:
         try:
             rest = self._rest = iter(given)
         except Exception:
-            return  # the reader will see it too
+            return  # its reader will get the same error
         items = self.items
         try:
             for item in rest:
@@ -50,11 +50,12 @@ class Reading:
                     return
             self.is_whole = True
         except Exception as error:
-            # Without this frame, which the application's traceback does not have without us.
+            # Remove this frame: without the middleware the application's traceback does not have it.
             self._error = error.with_traceback(error.__traceback__.tb_next if error.__traceback__ else None)
 
     def stand_in(self, items: list[Any] | None = None) -> Any:
-        """For the reader: what was given, where nothing was taken from it. `items` stand for those that were read."""
+        """The object for its reader: itself, if it can be read again. `items`: to yield in place of those that were
+        read."""
         given, rest = self._given, self._rest
         if rest is None or hasattr(type(given), "__len__"):
             if items is None:
@@ -68,7 +69,7 @@ class Reading:
 
 
 class ReadHeaders:
-    """Headers of any kind, read. `pairs` are for the record: bytes that nobody else reads or changes."""
+    """Headers of any kind, read. `pairs`: for the record, as bytes that do not change."""
 
     __slots__ = ("_items", "_reading", "pairs")
 
@@ -92,22 +93,22 @@ class ReadHeaders:
 
     @property
     def is_whole(self) -> bool:
-        """There is nothing beyond what was read."""
+        """Whether everything was read."""
         return self._reading.is_whole
 
     @property
     def stand_in(self) -> Any:
-        """For the headers' reader. It may be one that can be read only once."""
+        """The headers for their reader. It may be possible to read them only once."""
         return self._reading.stand_in(self._items)
 
     def value(self, name: bytes) -> bytes | None:
-        """The last value of this header (in lower case), None without one."""
+        """The last value of the header with this name (in lower case); None when there is none."""
         found = [value for key, value in self.pairs if key.lower() == name]
         return found[-1] if found else None
 
 
 class _Resumed:
-    """An iterator of which the first items were read already, and perhaps the error after them."""
+    """An iterator whose first items, and perhaps the error after them, were read already."""
 
     __slots__ = ("_error", "_read", "_rest")
 
@@ -129,8 +130,8 @@ class _Resumed:
 
 
 class _Again:
-    """An iterable that is no iterator and has no length, so nothing says whether it can be read twice. Its first
-    reading was begun; later ones and all its other attributes are its own."""
+    """An iterable without a length, so it is unknown whether it can be read twice. Its first iteration was begun here;
+    later ones, and all other attributes, are the object's own."""
 
     __slots__ = ("_first", "_source")
 
@@ -149,7 +150,7 @@ class _Again:
 
 
 def _bytes(value: object) -> bytes:
-    """Of what should be bytes."""
+    """Bytes of an object that should be bytes."""
     if type(value) is bytes:
         return value
     if isinstance(value, str):

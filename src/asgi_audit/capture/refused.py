@@ -1,8 +1,8 @@
-"""What stands in the place of an application whose audit layer could not start: it refuses, and says why.
+"""Replaces an application whose audit layer could not start: it refuses every call, and says why.
 
-Starlette and what is built on it make the layers of `add_middleware` and of the `middleware` list at the first call of
-the application. Under most servers that is the lifespan call, and servers take an exception there for "this application
-knows no lifespan": they go on, and every request fails later. `lifespan.startup.failed` is what stops them.
+Starlette, and what is built on it, makes the layers of `add_middleware` and of the `middleware` list at the first call
+of the application. With most servers that is the lifespan call. Servers interpret an exception there as "this
+application does not support lifespan" and go on, and every request fails. Only `lifespan.startup.failed` stops them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _CALLS = ("lifespan", "http", "websocket")
 
 
 class Refused:
-    """An ASGI application that answers `lifespan.startup` with `startup.failed`, and raises the error at every other
-    call: nothing is served unrecorded."""
+    """An ASGI application that answers `lifespan.startup` with `startup.failed` and raises the error at every other
+    call, so that nothing is served without a record."""
 
     def __init__(self, error: Exception) -> None:
         is_ours = isinstance(error, ConfigError)
@@ -34,14 +34,14 @@ class Refused:
             await receive()
             text = f"asgi-audit: {sentences(self._text, self._hint)}"
             await send({"type": "lifespan.startup.failed", "message": text})
-            # Test clients raise what the application raises; servers have read the message above.
-        # A new one each time: an exception that is raised again keeps the frames of every time before.
+            # Raised for test clients, which pass it to the test; servers have the message above.
+        # A new exception each time: one that is raised again keeps the frames of all earlier times.
         raise ConfigError(self._text, hint=self._hint) from self._cause
 
 
 def is_in_a_call() -> bool:
-    """Whether we run inside a call of an ASGI application, so that what is raised reaches a server and not the
-    developer's own line: some caller was given a scope, as in every framework."""
+    """Whether this runs inside a call of an ASGI application, so that an exception would reach a server and not the
+    developer's own code. It looks for a caller that was given a scope, as in every framework."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code

@@ -1,11 +1,13 @@
-"""The seal: once for each exchange, at its end, whichever comes first.
+"""The seal: the moment when an exchange becomes a record, once, at the first sign of its end. Outcomes:
 
-Outcomes. `completed`: the server took the final message (with `durable` it is about to: the record has to stand before
-that). `failed`: the application raised (status 500 when it had not started a response: the server answers so), or
-returned without starting one. `interrupted`: it returned in the middle of its response. `disconnected`:
-`http.disconnect` came, or `send` raised that the client is gone, before the response was complete (499 when none was
-started). `cancelled`: the server or a timeout outside us cancelled the request (499 likewise). A client that left
-explains whatever follows, so `disconnected` goes before `failed` and `cancelled`.
+    completed     the server took the final message (with `durable` delivery: is about to take it)
+    failed        the application raised, or returned without a response (status 500, as the server responds)
+    interrupted   the application returned in the middle of its response
+    disconnected  before the response was complete, `http.disconnect` came or `send` raised that the client is gone
+                  (499 when the response had not started)
+    cancelled     the server, or a timeout outside, cancelled the request (499 likewise)
+
+A client that left is the cause of what follows, so `disconnected` takes precedence over `failed` and `cancelled`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ __all__ = ["Sealing"]
 
 
 class Sealing(msgspec.Struct, eq=False):
-    """What the seal needs of one request. `handle.draft` is None once it is sealed."""
+    """What the seal needs of one request. `handle.draft`: None after the seal."""
 
     config: CaptureConfig
     handle: RequestHandle
@@ -43,14 +45,14 @@ class Sealing(msgspec.Struct, eq=False):
         outcome = "disconnected" if self.gone else "cancelled" if cancelled else "failed"
         if draft.start is None:
             draft.start = 500 if outcome == "failed" else 499, []
-            # The server answers an exception with a 500 that the client sees complete. Whatever is no Exception ends
-            # the process or the task: nothing waits then.
+            # After an exception the server sends a complete 500, so the record must be durable before. Anything that is
+            # no Exception ends the task or the process: do not wait.
             if self.config.durable and isinstance(error, Exception) and not self.gone:
                 await self._seal_durably_and_hand_on(outcome)
         self.seal(outcome)  # does nothing the second time
 
     async def returned(self) -> None:
-        """The application returned without having completed its response."""
+        """Called when the application returned and had not completed its response."""
         draft = self.handle.draft
         if draft is None:
             return
@@ -65,14 +67,15 @@ class Sealing(msgspec.Struct, eq=False):
         self.seal(outcome)  # does nothing the second time
 
     async def _seal_durably_and_hand_on(self, outcome: str) -> None:
-        """Before the server answers by itself: what the application raised or returned comes before a cancellation."""
+        """Seal before the server responds by itself. A cancellation in here is raised later, so that it does not
+        replace what the application raised or returned."""
         waiter = await self._seal_durably(outcome)
         if waiter is not None:
             waiter.hand_on()
 
     async def _seal_durably(self, outcome: str) -> Waiter | None:
-        """Seal, then wait until the record is on disk, never will be, or the bound is reached. Raises nothing; a
-        cancellation is kept by the waiter that it returns."""
+        """Seal, then wait until the record is on disk, until it is lost, or for a bounded time. Raises nothing: the
+        waiter that is returned keeps a cancellation."""
         try:
             waiter = new_waiter()
         except Exception:
@@ -84,7 +87,7 @@ class Sealing(msgspec.Struct, eq=False):
                 recorder.unwaited()
             return None
         if not self.seal(outcome, waiter.wake):
-            return None  # lost or excluded: counted already
+            return None  # lost or excluded, and counted
         try:
             durable = await waiter.wait(self.config.wait_seconds)
             if not durable:
@@ -94,7 +97,7 @@ class Sealing(msgspec.Struct, eq=False):
         return waiter
 
     def seal(self, outcome: str, wake: Wake | None = None) -> bool:
-        """Make the exchange a record, once; True when it was enqueued (and `wake` will be called)."""
+        """Seal the exchange, once. Returns True when it was put into the queue; then `wake` will be called."""
         handle = self.handle
         draft = handle.draft
         if draft is None:
@@ -119,7 +122,8 @@ class Sealing(msgspec.Struct, eq=False):
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Of asyncio or trio, alone or as nothing but a group of them; also a coroutine that its driver closes."""
+    """Whether it is a cancellation of asyncio or trio, alone or in a group of nothing else, or the closing of the
+    coroutine."""
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return True
     if isinstance(error, BaseExceptionGroup):

@@ -1,12 +1,12 @@
-"""Waiting for another thread from inside a request or a lifespan: on any asyncio loop, or under trio, never without a
-bound.
+"""Waiting for another thread inside a request or a lifespan, with asyncio or trio, for a bounded time.
 
-The recorder's thread and the application share no asyncio object: a waiter belongs to the loop that made it, and `wake`
-hands the answer over thread-safely. A loop that was closed meanwhile (a test client makes one per request) is no error.
-Under any other event loop there is no waiter, so nothing is held back there.
+The recorder's thread and the application share no asyncio object: a waiter belongs to the loop in which it was made,
+and `wake` passes the result to it thread-safely. It is no error when that loop was closed in between (a test client
+makes one for each request). With any other event loop there is no waiter, and no message is held back.
 
-The application does not know that it waits, so a cancellation that comes meanwhile is kept: what it held back happens
-first. `forward` sends the message and raises the cancellation then; `hand_on` lets the task's next wait raise it.
+The application does not know about the wait. When its task is cancelled during it, the cancellation is therefore kept
+until the message that was held back has been sent: `forward` sends it and raises the cancellation after that; `hand_on`
+lets the next await of the task raise it.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from typing import Any, Protocol
 
 __all__ = ["Waiter", "new_waiter", "off_loop"]
 
-# How long a server may take for a message that was held back when its task is cancelled: as long as it was held back,
-# which it would have had without us, and within these seconds. A server that blocks for ever is left after that.
+# When a task is cancelled, how long the server may take for the message that was held back: as long as it was held back
+# (time that it would have had without the middleware), but within these bounds.
 FORWARD_SECONDS_MIN = 0.05
 FORWARD_SECONDS_MAX = 1.0
 
 
 class Waiter(Protocol):
     def wake(self, answer: bool) -> None:
-        """From any thread, any number of times (the first counts); never raises."""
+        """Called from any thread; only the first call counts. Never raises."""
 
     async def wait(self, seconds: float) -> bool:
-        """The answer, or False after so many seconds, or when the task is cancelled: then `forward` or `hand_on` must
-        be called. Raises nothing."""
+        """Wait for `wake` and return its `answer`; False after so many seconds, or when the task is cancelled. Then
+        call `forward` or `hand_on`. Raises nothing."""
 
     async def forward(self, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
-        """`await send(message)`, which raises what `send` does. After a cancellation: the same although the task is
-        cancelled, for a bounded time, whatever comes of it; then the cancellation is raised."""
+        """`await send(message)`, which may raise. After a cancellation the message is still sent, within a bounded time
+        and whatever `send` raises; then the cancellation is raised."""
 
     def hand_on(self) -> None:
-        """After a cancellation: the next wait of the task raises it, unless it was taken back before."""
+        """After a cancellation: let the task's next await raise it, unless it was withdrawn before."""
 
 
 class _AsyncioWaiter:
@@ -50,20 +50,20 @@ class _AsyncioWaiter:
         self._future: asyncio.Future[bool] = loop.create_future()
         self._began = loop.time()
         self._cancelled: asyncio.CancelledError | None = None
-        self._requests = 0  # what `cancelling` said of the task before it waited
+        self._requests = 0  # `task.cancelling()` before it waited
 
     def wake(self, answer: bool) -> None:
         try:
             self._loop.call_soon_threadsafe(self._set, answer)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the loop is closed, so the request is over
 
     def _set(self, answer: bool) -> None:
         if not self._future.done():
             self._future.set_result(answer)
 
     async def wait(self, seconds: float) -> bool:
-        # No asyncio.wait_for: until 3.12 it makes a task of its own and can lose a cancellation.
+        # Not asyncio.wait_for, which until Python 3.12 makes a task and can lose a cancellation.
         timer = self._loop.call_later(seconds, self._set, False)
         task = asyncio.current_task()
         self._requests = 0 if task is None else task.cancelling()
@@ -79,7 +79,7 @@ class _AsyncioWaiter:
         error, self._cancelled = self._cancelled, None
         if error is None:
             return await send(message)
-        # A cancellation of asyncio comes once; anyio repeats its own until the task has left the scope.
+        # asyncio delivers a cancellation once; anyio repeats its own until the task has left the scope.
         with contextlib.suppress(Exception, asyncio.CancelledError), _anyio_shield():
             async with asyncio.timeout(_seconds_for(self._loop.time() - self._began)):
                 await send(message)
@@ -90,14 +90,14 @@ class _AsyncioWaiter:
         task = asyncio.current_task()
         if error is None or task is None:
             return
-        # A task that was cancelled before it waited has no request more than then.
+        # If the task was cancelled only before it waited, `cancelling` has not grown.
         before = min(self._requests, task.cancelling() - 1)
 
-        # When the task waits, and not now: a timeout, scope or group that is left before takes its request back, and
-        # until Python 3.13 `uncancel` does not take back what `cancel` has armed.
+        # When the task awaits next, and not now: a timeout, scope or group that ends before withdraws its cancellation,
+        # and until Python 3.13 `uncancel` does not undo what `cancel` has scheduled.
         def cancel() -> None:
             if not task.done() and task.cancelling() > before:
-                task.uncancel()  # or it would count twice
+                task.uncancel()  # otherwise it would count twice
                 task.cancel(*error.args)
 
         self._loop.call_soon(cancel)
@@ -118,7 +118,7 @@ class _TrioWaiter:
         try:
             self._token.run_sync_soon(self._set, answer)
         except Exception:
-            pass  # trio.RunFinishedError: nobody waits any more
+            pass  # trio.RunFinishedError: the request is over
 
     def _set(self, answer: bool) -> None:
         if not self._event.is_set():
@@ -146,7 +146,7 @@ class _TrioWaiter:
         raise error
 
     def hand_on(self) -> None:
-        self._cancelled = None  # trio repeats it at each checkpoint inside the cancelled scope
+        self._cancelled = None  # trio raises it again at each checkpoint in the cancelled scope
 
 
 def _seconds_for(held: float) -> float:
@@ -157,13 +157,13 @@ def _anyio_shield() -> contextlib.AbstractContextManager[Any]:
     anyio = sys.modules.get("anyio")
     try:
         return contextlib.nullcontext() if anyio is None else anyio.CancelScope(shield=True)
-    except Exception:  # half imported, or a version without it
+    except Exception:  # not fully imported, or a version without this function
         return contextlib.nullcontext()
 
 
 def new_waiter() -> Waiter | None:
-    """A waiter for the task that calls; None where neither asyncio nor trio runs."""
-    # Trio is asked first: as a guest of asyncio its tasks run inside callbacks of a running asyncio loop.
+    """A waiter for the calling task; None when neither asyncio nor trio runs."""
+    # Trio first: in guest mode its tasks run inside callbacks of a running asyncio loop.
     trio = sys.modules.get("trio")
     if trio is not None:
         try:
@@ -178,10 +178,10 @@ def new_waiter() -> Waiter | None:
 
 
 async def off_loop(call: Callable[[], object], seconds: float) -> bool:
-    """Run `call` in a thread of its own and wait for its end at most so many seconds; True when it ended in time.
+    """Run `call` in a new thread and wait at most so many seconds for its end. Returns whether it ended in time.
 
-    The thread is a daemon and goes on alone after that; what `call` raises is dropped. A cancellation ends the waiting
-    and is handed on: what the caller does next happens until it waits. Raises nothing else."""
+    The thread is a daemon, and continues after that; what `call` raises is dropped. A cancellation ends the wait, and
+    the task's next await raises it. Raises nothing itself."""
     waiter = new_waiter()
 
     def run() -> None:
