@@ -15,11 +15,10 @@ from typing import Literal
 
 import msgspec
 
-from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.statement import Statement
 from asgi_audit.store.admin import Purged
-from asgi_audit.store.base import COUNT_SECONDS, Batch, Fed, IndexVersion, Place, Query, Row, Snapshot, Written
+from asgi_audit.store.base import COUNT_SECONDS, Batch, Fed, IndexVersion, Place, Query, Row, Snapshot, Written, gone
 from asgi_audit.store.query import matches
 from asgi_audit.store.state import (
     Completeness,
@@ -301,13 +300,13 @@ class MemoryStore:
             at = (0, _END)
             if after is not None:
                 at = (after.iseq, after.id)
-                gone = [
+                left_unread = [
                     iseq
                     for account, iseq, horizon in self._departed
                     if horizon > after.horizon and (accounts is None or account in accounts)
                 ]
-                if after.iseq > self._published or any(iseq > after.iseq - (after.id < _END) for iseq in gone):
-                    raise QueryError("after: it is gone", field="after", kind="gone")
+                if after.iseq > self._published or any(iseq > after.iseq - (after.id < _END) for iseq in left_unread):
+                    raise gone("it is gone")
             elif since is not None:
                 first = min((iseq for iseq, _, d in own if d.timestamp >= since), default=self._published + 1)
                 at = (first - 1, _END)

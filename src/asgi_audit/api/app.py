@@ -32,7 +32,7 @@ from ..settings import Settings, meant
 from . import docs
 from .auth import Keys
 from .dialects import exports as export_rows
-from .dialects import histogram, logs, records, tr50, trail, usage
+from .dialects import feed, histogram, logs, records, tr50, trail, usage
 from .dialects.ours import RECORDS
 from .health import Health
 from .measured import Measured
@@ -88,6 +88,7 @@ def operations(service: QueryService, exports: ExportService, health: Health, me
         *tr50.operations(service),
         *records.operations(service),
         *histogram.operations(service),
+        *feed.operations(service),
     ]
 
 

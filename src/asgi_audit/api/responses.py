@@ -44,6 +44,10 @@ HEADERS: dict[str, Any] = {
     "Audit-Cursor": {
         "description": "Brings the page after this one. Absent on the last one.", "schema": {"type": "string"},
     },
+    "Audit-More": {
+        "description": "Whether the page after this one has records already.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    },
     "Link": {
         "description": "The page after this one, as `rel=\"next\"`, relative to this one (RFC 8288).",
         "schema": {"type": "string"},

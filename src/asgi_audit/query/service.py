@@ -18,6 +18,7 @@ from ..errors import QueryError, StoreError
 from ..record.line import TIME_END
 from ..store.base import Query, Reader, Row, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease, Tally
+from .feeds import Feeds
 from .listing import Listings
 from .model import Completeness, Execution, Grant, Look, Page
 from .readers import Readers
@@ -74,6 +75,16 @@ class QueryService:
             self.admission,
             clock=clock,
             cursor_seconds=execution_seconds,
+            page_bytes_max=page_bytes_max,
+        )
+        self.feeds = Feeds(
+            self._sealer,
+            self._readers,
+            self.admission,
+            poll=self._poll,
+            clock=clock,
+            monotonic=monotonic,
+            sleep=sleep,
             page_bytes_max=page_bytes_max,
         )
         # Snapshots take microseconds: those who wait for the indexer, and health, need not wait behind pages.

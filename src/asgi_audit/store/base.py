@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from ..errors import QueryError
 from ..record.codec import Decoded
 from ..record.slices import Cuts
 from ..record.statement import Statement
@@ -17,7 +18,7 @@ from .state import Completion, DeadLetter, ReadUntil, StateReader, StateWriter
 
 __all__ = [
     "COUNT_SECONDS", "HISTOGRAM_BUCKETS_MAX", "Batch", "Fed", "IndexVersion", "Place", "Query", "Reader", "Row",
-    "RowReader", "Snapshot", "Writer", "Written",
+    "RowReader", "Snapshot", "Writer", "Written", "gone",
 ]  # fmt: skip
 
 COUNT_SECONDS = 2.0
@@ -77,6 +78,16 @@ class Fed(NamedTuple):
     rows: list[Row]
     place: Place
     more: bool
+
+
+def gone(why: str) -> QueryError:
+    """Of a place that no feed can go on from."""
+    return QueryError(
+        f"after: {why}",
+        field="after",
+        kind="gone",
+        hint="Begin again without after, or with start, a time from which on nothing may be missing.",
+    )
 
 
 class Snapshot(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import apsw
 
-from ...errors import QueryError, StoreError
+from ...errors import StoreError
 from ...record.codec import decode
 from ...record.slices import unpack_cuts
 from ..base import Fed, Place, Row
@@ -27,7 +27,7 @@ from .paging import Blocks
 from .schema import SLOTS
 from .transactions import read_transaction
 
-__all__ = ["END", "Days", "first_since", "gone", "time_of_id", "walk", "with_id"]
+__all__ = ["END", "Days", "first_since", "time_of_id", "walk", "with_id"]
 
 _BATCHES = 128
 END = (1 << 63) - 1  # as the id of a place: behind the whole batch
@@ -256,15 +256,6 @@ def time_of_id(record_id: str) -> int | None:
         return int(digits[:12], 16)
     except ValueError:
         return None
-
-
-def gone(why: str) -> QueryError:
-    return QueryError(
-        f"after: {why}",
-        field="after",
-        kind="gone",
-        hint="Begin again without after, or with start, a time from which on nothing may be missing.",
-    )
 
 
 def _sids(connection: apsw.Connection, accounts: frozenset[str] | None) -> str | None:

@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 import apsw
 
 from ...errors import QueryError, StoreError
-from ..base import Fed, IndexVersion, Place, Query, Row, Snapshot
+from ..base import Fed, IndexVersion, Place, Query, Row, Snapshot, gone
 from ..identity import Expected, IndexMemory
 from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
 from . import arrivals, completeness, extent, feeding, retention
@@ -240,11 +240,11 @@ class SqliteReader:
                 published = int(main.execute("SELECT published FROM state").get)
                 horizon = retention.horizon_of(main) or 0
                 if after is not None and after.iseq > published:
-                    raise feeding.gone("it lies beyond what this index has")
+                    raise gone("it lies beyond what this index has")
                 if after is not None and arrivals.unread(
                     main, accounts, after.iseq - (after.id < feeding.END), after.horizon
                 ):
-                    raise feeding.gone("records behind it were purged before they were read")
+                    raise gone("records behind it were purged before they were read")
                 days = arrivals.between(main, accounts, 0 if after is None else after.iseq - 1, published)
             if after is not None:
                 begin: Place | None = after._replace(horizon=horizon)

@@ -1,0 +1,136 @@
+"""`GET /feed`: every record once, in the order in which they were indexed, for a SIEM that must never miss one.
+
+A list by time has a gap where a record came late; this has none: a late record stands where it was indexed. Nothing is
+left out, neither records of service `logs` nor any other. The cursor of a page is always there, and is good for as long
+as the index is kept; a client keeps the newest one whose records it has stored, and sends it again after a failure:
+then it sees records twice, never not at all.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...capture.handle import leave_out
+from ...query.feeds import WAIT_SECONDS_MAX
+from ...query.model import Grant
+from ...query.service import QueryService
+from ...record.model import AuditRecord
+from ..accept import JSON, NDJSON
+from ..completeness import audit_headers
+from ..fields import digits
+from ..filters import Span
+from ..instants import ms_of
+from ..models import Model, Refusal, answer_bytes, read_parameters
+from ..operation import Example, Operation
+from ..page import PageResponse
+from ..shape import next_link, shape_of
+from .executions import RECORD
+from .ours import AUDITORS, RECORDS
+
+__all__ = ["operations"]
+
+LIMIT_DEFAULT = 1_000
+LIMIT_MAX = 10_000
+
+
+class Asked(Model):
+    after: str | None = Field(None, description="The cursor of the page before. Without it, from the first record on.")
+    start: Span | None = Field(
+        None,
+        description="In place of `after`: from the first record on that was indexed with such a time or a later one. "
+        "What was indexed after it follows, whatever its time.",
+    )
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
+    wait: Annotated[int, digits(0, WAIT_SECONDS_MAX)] = Field(
+        0, description="How many seconds to wait for a record when there is none; less when many wait."
+    )
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.after is not None and self.start is not None:
+            raise Refusal("start: it cannot be given beside after; accepted is one of the two")
+        return self
+
+
+class Fed(Model):
+    """As it is sent; `PageResponse` joins it."""
+
+    records: list[AuditRecord] = Field(description="In the order in which they were indexed.")
+    cursor: str = Field(description="For the next request, as `after`; also when there was no record.")
+    more: bool = Field(description="Whether the next page has records already; else ask again later, or with `wait`.")
+
+
+class _Rest(Model):
+    cursor: str
+    more: bool
+
+
+_CONTEXT = {"durationNs": 12_345_678, "outcome": "completed", "principal": "alice"}
+_RECORD: dict[str, Any] = {**RECORD, "context": _CONTEXT}
+
+
+def operations(service: QueryService) -> list[Operation]:
+    return [
+        Operation(
+            id="records.feed",
+            method="GET",
+            path="/feed",
+            dialect=RECORDS,
+            roles=AUDITORS,
+            is_recorded=True,
+            handle=partial(_feed, service),
+            parameters=Asked,
+            answer=Fed,
+            summary="Every record once, in the order in which they were indexed.",
+            description="JSON, or by `Accept` NDJSON. 410: nobody can go on from this cursor without missing records.",
+            more_content_types=(NDJSON,),
+            more_failures=(406, 410),
+            headers=("Audit-Cursor", "Audit-More", "Link"),
+            example=Example(query={"limit": "10"}, answer={"records": [_RECORD], "cursor": "AQJk2mPz", "more": False}),
+        )
+    ]
+
+
+async def _feed(service: QueryService, request: Request, grant: Grant) -> Response:
+    asked = read_parameters(request, Asked)
+    shape = shape_of(request, formats=(JSON, NDJSON))
+    page, lease = await service.feeds.page(
+        grant,
+        dialect=RECORDS.name,
+        after=asked.after,
+        since=None if asked.start is None else ms_of(asked.start[0]),
+        limit=asked.limit,
+        wait_seconds=asked.wait,
+        show=shape.show,
+    )
+    try:
+        if asked.after is not None:
+            leave_out(request)  # it goes on with a feed whose beginning is recorded; its own record would be the next
+        start, end = shape.start, b""
+        if shape.is_json:
+            start = b'{"records":['
+            end = b"]," + answer_bytes(_Rest(cursor=page.cursor, more=page.more))[1:]
+        headers = {
+            **audit_headers(page.completeness),
+            **next_link("after", page.cursor, asked.limit),
+            "audit-more": str(page.more).lower(),
+            "vary": "accept",
+        }
+        return PageResponse(
+            page.rows,
+            lambda shown, _: shown,
+            start,
+            end,
+            headers,
+            lease,
+            between=shape.between,
+            content_type=shape.content_type,
+        )
+    except BaseException:
+        lease.close()
+        raise

@@ -1,0 +1,162 @@
+"""The records in the order in which they were indexed, for who must never miss one: a page, and a cursor that goes on
+from there for as long as the index is kept.
+
+Invariants: what one account's feed gives depends on its own records alone; a cursor belongs to one index and one
+generation of it, and where that is another one by now, or rows behind it were purged before they were read, it is
+'gone', never a silent skip. Who waits for records holds no thread, no room for bytes and no answer in flight: one
+snapshot is read for all of them, four times a second. Nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from ..record.line import TIME_END
+from ..store.base import Place, Query, Reader, Row, Snapshot, gone
+from .admission import Admission, Lease
+from .model import Completeness, Grant
+from .readers import Readers
+from .tokens import Sealer, Token, TokenKind, index_mark
+
+__all__ = ["WAITING_KEY_MAX", "WAITING_MAX", "WAIT_SECONDS_MAX", "FeedPage", "Feeds"]
+
+WAIT_SECONDS_MAX = 30
+WAITING_MAX = 128  # who comes after them is answered at once
+WAITING_KEY_MAX = 16
+_POLL_SECONDS = 0.25
+_NEVER = 1 << 40  # seconds since the epoch: a cursor of a feed does not expire
+
+
+class FeedPage(NamedTuple):
+    """`rows`: `Row.record` as `show` made it. `cursor`: where the feed goes on. `more`: others follow already.
+    `completeness`: of all times, read before the rows."""
+
+    rows: list[Row]
+    cursor: str
+    more: bool
+    completeness: Completeness
+
+
+class _Read(NamedTuple):
+    page: FeedPage
+    published: int
+
+
+class Feeds:
+    """One event loop uses it."""
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        readers: Readers,
+        admission: Admission,
+        *,
+        poll: Callable[[], Awaitable[Snapshot]],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        page_bytes_max: int,
+    ) -> None:
+        self._sealer = sealer
+        self._readers = readers
+        self._admission = admission
+        self._poll = poll
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._page_bytes_max = page_bytes_max
+        self._waiting: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for records."""
+        return self._waiting.total()
+
+    async def page(
+        self,
+        grant: Grant,
+        *,
+        dialect: str,
+        after: str | None,
+        since: int | None,
+        limit: int,
+        wait_seconds: float,
+        show: Callable[[bytes], bytes],
+    ) -> tuple[FeedPage, Lease]:
+        """The records behind the cursor `after`; without it from the first one on, or, with `since` (ms), from the
+        first one that was indexed with such a timestamp or a later one. When there is none, waits for one, at most
+        `wait_seconds`, if not too many wait. `show`: what the page holds of a record's bytes; it is called in another
+        thread. The caller closes the lease when the page is sent. Raises QueryError ('gone' for a cursor that nobody
+        can go on from), StoreError."""
+        token = None
+        if after is not None:
+            token = self._sealer.open(after, TokenKind.FEED, dialect, grant.accounts, self._clock())
+        ends = self._monotonic() + wait_seconds
+
+        def read(reader: Reader) -> _Read:
+            return self._read(reader, grant, dialect, token, since, limit, show)
+
+        while True:
+            lease = self._admission.enter(grant.key_id)
+            try:
+                await lease.reserve(self._page_bytes_max)
+                page, published = await self._readers.ask(read, grant.key_id)
+                lease.resize(sum(len(row.record) for row in page.rows))
+                if page.rows or page.more or not self._may_wait(grant.key_id, ends):
+                    return page, lease
+            except BaseException:
+                lease.close()
+                raise
+            lease.close()
+            await self._grown(grant.key_id, published, ends)
+
+    def _may_wait(self, key: str, ends: float) -> bool:
+        return self._monotonic() < ends and self.waiting < WAITING_MAX and self._waiting[key] < WAITING_KEY_MAX
+
+    async def _grown(self, key: str, published: int, ends: float) -> None:
+        """Returns when more is published than was read, and when the time is over."""
+        self._waiting[key] += 1
+        try:
+            while (left := ends - self._monotonic()) > 0:
+                await self._sleep(min(_POLL_SECONDS, left))
+                if (await self._poll()).published != published:
+                    return
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def _read(
+        self,
+        reader: Reader,
+        grant: Grant,
+        dialect: str,
+        token: Token | None,
+        since: int | None,
+        limit: int,
+        show: Callable[[bytes], bytes],
+    ) -> _Read:
+        completeness, mark = reader.completeness(0, TIME_END, grant.accounts), index_mark(reader.index())
+        # Before the rows: what is published meanwhile is waited for once too often, never missed.
+        published = reader.snapshot().published
+        after = None
+        if token is not None and (token.index or token.published):
+            if token.index != mark:
+                raise gone("it belongs to another index, or to one that was restored since")
+            after = Place(token.published, token.before or 0, token.total or 0)
+        fed = reader.feed(grant.accounts, after=after, since=since, limit=limit, bytes_max=self._page_bytes_max)
+        rows = [row._replace(record=show(row.record)) for row in fed.rows]
+        following = Token(
+            kind=TokenKind.FEED,
+            dialect=dialect,
+            query=Query(accounts=grant.accounts, start=0, end=TIME_END),
+            published=fed.place.iseq,
+            before=fed.place.id,
+            expires=_NEVER,
+            index=mark,
+            total=fed.place.horizon,
+        )
+        return _Read(FeedPage(rows, self._sealer.seal(following), fed.more, completeness), published)
