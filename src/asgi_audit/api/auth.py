@@ -93,6 +93,15 @@ class Keys:
             )
         return QueryError("a valid API key is required", kind="unauthorized", hint=_HINT)
 
+    def refused_url(self, request: Request) -> None:
+        """Notes that a URL which is its own key is not valid: after too many from one address the request, whose record
+        is begun already, gets few records more."""
+        address = _address(request.scope)
+        is_over = self._elsewhere.is_over(address, "")
+        self._elsewhere.failed(address, "")
+        if is_over and self._elsewhere.to_record() is None:
+            leave_out(request)
+
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
         """Whether the request gets a record of its own: not when it will be refused and too many were before it.
         A request with a valid key for what `is_known` (an operation of ours) always does."""

@@ -115,6 +115,8 @@ class Resource:
             return None
         except Exception as e:
             failure = failure_of(e, operation.dialect.words)
+            if operation.signed and failure.status == 403:
+                self._keys.refused_url(request)
             if operation.dialect.sends(failure.status) < 400:  # the record would take it for a success
                 annotate(request, level=level_of(request.method, failure.status, "completed", "", False))
             return operation.dialect.fail(failure)

@@ -167,8 +167,9 @@ class Api:
             leave_out(scope)
             operation = self._operation_of(self._at(scope).routes, scope)
             is_recorded = operation is None or operation.is_recorded
-            # Who it is stands in the headers, or is known only when the body was read: then the handler leaves out.
-            is_known_now = operation is None or not operation.credentials_in_body
+            # Who it is stands in the headers, or is known only when the body was read or the URL is found valid: then
+            # the handler leaves out.
+            is_known_now = operation is None or not (operation.credentials_in_body or operation.signed)
             if not is_recorded or (
                 is_known_now and not await self._keys.is_recorded(scope, is_known=operation is not None)
             ):

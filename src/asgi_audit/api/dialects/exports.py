@@ -335,9 +335,9 @@ class _Handlers:
 
     async def download(self, request: Request, _: Grant) -> Response:
         found = await self._open(request)
-        is_first = await self._is_first(found)
-        if request.method == "HEAD" or ("range" in request.headers and not is_first):
-            leave_out(request)  # one download in several pieces is one
+        # One download in several pieces is one; a HEAD brings nothing.
+        if request.method == "HEAD" or (not await self._is_first(found) and "range" in request.headers):
+            leave_out(request)
         return self._file(found, _described_by(found.manifest_url, found.export), CONTENT_TYPE)
 
     async def manifest(self, request: Request, _: Grant) -> Response:

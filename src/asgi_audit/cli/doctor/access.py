@@ -53,6 +53,7 @@ def _ours(s: Settings) -> Iterator[Path]:
     yield from _may_be_links(s)
     yield from (Path(f"{s.control_path}{end}") for end in _BESIDE_CONTROL)
     yield from open_admin(s).files()
+    yield from _listed(s.exports_path)
     journal = s.journal_path
     for root in [p for p in (journal, s.dead_letters_path) if p is not None]:
         for path in _listed(root):
@@ -63,7 +64,7 @@ def _ours(s: Settings) -> Iterator[Path]:
 
 def _may_be_links(s: Settings) -> list[Path]:
     """The directories that an operator names, or moves to another disk."""
-    return [p for p in (s.home, s.journal_path, s.store_path, s.dead_letters_path) if p is not None]
+    return [p for p in (s.home, s.journal_path, s.store_path, s.dead_letters_path, s.exports_path) if p]
 
 
 def _listed(directory: Path) -> list[Path]:

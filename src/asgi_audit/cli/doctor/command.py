@@ -20,6 +20,7 @@ from ...settings import Settings
 from ..flags import KAFKA, add_settings, settings_of
 from .access import access
 from .checks import CHECKS, Check, Found
+from .exports import exports
 from .kafka import kafka
 
 __all__ = ["add_arguments", "examine", "run"]
@@ -30,6 +31,7 @@ ALL: Sequence[Check] = (
     *CHECKS[3:7],
     access,
     *CHECKS[7:],
+    exports,
 )  # in the order in which a record meets it
 _LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
 
@@ -46,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         *KAFKA,
         "journal_bytes_max",
         "share_with_group",
+        "public_url",
+        "export_path",
+        "export_bucket",
         aliases={"transport": ("--from",), "store": ("--to",)},
     )
 

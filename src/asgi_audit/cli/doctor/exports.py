@@ -1,0 +1,41 @@
+"""What `asgi-audit doctor` says of exports: whether anything runs them, how they ended, and whether clients can fetch
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...settings import Settings
+from ...wiring.exports import public_url
+from ...wiring.operations import open_control
+from .checks import Found
+
+__all__ = ["exports"]
+
+
+def exports(s: Settings) -> Iterator[Found]:
+    if not s.control_path.exists():
+        return
+    control = open_control(s)
+    try:
+        may_ask = any(key.role == "auditor" and key.revoked_at is None for key in control.list_keys())
+        counts = {state.value: count for state, count in control.exports.counts().items() if count}
+        is_running = control.exports.is_running()
+    finally:
+        control.close()
+    url = public_url(s)
+    if not url.startswith("https://") and (may_ask or counts or s.public_url) and not s.export_bucket:
+        do = "Set public_url to the https address under which clients reach the API: they download over https alone."
+        yield Found("warn", "exports", f"URLs of exports begin with {url}", do)
+    if not counts:
+        if may_ask:
+            yield Found("ok", "exports", "none was asked for")
+        return
+    text = ", ".join(f"{count:,} {state}" for state, count in counts.items())
+    waiting = sum(counts.get(state, 0) for state in ("Requested", "Pending", "CreatingNewUrl"))
+    if waiting and not is_running:
+        yield Found("warn", "exports", f"{text}; no process runs them", "Start `asgi-audit serve`, or `export`.")
+    elif counts.get("Failed"):
+        yield Found("warn", "exports", text, "The log of `serve` says why they failed; ask for them again.")
+    else:
+        yield Found("ok", "exports", text)
