@@ -20,9 +20,11 @@ from starlette.requests import Request
 from asgi_audit.api import params
 from asgi_audit.api.auth import key_of
 from asgi_audit.api.dialects.executions import PageOf, Start
+from asgi_audit.api.dialects.tr50.asked import Asked
+from asgi_audit.api.dialects.tr50.envelope import envelope_of
 from asgi_audit.api.dialects.usage import USAGE
 from asgi_audit.api.fields import whole
-from asgi_audit.api.models import Model, read_body, read_parameters
+from asgi_audit.api.models import Model, read_body, read_fields, read_parameters
 from asgi_audit.api.operation import Operation
 from asgi_audit.api.routing import Path, Resource
 from asgi_audit.errors import QueryError
@@ -74,6 +76,11 @@ BODIES = {
 }
 
 
+def _spelled(number: int) -> str:
+    """`command` in one of its spellings, which are 128; with more, one of something else."""
+    return "".join(c.upper() if number >> i & 1 else c for i, c in enumerate("command-xyzw"))
+
+
 class Item(Model):
     a: Annotated[int, whole(1, 9)]
 
@@ -101,6 +108,33 @@ BODIES |= {
 def test_body_is_read_in_time_of_its_length(name: str, model: type[Model]) -> None:
     data = BODIES[name].encode()[:SIZE]
     assert cpu_seconds(lambda: read(data, model)) < CPU_SECONDS_MAX
+
+
+COMMANDS = {
+    **BODIES,
+    "many commands": "{" + ",".join(f'"{n}":{{"command":"diag.ping"}}' for n in NAMES) + "}",
+    "many names of one envelope": '{"1":{"command":"diag.ping",' + ",".join(f'"{n}":1' for n in NAMES) + "}}",
+    "many unknown parameters": '{"1":{"params":{' + ",".join(f'"{n}":1' for n in NAMES) + "}}}",
+    "a long duration": '{"1":{"params":{"last":"' + "1h" * (SIZE // 2 - 20) + '"}}}',
+    "twenty long durations": "{" + ",".join(f'"{n}":{{"params":{{"last":"{"9" * 3_200}h"}}}}' for n in range(20)) + "}",
+    "a long session": '{"1":{"sessionId":"' + "s" * (SIZE - 30) + '"}}',
+    "many spellings": '{"1":{' + ",".join(f'"{_spelled(n)}":1' for n in range(4_000)) + "}}",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_envelope_of_commands_is_read_in_time_of_its_length(name: str) -> None:
+    async def reading() -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": COMMANDS[name].encode()[:SIZE]}
+
+        with contextlib.suppress(QueryError):
+            envelope = envelope_of(await params.json_object(Request({"type": "http", "headers": []}, receive)))
+            for command in envelope.commands:
+                with contextlib.suppress(QueryError):
+                    read_fields(Asked, command.params, "parameter")
+
+    assert cpu_seconds(lambda: asyncio.run(reading())) < CPU_SECONDS_MAX
 
 
 @pytest.mark.parametrize("query", ["limit&" * 50_000, "limit=1&" * 50_000, "%41" * 100_000, "limit=" + "1" * 250_000])

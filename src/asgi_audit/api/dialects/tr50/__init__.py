@@ -13,13 +13,13 @@ import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ....capture.annotate import annotate
+from ....control.sessions import SESSION_SECONDS
 from ....errors import QueryError
 from ....query.admission import Lease
 from ....query.model import Grant
@@ -32,7 +32,8 @@ from ...models import Model, NoParameters, answer_bytes, read_fields, read_param
 from ...operation import Example, Operation
 from ...page import PartsResponse
 from ...params import json_object
-from .asked import Answered, Asked, Ended, Login, Requested, query_of
+from .answered import Answered, ConnInfo, Info, LoggedIn
+from .asked import Asked, Ended, Login, Requested, query_of
 from .envelope import Command, Envelope, envelope_of
 from .lists import ANSWER_BYTES_MAX, Found, Listing, Wanted
 from .says import TR50, says
@@ -162,7 +163,7 @@ class _Call:
             if command.name == LOGIN:
                 _read(Login, command)
                 session_id = await self._keys.open_session(who.grant)
-                return _success({"orgKey": _org_of(who.grant), "sessionId": session_id})
+                return _success(LoggedIn(orgKey=_org_of(who.grant), sessionId=session_id))
             if command.name == _END:
                 return await self._end(_read(Ended, command), who)
             if command.name in (_PING, _INFO):
@@ -205,8 +206,8 @@ def _read(model: type[M], command: Command) -> M:
     return read_fields(model, command.params, "parameter", is_absent=lambda value: value is None or value == "")
 
 
-def _success(params: dict[str, Any]) -> bytes:
-    return b'{"success":true,"params":' + msgspec.json.encode(params) + b"}"
+def _success(params: Model) -> bytes:
+    return b'{"success":true,"params":' + answer_bytes(params) + b"}"
 
 
 def _org_of(grant: Grant) -> str:
@@ -214,29 +215,27 @@ def _org_of(grant: Grant) -> str:
     return "*" if grant.accounts is None else ",".join(sorted(grant.accounts))
 
 
-def _info(request: Request, who: Who) -> dict[str, Any]:
-    """What `session.info` says of a session, or of a key that needs none."""
-    grant = who.grant
+def _info(request: Request, who: Who) -> Info:
+    grant, session = who.grant, who.session
     name = f"key:{grant.key_id}"
     org = _org_of(grant)
-    info: dict[str, Any] = {"id": who.session_id} if who.session is not None else {}
-    info |= {
-        "serverId": socket.gethostname(),
-        "orgId": org,
-        "orgKey": org,
-        "userId": grant.key_id,
-        "userName": name,
-        "whoAmI": name,
-        "hasSuperAdmin": False,
-        "hasSuperOps": grant.accounts is None,
-        "hasOrgAdmin": False,
-        "connInfo": {"protocol": "http", "remoteAddr": request.client.host if request.client else ""},
-        "ttl": 86_400,
-        "locale": "",
-    }
-    if who.session is not None:
-        info |= {"startTime": _time(who.session.created_ms), "lastAccessed": _time(who.session.used_ms)}
-    return info
+    return Info(
+        id=who.session_id,
+        serverId=socket.gethostname(),
+        orgId=org,
+        orgKey=org,
+        userId=grant.key_id,
+        userName=name,
+        whoAmI=name,
+        hasSuperAdmin=False,
+        hasSuperOps=grant.accounts is None,
+        hasOrgAdmin=False,
+        connInfo=ConnInfo(protocol="http", remoteAddr=request.client.host if request.client else ""),
+        ttl=SESSION_SECONDS,
+        locale="",
+        startTime=_time(session.created_ms) if session else "",
+        lastAccessed=_time(session.used_ms) if session else "",
+    )
 
 
 def _time(ms: int) -> str:

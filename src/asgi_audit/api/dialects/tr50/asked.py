@@ -14,9 +14,8 @@ from ....record.line import TIME_END
 from ...fields import Instant, text, whole
 from ...instants import ms_of
 from ...models import Checked, Model, NoParameters, Refusal
-from .says import Error
 
-__all__ = ["LIMIT_MAX", "OFFSET_MAX", "Answered", "Asked", "Ended", "Login", "Requested", "query_of"]
+__all__ = ["LIMIT_MAX", "OFFSET_MAX", "Asked", "Ended", "Login", "Requested", "query_of"]
 
 LIMIT_MAX = 2_000
 OFFSET_MAX = 100_000
@@ -85,33 +84,33 @@ class Login(Model):
     thingKey: _Text | None = None
 
 
-class _Command(Model):
+class Command(Model):
     """Names of the envelope may be spelled in any case."""
 
     sessionId: str | None = Field(None, description="Session of this command alone; else that of the request.")
 
 
-class _List(_Command):
+class ListCommand(Command):
     command: Literal["usage.api.list"]
     params: Asked | None = None
 
 
-class _Login(_Command):
+class LoginCommand(Command):
     command: Literal["api.authenticate"]
     params: Login | None = None
 
 
-class _End(_Command):
+class EndCommand(Command):
     command: Literal["session.end"]
     params: Ended | None = None
 
 
-class _Plain(_Command):
+class PlainCommand(Command):
     command: Literal["diag.ping", "session.info"]
     params: NoParameters | None = None
 
 
-class _Auth(Model):
+class Auth(Model):
     """A session for the whole request."""
 
     model_config = ConfigDict(extra="ignore")
@@ -122,22 +121,12 @@ class Requested(Model):
     """Commands, each by an id that the client chose. It describes what is sent; `envelope` reads it."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, _List | _Login | _End | _Plain] = Field(init=False)
+    __pydantic_extra__: dict[str, ListCommand | LoginCommand | EndCommand | PlainCommand] = Field(init=False)
 
-    auth: _Login | _Auth | None = Field(None, description="The session of all commands, or the login that opens one.")
+    auth: LoginCommand | Auth | None = Field(
+        None, description="The session of all commands, or the login that opens one."
+    )
     sessionId: str | None = Field(None, description="The session of all commands.")
-
-
-class Success(Model):
-    success: Literal[True]
-    params: dict[str, Any] | None = None
-
-
-class Answered(Model):
-    """The answer of each command, by its id."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Success | Error] = Field(init=False)
 
 
 def query_of(asked: Asked, grant: Grant, now: float) -> Query:
