@@ -143,7 +143,7 @@ def query_of(given: dict[str, Any]) -> Query:
     asked=st.lists(queries | narrow, min_size=1, max_size=4),
     is_purged=st.booleans(),
     limit=st.integers(1, 5),
-    skip=st.integers(0, 4),
+    skip=st.integers(0, 12),
 )
 def test_answers_are_those_of_the_oracle(
     made: list[list[Decoded]], seen: int, asked: list[dict[str, Any]], is_purged: bool, limit: int, skip: int

@@ -8,7 +8,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import pytest
@@ -29,7 +29,7 @@ from tests.support.records import (
 )
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.base import Snapshot, Written
+from asgi_audit.store.base import Row, Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, dead_letters, schema
 from asgi_audit.store.sqlite import writer as writer_module
 from asgi_audit.store.sqlite.fence import FENCE_NAME
@@ -485,3 +485,36 @@ def test_page_is_an_error_and_no_wrong_record_when_a_block_is_not_what_the_row_s
         with pytest.raises(StoreError, match="damaged") as caught:
             walk(reader)
         assert not caught.value.retriable
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_rows_are_passed_over_by_the_rollup_and_not_one_by_one(
+    index: Path, reader: SqliteReader, order: Literal["newest", "oldest"]
+) -> None:
+    """Method: the steps of SQLite's machine are counted; a filter that the rollup does not have shows what a walk over
+    the rows costs."""
+    writer = SqliteWriter(index, clock=lambda: NOON / 1000 + 20_000)
+    writer.write(batch(record(s, NOON + s * 1_500, region="global") for s in range(6_000)[1:]))
+    writer.write(batch([record(6_000, NOON)]))  # above the snapshot
+    writer.close()
+    steps = 0
+
+    def step() -> bool:
+        nonlocal steps
+        steps += 100
+        return False
+
+    def page(**given: Any) -> list[Row]:
+        query = everything(order=order, start=NOON + 700, end=NOON + 8_900_700, **given)
+        return reader.page(query, published=1, before=None, limit=10, bytes_max=1 << 20, skip=5_000)[0]
+
+    page()
+    day = reader._day("2026-11-22").get()
+    assert day is not None
+    day.set_progress_handler(step, 100)
+    rows = page()
+    quick, steps = steps, 0
+    assert page(region="global") == rows
+    first = 5_001 if order == "oldest" else 5_933 - 5_000
+    assert sequences(rows) == [first + n * (1 if order == "oldest" else -1) for n in range(10)]
+    assert quick < steps / 10

@@ -22,7 +22,7 @@ from ..query import Query
 from .selection import ROLLED_UP, Selection, checks_of, ids_of, kinds_of, select, unrolled
 from .transactions import read_transaction
 
-__all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count"]
+__all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count", "pass_over"]
 
 _MINUTE_MS = 60_000
 _HOUR = 60  # minutes
@@ -129,6 +129,37 @@ def _summed(
     found.update(_labelled(connection, query, published, query.start, first * _MINUTE_MS, minutes, by))
     found.update(_labelled(connection, query, published, last * _MINUTE_MS, query.end, minutes, by))
     return found
+
+
+def pass_over(connection: apsw.Connection, query: Query, published: int, skip: int) -> tuple[int, int | None]:
+    """Of one day, in the query's order: (how many of `skip` rows are left, the time behind which they lie). The time
+    (ms) is None when the day holds no more than was to be skipped; newest first, the rows behind it are those before
+    it, else those from it on. The rollup says it, to the minute; where it does not know a filter, or an id may stand
+    in another minute than its record, nothing is passed over."""
+    is_newest = query.order == "newest"
+    version = int(connection.pragma("user_version") or 0)
+    first, last = -(-query.start // _MINUTE_MS), query.end // _MINUTE_MS
+    spill = connection.execute("SELECT spill FROM state").get
+    if version == 1 or unrolled(query) is not None or spill or first >= last:
+        return skip, query.end if is_newest else query.start
+    near, far = (query.start, first * _MINUTE_MS), (last * _MINUTE_MS, query.end)
+    if is_newest:
+        near, far = far, near
+    there = _looked_at(connection, query, version, published, *near)
+    if there > skip:
+        return skip, query.end if is_newest else query.start
+    skip -= there
+    for minutes in (_HOUR, 1):
+        found = _rolled_up(connection, query, published, first, last, minutes, None, by_hours=minutes == _HOUR)
+        for (bucket, _), records in sorted(found.items(), reverse=is_newest):
+            if records > skip:
+                first, last = max(first, bucket * minutes), min(last, (bucket + 1) * minutes)
+                break
+            skip -= records
+        else:
+            there = _looked_at(connection, query, version, published, *far)
+            return (skip, far[1] if is_newest else far[0]) if there > skip else (skip - there, None)
+    return skip, (last if is_newest else first) * _MINUTE_MS
 
 
 def _rolled_up(

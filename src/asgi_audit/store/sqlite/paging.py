@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -13,6 +14,7 @@ from ...record.slices import unpack_cuts
 from ..base import Row
 from ..query import Query
 from .codec import Decompressor
+from .counting import pass_over
 from .selection import Selection, ids_of, select
 from .transactions import read_transaction
 
@@ -44,6 +46,11 @@ class Page:
     def _read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
         query, is_newest_first = self._query, self._query.order == "newest"
         version = int(connection.pragma("user_version") or 0)
+        if self._skip and self._before is None:
+            self._skip, at = pass_over(connection, query, self._published, self._skip)
+            if at is None:
+                return
+            query = replace(query, end=at) if is_newest_first else replace(query, start=at)
         low, high = ids_of(query, int(connection.execute("SELECT spill FROM state").get))
         if self._before is not None:
             low, high = (low, min(high, self._before)) if is_newest_first else (max(low, self._before + 1), high)
