@@ -12,7 +12,6 @@ from .tables import Command
 
 __all__ = ["commanded", "piped"]
 
-_BEFORE = 200
 _PORT = b"0123456789:."
 # What an `echo` writes into the command behind the pipe; a name before a colon is a user.
 _ECHO = re.compile(
@@ -23,10 +22,6 @@ _ECHO = re.compile(
 
 def commanded(command: Command, text: bytes, start: int, end: int) -> tuple[int, int] | None:
     """The span of the secret in the line of this command, whose word stands from `start` to `end`; None."""
-    if command.before is not None:
-        line = text.rfind(b"\n", max(0, start - _BEFORE), start) + 1
-        if command.before(text, max(line, start - _BEFORE), start) is None:
-            return None
     m = command.rest(text, end - text[start:end].endswith(b" "))
     if m is None or (command.plain and not m["secret"].strip(_PORT)):
         return None

@@ -83,6 +83,7 @@ _AUTHORITY = re.compile(rb":[\\/]{2,8}([^\s<>\"?#]{1,600})")
 _USER_CUT = re.compile(rb":[\\/]{2,8}[^\s:@/?#<>\"'\\]{0,100}:([0-9]{0,100}[^\s@/<>\"'?#0-9\\][^\s@<>\"']{0,300})\Z")
 _PORT = re.compile(rb":[0-9]{1,5}(?:\\?/|\Z|[,\s])")
 _LONG_USER = 16
+_NO_PASSWORDS = frozenset((b"", b"x", b"x-oauth-basic", b"unused", b"api"))  # the user is the secret
 
 
 def may_hold_user(data: bytes) -> bool:
@@ -133,7 +134,9 @@ def _user_of(data: bytes, begin: int, end: int) -> tuple[int, int] | None:
             inside = data.rfind(b"@", begin, slash)
             after = data.find(b":", inside, slash)
             at = inside if after < 0 or after > inside else at
-        return (colon + 1, at) if at > colon + 1 else None
+        if data[colon + 1 : at] in _NO_PASSWORDS:
+            return (begin, colon) if colon - begin >= 8 else None
+        return colon + 1, at
     if slash < 0 or first < slash:
         at = data.rfind(b"@", begin, slash if slash >= 0 else end)
         user = data[begin:at]

@@ -41,9 +41,9 @@ _MIXED = re.compile(rb"[0-9][A-Za-z]|[A-Za-z][0-9]|[0-9]{4}|[^\s]{20}|[a-z][A-Z]
 _PLAIN_WORD = re.compile(rb"[ \xe2\x96\x81#]*[A-Za-z]{0,11}[.,;:!?'-]?")  # a token of a language
 _SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
 _BRACKET = re.compile(rb"[\[\]{}]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _QUOTED_MASK = b'"' + MASK + b'"'
-_FEW = 8  # more alarms than these: a tree is cheaper than going back from each
+_NEAR_MAX = 2_000  # alarms
+_PATHS_NEAR = 200  # values whose paths are noted
 _SEPARATORS = frozenset((b":", b": ", b",", b", ", b" : ", b" :", b",\n"))
 _DEEP_MAX = 150
 _COUNT_MAX = 9  # digits of a number that may count something
@@ -84,7 +84,7 @@ def json_edits(
     record: Record, data: bytes, alarms: list[Alarm], depth: int, base: str, *, cut: bool = False
 ) -> list[Edit] | None:
     """Edits of a JSON document; None when it is broken. base: paths are noted when it is not empty."""
-    if not cut and len(alarms) <= _FEW:
+    if not cut and len(alarms) <= _NEAR_MAX:
         edits = _near(record, data, alarms, depth, base)
         if edits is not None:
             return edits
@@ -106,8 +106,10 @@ def _near(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: st
     if data.find(b'"logprob"') >= 0 or data.find(b"rrors") >= 0:
         return None  # what stands beside a name, or above it, says that it holds no secret
     edits: list[Edit] = []
-    hidden: list[tuple[str, bytes]] = []
+    hidden: list[tuple[int, bytes]] = []
     done = 0
+    record.spend(len(alarms))
+    starts = [alarm.start for alarm in alarms]
     for alarm in alarms:
         place = alarm.start
         if place < done:
@@ -125,16 +127,17 @@ def _near(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: st
         if colon is None:
             if alarm.what == COMMAND and plain.lower() in _TOOLS:
                 return None
-            if alarm.what == NAME and plain.find(b"/secrets/") >= 0:
+            if alarm.what == NAME and (plain.find(b"/secrets/") >= 0 or plain[-1:] in (b"?", b":")):
                 return None
             if len(plain) <= 60 and (alarm.what == NAME or layer is not None) and names.is_field(plain):
                 return None  # a label
             if alarm.what == NAME and _may_bind(plain):
                 return None
-            found = record.inner(plain, depth + 1, None if layer is not None else _within(alarms, quote + 1, end))
+            inside = None if layer is not None else _within(alarms, starts, quote + 1, end)
+            found = record.inner(plain, depth + 1, inside)
             if found:
                 edits += layer.back(found, quote + 1) if layer is not None else _moved(found, quote + 1)
-                hidden.append((_path_to(blank, quote), b""))
+                hidden.append((quote, b""))
             continue
         if alarm.what != NAME or 61 in plain or 58 in plain:
             return None
@@ -149,11 +152,11 @@ def _near(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: st
             stop = blank.find(b'"', begin + 1)
             value = data[begin + 1 : stop]
             done = stop + 1
-            inside = record.charged(json_string(value)) if 92 in value else None
-            found = record.value(value if inside is None else inside.plain, kind, depth)
+            under = record.charged(json_string(value)) if 92 in value else None
+            found = record.value(value if under is None else under.plain, kind, depth)
             if not found:
                 continue
-            edits += inside.back(found, begin + 1) if inside is not None else _moved(found, begin + 1)
+            edits += under.back(found, begin + 1) if under is not None else _moved(found, begin + 1)
         else:
             scalar = _SCALAR_END.search(blank, begin)
             done = scalar.start() if scalar else len(data)
@@ -164,19 +167,32 @@ def _near(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: st
                 continue
             record.hide(value)
             edits.append(Edit(begin, done, _QUOTED_MASK))
-        hidden.append((_path_to(blank, quote), plain))
+        hidden.append((quote, plain))
     if base:
-        for path, key in hidden:
-            record.note(base + path + ("." + shown(key) if key else ""))
+        _note(record, blank, hidden, base)
     return edits
+
+
+def _note(record: Record, blank: bytes, hidden: list[tuple[int, bytes]], base: str) -> None:
+    """The paths of what was masked: of the quotes of a string, or of a key."""
+    stack: list[str] = []
+    done = 0
+    for number, (quote, key) in enumerate(hidden):
+        if number >= _PATHS_NEAR:
+            record.note(base)
+            return
+        _walk_to(stack, blank, done, quote)
+        done = quote
+        record.note(base + "".join(stack) + ("." + shown(key) if key else ""))
 
 
 def _moved(edits: list[Edit], base: int) -> list[Edit]:
     return [Edit(base + s, base + e, new) for s, e, new in edits]
 
 
-def _within(alarms: list[Alarm], start: int, end: int) -> list[Alarm]:
-    return [Alarm(a.start - start, a.end - start, a.what, a.kind) for a in alarms if start <= a.start < end]
+def _within(alarms: list[Alarm], starts: list[int], start: int, end: int) -> list[Alarm]:
+    here = alarms[bisect_left(starts, start) : bisect_left(starts, end)]
+    return [Alarm(a.start - start, a.end - start, a.what, a.kind) for a in here]
 
 
 def _may_bind(plain: bytes) -> bool:
@@ -186,12 +202,10 @@ def _may_bind(plain: bytes) -> bool:
     )
 
 
-def _path_to(blank: bytes, quote: int) -> str:
-    """The path of the innermost container that is open where this string begins."""
-    pieces = blank[:quote].split(b'"')
-    if b"".join(pieces[::2]).translate(None, _NO_BRACKETS) == b"{":
-        return ""
-    stack: list[str] = []
+def _walk_to(stack: list[str], blank: bytes, start: int, end: int) -> None:
+    """Keeps the pieces of a path, of the containers that are open where a string begins, from one string to
+    another."""
+    pieces = blank[start:end].split(b'"')
     for k in range(0, len(pieces), 2):
         piece = pieces[k]
         if piece in _SEPARATORS:
@@ -204,7 +218,6 @@ def _path_to(blank: bytes, quote: int) -> str:
                 continue
             key = "." + shown(pieces[k - 1]) if keyed and not piece[: m.start()].strip(b": \t\r\n") else ""
             stack.append(key + ("" if m[0] == b"{" else "[]"))
-    return "".join(stack)
 
 
 # The tree
@@ -527,8 +540,10 @@ class _Walk:
             if not sure and low not in _WEAK_LABELS:
                 continue
             text = None
-            if item.what == _STRING and not item.open:
+            if item.what == _STRING and not item.open and self.alarmed(item):
                 text = self.text(item)
+                if low in ("question", "prompt") and text[-1:] in (b"?", b":") and self.alarmed(item):
+                    weak = b"password"
                 if low == "id" and text.find(b"/secrets/") >= 0:  # of a vault
                     strong = b"secret"
                 if low in _PATHS and len(text) <= 200:

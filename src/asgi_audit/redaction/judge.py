@@ -83,7 +83,7 @@ class Judge(Record):
                 return data
             edits = json_edits(self, data, alarms, 0, base)
         elif b"x-www-form-urlencoded" in content_type:
-            edits = pairs_edits(self, data, 0, base)
+            edits = pairs_edits(self, data, 0, base, alarms=alarms)
         elif is_sequence(data, content_type) and not (
             cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type
         ):

@@ -15,7 +15,7 @@ from .layers import Edit, percent
 from .names import CODE, NO, YES, norm
 from .paths import token_edits
 from .record import MASK, Record, TooCostly, shown
-from .scan import FORM, NAME
+from .scan import FORM, NAME, Alarm
 from .tables import words
 
 __all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "url_edits"]
@@ -25,6 +25,8 @@ _LABELS, _VALUED = frozenset(words("labels")), frozenset(words("valued"))
 _OAUTH = frozenset(map(norm, words("oauth")))
 # In a URL `;` and `#` end a value only where a pair follows: a password may hold them.
 _IN_URL = re.compile(rb"[?&]|[;#](?=[^=&#;\s]{0,100}=)")
+_NO_NAME = re.compile(rb"[:={<%]")
+_DOCUMENT = re.compile(rb"[:={<]")
 _QUERIES = frozenset(("query", "sql", "q"))
 
 
@@ -35,9 +37,12 @@ def decoded(text: bytes) -> bytes:
     return unquote_to_bytes(text) if 37 in text else text
 
 
-def pairs_edits(record: Record, raw: bytes, depth: int, base: str = "", *, url: bool = False) -> list[Edit]:
+def pairs_edits(
+    record: Record, raw: bytes, depth: int, base: str = "", *, url: bool = False, alarms: list[Alarm] | None = None
+) -> list[Edit]:
     """Edits of `name=value&…` as received. base: paths are noted when it is not empty. url: after `?` too."""
-    alarms = record.alarms(raw)
+    if alarms is None:
+        alarms = record.alarms(raw)
     escaped = 37 in raw  # a plus reads as a separator anyway
     hidden = escaped and record.alarms(decoded(raw))  # a name or form that only decoding shows
     if not alarms and not hidden and not (escaped and 37 in decoded(raw)) and raw.find(b"code=") < 0:
@@ -107,17 +112,17 @@ def _pair(
     name, equals, value = part.partition(b"=")
     plain = decoded(name)
     kind = record.names.kind(plain) if equals else NO
-    if norm(plain[:60].decode("utf-8", "replace")) in told:
+    if told and norm(plain[:60].decode("utf-8", "replace")) in told:
         kind = YES
     elif kind == CODE:
         kind = NO
     edits: list[Edit] = []
-    if len(plain) > 6 and (not equals or kind == NO or re.search(rb"[:={<%]", plain)):
+    if len(plain) > 6 and (not equals or kind == NO or _NO_NAME.search(plain)):
         layer = record.charged(percent(name, form=True))
         found = record.inner(layer.plain, depth + 1)
         if found:
             edits = layer.back(found, start)
-            if equals and re.search(rb"[:={<]", plain):  # a document as a name: its value was split off
+            if equals and _DOCUMENT.search(plain):  # a document as a name: its value was split off
                 return [*edits, *_whole(record, value, end)]
     if not equals or not value:
         return edits

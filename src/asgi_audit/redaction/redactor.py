@@ -13,7 +13,7 @@ builder; not thread safe. All work is bounded by the record's budget (see `recor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..settings.masking import own_name
 from .budget import Budget, TooCostly
@@ -72,59 +72,72 @@ class RecordRedactor(Judge):
 
     def header(self, kind: int, value: bytes) -> bytes:
         """A header's value as it may be kept; the very same object when nothing was masked. Latin-1."""
-        return self._safely(lambda: mask_header(self, kind, value)) or MASK
+        try:
+            return mask_header(self, kind, value) or MASK
+        except Exception as error:
+            _left_out(error)
+            return MASK
 
     def path_may_hide(self, path: str) -> bool:
         """Whether `path` may change it: the most are kept as they are for one short search."""
         return may_hide(path) is not None or self.scan.has_own_forms or bool(self.rules)
 
     def path(self, path: bytes) -> bytes:
-        kept = self._safely(lambda: splice(path, path_edits(self, path)))
-        return b"/" + MASK if kept is None else kept
+        try:
+            return splice(path, path_edits(self, path))
+        except Exception as error:
+            _left_out(error)
+            return b"/" + MASK
 
     def query(self, raw: bytes, base: str) -> bytes:
         """A query or form as received, the rest of it byte for byte."""
-        kept = self._safely(lambda: splice(raw, pairs_edits(self, raw, 0, base)))
-        if kept is None:
+        try:
+            return splice(raw, pairs_edits(self, raw, 0, base))
+        except Exception as error:
             self.note(base)
+            _left_out(error)
             return MASK + b"=" + MASK
-        return kept
 
     def text(self, text: bytes) -> bytes:
         """A text that an application gave: a message, a name."""
-        kept = self._safely(lambda: splice(text, self.inner(text, 0)))
-        return MASK if kept is None else kept
+        try:
+            return splice(text, self.inner(text, 0))
+        except Exception as error:
+            _left_out(error)
+            return MASK
 
     def body(
         self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False
     ) -> bytes | None:
         """A body (UTF-8) with its secrets masked; None: it must be omitted. content_type: in lower case. valid: it is
         JSON, and stays so."""
-        kept = self._safely(lambda: self.document(data, content_type, base, cut=cut, valid=valid))
-        if kept is None:
-            self.note(base)
-        return kept
-
-    def _safely(self, masked: Callable[[], bytes]) -> bytes | None:
-        """What `masked` returns; None when that would cost too much, or fails: what is looked at is omitted then."""
         try:
-            return masked()
-        except (TooCostly, RecursionError):
-            return None
+            return self.document(data, content_type, base, cut=cut, valid=valid)
         except Exception as error:
-            if type(error).__name__ not in _told and len(_told) < 20:  # a log line for each kind, not for each record
-                _told.add(type(error).__name__)
-                tb = error.__traceback__
-                while tb is not None and tb.tb_next is not None:
-                    tb = tb.tb_next
-                where = f"{tb.tb_frame.f_code.co_name}:{tb.tb_lineno}" if tb is not None else "?"
-                # The error's own text may repeat what was looked at.
-                log.warning("a value was left out: its redaction failed (%s in %s)", type(error).__name__, where)
+            self.note(base)
+            _left_out(error)
             return None
 
     def leave_out(self, data: bytes, content_type: bytes) -> None:
         """A body is left out of the record: the secrets in it are searched for in the rest."""
-        if content_type.startswith(b"multipart/"):
-            self._safely(lambda: multipart_fields(self, data, content_type))
-        else:
-            self._safely(lambda: splice(data[:_LOOKED_AT], self.inner(data[:_LOOKED_AT], 0)))
+        try:
+            if content_type.startswith(b"multipart/"):
+                multipart_fields(self, data, content_type)
+            else:
+                self.inner(data[:_LOOKED_AT], 0)
+        except Exception as error:
+            _left_out(error)
+
+
+def _left_out(error: Exception) -> None:
+    """What is looked at costs too much, or its redaction failed: it is left out, and the kind of an error is logged."""
+    name = type(error).__name__
+    if isinstance(error, (TooCostly, RecursionError)) or name in _told or len(_told) >= 20:
+        return  # a log line for each kind, not for each record
+    _told.add(name)
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    where = f"{tb.tb_frame.f_code.co_name}:{tb.tb_lineno}" if tb is not None else "?"
+    # The error's own text may repeat what was looked at.
+    log.warning("a value was left out: its redaction failed (%s in %s)", name, where)

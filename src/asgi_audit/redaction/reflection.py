@@ -51,8 +51,8 @@ _SECRET_MAX = 4_096
 _COLLECTED_MAX = 256
 _SHORTEST = 6
 _ROUNDS_MAX = 4
-_ESCAPES_MAX = 2_000
-_DECODED_MAX = 250  # strings of a record that are looked at closely: 25 to 60 µs each
+_ESCAPES_MAX = 4_000  # that are undone for one record
+_DECODED_MAX = 200  # strings of a record that are looked at closely: 25 to 60 µs each
 _SINGLY_MAX = 4
 _WORK_MAX = 4 << 20  # bytes to be searched for all secrets of a record: 1 ns each, and twice
 _MASK = REDACTED.encode()
@@ -163,6 +163,7 @@ class Search:
         self.found: dict[bytes, tuple[bytes, ...]] = {}
         self.work_left = _WORK_MAX
         self.room = _DECODED_MAX
+        self.escapes_left = _ESCAPES_MAX
         self.spelled: dict[bytes, Spelled] = {}
         self.scan: Callable[[bytes], bool] | None = None
         size = 0
@@ -231,10 +232,13 @@ class Search:
             else:
                 if not hides or not _hides(raw):
                     return token
+            here = spelled
+            if not hides or not _hides(raw):
+                here = [s for s in spelled if any(raw.find(needle) >= 0 for needle in needles[s.raw])]
             self.room -= 1
             if self.room < 0:
                 raise _TooMany
-            new = _string(raw, spelled)
+            new = self.string(raw, here)
             return token if new is None else new + (m[2] or b"")
 
         try:
@@ -242,6 +246,39 @@ class Search:
         except _TooMany:
             return _left_out(fragment)
         return fragment if out == fragment else out
+
+    def string(self, raw: bytes, secrets: list[Spelled]) -> bytes | None:
+        """The string with what is found masked; None when nothing was. raw: between the quotes."""
+        text: str = orjson.loads(b'"' + raw + b'"') if 92 in raw else raw.decode()
+        new = text
+        for secret in secrets:
+            for form in secret.forms:
+                if form in new:
+                    new = new.replace(form, REDACTED)
+        if self.still(new, secrets):
+            new = REDACTED
+        return None if new == text else orjson.dumps(new)
+
+    def still(self, text: str, secrets: list[Spelled]) -> bool:
+        """Whether a secret stands in the text in a spelling that was not replaced."""
+        if not _hides(text.encode()) and not any(not s.core or s.core in text for s in secrets):
+            return False
+        if any(s.text in text for s in secrets):
+            return True
+        for _ in range(_ROUNDS_MAX):
+            before = text
+            for mark, undo in (("%", unquote), ("&", html.unescape), ("\\", _plain)):
+                if mark in text:
+                    self.escapes_left -= text.count(mark)
+                    if self.escapes_left < 0:
+                        return True  # undoing them would take milliseconds
+                    text = undo(text)
+                    spaced = text.replace("+", " ") if "+" in text else text
+                    if any(s.text in text or s.text in spaced for s in secrets):
+                        return True
+            if text == before:
+                break
+        return False
 
 
 def _left_out(fragment: bytes) -> bytes:
@@ -276,6 +313,8 @@ def _longest_run(secret: bytes) -> bytes:
 
 def _needles(secret: bytes) -> list[bytes]:
     """Bytes one of which stands wherever the secret does, whatever JSON, URL and HTML escape, unless letters are."""
+    if secret.isalnum():
+        return [secret]
     run = _longest_run(secret)
     if len(run) >= _SHORTEST or len(run) == len(secret):
         return [run]
@@ -341,40 +380,6 @@ class Spelled:
         self.forms += [needle.decode() for needle in _base64(secret)]
         run = _longest_run(secret)
         self.core = run.decode() if len(run) >= _SHORTEST else ""
-
-
-def _string(raw: bytes, secrets: list[Spelled]) -> bytes | None:
-    """The string with what is found masked; None when nothing was. raw: between the quotes."""
-    text: str = orjson.loads(b'"' + raw + b'"') if 92 in raw else raw.decode()
-    new = text
-    for secret in secrets:
-        for form in secret.forms:
-            if form in new:
-                new = new.replace(form, REDACTED)
-    if _still(new, secrets):
-        new = REDACTED
-    return None if new == text else orjson.dumps(new)
-
-
-def _still(text: str, secrets: list[Spelled]) -> bool:
-    """Whether a secret stands in the text in a spelling that was not replaced."""
-    if not _hides(text.encode()) and not any(not s.core or s.core in text for s in secrets):
-        return False
-    if any(s.text in text for s in secrets):
-        return True
-    if text.count("%") + text.count("\\") + text.count("&") > _ESCAPES_MAX:
-        return True  # undoing them would take milliseconds
-    for _ in range(_ROUNDS_MAX):
-        before = text
-        for mark, undo in (("%", unquote), ("&", html.unescape), ("\\", _plain)):
-            if mark in text:
-                text = undo(text)
-                spaced = text.replace("+", " ") if "+" in text else text
-                if any(s.text in text or s.text in spaced for s in secrets):
-                    return True
-        if text == before:
-            break
-    return False
 
 
 def _plain(text: str) -> str:

@@ -136,7 +136,7 @@ class Scan:
         triggers: dict[bytes, list[Form]] = {}
         needles: dict[bytes, tuple[int, object]] = {}
         self._bare: list[
-            tuple[bytes, Form]
+            tuple[re.Pattern[bytes], Form]
         ] = []  # triggers without a letter, which would be found in any list of numbers
         for word in STEMS:
             for spelling in _separated(word):
@@ -171,7 +171,7 @@ class Scan:
                 if any(97 <= c <= 122 for c in folded):
                     triggers.setdefault(folded, []).append(form)
                 else:
-                    self._bare.append((trigger, form))
+                    self._bare.append((re.compile(re.escape(trigger)), form))
         for folded, found in triggers.items():  # `private key` and `bearer` are names, too
             is_name = any(names.kind(t.strip(b"- ")) != NO for form in found for t in form.triggers)
             needles.setdefault(folded, (NAME if is_name else FORM, None))
@@ -219,12 +219,10 @@ class Scan:
 
     def _without_letter(self, data: bytes, budget: Budget, out: list[Alarm]) -> None:
         for trigger, form in self._bare:
-            at = data.find(trigger)
-            while at >= 0:
+            for m in trigger.finditer(data):
                 budget.spend(4)
-                if (span := at_trigger(form, data, at)) is not None:
+                if (span := at_trigger(form, data, m.start())) is not None:
                     out.append(Alarm(*span, FORM))
-                at = data.find(trigger, at + 1)
 
     def _formed(
         self, forms: tuple[Form, ...], data: bytes, at: int, budget: Budget, cut: bool
@@ -288,7 +286,10 @@ class Scan:
                 assert isinstance(told, tuple)
                 command, word, inside, is_name = told
                 if data[start:end].lower().translate(_BLANKS) == word and (
-                    inside or _ident_start(data, start) == start or not data[start - 1 : start].isalnum()
+                    inside
+                    or word[:1] == b" "
+                    or _ident_start(data, start) == start
+                    or not data[start - 1 : start].isalnum()
                 ):
                     out.append(Alarm(_ident_start(data, start) if inside else start, end, COMMAND, command))
                 if not is_name:

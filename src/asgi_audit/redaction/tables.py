@@ -35,7 +35,6 @@ class Command(NamedTuple):
 
     words: tuple[bytes, ...]
     rest: Callable[..., re.Match[bytes] | None]
-    before: Callable[..., re.Match[bytes] | None] | None
     inside: bool
     plain: bool
     source: str
@@ -72,8 +71,8 @@ FORMS = tuple(map(_form, _load("forms.toml")["form"]))
 
 def _command(row: dict[str, Any]) -> Command:
     return Command(
-        tuple(word.encode() for word in row["words"]), re.compile(row["rest"].encode(), re.I).match,
-        re.compile(row["before"].encode()).match if "before" in row else None, row.get("inside", False),
+        tuple(word.encode() for word in row["words"]), re.compile(row["rest"].encode()).match,
+        row.get("inside", False),
         row.get("plain", False), row["source"], row["example"],
     )  # fmt: skip
 

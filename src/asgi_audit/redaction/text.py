@@ -28,16 +28,17 @@ __all__ = ["base64_text", "text_edits"]
 _CANDIDATES_MAX = 1_000
 
 _ASSIGN = re.compile(
-    rb"(?:\\{0,3}[\"'`\])*}]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
+    rb"(?:\\{0,3}[\"'`\])*}%]|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
     # `password string = "x"`, `API key provided: x`, `Password for mira: x`, `Password ..... : x`
-    rb"(?:(?:string|String|&str|str|provided|given|used|received|sent|for [^\s:=]{1,60})[ \t]{0,3}(?=[:=])"
+    rb"(?:(?:string|String|&str|str|provided|given|used|received|sent|for [\"']?(?:https?://)?[^\s:=]{1,60})"
+    rb"[ \t]{0,3}(?=[:=])"
     rb"|\.{2,40}[ \t]{0,10})?"
-    rb"(:=|=>|->|===?|=|:(?!//|:)|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
+    rb"(:=|=>|->|===?|=|<<<|\xe2(?:\x86\x92|\x9e\x9c|\x87\x92)|:(?!//|:)|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
     rb"(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}[ \t]*"
 )
 # `password is x` in some languages; without blanks in Chinese, Japanese and Korean.
 _SAYS = re.compile(
-    rb"[\"'`*)]{0,3}(?:[ \t\r\n]{1,3}(?i:is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|to"
+    rb"[\"'`*)]{0,3}(?:[ \t\r\n]{1,3}(?i:is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|to|-"
     rb"|\xe2\x80[\x93\x94])(:?)[ \t\r\n]{1,4}"
     rb"|(?:\xe3\x81\xaf|\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xeb\x8a\x94|\xec\x9d\x80)[ \t:\xef\xbc\x9a]{0,3}"
     rb"(?=[!-~]))[\"'`(*]{0,3}"
@@ -46,11 +47,12 @@ _CHANGED = re.compile(
     rb"[ \t]{1,3}(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)(?: from ([^\s\"']{1,200}))? to [\"']?"
 )
 _QUOTED = re.compile(
-    rb"(?:\\{0,3}[\"'`]?[ \t]{1,3}(?:(?i:like|(in)|as|to|by)[ \t]{0,3}|!=[ \t]{0,3}|<>[ \t]{0,3})?\(?|\()[ \t]{0,3}"
+    rb"(?:\\{0,3}[\"'`]?[ \t]{1,3}(?:(?i:like|(in)|as|to|by|be)[ \t]{0,3}|!=[ \t]{0,3}|<>[ \t]{0,3})?\(?|\()[ \t]{0,3}"
     rb"\\{0,3}([\"'])"
 )
 _LISTED = re.compile(rb"[ \t]{0,3},[ \t]{0,3}([\"'])")
-_ENCLOSED = re.compile(rb"[ \t]{1,3}\(")
+_ENCLOSED = re.compile(rb"[ \t]{1,3}([(<\[])")
+_CLOSERS = {b"(": b")", b"<": b">", b"[": b"]"}
 _FLAG_VALUE = re.compile(rb"[ \t]+(?:\"([^\"\n]{1,400})\"|'([^'\n]{1,400})'|([^\s\"'-][^\s\"']{0,800}))")
 _PAIRED = re.compile(rb"(\\{0,3}[\"']|:)?[ \t]{0,3},[ \t\r\n]{0,4}\\{0,3}([\"'])")
 # In broken JSON: `"loc": ["body", "password"], "input": "x"`.
@@ -59,16 +61,18 @@ _LABELLED = re.compile(
     rb"[\"'](?i:value|input|default|content|data|val|old|new)\\{0,3}[\"'][ \t]{0,3}:[ \t]{0,3}"
 )
 # `password 0 x`, as routers are told: the digit says how it is encrypted.
-_BLANK = re.compile(rb"[ \t]{1,8}(?:([057])[ \t]{1,3})?(?=[^\s:=])")
+_BLANK = re.compile(rb"\]?[ \t]{1,8}(?:([057])[ \t]{1,3})?(?=[^\s:=])")
 # What a line says before a name that is set to the word behind it: `setx TOKEN x`, `ENV API_KEY x`, `.netrc`.
 _SETS = re.compile(
     rb"[ \t>$#]{0,8}(?:setx|SetEnv|setenv|ENV|ARG"
-    rb"|[^\n]{0,80}(?:[ \t]config|configure|secrets?|variables?|env)[ :](?:set|add|put)"
+    rb"|[^\n]{0,80}(?:[ \t]config|configure|secrets?|variables?|env)[ :](?:--)?(?:set|add|put)"
+    rb"|[^\n]{0,80}wifi connect[ \t][^\s]+"
     rb"|machine[ \t]+[^\s]+(?:[ \t]+login[ \t]+[^\s]+)?|default(?:[ \t]+login[ \t]+[^\s]+)?|login[ \t]+[^\s]+)"
     rb"[ \t]+(?:[^\s]{0,60}[:/_])?\Z"
 )
 _WORD = re.compile(rb"[\"']?([^\s\"'$<>]{3,400})[\"']?(?:[ \t\r]{0,20}(?:\n|\Z)|[ \t]{1,3}(?:&&|\||;|-|account\b))")
 _BAR = re.compile(rb"[ \t]{0,40}\|[ \t]{0,10}([^\s|][^|\n]{0,400})(?:\n|\Z)")
+_NEXT_CELL = re.compile(rb"[\"']?[ ]?[,;][ ]?[\"']?([^\s,;|\"']{4,400})")
 _NEXT_LINE = re.compile(rb"[ \t]{0,10}\r?\n")
 # `Invalid value "x" for field password`
 _FOR_FIELD = re.compile(
@@ -257,7 +261,7 @@ class _Text(Values):
         enclosed = _ENCLOSED.match(text, end)
         if enclosed is not None:
             stop = self.looks(enclosed.end(), self.end)
-            if stop and (text[stop : stop + 1] == b")" or (stop == len(text) and self.record.cut)):
+            if stop and (text[stop : stop + 1] == _CLOSERS[enclosed[1]] or (stop == len(text) and self.record.cut)):
                 self.add(enclosed.end(), stop)
                 return stop
         quoted = _QUOTED.match(text, end)
@@ -357,6 +361,10 @@ class _Text(Values):
                     return word.end(1)
         if not first:
             return end
+        cell = _NEXT_CELL.match(text, end)
+        if cell is not None and cell.end(1) - cell.start(1) >= 8 and self.looks(*cell.span(1)) == cell.end(1):
+            self.add(*cell.span(1))
+            return cell.end(1)
         bar = _BAR.match(text, end)
         if bar is not None and self.looks(bar.start(1), bar.end(1)) and not self.record.names.is_field(bar[1].strip()):
             self.add(*bar.span(1))
