@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from asgi_audit import metrics
+from asgi_audit.api.app import DIALECTS
 from asgi_audit.cli import COMMANDS, MODULES
 from asgi_audit.settings import Settings, markdown_table, table
 
@@ -40,6 +41,11 @@ def test_settings_and_metrics_that_the_text_names_exist() -> None:
         assert word in names, word
     for word in re.findall(r"ASGI_AUDIT_(?!TEST_)([A-Z_]+)", README):
         assert hasattr(Settings(), word.lower()), word
+
+
+def test_setting_of_dialects_names_all_that_there_are() -> None:
+    [row] = [line for line in markdown_table().splitlines() if line.startswith("| `dialects`")]
+    assert re.findall(r"`(\w+)`", row.partition("served")[2]) == [dialect.name for dialect in DIALECTS]
 
 
 def test_commands_and_flags_that_the_text_names_exist() -> None:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "create", prog="asgi-audit keys create", help="make a key and print it, once", allow_abbrev=False
     )
     create.add_argument(
-        "--role", choices=("reader", "auditor"), required=True, help="reader: usage and trail; auditor: also /logs"
+        "--role", choices=("reader", "auditor"), required=True, help="reader: usage and trail; auditor: all dialects"
     )
     create.add_argument(
         "--account", action="append", required=True, metavar="NAME", help="may be given several times; '*' means all"

@@ -57,7 +57,7 @@ class Api:
     dialects: tuple[str, ...] = setting(
         (),
         checks.names,
-        "Query dialects that are served, by name: `usage`, `trail`, `logs`. Default: all.",
+        "Query dialects that are served: some of `usage`, `trail`, `logs`, `exports`, `tr50`, `records`. Default: all.",
         only="server",
     )
     dialect_hosts: tuple[tuple[str, str], ...] = setting(
