@@ -61,6 +61,11 @@ class Home:
         """Of what an export of it all holds."""
         return self._digest.hexdigest()
 
+    def move(self, directory: Path) -> None:
+        """Its files are there now."""
+        self.directory = directory
+        self.control = Control(directory / "control.db")
+
     def ask(self) -> Export:
         query = Query(accounts=GRANT.accounts, start=START, end=START + DAYS * DAY_MS, order="oldest")
         return self.control.exports.request(GRANT, Asked(query, {}))[0]

@@ -1,0 +1,5 @@
+"""Fixtures of the faults."""
+
+from tests.e2e.conftest import small_disk
+
+__all__ = ["small_disk"]
