@@ -10,6 +10,7 @@ from pathlib import Path
 from asgi_audit import metrics
 from asgi_audit.api.app import DIALECTS
 from asgi_audit.cli import COMMANDS, MODULES
+from asgi_audit.client.sending import KEY_VARIABLE, URL_VARIABLE
 from asgi_audit.settings import Settings, markdown_table, table
 
 ROOT = Path(__file__).parents[2]
@@ -35,12 +36,15 @@ def test_first_screen_shows_install_an_application_of_fifteen_lines_and_a_record
     assert "asgi-audit tail" in first
 
 
+CLIENT = (KEY_VARIABLE, URL_VARIABLE)
+
+
 def test_settings_and_metrics_that_the_text_names_exist() -> None:
     names = {name for name, *_ in table()} | metrics.TABLE.keys()
     for word in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", README.replace(markdown_table(), "")):
         assert word in names, word
     for word in re.findall(r"ASGI_AUDIT_(?!TEST_)([A-Z_]+)", README):
-        assert hasattr(Settings(), word.lower()), word
+        assert hasattr(Settings(), word.lower()) or f"ASGI_AUDIT_{word}" in CLIENT, word
 
 
 def test_setting_of_dialects_names_all_that_there_are() -> None:

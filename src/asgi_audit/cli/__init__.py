@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "run the exports that the API was asked for; `serve` does so by itself",
     "forward": "carry the journal to Kafka from outside of the applications",
     "topics": "make the Kafka topic, or explain one that differs",
+    "ask": "ask who called what, of the index here or of an API",
     "tail": "show the newest records; needs no server and no key",
     "completeness": "until when the index is complete, and what is missing",
     "purge": "remove the days before a date from the index, for good",
@@ -42,7 +43,11 @@ COMMANDS = {
     "schema": "print the JSON Schema of a record",
 }
 _TRACEBACK = "ASGI_AUDIT_TEST_TRACEBACK"
-MODULES = {name: f".{name}" for name in COMMANDS} | {"demo": ".demo.command", "doctor": ".doctor.command"}
+MODULES = {name: f".{name}" for name in COMMANDS} | {
+    "ask": ".ask.command",
+    "demo": ".demo.command",
+    "doctor": ".doctor.command",
+}
 
 
 def missing_extras() -> list[str]:
@@ -60,6 +65,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, as for every other error, with the word that was meant."""
+        known = set(re.findall(r"--[a-z-]+", " ".join(p.format_help() for p in self.made)))
+        unknown = [word for word in self.words if re.fullmatch(r"--[a-z-]+", word) and word not in known]
+        if unknown:  # what follows it was taken for something else
+            message = f"unrecognized arguments: {unknown[0]}"
         shown = one_line(without_passwords(message, self.words)) + self._meant(message)
         print(f"asgi-audit: {shown}; `{self.prog} --help` says what is accepted", file=sys.stderr)
         raise SystemExit(2)

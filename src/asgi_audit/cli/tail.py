@@ -24,7 +24,7 @@ from ..store.base import Query
 from ..transport.base import Kind, Message
 from ..wiring.operations import follow_journal, open_store_reader
 from .flags import add_settings, settings_of
-from .terminal import one_line
+from .terminal import one_line, raise_if_unread
 
 __all__ = ["add_arguments", "line_of", "run"]
 
@@ -78,6 +78,7 @@ def _tail(settings: Settings, lines: int, follow: bool, show: Callable[[Decoded]
             for record in sorted(unique.values(), key=lambda r: (r.timestamp, r.sequence))[-lines:] if lines else ():
                 known.add(_identity(record))
                 show(record)
+        raise_if_unread()
         return not follow
 
     for message in follow_journal(settings, from_beginning=True, stop=nothing_waits):

@@ -13,11 +13,12 @@ from __future__ import annotations
 import codecs
 import contextlib
 import re
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-__all__ = ["UNSAFE", "escaped", "guarded", "one_line", "rewrite_line"]
+__all__ = ["UNSAFE", "escaped", "guarded", "one_line", "raise_if_unread", "raw_stream", "rewrite_line"]
 
 # C0 but newline and tab, DEL, C1, lone surrogates; marks, embeddings, overrides and isolates of bidirectional text
 # (UAX #9), line and paragraph separator, deprecated format characters, interlinear annotations, tags.
@@ -51,10 +52,27 @@ def guarded() -> Iterator[None]:
 
 def rewrite_line(text: str) -> None:
     """Puts `text` in place of the line at the cursor of standard error."""
-    stream = sys.stderr
-    raw = stream.stream if isinstance(stream, _Guarded) else stream
+    raw = raw_stream(sys.stderr)
     raw.write("\r" + escaped(text))
     raw.flush()
+
+
+def raw_stream(stream: TextIO) -> TextIO:
+    """What a guarded stream writes to, for who escapes each text and steers the terminal on purpose."""
+    return stream.stream if isinstance(stream, _Guarded) else stream
+
+
+def raise_if_unread() -> None:
+    """Raises BrokenPipeError when standard output is a pipe or socket that no process reads any more. A command that
+    waits for something to print would notice that only when it prints."""
+    try:
+        number = raw_stream(sys.stdout).fileno()
+    except (OSError, ValueError, AttributeError):
+        return  # no file: a test's, or closed
+    looked = select.poll()
+    looked.register(number, 0)  # errors and hang-ups are always told
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in looked.poll(0)):
+        raise BrokenPipeError
 
 
 class _Guarded:

@@ -36,6 +36,8 @@ EXTRAS = {
     "uvicorn": "server",
     "zstandard": "server",
     "prometheus_client": "server",
+    "httpx": "client",
+    "rich": "client",
     "aiokafka": "kafka",
     "boto3": "server,s3",
     "botocore": "server,s3",

@@ -1,0 +1,122 @@
+"""A downloaded export, checked while it comes: its records and their digest against its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urljoin
+
+from .errors import ProtocolError
+from .questions import Export
+
+__all__ = ["Download", "Incoming"]
+
+_PIECE_BYTES = 4096
+_LINK = re.compile(r'<([^<>]*)>;\s*rel="?describedby"?')
+
+
+@dataclass(frozen=True)
+class Download:
+    """`path`: the gzip file. `records`: lines in it. `sha256`: of the uncompressed bytes, in hexadecimal. `manifest`:
+    what the server states of it, which was compared; None where the store of the objects names none."""
+
+    path: Path
+    records: int
+    sha256: str
+    manifest: Mapping[str, Any] | None
+
+
+class Incoming:
+    """One download: to a file beside `to`, which gets its name when all of it came and is right. Its memory is one
+    piece. Raises ProtocolError for an export without a URL."""
+
+    def __init__(self, export: Export, to: Path, on_bytes: Callable[[int, int], None] | None) -> None:
+        if export.url is None:
+            raise ProtocolError(
+                f"export {export.id} is {export.state}: there is nothing to download", hint=export.reason
+            )
+        self.url = export.url
+        self._to = to
+        self._part = to.with_name(f"{to.name}.part")
+        self._on_bytes = on_bytes or (lambda done, of: None)
+        self._gunzip = zlib.decompressobj(wbits=31)
+        self._digest = hashlib.sha256()
+        self._lines = self._bytes = self._expected = 0
+        self._headers: Mapping[str, str] = {}
+        self._file: IO[bytes] | None = None
+
+    @contextlib.contextmanager
+    def writing(self, headers: Mapping[str, str]) -> Iterator[None]:
+        """`headers`: of the response. What came is removed when it is left with an exception."""
+        self._headers = headers
+        length = headers.get("content-length", "")
+        self._expected = int(length) if length.isdigit() else 0
+        try:
+            with self._part.open("wb") as self._file:
+                yield
+        except BaseException:
+            self.discard()
+            raise
+
+    def feed(self, data: bytes) -> None:
+        """Raises ProtocolError for what is no gzip file. A file may have several members."""
+        assert self._file is not None
+        self._file.write(data)
+        self._bytes += len(data)
+        try:
+            for at in range(0, len(data), _PIECE_BYTES):  # one piece may become a thousand times as long
+                self._unpack(data[at : at + _PIECE_BYTES])
+        except zlib.error:
+            raise ProtocolError("the download is no gzip file", hint="Download it again.") from None
+        self._on_bytes(self._bytes, self._expected)
+
+    def _unpack(self, data: bytes) -> None:
+        while data:
+            if self._gunzip.eof:
+                self._gunzip = zlib.decompressobj(wbits=31)
+            text = self._gunzip.decompress(data)
+            self._digest.update(text)
+            self._lines += text.count(b"\n")
+            data = self._gunzip.unused_data
+
+    @property
+    def manifest_url(self) -> str | None:
+        found = _LINK.search(self._headers.get("link", ""))
+        return urljoin(self.url, found[1]) if found else None
+
+    def end(self, manifest: bytes | None) -> Download:
+        """`manifest`: what `manifest_url` brought, None where there is none. Raises ProtocolError when something does
+        not agree; the file is gone then."""
+        try:
+            stated = None if manifest is None else self._compared(manifest)
+            if not self._gunzip.eof:
+                raise ProtocolError("the download is cut", hint="Download it again.")
+            os.replace(self._part, self._to)
+        except BaseException:
+            self.discard()
+            raise
+        return Download(self._to, self._lines, self._digest.hexdigest(), stated)
+
+    def discard(self) -> None:
+        self._part.unlink(missing_ok=True)
+
+    def _compared(self, manifest: bytes) -> Mapping[str, Any]:
+        if hashlib.sha256(manifest).hexdigest() != self._headers.get("audit-manifest-sha256", ""):
+            raise ProtocolError("the manifest is not the one that the download names")
+        stated: Mapping[str, Any] = json.loads(manifest)
+        found = {"records": self._lines, "sha256": self._digest.hexdigest(), "bytes_compressed": self._bytes}
+        for name, value in found.items():
+            if stated.get(name) != value:
+                raise ProtocolError(
+                    f"the download is not what its manifest states: {name} is {value}, stated is {stated.get(name)}",
+                    hint="Download it again.",
+                )
+        return stated

@@ -1,0 +1,180 @@
+"""The questions of both clients: what each method sends, as a flow, and the types that callers see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypedDict
+from urllib.parse import quote
+
+from . import flows
+from .errors import ApiError, ProtocolError
+from .flows import Call, Flow, Item, Pause, instant, parameters
+
+__all__ = ["Export", "Filters", "HistogramFilters", "Window"]
+
+Instant = datetime | str
+PAGE = 500
+CSV = "text/csv"
+NDJSON = "application/x-ndjson"
+
+
+class Window(TypedDict, total=False):
+    """`start`, `end`: instants with a zone (datetime, or ISO 8601), or plain dates (UTC), both inclusive. `since`: the
+    time from so long ago, such as `1h` or `7d`, in place of both."""
+
+    start: Instant
+    end: Instant
+    since: str
+
+
+class HistogramFilters(Window, total=False):
+    """`level`: one or several of DEBUG, INFO, WARN, ERROR, FATAL. `status`: `404`, `4xx` or `400-499`. `failure`:
+    whether the level is ERROR or FATAL. Without `service`, reads of the API (service `logs`) are left out."""
+
+    account: str
+    service: str
+    level: str | list[str]
+    failure: bool
+    method: str
+    status: str | int
+
+
+class Filters(HistogramFilters, total=False):
+    """What records have to be like; all that are given have to hold. `path_prefix`: of the route's template, by whole
+    segments. `text`: words, or a "quoted phrase", of the message."""
+
+    instance: str
+    principal: str
+    client: str
+    operation: str
+    route: str
+    path_prefix: str
+    request_id: str
+    trace_id: str
+    outcome: str
+    region: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """A requested export. `state`: Requested, Pending, CreatingNewUrl, Complete, DoesNotExist, Failed or TimedOut.
+    `url`: where a complete one is downloaded for an hour, else None. `reason`: what it waits for, how far it is, or why
+    it ended so."""
+
+    id: str
+    state: str
+    url: str | None = None
+    reason: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in ("Complete", "DoesNotExist", "Failed", "TimedOut")
+
+
+def _params(given: Mapping[str, Any], **more: Any) -> dict[str, str]:
+    return parameters(
+        {name: instant(value) if name in ("start", "end") else value for name, value in given.items()} | more
+    )
+
+
+def usage(service: str, instance: str, start: Instant, end: Instant, method: str | None) -> Flow[None]:
+    path = f"/usage/{quote(service, safe='')}/{quote(instance, safe='')}"
+    return flows.execution(path, {"from": instant(start), "to": instant(end), "method": method}, PAGE)
+
+
+def trail(start: Instant, end: Instant, method: str | None) -> Flow[None]:
+    return flows.execution("/trail", {"from": instant(start), "to": instant(end), "method": method}, PAGE)
+
+
+def logs(
+    start: Instant | None, end: Instant | None, level: str | None, service: str | None, search: str | None
+) -> Flow[None]:
+    given = {"startDate": instant(start), "endDate": instant(end), "level": level, "service": service, "search": search}
+    return flows.by_cursor(
+        "/logs",
+        parameters({"limit": PAGE, **given}),
+        lambda page: page["data"]["logs"],
+        lambda page: page["data"]["pagination"]["cursor"],
+    )
+
+
+def records(filters: Mapping[str, Any], order: str | None, fields: Any, page: int) -> Flow[None]:
+    return flows.by_cursor(
+        "/records",
+        _params(filters, order=order, fields=fields, limit=page, count=False),
+        lambda page: page["records"],
+        lambda page: page["cursor"],
+    )
+
+
+def lines(params: Mapping[str, Any], accept: str, most: int | None) -> Flow[None]:
+    """Of NDJSON and CSV, as they are sent; the columns' names of CSV once. `most`: records."""
+    cursor: str | None = None
+    left = most
+    while left is None or left > 0:
+        limit = PAGE if left is None else min(left, PAGE)
+        more = parameters({**params, "limit": limit, "count": False, "cursor": cursor})
+        reply = yield from flows.asked(Call("GET", "/records", more, accept=accept))
+        found = reply.content.decode().splitlines()  # no line break stands inside of a record's line
+        yield from map(Item, found[1:] if accept == CSV and cursor is not None else found)
+        cursor = reply.headers.get("audit-cursor")
+        if cursor is None:
+            return
+        left = None if left is None else left - limit
+
+
+def count(filters: Mapping[str, Any]) -> Flow[int]:
+    answer = yield from flows.got(Call("GET", "/records", _params(filters, limit=1)))
+    return int(answer["total"])
+
+
+def record(id: str) -> Flow[Any]:
+    return flows.got(Call("GET", f"/records/{quote(id, safe='')}"))
+
+
+def histogram(filters: Mapping[str, Any], by: str | None, minutes: int | None) -> Flow[Any]:
+    return flows.got(Call("GET", "/histogram", _params(filters, by=by, minutes=minutes)))
+
+
+def request_export(
+    start: Instant, end: Instant, group: str | None, database: str | None, token: str | None
+) -> Flow[Export]:
+    body = {
+        "time_start": instant(start),
+        "time_end": instant(end),
+        "regionGroup": group,
+        "database": database,
+        "idempotency_token": token,
+    }
+    asked = {name: value for name, value in body.items() if value is not None}
+    return _export((yield from flows.got(Call("POST", "/api/v1/logs", {"type": "query"}, asked))))
+
+
+def export(id: str) -> Flow[Export]:
+    return _export((yield from flows.got(Call("GET", f"/api/v1/logs/{quote(id, safe='')}", {"type": "query"}))))
+
+
+def finished_export(id: str, seconds: float | None, on_state: Callable[[Export], None] | None) -> Flow[Export]:
+    """Until the state is final. Raises ApiError after `seconds`."""
+    waited, pause = 0.0, 0.2
+    while True:
+        found = yield from export(id)
+        if on_state is not None:
+            on_state(found)
+        if found.is_final:
+            return found
+        if seconds is not None and waited >= seconds:
+            raise ApiError(200, f"export {id} is still {found.state} after {seconds:g} s", hint=found.reason)
+        yield Pause(pause)
+        waited += pause
+        pause = min(pause * 1.5, 5.0)
+
+
+def _export(answer: Any) -> Export:
+    try:
+        return Export(answer["request_id"], answer["state"], answer.get("presigned_url"), answer.get("reason") or "")
+    except (KeyError, TypeError):
+        raise ProtocolError("the answer is no export", hint="Is this the address of asgi-audit's API?") from None

@@ -1,0 +1,51 @@
+"""The API over the index of this machine, for a command that may read its files: no server, no key, no record of it.
+
+Whoever can read the index's files may ask for all of it, so every account is seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from ..settings import Settings
+from .environment import extra
+from .operations import open_store_reader
+
+if TYPE_CHECKING:
+    from ..capture.middleware import ASGIApp
+    from ..control import Control
+    from ..query.model import Grant
+
+__all__ = ["LocalApi", "local_api"]
+
+
+class LocalApi(NamedTuple):
+    """`app`: usage, trail, logs, records and histogram. `close`: of the readers, when nothing is asked any more."""
+
+    app: ASGIApp
+    close: Callable[[], None]
+
+
+def local_api(settings: Settings) -> LocalApi:
+    """Raises StoreError when there is no index, ConfigError."""
+    with extra():
+        from ..api.app import application
+        from ..api.auth import Keys
+        from ..api.dialects import histogram, logs, records, trail, usage
+        from ..api.measured import Measured
+        from ..query.model import Grant
+        from ..query.service import QueryService
+
+    class Anybody(Keys):
+        async def grant_of(self, request: Any, *, roles: Collection[str]) -> Grant:
+            return Grant(key_id="local", role="auditor", accounts=None)
+
+    settings = settings.absolute()
+    open_store_reader(settings).close()  # raises here, not in the first answer
+    # Nothing waits until the indexer has caught up: none may be running.
+    service = QueryService(lambda: open_store_reader(settings), os.urandom(32), wait_seconds=0)
+    table = [o for rows in (usage, trail, logs, records, histogram) for o in rows.operations(service)]
+    app = application(table, Anybody(cast("Control", None)), Measured(dict))
+    return LocalApi(app, service.close)
