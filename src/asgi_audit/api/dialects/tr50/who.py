@@ -76,8 +76,8 @@ def _nearest(logins: Sequence[Who | QueryError | None], n: int) -> Who | QueryEr
 
 
 def _said(who: Who | QueryError, refused: QueryError) -> Who | QueryError:
-    """A failure as it is told: that of an invalid session by its own words, unless there were too many."""
-    return refused if isinstance(who, QueryError) and (refused.kind == "busy" or not str(who)) else who
+    """A failure as it is told: in its own words, unless there were too many."""
+    return refused if isinstance(who, QueryError) and refused.kind == "busy" else who
 
 
 def _permitted(who: Who | QueryError, access: Access) -> Who | QueryError:
@@ -125,5 +125,9 @@ class _LookUp:
 
 
 def _nobody() -> QueryError:
-    """Its words are those of `Keys.refused`."""
-    return QueryError("", kind="unauthorized")
+    return QueryError(
+        "a valid session, login or API key is required",
+        kind="unauthorized",
+        hint="Log in with api.authenticate, the key as its password or appToken, or send the key as "
+        "'X-API-Key: <key>'; 'asgi-audit keys create --role auditor' makes one.",
+    )
