@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,19 @@ def test_parts_are_small_and_no_more_than_a_part_is_read_at_once(api: Tr50, monk
     assert len(asked) > 3
     assert max(size for size, _ in asked) <= lists._PART_BYTES
     assert {most for _, most in asked} == {lists._PART_BYTES}
+
+
+def test_items_are_made_in_the_readers_threads(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[str] = set()
+
+    def making(record: bytes, cut: Cut) -> bytes:
+        threads.add(threading.current_thread().name)
+        return item_of(record, cut)
+
+    monkeypatch.setattr(lists, "item_of", making)
+    seed(api, 3)
+    assert len(names(api.listed())) == 3
+    assert threads == {"asgi-audit-query"}
 
 
 def test_list_that_cannot_be_counted_in_time_fails_alone(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
