@@ -94,7 +94,8 @@ class Output:
             self._log(
                 logging.WARNING,
                 "half",
-                "asgi-audit: the journal is half full; is an indexer running? When it is full, records are lost",
+                "asgi-audit: the journal is half full; %s When it is full, records are lost",
+                self._state.what_empties(),
             )
         elif room < 0.4:
             self._is_half_full_said = False

@@ -33,7 +33,7 @@ from ..forking import Step, after_fork_in_child
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 from .clock import Clock
-from .state import OpenWriter, Phase, RecorderState
+from .state import OpenWriter, Phase, RecorderState, ask_for_an_indexer
 from .thread import EXIT_SECONDS, RecorderThread
 from .writing import Writing
 
@@ -216,6 +216,7 @@ def shared_recorder(
     clock: Clock | None = None,
     on_closed: Callable[[float, bool], object] | None = None,
     on_begun: Callable[[], object] | None = None,
+    what_empties: Callable[[], str] = ask_for_an_indexer,
 ) -> Recorder:
     """A recorder with the identity that the settings give (service, account, instance …). All recorders of one OS
     process over one journal share their thread; the first call makes it, and its callbacks stay:
@@ -225,12 +226,13 @@ def shared_recorder(
         the end. It may take at most so many seconds, to send on what is in the journal.
     on_begun(): called when the journal has a first statement of this process, or the first after one that said
         `closed`.
+    what_empties(): a sentence for the log, about what should empty a journal that fills up.
 
     Raises ConfigError when two callers configure the shared part differently."""
     with _threads_lock:
         thread = _threads.get(settings.transport_url)
         if thread is None:
-            state = RecorderState(settings, open_writer, clock, on_begun)
+            state = RecorderState(settings, open_writer, clock, on_begun, what_empties)
             thread = RecorderThread(state, Writing, on_closed)
             _threads[settings.transport_url] = thread
             _every.add(thread)

@@ -65,6 +65,10 @@ ENDS = (Phase.ENDING, Phase.CLOSING)
 OVER = (*ENDS, Phase.ENDED)
 
 
+def ask_for_an_indexer() -> str:
+    return "is an indexer running?"
+
+
 class FlushRequest:
     """A caller waits until all that is sealed is written and synced. `closed`: also state that the process closes."""
 
@@ -84,8 +88,10 @@ class RecorderState:
         open_writer: OpenWriter,
         clock: Clock | None = None,
         on_begun: Callable[[], object] | None = None,
+        what_empties: Callable[[], str] = ask_for_an_indexer,
     ) -> None:
         self.settings = settings
+        self.what_empties = what_empties
         self.tickets = self.begun = 0
         self.open_writer = open_writer
         self.on_begun = on_begun

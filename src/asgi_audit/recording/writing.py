@@ -66,6 +66,7 @@ class Writing:
         self._quiet = 0  # turns without work
         self._stated: tuple[int, ...] = ()
         self._last_closed: Closed = ""
+        self._refused = ""  # why records were lost in the last batch, '' when none were
         self._stated_steps = 0
         self._stated_at = float("-inf")
 
@@ -279,9 +280,9 @@ class Writing:
         if shed:
             state.count("shed_headers" if shed > 1 else "shed_bodies", len(entries))
         if refused:
-            self._log(
-                logging.ERROR, refused, "asgi-audit: records are lost, reason %s; they are counted and stated", refused
-            )
+            self._say_lost(refused)
+        elif self._refused:
+            self._say_lost("")
         # Once for the whole batch: waiting for the lock can cost a switch interval when its holder was interrupted.
         self._release(*state.in_progress)
         state.in_progress.clear()
@@ -292,6 +293,18 @@ class Writing:
             self._wake(self._waiters[-1], is_written)
             self._waiters.pop()
         return count
+
+    def _say_lost(self, reason: str) -> None:
+        """`reason`: why records are lost now; '' when they are no longer."""
+        before, self._refused = self._refused, reason
+        lost = self._state.counts.get(f"lost_{reason or before}", 0)
+        if reason:
+            text = "asgi-audit: %d records are lost so far, reason %s; they are counted and stated; %s"
+            why = "the journal is full, " if reason == "journal_full" else "the journal cannot be written, "
+            self._log(logging.ERROR, reason, text, lost, reason, why + self._state.what_empties())
+        else:
+            text = "asgi-audit: records are written again; %d were lost so far, reason %s"
+            self._log(logging.WARNING, "not lost", text, lost, before)
 
     def _build(self, item: SealedExchange, shed: int) -> bytes | None:
         try:

@@ -153,7 +153,9 @@ def recorder_of(settings: Settings) -> RecorderBase:
         forwarding.start(str(facts.process))
         return writer
 
-    return shared_recorder(settings, opened, on_closed=forwarding.closed, on_begun=forwarding.hurry)
+    return shared_recorder(
+        settings, opened, on_closed=forwarding.closed, on_begun=forwarding.hurry, what_empties=forwarding.what_holds
+    )
 
 
 def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.EntryWriter:

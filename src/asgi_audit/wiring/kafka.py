@@ -165,6 +165,16 @@ class Forwarding:
         if forwarders and self._pid == os.getpid():
             forwarders[-1].hurry()
 
+    def what_holds(self) -> str:
+        """Why the journal is not emptied, as far as this process knows."""
+        _, forwarders = self._counted
+        if not forwarders or self._pid != os.getpid():
+            return "nothing is sent to Kafka yet."
+        stats = forwarders[-1].stats()
+        if stats.state.name == "RUNNING":
+            return "records come faster than Kafka takes them."
+        return f"Kafka takes nothing: {stats.last_error or 'no answer yet'}."
+
     def stats(self) -> dict[str, int]:
         """Counters since this process began to forward, after the end too; {} before."""
         before, forwarders = self._counted

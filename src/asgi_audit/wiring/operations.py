@@ -151,8 +151,10 @@ def open_admin(settings: Settings) -> Admin:
 
 
 def journal_measures(settings: Settings) -> Values:
-    """The journal as metrics, read now. Never raises: what cannot be read is left out."""
+    """The journal as metrics, read now; {} where there is none. Never raises: what cannot be read is left out."""
     values: dict[str, Value] = {}
+    if settings.journal_path is None or not settings.journal_path.is_dir():
+        return values
     now = time.time()
     with contextlib.suppress(AuditError):
         journals = look_at_journal(settings)

@@ -13,6 +13,7 @@ from tests.support.records import (
     PROCESS,
     batch,
     extent,
+    foreign,
     over_days,
     payload,
     read_until,
@@ -37,6 +38,18 @@ def clock() -> float:
 
 def test_inspect_is_none_when_there_is_no_index(tmp_path: Path) -> None:
     assert inspect(tmp_path / "none") is None
+
+
+def test_records_of_foreign_producers_count_as_indexed_once_and_for_ever(tmp_path: Path) -> None:
+    """They have no process that a count could stand with."""
+    writer = SqliteWriter(tmp_path, clock=clock)
+    for _ in range(2):  # the second time they are there already
+        writer.write(batch([foreign(NOON + n, name=str(n)) for n in range(5)]))
+    writer.write(batch([record(1)]))
+    writer.close()
+    found = inspect(tmp_path)
+    assert found is not None
+    assert found.indexed == 6
 
 
 def test_inspect_sums_up_processes_and_losses_by_reason(tmp_path: Path) -> None:

@@ -71,6 +71,18 @@ def test_counters_of_forwarding_stay_when_it_ended(settings: Settings, made: lis
     at_least(forwarding, 1)
 
 
+def test_what_holds_the_journal_is_named(settings: Settings, made: list[Forwarder]) -> None:
+    """No broker answers. A full journal's log line must not ask for an indexer, which empties nothing here."""
+    forwarding = Forwarding(settings)
+    assert forwarding.what_holds() == "nothing is sent to Kafka yet."
+    started(forwarding)
+    try:
+        assert forwarding.what_holds().startswith("Kafka takes nothing: ")
+    finally:
+        forwarding.closed(0.0, True)
+    assert made[0].join(60)
+
+
 def test_counters_of_forwarding_go_on_when_the_journal_is_opened_anew(
     settings: Settings, made: list[Forwarder]
 ) -> None:

@@ -20,6 +20,7 @@ from .errors import translated
 from .fence import read_fence
 from .lease import holder
 from .main import open_main
+from .processes import FOREIGN_INDEXED
 from .schema import MAIN_NAME, day_of_name, index_id, open_reading
 
 __all__ = ["inspect", "quick_check"]
@@ -79,6 +80,8 @@ def _facts(
     captured, excluded, indexed = (
         n + int(before.get(key, 0)) for key, n in zip(FORGOTTEN, (captured, excluded, indexed), strict=True)
     )
+    foreign: Any = main.execute("SELECT value FROM meta WHERE key = ?", (FOREIGN_INDEXED,)).get
+    indexed += int(foreign or 0)
     lost: dict[str, int] = {}
     rows: Any = main.execute("SELECT reason, count FROM loss").fetchall()
     lost = dict(rows)

@@ -12,7 +12,10 @@ from ...record.ids import started_ms
 from ...record.statement import Statement, encode_statement
 from .day import Brought
 
-__all__ = ["count_indexed", "take_statement"]
+__all__ = ["FOREIGN_INDEXED", "count_indexed", "take_statement"]
+
+FOREIGN_INDEXED = "foreign_indexed"
+"""Row of `meta`: how many records of foreign producers, which have no process, were ever indexed."""
 
 
 def take_statement(main: apsw.Connection, s: Statement) -> None:
@@ -65,3 +68,8 @@ def count_indexed(main: apsw.Connection, brought: Sequence[Brought]) -> None:
         # A statement says better when it began, when it comes.
         [(process, service, started_ms(process) or 0, number) for process, (service, number) in records.items()],
     )
+    if foreign := sum(b.records for b in brought if b.process is None):
+        main.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            (FOREIGN_INDEXED, foreign),
+        )

@@ -14,6 +14,7 @@ When an adopter dies in the middle, the next one does the same again.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from .reader import SegmentReader
 
 __all__ = ["adopt"]
 
+log = logging.getLogger("asgi_audit")
+
 
 def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_ms: int) -> int:
     """Close the journal of a dead process. The caller holds its lock. Returns the offset of its end. Raises OSError;
@@ -45,9 +48,27 @@ def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_
         statements = _closing(tail, page, facts, proven=page is not None and boot == page.boot != "", now_ms=now_ms)
         if statements:
             tail.append(_chained(statements))
+            _say(statements)
         return tail.end
     finally:
         reader.close()
+
+
+def _say(statements: Sequence[Statement]) -> None:
+    """What an operator should hear of a process that ended without a last statement."""
+    s = statements[-1]
+    lost = [r for statement in statements for r in statement.lost]
+    number = sum(r.last - r.first + 1 for r in lost) + sum(statement.lost_more for statement in statements)
+    reasons = ", ".join(sorted({r.reason for r in lost}))
+    of = f"process {s.process}" + (f" (service {s.service} on {s.host})" if s.service else "")
+    still = f"; {s.open_count} requests were still open" if s.open_count else ""
+    doubt = "" if s.proven else "; more may be lost: the machine was restarted, or files are missing"
+    if number:
+        log.error(
+            "asgi-audit: %s ended and %d of its records are lost, reason %s%s%s", of, number, reasons, still, doubt
+        )
+    else:
+        log.info("asgi-audit: %s ended and no record of it is lost%s%s", of, still, doubt)
 
 
 def _chained(statements: Sequence[Statement]) -> list[Entry]:

@@ -74,6 +74,27 @@ def read(source: JournalSource) -> tuple[list[int], list[Statement]]:
     ]
 
 
+def test_adoption_says_in_the_log_what_was_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    process = written(tmp_path, [("record", 1, 10), ("record", 13, 15)], counters=(25, 20, 3))
+    read(source_of(tmp_path))
+    (line,) = [one for one in caplog.records if str(process) in one.getMessage()]
+    assert line.levelname == "ERROR"
+    assert line.getMessage() == (
+        f"asgi-audit: process {process} (service app on host) ended and 7 of its records are lost, reason killed; "
+        "2 requests were still open"
+    )
+
+
+def test_adoption_without_a_loss_is_no_error_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    process = written(tmp_path, [("record", 1, 10)], counters=(10, 10, 0))
+    read(source_of(tmp_path))
+    (line,) = [one for one in caplog.records if str(process) in one.getMessage()]
+    assert line.levelname == "INFO"
+    assert line.getMessage().endswith("ended and no record of it is lost")
+
+
 def test_adoption_states_what_was_given_and_not_written_when_process_was_killed(tmp_path: Path) -> None:
     process = written(tmp_path, [("record", 1, 10), ("record", 13, 15)], counters=(25, 20, 3))
     source = source_of(tmp_path)
@@ -260,7 +281,8 @@ def test_source_starts_again_when_position_is_beyond_what_a_crashed_machine_kept
     assert statement.last == 30
     assert not statement.proven
     assert "read again from its beginning" in caplog.text
-    assert caplog.records[0].levelno == logging.WARNING
+    (line,) = [one for one in caplog.records if "read again" in one.getMessage()]
+    assert line.levelno == logging.WARNING
 
 
 # ------------------------------------------------------------------------------------------------------- damage, torn
