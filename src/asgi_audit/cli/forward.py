@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.until_stdin_closes:
         on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     if not arguments.quiet:
-        _log.info("forwarding from %s to %s", settings.journal_path, settings.transport)
+        _log.info("forwarding from %s to %s", settings.absolute().journal_path, settings.transport)
     with contextlib.ExitStack() as shown:
         if settings.metrics_port is not None:
             with extra():

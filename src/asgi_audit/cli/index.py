@@ -107,7 +107,8 @@ def _index(
         indexer = build_indexer(settings, writer, stop=stop, on_progress=sidecar.tell, source=source)
         sidecar.active(lambda: indexer.progress, source.measures)
         if not is_quiet:
-            urls = {"from": settings.transport_url, "to": settings.store_url}
+            whole = settings.absolute()
+            urls = {"from": whole.transport_url, "to": whole.store_url}
             _log.info("indexing from %s to %s", *urls.values(), extra={"fields": urls})
             ProgressLine(lambda: indexer.progress, stop).start()
         indexer.run()

@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     listening = _listen(settings.host, settings.port)
     settings = dataclasses.replace(settings, port=listening.getsockname()[1])  # URLs in answers name it
     base = f"http://{shown_host(settings.host)}:{settings.port}"
+    home = str(settings.absolute().home)
     stop = threading.Event()
     if arguments.until_stdin_closes:
         on_closed_stdin(stop.set)
@@ -102,9 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
             beside["indexer"] = IndexerBeside(settings, new_index=arguments.new_index, metrics=metrics)
         beside["exporter"] = ExporterBeside(settings)
         if is_json():
-            _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": str(settings.home)}})
+            _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": home}})
         else:
-            print(f"asgi-audit {__version__} answers on {base}, home {settings.home}", flush=True)
+            print(f"asgi-audit {__version__} answers on {base}, home {home}", flush=True)
         _first_key(control, settings, base, arguments.account)
         control.close()
         if settings.workers > 1:

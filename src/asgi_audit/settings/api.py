@@ -18,8 +18,8 @@ class ApiSettings(TypedDict, total=False):
 
     home: str | Path
     share_with_group: str | int
-    transport: str
-    store: str
+    transport: str | Path
+    store: str | Path
     query_wait_seconds: float
     execution_seconds: int
     dialects: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]

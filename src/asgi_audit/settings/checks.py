@@ -154,13 +154,16 @@ def optional_path(value: Any) -> Path | None:
     return None if value is None or value == "" else path(value)
 
 
-def address(**shown: str) -> Check:
-    """An address of one of these schemes, '' when there is none; `shown`: each as an error names it."""
-    accepted = " or ".join(dict.fromkeys(shown.values()))
+def address(*, of_path: str, **shown: str) -> Check:
+    """An address of one of these schemes, '' when there is none; `shown`: each as an error names it. A plain path is an
+    address of the scheme `of_path`."""
+    accepted = " or ".join(dict.fromkeys(["a path", *shown.values()]))
 
     def check(value: Any) -> str:
         if value is None or value == "":
             return ""
+        if _is_plain_path(value):
+            value = f"{of_path}:///{value}"
         scheme = addresses.scheme_of(value) if isinstance(value, str) else ""
         if scheme not in shown:
             raise Wrong(accepted, tuple(shown), word=scheme)
@@ -174,8 +177,15 @@ def address(**shown: str) -> Check:
     return check
 
 
+def _is_plain_path(value: Any) -> bool:
+    """No word that is a scheme, which was meant as one, and nothing that may be an address without its scheme."""
+    if isinstance(value, Path):
+        return True
+    return isinstance(value, str) and not set(":@?#\0") & set(value) and value.strip().lower() not in addresses.ACCEPTED
+
+
 _TOPIC = "kafka://host:port[,host:port]/topic"
-transport = address(journal="journal:///path", memory="memory://", kafka=_TOPIC, kafkas=_TOPIC)
+transport = address(of_path="journal", journal="journal:///path", memory="memory://", kafka=_TOPIC, kafkas=_TOPIC)
 
 
 def journal(value: Any) -> Path | None:
@@ -183,7 +193,7 @@ def journal(value: Any) -> Path | None:
     if value is None or value == "":
         return None
     if isinstance(value, str) and addresses.scheme_of(value) == "journal":
-        return addresses.url_path(address(journal="journal:///path")(value))
+        return addresses.url_path(address(of_path="journal", journal="journal:///path")(value))
     return path(value)
 
 

@@ -16,7 +16,7 @@ class DeliverySettings(TypedDict, total=False):
     enabled: bool
     home: str | Path
     share_with_group: str | int
-    transport: str
+    transport: str | Path
     journal: str | Path
     delivery: Literal["buffered", "durable"]
     durable_wait_seconds: float
@@ -41,8 +41,9 @@ class Delivery:
     transport: str = setting(
         "",
         checks.transport,
-        "`journal:///path`, or `kafka://host:port[,host:port]/topic` (`kafkas://` for TLS), which is sent to from a "
-        "journal. Default: `journal/` in the home.",
+        "A path, or `journal:///path`, or `kafka://host:port[,host:port]/topic` (`kafkas://` for TLS), which is sent "
+        "to from a journal. Behind `journal:///` a relative path stands, behind `journal:////` an absolute one. "
+        "Default: `journal/` in the home.",
     )
     journal: Path | None = setting(  # noqa: RUF009 - a frozen default
         None, checks.journal, "Directory of the journal when `transport` is Kafka. Default: `journal/` in the home."

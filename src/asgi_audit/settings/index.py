@@ -13,7 +13,10 @@ __all__ = ["Index"]
 @dataclass(frozen=True, kw_only=True)
 class Index:
     store: str = setting(
-        "", checks.address(sqlite="sqlite:///path"), "Where the index is. Default: `index/` in the home.", only="server"
+        "",
+        checks.address(of_path="sqlite", sqlite="sqlite:///path"),
+        "Where the index is: a path, or `sqlite:///path`. Default: `index/` in the home.",
+        only="server",
     )
     retention_days: int = setting(
         0,

@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..metrics import Registry, attach
 from ..settings import ApplicationSettings, Settings
 from .announce import announce
-from .environment import application_settings, extra, share_home
+from .environment import application_settings, extra, ignore_home, share_home
 
 if TYPE_CHECKING:
     from ..exchange.recorder import RecorderBase
@@ -176,5 +176,6 @@ def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> tran
         bytes_max=settings.journal_bytes_max,
         files=Files.shared(settings.access),
     )
+    ignore_home(settings)
     announce(settings, facts.process)
     return writer

@@ -20,7 +20,16 @@ from ..settings import (
     warnings_about,
 )
 
-__all__ = ["EXTRAS", "api_settings", "application_settings", "extra", "log_format", "settings_from", "share_home"]
+__all__ = [
+    "EXTRAS",
+    "api_settings",
+    "application_settings",
+    "extra",
+    "ignore_home",
+    "log_format",
+    "settings_from",
+    "share_home",
+]
 
 _log = logging.getLogger("asgi_audit")
 
@@ -99,6 +108,17 @@ def extra() -> Iterator[None]:
         raise ConfigError(
             f"the package {package} is not installed", hint=f"pip install 'asgi-audit[{EXTRAS[package]}]'"
         ) from e
+
+
+def ignore_home(settings: Settings) -> None:
+    """Keeps git from what is in the home, which stands beside the application's source by default: records and keys do
+    not belong there. Called where something was made in it; never raises."""
+    with contextlib.suppress(OSError):  # there already, no home, another user's, or read-only
+        fd = settings.access.open(settings.home / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            os.write(fd, b"# Records and keys of asgi-audit: not for a repository.\n*\n")
+        finally:
+            os.close(fd)
 
 
 def share_home(settings: Settings) -> None:

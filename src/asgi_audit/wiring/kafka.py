@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..addresses import shown_value
 from ..errors import ConfigError
 from ..settings import Settings
 from .environment import extra
@@ -227,7 +228,10 @@ def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
     with extra():
         from ..transport.kafka import forwarder  # noqa: F401
     if not settings.is_kafka:
-        raise ConfigError(f"setting transport is {settings.transport!r}; accepted: kafka://host:port[,host:port]/topic")
+        hint = "Name the topic with --to kafka://host:port[,host:port]/topic, or with ASGI_AUDIT_TRANSPORT."
+        if not settings.transport:
+            raise ConfigError("no topic is named to which the journal should be sent", hint=hint)
+        raise ConfigError(f"{shown_value(settings.transport)} is no Kafka topic to send to", hint=hint)
     return _forwarder(settings, kafka_of(settings), _journal_of(settings), drain=drain)
 
 

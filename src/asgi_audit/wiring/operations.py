@@ -15,7 +15,7 @@ from ..errors import AuditError, ConfigError, StoreError, TransportError
 from ..metrics import Value, Values, lost_by_reason
 from ..record.line import TIME_END
 from ..settings import Settings
-from .environment import extra, share_home
+from .environment import extra, ignore_home, share_home
 from .index_memory import memory_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def open_store_writer(
     share_home(settings)
     memory = memory_of(settings)
     memory.keep()
-    return SqliteWriter(
+    writer = SqliteWriter(
         settings.store_path,
         wait_seconds=wait_seconds,
         stop=stop,
@@ -100,6 +100,8 @@ def open_store_writer(
         memory=memory,
         new_index=new_index,
     )
+    ignore_home(settings)
+    return writer
 
 
 def forget_index(settings: Settings, *, meant: str = "") -> None:
@@ -227,7 +229,9 @@ def open_control(settings: Settings) -> Control:
         from ..control import Control
 
     share_home(settings)
-    return Control(settings.control_path, access=settings.access)
+    control = Control(settings.control_path, access=settings.access)
+    ignore_home(settings)
+    return control
 
 
 def build_indexer(

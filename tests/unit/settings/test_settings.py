@@ -257,6 +257,23 @@ def test_retired_setting_warns_and_has_no_effect_however_it_is_given(name: str) 
     assert warnings_about({}, {name: None}) == {}
 
 
+@pytest.mark.parametrize("name", ["transport", "store"])
+@pytest.mark.parametrize("value", ["/var/lib/x", "./x", "x", "a/b c", Path("/var/lib/x"), "~x"])
+def test_plain_path_goes_wherever_an_address_of_a_directory_goes(name: str, value: str | Path) -> None:
+    made = make_settings({}, **{name: value})
+    assert (made.journal_path if name == "transport" else made.store_path) == Path(value)
+    if isinstance(value, str):
+        assert make_settings({environment_name(name): value}) == made
+
+
+@pytest.mark.parametrize("name", ["transport", "store"])
+@pytest.mark.parametrize("value", ["kafka", "Journal", "memory", "broker:9092/topic", "user@host/topic", "a?b", "a#b"])
+def test_what_may_be_an_address_without_its_scheme_is_no_path(name: str, value: str) -> None:
+    """It would become a directory of that name, and records would go there without a word."""
+    with pytest.raises(ConfigError, match=f"^setting {name} is .*accepted: a path or "):
+        make_settings({}, **{name: value})
+
+
 # What an application may set.
 
 

@@ -66,6 +66,17 @@ async def within_lifespan(app: Any, work: Callable[[httpx.AsyncClient], Any]) ->
     await lifespan
 
 
+@pytest.mark.parametrize("opened", [open_control, open_store_writer])
+def test_home_keeps_git_from_what_is_in_it(settings: Settings, opened: Callable[[Settings], Any]) -> None:
+    opened(settings).close()
+    ignored = settings.home / ".gitignore"
+    assert ignored.read_text().splitlines()[-1] == "*"
+    assert ignored.stat().st_mode & 0o777 == 0o600
+    ignored.write_text("mine")
+    opened(settings).close()
+    assert ignored.read_text() == "mine"
+
+
 def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings: Settings) -> None:
     control = open_control(settings)
     key_id, key = control.create_key("reader", ["acme"])

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import uuid
 from pathlib import Path
@@ -12,10 +13,11 @@ from tests.support.waiting import until
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 
+from asgi_audit.errors import ConfigError
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.transport.kafka.forwarder import Forwarder
 from asgi_audit.wiring import kafka
-from asgi_audit.wiring.kafka import Forwarding
+from asgi_audit.wiring.kafka import Forwarding, open_forwarder
 from asgi_audit.wiring.operations import build_indexer, open_source, open_store_writer
 
 COUNTERS = {"forward_acknowledged": 7, "forward_refused": 2, "forward_retries": 3, "lost_refused": 1}
@@ -69,6 +71,14 @@ def test_counters_of_forwarding_stay_when_it_ended(settings: Settings, made: lis
     forwarding.closed(0.0, False)
     forwarding.closed(0.0, True)
     at_least(forwarding, 1)
+
+
+def test_forward_says_which_flag_is_missing(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match=r"^no topic is named to which the journal should be sent") as none:
+        open_forwarder(dataclasses.replace(settings, transport=""), drain=True)
+    assert "--to kafka://" in none.value.hint
+    with pytest.raises(ConfigError, match=r"^'journal:////j' is no Kafka topic to send to"):
+        open_forwarder(dataclasses.replace(settings, transport="journal:////j"), drain=True)
 
 
 def test_what_holds_the_journal_is_named(settings: Settings, made: list[Forwarder]) -> None:

@@ -48,7 +48,8 @@ Check = Callable[[Settings], Iterator[Found]]
 
 
 def settings(s: Settings) -> Iterator[Found]:
-    where = f"records go to {s.transport_url}, the index is {s.store_url}"
+    whole = s.absolute()  # a relative address is one of the working directory: say which
+    where = f"records go to {whole.transport_url}, the index is {whole.store_url}"
     if s.enabled:
         yield Found("ok", "settings", where)
     else:
