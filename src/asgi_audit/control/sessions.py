@@ -1,10 +1,9 @@
 """Sessions: what `api.authenticate` hands out in place of a key, in `control.db` and so in every worker.
 
 A session's id has 128 random bits; stored is its plain SHA-256, as for keys. It ends `SESSION_SECONDS` after its last
-use, with its key, and when it is ended. A use counts from this moment on in this process, and within a minute in
-every other one (see `uses`), which may end a session a minute early for who changes workers once a day. One key has at
-most `SESSIONS_MAX`: the one not used for longest ends for a new one, so that a client that never ends its sessions
-locks nobody out and fills nothing. They survive a restart.
+use, with its key, and by `end`. Other processes learn of a use within a minute (see `uses`): to them a session may end
+up to a minute early. One key has at most `SESSIONS_MAX`: the least recently used one ends when a new one is opened, so
+that a client that never ends its sessions neither locks others out nor fills the file. Sessions survive a restart.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Whatever JSON is sent to `POST /api`: one answer that parses, each command under its id or the failure at the root,
-never an error of ours, and no session or byte of the admission left behind."""
+never an internal error, and nothing of the admission is left behind."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_any_json_gets_one_answer_in_the_shape_of_the_protocol(api: Tr50, with_k
     assert (api.service.admission.in_flight, api.service.admission.bytes) == (0, 0)
     if is_failure(said):
         return
-    assert with_key, "nobody is answered without a key"
+    assert with_key, "without a key there is no answer"
     assert set(said) <= set(given_ids)
     for id, one in said.items():
         assert is_failure(one) or one["success"] is True, (id, one)

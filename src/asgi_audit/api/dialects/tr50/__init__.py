@@ -1,8 +1,8 @@
 """`POST /api`, TR50: several commands in one request, `usage.api.list` among them.
 
-Its documents know one request for all: an object of commands under ids that the client chose, answered under the same
-ids. What fails, fails alone, with status 200 and `success: false`; at the root when the whole request does, or nobody
-can be known (see `says`). Who asks stands in a header, in the envelope or in a command (see `who`). A key in a header
+There is one kind of request: an object of commands under ids that the client chose, and the answer of each stands
+under the same id. A command fails alone, with status 200 and `success: false`; the failure of a whole request stands at
+the root (see `says`). Credentials stand in a header, in the envelope or in a command (see `who`); a key in a header
 serves as well as a session.
 """
 

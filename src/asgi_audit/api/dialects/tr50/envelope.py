@@ -5,8 +5,8 @@
 Clients spell the envelope's own names (`command`, `params`, `sessionId`, `auth`) as they like; ids are theirs, and come
 back as they were sent. `auth` may be a command itself: `api.authenticate`. What is null or '' counts as absent.
 
-Nothing here raises: what is wrong with one command is kept beside it, and what is wrong with the whole beside the
-whole, because nobody is told before it is known who asks.
+Nothing here raises. What is wrong with one command is kept in the command, what is wrong with the whole in the
+envelope: a client learns it only after its credentials were checked.
 """
 
 from __future__ import annotations

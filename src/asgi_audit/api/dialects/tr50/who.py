@@ -1,7 +1,7 @@
 """Who asks, command by command: by the session in the command, by the login of the same request, by the session of
 `auth`, of the root or of the header `sessionId`, by the key of the headers: the nearest of them that is there decides.
 
-Each credential is looked up once. Nobody is told anything before it is known who asks.
+Each credential is looked up once. A client without a valid one learns nothing else about its request.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class Who(NamedTuple):
 async def who_asks(
     request: Request, access: Access, envelope: Envelope, of_header: Grant | None
 ) -> Sequence[Who | QueryError]:
-    """For each command, in their order. `of_header`: what the key of the headers allows. Takes down who it is, and
-    raises QueryError when it is nobody, or when the envelope is wrong."""
+    """Who asks each command, or why it is refused, in the order of the commands. `of_header`: what the key of the
+    headers allows. Notes the keys in the record of the request. Raises QueryError when no credential is valid or
+    allowed, and then when the envelope is wrong."""
     looking = _LookUp(access)
     of_request = next((s for s in (*envelope.sessions, request.headers.get("sessionid", "")) if s), "")
     logins = [await looking.login(command.params) if command.name == LOGIN else None for command in envelope.commands]
@@ -96,7 +97,7 @@ class _LookUp:
         self._keys = access.keys
         self._sessions: dict[str, Who | QueryError] = {}
         self._logins: dict[str, Who | QueryError] = {}
-        self._is_nobody = False
+        self._is_noted = False
         self.failed: list[str] = []
 
     async def session(self, text: str) -> Who | QueryError:
@@ -114,17 +115,17 @@ class _LookUp:
             grant = await self._keys.known(text)
             if grant is None:
                 self.failed.append(text)
-            self._logins[text] = Who(grant) if grant else _nobody()
+            self._logins[text] = Who(grant) if grant else _unknown()
         return self._logins[text]
 
     def key(self, text: str, grant: Grant | None) -> Who | QueryError:
-        if grant is None and not self._is_nobody:
-            self._is_nobody = True
+        if grant is None and not self._is_noted:
+            self._is_noted = True
             self.failed.append(text)
-        return Who(grant) if grant else _nobody()
+        return Who(grant) if grant else _unknown()
 
 
-def _nobody() -> QueryError:
+def _unknown() -> QueryError:
     return QueryError(
         "a valid session, login or API key is required",
         kind="unauthorized",
