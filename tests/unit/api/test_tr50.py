@@ -208,7 +208,14 @@ def test_commands_beyond_twenty_and_ids_given_twice_are_refused_as_a_whole(api: 
     assert len(api.call(many, headers)) == 20
     twice = b'{"1":{"command":"diag.ping"},"1":{"command":"diag.ping"}}'
     assert is_root_failure(api.call(twice, headers), -22).startswith("1: it is given more than once")
-    for body in ({}, {"auth": {"sessionId": api.session()}}):
+    session = api.session()
+    spelled_twice: tuple[Any, ...] = (
+        {"auth": {"sessionId": session}, "Auth": {"sessionId": session}, "1": {"command": "diag.ping"}},
+        {"sessionId": session, "SessionId": "", "1": {"command": "diag.ping"}},
+    )
+    for body in spelled_twice:
+        assert "more than once" in is_root_failure(api.call(body), -22)
+    for body in ({}, {"auth": {"sessionId": session}}):
         assert "no command" in is_root_failure(api.call(body, headers), -22)
 
 

@@ -49,8 +49,12 @@ class Envelope:
 def envelope_of(fields: Mapping[str, Any]) -> Envelope:
     commands: list[Command] = []
     of_auth = of_root = ""
+    spelled: dict[str, str] = {}  # the envelope's own names, as they are spelled
+    problem = None
     for name, value in fields.items():
         folded = name.lower()
+        if folded in ("auth", "sessionid") and spelled.setdefault(folded, name) != name:
+            problem = QueryError(f"{name}: it is given more than once, as {spelled[folded]} and {name}")
         if folded == "sessionid" and (value is None or isinstance(value, str)):
             of_root = value or of_root
         elif folded == "auth" and (value is None or _own(value, "command") is None):
@@ -58,19 +62,18 @@ def envelope_of(fields: Mapping[str, Any]) -> Envelope:
             of_auth = found if isinstance(found, str) and found else of_auth
         else:
             commands.append(_command(name, value, is_auth=folded == "auth"))
-    sessions = tuple(session for session in (of_auth, of_root) if session)
     if len(commands) > COMMANDS_MAX:
         problem = QueryError(
             f"body: it has {len(commands)} commands; accepted: at most {COMMANDS_MAX}",
             hint="Send them in several requests.",
         )
-        return Envelope(commands=tuple(commands[:COMMANDS_MAX]), sessions=sessions, problem=problem)
-    if not commands:
-        return Envelope(
-            sessions=sessions,
-            problem=QueryError(f"body: it has no command; accepted: by an id of its own, {_ACCEPTED}"),
-        )
-    return Envelope(commands=tuple(commands), sessions=sessions)
+    elif not commands:
+        problem = QueryError(f"body: it has no command; accepted: by an id of its own, {_ACCEPTED}")
+    return Envelope(
+        commands=tuple(commands[:COMMANDS_MAX]),
+        sessions=tuple(session for session in (of_auth, of_root) if session),
+        problem=problem,
+    )
 
 
 def _command(id: str, value: Any, *, is_auth: bool) -> Command:
