@@ -3,9 +3,10 @@ in short transactions, a chunk at a time, and completes the object.
 
 Place: in a process of its own beside the API. What it does is noted in `control.db` after it is on the disk, so kill -9
 anywhere repeats nothing and loses nothing: the next runner cuts the part to what was noted and goes on. Several may
-run: whoever holds a part writes it. Memory: at most `JOBS_MAX` open parts, and one chunk. Jobs take turns, a chunk
-each, so that a short one never waits for a long one. A disk that is full, and one that leaves less than
-`free_bytes_min`, ends an export in Failed and gives its room back: the index needs what is left.
+run: whoever holds a part writes it. Memory: at most `JOBS_MAX` open parts, of which one set of accounts has
+`JOBS_OF_ACCOUNTS_MAX`, and one chunk. Jobs take turns, a chunk each, so that nobody waits for another's long one. A
+disk that is full, and one that leaves less than `free_bytes_min`, ends an export in Failed and gives its room back: the
+index needs what is left.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ from .manifest import claims_of, manifest_of
 from .part import Damaged, Part, PartHeld, part_path
 from .waiting import complete_until, shown_time, what_holds
 
-__all__ = ["CHUNK_BYTES", "JOBS_MAX", "PATIENCE_MS", "Runner"]
+__all__ = ["CHUNK_BYTES", "JOBS_MAX", "JOBS_OF_ACCOUNTS_MAX", "PATIENCE_MS", "Runner"]
 
 # How long T is waited for after the later of the request and the end of its window; and how long errors are put up
 # with that trying again may mend.
 PATIENCE_MS = 15 * 60_000
 CHUNK_BYTES = 2 << 20
 CHUNK_RECORDS = 10_000
-JOBS_MAX = 4
+JOBS_MAX = 32
+JOBS_OF_ACCOUNTS_MAX = 2  # open at once of keys with the same accounts
 _POLL_SECONDS = 0.5
-_BEAT_SECONDS = 2.0
+_BEAT_SECONDS = 5.0
 _SWEEP_SECONDS = 60.0
 _REST_SECONDS = 5.0  # after an error that may pass
 _FREE_BYTES = 64 << 20  # or a twentieth of a small disk
+_WAITS_FOR_OTHERS = "it waits for exports that were asked for before it"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("asgi_audit.exports")
 T = TypeVar("T")
@@ -164,13 +167,21 @@ class Runner:
         else:
             until = self._ask(lambda reader: complete_until(reader, query.start, query.end, query.accounts))
             if until is not None and until >= query.end:
-                if len(self._jobs) < JOBS_MAX:
+                if self._has_room(export):
                     self._begin(export, until)
             elif now >= max(export.created_ms, query.end) + PATIENCE_MS:
                 why = self._ask(lambda reader: what_holds(reader, query.end, until))
                 self._exports.end(export.id, State.TIMED_OUT, why)
             elif not (export.state is State.PENDING and export.reason):
                 self._exports.say(export.id, f"it waits until the index is complete until {shown_time(query.end)}")
+
+    def _has_room(self, export: Export) -> bool:
+        of_accounts = sum(job.export.reach == export.reach for job in self._jobs.values())
+        if len(self._jobs) < JOBS_MAX and of_accounts < JOBS_OF_ACCOUNTS_MAX:
+            return True
+        if export.progress is None and export.reason != _WAITS_FOR_OTHERS:
+            self._exports.say(export.id, _WAITS_FOR_OTHERS)
+        return False
 
     def _begin(self, export: Export, until: int) -> None:
         # First what is complete, then the snapshot: the other way round the manifest would promise what is not there.
@@ -182,7 +193,7 @@ class Runner:
         self._take_up(replace(export, state=State.PENDING, progress=progress, claims=claims), progress)
 
     def _take_up(self, export: Export, progress: Progress) -> None:
-        if len(self._jobs) >= JOBS_MAX:
+        if not self._has_room(export):
             return
         if export.state is State.CREATING and (manifest := self._target.finished(export.id)) is not None:
             self._complete(export, manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import AuditError
+from ..errors import AuditError, ConfigError
 from ..settings import Settings
 from .environment import extra
 from .index_memory import memory_of
@@ -20,13 +20,17 @@ __all__ = ["build_runner", "open_exports", "open_target", "public_url"]
 
 
 def open_target(settings: Settings) -> Target:
-    """Where objects go. Raises ConfigError, TargetError."""
+    """Where objects go. Raises ConfigError."""
     if settings.export_bucket:
         with extra():
+            from ..exporting.base import TargetError
             from ..exporting.s3 import S3Target
 
         bucket, _, prefix = settings.export_bucket.removeprefix("s3://").partition("/")
-        return S3Target(bucket, prefix, work=settings.exports_path, endpoint=settings.export_endpoint)
+        try:
+            return S3Target(bucket, prefix, work=settings.exports_path, endpoint=settings.export_endpoint)
+        except TargetError as e:
+            raise ConfigError(f"setting export_bucket: {e}", hint=e.hint) from e
     from ..exporting.directory import DirectoryTarget
 
     return DirectoryTarget(settings.exports_path, access=settings.access)

@@ -23,7 +23,7 @@ from ..capture.middleware import CLOSE_SECONDS
 from ..errors import StoreError, sentences
 from ..metrics import Values
 from ..settings import ApiSettings, Settings
-from . import application, server
+from . import application, exports, server
 from .environment import api_settings, extra
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def create_app(**settings: Unpack[ApiSettings]) -> MountedApi:
     with extra():
         from ..api import app  # noqa: F401 - the extra is there
     server.check_dialects(made)
+    if made.export_bucket:
+        exports.open_target(made)  # its package is there, and takes the settings
     if made.enabled:
         application.recorder_of(server.settings_of_reads(made))  # settings that disagree about one journal
     return MountedApi(made)
@@ -172,5 +174,5 @@ def _refusing(settings: Settings, error: StoreError) -> server.Api:
         def measures(self) -> Values:
             return {}
 
-    control, exports = cast("Control", Unreadable()), cast("ExportService", Unreadable())
-    return server.Api(settings, QueryService(fail, os.urandom(32)), control, exports, Keys(control))
+    control, service = cast("Control", Unreadable()), cast("ExportService", Unreadable())
+    return server.Api(settings, QueryService(fail, os.urandom(32)), control, service, Keys(control))

@@ -6,11 +6,12 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.support.exports import DAY_MS, HOUR_MS, World
+from tests.support.exports import ACME, DAY_MS, HOUR_MS, World
 from tests.support.records import extent
 
 from asgi_audit.control.exports import ENDED, State
@@ -18,7 +19,7 @@ from asgi_audit.errors import StoreError
 from asgi_audit.exporting.base import TargetError
 from asgi_audit.exporting.directory import DirectoryTarget
 from asgi_audit.exporting.part import Part, part_path
-from asgi_audit.exporting.runner import PATIENCE_MS, Runner
+from asgi_audit.exporting.runner import JOBS_OF_ACCOUNTS_MAX, PATIENCE_MS, Runner
 from asgi_audit.store.base import Batch, Reader
 from asgi_audit.store.state import Completion, Hold, ReadUntil
 
@@ -391,6 +392,21 @@ def test_short_export_does_not_wait_for_a_long_one(tmp_path: Path) -> None:
     assert world.get(long).state is State.PENDING
     assert "records" in world.get(long).reason
     assert world.exports.under_way().records > 0
+    world.close()
+
+
+def test_exports_of_some_accounts_do_not_hold_up_those_of_others(tmp_path: Path) -> None:
+    world = World(tmp_path, chunk_bytes=1)
+    world.add(100)
+    world.add(2, account="beta")
+    long = [world.ask() for _ in range(50)]
+    other = world.ask(grant=replace(ACME, accounts=frozenset({"beta"})))
+    world.settle(other, steps=10)
+    states = [world.get(export) for export in long]
+    assert sum(export.progress is not None for export in states) == JOBS_OF_ACCOUNTS_MAX
+    assert states[-1].reason == "it waits for exports that were asked for before it"
+    for export in long:
+        assert world.settle(export).state is State.COMPLETE
     world.close()
 
 

@@ -8,6 +8,7 @@ have the documented fields and `reason`, for people: what an export waits for, h
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -19,7 +20,7 @@ from ...capture.annotate import annotate
 from ...capture.handle import leave_out
 from ...control.exports import Asked, Export, State
 from ...errors import QueryError, StoreError
-from ...exporting.base import CONTENT_TYPE
+from ...exporting.base import CONTENT_TYPE, TargetError
 from ...exporting.service import Download, ExportService, NotRunning
 from ...exporting.waiting import shown_time
 from ...query.model import Completeness, Grant, Query
@@ -66,6 +67,13 @@ _NOT_RUNNING = Failure(
     "Start `asgi-audit serve` on the same home, then ask again.",
     {"retry-after": "5"},
 )
+_NO_URL = Failure(
+    503,
+    "no URL can be made for the storage of the exports now",
+    "Try again; if it stays, the operator of this API finds the reason in its log.",
+    {"retry-after": "5"},
+)
+_log = logging.getLogger("asgi_audit.api")
 
 
 class Error(Model):
@@ -365,7 +373,11 @@ class _Handlers:
     async def _answered(self, grant: Grant, export: Export, completeness: Completeness) -> Response:
         answer, headers = _answer(export), audit_headers(completeness)
         if export.state is State.COMPLETE:
-            url, manifest_url = await asyncio.to_thread(self._exports.presign, grant, export)
+            try:
+                url, manifest_url = await asyncio.to_thread(self._exports.presign, grant, export)
+            except TargetError as e:
+                _log.error("no URL could be made for export %s: %s", export.id, e)
+                return EXPORTS.fail(_NO_URL)
             expires = shown_time(url.expires * 1000)
             answer = answer.model_copy(update={"presigned_url": url.url, "presigned_url_expiration_time": expires})
             headers |= _described_by(manifest_url, export)
