@@ -163,3 +163,19 @@ def test_service_sends_several_commands_beside_a_session_of_null_until_it_has_on
     session = json.loads(content)["auth"]["params"]["sessionId"]
     _, content = served.post(json.dumps({**none, "auth": {"sessionId": session}}))
     assert [json.loads(content)[id]["success"] for id in "12"] == [True, True]
+
+
+def test_session_begins_and_ends_for_all_workers_at_once(tmp_path: Path) -> None:
+    key = run("keys", "create", "--role", "auditor", "--account", "acme", cwd=tmp_path).stdout.strip()
+    with running(COMMAND, "serve", "--port", "0", "--workers", "3", cwd=tmp_path) as serve:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("answers on"))
+        assert found is not None
+        served = Served(int(found[1]), key)
+        client = Sample(served, is_application=False)
+        session = client.session_id
+        ping = json.dumps({"auth": {"sessionId": session}, "data": {"command": "diag.ping"}})
+        assert {served.post(ping)[1] for _ in range(25)} == {b'{"data":{"success":true}}'}  # a connection each
+        assert client.execute("session.end")
+        for _ in range(25):
+            assert json.loads(served.post(ping)[1])["errorCodes"] == [-90_000]
+        assert serve.stop() == 0
