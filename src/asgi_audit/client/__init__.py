@@ -26,13 +26,14 @@ except ImportError as e:
 
 from .asynchronous import AsyncClient
 from .blocking import Client
-from .questions import Export, Filters, HistogramFilters, Window
+from .questions import Export, FeedPage, Filters, HistogramFilters, Window
 
 __all__ = [
     "ApiError",
     "AsyncClient",
     "Client",
     "Export",
+    "FeedPage",
     "Filters",
     "HistogramFilters",
     "NotReachable",

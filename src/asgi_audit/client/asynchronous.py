@@ -14,7 +14,7 @@ from . import questions
 from .download import Download, Incoming
 from .errors import error_of
 from .flows import Call, Flow, Item, Pause, Reply, command
-from .questions import Export, Filters, HistogramFilters, Instant
+from .questions import Export, FeedPage, Filters, HistogramFilters, Instant
 from .sending import arguments, client_arguments, failed, manifest_of, reply_of
 
 __all__ = ["AsyncClient"]
@@ -68,6 +68,19 @@ class AsyncClient:
     ) -> dict[str, Any]:
         """Counts by time. `by`: `level` (default) or `status`. `minutes`: of a bucket."""
         return dict(await self._result(questions.histogram(filters, by, minutes)))
+
+    def feed(
+        self,
+        after: str | None = None,
+        *,
+        start: Instant | None = None,
+        follow: bool = False,
+        page: int = questions.PAGE,
+    ) -> AsyncIterator[FeedPage]:
+        """Every record in the order in which it was indexed, so that none that comes late is missed. `after`: the
+        cursor of the last page that was stored; without it from the first record on, or from `start` on. `follow`: wait
+        for more at the end. Raises ApiError with status 410 for a cursor of another index."""
+        return self._items(questions.feed(after, start, follow, page))
 
     def logs(
         self,

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from urllib.parse import quote
 
 from . import flows
 from .errors import ApiError, ProtocolError
 from .flows import Call, Flow, Item, Pause, instant, parameters
 
-__all__ = ["Export", "Filters", "HistogramFilters", "Window"]
+__all__ = ["Export", "FeedPage", "Filters", "HistogramFilters", "Window"]
 
 Instant = datetime | str
 PAGE = 500
+FEED_WAIT_SECONDS = 10  # that a request of a feed waits for a record
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 
@@ -56,6 +57,13 @@ class Filters(HistogramFilters, total=False):
     outcome: str
     region: str
     text: str
+
+
+class FeedPage(NamedTuple):
+    """`cursor`: goes on after these records; keep it when they are stored. `records` may be empty."""
+
+    records: list[dict[str, Any]]
+    cursor: str
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,18 @@ def record(id: str) -> Flow[Any]:
 
 def histogram(filters: Mapping[str, Any], by: str | None, minutes: int | None) -> Flow[Any]:
     return flows.got(Call("GET", "/histogram", _params(filters, by=by, minutes=minutes)))
+
+
+def feed(after: str | None, start: Instant | None, follow: bool, page: int) -> Flow[None]:
+    while True:
+        wait = FEED_WAIT_SECONDS if follow and after is not None else None
+        given = {"after": after, "start": instant(start), "limit": page, "wait": wait}
+        found = yield from flows.got(Call("GET", "/feed", parameters(given)))
+        after, start = found["cursor"], None
+        if found["records"] or not follow:
+            yield Item(FeedPage(found["records"], after))
+        if not found["more"] and not follow:
+            return
 
 
 def request_export(

@@ -88,6 +88,30 @@ def test_lines_are_the_stored_bytes_and_end_at_the_most_that_is_asked_for(api: A
     assert [len(csv), csv[0]] == [4, "timestamp,service"]
 
 
+def test_the_feed_goes_on_where_it_was_left(api: Api) -> None:
+    async def ask(client: AsyncClient) -> tuple[int, int, int]:
+        pages = await listed(client.feed(page=10))
+        api.add(record(COUNT + 3, DAY_MS, account="acme"))  # a late one
+        late = await listed(client.feed(pages[-1].cursor, page=10))
+        with pytest.raises(ApiError) as caught:
+            await listed(client.feed("nonsense"))
+        return sum(len(page.records) for page in pages), sum(len(page.records) for page in late), caught.value.status
+
+    assert asking(api.app, ask, api.everything) == (COUNT + 2, 1, 400)
+
+
+def test_a_feed_that_is_followed_shows_what_comes(api: Api) -> None:
+    async def ask(client: AsyncClient) -> int:
+        feed = client.feed(follow=True)
+        assert len((await anext(feed)).records) == COUNT + 2
+        coming = asyncio.ensure_future(anext(feed))
+        await asyncio.sleep(0)
+        api.add(record(COUNT + 3, DAY_MS, account="acme"))
+        return len((await coming).records)
+
+    assert asking(api.app, ask, api.everything) == 1
+
+
 def test_the_documented_dialects_are_paged_to_their_end(api: Api) -> None:
     made = record(1, DAY_MS)
 
