@@ -59,9 +59,9 @@ def test_request_is_seen_by_tail_and_by_the_printed_curl_lines(tmp_path: Path) -
         until(lambda: len(tailed()) == 2, "tail shows two records")
         created, missing = tailed()
         assert re.fullmatch(
-            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z  INFO   POST /orders → 201 Created, alice, .* ms", created
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z  INFO   app  POST /orders → 201 Created, alice, .* ms", created
         )
-        assert re.fullmatch(r".*Z  WARN   GET /orders/9 → 404 Not Found, .* ms", missing)
+        assert re.fullmatch(r".*Z  WARN   app  GET /orders/9 → 404 Not Found, .* ms", missing)
 
         with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
             serve.wait_for("More keys")
@@ -130,8 +130,11 @@ def test_tail_follows_until_its_reader_leaves(tmp_path: Path) -> None:
 
 def test_tail_says_so_when_there_is_nothing(tmp_path: Path) -> None:
     done = run("tail", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "asgi-audit: no records yet in .asgi-audit/journal\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "asgi-audit: there are no records in .asgi-audit/journal and .asgi-audit/index. "
+        "Look elsewhere with --home, or --from and --store.\n"
+    )
 
 
 def test_serve_is_one_line_and_exit_code_1_when_its_port_is_in_use(tmp_path: Path) -> None:

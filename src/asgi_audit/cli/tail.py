@@ -3,6 +3,7 @@
   asgi-audit tail                the last ten
   asgi-audit tail -f             and those that come
   asgi-audit tail -n 1 --json    whole records as JSON, one a line
+  asgi-audit tail --status 5xx   the last ten that are like that
 
 Records are read from the journal, where each stands some milliseconds after its request. What an indexer has taken on
 and removed there is read from the index beside it.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -20,9 +22,10 @@ from ..errors import ConfigError, RecordError, StoreError, sentences
 from ..record.codec import Decoded, decode
 from ..record.line import TIME_END
 from ..settings import Settings
-from ..store.base import Query
+from ..store.query import Query, matches
 from ..transport.base import Kind, Message
 from ..wiring.operations import follow_journal, open_store_reader
+from .filters import add_filters, filters_of, query_of
 from .flags import add_settings, settings_of
 from .terminal import one_line, raise_if_unread
 
@@ -35,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="how many to begin with; default: 10")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="whole records as JSON, one a line")
+    add_filters(parser)
     add_settings(parser, "home", "transport", "store", aliases={"transport": ("--from",)})
 
 
@@ -42,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if not 0 <= arguments.lines <= _COUNT_MAX:
         raise ConfigError(f"--lines is {arguments.lines}; accepted: a whole number from 0 to {_COUNT_MAX}")
+    filters = filters_of(arguments)
+    query = query_of(filters, time.time())
     shown = 0
 
     def show(record: Decoded) -> None:
@@ -50,30 +56,38 @@ def run(arguments: argparse.Namespace) -> int:
         text = record.data.decode() if arguments.json else line_of(record)
         print(text, flush=arguments.follow)
 
-    _tail(settings, arguments.lines, arguments.follow, show)
-    if not shown and arguments.lines:  # with none asked for nobody looked
-        print(f"asgi-audit: no records yet in {settings.journal_path}", file=sys.stderr)
-    return 0
+    _tail(settings, arguments.lines, arguments.follow, query, show)
+    if shown or not arguments.lines:  # with none asked for nothing was looked at
+        return 0
+    if filters:
+        print("asgi-audit: no record is like that", file=sys.stderr)
+        return 0
+    places = " and ".join(str(path) for path in (settings.journal_path, settings.store_path) if path is not None)
+    raise StoreError(f"there are no records in {places}", hint="Look elsewhere with --home, or --from and --store.")
 
 
 def line_of(record: Decoded) -> str:
-    """Time (UTC), level, message; one line, whatever the message holds."""
+    """Time (UTC), level, service, message; one line, whatever they hold."""
     at = datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC)
-    message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in record.message)
-    return f"{at:%Y-%m-%d %H:%M:%S}.{record.timestamp % 1000:03}Z  {record.level:5}  {message}"
+    said = f"{record.service}  {record.message}"
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{record.timestamp % 1000:03}Z  {record.level:5}  {shown}"
 
 
-def _tail(settings: Settings, lines: int, follow: bool, show: Callable[[Decoded], None]) -> None:
-    """The last `lines` in order of time, from journal and index together; then, when `follow`, what comes."""
-    # Messages of one process come in its order: the last of each are enough, and only they are decoded.
+def _tail(settings: Settings, lines: int, follow: bool, query: Query, show: Callable[[Decoded], None]) -> None:
+    """The last `lines` that match, in order of time, from journal and index together; then, when `follow`, what
+    comes."""
+    # Messages of one process come in its order: the last of each are enough, and only they are decoded where nothing
+    # is filtered.
     last: dict[str, deque[Message]] = {}
+    is_filtered = query != Query(accounts=None, start=0, end=TIME_END)
     known: set[object] | None = None
 
     def nothing_waits() -> bool:
         nonlocal known
         if known is None:
             known = set()
-            found = [*_indexed(settings, lines), *_decoded(m.payload for queue in last.values() for m in queue)]
+            found = [*_indexed(settings, query, lines), *_decoded(m.payload for queue in last.values() for m in queue)]
             unique = {_identity(record): record for record in found}
             for record in sorted(unique.values(), key=lambda r: (r.timestamp, r.sequence))[-lines:] if lines else ():
                 known.add(_identity(record))
@@ -85,11 +99,13 @@ def _tail(settings: Settings, lines: int, follow: bool, show: Callable[[Decoded]
         if message.kind is not Kind.RECORD:
             continue
         if known is None:
+            if is_filtered and not any(matches(query, record) for record in _decoded([message.payload])):
+                continue
             last.setdefault(message.partition, deque(maxlen=max(lines, 1))).append(message)
             continue
         for record in _decoded([message.payload]):
             # One that came between our look at the journal and our look at the index is known already.
-            if _identity(record) not in known:
+            if _identity(record) not in known and matches(query, record):
                 show(record)
 
 
@@ -105,7 +121,7 @@ def _identity(record: Decoded) -> object:
     return (record.process, record.sequence) if record.process is not None else record.id
 
 
-def _indexed(settings: Settings, lines: int) -> list[Decoded]:
+def _indexed(settings: Settings, query: Query, lines: int) -> list[Decoded]:
     """The newest of the index; none when there is none, or when the packages that read it are not installed."""
     directory = settings.store_path
     if not lines or not directory.exists():
@@ -118,7 +134,6 @@ def _indexed(settings: Settings, lines: int) -> list[Decoded]:
         )
         return []
     try:
-        query = Query(accounts=None, start=0, end=TIME_END)
         published = reader.snapshot().published
         rows, _ = reader.page(query, published=published, before=None, limit=lines, bytes_max=64 << 20)
         return list(_decoded(row.record for row in rows))

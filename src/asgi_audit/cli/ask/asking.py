@@ -9,16 +9,17 @@ import itertools
 import json
 import shlex
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from ...client import AsyncClient
-from ...durations import ACCEPTED, duration_ns
 from ...errors import AuditError, ConfigError
+from ...record.line import TIME_END
+from ..filters import refuse_others, window_of
 from ..terminal import raise_if_unread
-from .filters import refuse_others
 from .output import Progress, Table, print_json
 
 __all__ = ["Asking"]
@@ -207,16 +208,11 @@ class Asking:
 
     def _window(self, what: str, *filters: str) -> tuple[str, str]:
         refuse_others(self._filters, (*_WINDOW, *filters), what)
-        start, end = self._filters.get("start", _EVER[0]), self._filters.get("end", _EVER[1])
-        if (since := self._filters.get("since")) is not None:
-            if "start" in self._filters or "end" in self._filters:
-                raise ConfigError("--since cannot be given beside --start and --end")
-            try:
-                ago = datetime.timedelta(microseconds=duration_ns(since) // 1000)
-                start = (datetime.datetime.now(datetime.UTC) - ago).isoformat(timespec="milliseconds")
-            except (ValueError, OverflowError):
-                raise ConfigError(f"--since is {since!r}; accepted: {ACCEPTED}") from None
-        return _whole(start), _whole(end)
+        start, end = window_of(self._filters, time.time())
+        return (
+            _instant(start).isoformat(timespec="milliseconds") if start else _EVER[0],
+            _instant(end).isoformat(timespec="milliseconds") if end < TIME_END else _EVER[1],
+        )
 
     def _curl(self, method: str, path: str, params: dict[str, Any], body: Any = None) -> int:
         query = urlencode({name: value for name, value in params.items() if value is not None})
@@ -247,11 +243,6 @@ async def _first(rows: AsyncIterator[dict[str, Any]], count: int) -> AsyncIterat
         left -= 1
         if not left:
             return
-
-
-def _whole(text: str) -> str:
-    """A plain date is its first instant in UTC."""
-    return f"{text}T00:00:00Z" if len(text) == 10 else text
 
 
 def _value(text: str) -> Any:

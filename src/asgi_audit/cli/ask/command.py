@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigError, StoreError
 from ...wiring.environment import extra
+from ..filters import add_filters, filters_of
 from ..flags import add_settings, settings_of
-from .filters import add_filters, filters_of
 
 if TYPE_CHECKING:
     from ...client import AsyncClient

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from ...errors import ConfigError
+from ..durations import ACCEPTED, duration_ns
+from ..errors import ConfigError, QueryError
+from ..record.derived import LEVELS
+from ..record.line import TIME_END
+from ..store.query import Query, statuses_of
 
-__all__ = ["add_filters", "filters_of", "refuse_others"]
+__all__ = ["add_filters", "filters_of", "query_of", "refuse_others", "window_of"]
 
+_INSTANT = "2026-01-31, or a time with its zone such as 2026-01-31T12:00:00Z"
+
+_DATE_LENGTH = len("2026-01-31")
+_DAY_MS = 86_400_000
 _FLAGS = {
     "since": ("DURATION", "from so long ago, such as 15m, 1h30m or 7d"),
     "start": ("TIME", "from then on: 2026-01-31, or 2026-01-31T12:00:00Z"),
@@ -48,6 +58,51 @@ def filters_of(arguments: argparse.Namespace) -> dict[str, Any]:
     if "path" in given:
         given["path_prefix"] = prefix_of(given.pop("path"))
     return given
+
+
+def query_of(given: Mapping[str, Any], now: float) -> Query:
+    """What the API would ask its store with these filters. `now`: seconds since the epoch. Raises ConfigError."""
+    found: dict[str, Any] = {name: value for name, value in given.items() if name not in ("since", "start", "end")}
+    found["start"], found["end"] = window_of(given, now)
+    levels = found.pop("level", None)
+    if levels is not None:
+        found["levels"] = frozenset(level.strip() for level in levels.split(","))
+        if not found["levels"] <= set(LEVELS):
+            raise ConfigError(f"--level is {levels!r}; accepted: {', '.join(LEVELS)}, several with commas")
+    try:
+        if "status" in found:
+            found["statuses"] = statuses_of(found.pop("status"), field="--status")
+        return Query(accounts=None, **found)
+    except QueryError as e:
+        raise ConfigError(str(e), hint=e.hint) from None
+
+
+def window_of(given: Mapping[str, Any], now: float) -> tuple[int, int]:
+    """In ms since the epoch, inclusive and exclusive; [0, TIME_END) without a filter of time. Raises ConfigError."""
+    start, end = 0, TIME_END
+    if "since" in given:
+        if "start" in given or "end" in given:
+            raise ConfigError("--since cannot be given beside --start and --end")
+        try:
+            start = max(0, int(now * 1000) - duration_ns(given["since"]) // 1_000_000)
+        except ValueError:
+            raise ConfigError(f"--since is {given['since']!r}; accepted: {ACCEPTED}") from None
+    if "start" in given:
+        start = _ms("--start", given["start"])
+    if "end" in given:
+        # Inclusive: a plain date is the whole day.
+        end = _ms("--end", given["end"]) + (_DAY_MS if len(given["end"]) == _DATE_LENGTH else 1)
+    return start, end
+
+
+def _ms(flag: str, text: str) -> int:
+    try:
+        at = datetime.fromisoformat(f"{text}T00:00:00+00:00" if len(text) == _DATE_LENGTH else text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ConfigError(f"{flag} is {text!r}; accepted: {_INSTANT}")
+    return max(0, min(int(at.timestamp() * 1000), TIME_END))
 
 
 def prefix_of(path: str) -> str:
