@@ -17,6 +17,7 @@ from asgi_audit.query.service import QueryService
 from asgi_audit.record.codec import Decoded
 from asgi_audit.settings import Settings
 from asgi_audit.store.base import Batch, Reader
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.transport.base import Position
 from tests.support.exports import exports_of
 from tests.support.memory_store import MemoryStore
@@ -79,3 +80,20 @@ class Api:
         self.runner.close()
         self.service.close()
         self.control.close()
+
+
+class SqliteApi(Api):
+    """Over an index on disk."""
+
+    def __init__(self, directory: Path, **given: Any) -> None:
+        directory.mkdir(exist_ok=True)
+        self._index = directory / "index"
+        super().__init__(directory, **given)
+        self.store = cast(Any, SqliteWriter(self._index, clock=lambda: DAY_MS / 1000))
+
+    def reader(self) -> Reader:
+        return cast(Reader, SqliteReader(self._index))
+
+    def close(self) -> None:
+        super().close()
+        cast(SqliteWriter, self.store).close()

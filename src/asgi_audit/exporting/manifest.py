@@ -62,7 +62,6 @@ def manifest_of(export: Export, progress: Progress, sha256: str, begins: int | N
                 "time_end": shown_time(export.query.end),
                 "filters": _filters(export.query),
                 "index": progress.index,
-                "snapshot": progress.published,
                 "complete_from": None if first is None else shown_time(first),
                 "complete_until": None if until is None else shown_time(until),
                 **claims,

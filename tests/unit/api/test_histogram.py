@@ -14,12 +14,11 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.api import DAY_MS, Api
+from tests.support.api import DAY_MS, Api, SqliteApi
 from tests.support.records import foreign
 
 from asgi_audit.query.service import QueryService
 from asgi_audit.record.derived import LEVELS, level_of
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 
 MINUTE_MS = 60_000
 
@@ -31,25 +30,9 @@ class Clock:
         return self.now
 
 
-class Served(Api):
-    """Over an index on disk."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        super().__init__(directory, clock=Clock())
-        self.store = SqliteWriter(directory / "index", clock=lambda: DAY_MS / 1000)  # type: ignore[assignment]
-
-    def reader(self) -> Any:
-        return SqliteReader(self.directory / "index")
-
-    def close(self) -> None:
-        super().close()
-        self.store.close()
-
-
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
-    made = Served(tmp_path)
+    made = SqliteApi(tmp_path, clock=Clock())
     yield made
     made.close()
 
@@ -102,7 +85,7 @@ def instant(ms: int) -> str:
 )
 def test_sum_and_buckets_are_those_of_records(facts: list[Any], asked: list[Any]) -> None:
     with TemporaryDirectory() as directory:
-        api = Served(Path(directory))
+        api = SqliteApi(Path(directory), clock=Clock())
         try:
             api.add(
                 *(
