@@ -12,8 +12,8 @@ covered by their statements; lost: stated as lost; missing: neither there nor st
 incidents that overlap it, and what keeps T from moving. With --from or --to the numbers are those of the window.
 
 Exit codes: 0 the window is complete; 1 it is not (T is not known or has not reached its end, it begins before `complete
-from`, or an incident is open in it); 3 it is complete, but for losses that were stated; 4 T is older than --max-age;
-2 wrong usage. 1 goes before 4, and 4 before 3.
+from`, or an incident is open in it, also an acknowledged one); 3 it is complete, but for losses that were stated; 4 T
+is older than --max-age; 2 wrong usage. 1 goes before 4, and 4 before 3.
 
 T is some seconds behind: an application that rests states once in 10 s. A request that takes long holds T for up to 60
 s and is counted as open then, so that a --max-age below 75 s is raised by one long request.
@@ -40,12 +40,14 @@ from ..errors import ConfigError, StoreError
 from ..record.line import TIME_END
 from ..settings import Settings
 from ..store.state import Completeness, Hold, Incident, Process, Window
-from ..wiring.operations import give_up_partition, open_admin, open_store_reader
+from ..wiring.operations import count_acknowledged, give_up_partition, open_admin, open_store_reader
 from .flags import add_settings, settings_of
 
 __all__ = ["add_arguments", "run"]
 
 _INCIDENTS_MAX = 1000
+_HELD_SECONDS = 20.0  # a process that rests states once in 10 s
+_HOLDERS_SHOWN = 10
 _WAIT_SECONDS = 60.0
 _PARTITION = "partition:"
 _ACCEPTED = "a date-time with offset such as 2026-11-22T05:00:00Z"
@@ -65,6 +67,18 @@ class _Shown(NamedTuple):
     windows: dict[str, Window] | None
     incidents: list[Incident]
     holds: list[Hold]
+
+    @property
+    def acknowledged(self) -> int:
+        return count_acknowledged(self.incidents)
+
+    @property
+    def holders(self) -> list[Process]:
+        """Processes that T waits for: the one that said nothing for longest, and those that said as little."""
+        until = self.completeness.until
+        if until is None or time.time() - until / 1000 < _HELD_SECONDS:
+            return []
+        return [p for p in self.processes if p.standing == "active" and p.low <= until]
 
     @property
     def lost(self) -> int:
@@ -155,8 +169,10 @@ def _why_not(found: _Shown) -> list[str]:
         reasons.append(f"T has not reached {_time(found.end)}" if until < found.end else "the window ends before that")
     elif begins is not None and until < begins:
         reasons.append(f"T has not reached {_time(begins)}")
-    if count := found.completeness.incidents:
+    if count := found.completeness.incidents - found.acknowledged:
         reasons.append(f"{count:,} open incident{'s' * (count != 1)}")
+    if count := found.acknowledged:
+        reasons.append(f"{count:,} acknowledged incident{'s' * (count != 1)}")
     return reasons
 
 
@@ -233,9 +249,17 @@ def _show(found: _Shown) -> None:
         else:
             print(f"T stands because of partition {h.partition} since {_time(h.since)}: {h.reason}")
             print(f"  if it is lost for ever: asgi-audit completeness --acknowledge {_PARTITION}{h.partition}")
+    for p in found.holders[:_HOLDERS_SHOWN]:
+        of = f"{p.service} on {p.host}" if p.host else p.service or "of which nothing more is known"
+        since = f"has said nothing since {_time(p.low)}" if p.low else "has stated nothing yet"
+        print(f"T waits for process {p.process} ({of}), which {since}; after 120 s of silence T goes on without it")
+    if len(found.holders) > _HOLDERS_SHOWN:
+        print(f"  and for {len(found.holders) - _HOLDERS_SHOWN:,} more")
     c = found.completeness
     resolved = sum(i.resolved_at is not None for i in found.incidents)
-    print(f"open exchanges {c.open:,}, incidents {c.incidents:,} open, {resolved:,} resolved")
+    known = f", {found.acknowledged:,} acknowledged" if found.acknowledged else ""
+    of_them = f"{c.incidents - found.acknowledged:,} open{known}, {resolved:,} resolved"
+    print(f"open exchanges {c.open:,}, incidents {of_them}")
     print(f"complete from {'-' if c.begins is None else _time(c.begins)}")
     print(f"complete until {'-' if c.until is None else _time(c.until)}")
 
@@ -248,7 +272,7 @@ def _show_processes(found: _Shown) -> None:
     ]
     for p in found.processes:
         span = f"1-{p.last}" if p.last else "-"
-        numbers = [f"{n:,}" for n in (*_numbers(found, p), p.open_count)]
+        numbers = [f"{n:,}" for n in (*_numbers(found, p), _open(p))]
         rows.append((p.process, p.service, _state(p), span, *numbers, _time(p.low)))
     _table(rows)
     print()
@@ -261,6 +285,11 @@ def _numbers(found: _Shown, p: Process) -> tuple[int, int, int]:
     window = found.windows.get(p.process, Window(p.process, 0, 0))
     of_it = [i for i in found.incidents if i.process == p.process and i.kind == "missing" and i.resolved_at is None]
     return window.indexed, window.lost, sum(i.count for i in of_it)
+
+
+def _open(p: Process) -> int:
+    """Exchanges of a process that has ended ended with it, whatever its last statement counted."""
+    return 0 if p.standing == "left" else p.open_count
 
 
 def _state(p: Process) -> str:
@@ -289,12 +318,14 @@ def _object(found: _Shown, code: int) -> dict[str, Any]:
         "completeUntil": None if c.until is None else _time(c.until),
         "complete": code != 1,
         "open": c.open,
-        "openIncidents": c.incidents,
+        "openIncidents": c.incidents - found.acknowledged,
+        "acknowledgedIncidents": found.acknowledged,
         "lost": found.lost,
         "holds": [
             {"partition": h.partition, "reason": h.reason, "since": _time(h.since), "lost": h.is_lost}
             for h in found.holds
         ],
+        "waitsFor": [p.process for p in found.holders],
         "processes": [_process(found, p) for p in found.processes],
         "incidents": [_incident(i) for i in found.incidents],
     }
@@ -314,7 +345,7 @@ def _process(found: _Shown, p: Process) -> dict[str, Any]:
         "missing": missing,
         "beforeBeginning": p.earlier,
         "excluded": p.excluded,
-        "open": p.open_count,
+        "open": _open(p),
         "until": _time(p.low),
     }
 
@@ -328,6 +359,7 @@ def _incident(i: Incident) -> dict[str, Any]:
         "to": None if i.end is None else _time(i.end),
         "openedAt": _time(i.opened_at),
         "resolvedAt": None if i.resolved_at is None else _time(i.resolved_at),
+        "acknowledged": i.is_acknowledged,
         "count": i.count,
         "ranges": i.ranges,
         "detail": i.detail,

@@ -112,6 +112,12 @@ class Incident(msgspec.Struct, kw_only=True):
     ranges: list[tuple[int, int]] = []  # still missing: sequences, or numbers of statements; both ends inclusive
     count: int = 0  # how many they are: more than `ranges` name, when they were too many to name
     detail: str = ""
+    acknowledged: bool = False
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Somebody said that nothing more is to be expected: the window stays incomplete, and no alarm is due."""
+        return self.acknowledged or self.kind in ("partition_lost", "day_lost")
 
 
 class ProcessState(msgspec.Struct, kw_only=True):

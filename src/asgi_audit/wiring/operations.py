@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from ..indexing.indexer import Indexer, IndexerProgress
     from ..store import base as store_base
     from ..store.admin import Admin
+    from ..store.state import Incident
     from ..transport import base as transport_base
     from ..transport.journal import ProcessJournal
 
 __all__ = [
     "build_indexer",
+    "count_acknowledged",
     "follow_journal",
     "forget_index",
     "give_up_partition",
@@ -197,12 +199,21 @@ def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
     reader = open_store_reader(settings)
     try:
         found = reader.completeness(0, TIME_END)
+        acknowledged = count_acknowledged(reader.incidents(0, TIME_END)) if found.incidents else 0
     finally:
         reader.close()
-    values = {"asgi_audit_index_incidents": float(found.incidents)}
+    values = {
+        "asgi_audit_index_incidents": float(found.incidents - acknowledged),
+        "asgi_audit_index_incidents_acknowledged": float(acknowledged),
+    }
     if found.until is not None:
         values["asgi_audit_index_complete_until_age_seconds"] = max(0.0, now - found.until / 1000)
     return values
+
+
+def count_acknowledged(incidents: Sequence[Incident]) -> int:
+    """Of those that are not resolved."""
+    return sum(i.resolved_at is None and i.is_acknowledged for i in incidents)
 
 
 def give_up_partition(settings: Settings, partition: str, *, wait_seconds: float) -> bool:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.records import NOON, PROCESS, batch, extent, record, statement
+from tests.support.records import NOON, OTHER, PROCESS, batch, extent, record, statement
 
 from asgi_audit.cli import main
+from asgi_audit.record.statement import Statement
+from asgi_audit.settings import make_settings
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.store.state import Completion, Hold, Incident, ProcessState
+from asgi_audit.wiring.operations import measures
 
 
 @pytest.fixture
@@ -43,7 +46,14 @@ def test_window_is_complete_again_when_a_silent_process_is_acknowledged(
     assert run(index, "--acknowledge", str(PROCESS).upper()) == 0
     assert "gone for good" in capsys.readouterr().err
     assert run(index, "--from", since) == 0
+    capsys.readouterr()
     assert run(index) == 1, "what is unproven stays so"
+    shown = capsys.readouterr()
+    assert "incidents 0 open, 1 acknowledged, 0 resolved" in shown.out
+    assert shown.err == "asgi-audit: not complete: 1 acknowledged incident\n"
+    values = measures(make_settings({}, store=str(index), home=index.parent))
+    assert values["asgi_audit_index_incidents"] == 0
+    assert values["asgi_audit_index_incidents_acknowledged"] == 1
 
 
 @pytest.mark.parametrize("wrong", ["x", str(uuid.UUID(int=1))])
@@ -124,6 +134,35 @@ def test_exit_code_is_three_when_losses_were_stated_and_the_window_holds_them(tm
 
 
 @pytest.mark.usefixtures("_now")
+def test_process_that_t_waits_for_is_named_before_it_is_written_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was killed with its disk 50 s ago. Another one goes on, and one has said goodbye."""
+
+    def state(process: uuid.UUID, low: int, standing: Any = "active") -> ProcessState:
+        return ProcessState(process=process.bytes, partition="p", started=NOON, low=NOW - low, standing=standing)
+
+    def said(process: uuid.UUID, ago: int, **given: Any) -> Statement:
+        return statement(1, 1, 1, at=NOW - ago, watermark=NOW - ago, process=process, **given)
+
+    left = uuid.UUID(int=7)
+    index = made(
+        tmp_path,
+        50_000,
+        states=[state(PROCESS, 50_000), state(OTHER, 100), state(left, 70_000, "left")],
+        statements=[said(PROCESS, 50_000), said(OTHER, 100), said(left, 70_000, open_count=1, closed="final")],
+    )
+    run(index)
+    shown = capsys.readouterr().out
+    assert shown.count("T waits for process ") == 1
+    assert f"T waits for process {PROCESS} (" in shown
+    assert "has said nothing since " in shown
+    assert re.search(rf"^{left} .* ended .* 0  ", shown, re.M), "what was open in a process that ended has ended"
+    run(index, "--json")
+    assert json.loads(capsys.readouterr().out)["waitsFor"] == [str(PROCESS)]
+
+
+@pytest.mark.usefixtures("_now")
 def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = made(tmp_path, 5_000, holds=[Hold("3", "it has no leader", NOW - 4_000)])
     assert run(index) == 0
@@ -158,4 +197,4 @@ def test_day_that_was_given_up_makes_its_window_incomplete(tmp_path: Path, capsy
     shown = capsys.readouterr().out
     assert re.search(r"^day_lost +- +2026-11-22T00:00:00.000Z +2026-11-23T00:00:00.000Z +- ", shown, re.M)
     assert "2026-11-22 was gone" in shown
-    assert "incidents 1 open" in shown
+    assert "incidents 0 open, 1 acknowledged" in shown

@@ -19,7 +19,7 @@ from ...errors import StoreError
 from ...record.line import TIME_END
 from ...settings import Settings
 from ...store.admin import IndexFacts
-from ...wiring.operations import look_at_journal, open_admin, open_control, open_store_reader
+from ...wiring.operations import count_acknowledged, look_at_journal, open_admin, open_control, open_store_reader
 
 __all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
 
@@ -252,15 +252,19 @@ def completeness(s: Settings) -> Iterator[Found]:
     reader = open_store_reader(s)
     try:
         found = reader.completeness(0, TIME_END)
+        acknowledged = count_acknowledged(reader.incidents(0, TIME_END)) if found.incidents else 0
     finally:
         reader.close()
     if found.until is None:
         yield Found("ok", "completeness", "no process has stated anything yet")
         return
     text = f"complete until {datetime.fromtimestamp(found.until / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
-    if found.incidents:
-        text += f", {found.incidents:,} open incidents"
-        yield Found("warn", "completeness", text, "Records may be missing: every answer says so in Audit-Incidents.")
+    if acknowledged:
+        text += f", {acknowledged:,} acknowledged incident{'s' * (acknowledged != 1)}"
+    if count := found.incidents - acknowledged:
+        text += f", {count:,} open incident{'s' * (count != 1)}"
+        do = "`asgi-audit completeness` shows them. Records may be missing; every answer says so in Audit-Incidents."
+        yield Found("warn", "completeness", text, do)
     else:
         yield Found("ok", "completeness", text)
 

@@ -159,6 +159,7 @@ def acknowledge(main: apsw.Connection, process: bytes) -> int:
     for i in found:
         i.end = max(i.opened_at, i.start + 1)
         i.detail = f"{i.detail}; acknowledged: it did not go on"
+        i.acknowledged = True
         main.execute('UPDATE incident SET "end" = ?, data = ? WHERE id = ?', (i.end, _encode(i), i.id))
     main.execute("COMMIT")
     return len(found)
