@@ -65,6 +65,7 @@ CREATE TABLE IF NOT EXISTS exports (
     manifest TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS exports_reach ON exports (reach, created_ms, id);
+CREATE INDEX IF NOT EXISTS exports_state ON exports (state, until_ms);
 CREATE TABLE IF NOT EXISTS export_runners (
     id TEXT PRIMARY KEY NOT NULL,
     beat_ms INTEGER NOT NULL

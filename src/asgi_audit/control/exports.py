@@ -131,11 +131,10 @@ class Exports:
                 known = connection.execute(*_by_token(grant, asked.token, now)).fetchall()
                 if known:
                     return _export(known[0]), False
-            counted: list[Any] = connection.execute(
-                f"SELECT count(*), ifnull(sum(state IN ({_marks(_BEGUN)})), 0) FROM exports WHERE reach = ?",
-                (*_BEGUN, reach),
-            ).fetchall()
-            kept, open_ = counted[0]
+            kept: int = connection.execute("SELECT count(*) FROM exports WHERE reach = ?", (reach,)).get
+            open_: int = connection.execute(
+                f"SELECT count(*) FROM exports WHERE state IN ({_marks(_BEGUN)}) AND +reach = ?", (*_BEGUN, reach)
+            ).get
             if open_ >= UNFINISHED_MAX or kept >= KEPT_MAX:
                 which = f"{open_} exports that have not ended" if open_ >= UNFINISHED_MAX else f"{kept} exports kept"
                 raise QueryError(
