@@ -70,9 +70,14 @@ class Control:
         self.path = Path(path)
         self._access = access
         self._clock = clock
-        self._lock = threading.Lock()  # around the connection
+        self._lock = threading.Lock()  # around the connection that reads
         self._connection = open_database(self.path, self._access)
         self._frozen = self._connection is None
+        # Writes have a connection of their own, opened when first needed: one may wait BUSY_MS for another process, and
+        # for the disk, and no look-up of a key may wait behind it.
+        self._write_lock = threading.Lock()
+        self._writer: apsw.Connection | None = None
+        self._closed = False
         self._uses = Uses(self.path, self._access, monotonic=monotonic)
         if self._frozen:
             self._uses.close()
@@ -155,33 +160,38 @@ class Control:
     def close(self) -> None:
         """Writes what is known of last uses, then closes. Again is fine."""
         self._uses.close()
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        with self._write_lock, self._lock:
+            self._closed = True
+            for connection in (self._writer, self._connection):
+                if connection is not None:
+                    connection.close()
+            self._connection = self._writer = None
 
     def _read(self, operation: str, sql: str, bindings: tuple[Any, ...]) -> list[Any]:
         with self._lock, store_errors(operation, self.path):
             if self._frozen:
                 with open_frozen(self.path) as connection:
                     return connection.execute(sql, bindings).fetchall()
-            return self._open().execute(sql, bindings).fetchall()
+            if self._connection is None:
+                raise self._unusable()
+            return self._connection.execute(sql, bindings).fetchall()
 
     @contextlib.contextmanager
     def _writing(self, operation: str) -> Iterator[apsw.Connection]:
-        with self._lock, store_errors(operation, self.path):
-            connection = self._open()
-            with transaction(connection):
-                yield connection
+        with self._write_lock, store_errors(operation, self.path):
+            if self._writer is None and not self._frozen and not self._closed:
+                self._writer = open_database(self.path, self._access)
+            if self._writer is None:
+                raise self._unusable()
+            with transaction(self._writer):
+                yield self._writer
 
-    def _open(self) -> apsw.Connection:
-        if self._connection is None:
-            raise StoreError(
-                f"{self.path} is {'read-only' if self._frozen else 'closed'}",
-                retriable=False,
-                hint="The directory must be writable for this user." if self._frozen else "",
-            )
-        return self._connection
+    def _unusable(self) -> StoreError:
+        return StoreError(
+            f"{self.path} is {'closed' if self._closed else 'read-only'}",
+            retriable=False,
+            hint="" if self._closed else "The directory must be writable for this user.",
+        )
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

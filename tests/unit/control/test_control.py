@@ -3,6 +3,7 @@ misuse."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from tests.support.waiting import until
 
 from asgi_audit.control import Control
 from asgi_audit.control.database import open_frozen, store_errors
@@ -125,6 +127,29 @@ def test_authenticate_is_neither_slow_nor_failing_when_another_process_holds_the
     assert done == [True], "while the other holds the lock"
     holder.execute("ROLLBACK")
     holder.close()
+
+
+def test_no_look_up_waits_behind_a_write_that_waits_for_another_process(control: Control) -> None:
+    key_id, text = control.create_key("auditor", ["a"])
+    holder = apsw.Connection(str(control.path))
+    holder.execute("BEGIN IMMEDIATE")
+    opened: list[str] = []
+
+    def work() -> None:
+        while not opened:
+            with contextlib.suppress(StoreError):  # it waits 2 s at most
+                opened.append(control.sessions.open(key_id))
+
+    opening = threading.Thread(target=work)
+    opening.start()
+    until(control._write_lock.locked, "the write waits")
+    assert control.authenticate(text) is not None
+    assert control.sessions.find("none") is None
+    assert opened == []
+    holder.execute("ROLLBACK")
+    holder.close()
+    opening.join(60)
+    assert control.sessions.find(opened[0]) is not None
 
 
 def test_control_reads_when_disk_is_read_only() -> None:
