@@ -25,6 +25,9 @@ WORDS = {  # what a success has, by the path that is asked
     r"^/logs\?": "status",
     r"/api/v1/logs": "state",
     r"/api$": "success",
+    r"^/records": "total",
+    r"^/histogram": "buckets",
+    r"^/feed": "records",
     r"/records": "",
 }
 
@@ -78,5 +81,5 @@ def test_requests_of_the_readme_are_answered_as_it_says(tmp_path: Path) -> None:
     [record] = found_in(seen["/usage/app/default/query-result/$ID?limit=100"], "data")
     assert record["request"]["path"] == "/login"
     assert "hunter2" not in json.dumps(seen)
-    dialects = {"usage", "trail", "logs?", "api/v1/logs", "api"}
+    dialects = {"usage", "trail", "logs?", "api/v1/logs", "api", "records", "histogram", "feed"}
     assert all(any(path.startswith(f"/{dialect}") for path in seen) for dialect in dialects)
