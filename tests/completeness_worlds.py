@@ -209,7 +209,7 @@ def _arrived(world: World) -> None:
     until = store.until()
     assert until is not None, "T is not known"
     assert until >= world.now - (75_000 if young else IDLE + 5_000), f"T is {world.now - until} ms behind"
-    alive = {p.name for p in world.procs if p.is_alive or p.is_ended}
+    alive = {p.id for p in world.procs if p.is_alive or p.is_ended}
     late = [i for i in store.open_incidents() if i.kind == "late" and i.process in alive]
     # What is claimed too early because a clock was ahead resolves when that time has come.
     assert not [i for i in late if i.end is None or i.end < world.now - 75_000], late
@@ -219,8 +219,8 @@ def _nothing_is_left(world: World) -> None:
     store = world.store
     if any(p.begin for p in world.partitions.values()):
         return  # what retention took may be missing
-    there = {p.name: p for p in world.procs if not p.disk_is_gone}
-    destroyed = {(p.name, n) for p in there.values() for n in p.destroyed if (p.process, n) not in store.records}
+    there = {p.id: p for p in world.procs if not p.disk_is_gone}
+    destroyed = {(p.id, n) for p in there.values() for n in p.destroyed if (p.process, n) not in store.records}
     left = [i for i in store.open_incidents() if i.process in there]
     named = {(i.process, n) for i in left if i.kind == "missing" for a, b in i.ranges for n in range(a, b + 1)}
     assert named <= destroyed, (named - destroyed, left)

@@ -345,7 +345,7 @@ def test_process_sums_up_its_statements_once_each_when_they_come_again(store: St
     store.writer.write(batch([record(1), record(2)], statements=[first]))
     store.writer.write(batch([record(2), record(5)], statements=[first, second]))
     (process,) = store.reader.processes()
-    assert process.process == str(PROCESS)
+    assert process.process == PROCESS
     assert (process.service, process.host, process.started) == ("gateway", "web-1", NOON - 5)
     assert (process.last, process.indexed, process.lost, process.excluded, process.open_count) == (12, 3, 8, 4, 0)
     assert (process.watermark, process.closed, process.proven) == (NOON + 2, "", True)

@@ -43,7 +43,7 @@ def state(process: uuid.UUID = PROCESS, **given: Any) -> ProcessState:
 def incident(number: int, start: int, end: int | None, *, of: uuid.UUID = PROCESS, resolved: bool = False) -> Incident:
     kind: Literal["missing"] = "missing"
     return Incident(
-        id=number, kind=kind, process=str(of), opened_at=NOON, resolved_at=NOON if resolved else None, start=start,
+        id=number, kind=kind, process=of, opened_at=NOON, resolved_at=NOON if resolved else None, start=start,
         end=end, ranges=[(number, number + 1)], count=2,
     )  # fmt: skip
 
@@ -224,7 +224,7 @@ def test_purge_forgets_processes_that_had_their_last_word_and_what_concerned_rem
     store.writer.purge(NOON)
     kept = [name for name in names if store.writer.known(ids[name].bytes) is not None]
     assert kept == ["said goodbye", "waited for", "open", "lately", "active"]
-    assert {p.process for p in store.reader.processes()} == {str(ids[name]) for name in kept}
+    assert {p.process for p in store.reader.processes()} == {ids[name] for name in kept}
     assert [i.id for i in store.reader.incidents(*_ALL)] == [5, 4, 3]
     assert store.writer.resumed().last_incident == 6, "no id is given twice"
     # What comes again is new.

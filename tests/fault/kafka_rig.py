@@ -346,7 +346,7 @@ class Rig:
         seen = {name for load in self.loads for name in load.seen}
         account.unseen = len(seen - ids)
         for p in reader.processes():
-            have = sum(1 for name, _ in pairs if name == p.process)
+            have = sum(1 for name, _ in pairs if name == str(p.process))
             account.given += p.last
             account.lost += p.lost
             account.missing += p.missing

@@ -183,7 +183,7 @@ def _compare(reader: SqliteReader, expected: dict[str, int], cursors: list[Curso
         if not more:
             break
         before = page[-1].id
-    counted = {p.process: p for p in reader.processes()}
+    counted = {str(p.process): p for p in reader.processes()}
     is_right = True
     print(f"{'process':38}{'written':>9}{'indexed':>9}{'missing':>9}{'twice':>7}{'counted':>9}{'closed':>8}")
     for name, number in expected.items():

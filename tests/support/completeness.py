@@ -29,6 +29,7 @@ from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
 from asgi_audit.recording.ledger import Ledger, Tally
 from asgi_audit.store.state import (
+    NO_PROCESS,
     Completion,
     Extent,
     Hold,
@@ -48,7 +49,6 @@ BASE = 1_795_348_800_000
 RECENT = 60_000
 IDLE = 10_000
 SENT_WITHIN = 1_500  # from the beginning of what must be heard of to its append, for a host that is not cut off
-NOBODY = str(uuid.UUID(int=0))
 Event = Seen | Stated
 
 
@@ -110,8 +110,12 @@ class Proc:
     destroyed: set[int] = field(default_factory=set)
 
     @property
+    def id(self) -> uuid.UUID:
+        return uuid.UUID(bytes=self.process)
+
+    @property
     def name(self) -> str:
-        return str(uuid.UUID(bytes=self.process))
+        return str(self.id)
 
 
 @dataclass
@@ -156,7 +160,7 @@ class Store:
         self.horizon = horizon
         self.last_incident = max(self.last_incident, *self.incidents, 0)
         states = [(p, state) for p in list(self.states) if (state := self.state(p)) is not None]
-        active = {str(uuid.UUID(bytes=p)) for p, s in states if s.standing == "active"}
+        active = {uuid.UUID(bytes=p) for p, s in states if s.standing == "active"}
         for i in self.all_incidents():
             end = i.resolved_at if i.end is None else i.end
             is_of_active = i.resolved_at is None and i.process in active
@@ -183,8 +187,7 @@ class Store:
         state = self.state(process)
         if state is None:
             return None
-        name = str(uuid.UUID(bytes=process))
-        return Known(state, [i for i in self.open_incidents() if i.process == name])
+        return Known(state, [i for i in self.open_incidents() if i.process.bytes == process])
 
     def until(self) -> int | None:
         return reached(self.extent, None if self.mark is None else self.mark.at)
@@ -555,7 +558,7 @@ class World:
         incidents = store.open_incidents()
         for p in self.procs:
             state = store.state(p.process)
-            of_it = [i for i in incidents if i.process in (p.name, NOBODY)]
+            of_it = [i for i in incidents if i.process in (p.id, NO_PROCESS)]
             for e in p.exchanges:
                 if begins <= e.begun < until:
                     self.counts["exchanges checked"] += 1

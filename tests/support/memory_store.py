@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from asgi_audit.record.codec import Decoded
+from asgi_audit.record.ids import started_ms
 from asgi_audit.record.statement import Statement
 from asgi_audit.store.admin import Purged
 from asgi_audit.store.base import COUNT_SECONDS, Batch, Fed, IndexVersion, Place, Query, Row, Snapshot, Written, gone
@@ -53,7 +54,7 @@ class MemoryStore:
         self._rows: dict[int, tuple[int, Decoded]] = {}  # id → (iseq, record)
         self._keys: set[tuple[bytes | None, int | str]] = set()
         self._positions: dict[str, dict[str, Position]] = {}
-        self._statements: dict[tuple[str, int], Statement] = {}
+        self._statements: dict[tuple[uuid.UUID, int], Statement] = {}
         self._indexed: dict[bytes, tuple[str, int]] = {}
         self._dead: list[DeadLetter] = []
         self._published = 0
@@ -89,7 +90,7 @@ class MemoryStore:
 
     def _forget(self) -> None:
         states = {p: msgspec.msgpack.decode(data, type=ProcessState) for p, data in self._tracked.items()}
-        active = {str(uuid.UUID(bytes=p)) for p, s in states.items() if s.standing == "active"}
+        active = {uuid.UUID(bytes=p) for p, s in states.items() if s.standing == "active"}
         self._last_incident = max(self._last_incident, *self._incidents, 0)
         for i in self._all_incidents():
             end = i.resolved_at if i.end is None else i.end
@@ -103,7 +104,7 @@ class MemoryStore:
         waiting = {i.process for i in self._all_incidents() if i.resolved_at is None}
         before = self._horizon - _DAY_MS
         for process, s in states.items():
-            name = str(uuid.UUID(bytes=process))
+            name = uuid.UUID(bytes=process)
             waits = 0 if s.closed in ("final", "adopted") else 90 * _DAY_MS
             is_past = s.low < before - waits and (not s.open_count or s.open_to < before)
             if s.standing != "active" and is_past and name not in waiting:
@@ -156,7 +157,7 @@ class MemoryStore:
                     service, count = self._indexed.get(d.process, (d.service, 0))
                     self._indexed[d.process] = (service, count + 1)
         for s in batch.statements:
-            self._statements.setdefault((str(uuid.UUID(s.process)), s.number), s)
+            self._statements.setdefault((uuid.UUID(s.process), s.number), s)
         self._dead += dead
         kept = self._positions.setdefault(batch.source, {})
         for partition in batch.forget:
@@ -194,7 +195,7 @@ class MemoryStore:
         data = self._tracked.get(process)
         if data is None:
             return None
-        name = str(uuid.UUID(bytes=process))
+        name = uuid.UUID(bytes=process)
         found = [i for i in self._all_incidents() if i.process == name and i.resolved_at is None]
         return Known(msgspec.msgpack.decode(data, type=ProcessState), found)
 
@@ -329,12 +330,12 @@ class MemoryStore:
         found: list[Process] = []
         with self._lock:
             stated = {process for process, _ in self._statements}
-            for name in stated | {str(uuid.UUID(bytes=p)) for p in self._indexed}:
-                service, indexed = self._indexed.get(uuid.UUID(name).bytes, ("", 0))
+            for name in stated | {uuid.UUID(bytes=p) for p in self._indexed}:
+                service, indexed = self._indexed.get(name.bytes, ("", 0))
                 of = [self._statements[key] for key in sorted(self._statements) if key[0] == name]
                 latest = of[-1] if of else None
-                at = int(name[:8] + name[9:13], 16) if name[14] == "7" else 0
-                tracked = self.known(uuid.UUID(name).bytes)
+                at = started_ms(name.bytes) or 0
+                tracked = self.known(name.bytes)
                 state = tracked.state if tracked else None
                 found.append(
                     Process(
@@ -363,8 +364,7 @@ class MemoryStore:
     def window(self, start: int, end: int) -> list[Window]:
         found: list[Window] = []
         for p in self.processes():
-            process = uuid.UUID(p.process).bytes
-            rows = [d for _, d in self._rows.values() if d.process == process and start <= d.timestamp < end]
+            rows = [d for _, d in self._rows.values() if d.process == p.process.bytes and start <= d.timestamp < end]
             of = sorted((n, s) for (name, n), s in self._statements.items() if name == p.process)
             found.append(
                 Window(

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError, StoreError
 from ..record.line import TIME_END
 from ..settings import Settings
-from ..store.state import Completeness, Hold, Incident, Process, Window
+from ..store.state import NO_PROCESS, Completeness, Hold, Incident, Process, Window
 from ..wiring.operations import count_acknowledged, give_up_partition, open_admin, open_store_reader
 from .flags import add_settings, settings_of
 
@@ -64,7 +64,7 @@ class _Shown(NamedTuple):
     end: int
     completeness: Completeness
     processes: list[Process]
-    windows: dict[str, Window] | None
+    windows: dict[uuid.UUID, Window] | None
     incidents: list[Incident]
     holds: list[Hold]
 
@@ -209,7 +209,7 @@ def _acknowledge(settings: Settings, text: str) -> int:
         incidents = reader.incidents(0, TIME_END, limit=TIME_END)
     finally:
         reader.close()
-    silent = {i.process for i in incidents if i.kind == "silent" and i.end is None and i.resolved_at is None}
+    silent = {str(i.process) for i in incidents if i.kind == "silent" and i.end is None and i.resolved_at is None}
     try:
         process = uuid.UUID(text)
         if str(process) not in silent:
@@ -239,7 +239,7 @@ def _show(found: _Shown) -> None:
         for i in incidents:
             end = "-" if i.end is None else _time(i.end)
             what = f"{_ranges(i)}: {i.detail}" if i.ranges else i.detail
-            process = "-" if i.process == str(uuid.UUID(int=0)) else i.process  # of the source, or of the index
+            process = "-" if i.process == NO_PROCESS else str(i.process)
             rows.append((i.kind, process, _time(i.start), end, f"{i.count:,}" if i.count else "-", what))
         _table(rows)
         print()
@@ -273,7 +273,7 @@ def _show_processes(found: _Shown) -> None:
     for p in found.processes:
         span = f"1-{p.last}" if p.last else "-"
         numbers = [f"{n:,}" for n in (*_numbers(found, p), _open(p))]
-        rows.append((p.process, p.service, _state(p), span, *numbers, _time(p.low)))
+        rows.append((str(p.process), p.service, _state(p), span, *numbers, _time(p.low)))
     _table(rows)
     print()
 
@@ -325,7 +325,7 @@ def _object(found: _Shown, code: int) -> dict[str, Any]:
             {"partition": h.partition, "reason": h.reason, "since": _time(h.since), "lost": h.is_lost}
             for h in found.holds
         ],
-        "waitsFor": [p.process for p in found.holders],
+        "waitsFor": [str(p.process) for p in found.holders],
         "processes": [_process(found, p) for p in found.processes],
         "incidents": [_incident(i) for i in found.incidents],
     }
@@ -334,7 +334,7 @@ def _object(found: _Shown, code: int) -> dict[str, Any]:
 def _process(found: _Shown, p: Process) -> dict[str, Any]:
     indexed, lost, missing = _numbers(found, p)
     return {
-        "process": p.process,
+        "process": str(p.process),
         "service": p.service,
         "host": p.host,
         "started": _time(p.started),
@@ -354,7 +354,7 @@ def _incident(i: Incident) -> dict[str, Any]:
     return {
         "id": i.id,
         "kind": i.kind,
-        "process": i.process,
+        "process": str(i.process),
         "from": _time(i.start),
         "to": None if i.end is None else _time(i.end),
         "openedAt": _time(i.opened_at),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Literal
 
-from ..store.state import Incident
+from ..store.state import NO_PROCESS, Incident
 
 __all__ = ["IncidentKind", "Incidents"]
 
@@ -35,7 +35,7 @@ class Incidents:
     ) -> Incident:
         self._last += 1
         incident = Incident(
-            id=self._last, kind=kind, process=str(uuid.UUID(bytes=process)), opened_at=self.now, start=start, end=end,
+            id=self._last, kind=kind, process=uuid.UUID(bytes=process), opened_at=self.now, start=start, end=end,
             ranges=ranges or [], count=count, detail=detail,
         )  # fmt: skip
         self.changed(incident)
@@ -47,7 +47,7 @@ class Incidents:
         self._last += 1
         self.changed(
             Incident(
-                id=self._last, kind=kind, process=str(uuid.UUID(int=0)), opened_at=at, start=min(start, at),
+                id=self._last, kind=kind, process=NO_PROCESS, opened_at=at, start=min(start, at),
                 end=at + 1, detail=detail,
             )
         )  # fmt: skip

@@ -6,6 +6,7 @@ the rows go elsewhere: then the rows are written first, and the state says how f
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -14,8 +15,8 @@ import msgspec
 from ..transport.base import Position
 
 __all__ = [
-    "MARGIN_MS", "Completeness", "Completion", "DeadLetter", "Extent", "Hold", "Incident", "Known", "Process",
-    "ProcessState", "ReadUntil", "Resumed", "Standing", "StateReader", "StateWriter", "Window", "reached",
+    "MARGIN_MS", "NO_PROCESS", "Completeness", "Completion", "DeadLetter", "Extent", "Hold", "Incident", "Known",
+    "Process", "ProcessState", "ReadUntil", "Resumed", "Standing", "StateReader", "StateWriter", "Window", "reached",
 ]  # fmt: skip
 
 Standing = Literal["active", "left", "off"]
@@ -87,6 +88,10 @@ class DeadLetter(NamedTuple):
     payload: bytes
 
 
+NO_PROCESS = uuid.UUID(int=0)
+"""In an incident that concerns no process, but the source or the index."""
+
+
 class Incident(msgspec.Struct, kw_only=True):
     """Why T may say more than is there, or what was noticed about a process's own statements. Times in ms since the
     epoch.
@@ -94,7 +99,7 @@ class Incident(msgspec.Struct, kw_only=True):
     Kinds: `missing` (sequences that neither came nor are stated lost), `gap` (numbers of statements that did not come),
     `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
     (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
-    and of no process, but of the source (`process` is the nil UUID): `retention_passed` (messages were removed before
+    and of no process, but of the source (`process` is `NO_PROCESS`): `retention_passed` (messages were removed before
     they were read), `topic_recreated` (the topic was made anew, with or without all that it had held),
     `partition_lost` (somebody acknowledged that a partition is lost for ever); and of the index itself, likewise:
     `day_lost` (the file of a day was gone, and `--new-index` gave it up)."""
@@ -104,7 +109,7 @@ class Incident(msgspec.Struct, kw_only=True):
         "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated",
         "partition_lost", "day_lost",
     ]  # fmt: skip
-    process: str
+    process: uuid.UUID
     opened_at: int
     resolved_at: int | None = None
     start: int  # of the window that it concerns, inclusive: exchanges begun in it
@@ -210,7 +215,7 @@ class Completeness(NamedTuple):
 class Process(NamedTuple):
     """What the index knows of one process: indexed records, and its statements summed up."""
 
-    process: str
+    process: uuid.UUID
     service: str
     host: str
     started: int
@@ -232,7 +237,7 @@ class Window(NamedTuple):
     """What is known of one process in a window. `lost`: stated by statements that speak of the window; losses of which
     nobody knows when they began (Kafka refused a record) count in every window."""
 
-    process: str
+    process: uuid.UUID
     indexed: int
     lost: int
 

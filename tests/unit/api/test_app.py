@@ -21,7 +21,7 @@ from asgi_audit.api.health import Health
 from asgi_audit.api.routing import routes_of
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Batch
-from asgi_audit.store.state import Completion, Incident, ProcessState
+from asgi_audit.store.state import NO_PROCESS, Completion, Incident, ProcessState
 
 Work = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
@@ -578,7 +578,7 @@ def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
     assert (before.headers["audit-incidents"], before.headers["audit-open"]) == ("0", "0")
     process = bytes(16)
     incidents = [
-        Incident(id=n, kind="missing", process="0" * 32, opened_at=0, start=DAY_MS + at, end=DAY_MS + at + 10)
+        Incident(id=n, kind="missing", process=NO_PROCESS, opened_at=0, start=DAY_MS + at, end=DAY_MS + at + 10)
         for n, at in ((1, 0), (2, 500), (3, 86_400_000))
     ]
     state = ProcessState(

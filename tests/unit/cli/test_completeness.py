@@ -26,7 +26,7 @@ def index(tmp_path: Path) -> Path:
     now = int(time.time() * 1000)
     writer = SqliteWriter(tmp_path / "index")
     silent = Incident(
-        id=1, kind="silent", process=str(PROCESS), opened_at=now - 60_000, start=now - 180_000, end=None
+        id=1, kind="silent", process=PROCESS, opened_at=now - 60_000, start=now - 180_000, end=None
     )  # fmt: skip
     off = ProcessState(process=PROCESS.bytes, partition="p", started=now - 200_000, standing="off")
     writer.write(batch(completion=Completion(extent(now - 10_000), [off], [silent])))

@@ -46,7 +46,7 @@ class Indexer:
         return completion
 
     def known(self, process: bytes) -> Known:
-        return Known(self.states[process], [i for i in self.open() if i.process.endswith(f"{process[-1]:02x}")])
+        return Known(self.states[process], [i for i in self.open() if i.process.bytes[-1] == process[-1]])
 
     def open(self) -> list[Incident]:
         return [i for i in self.incidents.values() if i.resolved_at is None]

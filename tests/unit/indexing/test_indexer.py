@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -19,7 +18,7 @@ from asgi_audit.indexing.indexer import Indexer, IndexerProgress
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.base import Batch, Written
-from asgi_audit.store.state import Completeness, ReadUntil
+from asgi_audit.store.state import NO_PROCESS, Completeness, ReadUntil
 from asgi_audit.transport.base import Kind, Position, SourceIncident
 
 P = str(PROCESS)
@@ -227,7 +226,7 @@ def test_completeness_is_written_with_the_batch(start: Callable[..., Running]) -
     running.until(lambda: running.indexer.progress.statements == 1)
     assert store.completeness(0, 1 << 43) == Completeness(NOON + 1, 1, 0, NOON)
     (incident,) = store.incidents(0, 1 << 43)
-    assert (incident.kind, incident.ranges, incident.process) == ("missing", [(5, 5)], P)
+    assert (incident.kind, incident.ranges, str(incident.process)) == ("missing", [(5, 5)], P)
     (process,) = store.processes()
     assert (process.indexed, process.lost, process.missing) == (1, 2, 1)
     assert running.indexer.progress.dead == 1
@@ -492,7 +491,7 @@ def test_what_happens_to_the_source_itself_is_an_incident_of_the_batch(start: Ca
     running = start(source, store)
     running.until(lambda: bool(store.incidents(0, 1 << 43)))
     (incident,) = store.incidents(0, 1 << 43)
-    assert (incident.kind, incident.process) == ("retention_passed", str(uuid.UUID(int=0)))
+    assert (incident.kind, incident.process) == ("retention_passed", NO_PROCESS)
     assert incident.detail == "partition 3: messages 100 to 249 were removed before they were read"
     assert (incident.start, incident.end, incident.resolved_at) == (0, 1_795_000_000_501, None)
     source.incidents = [SourceIncident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id")]

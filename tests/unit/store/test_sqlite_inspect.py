@@ -151,7 +151,7 @@ def test_inspect_counts_what_a_purge_forgets_as_before(tmp_path: Path) -> None:
     )
     before = inspect(tmp_path)
     writer.purge(NOON)
-    assert [p.process for p in SqliteReader(tmp_path).processes()] == [str(PROCESS)]
+    assert [p.process for p in SqliteReader(tmp_path).processes()] == [PROCESS]
     after = inspect(tmp_path)
     assert before is not None
     assert after is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 from tests.support.records import NOON, OTHER, PROCESS, batch, extent, read_until, record, statement, walk
 
@@ -99,7 +100,7 @@ def filled(index: Path) -> Path:
         ProcessState(process=OTHER.bytes, partition="q", started=NOON, standing="off", missing=2),
         ProcessState(process=_THIRD.bytes, partition="r", started=NOON + 5, open_count=1, open_from=NOON, open_to=NOON),
     ]  # fmt: skip
-    missing = Incident(id=1, kind="missing", process=str(OTHER), opened_at=NOON, start=NOON, end=NOON + 9, count=2)
+    missing = Incident(id=1, kind="missing", process=OTHER, opened_at=NOON, start=NOON, end=NOON + 9, count=2)
     said = [
         statement(1, 1, 9, lost=[(8, 9, "queue")], excluded=4, open_count=5),
         statement(1, 1, 4, process=OTHER, closed="provisional"),
@@ -141,8 +142,8 @@ def test_main_of_version_1_is_read_as_it_stands_and_brought_up(filled: Path, rea
     writer.write(batch([record(10, NOON + 10), record(1, NOON, process=_THIRD)], statements=[statement(2, 10, 12)]))
     writer.close()
     found = {p.process: (p.service, p.started, p.indexed, p.last) for p in reader.processes()}
-    assert found[str(PROCESS)] == ("", 0, 8, 12)
-    assert found[str(_THIRD)] == ("gateway", _THIRD.int >> 80, 1, 0)
+    assert found[PROCESS] == ("", 0, 8, 12)
+    assert found[_THIRD] == ("gateway", _THIRD.int >> 80, 1, 0)
 
 
 def test_index_of_0_1_0_claims_from_when_it_is_brought_up(filled: Path, reader: SqliteReader) -> None:
@@ -189,3 +190,15 @@ def test_main_stays_as_it_was_when_bringing_it_up_is_cut_short(
     assert told(reader) == before
     SqliteWriter(filled).close()
     assert told(reader) == before
+
+
+def test_process_of_an_incident_is_text_where_it_rests(index: Path) -> None:
+    """As in an index of 0.1.0, in which it was text in memory, too."""
+    with_one = Incident(id=7, kind="silent", process=OTHER, opened_at=NOON, start=NOON, end=None)
+    writer = SqliteWriter(index)
+    writer.write(batch(completion=Completion(extent(NOON), [], [with_one])))
+    writer.close()
+    connection = apsw.Connection(str(index / "main.db"))
+    stored = msgspec.msgpack.decode(connection.execute("SELECT data FROM incident WHERE id = 7").get)
+    connection.close()
+    assert stored["process"] == str(OTHER)

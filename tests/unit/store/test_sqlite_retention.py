@@ -396,8 +396,8 @@ def test_reserve_is_not_given_when_it_cannot_be(tmp_path: Path) -> None:
 
 
 def silent(writer: SqliteWriter, process: uuid.UUID) -> None:
-    known = Incident(id=1, kind="silent", process=str(process), opened_at=NOON, start=NOON - 120_000, end=None)
-    other = Incident(id=2, kind="silent", process=str(uuid.UUID(int=9)), opened_at=NOON, start=NOON, end=None)
+    known = Incident(id=1, kind="silent", process=process, opened_at=NOON, start=NOON - 120_000, end=None)
+    other = Incident(id=2, kind="silent", process=uuid.UUID(int=9), opened_at=NOON, start=NOON, end=None)
     off = ProcessState(process=process.bytes, partition="p", started=NOON, standing="off")
     writer.write(batch(completion=Completion(extent(NOON), [off], [known, other])))
 

@@ -15,7 +15,6 @@ which a counter that only grows cannot take back.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +23,7 @@ import apsw
 import msgspec
 
 from ...record.statement import decode_statement
-from ..state import Completeness, Completion, Incident, Known, ProcessState, ReadUntil, Resumed
+from ..state import NO_PROCESS, Completeness, Completion, Incident, Known, ProcessState, ReadUntil, Resumed
 from ..window import losses_in
 from . import extent
 from .schema import DAY_MS, made_at_ms
@@ -39,7 +38,6 @@ FORGOTTEN = ("forgotten_captured", "forgotten_excluded", "forgotten_indexed")
 """Rows of `meta`: what forgotten processes add to the counters."""
 _FORGET_EACH = 1000  # processes a transaction
 _WAIT_MS = 90 * DAY_MS
-_NIL = uuid.UUID(int=0)  # of no process
 _encode = msgspec.msgpack.Encoder().encode
 _state = msgspec.msgpack.Decoder(ProcessState)
 _incident = msgspec.msgpack.Decoder(Incident)
@@ -172,7 +170,7 @@ def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> No
         day = datetime.fromtimestamp(start // 1000, UTC).date()
         detail = f"the file of {day} was gone; --new-index gave up what stood in it"
         i = Incident(
-            id=_last_incident(main) + 1, kind="day_lost", process=str(_NIL), opened_at=now, start=start,
+            id=_last_incident(main) + 1, kind="day_lost", process=NO_PROCESS, opened_at=now, start=start,
             end=start + DAY_MS, detail=detail,
         )  # fmt: skip
         _put(main, i)
@@ -181,7 +179,7 @@ def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> No
 def _put(main: apsw.Connection, i: Incident) -> None:
     main.execute(
         "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (i.id, uuid.UUID(i.process).bytes, i.opened_at, i.resolved_at, i.start, i.end, _encode(i)),
+        (i.id, i.process.bytes, i.opened_at, i.resolved_at, i.start, i.end, _encode(i)),
     )
 
 

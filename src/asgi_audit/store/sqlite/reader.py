@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -311,7 +312,7 @@ class SqliteReader:
                 f"SELECT {_PROCESS} FROM process WHERE number > 0 OR indexed > 0 ORDER BY started, process"
             ).fetchall()
         return [
-            Process._make((_uuid_text(r[0]), *r[1:11], bool(r[11]), *r[12:15], completeness.earlier(r[15])))
+            Process._make((uuid.UUID(bytes=r[0]), *r[1:11], bool(r[11]), *r[12:15], completeness.earlier(r[15])))
             for r in rows
         ]
 
@@ -327,7 +328,7 @@ class SqliteReader:
             counts = self._with_day(day, lambda connection: _counts(connection, start, end, published))
             for process, records in counts or ():
                 indexed[process] = indexed.get(process, 0) + records
-        return [Window(_uuid_text(p), indexed.get(p, 0), lost.get(p, 0)) for p in {**indexed, **lost}]
+        return [Window(uuid.UUID(bytes=p), indexed.get(p, 0), lost.get(p, 0)) for p in {**indexed, **lost}]
 
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         fence = self._read_fence()
@@ -540,8 +541,3 @@ def _day_end(ms: int) -> int:
 def _day_text(ms: int) -> str:
     # The calendar of `datetime` ends in 9999; a window may not.
     return datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC).strftime("%Y-%m-%d")
-
-
-def _uuid_text(process: bytes) -> str:
-    h = process.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
