@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
+from .tables import REDACTED
+
 __all__ = ["Edit", "Layer", "entities", "json_string", "percent", "splice", "unicode_escapes"]
 
 
@@ -91,6 +93,7 @@ class Layer:
 
 _JSON = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\.", re.S)
 _SHORT = {b"\\n": b"\n", b"\\r": b"\r", b"\\t": b"\t", b"\\b": b"\b", b"\\f": b"\f"}
+_MASK = REDACTED.encode()
 _PERCENT = re.compile(rb"(?:%[0-9a-fA-F]{2})+")
 _FORM = re.compile(rb"(?:%[0-9a-fA-F]{2})+|\+")
 _UNICODE = re.compile(rb"(?<!\\)\\+u00[2-7][0-9a-fA-F]")
@@ -121,7 +124,7 @@ def percent(raw: bytes, *, form: bool = False) -> Layer:
         raw,
         _FORM if form else _PERCENT,
         lambda m: b" " if m == b"+" else bytes.fromhex(m.replace(b"%", b"").decode()),
-        lambda new: quote(new, safe="[]").encode(),
+        lambda new: new if new == _MASK else quote(new, safe="[]").encode(),
     )
 
 

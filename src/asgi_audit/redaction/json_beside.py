@@ -1,0 +1,119 @@
+"""What stands beside a member of a JSON object and tells that its value is a secret: a label, OAuth's parameters, the
+kind of a resource, a query with variables."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .json_tree import ARRAY, OBJECT, STRING, Node
+from .names import NO, TEXT, YES, norm
+from .record import TooCostly
+from .tables import words
+
+if TYPE_CHECKING:
+    from .json_walk import Walk
+
+__all__ = ["LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "told_kinds"]
+
+LABELS, WEAK_LABELS, _VALUED, MEANT = (frozenset(words(t)) for t in ("labels", "weak_labels", "valued", "meant"))
+_OAUTH = frozenset(map(norm, words("oauth")))
+_LAST = re.compile(rb"[/.\[\]]+")
+_PATHS = frozenset(("path", "pointer", "instancepath", "datapath", "propertypath", "field", "name", "location"))
+_NOT_BESIDE_WEAK = frozenset(("instance", "context", "ctx", "from", "to", "current", "previous", "received"))
+_OFTEN_SOMETHING_ELSE = frozenset(
+    ["token", "tokens", "session", "auth", "cookie", "signature", "credential", "credentials"]
+)
+PARTNERED = frozenset(("rows", "variables", "params", "bindings"))
+QUERIES = frozenset(("query", "sql", "statement", "mutation", "text", "q"))
+_BOUND = frozenset(("variables", "params", "parameters", "args", "bindings", "values"))
+_PLACEHOLDER = re.compile(
+    rb"\b([A-Za-z_]\w{0,60})\b[\"'`\])]{0,3}\s{0,3}(?:[:=]|=>|like|in)\s{0,3}\(?\s?[$:@]([A-Za-z_]\w{0,60})", re.I
+)
+_POSITIONAL = re.compile(rb"\?|%s|[$:][0-9]")
+_KEY_PARTS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))  # RFC 7518, section 6
+
+
+def told_kinds(walk: Walk, node: Node, lows: list[str]) -> dict[int, int]:
+    """Kinds of members, by their place, that something beside them tells."""
+    kinds: dict[int, int] = {}
+    strong, weak = label(walk, node, lows)
+    if node.open and strong is None:
+        cut_label = any(low in LABELS and item.open for low, (_, item) in zip(lows, node.items, strict=True))
+        for at, low in enumerate(lows):
+            if low in MEANT or low in PARTNERED or (cut_label and low in _VALUED):
+                kinds[at] = YES
+    if strong is not None or weak is not None:
+        vague = strong is None and weak is not None and norm(weak.decode()) in _OFTEN_SOMETHING_ELSE
+        for at, low in enumerate(lows):
+            if low in (MEANT if vague else _VALUED) and (strong is not None or low not in _NOT_BESIDE_WEAK):
+                kinds[at] = YES
+    present = set(lows)
+    if "logprob" in present and "token" in present:  # of a language model
+        kinds[lows.index("token")] = NO
+    if "code" in present and (present & _OAUTH):
+        at = lows.index("code")
+        item = node.items[at][1]
+        if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or _long(walk, item):
+            kinds[at] = YES
+    if "kty" in present:  # a JSON web key: its private parts
+        kinds.update({at: YES for at, low in enumerate(lows) if low in _KEY_PARTS})
+    for at, (_, item) in enumerate(node.items):
+        if item.what != STRING:
+            continue
+        if lows[at] == "kind" and walk.text(item) == b"Secret":  # of Kubernetes
+            kinds.update({k: YES for k, low in enumerate(lows) if low in ("data", "stringdata")})
+        elif lows[at] in QUERIES and walk.alarmed(item):
+            bind(walk, node, lows, walk.text(item), kinds)
+    return kinds
+
+
+def _long(walk: Walk, node: Node) -> bool:
+    """`code` beside `state` alone: one of OAuth's is long."""
+    return node.what == STRING and node.end - node.start >= 14 and 32 not in walk.data[node.start : node.end]
+
+
+def label(walk: Walk, node: Node, lows: list[str]) -> tuple[bytes | None, bytes | None]:
+    """The sensitive names that members of this object say it is about: surely, and perhaps."""
+    strong = weak = None
+    for low, (_, item) in zip(lows, node.items, strict=True):
+        sure = low in LABELS
+        if not sure and low not in WEAK_LABELS:
+            continue
+        text = None
+        if item.what == STRING and not item.open and walk.alarmed(item):
+            text = walk.text(item)
+            if low in ("question", "prompt") and text[-1:] in (b"?", b":") and walk.alarmed(item):
+                weak = b"password"
+            if low == "id" and text.find(b"/secrets/") >= 0:  # of a vault
+                strong = b"secret"
+            if low in _PATHS and len(text) <= 200:
+                text = _LAST.split(text.strip(b"/.[]#"))[-1]
+        elif item.what == ARRAY and low in ("loc", "path", "location"):
+            text = next((walk.text(part) for _, part in reversed(item.items) if part.what == STRING), None)
+        if text and walk.names.is_field(text):
+            if sure:
+                strong = text
+            else:
+                weak = text
+    return strong, weak
+
+
+def bind(walk: Walk, node: Node, lows: list[str], query: bytes, kinds: dict[int, int]) -> None:
+    """The variables of a query: those that a sensitive name takes, or all when they go by place."""
+    if len(query) > 20_000:
+        raise TooCostly
+    bound = {m[2] for m in _PLACEHOLDER.finditer(query) if walk.names.kind(m[1]) in (YES, TEXT)}
+    by_place = _POSITIONAL.search(query) is not None
+    for at, low in enumerate(lows):
+        item = node.items[at][1]
+        if low not in _BOUND or not (bound or by_place):
+            continue
+        if item.what == ARRAY and by_place:
+            kinds[at] = YES
+        elif item.what == OBJECT:
+            for key, member in item.items:
+                if key is not None and (walk.text(key) in bound):
+                    walk.mask(member, "")
+        elif item.what == STRING:
+            kinds[at] = YES

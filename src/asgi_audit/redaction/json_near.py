@@ -1,0 +1,148 @@
+"""The usual case of JSON: an alarm in a key with a scalar behind it, or in a text of its own, is decided where it
+stands, without a tree."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+
+from .layers import Edit, json_string
+from .names import CODE, MADE, NO, YES
+from .record import MASK, Record, shown
+from .scan import CODE_KEY, COMMAND, NAME, Alarm
+
+__all__ = ["BOOLEAN", "COUNT_MAX", "QUOTED_MASK", "TOOLS", "moved", "near_edits"]
+
+BOOLEAN = frozenset((b"true", b"false", b"null"))
+_ESCAPED = re.compile(rb"\\.", re.S)
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
+_BRACKET = re.compile(rb"[\[\]{}]")
+QUOTED_MASK = b'"' + MASK + b'"'
+_PATHS_NEAR = 200  # values whose paths are noted
+_SEPARATORS = frozenset((b":", b": ", b",", b", ", b" : ", b" :", b",\n"))
+COUNT_MAX = 9  # digits of a number that may count something
+_PLACEHOLDER = re.compile(
+    rb"\b([A-Za-z_]\w{0,60})\b[\"'`\])]{0,3}\s{0,3}(?:[:=]|=>|like|in)\s{0,3}\(?\s?[$:@]([A-Za-z_]\w{0,60})", re.I
+)
+_POSITIONAL = re.compile(rb"\?|%s|[$:][0-9]")
+TOOLS = frozenset((b"curl", b"mysql", b"mysqldump", b"docker", b"sshpass", b"psql", b"wget", b"redis-cli", b"http"))
+
+
+def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, base: str) -> list[Edit] | None:
+    """The usual case: few alarms, each in a key with a scalar, or in a text of its own. None: context is needed."""
+    blank = _ESCAPED.sub(b"__", data) if 92 in data else data
+    names = record.names
+    if data.find(b'"logprob"') >= 0 or data.find(b"rrors") >= 0:
+        return None  # what stands beside a name, or above it, says that it holds no secret
+    edits: list[Edit] = []
+    hidden: list[tuple[int, bytes]] = []
+    done = 0
+    record.spend(len(alarms))
+    starts = [alarm.start for alarm in alarms]
+    for alarm in alarms:
+        place = alarm.start
+        if place < done:
+            continue
+        # Without escapes each quote begins or ends a string, and none is open where the last one was done.
+        if alarm.what == CODE_KEY or not blank.count(b'"', done, place) & 1:
+            return None
+        quote = blank.rfind(b'"', done, place)
+        end = blank.find(b'"', place)
+        raw = data[quote + 1 : end]
+        layer = record.charged(json_string(raw)) if 92 in raw else None
+        plain = raw if layer is None else layer.plain
+        done = end + 1
+        colon = _COLON.match(blank, done)
+        if colon is None:
+            if alarm.what == COMMAND and plain.lower() in TOOLS:
+                return None
+            if alarm.what == NAME and (plain.find(b"/secrets/") >= 0 or plain[-1:] in (b"?", b":")):
+                return None
+            if len(plain) <= 60 and (alarm.what == NAME or layer is not None) and names.is_field(plain):
+                return None  # a label
+            if alarm.what == NAME and _may_bind(plain):
+                return None
+            inside = None if layer is not None else _within(alarms, starts, quote + 1, end)
+            found = record.inner(plain, depth + 1, inside)
+            if found:
+                edits += layer.back(found, quote + 1) if layer is not None else moved(found, quote + 1)
+                hidden.append((quote, b""))
+            continue
+        if alarm.what != NAME or 61 in plain or 58 in plain:
+            return None
+        kind = names.kind(plain)
+        begin = colon.end()
+        first = blank[begin : begin + 1]
+        if kind == CODE or first in (b"{", b"["):
+            return None
+        if kind == NO:
+            continue
+        if first == b'"':
+            stop = blank.find(b'"', begin + 1)
+            value = data[begin + 1 : stop]
+            done = stop + 1
+            under = record.charged(json_string(value)) if 92 in value else None
+            found = record.value(value if under is None else under.plain, kind, depth)
+            if not found:
+                continue
+            edits += under.back(found, begin + 1) if under is not None else moved(found, begin + 1)
+        else:
+            scalar = _SCALAR_END.search(blank, begin)
+            done = scalar.start() if scalar else len(data)
+            value = data[begin:done]
+            if value in BOOLEAN or (kind != YES and not (value.isdigit() and len(value) > COUNT_MAX and kind != MADE)):
+                continue
+            record.hide(value)
+            edits.append(Edit(begin, done, QUOTED_MASK))
+        hidden.append((quote, plain))
+    if base:
+        _note(record, blank, hidden, base)
+    return edits
+
+
+def _note(record: Record, blank: bytes, hidden: list[tuple[int, bytes]], base: str) -> None:
+    """The paths of what was masked: of the quotes of a string, or of a key."""
+    stack: list[str] = []
+    done = 0
+    for number, (quote, key) in enumerate(hidden):
+        if number >= _PATHS_NEAR:
+            record.note(base)
+            return
+        _walk_to(stack, blank, done, quote)
+        done = quote
+        record.note(base + "".join(stack) + ("." + shown(key) if key else ""))
+
+
+def moved(edits: list[Edit], base: int) -> list[Edit]:
+    return [Edit(base + s, base + e, new) for s, e, new in edits]
+
+
+def _within(alarms: list[Alarm], starts: list[int], start: int, end: int) -> list[Alarm]:
+    here = alarms[bisect_left(starts, start) : bisect_left(starts, end)]
+    return [Alarm(a.start - start, a.end - start, a.what, a.kind) for a in here]
+
+
+def _may_bind(plain: bytes) -> bool:
+    """Whether this may be a query whose variables stand elsewhere: `login(password:$p)`, `password = ?`."""
+    return (36 in plain or 58 in plain or 63 in plain or b"%s" in plain) and (
+        _PLACEHOLDER.search(plain) is not None or _POSITIONAL.search(plain) is not None
+    )
+
+
+def _walk_to(stack: list[str], blank: bytes, start: int, end: int) -> None:
+    """Keeps the pieces of a path, of the containers that are open where a string begins, from one string to
+    another."""
+    pieces = blank[start:end].split(b'"')
+    for k in range(0, len(pieces), 2):
+        piece = pieces[k]
+        if piece in _SEPARATORS:
+            continue
+        keyed = k > 0 and piece.lstrip(b" \t\r\n")[:1] == b":"
+        for m in _BRACKET.finditer(piece):
+            if m[0] in b"]}":
+                if stack:
+                    stack.pop()
+                continue
+            key = "." + shown(pieces[k - 1]) if keyed and not piece[: m.start()].strip(b": \t\r\n") else ""
+            stack.append(key + ("" if m[0] == b"{" else "[]"))

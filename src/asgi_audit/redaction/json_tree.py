@@ -1,0 +1,98 @@
+"""The tree of a JSON document, valid or cut, with the places of its values in the bytes.
+
+A cut document is closed where it ends: what is open there is marked so.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .record import Record
+
+__all__ = ["ARRAY", "OBJECT", "OTHER", "STRING", "Node", "parse"]
+
+# Matched where the last one ended, never searched for: a search that failed would begin again at each space before.
+_TOKEN = re.compile(
+    rb'[\s,]*+(?:("[^"\\]*+(?:\\.[^"\\]*+)*")([ \t\r\n]*+:)?|([{\[])|([}\]])|([^\s{}\[\],:"]+))', re.S
+).match
+_OPEN_STRING = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*\\?)\Z', re.S)
+_BLANK_END = re.compile(rb"[\s,]*+:?\s*+\Z")
+_SCALAR = re.compile(rb"-?[0-9][0-9.eE+-]*|true|false|null")
+
+
+_LEAF: list[Any] = []  # of strings and numbers, never added to: a list for each took a third of the time
+
+
+class Node:
+    """A value. what: its first byte, a quote or a bracket; `#` for a number or word. Items of an object have keys."""
+
+    __slots__ = ("end", "items", "open", "start", "what")
+
+    def __init__(self, what: int, start: int, end: int) -> None:
+        self.what = what
+        self.start = start
+        self.end = end
+        self.open = False
+        self.items: list[tuple[Node | None, Node]] = [] if what in (123, 91) else _LEAF
+
+
+STRING, OTHER, OBJECT, ARRAY = 34, 35, 123, 91
+
+
+def parse(record: Record, data: bytes, cut: bool) -> Node | None:
+    """The tree; None when it is broken. cut: what is open at the end is closed there."""
+    top = Node(ARRAY, 0, len(data))
+    stack = [top]
+    key: Node | None = None
+    done = 0
+    budget = 0
+    while (m := _TOKEN(data, done)) is not None:
+        what = m.lastindex
+        done = m.end()
+        budget += 1
+        if budget == 1_000:
+            record.spend(budget >> 1)
+            budget = 0
+        holder = stack[-1]
+        if what == 2:
+            if holder.what != OBJECT or key is not None:
+                return None
+            key = Node(STRING, *m.span(1))
+            continue
+        if what == 4:
+            if len(stack) == 1 or key is not None or (holder.what == OBJECT) != (data[done - 1] == 125):
+                return None
+            stack.pop().end = done
+            continue
+        if holder.what == OBJECT and key is None:
+            if cut and what == 1 and _BLANK_END.match(data, done):
+                break  # cut between a key and its colon
+            return None
+        if what == 3:
+            node = Node(data[done - 1], done - 1, len(data))
+            stack.append(node)
+        elif what == 1:
+            node = Node(STRING, *m.span(1))
+        else:
+            node = Node(OTHER, *m.span(5))
+            if not _SCALAR.fullmatch(data, node.start, node.end) and not (cut and done == len(data)):
+                return None
+        holder.items.append((key, node))
+        key = None
+    record.spend(budget >> 1)
+    if done < len(data):
+        m_open = _OPEN_STRING.match(data, done)
+        if m_open is not None and cut:
+            node = Node(STRING, m_open.start(1), len(data))
+            node.open = True
+            if stack[-1].what != OBJECT or key is not None:
+                stack[-1].items.append((key, node))
+        elif not _BLANK_END.match(data, done):
+            return None
+    if len(stack) > 1:
+        if not cut:
+            return None
+        for node in stack[1:]:
+            node.open = True
+    return top.items[0][1] if len(top.items) == 1 else top

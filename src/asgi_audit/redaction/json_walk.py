@@ -1,0 +1,254 @@
+"""The walk through the tree of a JSON document, where context is needed. Only what holds an alarm is visited."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+
+from .forms import cards
+from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, told_kinds
+from .json_near import BOOLEAN, COUNT_MAX, QUOTED_MASK, TOOLS, moved
+from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
+from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
+from .layers import Edit, json_string
+from .names import CODE, COUNT, MANY, NO, TEXT, YES, norm
+from .record import MASK, Record, TooCostly, shown
+from .scan import Alarm
+from .tables import words
+
+__all__ = ["Walk"]
+
+_ERRORS = frozenset(["errors", "error", "fielderrors", "validationerrors", "messages", "violations", "invalid"])
+_SAID = frozenset(
+    b"is isn't was must has have should required too invalid not cannot can't needs contain match expired least".split()
+)
+_MIXED = re.compile(rb"[0-9][A-Za-z]|[A-Za-z][0-9]|[0-9]{4}|[^\s]{20}|[a-z][A-Z]|[!$%&=@#/\\\\]")
+_PLAIN_WORD = re.compile(rb"[ \xe2\x96\x81#]*[A-Za-z]{0,11}[.,;:!?'-]?")  # a token of a language
+_DEEP_MAX = 150
+_DESCRIBING, _VALUE_KEYS = frozenset(words("describing")), frozenset(words("value_keys"))
+_ROW = frozenset(("values", "row", "data", "cells", "record", "body"))
+_TOOLS_GLUED = frozenset((b"mysql", b"mysqldump", b"mysqladmin", b"sshpass"))
+_TOOL_FLAGS = frozenset((b"-u", b"-p", b"--user", b"-P", b"-a"))
+_TELLING = LABELS | WEAK_LABELS | COLUMNS | MEANT | PARTNERED | QUERIES | {"kind", "code", "logprob", "kty"}
+_KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
+
+
+class _Shape:
+    """The keys of an object. told: one of them may tell what a member is. long: the key may hold a secret itself."""
+
+    __slots__ = ("kinds", "long", "lows", "names", "shown", "told")
+
+    def __init__(self, names: list[bytes], kinds: list[int], form_min: int) -> None:
+        self.names = names
+        self.kinds = kinds
+        self.lows = [norm(name.decode("utf-8", "replace")) for name in names]
+        self.shown = [shown(name) for name in names]
+        self.told = not _TELLING.isdisjoint(self.lows)
+        self.long = [len(name) >= form_min or _KEY_MAY_HOLD.search(name) is not None for name in names]
+
+
+class Walk:
+    """Visits what holds an alarm."""
+
+    def __init__(self, record: Record, data: bytes, alarms: list[Alarm], depth: int) -> None:
+        self.record = record
+        self.names = record.names
+        self.data = data
+        self.starts = [alarm.start for alarm in alarms]
+        self.depth = depth
+        self.edits: list[Edit] = []
+        self.said = False  # the object that is visited next tells errors by field
+        self.shapes: dict[tuple[bytes, ...], _Shape] = {}
+
+    def alarmed(self, node: Node) -> bool:
+        at = bisect_left(self.starts, node.start)
+        return at < len(self.starts) and self.starts[at] < node.end
+
+    def text(self, node: Node) -> bytes:
+        """A string, decoded."""
+        raw = self.data[node.start + 1 : node.end - (not node.open)]
+        return self.record.charged(json_string(raw)).plain if 92 in raw else raw
+
+    def leaves(self, node: Node) -> None:
+        """All strings and numbers below are searched for in the record."""
+        todo = [node]
+        while todo:
+            node = todo.pop()
+            if node.what == STRING:
+                self.record.hide(self.text(node))
+            elif node.what == OTHER:
+                self.record.hide(self.data[node.start : node.end])
+            else:
+                todo += [item for _, item in node.items]
+
+    def mask(self, node: Node, path: str) -> None:
+        """All of a value, but true, false, null and what is empty."""
+        if node.what == OTHER:
+            if self.data[node.start : node.end] in BOOLEAN:
+                return
+        elif node.what == STRING:
+            if not self.text(node):
+                return
+        elif not node.items:
+            return
+        self.leaves(node)
+        self.edits.append(Edit(node.start, node.end, QUOTED_MASK))
+        if path:
+            self.record.note(path)
+
+    def visit(self, node: Node, kind: int, path: str, deep: int = 0) -> None:
+        if kind == NO and not node.open and not self.alarmed(node):
+            return
+        if deep > _DEEP_MAX:
+            raise TooCostly
+        if node.what == STRING:
+            self.string(node, kind, path)
+        elif node.what == OTHER:
+            raw = self.data[node.start : node.end]
+            long = kind in (COUNT, MANY, TEXT) and len(raw) > COUNT_MAX and raw.isdigit()
+            if kind == YES or long or (len(raw) > 12 and next(cards(raw.lstrip(b"-")), None)):
+                self.mask(node, path)
+        elif node.what == OBJECT:
+            if kind == YES and node.items:
+                if self.describes(node):
+                    for key, item in node.items:
+                        name = self.text(key) if key is not None else b""
+                        self.visit(
+                            item,
+                            YES if name.decode("utf-8", "replace") in _VALUE_KEYS else NO,
+                            f"{path}.{shown(name)}" if path else "",
+                            deep + 1,
+                        )
+                    return
+                self.mask(node, path)
+                return
+            if kind in (COUNT, MANY) and self.has_text(node):
+                self.mask(node, path)
+                return
+            self.object(node, path, deep)
+        else:
+            if kind == YES or (kind in (TEXT, MANY, COUNT) and self.has_text(node)):
+                self.mask(node, path)
+                return
+            self.array(node, path + "[]" if path else "", deep)
+
+    def has_text(self, node: Node) -> bool:
+        """Whether a string, or a number too long for a count, stands in this container."""
+        todo = [item for _, item in node.items]
+        while todo:
+            node = todo.pop()
+            if node.what in (OBJECT, ARRAY):
+                todo += [item for _, item in node.items]
+            elif (node.what == STRING and not _PLAIN_WORD.fullmatch(self.text(node))) or (
+                node.end - node.start > COUNT_MAX and self.data[node.start : node.end].isdigit()
+            ):
+                return True
+        return False
+
+    def string(self, node: Node, kind: int, path: str) -> None:
+        raw = self.data[node.start + 1 : node.end - (not node.open)]
+        if node.open:
+            raw = raw[: raw.rfind(b"\\")] if raw[-6:].find(b"\\") >= 0 else raw
+        layer = self.record.charged(json_string(raw)) if 92 in raw else None
+        found = self.record.value(raw if layer is None else layer.plain, kind, self.depth)
+        if found:
+            self.edits += layer.back(found, node.start + 1) if layer is not None else moved(found, node.start + 1)
+            if path:
+                self.record.note(path)
+
+    def describes(self, node: Node) -> bool:
+        """Whether this object under a sensitive name describes the field: a schema of it, its label and errors."""
+        keys = {self.text(key).decode("utf-8", "replace") for key, _ in node.items if key is not None}
+        return not keys.isdisjoint(_DESCRIBING) and all(
+            key in _DESCRIBING or key in _VALUE_KEYS or key.startswith("x-") for key in keys
+        )
+
+    # Objects
+
+    def object(self, node: Node, path: str, deep: int) -> None:
+        shape = self.shape(node)
+        said, self.said = self.said, False
+        kinds = shape.kinds
+        columns: set[int] = set()
+        if shape.told or node.open:
+            told = told_kinds(self, node, shape.lows)
+            if told:
+                kinds = [told.get(at, kind) for at, kind in enumerate(kinds)]
+            columns = columns_of(self, node, shape.lows)
+        for at, (key, item) in enumerate(node.items):
+            kind = kinds[at]
+            name = shape.shown[at]
+            if shape.long[at] and key is not None and self.alarmed(key) and self.key(key, shape.names[at], path):
+                name = MASK.decode()
+            if kind == NO and not item.open and not self.alarmed(item) and not columns:
+                continue
+            here = f"{path}.{name}" if path else ""
+            if kind == YES and said and self.sentences(item):
+                kind = NO
+            if columns and item.what == ARRAY and (shape.lows[at] not in COLUMNS or shape.lows[at] in _ROW):
+                mask_rows(self, item, columns, here)
+            self.said = shape.lows[at] in _ERRORS and item.what == OBJECT
+            self.visit(item, kind, here, deep + 1)
+
+    def sentences(self, node: Node) -> bool:
+        """Whether this is what a validation says of a field: sentences, and no word that a machine made."""
+        items = [item for _, item in node.items] if node.what == ARRAY else [node]
+        for item in items:
+            if item.what != STRING:
+                return False
+            words = self.text(item).lower().split()
+            if _SAID.isdisjoint(words) or any(_MIXED.search(word) for word in self.text(item).split()):
+                return False
+        return bool(items)
+
+    def shape(self, node: Node) -> _Shape:
+        """What the keys of this object are; rows of a list have the same."""
+        raw = tuple([self.data[key.start : key.end] if key is not None else b"" for key, _ in node.items])
+        known = self.shapes.get(raw)
+        if known is None:
+            names = [self.text(key) if key is not None else b"" for key, _ in node.items]
+            kinds = [self.names.kind(name) for name in names]
+            self.record.spend(4 * len(names))
+            kinds = [NO if kind == CODE else kind for kind in kinds]
+            known = self.shapes[raw] = _Shape(names, kinds, self.record.scan.form_min)
+        return known
+
+    def key(self, key: Node, name: bytes, path: str) -> bool:
+        """Masks what is secret in a key; returns whether something is."""
+        found = self.record.inner(name, self.depth + 1)
+        if not found:
+            return False
+        raw = self.data[key.start + 1 : key.end - 1]
+        self.edits += json_string(raw).back(found, key.start + 1) if 92 in raw else moved(found, key.start + 1)
+        if path:
+            self.record.note(path + "." + MASK.decode())
+        return True
+
+    def array(self, node: Node, path: str, deep: int) -> None:
+        items = [item for _, item in node.items]
+        if items and all(item.what == ARRAY for item in items):
+            pairs_or_table(self, items, path)
+        flag = False
+        for at, item in enumerate(items):
+            if item.what == STRING and (
+                flag or at + 1 < len(items) or self.data[item.start + 1 : item.start + 3] == b"-p"
+            ):
+                text = self.text(item) if flag or self.data[item.start + 1 : item.start + 2] == b"-" else b""
+                if flag and text.strip(b"0123456789:.") == b"" and b":" in text:  # `-p 80:80`
+                    flag = False
+                if flag and not text.startswith(b"-"):
+                    self.mask(item, path)
+                    flag = False
+                    continue
+                flag = text[:1] == b"-" and self.tells(text, items[0])
+                glued = text[:2] == b"-p" and len(text) > 2 and items[0].what == STRING
+                if glued and self.text(items[0]).rpartition(b"/")[2] in _TOOLS_GLUED:  # ["mysql", "-px"]
+                    self.mask(item, path)
+                    continue
+            self.visit(item, NO, path, deep + 1)
+
+    def tells(self, flag: bytes, first: Node) -> bool:
+        """Whether the next item of a command's list is the value of a sensitive flag."""
+        if 61 not in flag and self.names.kind(flag.lstrip(b"-")) == YES:
+            return True
+        return flag in _TOOL_FLAGS and first.what == STRING and self.text(first).rpartition(b"/")[2] in TOOLS
