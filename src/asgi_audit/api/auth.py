@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from starlette.datastructures import Headers
@@ -36,6 +37,7 @@ class Keys:
         self._throttle = throttle or Throttle()
         # Of paths that are none, which say nothing about a key: 404 and 405 stay what they are, and get few records.
         self._elsewhere = elsewhere or Throttle()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-sessions")  # its thread starts when needed
 
     def measures(self) -> Values:
         unrecorded = self._throttle.unrecorded + self._elsewhere.unrecorded
@@ -52,7 +54,8 @@ class Keys:
         check_role(grant, roles)
         return grant
 
-    # A thread for each of these: they read or write a file.
+    # In threads, for they read or write a file. Writes share one: they may wait for another process, and must not take
+    # the threads of those who are looked up.
 
     async def known(self, text: str) -> Grant | None:
         """What the key allows; None for '' and for a wrong one."""
@@ -62,10 +65,12 @@ class Keys:
         return await asyncio.to_thread(self._control.sessions.find, text)
 
     async def open_session(self, grant: Grant) -> str:
-        return await asyncio.to_thread(self._control.sessions.open, grant.key_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._control.sessions.open, grant.key_id)
 
     async def end_session(self, text: str, grant: Grant) -> bool:
-        return await asyncio.to_thread(self._control.sessions.end, text, grant.key_id)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._control.sessions.end, text, grant.key_id)
 
     def refused(self, request: Request, keys: Sequence[str], *, is_begun: bool = False) -> QueryError:
         """Notes that none of `keys` is valid ('' for none at all, and for a session) and returns what the client is

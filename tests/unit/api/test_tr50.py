@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx
 import pytest
 from pydantic import TypeAdapter
 from tests.support.api import DAY_MS, Api
 from tests.support.records import foreign
+from tests.support.waiting import until
 
 from asgi_audit.api.dialects.tr50.answered import Answered
 from asgi_audit.api.dialects.tr50.says import Error
@@ -339,3 +341,25 @@ def test_sessions_of_several_keys_see_what_each_key_does(api: Tr50) -> None:
     assert names(answer["a"]) == ["r1", "r0"]
     assert names(answer["b"]) == ["theirs"]
     assert is_root_failure(answer["c"], -90_000) == INVALID + "x" * 22
+
+
+def test_logins_that_wait_for_the_disk_keep_no_key_waiting(api: Tr50) -> None:
+    """Another process holds the lock of control.db. More logins wait for it than there are threads for look-ups."""
+    holder = apsw.Connection(str(api.control.path))
+    holder.execute("BEGIN IMMEDIATE")
+    login = {"auth": {"command": "api.authenticate", "params": {"password": api.auditor}}}
+
+    async def run() -> None:
+        async with api.client() as client:
+            logins = [asyncio.create_task(client.post("/api", json=login)) for _ in range(40)]
+            await asyncio.to_thread(until, api.control._write_lock.locked, "a login waits")
+            answer = await client.post("/api", json={"1": {"command": "diag.ping"}}, headers={"X-API-Key": api.auditor})
+            assert answer.json() == {"1": {"success": True}}
+            holder.execute("ROLLBACK")
+            holder.close()
+            answers = [await task for task in logins]
+            # One waits 2 s at most, and fails then: had all waited at once, all would fail.
+            assert {a.status_code for a in answers} <= {200, 503}
+            assert sum(a.status_code == 200 for a in answers) >= 30
+
+    asyncio.run(run())
