@@ -1,10 +1,11 @@
-"""The newcomer's five minutes: run the example as written, tail, serve, paste the printed curl lines, see the
+"""The newcomer's five minutes: run the example as written, tail, serve, paste the printed lines, see the
 request."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -41,7 +42,7 @@ def call(port: int, method: str, path: str, body: object = None, **headers: str)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl: apt-get install curl")
-def test_request_is_seen_by_tail_and_by_the_printed_curl_lines(tmp_path: Path) -> None:
+def test_request_is_seen_by_tail_and_by_the_printed_lines(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     application = (tmp_path / "examples" / "fastapi_app.py").read_text("utf-8")
     assert len(application.splitlines()) <= 30
@@ -67,19 +68,28 @@ def test_request_is_seen_by_tail_and_by_the_printed_curl_lines(tmp_path: Path) -
             serve.wait_for("More keys")
             pasted = "\n".join(line.strip() for line in serve.lines if line.startswith("  "))
             assert call(port, "GET", "/orders/1", **{"x-request-id": "a-second-ago"}) == (200, "a-second-ago")
-            shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-            answer = json.loads(shell.stdout)
-            assert [r["request"]["path"] for r in answer["data"]] == ["/orders/1", "/orders/9", "/orders"]
-            newest, _, oldest = answer["data"]
+            at = {**clean_environment(), "PATH": f"{Path(COMMAND).parent}:{os.environ['PATH']}"}
+
+            def ask() -> list[str]:
+                shell = ["sh", "-c", pasted]
+                done = subprocess.run(shell, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=at)
+                assert (done.returncode, done.stderr) == (0, "")
+                assert "secret" not in done.stdout
+                return done.stdout.splitlines()
+
+            until(lambda: len(ask()) == 5, "the table has three records")
+            head, *table, last = ask()
+            assert head.startswith("TIME (UTC)")
+            assert [row.split()[-1] for row in table] == ["/orders/1", "/orders/9", "/orders"]
+            newest, _, oldest = json.loads(last)["records"]
             assert newest["metadata"]["requestId"] == "a-second-ago"
             assert oldest["metadata"]["requestId"] == first_id
             assert oldest["account_id"] == oldest["instance_id"] == "default"
             assert oldest["request"]["body"]["item"] == "tea"
-            assert "secret" not in shell.stdout
             # Shown once: the second start does not print a key.
             assert serve.stop() == 0
         with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as again:
-            again.wait_for("answers on")
+            again.wait_for("asgi-audit keys create --role auditor")
             again.stop()
             assert "KEY" not in again.said
         # What the indexer has taken on is still shown, and so is what it has not.

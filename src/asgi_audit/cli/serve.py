@@ -5,7 +5,7 @@
   asgi-audit serve --no-index               answer only: `asgi-audit index` runs elsewhere
   asgi-audit serve --workers 4              answer with four processes
 
-The first start without any key makes one and prints it, once, with curl lines that use it; not with
+The first start without any key makes one and prints it, once, with what to ask with it; not with
 --log-format json, whose lines are collected and must hold no secret.
 """
 
@@ -30,7 +30,7 @@ from ..wiring.operations import forget_index, open_control, open_source
 from ..wiring.server import Beside, build_api, build_server, check_dialects
 from ..wiring.together import METRICS_SECONDS, PARTS, Text
 from . import export
-from .curls import curl_lines, shown_host
+from .ask_lines import ask_lines, shown_host
 from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .logs import is_json
 from .processes import Child, on_closed_stdin
@@ -178,18 +178,22 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _first_key(control: Any, settings: Settings, base: str, account: str | None) -> None:
+    """Makes the first key and prints it with what to ask; later says how to make another one."""
+    more = "asgi-audit keys create --role auditor --account NAME"
     if control.list_keys():
+        if not is_json():
+            print(f"Ask with a key of yours (`asgi-audit keys list`); another one: {more}", flush=True)
         return
     if is_json():  # what collects these lines must not get a secret
-        _log.warning("there is no key yet: make one with `asgi-audit keys create --role reader --account NAME`")
+        _log.warning("there is no key yet: make one with `%s`", more)
         return
     name = account or settings.account_id
-    clear = control.create_key("auditor" if name == "*" else "reader", [name])[1]
+    clear = control.create_key("auditor", [name])[1]
     whose = "every account" if name == "*" else f"account {name!r}"
     print(f"\nThis is the first key, for {whose}; it is shown this once. Ask with it what was recorded:\n")
-    for line in curl_lines(base, clear, settings.service, settings.instance_id):
+    for line in ask_lines(base, clear):
         print("  " + line)
-    print("\nMore keys: asgi-audit keys create --role reader --account NAME\n", flush=True)
+    print(f"\nMore keys: {more}\n", flush=True)
 
 
 class IndexerBeside(Supervised):

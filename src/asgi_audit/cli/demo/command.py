@@ -29,7 +29,7 @@ from ...errors import AuditError, ConfigError
 from ...record.line import TIME_END
 from ...settings import PREFIX, Settings, make_settings
 from ...wiring.operations import open_control, open_store_reader
-from ..curls import curl_lines
+from ..ask_lines import ask_lines
 from ..processes import Child, free_port, wait_for_port
 from .agree import agree, agree_but_for_ids, seen_in_entry, seen_in_record, seen_in_result
 from .app import ACCOUNT, INSTANCE, SERVICE, make_database
@@ -44,7 +44,9 @@ _INDEX_SECONDS = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keep", action="store_true", help="leave everything serving, print a key and curl lines")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave everything serving, print a key and what to ask with it"
+    )
     parser.add_argument(
         "--home",
         type=Path,
@@ -175,7 +177,7 @@ class _Demo:
     def keep(self) -> None:
         """Serve on until Ctrl-C or SIGTERM."""
         say(f"the application: http://127.0.0.1:{self.app_port}/      ask for it:\n")
-        for line in curl_lines(f"http://127.0.0.1:{self.api_port}", self.key, SERVICE, INSTANCE):
+        for line in ask_lines(f"http://127.0.0.1:{self.api_port}", self.key):
             say("  " + line)
         say("\nserving until Ctrl-C")
         try:
