@@ -223,9 +223,13 @@ def _unknown(name: str, accepted: Iterable[str]) -> ConfigError:
     return ConfigError(f"{name!r} is no setting{meant(name, accepted) or '; accepted are ' + ', '.join(accepted)}")
 
 
+_OF_THE_CLIENT = ("URL", "KEY")
+
+
 def warnings_about(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
     """What is passed over, and what to say of it, by name: retired settings, and environment variables with our prefix
-    that are none. Those of the test suite (`ASGI_AUDIT_TEST_…`) are left out.
+    that are none. Those of the test suite (`ASGI_AUDIT_TEST_…`) and of the client (`ASGI_AUDIT_URL`, `ASGI_AUDIT_KEY`)
+    are left out.
 
     A variable warns and does not stop: after an update is taken back, the older version must start with what was set
     for the newer one."""
@@ -233,7 +237,7 @@ def warnings_about(environment: Mapping[str, str], given: Mapping[str, Any]) -> 
     found = {name: _retired(name, name) for name, value in given.items() if name in RETIRED and value is not None}
     for key in _without_kubernetes(environment):
         name = key.removeprefix(PREFIX)
-        if name == key or name in known or name.startswith("TEST_"):
+        if name == key or name in known or name in _OF_THE_CLIENT or name.startswith("TEST_"):
             continue
         if name.lower() in RETIRED:
             found[key] = _retired(name.lower(), key)

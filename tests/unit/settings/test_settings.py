@@ -114,7 +114,13 @@ def test_wrong_environment_variable_is_named_as_the_operator_wrote_it() -> None:
 def test_unknown_names_are_refused_and_other_programs_variables_are_not() -> None:
     with pytest.raises(ConfigError, match=r"'colour' is no setting; accepted are .*service"):
         make_settings({}, colour="red")
-    environment = {"COLOUR": "red", "ASGI_AUDIT_TEST_X": "1", "ASGI_AUDIT_COLOUR": "red"}
+    environment = {
+        "COLOUR": "red",
+        "ASGI_AUDIT_TEST_X": "1",
+        "ASGI_AUDIT_URL": "u",
+        "ASGI_AUDIT_KEY": "k",
+        "ASGI_AUDIT_COLOUR": "red",
+    }
     assert make_settings(environment) == Settings()
     ((name, said),) = warnings_about(environment, {}).items()
     assert said == f"the environment variable {name} is no setting of this version and has no effect"
