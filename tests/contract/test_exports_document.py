@@ -371,6 +371,8 @@ def test_list_filters_by_state_and_region_group_and_sees_its_own_accounts_alone(
     assert found({"states": ["DoesNotExist"]}) == [b]
     assert found({"states": ["DoesNotExist", "Complete"]}) == found({"states": []}) == sorted([a, b])
     assert found({"states": ["Failed"]}) == []
+    # What a client has no value for.
+    assert found({"states": None, "next_token": None, "max_results": None}) == sorted([a, b])
     assert found({}, query="?type=query&regionGroup=us-std") == [a]
     assert found({}, query="?type=query&regionGroup=eu-std") == [b]
     assert found({}, key=api.everything) == []

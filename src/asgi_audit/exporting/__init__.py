@@ -1,1 +1,1 @@
-"""Room 8, exports: a request becomes one object of whole records, in a directory or in S3-compatible storage."""
+"""Room 7, exports: a request becomes one object of whole records, in a directory or in S3-compatible storage."""

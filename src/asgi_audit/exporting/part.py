@@ -24,7 +24,8 @@ from .files import sync_directory, unlink
 
 __all__ = ["Appended", "Damaged", "Part", "PartHeld", "part_path"]
 
-# Of the levels, 6 made 10 % less than 4 and took twice as long: see `python -m tests.bench exports`.
+# Of 31.6 MB of synthetic records (`tests.support.synthetic`), level 1 made 19.0 % in 0.18 s of CPU, level 4 15.6 % in
+# 0.25 s, level 6 13.3 % in 0.44 s.
 _LEVEL = 4
 _PIECE_BYTES = 1 << 20
 

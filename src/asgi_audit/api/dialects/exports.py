@@ -178,9 +178,13 @@ class Answer(Model):
 class Lists(Model):
     """Which exports."""
 
-    states: list[StateName] = Field([], fail_fast=True, description="Only those in one of these states; none: all.")
+    states: Annotated[list[StateName], Field(fail_fast=True)] | None = Field(
+        None, description="Only those in one of these states; none: all."
+    )
     next_token: Annotated[str, text(1, 200)] | None = Field(None, description="From the page before.")
-    max_results: Annotated[int, whole(1, RESULTS_MAX)] = Field(RESULTS_MAX, description="Exports of a page, at most.")
+    max_results: Annotated[int, whole(1, RESULTS_MAX)] | None = Field(
+        None, description=f"Exports of a page, at most; {RESULTS_MAX} when it is absent."
+    )
 
 
 class Listed(Model):
@@ -332,10 +336,10 @@ class _Handlers:
     async def list(self, request: Request, grant: Grant) -> Response:
         group = self._check_group(read_parameters(request, Which).regionGroup)
         asked = await read_body(request, Lists)
-        states = [State(state) for state in asked.states]
+        states = [State(state) for state in asked.states or ()]
         with self._service.admission.enter(grant.key_id):
             found, following = await asyncio.to_thread(
-                self._exports.page, grant, states, asked.next_token, asked.max_results, group
+                self._exports.page, grant, states, asked.next_token, asked.max_results or RESULTS_MAX, group
             )
             completeness = await self._service.completeness(grant, 0, TIME_END)
         answer = Listed(next_token=following, results=[_answer(export) for export in found])
