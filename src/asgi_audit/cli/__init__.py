@@ -41,6 +41,7 @@ COMMANDS = {
     "doctor": "look at everything that records pass through, and say what to do",
     "keys": "make, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",
+    "completion": "print what completes these commands in a shell",
 }
 _TRACEBACK = "ASGI_AUDIT_TEST_TRACEBACK"
 MODULES = {name: f".{name}" for name in COMMANDS} | {
@@ -81,7 +82,13 @@ class _Parser(argparse.ArgumentParser):
         return ""
 
 
-def _parser(command: str | None) -> argparse.ArgumentParser:
+def whole_parser() -> argparse.ArgumentParser:
+    """With the arguments of every command."""
+    return _parser(*COMMANDS)
+
+
+def _parser(*imported: str | None) -> argparse.ArgumentParser:
+    """With the arguments of the commands `imported`."""
     lines = "\n".join(f"  {name:12} {help}" for name, help in COMMANDS.items())
     parser = _Parser(
         prog="asgi-audit",
@@ -92,10 +99,13 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"asgi-audit {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    is_whole = len(imported) > 1  # what makes completions passes over what has no help
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", help="what to do" if is_whole else argparse.SUPPRESS
+    )
     # Only the module of the command that was called is imported: `tail` must start without the server's packages.
     for name, help in COMMANDS.items():
-        module = import_module(MODULES[name], __name__) if name == command else None
+        module = import_module(MODULES[name], __name__) if name in imported else None
         sub = commands.add_parser(
             name,
             prog=f"asgi-audit {name}",

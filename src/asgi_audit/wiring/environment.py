@@ -47,6 +47,7 @@ EXTRAS = {
     "prometheus_client": "server",
     "httpx": "client",
     "rich": "client",
+    "shtab": "client",
     "aiokafka": "kafka",
     "boto3": "server,s3",
     "botocore": "server,s3",
