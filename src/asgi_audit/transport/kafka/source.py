@@ -33,7 +33,7 @@ from aiokafka import errors as vendor
 
 from ...errors import TransportError
 from ..base import Fence, Kind, Message, Polled, Position, SourceIncident
-from ..fences import FenceQueue, boot_id, boot_seconds
+from ..fences import boot_id, boot_seconds
 from .client import (
     LoopThread,
     Probe,
@@ -49,6 +49,7 @@ from .errors import defect, vendor_calls, vendor_errors
 from .partition import Chunk, Partition
 from .read_queue import ReadQueue
 from .state import Condition, KafkaSourceStats, KafkaState, log
+from .topic_fences import TopicFences
 
 __all__ = ["KafkaSource"]
 
@@ -57,7 +58,6 @@ _FETCH_MAX = 2_000  # messages from one call of getmany
 _FOREIGN_SAMPLE = 100  # when none of so many first messages is ours, it is the wrong topic
 _COMMIT_SECONDS = 1.0
 _RETENTION_SECONDS = 60.0  # how often the topic's retention is asked for
-_STUCK_SECONDS = 15.0  # after so long without progress a partition is named in `holds`
 _RECORD_HEAD = b'{"account_id":'
 
 
@@ -106,13 +106,8 @@ class KafkaSource:
         # Shared with the caller's thread, under `_ready`'s lock.
         self._ready = threading.Condition()
         self._queue = ReadQueue(queue_messages, _QUEUE_BYTES)
-        self._fences = FenceQueue()
-        self._holds: dict[str, str] | None = None
-        self._ends: dict[str, int] = {}  # of each partition, as its leader named it last
-        self._ignored: frozenset[str] = frozenset()
         self._has_changed = False
         self._cluster = ""
-        self._known: frozenset[str] = frozenset()  # the topic's partitions; empty: not known
         self._incidents: deque[SourceIncident] = deque(maxlen=1000)
         self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
@@ -126,6 +121,7 @@ class KafkaSource:
         self._opened = threading.Event()
         self._positions: dict[str, Position] = {}
         self._partitions: dict[int, Partition] = {}  # all of the topic
+        self._fences = TopicFences(self._partitions)
         self._assigned: frozenset[int] = frozenset()  # those that had a leader when the session began
         self._leaderless: frozenset[int] = frozenset()
         self._boot_id = boot_id()
@@ -166,7 +162,7 @@ class KafkaSource:
         return 0.0  # what a topic has removed shows in where its partitions begin
 
     def ignore(self, partitions: Collection[str]) -> None:
-        self._ignored = frozenset(partitions)
+        self._fences.ignored = frozenset(partitions)
 
     def poll(self, messages_max: int, timeout_seconds: float) -> Polled:
         with self._ready:
@@ -180,7 +176,7 @@ class KafkaSource:
                 )
             taken = self._queue.take(messages_max, self._handed_out)
             has_changed, self._has_changed = self._has_changed, False
-            more, holds, recovered = bool(self._queue), self._holds, self._recovered()
+            more, holds, recovered = bool(self._queue), self._fences.holds, self._fences.recovered()
         return Polled(
             taken.messages, taken.positions, more, taken.fence, taken.damaged, taken.times, taken.begins, holds,
             has_changed, recovered,
@@ -196,7 +192,7 @@ class KafkaSource:
         offsets = {int(partition): position.next for partition, position in positions.items() if partition.isdigit()}
         self._thread.call_soon(lambda: self._to_commit.update(offsets))
         with self._ready:
-            known = self._known
+            known = self._fences.known
             for number, following in offsets.items():
                 if (partition := self._partitions.get(number)) is not None:
                     partition.stored(following)
@@ -295,7 +291,7 @@ class KafkaSource:
                     with contextlib.suppress(*vendor_errors()):
                         e = await cause_of(self._config, e)
                     self._condition.failed(e)
-                    self._holds = None
+                    self._fences.holds = None
                 finally:
                     await self._disconnect()
                 low, high = self._backoff
@@ -309,7 +305,7 @@ class KafkaSource:
             self._condition.enter(KafkaState.STOPPED)
 
     async def _disconnect(self) -> None:
-        self._ends = {}
+        self._fences.disconnected()
         consumer, self._consumer = self._consumer, None
         probe, self._probe = self._probe, None
         if consumer is not None:
@@ -370,12 +366,12 @@ class KafkaSource:
         for number in set(self._partitions) - set(numbers):
             del self._partitions[number]
         with self._ready:
-            self._known = frozenset(str(number) for number in numbers)
+            self._fences.known = frozenset(str(number) for number in numbers)
         self._leaderless = frozenset(number for number, node in facts.leaders.items() if node < 0)
         self._assigned = frozenset(numbers) - self._leaderless
         tps = [self._tp(number) for number in sorted(self._assigned)]
         if not tps:
-            self._holds = {str(number): "it has no leader" for number in numbers}
+            self._fences.holds = {str(number): "it has no leader" for number in numbers}
             raise _Anew("no partition has a leader")
         wanted = {self._tp(number): self._partitions[number].next or 0 for number in self._assigned}
         with vendor_calls():
@@ -481,7 +477,7 @@ class KafkaSource:
                 position = await consumer.position(tp)
                 heard = consumer.last_poll_timestamp(tp), consumer.highwater(tp)
             self._partitions[number].heard(*heard, position)
-        fence = self._fences.passed(self._read_up_to())
+        fence = self._fences.passed()
         if fence is None:
             return
         cut_off = [p for p in self._partitions.values() if p.is_cut]
@@ -490,27 +486,6 @@ class KafkaSource:
         with self._ready:
             self._queue.put_fence(fence, tuple(str(p.number) for p in cut_off))
             self._ready.notify_all()
-
-    def _read_up_to(self) -> dict[str, int]:
-        """For each partition that counts for fences: the offset before which everything is in the queue, or was
-        returned by `poll`."""
-        skipped = self._ignored - self._recovered()
-        return {str(p.number): p.position for p in self._partitions.values() if str(p.number) not in skipped}
-
-    def _recovered(self) -> set[str]:
-        """The ignored partitions that are read up to their last known end, or are gone. May be called from any
-        thread."""
-        ends, known = self._ends, self._known
-        found = set()
-        for name in self._ignored:
-            partition = self._partitions.get(int(name)) if name.isdigit() else None
-            if partition is not None and name in ends:
-                is_recovered = partition.position >= ends[name]
-            else:
-                is_recovered = bool(known) and name not in known
-            if is_recovered:
-                found.add(name)
-        return found
 
     async def _take_fences(self) -> None:
         """A task that runs during the session. Raises, to end it, when the topic's partitions or its id changed."""
@@ -524,10 +499,7 @@ class KafkaSource:
             else:
                 self._check_topic(facts)
                 ends, refused = await self._probe.ends(facts.leaders)
-                self._ends = {str(number): end for number, end in ends.items()}
-                self._holds = self._stuck() | {str(number): why for number, why in refused.items()}
-                if not self._holds.keys() - self._ignored:
-                    self._fences.add(fence, self._ends)
+                self._fences.add(fence, ends, refused, is_full=self._queue.is_full())
             await asyncio.sleep(self._facts_seconds)
 
     def _check_topic(self, facts: TopicFacts) -> None:
@@ -538,20 +510,6 @@ class KafkaSource:
         self._leaderless = frozenset(number for number, node in facts.leaders.items() if node < 0)
         if set(facts.leaders) - self._leaderless - self._assigned:
             raise _Anew("a partition has a leader again")
-
-    def _stuck(self) -> dict[str, str]:
-        """Why fences do not pass, by partition: those without progress for _STUCK_SECONDS, and the ignored ones that
-        are not read up to their end."""
-        ignored = (self._ignored & self._ends.keys()) - self._recovered()
-        found = dict.fromkeys(ignored, "it is not read up to its end")
-        if self._queue.is_full():
-            return found
-        now = time.monotonic()
-        for name in {*self._fences.behind(self._read_up_to()), *ignored}:
-            p = self._partitions[int(name)]
-            if now - p.moved_at >= _STUCK_SECONDS and now - p.placed_at >= _STUCK_SECONDS:
-                found[name] = f"nothing can be read at offset {p.position}"
-        return found
 
     async def _chores(self) -> None:
         """A task that runs during the session: commits offsets, and raises FetchTimeout when fetches are not

@@ -67,7 +67,7 @@ class Consumer:
 def made(logs: Mapping[int, Sequence[Rec]]) -> tuple[KafkaSource, Consumer]:
     """In place of a session: the thread never starts."""
     source = KafkaSource(KafkaConfig(servers=("127.0.0.1:1",), topic="t"), clock=lambda: NOW)
-    source._partitions = {number: Partition(number, None) for number in logs}
+    source._partitions.update({number: Partition(number, None) for number in logs})
     source._assigned = frozenset(logs)
     consumer = Consumer(logs, source._partitions)
     source._consumer = consumer
@@ -321,7 +321,7 @@ def test_partition_that_is_given_up_is_no_longer_so_when_the_topic_has_it_no_mor
     source, _ = made({0: [Rec(0)]})
     source.ignore(["1"])
     assert source.poll(10, 0).recovered == set(), "the topic's partitions are not known"
-    source._known = frozenset({"0"})
+    source._fences.known = frozenset({"0"})
     assert source.poll(10, 0).recovered == {"1"}
 
 
