@@ -190,7 +190,7 @@ def topic_remade(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     load.wait_for(100)
     account = _end(rig, app)
     if not account.incidents.get("topic_recreated"):
-        account.wrong.append(f"no incident says that the topic was made anew: {account.incidents}")
+        account.wrong.append(f"no incident says that the topic was deleted and made again: {account.incidents}")
     return account
 
 

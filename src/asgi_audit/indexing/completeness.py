@@ -249,7 +249,7 @@ class Tracker:
         if p.is_new:
             begun = s.started if p.begun is None else p.begun
             if self.until is not None and begun < self.until:
-                p.claim = p.open("late", begun, self.until, "first heard of when T had passed its start")
+                p.claim = p.open("late", begun, self.until, "its first message came after T had passed its start")
             p.is_new = False
         elif s.standing == "off" and p.claim is not None:
             p.claim.end = self.until
@@ -263,7 +263,7 @@ class Tracker:
                 self._book.resolve(p.claim)
                 p.claim = None
         elif s.standing == "active" and self.until is not None and p.low < self.until:
-            p.claim = p.open("late", p.low, self.until, "it goes on below what T had claimed")
+            p.claim = p.open("late", p.low, self.until, "it continues with less than T had claimed")
 
     def _write_off(self, touched: dict[bytes, Tracked], now: int) -> None:
         if abs(now - self._looked_at) < 1000:
@@ -280,10 +280,10 @@ class Tracker:
                 p.state.standing = "off"
                 touched[process] = p
                 if p.claim is None:
-                    p.claim = p.open("silent", p.low, None, "nothing was heard of it for 120 s")
+                    p.claim = p.open("silent", p.low, None, "no message of it came for 120 s")
                 else:
                     p.claim.kind, p.claim.end = "silent", None
-                    p.claim.detail = "nothing was heard of it for 120 s"
+                    p.claim.detail = "no message of it came for 120 s"
                     self._book.changed(p.claim)
 
     def _publish(self) -> Extent:

@@ -189,7 +189,10 @@ class Indexer:
                 )
                 self._tracker.note("retention_passed", int(i.at * 1000), detail)
             else:
-                detail = f"partition {i.partition} was made anew: message {i.start} is gone, read again from {i.end}"
+                detail = (
+                    f"partition {i.partition} was deleted and made again: message {i.start} is gone, read again from "
+                    f"{i.end}"
+                )
                 self._tracker.note("topic_recreated", int(i.at * 1000), detail)
 
     # -- one batch
@@ -314,7 +317,7 @@ class Indexer:
                     if not self._said_skipped:
                         self._said_skipped = True
                         _log.warning(
-                            "%s offset %d: entries of kind %s mean nothing to this version: skipped and counted",
+                            "%s offset %d: this version does not know entries of kind %s; they are skipped and counted",
                             m.partition, m.offset, getattr(m.kind, "name", m.kind),
                         )  # fmt: skip
             except RecordError as e:
@@ -443,7 +446,7 @@ class Indexer:
                 pause = min(_PAUSE_MAX, pause * 2)
                 continue
             if self._progress.paused:
-                _log.info("going on: it works again to %s", doing)
+                _log.info("it works again: %s", doing)
                 self._progress = self._progress._replace(paused="")
                 self._tell()
             return result

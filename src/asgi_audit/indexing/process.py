@@ -247,9 +247,9 @@ class Tracked:
         count = self.waiting.total()
         window = s.waiting_from, s.waiting_to
         if count > s.waiting_more:
-            self.open_ranges("missing", self.waiting, *window, "absent when all that stood before a fence was read")
+            self.open_ranges("missing", self.waiting, *window, "absent after everything before a fence was read")
         elif self.waiting_numbers:
-            self.open_ranges("gap", self.waiting_numbers, *window, "absent when all that stood before a fence was read")
+            self.open_ranges("gap", self.waiting_numbers, *window, "absent after everything before a fence was read")
         self.waiting, self.waiting_numbers = Ranges(), Ranges()
         s.waiting_more = s.waiting_from = s.waiting_to = 0
         self.settle()

@@ -69,7 +69,7 @@ class Retention:
             if acknowledged:
                 _log.info("acknowledged, as asked: %d silent processes are gone for good", acknowledged)
             if renewed := self._writer.take_reindexed():
-                _log.info("%d days are the ones that were made new, as asked", renewed)
+                _log.info("%d days were replaced by their reindexed copies, as asked", renewed)
             if now >= self._next_purge:
                 wall = self._clock()
                 if self._believed(wall, now):

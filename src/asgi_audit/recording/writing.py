@@ -197,7 +197,7 @@ class Writing:
         """A turn failed, because of a bug or lack of memory."""
         self._take_stock()
         self._state.count("internal_errors")
-        self._log(logging.ERROR, "broken", "asgi-audit: the recorder's turn broke: %s", type(e).__name__)
+        self._log(logging.ERROR, "broken", "asgi-audit: the recorder failed and goes on: %s", type(e).__name__)
 
     def _take_stock(self) -> None:
         """Bring every exchange to a defined place after a turn was interrupted: what was in progress is lost, and will

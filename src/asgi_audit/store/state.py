@@ -100,7 +100,7 @@ class Incident(msgspec.Struct, kw_only=True):
     `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
     (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
     and of no process, but of the source (`process` is `NO_PROCESS`): `retention_passed` (messages were removed before
-    they were read), `topic_recreated` (the topic was made anew, with or without all that it had held),
+    they were read), `topic_recreated` (the topic was deleted and made again, with or without all that it had held),
     `partition_lost` (somebody acknowledged that a partition is lost for ever); and of the index itself, likewise:
     `day_lost` (the file of a day was gone, and `--new-index` gave it up)."""
 

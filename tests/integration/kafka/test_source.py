@@ -260,7 +260,7 @@ def test_source_commits_offsets_for_lag_tools_when_positions_are_committed(addre
 
 
 def test_source_says_that_the_topic_is_wrong_when_nothing_in_it_is_ours(address: str) -> None:
-    """And hands nothing out, or it would be a flood of dead letters; until one of ours comes."""
+    """And hands nothing out, or it would be a flood of dead letters; until one comes."""
     config = make_topic(address)
     send(config, [b'{"event":"click"}'] * 120)
     source = KafkaSource(config)
@@ -276,7 +276,7 @@ def test_source_says_that_the_topic_is_wrong_when_nothing_in_it_is_ours(address:
             return ""
 
         for _ in range(2):
-            assert re.search(r"none of the first 120 messages of .* is a record of ours", until(refused))
+            assert re.search(r"none of the first 120 messages of .* is a record of asgi-audit", until(refused))
         send(config, [record(1)])
         until(lambda: not refused() and len(messages) == 121)
         assert [m.offset for m in messages] == list(range(121))

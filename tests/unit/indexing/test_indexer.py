@@ -204,7 +204,7 @@ def test_intent_is_counted_and_said_once_and_is_no_dead_letter(
     running.until(lambda: running.indexer.progress.skipped == 2)
     assert running.indexer.progress.dead == 0
     assert [r.getMessage() for r in caplog.records] == [
-        f"{P} offset 2: entries of kind INTENT mean nothing to this version: skipped and counted"
+        f"{P} offset 2: this version does not know entries of kind INTENT; they are skipped and counted"
     ]
     assert store.positions("test")[P].next == 4
 

@@ -289,8 +289,8 @@ class JournalSource:
         if any(fmt.segment_base(name) is not None for name in names):
             self._log_rarely(
                 f"page {partition.name}",
-                "asgi-audit: journal %s: its file `counters` was removed and nothing of it is read; a process that "
-                "lives makes it again at its next record, of a dead one `touch %s` lets the journal be taken in",
+                "asgi-audit: journal %s: its file `counters` was removed, so it is not read; a running process makes "
+                "it again with its next record; if the process is dead, `touch %s` lets the journal be adopted",
                 partition.name,
                 directory / "lock",
             )

@@ -171,8 +171,8 @@ class KafkaSource:
             self._raise_defect()
             if self._wrong:
                 raise TransportError(
-                    f"none of the first {self._seen} messages of {self._config.address} is a record of ours",
-                    hint="Is it the right topic? Nothing of it is indexed until one of ours comes.",
+                    f"none of the first {self._seen} messages of {self._config.address} is a record of asgi-audit",
+                    hint="Is it the right topic? Nothing of it is indexed until one comes.",
                 )
             taken = self._queue.take(messages_max, self._handed_out)
             has_changed, self._has_changed = self._has_changed, False
@@ -414,7 +414,7 @@ class KafkaSource:
         if incident.kind == "retention_passed":
             text = "offsets %d to %d were removed before they were read (%s)"
         else:
-            text = "the topic was made anew: position %d is gone, reading goes on at %d (%s)"
+            text = "the topic was deleted and made again: position %d is gone, reading continues at %d (%s)"
         log.error(
             "partition %s of %s: " + text,
             incident.partition,
@@ -464,7 +464,7 @@ class KafkaSource:
         self._ours += sum(m.kind is not Kind.RECORD or m.payload.startswith(_RECORD_HEAD) for m in messages)
         was_wrong, self._wrong = self._wrong, self._seen >= _FOREIGN_SAMPLE and not self._ours
         if self._wrong and not was_wrong:
-            log.error("none of the first %d messages of %s is a record of ours: is it the right topic?",
+            log.error("none of the first %d messages of %s is a record of asgi-audit: is it the right topic?",
                       self._seen, self._config.address)  # fmt: skip
 
     async def _look_at_fences(self) -> None:
