@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ACCEPTED", "AGE_ACCEPTED", "age_seconds", "duration_ns"]
+__all__ = ["ACCEPTED", "AGE_ACCEPTED", "AGE_PATTERN", "PATTERN", "age_seconds", "duration_ns"]
 
 ACCEPTED = "a duration such as 24h, 1h30m or 7d, with the units ns, us, ms, s, m, h and d"
 AGE_ACCEPTED = "a duration such as 90s or 5m, or a whole number of seconds"
@@ -23,6 +23,10 @@ _UNITS = {
     "d": 86_400 * 10**9,
 }
 _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d)")
+_PARTS = "(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h|d))+)"
+PATTERN = rf"^\+?{_PARTS}$"
+"""Of what `duration_ns` takes, for a JSON Schema; that it is at most 292 years, a pattern does not say."""
+AGE_PATTERN = rf"^([0-9]{{1,9}}|\+?{_PARTS})$"
 _NS_MAX = (1 << 63) - 1  # of Go's Duration: 292 years
 _TEXT_MAX = 200
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 from tests.support.api import Api
-from tests.support.operations import MARK, PATHS, TABLE, Asker, name_of, page_token_of
+from tests.support.operations import MARK, PATHS, SECRET, TABLE, Asker, is_failure, name_of, page_token_of
 
 from asgi_audit.api.app import application
 from asgi_audit.api.auth import Keys
@@ -34,7 +34,6 @@ from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX
 from asgi_audit.query.tokens import Sealer, TokenKind
 from asgi_audit.store.base import Query
 
-SECRET = "hunter2"
 KEYED = [operation for operation in TABLE if operation.roles]
 FOLLOWING = [operation for operation in KEYED if operation.follows and operation.follows.is_sealed]
 WITH_BODY = [operation for operation in TABLE if operation.example.body is not None]
@@ -68,22 +67,6 @@ def asker(api: Api) -> Asker:
     made = Asker(api)
     made.seed("acme")
     return made
-
-
-def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
-    """Exactly the dialect's error body, and nothing that tells of our inside."""
-    assert answer.status_code == dialect.sends(status), answer.text
-    assert answer.headers["content-type"] == dialect.content_type
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    if answer.request.method == "HEAD":
-        assert answer.content == b""
-    else:
-        dialect.error.model_validate_json(answer.content)
-    for text in ("Traceback", SECRET, MARK, ".py"):
-        assert text not in answer.text
-        assert text not in str(answer.headers)
-    return True
 
 
 def is_answer(answer: httpx.Response, operation: Operation) -> bool:

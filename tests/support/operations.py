@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from asgi_audit.api.app import operations
 from asgi_audit.api.health import Health
 from asgi_audit.api.measured import Measured
-from asgi_audit.api.operation import Operation
+from asgi_audit.api.operation import Dialect, Operation
 from asgi_audit.api.routing import names_in
 from asgi_audit.store.base import Batch
 from asgi_audit.store.state import Completion
@@ -27,11 +27,29 @@ TABLE = operations(NOBODY, NOBODY, Health(NOBODY, NOBODY), Measured(dict))
 PATHS = [(operation, path) for operation in TABLE for path in (operation.path, *operation.literal_roots)]
 QUERY = "?"  # among the values of a path: the query string of a whole URL
 MARK = "only-acme-may-read-this"
+SECRET = "hunter2"
+"""What must stand in no answer and no log."""
 
 
 def name_of(value: object) -> str | None:
     """For pytest."""
     return value.id if isinstance(value, Operation) else None
+
+
+def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
+    """Exactly the dialect's error body, and nothing that tells of our inside."""
+    assert answer.status_code == dialect.sends(status), answer.text
+    assert answer.headers["content-type"] == dialect.content_type
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    if answer.request.method == "HEAD":
+        assert answer.content == b""
+    else:
+        dialect.error.model_validate_json(answer.content)
+    for text in ("Traceback", SECRET, MARK, ".py"):
+        assert text not in answer.text
+        assert text not in str(answer.headers)
+    return True
 
 
 class Asker:

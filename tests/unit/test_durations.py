@@ -3,11 +3,13 @@ is not negative, and what we add to it."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_audit.durations import duration_ns
+from asgi_audit.durations import PATTERN, duration_ns
 
 S = 10**9
 GOOD = {
@@ -46,3 +48,11 @@ def test_no_other_error_and_never_negative(text: str) -> None:
         assert duration_ns(text) >= 0
     except ValueError:
         pass
+
+
+TOO_MUCH = ("9223372036854775808ns", "9223372036854775.808us", "3000000h", "200000d", "1" * 300 + "s")
+
+
+@pytest.mark.parametrize("text", [*GOOD, *BAD])
+def test_pattern_of_the_schema_says_the_same_but_for_how_much_it_is(text: str) -> None:
+    assert bool(re.fullmatch(PATTERN[1:-1], text)) == (text in GOOD or text in TOO_MUCH)

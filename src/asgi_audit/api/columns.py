@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 
 from ..record.schema import json_schema
 
-__all__ = ["FIELDS_MAX", "Columns", "all_columns", "columns_of"]
+__all__ = ["FIELDS_MAX", "Columns", "all_columns", "columns_of", "pattern"]
 
 FIELDS_MAX = 64
 _FLAT = ("request.headers", "request.query", "response.headers")  # maps of names, in which a dot divides nothing
@@ -98,6 +99,14 @@ def _known() -> dict[str, dict[str, Any]]:
 
 def _is_known(name: str) -> bool:
     return name in _known() or any(name.startswith(f"{base}.") and len(name) > len(base) + 1 for base in _OPEN)
+
+
+def pattern() -> str:
+    """Of what `columns_of` takes, for a JSON Schema."""
+    known = "|".join(re.escape(name) for name in _known())
+    below = "|".join(re.escape(base) for base in _OPEN)
+    name = rf"\s*({known}|({below})\.[^,]*[^,\s])\s*"
+    return f"^{name}(,{name})*$"
 
 
 def _path(name: str) -> list[str]:

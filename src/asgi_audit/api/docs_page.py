@@ -166,7 +166,8 @@ def _kind(document: dict[str, Any], schema: dict[str, Any]) -> str:
     """What a value is, in words."""
     schema = _resolved(document, schema)
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_kind(document, choice) for choice in schema["anyOf"]))
+        choices = [choice for choice in schema["anyOf"] if "" not in choice.get("enum", ())]  # that is: absent
+        return " or ".join(dict.fromkeys(_kind(document, choice) for choice in choices))
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if "const" in schema:

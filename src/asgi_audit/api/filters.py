@@ -9,13 +9,14 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ..durations import ACCEPTED as DURATION_ACCEPTED
+from ..durations import PATTERN as DURATION_PATTERN
 from ..durations import duration_ns
 from ..errors import QueryError
 from ..query.model import Query
 from ..record.derived import LEVELS
 from ..record.line import TIME_END
 from ..record.schema import OUTCOMES
-from .fields import METHODS, Flag, Statuses, one_of, text
+from .fields import METHODS, Flag, Statuses, matching, one_of, text
 from .instants import day_ns, instant_ns, ms_of
 from .models import Checked, Model, Refusal
 
@@ -85,7 +86,11 @@ Span = Annotated[
 ]
 Since = Annotated[
     int,
-    Checked(duration_ns, DURATION_ACCEPTED, {"type": "string", "examples": ["15m", "1h30m", "7d"], "maxLength": 200}),
+    Checked(
+        duration_ns,
+        DURATION_ACCEPTED,
+        {"type": "string", "pattern": DURATION_PATTERN, "maxLength": 200, "examples": ["15m", "1h30m", "7d"]},
+    ),
 ]
 _LEVEL = "|".join(LEVELS)
 Levels = Annotated[
@@ -98,6 +103,7 @@ Levels = Annotated[
 ]
 Name = Annotated[str, text(1, NAME_MAX)]
 LongName = Annotated[str, text(1, 500)]  # of what an application names itself
+PathPrefix = Annotated[str, matching(r"/[^\x00-\x1f]{0,499}", "1 to 500 characters that begin with '/'")]
 Search = Annotated[
     str,
     Checked(
@@ -170,8 +176,8 @@ class Filters(RolledUp):
         None, description="The annotated name, else the route's or endpoint's, else `METHOD template`."
     )
     route: LongName | None = Field(None, description="The whole template of the route.")
-    path_prefix: LongName | None = Field(
-        None, description="Of the route's template, by whole segments: `/orders` finds `/orders/{id}`."
+    path_prefix: Annotated[str, matching(r"/[^\x00-\x1f]{0,499}", "1 to 500 characters that begin with '/'")] | None = (
+        Field(None, description="Of the route's template, by whole segments: `/orders` finds `/orders/{id}`.")
     )
     request_id: Name | None = None
     trace_id: Name | None = None

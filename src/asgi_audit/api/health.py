@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..control import Control
-from ..durations import AGE_ACCEPTED, age_seconds
+from ..durations import AGE_ACCEPTED, AGE_PATTERN, age_seconds
 from ..errors import StoreError
 from ..query.model import Grant
 from ..query.service import QueryService
@@ -59,7 +59,10 @@ def _max_age(value: Any) -> float:
     return age_seconds(value)
 
 
-Age = Annotated[float, Checked(_max_age, AGE_ACCEPTED, {"type": "string", "examples": ["90s", "5m", "120"]})]
+Age = Annotated[
+    float,
+    Checked(_max_age, AGE_ACCEPTED, {"type": "string", "pattern": AGE_PATTERN, "examples": ["90s", "5m", "120"]}),
+]
 
 
 class FreshParameters(Model):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -43,11 +43,23 @@ __all__ = [
 _PATH_NAMES_MAX = 4  # of a nested field's name
 
 
-class Model(BaseModel):
-    """`extra="ignore"` in a model of one's own takes unknown names silently, where a document says so."""
+def _show_absent(schema: dict[str, Any], model: type[Model]) -> None:
+    if model.absent:
+        schema["x-absent"] = list(model.absent)  # `schemas` takes it out again
 
+
+class Model(BaseModel):
+    """`extra="ignore"` in a model of one's own takes unknown names silently, where a document says so. `absent`: values
+    that count as if their field was not there."""
+
+    absent: ClassVar[tuple[Any, ...]] = ()
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, ser_json_inf_nan="null"
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        hide_input_in_errors=True,
+        ser_json_inf_nan="null",
+        json_schema_extra=_show_absent,
     )
 
 
@@ -96,7 +108,7 @@ async def read_body(request: Request, model: type[M]) -> M:
 
 def read_parameters(request: Request, model: type[M]) -> M:
     """The parameters of the URL; an empty one counts as absent."""
-    return read_fields(model, parameters_of(request), "parameter", is_absent=lambda value: value == "")
+    return read_fields(model, parameters_of(request), "parameter", absent=("",))
 
 
 def read_path(request: Request, model: type[M]) -> M:
@@ -108,18 +120,17 @@ def answer_bytes(answer: Model) -> bytes:
     return answer.model_dump_json(by_alias=True, exclude_defaults=True).encode()
 
 
-def read_fields(
-    model: type[M], given: Mapping[str, Any], kind: str, *, is_absent: Callable[[Any], bool] = lambda _: False
-) -> M:
-    """What was sent, by the client's names. `kind`: what a refusal calls a name. `is_absent`: of a value that counts as
-    not sent. Raises QueryError."""
+def read_fields(model: type[M], given: Mapping[str, Any], kind: str, *, absent: tuple[Any, ...] = ()) -> M:
+    """What was sent, by the client's names. `kind`: what a refusal calls a name. `absent`: values that count as
+    not sent, beside the model's own. Raises QueryError."""
     accepted = [alias_of(model, name) for name in model.model_fields]
     if model.model_config.get("extra") == "forbid":
         for name in given:
             if name not in accepted:
-                raise QueryError(_unknown(shown_name(name), kind, accepted))
+                raise QueryError(_unknown(shown_name(name) or '""', kind, accepted))
+    skipped = (*absent, *model.absent)
     try:
-        return model.model_validate({name: value for name, value in given.items() if not is_absent(value)})
+        return model.model_validate({name: value for name, value in given.items() if value not in skipped})
     except ValidationError as e:
         raise _query_error(model, e) from None
 

@@ -78,6 +78,8 @@ def failures_of(operation: Operation) -> list[int]:
     found = {500, 503}
     if operation.roles:
         found |= {400, 401, 429}
+    if operation.parameters is not None and not operation.signed:
+        found.add(400)
     if operation.roles and operation.roles != frozenset(ROLES):
         found.add(403)
     if operation.path_values is not None:

@@ -171,7 +171,7 @@ class Anything(BaseRoute):
         raise NoMatchFound(name, dict(path_params))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        near = self._near(_segments_once(scope) or [])
+        near = self._near(_first_segments(scope))
         action = self._actions[near.name] if near else self._elsewhere
         refused = (near or self._rest).fail(Failure(404, "there is nothing at this path", action))
         await _send(refused, scope, receive, send)
@@ -225,11 +225,19 @@ def _segments_once(scope: Scope) -> list[str] | None:
     return segments
 
 
+def _first_segments(scope: Scope) -> list[str]:
+    """Of a path of any form: up to the first empty one, in the first `PATH_BYTES_MAX`."""
+    raw = _without_root(_raw_path(scope), scope.get("root_path", ""))[:PATH_BYTES_MAX]
+    parts = raw.removeprefix(b"/").split(b"/")
+    if b"" in parts:
+        parts = parts[: parts.index(b"")]
+    return [_decoded(part) for part in parts]
+
+
 def _segments(scope: Scope) -> list[str] | None:
     """Decoded, one slash at the end left out; None for a path with an empty segment, and for one that is too long to
     be ours."""
-    raw: bytes = (scope.get("raw_path") or quote(scope["path"]).encode()).split(b"?", 1)[0]
-    raw = _without_root(raw, scope.get("root_path", ""))
+    raw = _without_root(_raw_path(scope), scope.get("root_path", ""))
     if len(raw) > PATH_BYTES_MAX:
         return None
     parts = raw.removeprefix(b"/").removesuffix(b"/").split(b"/")
@@ -237,8 +245,17 @@ def _segments(scope: Scope) -> list[str] | None:
         return []
     if b"" in parts:
         return None
+    return [_decoded(part) for part in parts]
+
+
+def _raw_path(scope: Scope) -> bytes:
+    raw: bytes = (scope.get("raw_path") or quote(scope["path"]).encode()).split(b"?", 1)[0]
+    return raw
+
+
+def _decoded(part: bytes) -> str:
     # Bytes that are no UTF-8 become surrogates, which no check of a name lets through.
-    return [unquote_to_bytes(part).decode(errors="surrogateescape") for part in parts]
+    return unquote_to_bytes(part).decode(errors="surrogateescape")
 
 
 def _without_root(raw: bytes, root_path: str) -> bytes:

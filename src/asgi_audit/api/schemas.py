@@ -52,6 +52,8 @@ def parameters_in(model: type[Model] | None, where: str) -> list[dict[str, Any]]
     found = []
     for name, field in schema["properties"].items():
         said = {"description": field.pop("description")} if "description" in field else {}
+        if where == "query" and name not in required:
+            said["allowEmptyValue"] = True  # it counts as absent
         found.append({"name": name, "in": where, "required": name in required, **said, "schema": field})
     return found
 
@@ -62,10 +64,22 @@ def _schema_of(model: type[BaseModel], prefix: str, *, is_sent: bool) -> dict[st
     )
     for part in (schema, *schema.get("$defs", {}).values()):
         part.pop("title", None)
+        absent = part.pop("x-absent", [])
+        for name, field in part.get("properties", {}).items() if absent else ():
+            if name not in part.get("required", ()):
+                _or_absent(field, absent)
         if is_sent:
             for field in part.get("properties", {}).values():
                 _without_null(field)
     return schema
+
+
+def _or_absent(field: dict[str, Any], absent: list[Any]) -> None:
+    """The field may have one of these values, which count as if it was not there."""
+    said: dict[str, Any] = {name: field.pop(name) for name in ("description", "default") if name in field}
+    choice = [known for known in field.pop("anyOf", [dict(field)]) if known != {"type": "null"}]
+    field.clear()
+    field.update({"anyOf": [*choice, {"enum": absent}], **said})
 
 
 def _without_null(field: dict[str, Any]) -> None:

@@ -594,3 +594,10 @@ def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
     api.store.write(Batch(source="t", positions={}, completion=Completion(extent(DAY_MS + 1234), [state], [])))
     for answer in (ask(api, "GET", result, api.acme), ask(api, "POST", path, api.acme, json=DAY)):
         assert answer.headers["audit-open"] == "1", "those of another account are no business of this key"
+
+
+@pytest.mark.parametrize("path", ["/records/" + "x" * 9_000, "/records//", "/records/a//b", "/records/x/y/z"])
+def test_path_of_any_form_is_unknown_in_words_of_its_first_segment(api: Api, path: str) -> None:
+    answer = ask(api, "GET", path, api.everything)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json()["detail"] == "there is nothing at this path"

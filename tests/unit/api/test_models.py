@@ -19,6 +19,7 @@ from asgi_audit.api.dialects.executions import PageOf, Start
 from asgi_audit.api.fields import Flag, InstanceId, Instant, Level, Method, ServiceName, Statuses, digits, text, whole
 from asgi_audit.api.instants import ms_of
 from asgi_audit.api.models import Model, NoParameters, Refusal, read_body, read_parameters, read_path
+from asgi_audit.api.schemas import Components
 from asgi_audit.errors import QueryError
 from asgi_audit.record.derived import LEVELS
 
@@ -346,6 +347,31 @@ def test_names_in_the_path_are_read_by_our_names_and_refused_by_the_clients() ->
         with pytest.raises(QueryError) as caught:
             read_path(request(service=service, instance=instance), Named)
         assert str(caught.value).startswith(said)
+
+
+class Lenient(Model):
+    absent = (None, "")
+
+    one: Annotated[int, whole(0, 9)] = 5
+    flag: bool = True
+    at: Instant | None = None
+
+
+def test_values_that_count_as_absent_are_those_of_the_model_and_stand_in_its_schema() -> None:
+    assert sent(Lenient, one=None, flag="", at="") == Lenient()
+    assert sent(Lenient, one=0, flag=False) == Lenient(one=0, flag=False)
+    components = Components()
+    components.reference("x", Lenient, is_sent=False)
+    fields = components.schemas["x.Lenient"]["properties"]
+    assert fields["one"] == {
+        "anyOf": [{"type": "integer", "minimum": 0, "maximum": 9}, {"enum": [None, ""]}], "default": 5,
+    }  # fmt: skip
+    assert "x-absent" not in components.schemas["x.Lenient"]
+
+
+def test_parameter_without_a_name_is_refused_by_it() -> None:
+    with pytest.raises(QueryError, match=r'^"": there is no such parameter'):
+        read_parameters(request("=1"), Filters)
 
 
 def test_schema_of_a_field_is_beside_its_check() -> None:

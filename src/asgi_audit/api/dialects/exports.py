@@ -40,6 +40,7 @@ __all__ = ["EXPORTS", "operations"]
 PATH = "/api/v1/logs"
 RESULTS_MAX = 100
 WINDOW_DAYS_MAX = 90
+DATABASE_LENGTH_MAX = 2_000
 ROLES = frozenset({"auditor"})
 
 _MOMENT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
@@ -99,11 +100,28 @@ def _moment(value: Any) -> Moment:
     return Moment(ns, value)
 
 
+def _database(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > DATABASE_LENGTH_MAX or not 2 <= len(value.split("/")) <= 4:
+        raise ValueError
+    return value
+
+
 Time = Annotated[Moment, Checked(_moment, _MOMENT_ACCEPTED, {"type": "string", "format": "date-time"})]
 Group = Annotated[str, text(1, 64, "the name of a region group")]
 Token = Annotated[str, matching("-".join(rf"[0-9A-Fa-f]{{{n}}}" for n in (8, 4, 4, 4, 12)), "a UUID", format="uuid")]
 Type = Literal["query"]
 StateName = Literal["Complete", "CreatingNewUrl", "DoesNotExist", "Failed", "Pending", "Requested", "TimedOut"]
+
+
+Database = Annotated[
+    str,
+    Checked(
+        _database,
+        _DATABASE_ACCEPTED,
+        # Region group and one to three parts; that they are percent-encoded, a pattern does not say.
+        {"type": "string", "maxLength": DATABASE_LENGTH_MAX, "pattern": "^[^/]+(/[^/]+){1,3}$"},
+    ),
+]
 
 
 class Which(Model):
@@ -123,7 +141,7 @@ class WhichOne(Model):
 class Ask(Model):
     """What the export holds."""
 
-    database: Annotated[str, text(1, 2_000)] | None = Field(
+    database: Database | None = Field(
         None, description="region group/account[/service[/instance]], each part percent-encoded."
     )
     region_group: Group | None = Field(None, description="All accounts of the key in this region group.")

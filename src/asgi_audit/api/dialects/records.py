@@ -18,7 +18,7 @@ from ...query.model import Grant, Query
 from ...query.service import QueryService
 from ...record.model import AuditRecord
 from ..accept import CSV, NDJSON
-from ..columns import Columns, columns_of
+from ..columns import Columns, columns_of, pattern
 from ..completeness import audit_headers
 from ..fields import Flag, digits, text
 from ..filters import Filters
@@ -50,7 +50,12 @@ Fields = Annotated[
     Checked(
         _fields,
         "names of the record's JSON Schema with dots, several with commas",
-        {"type": "string", "examples": ["timestamp,context.principal,request.headers.user-agent"]},
+        {
+            "type": "string",
+            "maxLength": FIELDS_LENGTH_MAX,
+            "pattern": pattern(),
+            "examples": ["timestamp,context.principal,request.headers.user-agent"],
+        },
     ),
 ]
 

@@ -203,7 +203,7 @@ def _framed(found: Found) -> list[bytes]:
 
 
 def _read(model: type[M], command: Command) -> M:
-    return read_fields(model, command.params, "parameter", is_absent=lambda value: value is None or value == "")
+    return read_fields(model, command.params, "parameter")
 
 
 def _success(params: Model) -> bytes:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from ....durations import ACCEPTED as DURATION_ACCEPTED
+from ....durations import PATTERN as DURATION_PATTERN
 from ....durations import duration_ns
 from ....errors import QueryError
 from ....query.model import Grant, Query
@@ -31,12 +32,19 @@ def _duration(value: Any) -> int:
     return duration_ns(value)
 
 
-Duration = Annotated[int, Checked(_duration, DURATION_ACCEPTED, {"type": "string", "examples": ["24h", "1h30m"]})]
+Duration = Annotated[
+    int,
+    Checked(
+        _duration, DURATION_ACCEPTED, {"type": "string", "pattern": DURATION_PATTERN, "examples": ["24h", "1h30m"]}
+    ),
+]
 """Nanoseconds."""
 
 
 class Asked(Model):
     """Of `usage.api.list`."""
+
+    absent = (None, "")
 
     who: _Text | None = Field(None, description="Principal that asked.")
     service: _Text | None = Field(None, description="Without it, reads of this API (service `logs`) are left out.")
@@ -71,11 +79,15 @@ class Asked(Model):
 class Ended(Model):
     """Of `session.end`."""
 
+    absent = (None, "")
+
     id: _Text | None = Field(None, description="Session that ends; without it, that of the request.")
 
 
 class Login(Model):
     """Of `api.authenticate`: the key stands in `password`, or in `appToken`."""
+
+    absent = (None, "")
 
     username: _Text | None = None
     password: _Text | None = None
@@ -85,8 +97,9 @@ class Login(Model):
 
 
 class Command(Model):
-    """Names of the envelope may be spelled in any case."""
+    """Names of the envelope may be spelled in any case; others than these mean nothing."""
 
+    model_config = ConfigDict(extra="ignore")
     sessionId: str | None = Field(None, description="Session of this command alone; else that of the request.")
 
 
