@@ -38,6 +38,8 @@ COMMANDS = {
     "completeness": "until when the index is complete, and what is missing",
     "purge": "remove the days before a date from the index, for good",
     "reindex": "make days that an earlier version indexed new, so that every filter finds their records",
+    "backup": "copy the index while it is written",
+    "restore": "make an index of a backup again",
     "doctor": "look at everything that records pass through, and say what to do",
     "keys": "make, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",

@@ -18,7 +18,7 @@ from ..errors import ConfigError, StoreError
 from ..wiring.operations import open_admin
 from .flags import add_settings, settings_of
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "size_text"]
 
 _WAIT_SECONDS = 60.0
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     days = admin.purge_preview(before)
     if arguments.dry_run:
         for day in days:
-            print(f"{day.day}  {day.records:>12,} records  {_bytes(day.bytes):>10}")
+            print(f"{day.day}  {day.records:>12,} records  {size_text(day.bytes):>10}")
     elif not admin.purge(before, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
             f"the indexer has not yet purged {settings.store_url} after {_WAIT_SECONDS:g} s",
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     records, size = sum(d.records for d in days), sum(d.bytes for d in days)
     verb = "would be removed" if arguments.dry_run else "removed"
-    print(f"{len(days):,} days, {records:,} records, {_bytes(size)} {verb}", file=sys.stderr)
+    print(f"{len(days):,} days, {records:,} records, {size_text(size)} {verb}", file=sys.stderr)
     return 0
 
 
@@ -60,7 +60,7 @@ def _day(text: str) -> int:
     return int(datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()) * 1000
 
 
-def _bytes(size: float) -> str:
+def size_text(size: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

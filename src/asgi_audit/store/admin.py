@@ -16,7 +16,17 @@ from ..transport.base import Position
 if TYPE_CHECKING:
     from .base import Snapshot, Writer
 
-__all__ = ["Admin", "DayFacts", "DayToPurge", "DeadLetterFacts", "IndexFacts", "Maintenance", "Purged", "Reindexing"]
+__all__ = [
+    "Admin",
+    "BackedUp",
+    "DayFacts",
+    "DayToPurge",
+    "DeadLetterFacts",
+    "IndexFacts",
+    "Maintenance",
+    "Purged",
+    "Reindexing",
+]
 
 
 class DeadLetterFacts(NamedTuple):
@@ -57,6 +67,19 @@ class DayToPurge(NamedTuple):
     day: str
     records: int
     bytes: int
+
+
+class BackedUp(NamedTuple):
+    """A backup. `made_at`: ms. `until`: T of the copy (ms), None when none was known. `has_journal`: the index takes
+    from a journal. `id`: of the index."""
+
+    id: str
+    made_at: int
+    until: int | None
+    files: int
+    bytes: int
+    has_journal: bool
+    has_keys: bool
 
 
 class DayFacts(NamedTuple):
@@ -112,6 +135,12 @@ class Admin(Protocol):
 
     def give_up(self, partition: str, write: Callable[[Writer], object], *, wait_seconds: float) -> bool:
         """Write down with `write` that a partition is lost for ever, or have the indexer do it."""
+
+    def back_up(self, to: Path, *, control: Path | None) -> BackedUp:
+        """Copy the index to a new directory, while it is written, and with it the keys' database."""
+
+    def restore(self, backup: Path, *, control: Path | None) -> BackedUp:
+        """Put the index of a backup here, where none is, and its keys' database there."""
 
     def days(self) -> Sequence[DayFacts]:
         """Newest first, [] when there is no index."""

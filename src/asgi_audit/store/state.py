@@ -102,12 +102,13 @@ class Incident(msgspec.Struct, kw_only=True):
     and of no process, but of the source (`process` is `NO_PROCESS`): `retention_passed` (messages were removed before
     they were read), `topic_recreated` (the topic was deleted and made again, with or without all that it had held),
     `partition_lost` (somebody acknowledged that a partition is lost for ever); and of the index itself, likewise:
-    `day_lost` (the file of a day was gone, and `--new-index` gave it up)."""
+    `day_lost` (the file of a day was gone, and `--new-index` gave it up), `restored` (it was restored from a backup,
+    and what was taken from a journal since is gone)."""
 
     id: int
     kind: Literal[
         "missing", "gap", "silent", "late", "unproven", "altered", "retention_passed", "topic_recreated",
-        "partition_lost", "day_lost",
+        "partition_lost", "day_lost", "restored",
     ]  # fmt: skip
     process: uuid.UUID
     opened_at: int
@@ -122,7 +123,7 @@ class Incident(msgspec.Struct, kw_only=True):
     @property
     def is_acknowledged(self) -> bool:
         """Somebody said that nothing more is to be expected: the window stays incomplete, and no alarm is due."""
-        return self.acknowledged or self.kind in ("partition_lost", "day_lost")
+        return self.acknowledged or self.kind in ("partition_lost", "day_lost", "restored")
 
 
 class ProcessState(msgspec.Struct, kw_only=True):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
-from ..admin import Admin, DayFacts, DayToPurge, IndexFacts, Reindexing
+from ..admin import Admin, BackedUp, DayFacts, DayToPurge, IndexFacts, Reindexing
 from ..base import Writer
 from ..identity import IndexMemory
+from .backup import back_up, restore
 from .files import files_of
 from .inspect import inspect, quick_check
 from .purging import (
@@ -68,6 +69,14 @@ class SqliteAdmin(Admin):
         return acknowledge_in_directory(
             self._directory, process, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )
+
+    def back_up(self, to: Path, *, control: Path | None) -> BackedUp:
+        """See `backup.back_up`."""
+        return back_up(self._directory, to, control=control, access=self._access)
+
+    def restore(self, backup: Path, *, control: Path | None) -> BackedUp:
+        """See `backup.restore`."""
+        return restore(backup, self._directory, control=control, access=self._access)
 
     def days(self) -> Sequence[DayFacts]:
         """Newest first, [] when there is no index."""

@@ -30,7 +30,7 @@ from .schema import DAY_MS, made_at_ms
 
 __all__ = [
     "FORGOTTEN", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in", "name_open_accounts",
-    "note_lost_days", "read", "resumed", "write",
+    "note", "note_lost_days", "read", "resumed", "write",
 ]  # fmt: skip
 
 _RANGES_SHOWN = 100
@@ -174,6 +174,12 @@ def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> No
             end=start + DAY_MS, detail=detail,
         )  # fmt: skip
         _put(main, i)
+
+
+def note(main: apsw.Connection, incident: Incident) -> None:
+    """Open it, under an id of its own. Inside the caller's transaction."""
+    incident.id = _last_incident(main) + 1
+    _put(main, incident)
 
 
 def _put(main: apsw.Connection, i: Incident) -> None:
