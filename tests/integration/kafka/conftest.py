@@ -185,25 +185,28 @@ def read_from(source: KafkaSource, count: int, seconds: float = 60.0) -> tuple[l
     """At least `count` messages more, and the positions behind them."""
     messages: list[Message] = []
     positions: dict[str, Position] = {}
-    deadline = time.monotonic() + seconds
-    while len(messages) < count:
-        assert time.monotonic() < deadline, f"{len(messages)} of {count} messages; {source.stats()}"
+
+    def read() -> bool:
         batch = source.poll(1000, 0.2)
-        messages += batch.messages
+        messages.extend(batch.messages)
         positions.update(batch.positions)
+        return len(messages) >= count
+
+    until(read, lambda: f"{len(messages)} of {count} messages; {source.stats()}", seconds)
     return messages, positions
 
 
 def read_until_fence(source: KafkaSource, since: float, seconds: float = 30.0) -> list[Message]:
     """Everything up to a fence that was taken after `since`: all that was acknowledged before then."""
     messages: list[Message] = []
-    deadline = time.monotonic() + seconds
-    while True:
-        assert time.monotonic() < deadline, str(source.stats())
+
+    def read() -> bool:
         batch = source.poll(1000, 0.02)
-        messages += batch.messages
-        if batch.fence is not None and batch.fence.at > since:
-            return messages
+        messages.extend(batch.messages)
+        return batch.fence is not None and batch.fence.at > since
+
+    until(read, lambda: str(source.stats()), seconds)
+    return messages
 
 
 def send(config: KafkaConfig, values: list[bytes | None], *, partition: int = 0, key: bytes = b"k") -> float:
