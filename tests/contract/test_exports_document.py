@@ -21,6 +21,7 @@ from tests.support.api import DAY_MS, Api
 from tests.support.records import extent, foreign
 
 from asgi_audit.control.exports import UNFINISHED_MAX, State
+from asgi_audit.exporting.base import TargetError
 from asgi_audit.exporting.links import LINK_SECONDS
 from asgi_audit.store.base import Batch
 from asgi_audit.store.state import Completion
@@ -513,6 +514,18 @@ def test_object_that_somebody_removed_is_404(api: Api) -> None:
     path = api.control.path.parent / "exports" / f"{answer['request_id']}.ndjson.gz"
     path.unlink()
     assert is_error(fetch(api, answer), 404)
+
+
+def test_storage_that_signs_no_url_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    id_ = exported(api, {"region_group": "classic"})["request_id"]
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise TargetError("signing a URL failed: NoCredentialsError")
+
+    monkeypatch.setattr(api.exports._target, "presign", fail)
+    answer = result(api, id_)
+    assert is_error(answer, 503, "storage")
+    assert "Credentials" not in answer.text
 
 
 def test_metrics_say_how_many_exports_are_in_which_state(api: Api) -> None:

@@ -17,9 +17,11 @@ from tests.support import s3
 from tests.support.exports import ACME, World, exports_of
 
 from asgi_audit.control.exports import State
-from asgi_audit.errors import AuditError
+from asgi_audit.errors import AuditError, ConfigError
 from asgi_audit.exporting.base import TargetError, manifest_name, object_name
 from asgi_audit.exporting.runner import PATIENCE_MS
+from asgi_audit.settings import Settings
+from asgi_audit.wiring.exports import open_target
 
 pytest.importorskip("boto3", reason="boto3 is not installed: pip install 'asgi-audit[s3]'")
 from asgi_audit.exporting.s3 import S3Target
@@ -177,6 +179,12 @@ def test_storage_that_is_away_is_tried_again_and_then_fails(world: World, tmp_pa
     world.now += PATIENCE_MS / 1000
     assert world.settle(export, runner).state is State.FAILED
     assert world.files() == []
+
+
+def test_bucket_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(ConfigError, match="export_bucket"):
+        open_target(Settings(home=tmp_path, export_bucket="s3://bucket/a"))
 
 
 def _vendor_errors() -> list[type[Exception]]:

@@ -206,9 +206,6 @@ class Runner:
         if current is None or current.state in ENDED or current.progress is None:
             part.discard()
             part.close()
-        elif current.state is State.CREATING and self._target.finished(export.id) is not None:
-            part.discard()  # ours alone: the other one's is the object by now
-            part.close()
         else:
             self._jobs[export.id] = _Job(current, part, current.progress)
 

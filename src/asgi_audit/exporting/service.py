@@ -104,7 +104,7 @@ class ExportService:
             )
         found = self._exports.get(id_, days=self._days)
         path = self._target.open_path(id_, manifest=manifest)
-        if found is None or path is None or found.state is not State.COMPLETE:
+        if found is None or path is None:
             raise _missing()
         return Download(link, found, path, self._links.url(link, manifest=True))
 

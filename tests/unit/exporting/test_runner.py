@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,12 @@ import pytest
 from tests.support.exports import ACME, DAY_MS, HOUR_MS, World
 from tests.support.records import extent
 
-from asgi_audit.control.exports import ENDED, State
+from asgi_audit.control.exports import ENDED, Exports, State
+from asgi_audit.disk import PRIVATE
 from asgi_audit.errors import StoreError
 from asgi_audit.exporting.base import TargetError
 from asgi_audit.exporting.directory import DirectoryTarget
-from asgi_audit.exporting.part import Part, part_path
+from asgi_audit.exporting.part import Part, PartHeld, part_path
 from asgi_audit.exporting.runner import JOBS_OF_ACCOUNTS_MAX, PATIENCE_MS, Runner
 from asgi_audit.store.base import Batch, Reader
 from asgi_audit.store.state import Completion, Hold, ReadUntil
@@ -328,7 +331,8 @@ def test_export_fails_when_its_index_is_replaced(tmp_path: Path) -> None:
     for _ in range(4):
         world.runner.step()
     world.index = "another"
-    found = world.settle(export)
+    world.runner.close()
+    found = world.settle(export, world.new_runner(), steps=3)  # before it reads on
     assert (found.state, found.reason) == (State.FAILED, "the index was replaced while its records were read")
     assert world.files() == []
     world.close()
@@ -434,6 +438,91 @@ def test_manifest_says_what_a_purge_took_meanwhile(tmp_path: Path) -> None:
     world.settle(export)
     assert world.manifest(export)["complete_from"] == "2024-01-01T00:00:01.000Z"
     world.close()
+
+
+def test_chunk_is_on_the_disk_before_it_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, advance = os.fdatasync, Exports.advance
+
+    def syncing(fd: int) -> None:
+        sync(fd)
+        done.append("synced")
+
+    def advancing(*given: Any, **named: Any) -> bool:
+        done.append("noted")
+        return advance(*given, **named)
+
+    world = World(tmp_path, chunk_bytes=1)
+    world.add(3)
+    monkeypatch.setattr(os, "fdatasync", syncing)
+    monkeypatch.setattr(Exports, "advance", advancing)
+    world.settle(world.ask())
+    assert done == ["synced", "noted"] * 3
+    world.close()
+
+
+def test_runner_that_looked_before_another_one_completed_the_export_changes_nothing(world: World) -> None:
+    world.add(3)
+    export = world.ask()
+    late = world.new_runner()
+    world.runner.step()
+    seen = world.get(export)
+    assert seen.state is State.PENDING
+    assert seen.progress is not None
+    world.settle(export)
+    before = world.files()
+    late._take_up(seen, seen.progress)
+    assert world.files() == before
+    assert not late._jobs
+    late.close()
+
+
+def test_object_that_is_completed_while_it_is_taken_up_is_whole(world: World) -> None:
+    """Another runner renamed the part and died before it could note it, between our look and our lock: it is begun
+    anew."""
+
+    class Late(DirectoryTarget):
+        looks = 0
+
+        def finished(self, id_: str) -> bytes | None:
+            self.looks += 1
+            return None if self.looks == 1 else super().finished(id_)
+
+    world.add(3)
+    export = world.ask()
+    target = Late(world.directory)
+    runner = world.new_runner(target=target)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "_complete", _raise(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            world.settle(export, runner)
+    for job in runner._jobs.values():
+        job.part.close()
+    target.looks = 0
+    late = world.new_runner(target=target)
+    found = world.settle(export, late)
+    assert found.state is State.COMPLETE
+    assert len(world.lines(export)) == 3
+    assert world.files() == [f"{export.id}.manifest.json", f"{export.id}.ndjson.gz"]
+    late.close()
+
+
+def test_part_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.part"
+    code = (
+        "import fcntl, sys\n"
+        f"file = open({str(path)!r}, 'w+b')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(PartHeld):
+            Part(path, PRIVATE)
+        child.kill()
+    Part(path, PRIVATE).close()
 
 
 def _raise(error: BaseException) -> Any:
