@@ -1,4 +1,5 @@
-"""What is derived from a record when it is indexed: level, message, operation. Pure, to be derived again."""
+"""What is derived from a record when it is indexed: level, message, operation. Pure functions, so that it can be
+derived again."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from http import HTTPStatus
 __all__ = ["LEVELS", "level_of", "message_of", "operation_of"]
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-# Python 3.13 renamed these four (RFC 9110): a message must not depend on which one derived it.
+# Python 3.13 renamed these four (RFC 9110). A message must not depend on the version that derived it.
 _PHRASES = {int(s): s.phrase for s in HTTPStatus} | {
     413: "Content Too Large",
     414: "URI Too Long",
@@ -46,5 +47,5 @@ def message_of(
 
 
 def operation_of(method: str, operation: str | None, route: str | None) -> str:
-    """The annotation or the route's or endpoint's name, else `METHOD template`, else the method; never a raw path."""
+    """The annotation, else the name of route or endpoint, else `METHOD template`, else the method; never a raw path."""
     return operation or (f"{method} {route}" if route else method)

@@ -1,8 +1,8 @@
 """UUIDv7 (RFC 9562 section 5.7) that carries a given millisecond; random bits come in blocks of urandom, dropped after
 fork.
 
-What is random of ids and salts is made ahead, 64 at a time, because a system call each, or a lock, costs more than
-all the rest. Made before fork it would give all workers the same ids, so the child starts with none.
+The random parts of ids and salts are made in advance, 64 at a time: a system call, or a lock, for each one would cost
+more than everything else. A forked child drops them, because they would give all workers the same ids.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .line import TIME_END
 __all__ = ["new_process", "new_request_id", "record_ids", "started_ms", "uuid7"]
 
 _AHEAD = 64
-# Taken with `pop` and added to with `extend`, which are atomic, so no lock.
+# `pop` and `extend` are atomic, so no lock is needed.
 _tails: list[tuple[str, str]] = []  # what follows the millisecond in a UUID; a salt
 _request_ids: list[str] = []
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -49,19 +49,19 @@ def uuid7(ms: int) -> str:
 
 
 def new_process(ms: int) -> uuid.UUID:
-    """The identity of an OS process, made at its start and again after fork."""
+    """The id of an OS process; made when it starts, and again after fork."""
     return uuid.UUID(uuid7(ms))
 
 
 def started_ms(process: bytes) -> int | None:
-    """The milliseconds since the epoch that a UUIDv7 begins with; None of another UUID, and of a time that the index
-    cannot hold (`TIME_END`)."""
+    """The milliseconds since the epoch at the beginning of a UUIDv7; None for another UUID, or a time from `TIME_END`
+    on."""
     made = int.from_bytes(process[:6], "big")
     return made if process[6] >> 4 == 7 and made < TIME_END else None
 
 
 def new_request_id() -> str:
-    """32 random hex digits, for a request that brought no X-Request-ID."""
+    """32 random hex digits, for a request without an X-Request-ID."""
     try:
         return _request_ids.pop()
     except IndexError:

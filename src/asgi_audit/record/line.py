@@ -1,8 +1,9 @@
 """What statements and loss entries have in common: one line of JSON in UTF-8 that begins with its schema version, and
-how large its numbers may be.
+bounds for its numbers.
 
-The index adds them up in 64 bits: of the largest ones here, 8 million processes or statements still have a sum. What is
-beyond the bounds is refused when it is read and becomes a dead letter; stored, it would end the indexer at each start.
+The index adds numbers up in 64 bits, which is enough for the largest ones of 8 million processes or statements. A
+number beyond the bounds is refused when it is read, and the entry becomes a dead letter; in the index it would
+overflow, and end the indexer at each start.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ COUNT_END = 1 << 40
 """Exclusive: of sequences that are stated, and of how many something is. At 10,000 a second a process gets there in 3
 years."""
 TIME_END = 1 << 43
-"""Exclusive, in ms since the epoch: the year 2248. What comes later is no date for Python soon after."""
+"""Times in ms since the epoch are below it: the year 2248."""
 Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNT_END)]
 Ordinal = Annotated[int, msgspec.Meta(ge=1, lt=COUNT_END)]
 Time = Annotated[int, msgspec.Meta(ge=0, lt=TIME_END)]
@@ -35,7 +36,7 @@ T = TypeVar("T", bound=_Versioned)
 
 
 def decode_line(decode: Callable[[bytes], T], data: bytes, what: str) -> T:
-    """`what` it is to be, for the message. Raises RecordError."""
+    """`what`: the kind of entry, for the message. Raises RecordError."""
     try:
         data.decode()
         found = decode(data)

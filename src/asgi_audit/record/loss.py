@@ -1,5 +1,4 @@
-"""A loss entry: what a statement already covered and was lost later says so itself, in the record's place and
-partition.
+"""A loss entry: takes the place of a record that a statement already covers and that was lost after that.
 
 Wire form: one line of JSON that begins `{"loss":"1.0"`. `leaf` is the RFC 6962 leaf hash of the record's exact bytes,
 so that the Merkle root of the statement that covers it can still be checked without the record.
@@ -19,13 +18,13 @@ _HEAD = b'{"loss":'
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "loss"}):
-    """Sequence `sequence` of `process` became a record of `bytes` bytes, and is not there because of `reason`."""
+    """Sequence `sequence` of `process` was a record of `bytes` bytes; `reason` says why it is lost."""
 
     version: str = "1.0"
     process: str
     sequence: Ordinal
     at: Time  # ms since the epoch, when the loss was noticed
-    reason: str  # a word: `refused` (the broker does not take it)
+    reason: str  # one word: `refused` (by the broker)
     leaf: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]  # 64 hex digits: SHA-256(0x00 || record)
     bytes: Count
     detail: str = ""

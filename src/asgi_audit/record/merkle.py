@@ -1,7 +1,7 @@
-"""Merkle tree hashes of RFC 6962 section 2.1 over a record's exact bytes, and the digest that chains statements.
+"""Merkle tree hashes (RFC 6962 section 2.1) over the exact bytes of records, and the digest that chains statements.
 
 Leaf `SHA-256(0x00 ‖ record)`, node `SHA-256(0x01 ‖ left ‖ right)`, the empty tree `SHA-256("")`. A `Tree` keeps one
-hash a level: at most 64 for any number of leaves.
+hash for each level: at most 64 for any number of leaves.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ __all__ = ["EMPTY_ROOT", "Tree", "leaf_hash", "statement_digest"]
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 _LEAF, _NODE = hashlib.sha256(b"\x00"), hashlib.sha256(b"\x01")  # a copy is cheaper than a new one
-# From 2,048 bytes on hashlib gives up the interpreter's lock. A busy application's thread is woken then, to find it
-# taken again 4 µs later; or it keeps it, and the recorder waits a whole switch interval (5 ms) for its next record.
+# From 2,048 bytes on hashlib releases the GIL. Then a thread of the application wakes up, and either finds the GIL
+# taken again 4 µs later, or keeps it, and the recorder waits a whole switch interval (5 ms). So longer data is hashed
+# in parts.
 _PART_BYTES = 2047
-_LONG_BYTES = 1 << 16  # 0.1 ms: worth waking somebody for
+_LONG_BYTES = 1 << 16  # 0.1 ms: long enough to release the GIL for
 
 
 def leaf_hash(record: bytes) -> bytes:
@@ -28,7 +29,7 @@ def leaf_hash(record: bytes) -> bytes:
 
 
 def statement_digest(statement: bytes) -> str:
-    """What the next statement of the process repeats as `previous`: SHA-256 of the exact bytes, 64 hex digits."""
+    """SHA-256 of the statement's exact bytes, 64 hex digits. The next statement repeats it as `previous`."""
     return hashlib.sha256(statement).hexdigest()
 
 
@@ -44,14 +45,14 @@ class Tree:
     __slots__ = ("_stack", "size")
 
     def __init__(self, size: int = 0, stack: Iterable[bytes] = ()) -> None:
-        """`size` and `stack` of an earlier tree go on with it."""
+        """With `size` and `stack` of an earlier tree it continues that tree."""
         self.size = size
         self._stack = list(stack)  # roots of the full subtrees, largest first: one for each bit set in `size`
         assert len(self._stack) == size.bit_count()
 
     @property
     def stack(self) -> list[bytes]:
-        """With `size` all that there is to keep of the tree; 32 bytes each."""
+        """Together with `size`, the whole state of the tree; hashes of 32 bytes."""
         return list(self._stack)
 
     def append(self, leaf: bytes) -> None:

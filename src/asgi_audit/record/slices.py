@@ -1,9 +1,8 @@
-"""Where the bytes of a record are cut: the only file that knows.
+"""Where a record is cut into the slices of which responses are joined. No other file knows.
 
-A usage answer is the stored record up to `context`; a trail answer leaves out `service` and `instance_id` and has the
-service inside `metadata`. The offsets are found once, when a record is indexed, from the lengths of its decoded parts
-and never by searching (a body may contain any text); they are stored beside the record, and an answer is joined from
-slices."""
+A usage entry is the stored record up to `context`. A trail entry has no `service` and `instance_id`, and the service
+inside `metadata`. The offsets are found once, when a record is indexed, from the lengths of its decoded parts; never by
+searching, because a body may contain any text. They are stored beside the record."""
 
 from __future__ import annotations
 
@@ -35,12 +34,12 @@ def unpack_cuts(data: bytes) -> Cuts:
 
 
 def usage_slice(record: bytes, cuts: Cuts) -> bytes:
-    """The documented fields of a usage answer."""
+    """The record with the documented fields of usage."""
     return record[: cuts.timestamp_end] + b"}"
 
 
 def trail_slice(record: bytes, cuts: Cuts) -> bytes:
-    """The documented fields of a trail answer: `service` inside `metadata`, no `instance_id`."""
+    """The record with the documented fields of trail: `service` inside `metadata`, no `instance_id`."""
     account_end, service_end, instance_end, metadata_end, timestamp_end = cuts
     return b"".join(
         (

@@ -1,7 +1,8 @@
-"""A statement: what a process says about its own records, in the same journal and partition, after all that it covers.
+"""A statement: what a process says about its own records, in the same journal and partition, after what it covers.
 
-Wire form: one line of JSON that begins `{"statement":"1.0"`, at most 65,535 bytes (so that it can be an entry of a
-C2SP tile log). `root`, `policy` and `previous` are reserved: null until the digest chain is written.
+`recording.ledger` explains statements by an example. Wire form: one line of JSON that begins `{"statement":"1.0"`, at
+most 65,535 bytes (so that it can be an entry of a C2SP tile log). `root` is null when it is not known which records are
+in the range exactly.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ STATEMENT_BYTES_MAX = 65_535
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True):
-    """Sequences first..last, both inclusive, that became no record, and why.
+    """Sequences first..last, both inclusive, without a record, and the reason.
 
     Reasons: `queue` (more exchanges than the bound), `journal` (could not be written), `journal_full` (over the byte
     bound), `build` (a record could not be built), `exit` (the program ended before it was written), `killed` (adopted:
@@ -31,7 +32,7 @@ class Lost(msgspec.Struct, array_like=True, frozen=True):
 
 
 class OpenOf(msgspec.Struct, array_like=True, frozen=True):
-    """So many of the open exchanges belong to this account, as far as is known while they are open."""
+    """How many of the open exchanges are known to belong to this account."""
 
     account: str
     count: Ordinal
@@ -46,20 +47,20 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "s
     at: Time  # ms since the epoch, when it was made
     first: Ordinal
     last: Count
-    # Records of the range that stand in the journal; below zero when `lost_more` counts what lay before it.
+    # Records of the range in the journal; below zero when `lost_more` counts sequences before the range.
     count: Annotated[int, msgspec.Meta(gt=-COUNT_END, lt=COUNT_END)]
-    lost: list[Lost] = []  # sequences that became no record; those first stated here may lie below `first`
-    lost_more: Count = 0  # how many sequences more were lost than the ranges in `lost` name (bounded size)
+    lost: list[Lost] = []  # sequences without a record; they may lie below `first` when they are stated late
+    lost_more: Count = 0  # how many more were lost than `lost` names, whose size is bounded
     excluded: Count = 0  # in total since the start of the process
     unwaited: Count = 0  # in total: `durable` exchanges that were served before their record was durable
     open_count: Count = 0
     open_oldest: Time | None = None  # ms since the epoch
     open_long: Count = 0  # those open for 60 s and more: they no longer hold W back
     open_long_newest: Time | None = None  # ms since the epoch: when the last of these began
-    # Of those counted in `open_long` (in a `closed` statement: in `open_count`), the ones whose account is known; those
-    # that no account is named for may be anybody's. Absent in statements of version 0.1.0.
+    # Of those counted in `open_long` (in a `closed` statement: in `open_count`), the ones whose account is known; the
+    # others may belong to any account. Absent in statements of version 0.1.0.
     open_accounts: list[OpenOf] = []
-    watermark: Time  # W, ms: every exchange begun before it, except the older open ones counted, is at most `last`
+    watermark: Time  # W, ms: each exchange that began before it has a sequence of at most `last`, or is counted as open
     closed: Literal["", "provisional", "final", "adopted"] = ""
     proven: bool = True  # False: adopted under another boot id, or without counters: the true tail is not known
     clock_steps: Count = 0  # how often the wall clock was seen to jump by more than a second, in total
@@ -76,8 +77,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_statement(statement: Statement) -> bytes:
-    """Bytes of at most STATEMENT_BYTES_MAX, if host and service leave the room: accounts of open exchanges are left out
-    first (those exchanges count for everybody then), and ranges of losses that do not fit are counted in
+    """At most STATEMENT_BYTES_MAX, unless host and service are too long. What does not fit is left out: first the
+    accounts of open exchanges, which then count for every reader; then ranges of losses, which are counted in
     `lost_more`."""
     data = _encoder.encode(statement)
     while len(data) > STATEMENT_BYTES_MAX and statement.open_accounts:
