@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import apsw
 from ...errors import QueryError
 from ..base import COUNT_SECONDS, HISTOGRAM_BUCKETS_MAX
 from ..query import Query
-from .selection import ROLLED_UP, Selection, checks_of, ids_of, kinds_of, select, unrolled
+from .selection import ROLLED_UP, Selection, checks_of, ids_of, is_of_all, kinds_of, select, unrolled
 from .transactions import read_transaction
 
 __all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count", "pass_over"]
@@ -27,6 +27,7 @@ __all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count", "
 _MINUTE_MS = 60_000
 _HOUR = 60  # minutes
 By = Literal["level", "status"]
+_Part = tuple[str, str, int, int, int]
 _LABELS: dict[By | None, str] = {None: "''", "level": "{}.level", "status": "({}.status / 100) || 'xx'"}
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock: below a millisecond
 
@@ -175,17 +176,14 @@ def _rolled_up(
 ) -> Counter[tuple[int, str]]:
     """{(bucket since the epoch, label): records} of the minutes from `first` on, before `last`, `minutes` a bucket:
     what the rollup has, less what stands above the snapshot. `by_hours`: no bucket ends within an hour."""
-    found: Counter[tuple[int, str]] = Counter()
-    conditions, values = kinds_of(query)
-    for table, column, length, low, high in _parts(first, last, by_hours):
-        rows: Any = connection.execute(
-            f"SELECT u.{column} * {length} / ?, {_LABELS[by].format('k')}, sum(u.records) "
-            f"FROM kind k CROSS JOIN {table} u ON u.kid = k.kid AND u.{column} >= ? AND u.{column} < ? "
-            f"WHERE 1{conditions} GROUP BY 1, 2",
-            (minutes, low, high, *values),
-        )
-        for bucket, label, records in rows:
-            found[bucket, label] += records
+    parts = list(_parts(first, last, by_hours))
+    others = replace(query, except_service=None)
+    if query.except_service is not None and query.service is None and is_of_all(others):
+        # All, which few rows tell, less the few of that service.
+        found = _sums(connection, others, parts, minutes, by)
+        found.subtract(_sums(connection, replace(others, service=query.except_service), parts, minutes, by))
+    else:
+        found = _sums(connection, query, parts, minutes, by)
     checks, checked = checks_of(query, 2)
     rows = connection.execute(
         f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM record r "
@@ -198,7 +196,27 @@ def _rolled_up(
     return found
 
 
-def _parts(first: int, last: int, by_hours: bool) -> Iterator[tuple[str, str, int, int, int]]:
+def _sums(
+    connection: apsw.Connection, query: Query, parts: Iterable[_Part], minutes: int, by: By | None
+) -> Counter[tuple[int, str]]:
+    """As `_rolled_up`, of all records, visible or not."""
+    found: Counter[tuple[int, str]] = Counter()
+    conditions, values = kinds_of(query, of_all=is_of_all(query))
+    for table, column, length, low, high in parts:
+        is_one = by is None and low * length // minutes == (high * length - 1) // minutes  # nothing to sort
+        rows: Any = connection.execute(
+            f"SELECT u.{column} * {length} / ?, {_LABELS[by].format('k')}, ifnull(sum(u.records), 0) "
+            f"FROM kind k CROSS JOIN {table} u ON u.kid = k.kid AND u.{column} >= ? AND u.{column} < ? "
+            f"WHERE 1{conditions} {'' if is_one else 'GROUP BY 1, 2'}",
+            (minutes, low, high, *values),
+        )
+        for bucket, label, records in rows:
+            if records:
+                found[bucket, label] += records
+    return found
+
+
+def _parts(first: int, last: int, by_hours: bool) -> Iterator[_Part]:
     """(table, column, minutes a row, from, to) that together are the minutes from `first` on, before `last`."""
     low, high = -(-first // _HOUR), last // _HOUR
     if not by_hours or low >= high:

@@ -31,6 +31,7 @@ _FULLTEXT = "INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)"
 _MINUTE_MS = 60_000
 
 Shape = tuple[str, int, str, str, str, str, str]
+End = tuple[str, str, int]  # level, method, status
 _SHAPE = ("method", "status", "level", "region", "outcome", "operation", "route")
 _KIND = ("account", "service", "level", "method", "status")
 
@@ -88,9 +89,9 @@ class LayoutTwo:
         self._compress = compressor.compress
         self._tokens = tokens
         self._block: int = connection.execute("SELECT max(block) FROM block").get or 0
-        self._shapes: dict[Shape, tuple[int, str]] = {}  # the number, and the words of the full text
-        self._whose: dict[int, str] = {}  # by sid
-        self._kids: dict[tuple[int, int], int] = {}  # by (sid, shape)
+        self._shapes: dict[Shape, tuple[int, str, End]] = {}  # the number, and the words of the full text
+        self._whose: dict[int, tuple[str, str, str]] = {}  # sid -> words, account, service
+        self._kids: dict[tuple[int, End], tuple[int, int]] = {}  # of its kind, and of all with its level and class
 
     def insert(
         self,
@@ -102,7 +103,7 @@ class LayoutTwo:
     ) -> None:
         if len(self._shapes) + len(self._whose) + len(self._kids) >= _CACHED_MAX:
             self.forget()
-        shapes, texts = self._derive(records, sids)
+        shapes, texts, ends = self._derive(records, sids)
         places = self._insert_blocks(records, sids)
         self._connection.executemany(
             f"INSERT INTO record VALUES ({','.join('?' * 15)})",
@@ -118,30 +119,33 @@ class LayoutTwo:
             ),
         )  # fmt: skip
         _insert_texts(self._connection, [d.message for d in records], texts, ids)
-        self._sum_up(records, sids, shapes)
+        self._sum_up(records, sids, ends)
 
     def forget(self) -> None:
         self._shapes.clear()
         self._whose.clear()
         self._kids.clear()
 
-    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str]]:
-        """The shape of each record, and its tokens."""
+    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[End]]:
+        """The shape of each record, its tokens, and how it ended."""
         shape_of, whose_of, own = self._shapes.get, self._whose.get, self._tokens.own
         shapes: list[int] = []
         texts: list[str] = []
+        ends: list[End] = []
         for d, sid in zip(records, sids, strict=True):
             key = (d.method, d.status, d.level, d.region, d.outcome, d.operation, d.route)
-            shape, text = shape_of(key) or self._shape(key, d)
+            shape, text, end = shape_of(key) or self._shape(key, d)
             whose = whose_of(sid)
             if whose is None:
-                whose = self._whose[sid] = self._tokens.whose(d)
+                whose = self._whose[sid] = (self._tokens.whose(d), d.account, d.service)
             shapes.append(shape)
-            texts.append(f"{whose} {text} {own(d)}")
-        return shapes, texts
+            texts.append(f"{whose[0]} {text} {own(d)}")
+            ends.append(end)
+        return shapes, texts, ends
 
-    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str]:
-        found = self._shapes[key] = (self._interned("shape", _SHAPE, key), self._tokens.shape(d))
+    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str, End]:
+        number = self._interned("shape", _SHAPE, key)
+        found = self._shapes[key] = (number, self._tokens.shape(d), (d.level, d.method, d.status))
         return found
 
     def _insert_blocks(self, records: Sequence[Decoded], sids: Sequence[int]) -> list[tuple[int, int]]:
@@ -166,20 +170,13 @@ class LayoutTwo:
         self._block = number
         return places
 
-    def _sum_up(self, records: Sequence[Decoded], sids: Sequence[int], shapes: Sequence[int]) -> None:
-        minutes = [d.timestamp // _MINUTE_MS for d in records]
+    def _sum_up(self, records: Sequence[Decoded], sids: Sequence[int], ends: Sequence[End]) -> None:
+        kid_of = self._kids.get
         found: Counter[tuple[int, int]] = Counter()
-        counts = Counter(zip(sids, shapes, minutes, strict=True))
-        missing = {key[:2] for key in counts} - self._kids.keys()
-        if missing:
-            for d, *key in zip(records, sids, shapes, strict=True):
-                of = (key[0], key[1])
-                if of in missing:
-                    missing.discard(of)
-                    kind = (d.account, d.service, d.level, d.method, d.status)
-                    self._kids[of] = self._interned("kind", _KIND, kind)
-        for (sid, shape, minute), count in counts.items():
-            found[self._kids[sid, shape], minute] += count
+        minutes = [d.timestamp // _MINUTE_MS for d in records]
+        for (sid, end, minute), count in Counter(zip(sids, ends, minutes, strict=True)).items():
+            for kid in kid_of((sid, end)) or self._kinds(sid, end):
+                found[kid, minute] += count
         hours: Counter[tuple[int, int]] = Counter()
         for (kid, minute), count in found.items():
             hours[kid, minute // 60] += count
@@ -189,10 +186,17 @@ class LayoutTwo:
                 ((*key, count) for key, count in sums.items()),
             )
 
-    def _interned(self, table: str, columns: Sequence[str], values: tuple[str | int, ...]) -> int:
+    def _kinds(self, sid: int, end: End) -> tuple[int, int]:
+        level, _, status = end
+        own = self._interned("kind", _KIND, (*self._whose[sid][1:], *end))
+        of_all = self._interned("kind", _KIND, (None, None, level, None, status // 100 * 100))
+        self._kids[sid, end] = own, of_all
+        return own, of_all
+
+    def _interned(self, table: str, columns: Sequence[str], values: tuple[str | int | None, ...]) -> int:
         """The number of these values in a table that has each once."""
         execute = self._connection.execute
-        where = " AND ".join(f"{column} = ?" for column in columns)
+        where = " AND ".join(f"{column} IS ?" for column in columns)
         found: int | None = execute(f"SELECT rowid FROM {table} WHERE {where}", values).get
         if found is None:
             marks = ", ".join("?" * len(columns))

@@ -83,10 +83,11 @@ CREATE TABLE record (
 CREATE TABLE block (block INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- records, a line each, compressed: `codec`
 {_DAY_INDEXES}
 CREATE INDEX record_iseq ON record (iseq);  -- and so by (iseq, id)
--- How many records of each kind stand in each minute and hour (since the epoch), published or not.
+-- How many records of each kind stand in each minute and hour (since the epoch), published or not. Where account,
+-- service and method are NULL, of all of them together, and of a class of status: 400 for 400 to 499.
 CREATE TABLE kind (
-  kid INTEGER PRIMARY KEY, account TEXT NOT NULL, service TEXT NOT NULL, level TEXT NOT NULL, method TEXT NOT NULL,
-  status INTEGER NOT NULL, UNIQUE (account, service, level, method, status)
+  kid INTEGER PRIMARY KEY, account TEXT, service TEXT, level TEXT NOT NULL, method TEXT, status INTEGER NOT NULL,
+  UNIQUE (account, service, level, method, status)
 );
 CREATE TABLE minutes (
   kid INTEGER NOT NULL, minute INTEGER NOT NULL, records INTEGER NOT NULL, PRIMARY KEY (kid, minute)
@@ -94,7 +95,9 @@ CREATE TABLE minutes (
 CREATE TABLE hours (
   kid INTEGER NOT NULL, hour INTEGER NOT NULL, records INTEGER NOT NULL, PRIMARY KEY (kid, hour)
 ) WITHOUT ROWID;
--- The tokens first: a position in a later column takes two bytes more, and they are more than the message's words.
+-- The tokens first: a position in a later column takes two bytes more, and they are more than the message's words. In
+-- a table of their own without positions they would take 57 bytes a record less, and a search in one account 80 times
+-- as long, because each row of one table would be looked up in the other.
 CREATE VIRTUAL TABLE fulltext USING fts5(
   tokens, message, content='', columnsize=0, detail=full, tokenize='unicode61'
 );

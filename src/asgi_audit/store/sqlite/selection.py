@@ -17,7 +17,17 @@ from ..query import Query
 from .packing import pack_hex, pack_uuid
 from .schema import SLOTS, stream_token, token
 
-__all__ = ["ROLLED_UP", "Selection", "checks_of", "ids_of", "kinds_of", "select", "unknown_to_version_1", "unrolled"]
+__all__ = [
+    "ROLLED_UP",
+    "Selection",
+    "checks_of",
+    "ids_of",
+    "is_of_all",
+    "kinds_of",
+    "select",
+    "unknown_to_version_1",
+    "unrolled",
+]
 
 ROLLED_UP = ("accounts", "account", "service", "levels", "failure", "method", "statuses", "except_service")
 _FILTERS = (*ROLLED_UP, "instance", "text", "principal", "operation", "request_id", "region", "outcome", "client",
@@ -75,11 +85,21 @@ def ids_of(query: Query, spill: int) -> tuple[int, int]:
     return max(0, query.start - spill) * SLOTS, (query.end + spill) * SLOTS
 
 
-def kinds_of(query: Query) -> tuple[str, list[Any]]:
-    """The condition on rows of `kind k` that the query's rolled up filters make."""
-    return _conditions(query, {
+def kinds_of(query: Query, *, of_all: bool = False) -> tuple[str, list[Any]]:
+    """The condition on rows of `kind k` that the query's rolled up filters make; `of_all`: on those that sum up all
+    accounts, services and methods."""
+    sql, values = _conditions(query, {
         "account": "k.account", "service": "k.service", "method": "k.method", "level": "k.level", "status": "k.status",
     })  # fmt: skip
+    return f" AND k.account IS {'' if of_all else 'NOT '}NULL{sql}", values
+
+
+def is_of_all(query: Query) -> bool:
+    """Whether the rows that sum up all accounts, services and methods, by level and class of status, can tell."""
+    statuses = query.statuses or ()
+    return (query.wanted_accounts, query.service, query.method, query.except_service) == (None,) * 4 and all(
+        low % 100 == 0 and high % 100 == 99 for low, high in statuses
+    )
 
 
 def checks_of(query: Query, version: int) -> tuple[str, list[Any]]:
@@ -176,7 +196,10 @@ def _status_words(connection: apsw.Connection, query: Query, version: int) -> li
         return None
     there: list[Any] = list(range(100, 1000))
     if version > 1:
-        there = [status for (status,) in connection.execute("SELECT DISTINCT status FROM kind").fetchall()]
+        there = [
+            status
+            for (status,) in connection.execute("SELECT DISTINCT status FROM kind WHERE account NOTNULL").fetchall()
+        ]
     return [token("c", str(s), version) for s in there if any(low <= s <= high for low, high in query.statuses)]
 
 
