@@ -331,6 +331,12 @@ def test_answer_that_is_full_leaves_out_bodies_then_ends_early(api: Tr50, monkey
     assert "room" in is_root_failure(found["2"], -22)
 
 
+def test_list_whose_records_are_purged_while_it_is_made_is_empty(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed(api, 3)
+    monkeypatch.setattr(api.store, "page", lambda *_, **__: ([], False))  # between its count and its first part
+    assert api.listed() == {"success": True, "params": {"count": 3, "result": None}}
+
+
 def test_parts_are_small_and_no_more_than_a_part_is_read_at_once(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
     """Method: what the reader is asked for, which is what is in memory beside the answer."""
     seed(api, 700, body="b" * 6_000)

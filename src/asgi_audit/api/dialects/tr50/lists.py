@@ -69,18 +69,17 @@ class Listing:
             left -= shown[i]
         if any(shown):
             await lease.reserve(ANSWER_BYTES_MAX)
-        lists: list[list[bytes]] | None = None
         for cut in Cut:
-            lists = await self._made(wanted, shown, look.published, cut, room)
-            if lists is not None:
+            lists: list[list[bytes]] = []  # those with longer bodies are let go before others are made
+            lists, is_full = await self._made(wanted, shown, look.published, cut, room)
+            if not is_full:
                 break
-        assert lists is not None, "the last cut is always made"
         lease.resize(sum(len(item) for items in lists for item in items))
         found: list[Found | QueryError] = []
         for number, count, items in zip(shown, counts, lists, strict=True):
             if isinstance(count, QueryError):
                 found.append(count)
-            elif number and not items:
+            elif number and not items and is_full:
                 found.append(_no_room())
             else:
                 found.append(Found(count, items))
@@ -101,12 +100,11 @@ class Listing:
 
     async def _made(
         self, wanted: Sequence[Wanted], shown: Sequence[int], published: int, cut: Cut, room: int
-    ) -> list[list[bytes]] | None:
-        """The items of each list; None when they outgrow `room`. The last cut ends where the room does."""
-        lists: list[list[bytes]] = []
-        for w, number in zip(wanted, shown, strict=True):
-            items: list[bytes] = []
-            lists.append(items)
+    ) -> tuple[list[list[bytes]], bool]:
+        """The items of each list, and whether more of them outgrow `room`: with the last cut the lists end there. (A
+        list may be shorter than it was counted, when its days are purged meanwhile.)"""
+        lists: list[list[bytes]] = [[] for _ in wanted]
+        for w, number, items in zip(wanted, shown, lists, strict=True):
             before, more = None, number > 0
             while more and len(items) < number:
                 rows, more = await self._service.listings.rows(
@@ -122,14 +120,12 @@ class Listing:
                 for row in rows:
                     room -= len(row.record) + 1
                     if room < 0:
-                        if cut is not Cut.BARE:
-                            return None
-                        break
+                        return lists, True
                     items.append(row.record)
-                if room < 0 or not rows:
+                if not rows:
                     break
                 before = rows[-1].id
-        return lists
+        return lists, False
 
 
 def _too_many(number: int, left: int) -> QueryError:
