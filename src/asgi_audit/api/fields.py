@@ -11,7 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from ..errors import QueryError
+from ..query.tokens import TOKEN_MAX
 from ..record.derived import LEVELS
 from ..store.query import StatusRange, statuses_of
 from .instants import instant_ns
@@ -27,6 +30,7 @@ __all__ = [
     "Method",
     "ServiceName",
     "Statuses",
+    "Token",
     "digits",
     "matching",
     "one_of",
@@ -162,6 +166,9 @@ Statuses = Annotated[
 
 Flag = Annotated[bool, Checked(_flag, "true or false", {"type": "boolean"})]
 """Of a URL."""
+
+Token = Annotated[str, Field(json_schema_extra={"maxLength": TOKEN_MAX})]
+"""A sealed token. Whoever opens it refuses a longer one, as any other that is none."""
 
 ServiceName = Annotated[
     str, matching(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, underscores and hyphens")

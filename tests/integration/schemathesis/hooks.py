@@ -30,6 +30,7 @@ RULES = {
     r"start: it is missing; accepted: start, with or without end, or since": "one of two fields",
     r"minutes: \d+ make \d+ buckets": "two fields",
     r"(since|max_age): it is ": "what its parts add up to: at most 292 years",
+    r"query string: it is longer than 8192 bytes": "all fields",
     r"filters: they are too long together": "all fields",
     r"database: it is ": "its parts are percent-encoded",
     r"(region_group|regionGroup|database): there is no region group": "region groups are a setting",

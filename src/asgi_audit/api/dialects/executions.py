@@ -19,7 +19,7 @@ from ...query.service import QueryService
 from ...record.slices import Cuts
 from ..completeness import audit_headers
 from ..failure import Failure
-from ..fields import Instant, Method, digits
+from ..fields import Instant, Method, Token, digits
 from ..instants import ms_of
 from ..models import Model, Refusal, answer_bytes, read_body, read_parameters
 from ..operation import Dialect, Example, Follows, Operation, json_response
@@ -102,7 +102,9 @@ class Start(Model):
     start: Instant = Field(alias="from", description="Start of the window, inclusive.")
     end: Instant = Field(alias="to", description="End of the window, exclusive.")
     method: Method | None = Field(None, description="Only requests with this method.")
-    nextToken: str | None = Field(None, description="From a page of an earlier query with the same window and method.")
+    nextToken: Token | None = Field(
+        None, description="From a page of an earlier query with the same window and method."
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Start:
@@ -119,7 +121,7 @@ class PageOf(Model):
     """Which page of an execution."""
 
     limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
-    nextToken: str | None = Field(None, description="From the page before.")
+    nextToken: Token | None = Field(None, description="From the page before.")
 
 
 def says(failure: Failure) -> Error:

@@ -169,7 +169,9 @@ class Ask(Model):
 
 
 class Id(Model):
-    export: str = Field(alias="export", description="The request_id of an export.")
+    export: str = Field(
+        alias="export", description="The request_id of an export.", json_schema_extra={"maxLength": 200}
+    )
 
 
 class Signed(Model):

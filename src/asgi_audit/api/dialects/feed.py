@@ -22,7 +22,7 @@ from ...query.service import QueryService
 from ...record.model import AuditRecord
 from ..accept import JSON, NDJSON
 from ..completeness import audit_headers
-from ..fields import digits
+from ..fields import Token, digits
 from ..filters import Span
 from ..instants import ms_of
 from ..models import Model, Refusal, answer_bytes, read_parameters
@@ -39,7 +39,9 @@ LIMIT_MAX = 10_000
 
 
 class Asked(Model):
-    after: str | None = Field(None, description="The cursor of the page before. Without it, from the first record on.")
+    after: Token | None = Field(
+        None, description="The cursor of the page before. Without it, from the first record on."
+    )
     start: Span | None = Field(
         None,
         description="In place of `after`: from the first record on that was indexed with such a time or a later one. "

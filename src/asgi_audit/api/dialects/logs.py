@@ -22,7 +22,7 @@ from ...query.service import QueryService
 from ...record.line import TIME_END
 from ..completeness import audit_headers
 from ..failure import Failure
-from ..fields import Level, digits
+from ..fields import Level, Token, digits
 from ..filters import OWN_SERVICE, Search, span
 from ..instants import ms_of
 from ..models import Checked, Model, Refusal, answer_bytes, read_parameters
@@ -97,7 +97,7 @@ class Asked(Model):
     search: Search | None = Field(
         None, description='Words and "phrases" that all stand in the message; at least one word.'
     )
-    cursor: str | None = Field(None, description="From the page before; the filters must be the same.")
+    cursor: Token | None = Field(None, description="From the page before; the filters must be the same.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Asked:

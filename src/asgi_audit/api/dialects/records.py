@@ -20,7 +20,7 @@ from ...record.model import AuditRecord
 from ..accept import CSV, NDJSON
 from ..columns import Columns, columns_of, pattern
 from ..completeness import audit_headers
-from ..fields import Flag, digits, text
+from ..fields import Flag, Token, digits, text
 from ..filters import Filters
 from ..models import Checked, Model, Refusal, answer_bytes, read_parameters, read_path
 from ..operation import Example, Follows, Operation
@@ -67,7 +67,7 @@ class Shown(Model):
 class Asked(Filters, Shown):
     order: Literal["newest", "oldest"] | None = Field(None, description="What comes first; newest without it.")
     limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
-    cursor: str | None = Field(None, description="From the page before. It holds the filters and the window.")
+    cursor: Token | None = Field(None, description="From the page before. It holds the filters and the window.")
     count: Flag = Field(True, description="Whether the first page says how many records there are: `total`.")
 
 

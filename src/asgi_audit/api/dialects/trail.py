@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from ...query.service import QueryService
 from ...record.model import Metadata, RecordPart, RequestPart, ResponsePart
 from ...record.slices import trail_slice
+from ..fields import Token
 from ..models import Model
 from ..operation import Dialect, Operation
 from .executions import RECORD, WORDS, Error, Executions, says
@@ -20,7 +21,7 @@ _RECORD = {name: value for name, value in RECORD.items() if name not in ("servic
 
 
 class OfExecution(Model):
-    execution: str = Field(alias="queryExecutionId", description="From the answer that started the query.")
+    execution: Token = Field(alias="queryExecutionId", description="From the answer that started the query.")
 
 
 class TrailMetadata(Metadata):

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from ...query.service import QueryService
 from ...record.model import Metadata, RecordPart, RequestPart, ResponsePart
 from ...record.slices import usage_slice
-from ..fields import InstanceId, ServiceName
+from ..fields import InstanceId, ServiceName, Token
 from ..models import Model, read_path
 from ..operation import Dialect, Operation
 from .executions import RECORD, WORDS, Error, Executions, says
@@ -24,7 +24,7 @@ class About(Model):
 
 
 class AboutExecution(About):
-    execution: str = Field(alias="queryExecutionId", description="From the answer that started the query.")
+    execution: Token = Field(alias="queryExecutionId", description="From the answer that started the query.")
 
 
 class UsageRecord(RecordPart):
