@@ -33,7 +33,8 @@ def run(directory: Path, *words: str) -> tuple[str, int]:
     said = done.stdout.replace(served.auditor, "…")
     summary = said[said.rfind("SUMMARY ====") :]
     print(summary)
-    assert done.returncode == 0, said[-20_000:] + done.stderr[-2_000:]
+    failures = re.sub(r"(.{1500}).*", r"\1…", said[said.find("FAILURES ====") :])  # a line may be a whole URL
+    assert done.returncode == 0, failures[:20_000] + done.stderr[-2_000:]
     generated = re.search(r"(\d+) generated, (\d+) passed", summary)
     assert generated is not None, summary
     return said, int(generated[1])
@@ -47,5 +48,5 @@ def test_examples_and_a_few_cases_of_each_operation_are_answered_as_described(tm
 @pytest.mark.timeout(1_800)
 def test_thousands_of_cases_are_answered_as_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        _, generated = run(tmp_path, "--max-examples", "120", "--seed", "1")
+        _, generated = run(tmp_path, "--max-examples", "160", "--seed", "1")
     assert generated >= CASES_MIN

@@ -27,6 +27,7 @@ ACCESS_KEY = "asgi_audit.access"
 _HINT = "Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one."
 _ID = re.compile(r"aa_([0-9a-f]{12})_")
 _LEFT_OUT_KEY = "asgi_audit.refusals_left_out"
+_GRANT_KEY = "asgi_audit.grant"
 
 
 class Keys:
@@ -47,7 +48,8 @@ class Keys:
         """What the key allows that stands in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized',
         'busy' (too many failures) or 'forbidden'."""
         text = key_of(request.headers)
-        grant = await self.known(text)
+        # Looked up already, for `is_refused`: a poll costs one look-up.
+        grant = request.scope[_GRANT_KEY] if _GRANT_KEY in request.scope else await self.known(text)
         if grant is None:
             raise self.refused(request, [text])
         note_who(request, [grant])
@@ -106,6 +108,17 @@ class Keys:
         self._elsewhere.failed(address, "")
         if is_over and self._elsewhere.to_record() is None:
             leave_out(request)
+
+    async def is_refused(self, scope: Scope, roles: Collection[str]) -> bool:
+        """Whether the key of the request allows none of `roles`: that is recorded, also where no call that is answered
+        is. Notes what it found for `grant_of`. `roles` empty: no key is needed."""
+        if not roles:
+            return False
+        try:
+            grant = scope[_GRANT_KEY] = await self.known(key_of(Headers(scope=scope)))
+        except StoreError:
+            return False
+        return grant is None or grant.role not in roles
 
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
         """Whether the request gets a record of its own: not when it will be refused and too many were before it.

@@ -166,7 +166,11 @@ class Api:
             # Mounted in an application that is audited itself: its record would hold the records that are read.
             leave_out(scope)
             operation = self._operation_of(self._at(scope).routes, scope)
-            is_recorded = operation is None or operation.is_recorded
+            is_recorded = (
+                operation is None
+                or operation.is_recorded
+                or await self._keys.is_refused(scope, operation.roles)  # a poll without a right key
+            )
             # Who it is stands in the headers, or is known only when the body was read or the URL is found valid: then
             # the handler leaves out.
             is_known_now = operation is None or not (operation.credentials_in_body or operation.signed)

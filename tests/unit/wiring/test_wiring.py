@@ -77,7 +77,7 @@ def test_home_keeps_git_from_what_is_in_it(settings: Settings, opened: Callable[
     assert ignored.read_text() == "mine"
 
 
-def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings: Settings) -> None:
+def test_reads_are_audited_once_for_each_execution_and_for_a_poll_when_it_is_refused(settings: Settings) -> None:
     control = open_control(settings)
     key_id, key = control.create_key("reader", ["acme"])
     control.close()
@@ -92,15 +92,22 @@ def test_reads_are_audited_once_for_each_execution_and_never_for_a_poll(settings
             polled = await client.get(f"/trail/query-result/{execution}", headers=headers)
             assert polled.json() == {"data": []}
         assert (await client.post("/trail", json=question())).status_code == 401
+        assert (await client.get(f"/trail/query-result/{execution}")).status_code == 401
+        assert (await client.get("/api/v1/logs/x", headers=headers)).status_code == 403  # a reader
 
     asyncio.run(within_lifespan(build_api(settings), work))
     found = journal_of(settings)
     assert [(r.service, r.method, r.path, r.status) for r in found] == [
         ("logs", "POST", "/trail", 200),
         ("logs", "POST", "/trail", 401),
+        ("logs", "GET", found[2].path, 401),
+        ("logs", "GET", "/api/v1/logs/x", 403),
     ]
+    assert found[2].path.startswith("/trail/query-result/")
     # Who read: in the account that the key reads, if it is one.
-    assert [(r.account, r.principal) for r in found] == [("acme", f"key:{key_id}"), ("asgi-audit", "")]
+    assert [(r.account, r.principal) for r in found] == [
+        ("acme", f"key:{key_id}"), ("asgi-audit", ""), ("asgi-audit", ""), ("acme", f"key:{key_id}"),
+    ]  # fmt: skip
     # Metadata only: neither the key nor the question.
     assert all(key.encode() not in r.data and b'"from"' not in r.data for r in found)
 
@@ -110,7 +117,7 @@ def test_call_is_recorded_when_its_row_of_the_table_says_so(settings: Settings, 
     """Each row without a key, at each of its paths, also where the API is mounted; and paths that no row has."""
     unknown = [("GET", "/usage/x/query-result/y"), ("GET", "/health/x"), ("GET", "/metrics/x"), ("POST", "/metrics")]
     calls = [(o.method, path.replace("{", "").replace("}", "")) for o, path in PATHS]
-    recorded = [o.is_recorded for o, _ in PATHS]
+    recorded = [o.is_recorded or bool(o.roles) for o, _ in PATHS]  # a call that is refused always is
     api = build_api(settings)
 
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
