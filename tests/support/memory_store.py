@@ -115,6 +115,9 @@ class MemoryStore:
     def purge_asked(self) -> int | None:
         return None
 
+    def replay_asked(self) -> int:
+        return 0
+
     def acknowledge_asked(self) -> int:
         return 0
 

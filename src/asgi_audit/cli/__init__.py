@@ -38,6 +38,7 @@ COMMANDS = {
     "completeness": "until when the index is complete, and what is missing",
     "purge": "remove the days before a date from the index, for good",
     "reindex": "make days that an earlier version indexed new, so that every filter finds their records",
+    "dead-letters": "show what the index could not take for a record, and try it again",
     "backup": "copy the index while it is written",
     "restore": "make an index of a backup again",
     "doctor": "look at everything that records pass through, and say what to do",
@@ -48,6 +49,7 @@ COMMANDS = {
 _TRACEBACK = "ASGI_AUDIT_TEST_TRACEBACK"
 MODULES = {name: f".{name}" for name in COMMANDS} | {
     "ask": ".ask.command",
+    "dead-letters": ".dead_letters",
     "demo": ".demo.command",
     "doctor": ".doctor.command",
 }

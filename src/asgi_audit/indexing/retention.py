@@ -68,6 +68,8 @@ class Retention:
             acknowledged = self._writer.acknowledge_asked()
             if acknowledged:
                 _log.info("acknowledged, as asked: %d silent processes are gone for good", acknowledged)
+            if replayed := self._writer.replay_asked():
+                _log.info("%d dead letters were indexed, as asked", replayed)
             if renewed := self._writer.take_reindexed():
                 _log.info("%d days were replaced by their reindexed copies, as asked", renewed)
             if now >= self._next_purge:

@@ -30,13 +30,21 @@ __all__ = [
 
 
 class DeadLetterFacts(NamedTuple):
-    """A dead letter without its bytes. `at`: ms since the epoch."""
+    """A dead letter without its bytes. `at`: ms since the epoch. `bytes`: as they came; `kept`: of them, which are
+    fewer when they were more than 64 KiB."""
 
+    id: int
     at: int
     source: str
     partition: str
     offset: int
     reason: str
+    bytes: int
+    kept: int
+
+    @property
+    def is_cut(self) -> bool:
+        return self.kept < self.bytes
 
 
 class IndexFacts(NamedTuple):
@@ -142,6 +150,16 @@ class Admin(Protocol):
     def restore(self, backup: Path, *, control: Path | None) -> BackedUp:
         """Put the index of a backup here, where none is, and its keys' database there."""
 
+    def dead_letters(self, *, limit: int, before: int | None = None) -> Sequence[DeadLetterFacts]:
+        """Newest first; `before`: those with a smaller id."""
+
+    def dead_letter(self, number: int) -> tuple[DeadLetterFacts, bytes] | None:
+        """One with its bytes; None when it is not, or no longer, there."""
+
+    def replay(self, number: int, *, wait_seconds: float) -> bool:
+        """Try to index it again, or have the indexer do it. It is gone when that succeeded, else it has a new
+        reason."""
+
     def days(self) -> Sequence[DayFacts]:
         """Newest first, [] when there is no index."""
 
@@ -178,6 +196,10 @@ class Maintenance(Protocol):
 
     def partition_noted(self, partition: str) -> None:
         """That it is lost is written down: do not answer it again."""
+
+    def replay_asked(self) -> int:
+        """Index the dead letters again that other processes ask for. Answers how many became records. Cheap: asked once
+        a second."""
 
     def take_reindexed(self) -> int:
         """Let the copies in which other processes made days new be these days, with all that came since. Answers how

@@ -242,7 +242,7 @@ def dead_letters(s: Settings) -> Iterator[Found]:
         return
     reasons = list(dict.fromkeys(letter.reason[:120] for letter in facts.newest_dead))[:_REASONS]
     said = f"; newest: {' | '.join(reasons)}" if reasons else ""
-    do = "They stand in the table dead_letter of main.db, with where they came from."
+    do = "`asgi-audit dead-letters list` shows them, with where they came from."
     yield Found("warn", "dead letters", f"{facts.dead:,}{said}", do)
 
 

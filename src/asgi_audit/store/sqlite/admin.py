@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ...disk import PRIVATE, Access
 from ...errors import StoreError
-from ..admin import Admin, BackedUp, DayFacts, DayToPurge, IndexFacts, Reindexing
+from ..admin import Admin, BackedUp, DayFacts, DayToPurge, DeadLetterFacts, IndexFacts, Reindexing
 from ..base import Writer
 from ..identity import IndexMemory
 from .backup import back_up, restore
+from .dead_letters import dead_letter, dead_letters
 from .files import files_of
 from .inspect import inspect, quick_check
 from .purging import (
@@ -20,6 +21,7 @@ from .purging import (
     give_up_in_directory,
     purge_directory,
     purge_preview,
+    replay_in_directory,
     take_in_directory,
 )
 from .reindexing import SqliteReindexing, days_of
@@ -77,6 +79,22 @@ class SqliteAdmin(Admin):
     def restore(self, backup: Path, *, control: Path | None) -> BackedUp:
         """See `backup.restore`."""
         return restore(backup, self._directory, control=control, access=self._access)
+
+    def dead_letters(self, *, limit: int, before: int | None = None) -> Sequence[DeadLetterFacts]:
+        """Newest first; `before`: those with a smaller id."""
+        check_is_there(self._directory, self._memory)
+        return dead_letters(self._directory, limit=limit, before=before)
+
+    def dead_letter(self, number: int) -> tuple[DeadLetterFacts, bytes] | None:
+        """One with its bytes; None when it is not, or no longer, there."""
+        check_is_there(self._directory, self._memory)
+        return dead_letter(self._directory, number)
+
+    def replay(self, number: int, *, wait_seconds: float) -> bool:
+        """Try to index it again, or have the indexer do it; False when it has not tried after `wait_seconds`."""
+        return replay_in_directory(
+            self._directory, number, wait_seconds=wait_seconds, access=self._access, memory=self._memory
+        )
 
     def days(self) -> Sequence[DayFacts]:
         """Newest first, [] when there is no index."""

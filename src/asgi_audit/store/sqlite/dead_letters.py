@@ -1,16 +1,28 @@
-"""Dead letters in main.db: bounded in number and bytes."""
+"""Dead letters in main.db: bounded in number and bytes; listed, shown, and read again."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import apsw
 
-from ...record.codec import Decoded
+from ...errors import RecordError
+from ...record.codec import Decoded, decode
+from ..admin import DeadLetterFacts
 from ..state import DeadLetter
+from .errors import translated
+from .main import open_main
+from .schema import MAIN_NAME
 
-__all__ = ["DEAD_LETTER_BYTES_MAX", "bury", "dead_of"]
+__all__ = [
+    "DEAD_COLUMNS", "DEAD_LETTER_BYTES_MAX", "bury", "dead_letter", "dead_letters", "dead_of", "record_of", "refuse",
+    "remove",
+]  # fmt: skip
+
+DEAD_COLUMNS = 'id, at, source, partition, "offset", reason, payload_bytes, length(payload)'
 
 DEAD_LETTER_BYTES_MAX = 65_536  # of one payload
 _DEAD_BYTES_MAX = 64 << 20  # of all payloads; the oldest go first, their count stays
@@ -47,3 +59,51 @@ def bury(main: apsw.Connection, dead: Sequence[DeadLetter], now: int) -> None:
         main.execute("DELETE FROM dead_letter WHERE id = ?", (number,))
         rows, held = rows - 1, held - size
     main.execute("UPDATE state SET dead_bytes = ?", (held,))
+
+
+def dead_letters(directory: Path, *, limit: int, before: int | None = None) -> list[DeadLetterFacts]:
+    """Newest first; `before`: those with a smaller id. Raises StoreError."""
+    sql = f"SELECT {DEAD_COLUMNS} FROM dead_letter WHERE id < ? ORDER BY id DESC LIMIT ?"
+    with translated("read", directory / MAIN_NAME):
+        main = open_main(directory / MAIN_NAME)
+        try:
+            rows: Any = main.execute(sql, (1 << 62 if before is None else before, limit)).fetchall()
+        finally:
+            main.close(True)
+    return [DeadLetterFacts(*row) for row in rows]
+
+
+def dead_letter(directory: Path, number: int) -> tuple[DeadLetterFacts, bytes] | None:
+    """With its bytes. Raises StoreError."""
+    with translated("read", directory / MAIN_NAME):
+        main = open_main(directory / MAIN_NAME)
+        try:
+            row: Any = main.execute(
+                f"SELECT {DEAD_COLUMNS}, payload FROM dead_letter WHERE id = ?", (number,)
+            ).fetchone()
+        finally:
+            main.close(True)
+    return None if row is None else (DeadLetterFacts(*row[:-1]), bytes(row[-1]))
+
+
+def record_of(main: apsw.Connection, number: int) -> Decoded | None:
+    """The record that the bytes of a dead letter are by now; None when it is no longer there. Raises RecordError."""
+    row: Any = main.execute("SELECT payload, payload_bytes FROM dead_letter WHERE id = ?", (number,)).fetchone()
+    if row is None:
+        return None
+    payload, size = row
+    if len(payload) < size:
+        raise RecordError(f"of its {size} bytes {len(payload)} were kept: it cannot be replayed")
+    return decode(bytes(payload))
+
+
+def refuse(main: apsw.Connection, number: int, reason: str) -> None:
+    """It stays, for this reason."""
+    main.execute("UPDATE dead_letter SET reason = ? WHERE id = ?", (f"replayed: {reason}", number))
+
+
+def remove(main: apsw.Connection, number: int) -> None:
+    main.execute("BEGIN IMMEDIATE")
+    for (size,) in main.execute("DELETE FROM dead_letter WHERE id = ? RETURNING length(payload)", (number,)).fetchall():
+        main.execute("UPDATE state SET dead_bytes = dead_bytes - ?", (size,))
+    main.execute("COMMIT")

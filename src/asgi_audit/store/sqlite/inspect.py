@@ -16,6 +16,7 @@ from ..state import ReadUntil
 from . import extent, retention
 from .completeness import FORGOTTEN
 from .days import day_is_gone, gone_days
+from .dead_letters import DEAD_COLUMNS
 from .errors import translated
 from .fence import read_fence
 from .lease import holder
@@ -90,7 +91,7 @@ def _facts(
     if stated > told:
         lost["other"] = lost.get("other", 0) + stated - told
     newest: Any = main.execute(
-        'SELECT at, source, partition, "offset", reason FROM dead_letter ORDER BY id DESC LIMIT ?', (_NEWEST,)
+        f"SELECT {DEAD_COLUMNS} FROM dead_letter ORDER BY id DESC LIMIT ?", (_NEWEST,)
     ).fetchall()
     fed: Any = main.execute("SELECT DISTINCT source FROM position ORDER BY source").fetchall()
     rows = main.execute("SELECT partition, next, digest FROM position WHERE source = ?", (source,))

@@ -29,6 +29,7 @@ __all__ = [
     "give_up_in_directory",
     "purge_directory",
     "purge_preview",
+    "replay_in_directory",
     "take_in_directory",
 ]
 
@@ -126,6 +127,26 @@ def take_in_directory(
         return SqliteWriter(directory, access=access, memory=memory)
 
     return _done(request, SqliteWriter.take_reindexed, opened, wait_seconds, time.monotonic, time.sleep)
+
+
+def replay_in_directory(
+    directory: Path,
+    number: int,
+    *,
+    wait_seconds: float,
+    access: Access = PRIVATE,
+    memory: IndexMemory | None = None,
+) -> bool:
+    """True when it was tried to index the dead letter again; False when the indexer that holds the lease has been asked
+    and has not after `wait_seconds`. Raises StoreError."""
+    check_is_there(directory, memory)
+
+    def opened() -> SqliteWriter:
+        return SqliteWriter(directory, access=access, memory=memory)
+
+    with translated("ask to replay", directory):
+        request = retention.ask_to_replay(directory, number, access)
+    return _done(request, SqliteWriter.replay_asked, opened, wait_seconds, time.monotonic, time.sleep)
 
 
 def check_is_there(directory: Path, memory: IndexMemory | None) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "ask",
     "ask_to_acknowledge",
     "ask_to_give_up",
+    "ask_to_replay",
     "ask_to_take",
     "asked",
     "copies_to_take",
@@ -61,6 +62,7 @@ __all__ = [
     "partitions_lost",
     "purge_preview",
     "release_reserve",
+    "replays",
     "request_to_take",
     "retake_reserve",
     "sweep",
@@ -75,6 +77,7 @@ _ASKED = "purge-"
 _ACKNOWLEDGED = "acknowledge-"
 _LOST = "lost-"
 _REINDEXED = "reindexed-"
+_REPLAY = "replay-"
 _COPY = "reindex-"
 _STATEMENTS_EACH = 1000
 
@@ -254,7 +257,7 @@ def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
 
 
 def is_request(name: str) -> bool:
-    return name.startswith((_ASKED, _ACKNOWLEDGED, _LOST, _REINDEXED))
+    return name.startswith((_ASKED, _ACKNOWLEDGED, _LOST, _REINDEXED, _REPLAY))
 
 
 def copy_name(day: str) -> str:
@@ -297,6 +300,17 @@ def partitions_lost(directory: Path) -> list[str]:
             with contextlib.suppress(ValueError):
                 found.append(bytes.fromhex(name[len(_LOST) :]).decode())
     return found
+
+
+def ask_to_replay(directory: Path, number: int, access: Access = PRIVATE) -> Path:
+    """Ask to index a dead letter again; answers the request, which is gone when that was tried."""
+    return _request(directory, f"{_REPLAY}{number}", access)
+
+
+def replays(directory: Path) -> list[tuple[int, Path]]:
+    """The dead letters that somebody asks to index again, and the requests."""
+    names = [name for name in os.listdir(directory) if name.startswith(_REPLAY) and name[len(_REPLAY) :].isdigit()]
+    return sorted((int(name[len(_REPLAY) :]), directory / name) for name in names)
 
 
 def partition_noted(directory: Path, partition: str) -> None:

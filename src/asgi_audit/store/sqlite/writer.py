@@ -28,14 +28,14 @@ from typing import Any
 import apsw
 
 from ...disk import PRIVATE, Access
-from ...errors import StoreError
+from ...errors import RecordError, StoreError
 from ...record.codec import Decoded
 from ...transport.base import Position
 from ..admin import Purged
 from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
 from ..state import DeadLetter, Known, ReadUntil, Resumed
-from . import arrivals, believed, completeness, extent, retention
+from . import arrivals, believed, completeness, dead_letters, extent, retention
 from .arrivals import Arrived
 from .codec import Compressor
 from .day import Brought, DayWriter
@@ -227,6 +227,32 @@ class SqliteWriter:
         except BaseException:
             self._abandon()
             raise
+
+    def replay_asked(self) -> int:
+        with translated("read", self.directory):
+            asked = retention.replays(self.directory)
+        replayed = 0
+        for number, request in asked:
+            main = self._opened()
+            try:
+                with translated("write", self.directory):
+                    self._still_ours(())
+                    try:
+                        found = dead_letters.record_of(main, number)
+                    except RecordError as e:
+                        dead_letters.refuse(main, number, str(e))
+                        found = None
+            except BaseException:
+                self._abandon()
+                raise
+            if found is not None:
+                # A crash before the letter is removed repeats this, and the record is known then.
+                written = self.write(Batch(source="", positions={}, records=[found]))
+                replayed += not written.dead
+                with translated("write", self.directory):
+                    dead_letters.remove(self._opened(), number)
+            request.unlink(missing_ok=True)
+        return replayed
 
     def partitions_lost(self) -> list[str]:
         with translated("read", self.directory):
