@@ -20,7 +20,7 @@ from ...errors import AuditError, ConfigError
 from ...record.line import TIME_END
 from ..filters import refuse_others, window_of
 from ..terminal import raise_if_unread
-from .output import Progress, Table, print_json
+from .output import ExportProgress, Table, print_json
 
 __all__ = ["Asking"]
 
@@ -196,7 +196,7 @@ class Asking:
             window = {"time_start": start, "time_end": end}
             return self._curl("POST", "/api/v1/logs", {"type": "query"}, {**body, **window})
         export = await self._client.request_export(start, end, **where)
-        with Progress(export.id) as progress:
+        with ExportProgress(export.id) as progress:
             export = await self._client.wait_for_export(export.id, on_state=progress.state)
             if export.state != "Complete":
                 raise AuditError(f"export {export.id} ended as {export.state}", hint=export.reason)

@@ -22,7 +22,7 @@ from rich.text import Text
 from ...client import Export
 from ..terminal import one_line, raw_stream
 
-__all__ = ["Progress", "Table", "print_json"]
+__all__ = ["ExportProgress", "Table", "print_json"]
 
 _ROWS_AT_ONCE = 200  # the widths of columns fit so many rows
 _WIDE = 1_000  # where no terminal cuts the lines
@@ -98,7 +98,7 @@ def _took(ms: float | None) -> str:
     return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
 
 
-class Progress:
+class ExportProgress:
     """Of an export, on standard error: what it waits for, then the bytes of the download."""
 
     def __init__(self, id: str) -> None:

@@ -18,13 +18,13 @@ from .counting import pass_over
 from .selection import Selection, ids_of, select
 from .transactions import read_transaction
 
-__all__ = ["Blocks", "Page"]
+__all__ = ["Blocks", "PageReader"]
 
 _NEWLINE = 10
 _BLOCKS_MAX = 32  # kept while a page is read: of 64 KiB each, but for a record that is larger
 
 
-class Page:
+class PageReader:
     """What was found so far. `read` for each day in the query's order, until `more` or no day is left."""
 
     def __init__(self, query: Query, published: int, before: int | None, limit: int, bytes_max: int, skip: int) -> None:

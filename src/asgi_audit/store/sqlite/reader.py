@@ -35,7 +35,7 @@ from .days import day_is_gone, file_of, gone_days
 from .errors import reading
 from .fence import read_fence
 from .main import open_main
-from .paging import Page
+from .paging import PageReader
 from .schema import DAY_MS, DAY_VERSION, MAIN_NAME, MAIN_VERSION, SLOTS, day_name, generation, index_id, open_reading
 from .selection import unknown_to_version_1
 from .transactions import read_transaction
@@ -177,7 +177,7 @@ class SqliteReader:
         elif before is not None:
             first = max(first, _day_end(before // SLOTS) - DAY_MS + 1)
         self._check_days(query)
-        page = Page(query, published, before, limit, bytes_max, skip)
+        page = PageReader(query, published, before, limit, bytes_max, skip)
         for day in self._days_between(first, last, newest_first=query.order == "newest"):
             self._with_day(day, lambda connection: page.read(connection, self._decompress, self._stopped))
             if page.more:
