@@ -386,6 +386,14 @@ def test_list_that_cannot_be_counted_in_time_fails_alone(api: Tr50, monkeypatch:
     assert names(answer["2"]) == ["r0"]
 
 
+def test_lists_beyond_the_time_for_counting_fail_alone(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "_COUNTING_SECONDS", -1.0)
+    seed(api, 1)
+    answer = api.call({"1": {"command": "usage.api.list"}, "2": {"command": "diag.ping"}}, {"X-API-Key": api.auditor})
+    assert "no time" in is_root_failure(answer["1"], -11)
+    assert answer["2"] == {"success": True}
+
+
 def test_answer_is_sent_in_pieces_and_its_lease_is_given_back_when_the_client_leaves(api: Tr50) -> None:
     seed(api, 1_000, body="b" * 6_000)
     sent: list[Any] = []

@@ -89,8 +89,10 @@ class Listing:
         deadline = self._monotonic() + _COUNTING_SECONDS
         counts: list[int | QueryError] = []
         for w in wanted:
-            seconds = min(COUNT_SECONDS, max(0.0, deadline - self._monotonic()))
+            seconds = min(COUNT_SECONDS, deadline - self._monotonic())
             try:
+                if seconds <= 0:
+                    raise _no_time()
                 counts.append(
                     await self._service.listings.count(w.grant, w.query, published=published, work_seconds=seconds)
                 )
@@ -132,6 +134,12 @@ def _too_many(number: int, left: int) -> QueryError:
     return QueryError(
         f"limit: {number} results are more than the {left} that are left of {RESULTS_MAX:,} for one request",
         hint="Give a smaller limit, or ask in a request of its own.",
+    )
+
+
+def _no_time() -> QueryError:
+    return QueryError(
+        "the lists before it left no time to count this one", kind="too_costly", hint="Ask in a request of its own."
     )
 
 
