@@ -445,6 +445,8 @@ def test_ranges_are_answered(api: Api) -> None:
     assert is_error(beyond, 416)
     assert beyond.headers["content-range"] == f"bytes */{len(whole)}"
     assert is_error(fetch(api, answer, headers={"range": "lines=1"}), 400)
+    head = fetch(api, answer, method="HEAD", headers={"range": "lines=1"})
+    assert (head.status_code, head.content) == (400, b"")
     assert api.service.admission.in_flight == 0
 
 
@@ -514,6 +516,13 @@ def test_object_that_somebody_removed_is_404(api: Api) -> None:
     path = api.control.path.parent / "exports" / f"{answer['request_id']}.ndjson.gz"
     path.unlink()
     assert is_error(fetch(api, answer), 404)
+
+
+def test_object_that_goes_while_it_is_asked_for_is_404(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = exported(api, {"region_group": "classic"})
+    monkeypatch.setattr(api.exports._target, "open_path", lambda *_, **__: Path("/nowhere/at/all"))
+    assert is_error(fetch(api, answer), 404)
+    assert api.service.admission.in_flight == 0
 
 
 def test_storage_that_signs_no_url_is_503(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

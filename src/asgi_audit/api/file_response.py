@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from starlette.responses import FileResponse, Response
@@ -14,30 +14,52 @@ from .failure import Failure
 __all__ = ["ObjectResponse"]
 
 
+async def _nothing() -> None:
+    pass
+
+
 class ObjectResponse(FileResponse):
-    """Starlette's, whose refusals of a Range header are said by `fail`. Holds `lease` until it is sent, or could not
-    be."""
+    """Starlette's, whose refusals of a Range header are said by `fail`. `begins` is awaited before anything of the file
+    is sent, and not for a refusal. Holds `lease` until it is sent, or could not be."""
 
     def __init__(
-        self, path: Path, kind: str, headers: Mapping[str, str], fail: Callable[[Failure], Response], lease: Lease
+        self,
+        path: Path,
+        kind: str,
+        headers: Mapping[str, str],
+        fail: Callable[[Failure], Response],
+        lease: Lease,
+        begins: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         super().__init__(path, headers=headers, media_type=kind, filename=path.name)
         self._fail = fail
         self._lease = lease
+        self._begins = begins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: Response | None = None
+        is_begun = False
 
         async def sending(message: Message) -> None:
-            nonlocal refused
+            nonlocal refused, is_begun
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 refused = self._refusal(message)
+            elif message["type"] == "http.response.start":
+                await self._begins()
+                is_begun = True
             if refused is None:
                 await send(message)
 
         try:
-            await super().__call__(scope, receive, sending)
+            try:
+                await super().__call__(scope, receive, sending)
+            except (RuntimeError, FileNotFoundError):  # it was removed just now
+                if is_begun:
+                    raise
+                refused = self._fail(Failure(404, "there is no such file any more"))
             if refused is not None:
+                if scope["method"] == "HEAD":
+                    refused.body = b""
                 await refused(scope, receive, send)
         finally:
             self._lease.close()

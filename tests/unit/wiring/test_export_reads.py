@@ -91,14 +91,17 @@ def test_exports_and_downloads_are_recorded_once_each_and_polls_never(asked: Ask
     assert all(signature.encode() not in r.data for r in journal_of(asked.settings))
 
 
-def test_download_that_begins_in_the_middle_is_recorded(asked: Asked) -> None:
+def test_download_that_begins_in_the_middle_or_after_refusals_is_recorded(asked: Asked) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         url = await asked.complete(client)
         await client.head(url)
+        assert (await client.get(url, headers={"range": "bytes=999999999-"})).status_code == 416
+        assert (await client.get(url, headers={"range": "lines=1-"})).status_code == 400
         assert (await client.get(url, headers={"range": "bytes=1-"})).status_code == 206
 
     asyncio.run(within_lifespan(build_api(asked.settings), work))
-    assert [(r.method, r.status) for r in journal_of(asked.settings)] == [("POST", 200), ("GET", 206)]
+    found = [(r.method, r.status) for r in journal_of(asked.settings)]
+    assert found == [("POST", 200), ("GET", 416), ("GET", 400), ("GET", 206)]
 
 
 def test_forged_urls_get_few_records_and_a_valid_one_from_the_same_address_its_own(asked: Asked) -> None:

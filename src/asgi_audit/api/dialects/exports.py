@@ -367,13 +367,20 @@ class _Handlers:
 
     async def download(self, request: Request, _: Grant) -> Response:
         found = await self._open(request)
-        # One download in several pieces is one; a HEAD brings nothing.
-        if request.method == "HEAD" or (not await self._is_first(found) and "range" in request.headers):
-            leave_out(request)
-        return self._file(found, _described_by(found.manifest_url, found.export), CONTENT_TYPE)
+
+        async def begins() -> None:
+            # One download in several pieces is one; a HEAD brings nothing.
+            if request.method == "HEAD" or (not await self._is_first(found) and "range" in request.headers):
+                leave_out(request)
+
+        lease = self._service.admission.enter(found.link.key_id)
+        headers = {**NO_STORE, **_described_by(found.manifest_url, found.export)}
+        return ObjectResponse(found.path, CONTENT_TYPE, headers, EXPORTS.fail, lease, begins)
 
     async def manifest(self, request: Request, _: Grant) -> Response:
-        return self._file(await self._open(request, manifest=True), {}, "application/json")
+        found = await self._open(request, manifest=True)
+        lease = self._service.admission.enter(found.link.key_id)
+        return ObjectResponse(found.path, "application/json", NO_STORE, EXPORTS.fail, lease)
 
     async def _open(self, request: Request, *, manifest: bool = False) -> Download:
         given = _parameters(request)
@@ -389,10 +396,6 @@ class _Handlers:
             return await asyncio.to_thread(self._exports.is_first_download, found.link)
         except StoreError:
             return True  # rather recorded twice than not at all
-
-    def _file(self, found: Download, headers: dict[str, str], kind: str) -> Response:
-        lease = self._service.admission.enter(found.link.key_id)
-        return ObjectResponse(found.path, kind, {**NO_STORE, **headers}, EXPORTS.fail, lease)
 
     async def _answered(self, grant: Grant, export: Export, completeness: Completeness) -> Response:
         answer, headers = _answer(export), audit_headers(completeness)
