@@ -24,7 +24,7 @@ from .tokens import Sealer, Token, TokenKind, index_mark
 __all__ = ["WAITING_KEY_MAX", "WAITING_MAX", "WAIT_SECONDS_MAX", "FeedPage", "Feeds"]
 
 WAIT_SECONDS_MAX = 30
-WAITING_MAX = 128  # who comes after them is answered at once
+WAITING_MAX = 128  # who comes after them is answered at once; half of the answers in flight, where these are fewer
 WAITING_KEY_MAX = 16
 _POLL_SECONDS = 0.25
 _NEVER = 1 << 40  # seconds since the epoch: a cursor of a feed does not expire
@@ -59,6 +59,7 @@ class Feeds:
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         page_bytes_max: int,
+        in_flight_max: int,
     ) -> None:
         self._sealer = sealer
         self._readers = readers
@@ -68,6 +69,9 @@ class Feeds:
         self._monotonic = monotonic
         self._sleep = sleep
         self._page_bytes_max = page_bytes_max
+        # Each has a connection, of which there are no more than the limit of open files allows.
+        self._waiting_max = min(WAITING_MAX, in_flight_max // 2)
+        self._waiting_key_max = min(WAITING_KEY_MAX, max(1, self._waiting_max // 2))
         self._waiting: Counter[str] = Counter()
 
     @property
@@ -114,7 +118,8 @@ class Feeds:
             await self._grown(grant.key_id, published, ends)
 
     def _may_wait(self, key: str, ends: float) -> bool:
-        return self._monotonic() < ends and self.waiting < WAITING_MAX and self._waiting[key] < WAITING_KEY_MAX
+        is_full = self.waiting >= self._waiting_max or self._waiting[key] >= self._waiting_key_max
+        return self._monotonic() < ends and not is_full
 
     async def _grown(self, key: str, published: int, ends: float) -> None:
         """Returns when more is published than was read, and when the time is over."""

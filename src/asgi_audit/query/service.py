@@ -86,6 +86,7 @@ class QueryService:
             monotonic=monotonic,
             sleep=sleep,
             page_bytes_max=page_bytes_max,
+            in_flight_max=in_flight_max,
         )
         # Snapshots take microseconds: those who wait for the indexer, and health, need not wait behind pages.
         self._snapshots = Readers(open_reader, 1)

@@ -9,7 +9,6 @@ such a day.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,16 +17,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import apsw
 
-from ...errors import StoreError
-from ...record.codec import decode
-from ...record.slices import unpack_cuts
-from ..base import Fed, Place, Row
+from ..base import Fed, Place, Row, gone
+from . import arrivals
 from .codec import Decompressor
-from .paging import Blocks
+from .retention import day_of, horizon_of
+from .rows import record_of, streams_of
 from .schema import SLOTS
 from .transactions import read_transaction
 
-__all__ = ["END", "Days", "first_since", "time_of_id", "walk", "with_id"]
+__all__ = ["END", "Days", "Stands", "page", "stands"]
 
 _BATCHES = 128
 END = (1 << 63) - 1  # as the id of a place: behind the whole batch
@@ -47,6 +45,78 @@ class _Found(NamedTuple):
     iseq: int
     id: int
     day: str
+
+
+class Stands(NamedTuple):
+    """What a feed has before it: see `arrivals.between`."""
+
+    days: list[tuple[str, int, int]]
+    published: int
+    horizon: int
+
+
+def stands(main: apsw.Connection, accounts: frozenset[str] | None, after: Place | None) -> Stands:
+    """Raises QueryError 'gone'."""
+    with read_transaction(main):
+        published = int(main.execute("SELECT published FROM state").get)
+        if after is not None and after.iseq > published:
+            raise gone("it lies beyond what this index has")
+        # In the middle of a batch its rest is unread.
+        read = 0 if after is None else after.iseq - (after.id < END)
+        if after is not None and arrivals.unread(main, accounts, read, after.horizon):
+            raise gone("records behind it were purged before they were read")
+        return Stands(arrivals.between(main, accounts, read, published), published, horizon_of(main) or 0)
+
+
+def page(
+    on_day: Days,
+    stands: Stands,
+    accounts: frozenset[str] | None,
+    after: Place | None,
+    since: int | None,
+    *,
+    limit: int,
+    bytes_max: int,
+    work_seconds: float,
+    decompress: Decompressor,
+) -> Fed | None:
+    """See `RowReader.feed`. None when a day was purged meanwhile: what there is must be looked at anew."""
+    if after is not None:
+        begin: Place | None = after._replace(horizon=stands.horizon)
+    elif since is None:
+        begin = Place(0, END, stands.horizon)
+    else:
+        begin = _begin(on_day, stands, accounts, since, work_seconds)
+    if begin is None:
+        return None
+    return walk(
+        on_day,
+        stands.days,
+        accounts,
+        begin,
+        stands.published,
+        limit=limit,
+        bytes_max=bytes_max,
+        work_seconds=work_seconds,
+        decompress=decompress,
+    )
+
+
+def _begin(
+    on_day: Days, stands: Stands, accounts: frozenset[str] | None, since: int, work_seconds: float
+) -> Place | None:
+    """The place before the first batch that brought a record of `since` (ms) or later. None: see `page`."""
+    first = stands.published + 1
+    for day, lowest, _ in stands.days:
+        if day == day_of(since):
+            look = partial(_first, accounts=accounts, since=since, lowest=lowest, work_seconds=work_seconds)
+            found = on_day(day, look)
+            if found is None:
+                return None
+            first = min(first, found[0] or first)
+        elif day > day_of(since):
+            first = min(first, lowest)
+    return Place(max(0, first - 1), END, stands.horizon)
 
 
 def walk(
@@ -124,7 +194,7 @@ def _found_in(
 ) -> list[_Found]:
     """At most `limit` rows of one day behind `after` (iseq, id), of batches up to `up_to`, in order."""
     with read_transaction(connection):
-        sids = _sids(connection, accounts)
+        sids = streams_of(connection, accounts)
         if sids == "[]":
             return []
         by_index = "" if int(connection.pragma("user_version") or 0) == 1 else "INDEXED BY record_iseq "
@@ -147,7 +217,7 @@ def _rows_of(
     """As many of these rows of one day as `bytes_max` holds, in this order; at least one when `is_first`."""
     rows: list[Row] = []
     with read_transaction(connection):
-        read = _record_of(connection, decompress)
+        read = record_of(connection, decompress)
         for number in ids:
             row = read(number)
             bytes_max -= len(row.record)
@@ -155,30 +225,6 @@ def _rows_of(
                 break
             rows.append(row)
     return rows
-
-
-def _record_of(connection: apsw.Connection, decompress: Decompressor) -> Callable[[int], Row]:
-    """Reads rows of one day by their ids, which must be there. Inside the caller's transaction."""
-    if int(connection.pragma("user_version") or 0) == 1:
-
-        def read_1(number: int) -> Row:
-            found: Any = connection.execute("SELECT cuts, data FROM record WHERE id = ?", (number,)).get
-            if found is None:
-                raise StoreError("a row of the index went while it was read")
-            cuts, data = found
-            return Row(number, decompress(data), unpack_cuts(cuts))
-
-        return read_1
-    blocks = Blocks(connection, decompress)
-
-    def read(number: int) -> Row:
-        found: Any = connection.execute("SELECT cuts, block, place FROM record WHERE id = ?", (number,)).get
-        if found is None:
-            raise StoreError("a row of the index went while it was read")
-        cuts, block, place = found
-        return Row(number, blocks.record(block, place), unpack_cuts(cuts))
-
-    return read
 
 
 def first_since(
@@ -197,7 +243,7 @@ def first_since(
     connection.set_progress_handler(lambda: monotonic() >= ends, _STEPS_OF_CLOCK, id=first_since)
     try:
         with read_transaction(connection):
-            sids = _sids(connection, accounts)
+            sids = streams_of(connection, accounts)
             spill = int(connection.execute("SELECT spill FROM state").get)
             of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
             found: Any = connection.execute(
@@ -213,56 +259,6 @@ def first_since(
     return None if found is None else int(found)
 
 
-def with_id(
-    connection: apsw.Connection,
-    accounts: frozenset[str] | None,
-    record_id: str,
-    at: int | None,
-    published: int,
-    decompress: Decompressor,
-) -> Row | None:
-    """The row of one day whose record has this id: of a foreign producer, or of one of ours that began at `at` (ms,
-    None: not on this day)."""
-    with read_transaction(connection):
-        sids = _sids(connection, accounts)
-        of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
-        values = () if sids is None else (sids,)
-        read = _record_of(connection, decompress)
-        found: Any = connection.execute(
-            f"SELECT id FROM record WHERE foreign_id = ? AND iseq <= ?{of}", (record_id, published, *values)
-        ).get
-        if found is not None:
-            return read(found)
-        if at is None:
-            return None
-        spill = int(connection.execute("SELECT spill FROM state").get)
-        numbers: Any = connection.execute(
-            f"SELECT id FROM record WHERE id >= ? AND id < ? AND timestamp = ? AND iseq <= ?{of}",
-            (max(0, at - spill) * SLOTS, (at + 1 + spill) * SLOTS, at, published, *values),
-        ).fetchall()
-        for (number,) in numbers:
-            row = read(number)
-            if decode(row.record).id == record_id:
-                return row
-    return None
-
-
-def time_of_id(record_id: str) -> int | None:
-    """The ms in a UUIDv7; None of any other id."""
-    digits = record_id.replace("-", "")
-    if len(record_id) != 36 or len(digits) != 32 or digits[12] != "7":
-        return None
-    try:
-        return int(digits[:12], 16)
-    except ValueError:
-        return None
-
-
-def _sids(connection: apsw.Connection, accounts: frozenset[str] | None) -> str | None:
-    """The day's streams of the accounts, as JSON; None: all of them."""
-    if accounts is None:
-        return None
-    rows: Any = connection.execute(
-        "SELECT sid FROM stream WHERE account IN (SELECT value FROM json_each(?))", (json.dumps(sorted(accounts)),)
-    ).fetchall()
-    return json.dumps([sid for (sid,) in rows])
+def _first(connection: apsw.Connection, **asked: Any) -> tuple[int | None]:
+    """In a tuple: None is what `on_day` returns of a day that is purged."""
+    return (first_since(connection, **asked),)

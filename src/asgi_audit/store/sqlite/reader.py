@@ -25,10 +25,10 @@ from typing import Any, Literal, TypeVar
 import apsw
 
 from ...errors import QueryError, StoreError
-from ..base import Fed, IndexVersion, Place, Query, Row, Snapshot, gone
+from ..base import Fed, IndexVersion, Place, Query, Row, Snapshot
 from ..identity import Expected, IndexMemory
 from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
-from . import arrivals, completeness, extent, feeding, retention
+from . import completeness, extent, feeding, retention, rows
 from .codec import Decompressor
 from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
 from .days import day_is_gone, file_of, gone_days
@@ -206,12 +206,12 @@ class SqliteReader:
         return sorted(found.items())
 
     def find(self, accounts: frozenset[str] | None, record_id: str, *, published: int) -> Row | None:
-        at = feeding.time_of_id(record_id)
+        at = rows.time_of_id(record_id)
         own = None if at is None else _day_text(at)
         days = self._days_between(0, _END)
         for day in sorted(days, key=lambda d: d[0] != own):  # the likely one first
             look = partial(
-                feeding.with_id,
+                rows.with_id,
                 accounts=accounts,
                 record_id=record_id,
                 at=at if day[0] == own else None,
@@ -233,63 +233,25 @@ class SqliteReader:
         bytes_max: int,
         work_seconds: float = COUNT_SECONDS,
     ) -> Fed:
-        while True:
+        found = None
+        while found is None:
             main = self._opened()
             if main is None:
                 return Fed([], after or Place(0, feeding.END), False)
-            with reading("read", self._main.path), read_transaction(main):
-                published = int(main.execute("SELECT published FROM state").get)
-                horizon = retention.horizon_of(main) or 0
-                if after is not None and after.iseq > published:
-                    raise gone("it lies beyond what this index has")
-                if after is not None and arrivals.unread(
-                    main, accounts, after.iseq - (after.id < feeding.END), after.horizon
-                ):
-                    raise gone("records behind it were purged before they were read")
-                days = arrivals.between(main, accounts, 0 if after is None else after.iseq - 1, published)
-            if after is not None:
-                begin: Place | None = after._replace(horizon=horizon)
-            else:
-                begin = self._begin(accounts, since, days, published, horizon, work_seconds)
-            found = None
-            if begin is not None:
-                found = feeding.walk(
-                    self._on_day,
-                    days,
-                    accounts,
-                    begin,
-                    published,
-                    limit=limit,
-                    bytes_max=bytes_max,
-                    work_seconds=work_seconds,
-                    decompress=self._decompress,
-                )
-            if found is not None:
-                return found
-
-    def _begin(
-        self,
-        accounts: frozenset[str] | None,
-        since: int | None,
-        days: list[tuple[str, int, int]],
-        published: int,
-        horizon: int,
-        work_seconds: float,
-    ) -> Place | None:
-        """Where a feed begins; None when a day was purged meanwhile."""
-        if since is None:
-            return Place(0, feeding.END, horizon)
-        first = published + 1
-        for day, lowest, _ in days:
-            if day == _day_text(since):
-                look = partial(_first, accounts=accounts, since=since, lowest=lowest, work_seconds=work_seconds)
-                found = self._on_day(day, look)
-                if found is None:
-                    return None
-                first = min(first, found[0] or first)
-            elif day > _day_text(since):
-                first = min(first, lowest)
-        return Place(max(0, first - 1), feeding.END, horizon)
+            with reading("read", self._main.path):
+                stands = feeding.stands(main, accounts, after)
+            found = feeding.page(
+                self._on_day,
+                stands,
+                accounts,
+                after,
+                since,
+                limit=limit,
+                bytes_max=bytes_max,
+                work_seconds=work_seconds,
+                decompress=self._decompress,
+            )
+        return found
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         main = self._opened()
@@ -509,11 +471,6 @@ def _counted(connection: apsw.Connection, start: int, end: int, published: int) 
         "WHERE id >= ? AND id < ? AND timestamp >= ? AND timestamp < ? AND iseq <= ? GROUP BY pid",
         (max(0, start - spill) * SLOTS, (end + spill) * SLOTS, start, end, published),
     ).fetchall()
-
-
-def _first(connection: apsw.Connection, **asked: Any) -> tuple[int | None]:
-    """In a tuple: None is what `_with_day` returns of a day that is purged."""
-    return (feeding.first_since(connection, **asked),)
 
 
 def _stat(path: Path) -> os.stat_result | None:
