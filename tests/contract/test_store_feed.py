@@ -283,3 +283,53 @@ def test_record_is_found_by_its_id_for_its_account_alone(name: str) -> None:
             assert reader.find(None, wrong, published=9) is None
         assert reader.find(None, later.id, published=1) is None
         assert reader.find(None, later.id, published=2) is not None
+
+
+def given_by(reader: Any, accounts: frozenset[str] | None = None) -> list[int]:
+    found: list[int] = []
+    place, more = None, True
+    while more:
+        rows, place, more = reader.feed(accounts, after=place, limit=2, bytes_max=EVER)
+        found += [decode(row.record).sequence for row in rows]
+    return found
+
+
+def test_feed_gives_what_an_interrupted_write_left_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day files have the batch, main.db has not: the next writer publishes it, and the source sends it again."""
+    writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
+    writer.write(batch([record(1, NOON), record(2, NOON - DAY_MS, account="beta")]))
+    place = reader.feed(None, after=None, limit=9, bytes_max=EVER).place
+    late = [record(3, NOON - DAY_MS), record(4, NOON + 1, account="beta"), record(5, NOON - 2 * DAY_MS)]
+    with monkeypatch.context() as patched:
+
+        def dies(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(SqliteWriter, "_write_main", dies)
+        with pytest.raises(KeyboardInterrupt):
+            writer.write(batch(late))
+    assert reader.feed(None, after=place, limit=9, bytes_max=EVER).rows == [], "nothing of it is published"
+    writer.close()
+    writer = SqliteWriter(tmp_path, clock=clock)
+    writer.write(batch([*late, record(6, NOON)]))
+    rows = reader.feed(None, after=place, limit=9, bytes_max=EVER).rows
+    assert [decode(row.record).sequence for row in rows] == [5, 3, 4, 6]
+    assert given_by(reader, frozenset({"beta"})) == [2, 4]
+    assert given_by(reader, frozenset({"acme"})) == [1, 5, 3, 6]
+    reader.close()
+    writer.close()
+
+
+def test_generation_is_raised_when_the_file_of_a_day_is_given_up(tmp_path: Path) -> None:
+    writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
+    writer.write(batch([record(1, NOON), record(2, NOON - DAY_MS)]))
+    before = reader.index()
+    writer.close()
+    for file in tmp_path.glob("day-2026-11-21*"):
+        file.unlink()
+    SqliteWriter(tmp_path, clock=clock, new_index=True).close()
+    assert reader.index() == before._replace(generation=2)
+    assert given_by(reader) == [1]
+    SqliteWriter(tmp_path, clock=clock).close()
+    assert reader.index().generation == 2
+    reader.close()
