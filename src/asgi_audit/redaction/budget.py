@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Budget", "TooCostly"]
 
-STEPS_MAX = 7_000
+STEPS_MAX = 8_000
 """Of one to two microseconds each: two tokens of JSON are one, 64 bytes that are looked at are one."""
 
 

@@ -38,7 +38,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
     edits: list[Edit] = []
     hidden: list[tuple[int, bytes]] = []
     done = 0
-    record.spend(len(alarms))
+    record.spend(2 * len(alarms))
     starts = [alarm.start for alarm in alarms]
     for alarm in alarms:
         place = alarm.start

@@ -20,11 +20,12 @@ from .scan import FORM, Alarm
 
 __all__ = ["in_tag", "markup_edits"]
 
-_TAGS_MAX = 6_000
+_TAGS_MAX = 8_000
 _ATTRIBUTES = rb"[^<>\"']*+(?:(?:\"[^\"]{0,8000}+\"|'[^']{0,8000}+')[^<>\"']*+)*"
 _TAG = re.compile(
     rb"<!--()|<!\[CDATA\[()|<(/?)([A-Za-z_][\w:.-]*+)(" + _ATTRIBUTES + rb")(>?)|<[!?]" + _ATTRIBUTES + rb">?", re.S
 )
+_NEXT_TAG = re.compile(rb"<[/A-Za-z!?]")
 _ATTRIBUTE = re.compile(rb"(?<![\w:.@-])([A-Za-z_:@][\w:.-]*+)\s*=\s*(?:\"([^\"]*+)\"?|'([^']*+)'?|([^\s\"'>]+))")
 _NAMING = frozenset(
     b"name key property k n field itemprop http-equiv param data-k data-key data-name data-field ng-model v-model"
@@ -122,6 +123,8 @@ class _Markup:
                     self.inner(m.start(), at, raw=True)
             elif m[3]:
                 self.closed(m[4].rpartition(b":")[2].lower())
+                if self.alarmed(m.start(5), m.end(5)):
+                    self.inner(m.start(5), m.end(5), raw=True)
             else:
                 closed_tag = bool(m[6])
                 if not closed_tag and at < len(text) and text[at] != 60:
@@ -141,13 +144,16 @@ class _Markup:
 
     def broken(self, m: re.Match[bytes], at: int) -> int:
         """A quote that is never closed: what follows to the next bracket belongs to the tag, as far as can be told."""
-        end = self.text.find(b">", at)
-        end = end if end >= 0 else len(self.text)
+        text = self.text
+        stop = _NEXT_TAG.search(text, at)
+        limit = stop.start() if stop is not None else len(text)
+        end = text.find(b">", at, limit)
+        end = end if end >= 0 else limit
         start = m.start(5)
         self.tag = m[4].rpartition(b":")[2].lower()
-        if self.alarmed(m.start(), end + 1) or end == len(self.text):
+        if self.alarmed(m.start(), end + 1) or end == len(text):
             self.attributes(start, min(end, start + 8_000), open_end=True)
-        return end + (end < len(self.text))
+        return end + (text[end : end + 1] == b">")
 
     # Tags
 
@@ -173,7 +179,7 @@ class _Markup:
         tag = self.tag = name.lower()
         if 61 not in m[5] and m[5].strip(b" /"):
             name = m[4] + m[5].rstrip(b"/")  # <API KEY>
-            if not self.closes:
+            if not self.closes and len(m[5]) <= 60 and b'"' not in m[5]:
                 return  # `<your api key>`
         alone = m[5][-1:] == b"/" or tag in _VOID
         if tag == b"tr":
@@ -214,7 +220,12 @@ class _Markup:
         names = self.record.names
         found = []
         sensitive = content = False
+        place = bisect_left(self.starts, start)
+        outside = False  # an alarm stands in no attribute
         for m in _ATTRIBUTE.finditer(self.text, start, end):
+            while place < len(self.starts) and self.starts[place] < m.end():
+                outside = outside or self.starts[place] < m.start()
+                place += 1
             group = m.lastindex or 4
             name = m[1].lower()
             value = m[group]
@@ -228,6 +239,8 @@ class _Markup:
                 sensitive = True
             elif name == b"for":
                 self.label_for = value
+        if outside or (place < len(self.starts) and self.starts[place] < end):  # `<a,b` begins no tag, and CSV does so
+            self.inner(start, end, raw=True)
         if self.pending and self.tag == b"input":
             sensitive = True
         for name, spelled, span in found:

@@ -11,8 +11,8 @@ out. The kinds:
 * YES: whatever it is, but true, false and null.
 * CODE: `code`, a secret beside OAuth's parameters only.
 
-The cache holds names alone (letters, separators and two last digits, at most 42 characters, at most 2,048 of them),
-never a value.
+The cache holds names alone (letters, separators, two last digits, numbers between separators as zeros; at most 48
+characters, at most 2,048 of them), never a value.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ _FOREIGN_WORD = re.compile(r"[^\W_]+")
 _ESCAPE = re.compile(r"(?<!\\)\\+u00([2-7][0-9a-fA-F])")
 _NUMBERED = re.compile(r"-[0-9]{1,9}\Z")  # PIN-12 is a thing, pin_1 and pins[0] are fields
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
+# A name with one or two numbers in it, each between separators: `SERVICE_12_API_KEY`, `user[3][password]`.
+_COUNTED = re.compile(rb"[A-Za-z_.\-\[\]]*[_.\-\[][0-9]{1,6}[_.\-\]][A-Za-z_.\-\[\]]*(?:[_.\-\[][0-9]{1,6}\]?)?")
+_WITH_DIGIT = re.compile(rb"(?i:2fa|2_fa|cvv_?2|pass_?[12])")  # words that hold one
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _CACHE_MAX = 2_048
 _NAME_MAX = 200
 _FIELD_MAX = 60
@@ -75,12 +79,18 @@ class Names:
         known = self._cache.get(name)
         if known is not None:
             return known
+        key = name
+        if len(name) <= 48 and _COUNTED.fullmatch(name) and not _WITH_DIGIT.search(name):
+            key = name.translate(_ZEROS)
+            known = self._cache.get(key)
+            if known is not None:
+                return known
         self.misses += 1
         kind = self._kind(name[-_NAME_MAX:].decode("utf-8", "replace"))
-        if _CACHEABLE.fullmatch(name):
+        if key is not name or _CACHEABLE.fullmatch(name):
             if len(self._cache) >= _CACHE_MAX:
                 self._cache.clear()
-            self._cache[name] = kind
+            self._cache[key] = kind
         return kind
 
     def _kind(self, name: str) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CANDIDATE", "DEPTH_MAX", "MASK", "Record", "TooCostly", "shown"]
 
-CANDIDATE = 6
+CANDIDATE = 3
 DEPTH_MAX = 6
 PATHS_MAX = 64
 PATH_MAX = 200

@@ -25,7 +25,7 @@ from .values import LINE_SEEN, Values
 
 __all__ = ["base64_text", "text_edits"]
 
-_CANDIDATES_MAX = 1_000
+_CANDIDATES_MAX = 3_000
 
 _ASSIGN = re.compile(
     rb"(?:\\{0,3}[\"'`\])*}%]|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
@@ -91,6 +91,7 @@ _DATED = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}:[0-9]{2}|v?[0-9]+\.
 _ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;)|\\{1,4}u00(?:3[aAdD]|22)")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _COMMANDS_MAX = 60
+_NEAR_END = 8  # a name that the end of a value took with it may have a value of its own: a quote was never closed
 _RUN = re.compile(rb"[^\s\"'<>]{1,4000}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 _OAUTH_BESIDE = re.compile(rb"[?&;](?:state|session_state|iss|scope|client_id|redirect_uri|grant_type)=")
@@ -147,7 +148,7 @@ class _Text(Values):
             if what == FORM:  # also where a name seems to stand in it
                 self.add(start, end)
                 done = max(done, end)
-            if start < done:
+            if start < done and (what != NAME or done - end > _NEAR_END):
                 continue
             while tables[table][1] and tables[table][1] <= start:
                 table += 1

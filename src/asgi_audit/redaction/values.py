@@ -9,7 +9,7 @@ from .forms import made
 from .layers import Edit
 from .lines import block_end, block_is_described
 from .names import COUNT, MADE, MANY, TEXT
-from .record import MASK, Record, TooCostly, is_holder_in_prose
+from .record import CANDIDATE, MASK, Record, TooCostly, is_holder_in_prose
 
 __all__ = ["LINE_SEEN", "Values"]
 
@@ -69,6 +69,7 @@ class Values:
         self.end = -1
 
     def add(self, start: int, end: int, plain: bytes | None = None) -> None:
+        self.record.spend(CANDIDATE)
         value = self.text[start:end]
         kept = value.strip()
         if kept and kept != MASK:
