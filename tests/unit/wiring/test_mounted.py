@@ -18,12 +18,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route
 from tests.support.records import batch, foreign
+from tests.support.waiting import until
 from tests.unit.wiring.test_wiring import journal_of, within_lifespan
 
 import asgi_audit
 from asgi_audit.errors import ConfigError
 from asgi_audit.settings import Settings
 from asgi_audit.wiring.environment import settings_from
+from asgi_audit.wiring.exports import build_runner
 from asgi_audit.wiring.operations import open_control, open_store_writer
 
 NOON = 1_704_110_400_000
@@ -234,6 +236,26 @@ def test_reads_are_recorded_once_where_the_host_is_audited_too(home: Home) -> No
         ("shop", "GET", "/hello", 200),
         ("logs", "POST", "/trail", 200),
     ]
+
+
+def test_export_is_refused_while_nothing_runs_exports_and_taken_while_something_does(home: Home) -> None:
+    """What is mounted runs none itself: a `serve`, or `asgi-audit export`, on the same control database does."""
+    window = {"region_group": "us-std", "time_start": "2024-01-01T00:00:00Z", "time_end": "2024-01-02T00:00:00Z"}
+    asked = {"params": {"type": "query"}, "json": window, "headers": home.headers}
+    with Client(in_starlette("/audit", asgi_audit.create_app(dialects=["exports"]))) as client:
+        refused = client.post("/audit/api/v1/logs", **asked)
+        assert refused.status_code == 503
+        assert "export" in refused.json()["message"]
+        control = open_control(home.settings)
+        stop = threading.Event()
+        runner = threading.Thread(target=build_runner(home.settings, control).run, args=(stop,))
+        runner.start()
+        try:
+            until(lambda: client.post("/audit/api/v1/logs", **asked).status_code == 200)
+        finally:
+            stop.set()
+            runner.join(60)
+            control.close()
 
 
 # One dialect alone.
