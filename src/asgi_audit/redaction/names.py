@@ -113,8 +113,10 @@ class Names:
         if glued == "code":
             return CODE
         if len(parts) > 1 and parts[0] in _HEADS:
-            # `wrong_password` may be a message, or what was typed.
-            return MADE if parts[0] in _TRIED and _STEM.search(glued) else NO
+            # `wrong_password` may be a message, `show_password` a switch, or what was typed.
+            if parts[0] in _TRIED and _STEM.search(glued):
+                return MADE
+            return MADE if self._kind("_".join(parts[1:])) == YES else NO
         ends = set(accumulate(map(len, parts), initial=0))
         plain = _HARMLESS.sub(lambda m: "," * len(m[0]) if _is_word(m, ends) else m[0], glued)
         stems = list(_STEM.finditer(plain))

@@ -36,6 +36,7 @@ _DECLARED = re.compile(
     rb"\b(?:string|bytes|bool|u?int(?:32|64)|double|float)[ \t]{1,3}\Z"
 )  # protobuf: `string token = 3;`
 _MANIFEST = re.compile(rb"[{ \t]{1,9}(?:version|features|path|git|workspace|optional|default-features)[ \t]{0,3}=")
+_ANGLED = re.compile(rb"<[^<>\n/]{4,80}>[ \t\r]{0,9}\Z")  # `<your password>`, or a password in angle brackets
 _DEFAULT = re.compile(rb"[ \t]{0,3}(?=[rbf&]?[\"'])")  # `token: str = 'x'`
 _BARE = re.compile(rb"(-?[0-9][0-9.eE+-]*|true|false|null|[A-Za-z0-9_.-]{1,200})[ \t]*(?=[}\]])")
 # What YAML puts before a value: `!!str x`, `!Sub x`, `&anchor x`; `!vault |`. `!Zq7Hunter2` is a value.
@@ -157,6 +158,9 @@ class Values:
                 return self.assigned(start, at + property_of.end(), kind, sign, first)
             below = self.block(at)
             return below if below > at else self.valued(at, at + len(rest))
+        angled = _ANGLED.match(rest)
+        if angled is not None:
+            return self.valued(at, at + angled.end())
         bare = _BARE.match(rest)
         if bare is not None:
             return self.valued(at, at + bare.end(1))

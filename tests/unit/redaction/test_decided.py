@@ -62,6 +62,10 @@ def test_value_whose_name_was_cut_off_is_masked(text: str) -> None:
         ("def f(token: str) -> int:\n    return 1\n", "def f(token: str) -> int:\n    return 1\n"),
         ("token: ${{ secrets.X }}\n", "token: ${{ secrets.X }}\n"),
         ("id-token: write\n", "id-token: write\n"),
+        ("password: <Hunter2 xy>\n", f"password: {M}\n"),
+        ("password: <your password>\n", "password: <your password>\n"),
+        (f"[password] {S}\n", f"[password] {M}\n"),
+        (f"パスワードは{S}\n", f"パスワードは{M}\n"),
         ("ean 4006381333931, card 4111111111111111", f"ean 4006381333931, card {M}"),
         (f"see http://u:{S}@h", f"see http://u:{M}@h"),
         (
@@ -93,6 +97,10 @@ def test_text(text: str, shown: str) -> None:
         (
             '{"password":true,"token_status":"ok","token_id":7,"card_type":"visa","credit_card_last4":"4242"}',
             {"password": True, "token_status": "ok", "token_id": 7, "card_type": "visa", "credit_card_last4": "4242"},
+        ),
+        (
+            f'{{"show_password":"{S}","has_token":"{S}","is_password":"yes","forgot_password":true}}',
+            {"show_password": M, "has_token": M, "is_password": "yes", "forgot_password": True},
         ),
         ('{"pin":1234,"cvv":123,"tokenStore":5}', {"pin": M, "cvv": M, "tokenStore": 5}),
         ('{"n":4006381333931,"card":4111111111111111}', {"n": 4006381333931, "card": M}),
