@@ -208,8 +208,7 @@ def test_consumer_of_the_readme_is_right() -> None:
         yield message
         yield SimpleNamespace(value=b'{"statement":"1.0"}')
 
-    body = "\n".join("    " + line for line in shown.strip().splitlines())
-    scope: dict[str, Any] = {"consumer": consumer(), "print": lambda *words: printed.append(words)}
-    exec(f"async def main():\n{body}", scope)
-    asyncio.run(scope["main"]())
+    scope: dict[str, Any] = {"print": lambda *words: printed.append(words)}
+    exec("from __future__ import annotations\nfrom typing import Any\n" + shown, scope)
+    asyncio.run(scope["show"](consumer()))
     assert len(printed) == 1
