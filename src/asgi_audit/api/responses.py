@@ -68,6 +68,14 @@ _ERRORS = [
     QueryError("this key has 64 answers in flight, which is the most", kind="busy"),
     QueryError("too many records to count within 2 s; narrow the window", kind="too_costly"),
 ]
+# Said by the server, before there is a path that could have a dialect.
+_NO_HTTP = {
+    "schema": {
+        "type": "string",
+        "description": "The request is no HTTP/1.1, or its head is too long, which begins at 16 KiB.",
+    },
+    "example": "Invalid HTTP request received.",
+}
 _FAILURES = {STATUSES[error.kind]: failure_of(error, {}) for error in _ERRORS} | {
     500: Failure(500, "an unexpected error happened (reference 6f1d2c3b4a59)", "Try again.")
 }
@@ -105,6 +113,8 @@ def responses_of(operation: Operation, components: Components) -> dict[str, Any]
         found[sent]["headers"] = {name: HEADERS[name] | {"required": False} for name in found[sent].get("headers", {})}
         for content_type, content in failure["content"].items():
             _or(found[sent]["content"].setdefault(content_type, content), content)
+    wrong = found.setdefault("400", {"description": phrase_of(400), "content": {}})
+    wrong["content"] = {**wrong["content"], "text/plain": _NO_HTTP}
     return found
 
 

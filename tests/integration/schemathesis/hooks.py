@@ -21,6 +21,7 @@ RULES = {
     r"time_end: it is too late; accepted: at most 90 days after time_start": "two fields",
     r"region_group: it is missing; accepted: one of region_group and database": "two fields",
     r"region_group: it differs from regionGroup": "two fields",
+    r"start: it cannot be given beside after": "two fields",
     r"offset: it cannot be given beside cursor": "two fields",
     r"since: it cannot be given beside start and end": "two fields",
     r"(nextToken|cursor|next_token): it ": "a token is sealed: which ones there are, no schema says",
