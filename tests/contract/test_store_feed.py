@@ -333,3 +333,28 @@ def test_generation_is_raised_when_the_file_of_a_day_is_given_up(tmp_path: Path)
     SqliteWriter(tmp_path, clock=clock).close()
     assert reader.index().generation == 2
     reader.close()
+
+
+@pytest.mark.parametrize("blocks_bytes_max", [None, 1])
+def test_block_is_decompressed_once_for_a_page_of_many_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks_bytes_max: int | None
+) -> None:
+    """Records of one batch lie in blocks of their stream, and a feed takes them in the order of time."""
+    writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
+    writer.write(batch(record(n, NOON + n, account=f"a{n % 60}") for n in range(1, 601)))
+    calls = 0
+    decompress = reader._decompress
+
+    def counting(data: bytes) -> bytes:
+        nonlocal calls
+        calls += 1
+        return decompress(data)
+
+    reader._decompress = counting  # type: ignore[assignment]
+    if blocks_bytes_max is not None:  # a block that is larger than all that is kept
+        monkeypatch.setattr("asgi_audit.store.sqlite.paging._BLOCKS_BYTES_MAX", blocks_bytes_max)
+    rows = reader.feed(None, after=None, limit=1_000, bytes_max=EVER << 4).rows
+    assert [decode(row.record).sequence for row in rows] == list(range(1, 601))
+    assert calls == 19 if blocks_bytes_max is None else calls > 100  # blocks of 32
+    reader.close()
+    writer.close()

@@ -1,7 +1,7 @@
 """The rows in the order in which they were indexed: of each batch one after the other, over all days that it brought
 records of.
 
-A feed looks at `_BATCHES` batches at a time, in the days that main.db names for them (`arrivals`), by the index on
+A feed looks at some batches at a time, in the days that main.db names for them (`arrivals`), by the index on
 `iseq`: a page costs the same wherever it stands. Rows of other accounts are passed over; when that takes long, what was
 found so far is returned with the place that was reached. Days of version 1 have no such index: each page sorts all of
 such a day.
@@ -27,7 +27,8 @@ from .transactions import read_transaction
 
 __all__ = ["END", "Days", "Stands", "page", "stands"]
 
-_BATCHES = 128
+_BATCHES = 8  # at first; twice as many each time that they do not fill the page
+_BATCHES_MAX = 256
 END = (1 << 63) - 1  # as the id of a place: behind the whole batch
 _STEPS_OF_CLOCK = 10_000  # of SQLite's machine, below a millisecond
 T = TypeVar("T")
@@ -137,21 +138,24 @@ def walk(
     rows: list[Row] = []
     at = (after.iseq, after.id)
     ends = monotonic() + work_seconds
+    batches = _BATCHES
     while True:
         days = [d for d in days if d[2] > at[0] or (d[2] == at[0] and at[1] < END)]
         if not days:
             return Fed(rows, after._replace(iseq=published, id=END), False)
-        up_to = min(published, max(at[0], days[0][1]) + _BATCHES)
+        up_to = end = min(published, max(at[0], days[0][1]) + batches)
+        batches = min(2 * batches, _BATCHES_MAX)
         room = limit - len(rows)
         found: list[_Found] = []
         for day, lowest, _ in days:
-            if lowest <= up_to:
-                look = partial(_found_in, day=day, accounts=accounts, after=at, up_to=up_to, limit=room + 1)
+            if lowest <= end:
+                look = partial(_found_in, day=day, accounts=accounts, after=at, up_to=end, limit=room + 1)
                 some = on_day(day, look)
                 if some is None:
                     return None
-                found += some
-        found.sort()
+                found = sorted(found + some)[: room + 1]
+                if len(found) > room:
+                    end = found[room].iseq  # what comes later is not of this page
         taken = _read(on_day, found[:room], decompress, bytes_max - sum(len(r.record) for r in rows), is_first=not rows)
         if taken is None:
             return None
