@@ -102,7 +102,7 @@ class Names:
             _glued(name) in self.own or any(_glued(part) in self.own for part in re.split(r"[.\[\]/]+", name))
         ):
             return YES
-        # A character that nobody sees makes no other word: `pass<zero width space>word`.
+        # An invisible character makes no other word: `pass<zero width space>word`.
         split = _WORD if name.isascii() else _FOREIGN_WORD
         parts = [word.lower() for word in split.findall(name)]
         while parts and parts[-1].isdigit():  # password1, pins[0]

@@ -1,8 +1,8 @@
-"""The only face of this room: whoever wants another redaction (an operator's names, a compiled twin) comes in here.
+"""The only face of this room: an operator's names, forms and paths come in here, and so would a compiled twin.
 
-    redactor = Redactor(["tax_number"])
+    redactor = Redactor(["tax_number"], [r"acme_[a-z0-9]{32}"], ["/share/{token}"])
     record = redactor.record()                      # one for each record
-    data, known = record.body(data, b"application/json", "request.body", cut=False, valid=True)
+    kept = record.body(data, b"application/json", "request.body", cut=False, valid=True)
     record.header(redactor.header_kind("referer"), b"https://…")
     record.redacted                                 # the paths, and the values for the search in the whole record
 
