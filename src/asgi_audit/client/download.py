@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from typing import IO, Any
 from urllib.parse import urljoin
 
 from .errors import ProtocolError
-from .questions import Export
+from .questions import MANIFEST_LINK, Export
 
 __all__ = ["Download", "Incoming"]
 
 _PIECE_BYTES = 4096
-_LINK = re.compile(r'<([^<>]*)>;\s*rel="?describedby"?')
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Incoming:
                 f"export {export.id} is {export.state}: there is nothing to download", hint=export.reason
             )
         self.url = export.url
+        self._export = export
         self._to = to
         self._part = to.with_name(f"{to.name}.part")
         self._on_bytes = on_bytes or (lambda done, of: None)
@@ -89,8 +88,9 @@ class Incoming:
 
     @property
     def manifest_url(self) -> str | None:
-        found = _LINK.search(self._headers.get("link", ""))
-        return urljoin(self.url, found[1]) if found else None
+        """The download itself names it; a store that cannot leaves that to the API's answer about the export."""
+        found = MANIFEST_LINK.search(self._headers.get("link", ""))
+        return urljoin(self.url, found[1]) if found else self._export.manifest_url
 
     def end(self, manifest: bytes | None) -> Download:
         """`manifest`: what `manifest_url` brought, None where there is none. Raises ProtocolError when something does
@@ -109,7 +109,9 @@ class Incoming:
         self._part.unlink(missing_ok=True)
 
     def _compared(self, manifest: bytes) -> Mapping[str, Any]:
-        if hashlib.sha256(manifest).hexdigest() != self._headers.get("audit-manifest-sha256", ""):
+        if hashlib.sha256(manifest).hexdigest() != self._headers.get(
+            "audit-manifest-sha256", self._export.manifest_sha256
+        ):
             raise ProtocolError("the manifest is not the one that the download names")
         stated: Mapping[str, Any] = json.loads(manifest)
         found = {"records": self._lines, "sha256": self._digest.hexdigest(), "bytes_compressed": self._bytes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +11,13 @@ from urllib.parse import quote
 
 from . import flows
 from .errors import ApiError, ProtocolError
-from .flows import Call, Flow, Item, Pause, instant, parameters
+from .flows import Call, Flow, Item, Pause, Reply, instant, parameters
 
 __all__ = ["Export", "FeedPage", "Filters", "HistogramFilters", "Window"]
 
 Instant = datetime | str
 PAGE = 500
+MANIFEST_LINK = re.compile(r'<([^<>]*)>;\s*rel="?describedby"?')
 FEED_WAIT_SECONDS = 10  # that a request of a feed waits for a record
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
@@ -70,12 +72,14 @@ class FeedPage(NamedTuple):
 class Export:
     """A requested export. `state`: Requested, Pending, CreatingNewUrl, Complete, DoesNotExist, Failed or TimedOut.
     `url`: where a complete one is downloaded for an hour, else None. `reason`: what it waits for, how far it is, or why
-    it ended so."""
+    it ended so. `manifest_url`, `manifest_sha256`: of the manifest beside a complete one."""
 
     id: str
     state: str
     url: str | None = None
     reason: str = ""
+    manifest_url: str | None = None
+    manifest_sha256: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -170,11 +174,11 @@ def request_export(
         "idempotency_token": token,
     }
     asked = {name: value for name, value in body.items() if value is not None}
-    return _export((yield from flows.got(Call("POST", "/api/v1/logs", {"type": "query"}, asked))))
+    return _export((yield from flows.asked(Call("POST", "/api/v1/logs", {"type": "query"}, asked))))
 
 
 def export(id: str) -> Flow[Export]:
-    return _export((yield from flows.got(Call("GET", f"/api/v1/logs/{quote(id, safe='')}", {"type": "query"}))))
+    return _export((yield from flows.asked(Call("GET", f"/api/v1/logs/{quote(id, safe='')}", {"type": "query"}))))
 
 
 def finished_export(id: str, seconds: float | None, on_state: Callable[[Export], None] | None) -> Flow[Export]:
@@ -193,8 +197,17 @@ def finished_export(id: str, seconds: float | None, on_state: Callable[[Export],
         pause = min(pause * 1.5, 5.0)
 
 
-def _export(answer: Any) -> Export:
+def _export(reply: Reply) -> Export:
+    answer = reply.json()
+    link = MANIFEST_LINK.search(reply.headers.get("link", ""))
     try:
-        return Export(answer["request_id"], answer["state"], answer.get("presigned_url"), answer.get("reason") or "")
+        return Export(
+            answer["request_id"],
+            answer["state"],
+            answer.get("presigned_url"),
+            answer.get("reason") or "",
+            link[1] if link else None,
+            reply.headers.get("audit-manifest-sha256", ""),
+        )
     except (KeyError, TypeError):
         raise ProtocolError("the answer is no export", hint="Is this the address of asgi-audit's API?") from None

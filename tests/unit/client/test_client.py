@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gzip
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -262,6 +264,29 @@ def test_the_key_goes_to_the_api_and_not_to_the_store_of_downloads(tmp_path: Pat
     assert asked[0]["authorization"] == "Bearer aa_secret"
     assert "aa_secret" not in str(asked[1])
     assert asked[1]["host"] == "store"
+
+
+def test_the_manifest_is_the_one_that_the_api_names_when_the_store_names_none(tmp_path: Path) -> None:
+    text = b'{"a":1}\n'
+    stated = {"records": 1, "sha256": hashlib.sha256(text).hexdigest(), "bytes_compressed": len(gzip.compress(text))}
+    manifest = json.dumps(stated).encode()
+    export = {"request_id": "x", "state": "Complete", "presigned_url": "http://store/object?signature=1"}
+    headers = {
+        "link": '<http://store/manifest?signature=2>; rel="describedby"; type="application/json"',
+        "audit-manifest-sha256": hashlib.sha256(manifest).hexdigest(),
+    }
+    stored = gzip.compress(text)
+    answers = ((200, headers, json.dumps(export).encode()), (200, {}, stored), (200, {}, manifest))
+    app, asked = answering(*answers)
+
+    async def ask(client: AsyncClient) -> Any:
+        return await client.download(await client.export("x"), tmp_path / "to")
+
+    assert asking(app, ask, "aa_secret").manifest == stated
+    assert [headers["host"] for headers in asked] == ["api", "store", "store"]
+    with pytest.raises(ProtocolError, match="manifest is not the one"):
+        asking(answering(answers[0], answers[1], (200, {}, manifest + b" "))[0], ask)
+    assert sorted(os.listdir(tmp_path)) == ["to"]  # the first one
 
 
 def test_no_connection_is_said_with_what_to_do() -> None:
