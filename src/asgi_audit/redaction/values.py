@@ -90,8 +90,12 @@ class Values:
         """Where this quote closes; -1. A quote followed by what ends no value is part of it."""
         text = self.text
         limit = min(len(text), at + _VALUE_MAX)
+        tried = 0
         while True:
             stop = text.find(quote, at, limit)
+            tried += 1
+            if tried & 15 == 0 or stop < 0:
+                self.record.spend(4)  # a quote that nothing closes, in a text of quotes, is looked for again and again
             if stop < 0:
                 return -1
             back = stop

@@ -99,6 +99,7 @@ def test_records_take_bounded_time_when_attacked() -> None:
         Attack("", '"password=x abc def ghi jkl ', ""),
         Attack("", '"password=x ', ""),
         Attack("", "&#112;", ""),
+        Attack("", '"value":"x"\\u0070', ""),
         Attack("", "Content-Disposition: form-data; name=pin; name=pin; name=pin; name=pin; name=pin\n", ""),
         Attack("", "\x1b[1mpassword\x1b[0m", ""),
         Attack("", "'token: x abc def ghi jkl ", ""),
