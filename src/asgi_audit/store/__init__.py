@@ -1,1 +1,1 @@
-"""Room 5, where records rest. `base` is the contract."""
+"""Room 5, the index: stored records and the state beside them. `base` holds the contract."""

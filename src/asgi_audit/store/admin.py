@@ -1,7 +1,7 @@
-"""The contract of keeping an index in order, for two sides that work in different processes.
+"""The contract of index maintenance, in two halves that run in different processes.
 
-`Admin` is for the operator's commands (`doctor`, `purge`, `completeness`, `reindex`): it looks at an index from outside
-and asks the process that writes it to do things. `Maintenance` is the part of the writer that does what was asked.
+`Admin` serves the operator's commands (`doctor`, `purge`, `completeness`, `reindex`): it inspects an index from outside
+and sends requests to the process that writes it. `Maintenance` is the writer's half: it carries those requests out.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 
 
 class DeadLetterFacts(NamedTuple):
-    """A dead letter without its bytes. `at`: ms since the epoch. `bytes`: as they came; `kept`: of them, which are
-    fewer when they were more than 64 KiB."""
+    """A dead letter without its payload. `at`: ms since the epoch. `bytes`: size of the payload as received; `kept`:
+    how many of these bytes are stored (at most 64 KiB)."""
 
     id: int
     at: int
@@ -48,10 +48,10 @@ class DeadLetterFacts(NamedTuple):
 
 
 class IndexFacts(NamedTuple):
-    """An index as it stands, without its records. `days`: `2026-11-22`, oldest first. `horizon`: records before it (ms)
-    are purged; None when nothing was. `captured`, `excluded`, `indexed`, `lost` (by reason): exchanges, over all that
-    the index ever had. `held_by`: who writes it, 'process 12 on host'; None when no process does. `sources`: names of
-    those that it was ever fed from."""
+    """The current state of an index, without its records. `days`: `2026-11-22`, oldest first. `horizon`: records before it
+    (ms) are purged; None when nothing was purged. `captured`, `excluded`, `indexed`, `lost` (by reason): numbers of
+    exchanges over the whole life of the index. `held_by`: its writer, 'process 12 on host'; None when it has no writer.
+    `sources`: names of all sources that ever fed it."""
 
     id: str
     bytes: int
@@ -70,7 +70,7 @@ class IndexFacts(NamedTuple):
 
 
 class DayToPurge(NamedTuple):
-    """A day that a purge removes: `2026-11-22`, its records, the bytes of its files."""
+    """A day that a purge removes: `2026-11-22`, its records, and the size of its files in bytes."""
 
     day: str
     records: int
@@ -78,8 +78,8 @@ class DayToPurge(NamedTuple):
 
 
 class BackedUp(NamedTuple):
-    """A backup. `made_at`: ms. `until`: T of the copy (ms), None when none was known. `has_journal`: the index takes
-    from a journal. `id`: of the index."""
+    """A backup. `made_at`: ms. `until`: T of the copy (ms), None when it was unknown. `has_journal`: the index reads
+    from a journal. `id`: the index's id."""
 
     id: str
     made_at: int
@@ -91,8 +91,8 @@ class BackedUp(NamedTuple):
 
 
 class DayFacts(NamedTuple):
-    """A day of the index. `bytes`: of its file, without the logs beside it. `is_old`: of a version before the one that
-    new days have."""
+    """A day of the index. `bytes`: size of its file without the logs beside it. `is_old`: its format is older than that
+    of new days."""
 
     day: str
     version: int
@@ -102,7 +102,7 @@ class DayFacts(NamedTuple):
 
 
 class Reindexing(Protocol):
-    """The right to make days of one index new, which one process has at a time, until the block ends. Errors are
+    """The right to rebuild days of one index. One process holds it at a time, until the block ends. Errors are
     StoreErrors."""
 
     def __enter__(self) -> Self: ...
@@ -110,27 +110,27 @@ class Reindexing(Protocol):
     def __exit__(self, *of: object) -> None: ...
 
     def renew(self, day: str, on_progress: Callable[[int, int], None] = ...) -> bool:
-        """Make `day` new, or find that it is purged; False when the writer was asked and has not taken it yet.
-        `on_progress(copied, records)` is called as records are copied."""
+        """Rebuild `day`; a purged day needs nothing. Returns False when the writer was asked to take the copy and has
+        not done so yet. `on_progress(copied, records)` is called as records are copied."""
 
     def discard(self) -> int:
-        """Remove the copies that are not finished; returns how many."""
+        """Remove unfinished copies. Returns how many."""
 
 
 class Admin(Protocol):
-    """Opens nothing until it is asked; each call opens and closes what it needs. Errors are StoreErrors.
+    """The constructor opens nothing; each call opens and closes what it needs. Errors are StoreErrors.
 
-    Where a call waits for the indexer that runs, it returns False when that has not done it after `wait_seconds`: it
-    will, as soon as it can."""
+    A call that waits for the running indexer returns False when the indexer has not finished within `wait_seconds`. The
+    request stays, and the indexer will carry it out."""
 
     def facts(self) -> IndexFacts | None:
         """None when there is no index."""
 
     def files(self) -> Sequence[Path]:
-        """Its files, [] when there is none."""
+        """The index's files; [] when there is no index."""
 
     def damage(self) -> str:
-        """'' when the index is sound, else what is wrong. Reads all of what is common to the days."""
+        """'' when the index is sound, else a description of the damage. Reads all of main.db, but no day file."""
 
     def purge_preview(self, before: int) -> Sequence[DayToPurge]:
         """The days that a purge before `before` (ms) would remove, oldest first."""
@@ -139,37 +139,37 @@ class Admin(Protocol):
         """Remove the days before `before` (ms), or have the indexer do it."""
 
     def acknowledge(self, process: uuid.UUID, *, wait_seconds: float) -> bool:
-        """Write down that a silent process is gone for good, or have the indexer do it."""
+        """Record that a silent process will never come back, or have the indexer record it."""
 
     def give_up(self, partition: str, write: Callable[[Writer], object], *, wait_seconds: float) -> bool:
-        """Write down with `write` that a partition is lost for ever, or have the indexer do it."""
+        """Record with `write` that a partition is permanently lost, or have the indexer record it."""
 
     def back_up(self, to: Path, *, control: Path | None) -> BackedUp:
-        """Copy the index to a new directory, while it is written, and with it the keys' database."""
+        """Copy the index to a new directory while it is being written, together with the keys' database."""
 
     def restore(self, backup: Path, *, control: Path | None) -> BackedUp:
-        """Put the index of a backup here, where none is, and its keys' database there."""
+        """Restore the index of a backup to this place, which must hold none, and its keys' database to `control`."""
 
     def dead_letters(self, *, limit: int, before: int | None = None) -> Sequence[DeadLetterFacts]:
-        """Newest first; `before`: those with a smaller id."""
+        """Newest first; `before`: only those with a smaller id."""
 
     def dead_letter(self, number: int) -> tuple[DeadLetterFacts, bytes] | None:
-        """One with its bytes; None when it is not, or no longer, there."""
+        """One dead letter with its payload; None when it does not exist (any more)."""
 
     def replay(self, number: int, *, wait_seconds: float) -> bool:
-        """Try to index it again, or have the indexer do it. It is gone when that succeeded, else it has a new
+        """Try to index a dead letter again, or have the indexer try. On success it is removed; otherwise it gets a new
         reason."""
 
     def days(self) -> Sequence[DayFacts]:
         """Newest first, [] when there is no index."""
 
     def reindexing(self, *, wait_seconds: float) -> Reindexing:
-        """Raises a retriable StoreError when another process has the right to. The indexer that runs, or this process
-        when none does, takes each day that was made new."""
+        """Raises a retriable StoreError when another process holds the right. Rebuilt days are put in place by the
+        running indexer, or by this process when none runs."""
 
 
 class Purged(NamedTuple):
-    """What a purge removed, and where the horizon stands after it (ms; records below it are expired)."""
+    """What a purge removed, and the horizon after it (ms; records before it are expired)."""
 
     horizon: int
     days: int
@@ -177,37 +177,38 @@ class Purged(NamedTuple):
 
 
 class Maintenance(Protocol):
-    """The part of the one writer. Errors are StoreErrors."""
+    """Implemented by the one writer. Errors are StoreErrors."""
 
     def purge(self, before: int) -> Purged:
-        """Remove every whole day (UTC) before `before` (ms), at most up to today, for good. The horizon moves forward
-        only; a crash inside is finished by the next writer. Forgotten with them: incidents whose window ends before the
-        horizon, but open ones of active processes (see `Tracker.forget`), and processes that are gone."""
+        """Permanently remove every whole day (UTC) before `before` (ms), at most up to today. The horizon only moves
+        forward; after a crash the next writer finishes the purge. Also removed: ended processes, and incidents whose
+        window ends before the horizon, except open ones of active processes (see `Tracker.forget`)."""
 
     def purge_asked(self) -> int | None:
-        """What another process asks to be purged, as `purge` takes it. Cheap: asked once a second."""
+        """The `before` that another process asks to purge; None when no request is pending. Cheap: called once a
+        second."""
 
     def acknowledge_asked(self) -> int:
-        """Do what other processes ask: give the `silent` incidents of a process that is known to be gone for good the
-        end where it was written off. Answers how many. Cheap: asked once a second."""
+        """Carry out pending acknowledgements of other processes: close the `silent` incidents of a process that will
+        never come back at the time when it was written off. Returns how many incidents. Cheap: called once a second."""
 
     def partitions_lost(self) -> Sequence[str]:
-        """Partitions of which somebody says that they are lost for ever. Cheap: asked once a second."""
+        """Partitions that an operator declared permanently lost. Cheap: called once a second."""
 
     def partition_noted(self, partition: str) -> None:
-        """That it is lost is written down: do not answer it again."""
+        """The loss is recorded: `partitions_lost` no longer returns this partition."""
 
     def replay_asked(self) -> int:
-        """Index the dead letters again that other processes ask for. Answers how many became records. Cheap: asked once
-        a second."""
+        """Index the dead letters that other processes ask to replay. Returns how many became records. Cheap: called
+        once a second."""
 
     def take_reindexed(self) -> int:
-        """Let the copies in which other processes made days new be these days, with all that came since. Answers how
-        many. Cheap: asked once a second."""
+        """Put rebuilt copies of days in place, after adding the records that came since. Returns how many days. Cheap:
+        called once a second."""
 
     def last_believed(self) -> float | None:
-        """What was given to `note_believed` last, also before a restart (s since the epoch); of an index that has no
-        such time, one that its records say. None when it has no records."""
+        """The last value passed to `note_believed`, also before a restart (s since the epoch). An index without such a
+        value derives one from its records. None when it has no records."""
 
     def note_believed(self, at: float) -> None:
-        """The clock stands at `at` (s since the epoch), and was found right."""
+        """Store `at` (s since the epoch), a clock reading that was checked and believed."""

@@ -1,5 +1,5 @@
-"""The contract of the store's rows: what the indexer writes and what the query service reads. Beside it stand the
-contracts of the state (`state`) and of keeping an index in order (`admin`)."""
+"""The contract of the store's rows: what the indexer writes and what the query service reads. `state` holds the
+contract of the state beside the rows, `admin` that of maintenance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HISTOGRAM_BUCKETS_MAX = 1_500
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What becomes visible together, with the positions after it."""
+    """Records that become visible together, and the source positions after them."""
 
     source: str
     records: Sequence[Decoded] = ()
@@ -47,7 +47,7 @@ class Written(NamedTuple):
 
 
 class Row(NamedTuple):
-    """`id` is time-ordered and unique in the store: the cursor's position. `record` is the stored bytes,
+    """`id`: time-ordered, unique in the store; cursors use it as their position. `record`: the stored bytes,
     decompressed."""
 
     id: int
@@ -56,16 +56,16 @@ class Row(NamedTuple):
 
 
 class IndexVersion(NamedTuple):
-    """Which index it is, and how often its past was put in place of its present: what was said of a row's position
-    holds in this one alone. `id`: '' while there is none."""
+    """Identifies an index and its generation (raised when an earlier state of the index is restored). Positions of rows
+    are valid within one version only. `id`: '' while there is no index."""
 
     id: str = ""
     generation: int = 1
 
 
 class Place(NamedTuple):
-    """Where a feed stands: behind the record `id` of the batch `iseq`, or behind all of that batch. `horizon`: of the
-    purge, ms, when it was there; what is purged later counts as not read."""
+    """A feed's position: after the record `id` of the batch `iseq`, or after that whole batch. `horizon`: purge horizon
+    (ms) when the position was taken; records purged since then count as not read."""
 
     iseq: int
     id: int
@@ -73,7 +73,7 @@ class Place(NamedTuple):
 
 
 class Fed(NamedTuple):
-    """`rows`, in the order in which they were indexed, and the place behind them. `more`: others follow."""
+    """`rows` in indexing order, and the place after them. `more`: further rows exist."""
 
     rows: list[Row]
     place: Place
@@ -81,7 +81,7 @@ class Fed(NamedTuple):
 
 
 def gone(why: str) -> QueryError:
-    """Of a place that no feed can go on from."""
+    """The error for a place from which a feed cannot continue."""
     return QueryError(
         f"after: {why}",
         field="after",
@@ -91,8 +91,8 @@ def gone(why: str) -> QueryError:
 
 
 class Snapshot(NamedTuple):
-    """`published`: rows up to this index sequence are visible. `read_until`: e of the newest fence that has passed, by
-    the indexer's wall clock, seconds since the epoch; 0.0 when none has."""
+    """`published`: rows up to this index sequence are visible. `read_until`: time of the newest fence that has passed,
+    by the indexer's wall clock, in seconds since the epoch; 0.0 when none has passed."""
 
     published: int
     read_until: float
@@ -104,15 +104,15 @@ class Writer(StateWriter, Maintenance, Protocol):
 
     @property
     def id(self) -> str:
-        """Of the index: random, from its making on."""
+        """The random id that the index got when it was created."""
 
     @property
     def made_at_ms(self) -> int | None:
-        """When the index was made; None when that is unknown."""
+        """When the index was created (ms); None when unknown."""
 
     def write(self, batch: Batch) -> Written:
-        """Records once by (process, sequence) or, without a process, by id; then positions and what is visible. A crash
-        anywhere inside repeats nothing and loses nothing."""
+        """Writes each record once, by (process, sequence) or, without a process, by id; then the positions, and
+        publishes the batch. A crash at any point neither repeats nor loses a record."""
 
     def close(self) -> None: ...
 
@@ -128,27 +128,27 @@ class RowReader(Protocol):
         self, query: Query, *, published: int, before: int | None, limit: int, bytes_max: int, skip: int = 0
     ) -> tuple[list[Row], bool]:
         """At most `limit` rows in the query's order, visible at `published`; and whether more follow. Ends after
-        `bytes_max` bytes of records, but always holds at least one row if one matches. `before`: the id of the last row
-        of the page before, None from the beginning; newest first the ids after it are smaller, oldest first larger.
-        `skip`: how many matching rows after it to pass over. Raises QueryError ('invalid') for a filter that a day of
-        the window was not indexed by, naming the day from which it works."""
+        `bytes_max` bytes of records, but always holds at least one row if one matches. `before`: id of the last row of
+        the previous page, None for the first page; later ids are smaller when newest first, larger when oldest first.
+        `skip`: number of matching rows to skip after it. Raises QueryError ('invalid') for a filter that some day of
+        the window has no index for; the message names the day from which it works."""
 
     def count(self, query: Query, *, published: int, work_seconds: float = COUNT_SECONDS) -> int:
         """How many rows of the query are visible at `published`: exact, or QueryError ('too_costly') after
-        `work_seconds` of counting. Cheap where the filters are accounts, services, levels, failure, method and
-        statuses; else each row is looked at. Other QueryErrors as those of `page`."""
+        `work_seconds` of counting. Cheap when all filters are among accounts, services, levels, failure, method and
+        statuses; otherwise every row is examined. Other QueryErrors as for `page`."""
 
     def histogram(
         self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
     ) -> list[tuple[int, dict[str, int]]]:
-        """How many rows per level, or per class of status (`4xx`), in buckets of `minutes` each, from the epoch on:
-        (begin of the bucket in ms, counts) oldest first, those without a row left out. The window may begin and end
-        within a bucket. Raises QueryError ('invalid') for more than HISTOGRAM_BUCKETS_MAX buckets, and for filters
-        beside accounts, services, levels, failure, method and statuses; ('too_costly') as `count`."""
+        """Number of rows per level, or per class of status (`4xx`), in buckets of `minutes` each, aligned to the epoch.
+        Returns (start of the bucket in ms, counts), oldest first, without empty buckets. The window may begin and end
+        within a bucket. Raises QueryError: 'invalid' for more than HISTOGRAM_BUCKETS_MAX buckets and for filters other
+        than accounts, services, levels, failure, method and statuses; 'too_costly' as `count` does."""
 
     def find(self, accounts: frozenset[str] | None, record_id: str, *, published: int) -> Row | None:
-        """The record with this `metadata.id`, if it is visible at `published` and belongs to one of the accounts. Of a
-        process of ours it is found by the time in its id; of a foreign producer by the id itself."""
+        """The record with this `metadata.id`, if it is visible at `published` and belongs to one of the accounts. A
+        record of our own middleware is found by the time in its id, one of another producer by the id itself."""
 
     def feed(
         self,
@@ -161,25 +161,25 @@ class RowReader(Protocol):
         work_seconds: float = COUNT_SECONDS,
     ) -> Fed:
         """At most `limit` rows of the accounts in the order in which they were indexed (by batch, and by id within
-        one), from `after` on: every row that is there, whatever its time, once. With `after` None from the first one
-        on, and with `since` (ms) from the first one on that was indexed with such a timestamp or a later one; what was
-        indexed after that follows, whatever its time. Ends as `page` does, and after `work_seconds` of looking at rows
-        of others, perhaps with none and `more`. Raises QueryError ('gone') when rows behind `after` were purged, or
-        `after` lies above what is published."""
+        one), starting after `after`: each existing row once, whatever its timestamp. `after` None starts at the first
+        row, or, with `since` (ms), at the first row indexed with a timestamp of `since` or later; all rows indexed
+        after it follow, whatever their timestamps. Ends as `page` does, and also after `work_seconds` spent on rows of
+        other accounts (then possibly without rows but with `more`). Raises QueryError ('gone') when rows after `after`
+        were purged unread, or `after` is beyond what is published."""
 
     def seen(self, accounts: frozenset[str] | None, service: str, instance: str) -> bool:
         """Whether any record of this service and instance was ever indexed for one of the accounts."""
 
 
 class Reader(RowReader, StateReader, Protocol):
-    """Any number, in any process; each used by one thread at a time. Errors are StoreErrors: so is an index that is
-    gone, or another one than belongs here."""
+    """Any number, in any process; each used by one thread at a time. Errors are StoreErrors, including for a missing
+    index and for an index other than the expected one."""
 
     def check(self) -> None:
-        """Raises StoreError when something of the index is gone. A look at the directory: for readiness, not for each
-        answer."""
+        """Raises StoreError when a file of the index is missing. Lists the directory: meant for readiness checks, not
+        for every response."""
 
     def stop_when(self, stopped: Callable[[], bool]) -> None:
-        """`stopped` is asked now and then while a question runs: once it is true, the question raises StoreError."""
+        """`stopped` is called repeatedly while a query runs; once it returns True, the query raises StoreError."""
 
     def close(self) -> None: ...

@@ -1,9 +1,9 @@
-"""Which index belongs here, and whether the one that is found is it.
+"""Detects a missing or wrong index.
 
-An index has a random id from its making on. Whoever has seen it, and whoever takes records to it, remembers that id: a
-process, the keys' database, the root of a journal. When another index, or none, stands in its place (a volume that is
-not mounted, a directory that was moved), the truth is not "there are no records": nothing is answered and nothing is
-made there, until somebody says that it is meant (`--new-index`).
+An index gets a random id when it is created. Its users remember that id: each process, the keys' database, the root of
+a journal. When another index, or none, is found in its place (a volume that is not mounted, a directory that was
+moved), answering "there are no records" would be wrong. So queries are refused and no new index is created there until
+an operator confirms the change (`--new-index`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ _MEANT = "start `index` or `serve` once with --new-index, which says that it is 
 
 
 class IndexMemory(Protocol):
-    """What is remembered of the index that belongs here. Any thread may ask. Raises AuditError when what is remembered
-    cannot be read."""
+    """Remembers the id of the expected index. Thread-safe. Raises AuditError when the memory cannot be read."""
 
     def named(self, *, again: bool = False) -> Mapping[str, str]:
-        """Who remembers one -> its id; {} when nobody does. `again`: look again at what other processes may have
-        changed."""
+        """{where it is remembered: id of the index}; {} when no id is remembered. `again`: re-read what other processes
+        may have changed."""
 
     def remember(self, index: str) -> None:
-        """This is it. Never raises: what cannot be written down is remembered by this process alone."""
+        """Remember this id. Never raises: an id that cannot be stored is remembered by this process only."""
 
 
 class Seen:
-    """The memory of this process alone."""
+    """Remembers within this process only."""
 
     def __init__(self) -> None:
         self._index: str | None = None
@@ -48,8 +47,8 @@ class Seen:
 
 
 class Expected:
-    """The checks of one reader or writer of `directory`; without a memory every index is the right one. `retriable`:
-    of the errors; who answers may be asked again, who writes must be started again."""
+    """The checks of one reader or writer of `directory`; without a memory every index is accepted. `retriable`: set on
+    the errors; True for readers, whose clients may retry, False for writers, which must be restarted."""
 
     def __init__(self, directory: Path, memory: IndexMemory | None, *, retriable: bool = True) -> None:
         self._directory = directory
@@ -57,14 +56,14 @@ class Expected:
         self._retriable = retriable
 
     def absent(self, what: str = "nothing") -> None:
-        """There is no index here (`what` stands there in its place). Raises StoreError when there should be one."""
+        """Called when there is no index (but `what`). Raises StoreError when one is expected."""
         for who, index in self._named(None).items():
             text = f"the index {index} is gone: {what} stands in {self._directory}, and {who} names it"
             raise self._error(text, f"Mount or restore it, or {_MEANT}.")
 
     def found(self, index: str | None) -> None:
-        """There is an index with this id; None: one that version 0.1.0 made and nobody has opened since. Raises
-        StoreError when it is another one."""
+        """Called when an index with this id is found; None: created by version 0.1.0 and not opened for writing since.
+        Raises StoreError when another one is expected."""
         for who, other in self._named(index).items():
             if other != index:
                 here = f"the index {index}" if index else "an index without an id, of version 0.1.0,"
@@ -77,7 +76,7 @@ class Expected:
         _said.clear(self._directory)
 
     def taken(self, index: str) -> None:
-        """From now on it is this one, whatever is remembered."""
+        """Expect this index from now on, whatever was remembered."""
         if self._memory is not None:
             self._memory.remember(index)
 
@@ -86,7 +85,7 @@ class Expected:
             return {}
         named = self._memory.named()
         if any(known != index for known in named.values()):
-            # Another process may have been told that a new one is meant.
+            # Another process may have been started with --new-index.
             named = self._memory.named(again=True)
         return named
 
@@ -95,13 +94,14 @@ class Expected:
         return self.said(error) if self._retriable else error
 
     def said(self, error: StoreError) -> StoreError:
-        """Logged, once until it is over: a client hears nothing of what is wrong with an index."""
+        """Logs each error once until it is over: the response to the client does not describe what is wrong with the
+        index."""
         _said.once(self._directory, f"{error}. {error.hint}")
         return error
 
 
 class _Said:
-    """Each error once, until it is over: it may be met by every query."""
+    """Logs each error once until it is over, because every query may meet it."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say

@@ -1,7 +1,7 @@
-"""What can be asked of a store: one `Query`, checked when it is made, and whether a record matches it.
+"""A query to the store: one `Query`, validated on construction, and `matches`, which tells whether a record matches it.
 
-`matches` is the meaning of every filter in plain Python. A store finds the same records by its own means; the tests
-compare the two.
+`matches` defines every filter in plain Python. A store finds the same records through its indexes; the tests compare
+the two.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SELECTOR = re.compile(r"([1-9])xx|([1-9]\d\d)(?:-([1-9]\d\d))?", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is asked. None: not filtered. `accounts` None means all (a key with `*`). Window in ms since the epoch:
-    `start` inclusive, `end` exclusive. Raises QueryError ('invalid', naming the field) for a value that no record can
-    have.
+    """The filters of a query; None: not filtered. `accounts` None means all (a key with `*`). Window in ms since the
+    epoch: `start` inclusive, `end` exclusive. Raises QueryError ('invalid', naming the field) for a value that no
+    record can have.
 
-    New fields go to the end: sealed tokens hold the values in this order."""
+    Append new fields at the end: sealed tokens hold the values in this order."""
 
     accounts: frozenset[str] | None
     start: int
@@ -41,11 +41,11 @@ class Query:
     instance: str | None = None
     method: str | None = None
     levels: frozenset[str] | None = None  # any of them
-    text: str | None = None  # words and "phrases", all of which stand in the message: see `record.words`
-    principal: str | None = None  # '': the records without one
+    text: str | None = None  # words and "phrases"; the message must contain all of them: see `record.words`
+    principal: str | None = None  # '': records without a principal
     operation: str | None = None
     request_id: str | None = None
-    failure: bool | None = None  # level ERROR or FATAL, or none of the two
+    failure: bool | None = None  # True: level ERROR or FATAL; False: any other level
     region: str | None = None
     statuses: tuple[StatusRange, ...] | None = None  # any of them: see `statuses_of`
     outcome: str | None = None
@@ -75,24 +75,24 @@ class Query:
 
     @cached_property
     def phrases(self) -> Phrases:
-        """Of `text`; none when there is no text."""
+        """The phrases of `text`; empty when there is no text."""
         return () if self.text is None else phrases_of(self.text)
 
     @cached_property
     def prefix(self) -> str | None:
-        """`path_prefix` as `prefixes_of` has it."""
+        """`path_prefix` in the form that `prefixes_of` yields."""
         return None if self.path_prefix is None else "/" + self.path_prefix.strip("/")
 
     @cached_property
     def wanted_accounts(self) -> frozenset[str] | None:
-        """What `accounts` and `account` leave; None: all."""
+        """The accounts that pass both `accounts` and `account`; None: all."""
         if self.account is None:
             return self.accounts
         return frozenset({self.account} if self.accounts is None or self.account in self.accounts else ())
 
     @cached_property
     def wanted_levels(self) -> frozenset[str] | None:
-        """What `levels` and `failure` leave; None: all."""
+        """The levels that pass both `levels` and `failure`; None: all."""
         if self.failure is None:
             return self.levels
         left = FAILED if self.failure else frozenset(LEVELS) - FAILED
@@ -100,7 +100,7 @@ class Query:
 
 
 def statuses_of(text: str, *, field: str = "status") -> tuple[StatusRange, ...]:
-    """`404`, `4xx` or `400-499`, several with commas. Raises QueryError ('invalid', naming `field`)."""
+    """Parses `404`, `4xx` or `400-499`, separated by commas. Raises QueryError ('invalid', naming `field`)."""
     found = []
     for part in text.split(","):
         match = _SELECTOR.fullmatch(part.strip())
@@ -118,8 +118,8 @@ def statuses_of(text: str, *, field: str = "status") -> tuple[StatusRange, ...]:
 
 
 def prefixes_of(route: str) -> list[str]:
-    """What `path_prefix` finds a route template by: `/a/{id}/b` by `/`, `/a`, `/a/{id}` and `/a/{id}/b`. None of an
-    empty one."""
+    """Every `path_prefix` that finds a route template: for `/a/{id}/b` these are `/`, `/a`, `/a/{id}` and `/a/{id}/b`.
+    [] for an empty route."""
     if not route:
         return []
     segments = route.strip("/").split("/") if route.strip("/") else []
@@ -151,5 +151,5 @@ def matches(query: Query, d: Decoded) -> bool:
 
 
 def _says(message: list[str], phrases: Iterable[tuple[str, ...]]) -> bool:
-    """Whether all phrases stand in the words of a message."""
+    """Whether the words of a message contain all phrases."""
     return all(any(tuple(message[i : i + len(p)]) == p for i in range(len(message))) for p in phrases)

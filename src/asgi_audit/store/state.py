@@ -1,7 +1,7 @@
-"""The contract of what the index keeps beside its rows: positions, processes, incidents and dead letters.
+"""The contract of the index's state beside its rows: positions, processes, incidents and dead letters.
 
-A store beyond one machine has no transaction over rows and state. What stands here may stay in one place (SQLite) while
-the rows go elsewhere: then the rows are written first, and the state says how far they count.
+A store beyond one machine has no transaction over rows and state. The state may stay in one place (SQLite) while the
+rows go elsewhere: then the rows are written first, and the state tells up to where they are valid.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ and T must not have passed that by then."""
 
 
 class ReadUntil(NamedTuple):
-    """The newest fence that has passed, as the store keeps it. `at` (ms since the epoch): everything that was appended
-    before it is in the store. `taken_at`: e by the indexer's wall clock (ms), which `at` follows only when a step of
-    that clock is believed. `boot` (ms) and `boot_id`: when that was since the machine started. `elapsed` (ms): how much
-    time of the source has passed since the index was made, in small steps; it measures for how long a process is
-    silent."""
+    """The newest fence that has passed, as stored. `at` (ms since the epoch): everything appended before it is in the
+    store. `taken_at`: the same moment by the indexer's wall clock (ms); `at` follows a step of that clock only when the
+    step is believed. `boot` (ms) and `boot_id`: the moment as time since the machine's boot. `elapsed` (ms): source
+    time since the index was created, added up in small steps; it measures how long a process has been silent."""
 
     at: int
     taken_at: int
@@ -43,11 +42,11 @@ class ReadUntil(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """Of what the index claims to be complete. `until`: T as it was last written (ms, exclusive; None before the first
-    statement). `ceiling`: how far T goes by itself as fences pass (ms): the lowest promise of an active process; None:
-    as far as they do. `begins`: `complete_from` (ms) but for the purge horizon; while it is not `is_begun`, only what
-    is known of it, and with `begins_at_fence` the next fence will say it. `above`: partitions whose beginning was gone
-    when they were first read."""
+    """The range that the index claims to be complete. `until`: T as last written (ms, exclusive; None before the first
+    statement). `ceiling`: T advances with each fence up to this (ms), the lowest promise of an active process; None: no
+    limit. `begins`: `complete_from` (ms), not counting the purge horizon; provisional until `is_begun`, and with
+    `begins_at_fence` the next fence sets it. `above`: partitions whose beginning was already removed when they were
+    first read."""
 
     until: int | None = None
     ceiling: int | None = None
@@ -58,7 +57,7 @@ class Extent(NamedTuple):
 
 
 def reached(extent: Extent, read_until: int | None) -> int | None:
-    """T. The indexer and every reader reckon it in this way, so that a fence that passes costs no write of the
+    """Returns T. The indexer and every reader compute it with this function, so a passing fence needs no write of the
     extent."""
     until = extent.until
     if until is None or read_until is None:
@@ -68,8 +67,8 @@ def reached(extent: Extent, read_until: int | None) -> int | None:
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A partition that keeps T from moving, why, and since when (ms). `is_lost`: it was acknowledged that it is lost
-    for ever, and T moves without it."""
+    """A partition that keeps T from advancing, why, and since when (ms). `is_lost`: its loss was acknowledged, and T
+    advances without it."""
 
     partition: str
     reason: str
@@ -93,17 +92,17 @@ NO_PROCESS = uuid.UUID(int=0)
 
 
 class Incident(msgspec.Struct, kw_only=True):
-    """Why T may say more than is there, or what was noticed about a process's own statements. Times in ms since the
+    """A reason why records before T may be missing, or an irregularity in a process's statements. Times in ms since the
     epoch.
 
-    Kinds: `missing` (sequences that neither came nor are stated lost), `gap` (numbers of statements that did not come),
-    `silent` (written off: unproven from `start` on), `late` (T had passed what the process had yet to say), `unproven`
-    (whoever adopted its journal could not know its true tail), `altered` (root or chain do not fit what came);
-    and of no process, but of the source (`process` is `NO_PROCESS`): `retention_passed` (messages were removed before
-    they were read), `topic_recreated` (the topic was deleted and made again, with or without all that it had held),
-    `partition_lost` (somebody acknowledged that a partition is lost for ever); and of the index itself, likewise:
-    `day_lost` (the file of a day was gone, and `--new-index` gave it up), `restored` (it was restored from a backup,
-    and what was taken from a journal since is gone)."""
+    Kinds: `missing` (sequences that neither arrived nor are stated lost), `gap` (statement numbers that did not
+    arrive), `silent` (the process was written off: unproven from `start` on), `late` (a statement arrived after T had
+    passed its window), `unproven` (the process that adopted its journal could not know where it ended), `altered` (root
+    or chain do not match the records received). Of the source (`process` is `NO_PROCESS`): `retention_passed` (messages
+    were removed before they were read), `topic_recreated` (the topic was deleted and made again, with or without all
+    that it had held), `partition_lost` (an operator acknowledged that a partition is permanently lost). Of the index
+    itself (also `NO_PROCESS`): `day_lost` (the file of a day was missing and `--new-index` gave it up), `restored`
+    (restored from a backup; records taken from a journal since the backup are gone)."""
 
     id: int
     kind: Literal[
@@ -122,12 +121,13 @@ class Incident(msgspec.Struct, kw_only=True):
 
     @property
     def is_acknowledged(self) -> bool:
-        """Somebody said that nothing more is to be expected: the window stays incomplete, and no alarm is due."""
+        """An operator confirmed that nothing more will arrive: the window stays incomplete, and no alert should
+        fire."""
         return self.acknowledged or self.kind in ("partition_lost", "day_lost", "restored")
 
 
 class ProcessState(msgspec.Struct, kw_only=True):
-    """What the indexer must know of a process to go on; the store keeps it as it is."""
+    """The indexer's state of one process, which it needs after a restart; the store keeps it unchanged."""
 
     process: bytes
     partition: str
@@ -148,7 +148,7 @@ class ProcessState(msgspec.Struct, kw_only=True):
     first_at: int = 0  # when the first statement that was read was made, by the process's clock (ms)
     is_cut: bool = False  # it was read from a partition whose beginning was gone
     earlier: int = 0  # sequences before the beginning of what could be read
-    heard: int = 0  # `ReadUntil.elapsed` when something of it was read last
+    heard: int = 0  # `ReadUntil.elapsed` when an entry of it was last read
     at: int = 0  # when the last statement was made, ms
     latest: int = 0  # the latest that a statement was made by its clock, which may have been set back since, ms
     clock_steps: int = 0  # how often its clock was set, as it stated last
@@ -171,16 +171,16 @@ class ProcessState(msgspec.Struct, kw_only=True):
 
 
 class Known(NamedTuple):
-    """A process as the store has it, with its incidents that are open."""
+    """A stored process with its open incidents."""
 
     state: ProcessState
     incidents: list[Incident]
 
 
 class Resumed(NamedTuple):
-    """Where completeness goes on: what is claimed, the newest fence that has passed (None: never), the processes that
-    are active, the highest id of an incident ever given (0: none), the partitions that held T, and when the index was
-    made (ms)."""
+    """Completeness state to resume from: the claimed range, the newest fence that has passed (None: none), the active
+    processes, the highest incident id ever used (0: none), the partitions that held T, and the creation time of the
+    index (ms)."""
 
     extent: Extent = Extent()
     read_until: ReadUntil | None = None
@@ -191,8 +191,8 @@ class Resumed(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """What a batch changes: `processes` and `incidents` replace those with the same id, `holds` all of them (None: as
-    they were). `refused`: how many losses it brings that stand in an entry of their own, and in no statement."""
+    """Changes made by one batch: `processes` and `incidents` replace those with the same id; `holds` replaces all holds
+    (None: unchanged). `refused`: number of losses that arrived in separate entries and are in no statement."""
 
     extent: Extent
     processes: Sequence[ProcessState] = ()
@@ -203,9 +203,9 @@ class Completion(NamedTuple):
 
 class Completeness(NamedTuple):
     """For a window: T (ms, exclusive; None before the first statement), how many open incidents overlap it, and how
-    many long-open exchanges began in it (those of a process that died included) that are not known to belong to an
-    account that was not asked for. `begins`: `complete_from` (ms, inclusive; None while it is not known): of what began
-    before it nothing is claimed."""
+    many long-open exchanges began in it (including those of dead processes). Exchanges known to belong to other
+    accounts are not counted. `begins`: `complete_from` (ms, inclusive; None while unknown): nothing is claimed about
+    exchanges begun before it."""
 
     until: int | None
     incidents: int
@@ -214,7 +214,7 @@ class Completeness(NamedTuple):
 
 
 class Process(NamedTuple):
-    """What the index knows of one process: indexed records, and its statements summed up."""
+    """Counts of one process: its indexed records, and the sums of its statements."""
 
     process: uuid.UUID
     service: str
@@ -235,8 +235,8 @@ class Process(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What is known of one process in a window. `lost`: stated by statements that speak of the window; losses of which
-    nobody knows when they began (Kafka refused a record) count in every window."""
+    """Counts of one process in a window. `lost`: stated by statements that cover the window; losses with an unknown
+    start time (Kafka refused a record) count in every window."""
 
     process: uuid.UUID
     indexed: int
@@ -244,12 +244,12 @@ class Window(NamedTuple):
 
 
 class StateWriter(Protocol):
-    """What the indexer goes on from. Errors are StoreErrors."""
+    """Writes the state that the indexer resumes from. Errors are StoreErrors."""
 
     def positions(self, source: str) -> dict[str, Position]: ...
 
     def read_until(self, mark: ReadUntil) -> None:
-        """Nothing new, but a fence has passed. Cheap: called up to 40 times a second."""
+        """A fence has passed without new records. Cheap: called up to 40 times a second."""
 
     def resumed(self) -> Resumed: ...
 
@@ -258,22 +258,22 @@ class StateWriter(Protocol):
 
 
 class StateReader(Protocol):
-    """How complete the rows are, and what is known of those that wrote them. Errors are StoreErrors."""
+    """Reads how complete the rows are, and the processes that wrote them. Errors are StoreErrors."""
 
     def processes(self) -> list[Process]: ...
 
     def window(self, start: int, end: int) -> list[Window]:
         """The numbers of each process for exchanges begun from `start` (ms, inclusive) to `end` (exclusive). Counts
-        what is there: not for every answer."""
+        rows: too costly for every response."""
 
     def completeness(self, start: int, end: int, accounts: frozenset[str] | None = None) -> Completeness:
         """Of the window from `start` (ms, inclusive) to `end` (exclusive), for `accounts` (None: all), as of now.
-        Cheap: asked for every answer."""
+        Cheap: read for every response."""
 
     def incidents(self, start: int, end: int, *, limit: int = 1000) -> list[Incident]:
-        """The newest that overlap the window, open ones first, with `ranges` cut to 100."""
+        """The newest incidents that overlap the window, open ones first; `ranges` is cut to 100 entries."""
 
     def holds(self) -> list[Hold]:
-        """The partitions that keep T from moving, or did before it was acknowledged that they are lost."""
+        """The partitions that keep T from advancing, including those acknowledged as lost."""
 
     def dead_letters(self) -> int: ...

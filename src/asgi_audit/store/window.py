@@ -1,5 +1,5 @@
-"""Which losses a window holds. A lost exchange has no record, so no time; but the statement that names it covers what
-began between the promise of the statement before it and its own making."""
+"""Counts the losses in a window. A lost exchange has no record and so no time. But the statement that reports it covers
+a known interval: from the promise of the previous statement to its own creation."""
 
 from __future__ import annotations
 
