@@ -48,8 +48,8 @@ class DeadLetterFacts(NamedTuple):
 
 
 class IndexFacts(NamedTuple):
-    """The current state of an index, without its records. `days`: `2026-11-22`, oldest first. `horizon`: records before it
-    (ms) are purged; None when nothing was purged. `captured`, `excluded`, `indexed`, `lost` (by reason): numbers of
+    """The current state of an index, without its records. `days`: `2026-11-22`, oldest first. `horizon`: records before
+    it (ms) are purged; None when nothing was purged. `captured`, `excluded`, `indexed`, `lost` (by reason): numbers of
     exchanges over the whole life of the index. `held_by`: its writer, 'process 12 on host'; None when it has no writer.
     `sources`: names of all sources that ever fed it."""
 

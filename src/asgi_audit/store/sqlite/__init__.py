@@ -1,4 +1,4 @@
-"""The index in SQLite: `schema` says what stands in its files; `writer` and `day` write them, `reader` reads them."""
+"""The index in SQLite: `schema` describes its files; `writer` and `day` write them, `reader` reads them."""
 
 from .admin import SqliteAdmin
 from .files import files_of

@@ -1,4 +1,4 @@
-"""An index from outside of the process that writes it: how it stands, and what its writer is asked to do."""
+"""Access to an index from outside its writer's process: reads its state and sends requests to the writer."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class SqliteAdmin(Admin):
     """See `Admin`."""
 
     def __init__(self, directory: Path, *, access: Access = PRIVATE, memory: IndexMemory | None = None) -> None:
-        """`memory`: which index belongs there; None: whatever stands there."""
+        """`memory`: the expected index; None: accept any."""
         self._directory = directory
         self._access = access
         self._memory = memory
 
     def facts(self) -> IndexFacts | None:
-        """The index as it stands, without its records; None when there is none."""
+        """The current state of the index; None when there is no index."""
         return inspect(self._directory, memory=self._memory)
 
     def files(self) -> Sequence[Path]:
-        """Its files, [] when there is none."""
+        """The index's files; [] when there is no index."""
         try:
             return list(files_of(self._directory))
         except OSError as e:
             raise StoreError(f"could not list {self._directory}: {e.strerror or e}") from e
 
     def damage(self) -> str:
-        """'' when main.db is sound, else what is wrong. Reads all of it."""
+        """'' when main.db is sound, else a description of the damage. Reads all of main.db."""
         return quick_check(self._directory)
 
     def purge_preview(self, before: int) -> Sequence[DayToPurge]:
@@ -59,15 +59,15 @@ class SqliteAdmin(Admin):
         return purge_preview(self._directory, before)
 
     def purge(self, before: int, *, wait_seconds: float) -> bool:
-        """Remove the days before `before` (ms), or let the indexer that runs do it; False when it has not yet done so
-        after `wait_seconds`: it will, as soon as it can."""
+        """Remove the days before `before` (ms), or have the running indexer do it. Returns False when the indexer has
+        not finished within `wait_seconds`; it will do so as soon as it can."""
         return purge_directory(
             self._directory, before, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )
 
     def acknowledge(self, process: uuid.UUID, *, wait_seconds: float) -> bool:
-        """Write down that a silent process is gone for good, or let the indexer that runs do it; False when it has not
-        yet done so after `wait_seconds`."""
+        """Record that a silent process will never come back, or have the running indexer record it. Returns False when
+        the indexer has not done so within `wait_seconds`."""
         return acknowledge_in_directory(
             self._directory, process, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )
@@ -81,17 +81,18 @@ class SqliteAdmin(Admin):
         return restore(backup, self._directory, control=control, access=self._access)
 
     def dead_letters(self, *, limit: int, before: int | None = None) -> Sequence[DeadLetterFacts]:
-        """Newest first; `before`: those with a smaller id."""
+        """Newest first; `before`: only those with a smaller id."""
         check_is_there(self._directory, self._memory)
         return dead_letters(self._directory, limit=limit, before=before)
 
     def dead_letter(self, number: int) -> tuple[DeadLetterFacts, bytes] | None:
-        """One with its bytes; None when it is not, or no longer, there."""
+        """One dead letter with its payload; None when it does not exist (any more)."""
         check_is_there(self._directory, self._memory)
         return dead_letter(self._directory, number)
 
     def replay(self, number: int, *, wait_seconds: float) -> bool:
-        """Try to index it again, or have the indexer do it; False when it has not tried after `wait_seconds`."""
+        """Try to index a dead letter again, or have the running indexer try. Returns False when it has not tried within
+        `wait_seconds`."""
         return replay_in_directory(
             self._directory, number, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )
@@ -101,8 +102,8 @@ class SqliteAdmin(Admin):
         return days_of(self._directory) if (self._directory / MAIN_NAME).is_file() else []
 
     def reindexing(self, *, wait_seconds: float) -> Reindexing:
-        """The right to make days new, for one block. The indexer that runs, or this process when none does, takes each
-        of them. Retriable when another process has it."""
+        """The right to rebuild days, for one block. The running indexer, or this process when none runs, puts each
+        rebuilt day in place. Raises a retriable StoreError when another process holds the right."""
         check_is_there(self._directory, self._memory)
 
         def take(request: Path) -> bool:
@@ -113,8 +114,8 @@ class SqliteAdmin(Admin):
         return SqliteReindexing(self._directory, take, self._access)
 
     def give_up(self, partition: str, write: Callable[[Writer], object], *, wait_seconds: float) -> bool:
-        """Write down with `write` that a partition is lost for ever, or let the indexer that runs do it; False when it
-        has not yet done so after `wait_seconds`."""
+        """Record with `write` that a partition is permanently lost, or have the running indexer record it. Returns
+        False when the indexer has not done so within `wait_seconds`."""
         return give_up_in_directory(
             self._directory, partition, write, wait_seconds=wait_seconds, access=self._access, memory=self._memory
         )

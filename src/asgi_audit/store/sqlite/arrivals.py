@@ -1,9 +1,11 @@
-"""Which batches brought records of which day, in main.db: so that a feed, which goes by batches, opens only the days
-that hold what comes next, and notices when a purge took what it had not read yet.
+"""Stores in main.db which batches brought records of which day.
 
-`whose` is '*' for all accounts, and '=' with the name of one: what an account's feed is told depends on its own records
-alone. An index of an earlier version learns what its days hold when it is first opened for writing; until then, and for
-these days, a range may be wider than what the day holds, never narrower.
+A feed reads batch by batch. With this table it opens only the days that hold its next records, and it notices when a
+purge removed records that it had not read yet.
+
+`whose` is '*' for all accounts, and '=' followed by the name of one account: the feed of an account depends on its own
+records alone. An index of an earlier version fills the table when it is first opened for writing; until then, and for
+the days it had then, a range may be wider than the day's batches, never narrower.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ CREATE TABLE departure (  -- of days that were purged since
 _KEPT_MS = 100 * DAY_MS
 """So far the horizon moves on before it is forgotten what a purge took; a feed that was away for longer begins
 again."""
-_FORGOTTEN = "departures_forgotten"  # in `meta`: those of purges that moved the horizon to less
+_FORGOTTEN = "departures_forgotten"  # in `meta`: the horizon up to which rows of `departures` were deleted
 _ALL = "*"
 
 
@@ -63,7 +65,8 @@ def days_noted(main: apsw.Connection) -> set[str]:
 
 
 def depart(main: apsw.Connection, before: str, horizon: int) -> None:
-    """The days before `before` are purged: the horizon moves to `horizon` (ms). Inside the caller's transaction."""
+    """Note that the days before `before` are purged and the horizon moves to `horizon` (ms). Inside the caller's
+    transaction."""
     main.execute(
         "INSERT OR REPLACE INTO departure SELECT whose, day, highest, ? FROM arrival WHERE day < ?", (horizon, before)
     )
@@ -76,8 +79,8 @@ def depart(main: apsw.Connection, before: str, horizon: int) -> None:
 def between(
     main: apsw.Connection, accounts: frozenset[str] | None, after: int, published: int
 ) -> list[tuple[str, int, int]]:
-    """(day, lowest, highest) of the days that batches after `after`, up to `published`, brought records of, in the
-    order of their first batch."""
+    """(day, lowest, highest) of each day that got records from batches above `after` and up to `published`, ordered by
+    first batch."""
     whose, values = _whose(accounts)
     rows: Any = main.execute(
         f"SELECT day, min(lowest), max(highest) FROM arrival WHERE {whose} "
@@ -88,8 +91,7 @@ def between(
 
 
 def unread(main: apsw.Connection, accounts: frozenset[str] | None, after: int, horizon: int) -> bool:
-    """Whether records that batches after `after` brought were purged since the horizon stood at `horizon` (ms), or
-    may have been."""
+    """Whether records of batches above `after` were, or may have been, purged since the horizon was `horizon` (ms)."""
     forgotten: Any = main.execute("SELECT value FROM meta WHERE key = ?", (_FORGOTTEN,)).get
     if forgotten is not None and horizon < forgotten:
         return True

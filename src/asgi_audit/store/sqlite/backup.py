@@ -1,17 +1,17 @@
-"""A copy of an index that is written meanwhile, and an index made of such a copy.
+"""Back up an index while it is being written, and restore such a backup.
 
-Copying the files is no backup: the newest records stand in the logs beside them, and main.db and the days would be of
-different moments. Here each file is copied by SQLite's own backup within one read transaction, and all are of one
-moment: that of main.db. A batch is committed to its days first and to main.db then, so a day belongs to it when the
-highest batch that it holds is not above what main.db has published. The days that are written now are read in
-transactions that begin together with main.db's; any other one that a late record touches before it is copied makes the
-copy begin again, with that day among them.
+Copying the files is not a backup: the newest records are in the logs beside them, and the copies of main.db and of the
+days would be of different moments. Here SQLite's backup API copies each file within one read transaction, and all
+copies are of one moment, that of main.db. A batch is committed to its days first and to main.db last. So a day matches
+main.db when its highest batch is not above main.db's `published`. Read transactions on the days being written begin
+together with main.db's. When a late record changes another day before it is copied, the backup starts again and
+includes that day.
 
-A backup is made under a temporary name and gets its own when it is whole and on the disk, its manifest with digests
-last: a copy that was interrupted is no backup. A restore is made beside the place of the index and put there at once.
-It keeps the index's id, which the home remembers, and begins a new generation: numbers of batches are given again, and
-tokens of before open no more. Where the index takes from a journal, what was indexed after the backup is gone there:
-an incident says so.
+A backup is written under a temporary name and renamed when it is complete and synced; the manifest with digests is
+written last. So an interrupted copy is never taken for a backup. A restore is prepared beside the index's place and
+renamed into it. It keeps the index's id, which the home remembers, and begins a new generation: batch numbers are used
+again, so older tokens are refused. Where the index reads from a journal, records indexed after the backup are gone; an
+incident reports this.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ CONTROL_NAME = "control.db"
 _FORMAT = 1
 _ATTEMPTS = 20
 _MOMENT_SECONDS = 10.0
-_HOT_DAYS = 3  # that are written now: today, and those before it whose records come late
+_HOT_DAYS = 3  # being written: today, and earlier days that still get late records
 _PARTIAL = ".partial-"
 
 
 class _Changed(Exception):
-    """A day is of a later moment than main.db."""
+    """A day holds a later state than main.db."""
 
     def __init__(self, day: str) -> None:
         self.day = day
@@ -68,15 +68,15 @@ def back_up(
     access: Access = PRIVATE,
     clock: Callable[[], float] = time.time,
 ) -> BackedUp:
-    """Copy the index to `to`, which must not be there yet, or be empty. `control`: the keys' database to copy with it.
-    Raises ConfigError and StoreError."""
+    """Copy the index to `to`, which must be missing or empty. `control`: the keys' database to copy with it. Raises
+    ConfigError and StoreError."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} is there already; accepted: a directory that is not there yet, or is empty")
     if not (directory / MAIN_NAME).is_file():
         raise StoreError(f"there is no index at {directory}", retriable=False, hint="Name it with --store or --home.")
     with translated("back up", directory):
         access.makedirs(to.absolute().parent)
-        for old in to.absolute().parent.glob(f"{to.name}{_PARTIAL}*"):  # of one that was interrupted
+        for old in to.absolute().parent.glob(f"{to.name}{_PARTIAL}*"):  # left by an interrupted backup
             shutil.rmtree(old, ignore_errors=True)
         partial = to.with_name(f"{to.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
         access.mkdir(partial)
@@ -108,7 +108,8 @@ def back_up(
 
 
 def check_backup(backup: Path) -> BackedUp:
-    """Whether it is whole, byte by byte. Raises ConfigError when it is none, StoreError when it is damaged."""
+    """Verify every byte of a backup. Raises ConfigError when `backup` is not a backup, StoreError when it is
+    damaged."""
     with translated("read", backup):
         try:
             manifest = json.loads((backup / MANIFEST_NAME).read_bytes())
@@ -150,8 +151,8 @@ def restore(
     access: Access = PRIVATE,
     clock: Callable[[], float] = time.time,
 ) -> BackedUp:
-    """Put the index of a backup at `directory`, where none is. `control`: where its keys' database goes, if it has one
-    and none is there. Raises ConfigError and StoreError."""
+    """Restore the index of a backup to `directory`, which must hold no index. `control`: where to put the backup's
+    keys' database, if it has one and none exists there. Raises ConfigError and StoreError."""
     found = check_backup(backup)
     if (directory / MAIN_NAME).exists():
         raise ConfigError(
@@ -174,7 +175,7 @@ def restore(
                     _copy_file(path, partial / path.name, access)
             _begin_generation(partial / MAIN_NAME, found, int(clock() * 1000))
             for path in sorted(partial.glob("*.db")):
-                # The logs beside it, which readers need and may not make.
+                # Create the logs beside it, which readers need and must not create.
                 open_writing(path, "", 0, access).close(True)
             _sync(partial)
             if control is not None and found.has_keys:
@@ -213,7 +214,7 @@ def _copy_index(directory: Path, to: Path, access: Access) -> dict[str, Any]:
 
 def _attempt(directory: Path, to: Path, hot: set[str], access: Access) -> dict[str, Any]:
     fence = directory / FENCE_NAME
-    if fence.is_file():  # before main.db: a fence that names more than it holds counts as never
+    if fence.is_file():  # before main.db: a fence that names a later batch than main.db holds is ignored
         _write_whole(to / FENCE_NAME, fence.read_bytes(), access)
     with contextlib.ExitStack() as opened:
         main = opened.enter_context(_reading(directory / MAIN_NAME))
@@ -254,7 +255,7 @@ def _reading(path: Path) -> Iterator[apsw.Connection]:
 
 
 def _days(main: apsw.Connection, directory: Path) -> dict[str, str]:
-    """The files of the days that main.db knows, newest first."""
+    """The file of each day listed in main.db, newest first."""
     if any(name == "file" for (_, name, *_) in main.execute("PRAGMA table_info(day)")):
         known: Any = main.execute("SELECT day, file FROM day ORDER BY day DESC").fetchall()
     else:  # of version 1
@@ -263,8 +264,8 @@ def _days(main: apsw.Connection, directory: Path) -> dict[str, str]:
 
 
 def _one_moment(main: apsw.Connection, days: Mapping[str, apsw.Connection]) -> int:
-    """Begins a read transaction in each, so that no day holds more than main.db has published, which is returned. A
-    batch that is just being committed is not waited for: the next look comes at once."""
+    """Begins a read transaction in each database, so that no day holds more than main.db has published, and returns
+    `published`. While a batch is being committed it retries at once, without waiting."""
     until = time.monotonic() + _MOMENT_SECONDS
     connections = [main, *days.values()]
     while True:
@@ -281,7 +282,7 @@ def _one_moment(main: apsw.Connection, days: Mapping[str, apsw.Connection]) -> i
 
 
 def _highest(day: apsw.Connection) -> int:
-    """The newest batch that it holds."""
+    """The number of the newest batch in the day."""
     return int(day.execute("SELECT highest FROM state").get)
 
 
@@ -292,7 +293,7 @@ def _copy(source: apsw.Connection, to: Path, access: Access) -> None:
         with target.backup("main", source, "main") as copying:
             copying.step(-1)
     finally:
-        target.close(True)  # the last one that has it open: no log stays beside it
+        target.close(True)  # the last open connection: SQLite removes the log
     _sync(to)
 
 
@@ -344,7 +345,8 @@ def _begin_generation(path: Path, backup: BackedUp, now: int) -> None:
 
 
 def _put_in_place(partial: Path, directory: Path) -> None:
-    """A directory that is there, without an index, gives way: it may hold the lease's file, or be a volume's."""
+    """An existing directory without an index (it may hold the lease file) is replaced; a mount point or a link is
+    filled."""
     if directory.is_dir() and not os.path.ismount(directory) and not directory.is_symlink():
         shutil.rmtree(directory)
     if not directory.exists():

@@ -1,9 +1,10 @@
-"""The newest time of the clock that was believed, in `meta` of main.db: a restart must not make a wrong clock right.
+"""Stores the newest believed clock reading in `meta` of main.db, so that a restart does not accept a wrong clock.
 
-The time of a file, such as the fence's, does not do: the first run under the wrong clock writes it. An index that has
-no such row (made by version 0.1.0) gets one when it is first opened for writing: the end of its newest day. Records say
-that day, by the clocks of the applications, and none is more than a day ahead of what the indexer's clock said; a copy
-of the files, or a backup, keeps it. An index without days gets none: there is nothing that a wrong clock could remove.
+The modification time of a file, such as the fence's, does not serve: the first run under a wrong clock overwrites it.
+An index without this row (created by version 0.1.0) gets it when it is first opened for writing: the end of its newest
+day. Records' timestamps, from the applications' clocks, define that day, and none was more than a day ahead of the
+indexer's clock. A copy of the files, or a backup, keeps the row. An index without days gets none: there is nothing that
+a wrong clock could purge.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _KEY = "believed_ms"
 
 
 def prepare(main: apsw.Connection) -> int | None:
-    """When an index is opened to be written: what it believed last, ms since the epoch. Writes nothing when nothing is
-    missing, and goes on without it on a full disk, which the purge that follows may have to end."""
+    """Called when an index is opened for writing. Returns the last believed time, ms since the epoch. Writes only a
+    missing row. On a full disk it goes on without it, because the purge that follows may free the space."""
     at: int | None = main.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).get
     newest = main.execute("SELECT max(day) FROM day").get
     if at is None and newest is not None:
@@ -33,5 +34,5 @@ def prepare(main: apsw.Connection) -> int | None:
 
 
 def note_believed(main: apsw.Connection, at: int) -> None:
-    """`at`: ms since the epoch. In a transaction of its own."""
+    """Store `at` (ms since the epoch), in a transaction of its own."""
     main.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (_KEY, at))

@@ -1,10 +1,9 @@
-"""How the bytes of records rest: up to 32 of them in one zstd frame (in version 1 of a day file one), with a shipped
-dictionary, its id and a checksum in the frame's header.
+"""Compression of stored records: up to 32 records in one zstd frame (one record in version 1 of a day file). Frames use
+a shipped dictionary and carry its id and a checksum.
 
-The dictionary is for blocks of few records, which a quiet application makes: a single record of 1.2 kB hardly shrinks
-without it, and rests in about a fifth of its size with it. The id in the frame names the dictionary, so that a later
-version ships another beside it and still reads the old frames. SQLite has no checksums of its own: the frame's checksum
-is what tells a damaged record from a true one.
+The dictionary helps blocks of few records, as a quiet application makes them: it shrinks a single record of 1.2 kB to
+about a fifth; without it the record hardly shrinks. The dictionary's id in the frame lets a later version add another
+dictionary and still read old frames. SQLite has no checksums, so the frame's checksum detects damaged records.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from ...errors import StoreError
 
 __all__ = ["DICTIONARY_ID", "RECORD_BYTES_MAX", "Compressor", "Decompressor"]
 
-DICTIONARY_ID = 42_450  # of the private range 32,768 … 2^31 of RFC 8878; the next dictionary gets 42,451
+DICTIONARY_ID = 42_450  # from the private range 32,768 … 2^31 of RFC 8878; the next dictionary gets 42,451
 _FILES = {42_449: "records.dict", DICTIONARY_ID: "records-42450.dict"}  # every dictionary ever shipped, by id
-_LEVEL = 1  # of blocks of 32 records (tests/bench/mixture.py): 3.7 µs and 285 bytes a record; level 3: 5.3 and 286
+_LEVEL = 1  # 32-record blocks (tests/bench/mixture.py): 3.7 µs and 285 bytes a record; level 3: 5.3 µs and 286
 _MANY = 64
-RECORD_BYTES_MAX = 1 << 30  # SQLite's bound of one value
+RECORD_BYTES_MAX = 1 << 30  # SQLite's limit for one value
 
 
 @cache
@@ -41,8 +40,8 @@ class Compressor:
         )
 
     def compress(self, pieces: Sequence[bytes]) -> list[bytes]:
-        """A frame for each of the pieces. Many at once are a fifth cheaper than one by one; a call for many has its own
-        cost, which is that of some forty. None of them is empty."""
+        """Returns one frame for each piece. Pieces must not be empty. A batch call saves a fifth per piece, but its
+        fixed cost equals that of about forty pieces."""
         if len(pieces) < _MANY:
             return [self._compressor.compress(piece) for piece in pieces]
         frames = self._compressor.multi_compress_to_buffer(list(pieces))
@@ -50,7 +49,7 @@ class Compressor:
 
 
 class Decompressor:
-    """Used by one thread. Raises StoreError for a damaged frame and for one of a later version's dictionary."""
+    """Used by one thread. Raises StoreError for a damaged frame and for an unknown dictionary (of a later version)."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, zstandard.ZstdDecompressor] = {}

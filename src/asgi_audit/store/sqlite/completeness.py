@@ -1,15 +1,15 @@
-"""How far the index is complete, in main.db: written with the positions, read for the headers of every answer.
+"""Completeness state in main.db: written together with the positions, read for the headers of every response.
 
-T itself and what it is reckoned from stands in `extent.py`. What the indexer knows of a process stands in
-`process.state` as it left it (msgpack), the columns beside it are what is asked for; it is NULL while the indexer has
-said nothing of a process (see `main.py`).
+`extent.py` holds T and the values it is computed from. The column `process.state` holds the indexer's state of a
+process (msgpack); the other columns repeat the parts that queries need. `state` is NULL while the indexer has written
+none for a process (see `main.py`).
 
-A purge forgets what concerns removed days alone: incidents whose window ends before the horizon, and, a day later,
-processes that had their last word (final, adopted) and of which no incident is open. Others that are gone (a
-provisional goodbye, written off and acknowledged) may still be adopted by whoever finds their disk: they are kept for
-90 days more. A topic that is read again from its beginning brings a forgotten process back as a new one: its records
-are expired, it has its last word again, and the next purge forgets it again; the counters have counted it once more,
-which a counter that only grows cannot take back.
+A purge deletes what concerns removed days only: incidents whose window ends before the horizon, and, a day later,
+processes that have ended for certain (final statement, adopted) and have no open incident. Other ended processes (a
+provisional goodbye, or written off and acknowledged) may still be adopted from their disk, so they are kept for 90 more
+days. When a topic is read again from its beginning, a deleted process appears as a new one: its records are expired, it
+ends again, and the next purge deletes it again. The counters have then counted it twice; a counter that only grows
+cannot correct this.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _open_of(state: ProcessState) -> dict[str, int]:
 
 
 def name_open_accounts(main: apsw.Connection) -> None:
-    """Those of all processes, from their states. Inside the caller's transaction."""
+    """Fills the accounts of open exchanges of all processes from their states. Inside the caller's transaction."""
     states: list[Any] = main.execute("SELECT state FROM process WHERE open_count > 0").fetchall()
     for (state,) in states:
         _name_open(main, _state.decode(state))
@@ -101,14 +101,14 @@ def write(main: apsw.Connection, completion: Completion) -> None:
 
 
 def forget(main: apsw.Connection, horizon: int) -> None:
-    """What concerns exchanges begun before it (ms) alone."""
+    """Deletes what concerns only exchanges begun before `horizon` (ms)."""
     main.execute("BEGIN IMMEDIATE")
-    # No id is ever given twice: the highest may be forgotten, and a lower one stay.
+    # Ids are never reused, even when the incident with the highest id is deleted and a lower one stays.
     main.execute(
         "INSERT INTO meta SELECT 'last_incident', id FROM incident WHERE 1 ORDER BY id DESC LIMIT 1 "
         "ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
     )
-    # Of an active process the indexer holds the open ones itself.
+    # Keep open incidents of active processes: the indexer holds them in memory.
     forgotten: list[Any] = main.execute(
         'DELETE FROM incident WHERE ifnull("end", resolved_at) <= ? AND '
         "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM process WHERE standing = 'active')) "
@@ -117,14 +117,14 @@ def forget(main: apsw.Connection, horizon: int) -> None:
     ).fetchall()
     for process in {process for process, resolved_at in forgotten if resolved_at is None}:
         left = known(main, process)
-        if left is not None and left.state.missing:  # what is missing stands in an incident, or nowhere
+        if left is not None and left.state.missing:  # missing sequences are listed in an incident, or nowhere
             state = left.state
             state.missing = sum(i.count for i in left.incidents if i.kind == "missing")
             main.execute(
                 "UPDATE process SET missing = ?, state = ? WHERE process = ?", (state.missing, _encode(state), process)
             )
     main.execute("COMMIT")
-    before = horizon - DAY_MS  # clocks differ, and W may lag behind
+    before = horizon - DAY_MS  # a day of margin: clocks differ, and W may lag
     while True:
         main.execute("BEGIN IMMEDIATE")
         rows: list[Any] = main.execute(
@@ -137,7 +137,7 @@ def forget(main: apsw.Connection, horizon: int) -> None:
         gone = [row[:1] for row in rows]
         for table in ("statement", "open_account", "process"):
             main.executemany(f"DELETE FROM {table} WHERE process = ?", gone)
-        # What they were counted for stays: a counter that goes back is one that began anew.
+        # Keep their counts: Prometheus takes a decreasing counter for a restarted one.
         main.executemany(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value",
             [(key, sum(row[i] for row in rows)) for i, key in enumerate(FORGOTTEN, 1) if rows],
@@ -148,7 +148,8 @@ def forget(main: apsw.Connection, horizon: int) -> None:
 
 
 def acknowledge(main: apsw.Connection, process: bytes) -> int:
-    """Let what is unproven of a silent process end where it was written off; answers how many incidents that were."""
+    """End the unproven window of a silent process at the time when it was written off. Returns the number of
+    incidents."""
     main.execute("BEGIN IMMEDIATE")
     rows: list[Any] = main.execute(
         'SELECT data FROM incident WHERE process = ? AND resolved_at IS NULL AND "end" IS NULL', (process,)
@@ -164,8 +165,8 @@ def acknowledge(main: apsw.Connection, process: bytes) -> int:
 
 
 def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> None:
-    """Open an incident over each of these days (ms of their beginnings): what T says of them stands in no file any
-    more. Inside the caller's transaction."""
+    """Open an incident over each of these days (given by their start in ms): T covers them, but their files are gone.
+    Inside the caller's transaction."""
     for start in starts:
         day = datetime.fromtimestamp(start // 1000, UTC).date()
         detail = f"the file of {day} was gone; --new-index gave up what stood in it"
@@ -177,7 +178,7 @@ def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> No
 
 
 def note(main: apsw.Connection, incident: Incident) -> None:
-    """Open it, under an id of its own. Inside the caller's transaction."""
+    """Open the incident under a new id. Inside the caller's transaction."""
     incident.id = _last_incident(main) + 1
     _put(main, incident)
 
@@ -190,7 +191,7 @@ def _put(main: apsw.Connection, i: Incident) -> None:
 
 
 def _last_incident(main: apsw.Connection) -> int:
-    """The highest id that was ever given."""
+    """The highest id ever used."""
     found: int = main.execute(
         "SELECT max((SELECT ifnull(max(id), 0) FROM incident), "
         "ifnull((SELECT value FROM meta WHERE key = 'last_incident'), 0))"
@@ -207,7 +208,7 @@ def resumed(main: apsw.Connection, mark: ReadUntil | None) -> Resumed:
 
 
 def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
-    """Stated losses that may have begun in the window, by process."""
+    """Per process, the stated losses that may have begun in the window."""
     found: dict[bytes, int] = {}
     rows: Any = main.execute(
         "SELECT process, lost - stated_lost, stated_lost FROM process WHERE lost > 0 AND started < ?",
@@ -227,7 +228,7 @@ def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
 
 
 def earlier(data: bytes | None) -> int:
-    """Of a state as it is stored: how many sequences were removed before they could be read."""
+    """The number of sequences that were removed before they could be read, from a stored state."""
     return 0 if data is None else _state.decode(data).earlier
 
 
@@ -246,7 +247,7 @@ def read(
     reckoned: tuple[int | None, int | None],
     accounts: frozenset[str] | None = None,
 ) -> Completeness:
-    """`reckoned`: T and `complete_from`, of the same transaction."""
+    """`reckoned`: T and `complete_from`, computed in the same transaction."""
     until, begins = reckoned
     if start >= end:
         return Completeness(until, 0, 0, begins)
@@ -264,7 +265,7 @@ def read(
 
 
 def _open_elsewhere(main: apsw.Connection, start: int, end: int, accounts: frozenset[str]) -> int:
-    """Of the open exchanges that `read` counts, those that are known to belong to none of these accounts."""
+    """How many of the open exchanges that `read` counts are known to belong to none of these accounts."""
     found: Any = main.execute(
         "SELECT ifnull(sum(a.count), 0) FROM process p JOIN open_account a USING (process) "
         "WHERE p.open_count > 0 AND p.open_from < :end AND p.open_to >= :start "

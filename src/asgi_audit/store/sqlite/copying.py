@@ -1,9 +1,9 @@
-"""The records of one day file into another one, under the ids and batches that they have: what is derived from a record
-is derived again, its bytes stay as they are.
+"""Copies the records of one day file into another, with the same ids and batch numbers. The stored bytes stay
+unchanged; everything derived from them (columns, full text, counts) is derived again.
 
-A copy goes by the numbers of the batches (iseq), because late records come into a day while it is copied: pass after
-pass takes what was written up to a moment, in the order of the ids, until nothing is left. Each transaction holds some
-records and how far the pass is, so a copy that is cut short anywhere goes on where it was.
+Late records may arrive while a day is copied. So the copy makes passes by batch number (iseq): each pass takes, in id
+order, what was written before it began, until nothing is left. Each transaction stores some records together with the
+progress of the pass, so an interrupted copy resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS copying (
   last INTEGER NOT NULL     -- and its records up to this id are here
 );
 INSERT OR IGNORE INTO copying SELECT 1, ifnull(nullif(highest, 0), -1), ifnull(nullif(highest, 0), -1), -1 FROM state;
-"""  # `highest` stands in a copy that was finished and not taken
+"""  # `highest` is set in a copy that was finished and not put in place
 _COLUMNS = (
     "r.id, r.iseq, r.timestamp, p.process, r.sequence, r.foreign_id, s.account, s.service, s.instance, {of}.status, "
     "{of}.method, {of}.level, {of}.region, r.principal, {of}.operation, r.request_id, r.cuts"
@@ -74,8 +74,8 @@ class _Stored(NamedTuple):
 
 
 class Copy:
-    """From the day file `source` into `path`, which it makes or goes on with. Used by one process at a time. Errors are
-    StoreErrors, apsw's and OSErrors."""
+    """Copies the day file `source` to `path`, which is created or resumed. Used by one process at a time. Raises
+    StoreError, apsw's errors and OSError."""
 
     def __init__(self, source: Path, path: Path, access: Access = PRIVATE) -> None:
         self._source_path = source
@@ -90,11 +90,11 @@ class Copy:
         self._note(_PROGRESS)
 
     def records(self) -> tuple[int, int]:
-        """How many are copied, and how many there are."""
+        """(records copied, records in the source)."""
         return self._writer.records(), int(self._source.execute("SELECT records FROM state").get)
 
     def run(self, enough: int = 0) -> Iterator[int]:
-        """Copies until a pass has found no more than `enough` records; yields how many each transaction took."""
+        """Copies until a pass finds at most `enough` records. Yields the number of records of each transaction."""
         while True:
             taken = 0
             done, target, last = self._writer.progress()
@@ -115,8 +115,8 @@ class Copy:
                 return
 
     def finish(self) -> None:
-        """Copy the rest and make the copy a day like any other. Nobody may write into the source. Raises StoreError
-        when it does not hold what the source holds."""
+        """Copies the rest and turns the copy into a normal day file. The source must not be written meanwhile. Raises
+        StoreError when the copy does not match the source."""
         for _ in self.run():
             pass
         highest, spill, records = self._source.execute("SELECT highest, spill, records FROM state").get
@@ -137,10 +137,9 @@ class Copy:
         self._writer.take([], [], [], lambda connection: connection.execute(sql))
 
     def _rows(self, done: int, target: int, last: int) -> list[_Stored]:
-        """The next of the pass, in a read transaction of their own: a long one would stop the checkpoints of whoever
-        writes there."""
+        """The next rows of the pass, in a short read transaction: a long one would block checkpoints of the writer."""
         source = self._source
-        # The first pass takes nearly all; the others find few, in version 1 by looking at all.
+        # The first pass copies nearly all rows; later ones find few, in version 1 with a full scan.
         by = "INDEXED BY record_iseq" if done >= 0 and self._version > 1 else "NOT INDEXED"
         with read_transaction(source):
             blocks = Blocks(source, self._decompress)
@@ -170,8 +169,8 @@ def _progress(done: int, target: int, last: int) -> Callable[[apsw.Connection], 
 
 
 def _record_of(row: _Stored) -> Decoded:
-    """As it is derived today; what an earlier version took and this one would not, or not as the same record, stays as
-    it was derived then, and its message is lost."""
+    """The record as this version derives it. When this version rejects it, or derives another record from it, the
+    values stored earlier are kept, but the message's words are lost."""
     try:
         d = decode(row.data)
     except RecordError:

@@ -1,8 +1,9 @@
-"""How many rows of a day match: from its rollup where the filters allow, else by looking at each, for a bounded time.
+"""Counts the matching rows of a day: from its rollup where the filters allow, else by examining each row, within a time
+limit.
 
-The rollup counts every record of the file, published or not, per kind and minute. What a snapshot must not see is
-subtracted: the records above it in these minutes, found by their `iseq`. The minutes at the two ends of a window that
-it takes a part of are looked at row by row. All of it in one read transaction, so the sum is exact.
+The rollup counts every record of the file, published or not, per kind and minute. Records above the snapshot are found
+by their `iseq` and subtracted. Partial minutes at the two ends of a window are counted row by row. All reads are in one
+transaction, so the sum is exact.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ _HOUR = 60  # minutes
 By = Literal["level", "status"]
 _Part = tuple[str, str, int, int, int]
 _LABELS: dict[By | None, str] = {None: "''", "level": "{}.level", "status": "({}.status / 100) || 'xx'"}
-_STEPS = 10_000  # of SQLite's machine between two looks at the clock: below a millisecond
+_STEPS = 10_000  # SQLite VM instructions between two checks of the clock: below a millisecond
 
 
 class Work:
-    """The time that one question may take over all of its days. Raises QueryError ('too_costly') when it is over."""
+    """The time budget of one query over all of its days. Raises QueryError ('too_costly') when it is used up."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -42,10 +43,10 @@ class Work:
 
     @contextmanager
     def on(self, connection: apsw.Connection) -> Iterator[None]:
-        """One read transaction that ends with the time."""
+        """One read transaction, interrupted when the time is used up."""
         if self._is_over():
             raise self._error()
-        # Beside the reader's own handler, which stops what nobody waits for.
+        # Added to the reader's own handler, which stops abandoned queries.
         connection.set_progress_handler(self._is_over, _STEPS, id=self)
         try:
             with read_transaction(connection):
@@ -69,7 +70,7 @@ class Work:
 
 
 def count(connection: apsw.Connection, query: Query, published: int, work: Work) -> int:
-    """Of one day. Raises QueryError."""
+    """The number of matching rows of one day. Raises QueryError."""
     with work.on(connection):
         version = int(connection.pragma("user_version") or 0)
         first, last = -(-query.start // _MINUTE_MS), query.end // _MINUTE_MS
@@ -110,7 +111,8 @@ def add_buckets(
     minutes: int,
     work: Work,
 ) -> None:
-    """Of one day of version 2, into `found`: {begin of a bucket in ms: {level or class of status: records}}."""
+    """Adds the buckets of one day file of version 2 to `found`: {begin of a bucket in ms: {level or class of status:
+    records}}."""
     with work.on(connection):
         for (bucket, label), records in _summed(connection, query, published, minutes, by).items():
             if records:
@@ -121,7 +123,7 @@ def add_buckets(
 def _summed(
     connection: apsw.Connection, query: Query, published: int, minutes: int, by: By
 ) -> Counter[tuple[int, str]]:
-    """{(bucket since the epoch, label): records}: whole minutes from the rollup, and what lies around them row by
+    """{(bucket since the epoch, label): records}: whole minutes from the rollup, partial minutes at the ends row by
     row."""
     first, last = -(-query.start // _MINUTE_MS), query.end // _MINUTE_MS
     if first >= last:
@@ -133,10 +135,11 @@ def _summed(
 
 
 def pass_over(connection: apsw.Connection, query: Query, published: int, skip: int) -> tuple[int, int | None]:
-    """Of one day, in the query's order: (how many of `skip` rows are left, the time behind which they lie). The time
-    (ms) is None when the day holds no more than was to be skipped; newest first, the rows behind it are those before
-    it, else those from it on. The rollup says it, to the minute; where it does not know a filter, or an id may stand
-    in another minute than its record, nothing is passed over."""
+    """Skips rows of one day, in the query's order. Returns (rows of `skip` that remain, time at which to continue).
+
+    The time (ms) is None when the day holds no more than `skip` rows. Newest first, continue before this time; oldest
+    first, from this time on. Uses the rollup, so the precision is a minute. Where the rollup does not have a filter, or
+    where an id may be in another minute than its record, nothing is skipped."""
     is_newest = query.order == "newest"
     version = int(connection.pragma("user_version") or 0)
     first, last = -(-query.start // _MINUTE_MS), query.end // _MINUTE_MS
@@ -174,12 +177,12 @@ def _rolled_up(
     *,
     by_hours: bool,
 ) -> Counter[tuple[int, str]]:
-    """{(bucket since the epoch, label): records} of the minutes from `first` on, before `last`, `minutes` a bucket:
-    what the rollup has, less what stands above the snapshot. `by_hours`: no bucket ends within an hour."""
+    """{(bucket since the epoch, label): records} of the minutes from `first` on, before `last`, `minutes` a bucket: the
+    rollup's counts minus the records above the snapshot. `by_hours`: no bucket ends within an hour."""
     parts = list(_parts(first, last, by_hours))
     others = replace(query, except_service=None)
     if query.except_service is not None and query.service is None and is_of_all(others):
-        # All, which few rows tell, less the few of that service.
+        # The total, which takes few rows, minus the few rows of the excluded service.
         found = _sums(connection, others, parts, minutes, by)
         found.subtract(_sums(connection, replace(others, service=query.except_service), parts, minutes, by))
     else:
@@ -199,7 +202,7 @@ def _rolled_up(
 def _sums(
     connection: apsw.Connection, query: Query, parts: Iterable[_Part], minutes: int, by: By | None
 ) -> Counter[tuple[int, str]]:
-    """As `_rolled_up`, of all records, visible or not."""
+    """Like `_rolled_up`, but over all records, visible or not."""
     found: Counter[tuple[int, str]] = Counter()
     conditions, values = kinds_of(query, of_all=is_of_all(query))
     for table, column, length, low, high in parts:
@@ -217,7 +220,8 @@ def _sums(
 
 
 def _parts(first: int, last: int, by_hours: bool) -> Iterator[_Part]:
-    """(table, column, minutes a row, from, to) that together are the minutes from `first` on, before `last`."""
+    """(table, column, minutes per row, from, to): the parts that together cover the minutes from `first` to before
+    `last`."""
     low, high = -(-first // _HOUR), last // _HOUR
     if not by_hours or low >= high:
         yield "minutes", "minute", 1, first, last
@@ -228,7 +232,7 @@ def _parts(first: int, last: int, by_hours: bool) -> Iterator[_Part]:
 
 
 def _looked_at(connection: apsw.Connection, query: Query, version: int, published: int, start: int, end: int) -> int:
-    """Row by row, those from `start` on, before `end`, ms."""
+    """Counts row by row from `start` (ms, inclusive) to `end` (exclusive)."""
     found = _part(connection, query, version, published, start, end)
     if found is None:
         return 0
@@ -238,7 +242,7 @@ def _looked_at(connection: apsw.Connection, query: Query, version: int, publishe
 def _labelled(
     connection: apsw.Connection, query: Query, published: int, start: int, end: int, minutes: int, by: By
 ) -> Counter[tuple[int, str]]:
-    """As `_looked_at`, by bucket and label."""
+    """Like `_looked_at`, grouped by bucket and label."""
     found = _part(connection, query, 2, published, start, end)
     if found is None:
         return Counter()
@@ -256,7 +260,7 @@ def _labelled(
 def _part(
     connection: apsw.Connection, query: Query, version: int, published: int, start: int, end: int
 ) -> Selection | None:
-    """The rows from `start` on, before `end`, ms."""
+    """Selects the rows from `start` (ms, inclusive) to `end` (exclusive)."""
     if start >= end:
         return None
     part = replace(query, start=start, end=end)

@@ -1,6 +1,6 @@
-"""Writing one day file: which records are new, their ids, their rows and their full text, in one transaction.
+"""Writes one day file: finds the new records and stores their ids, rows and full text in one transaction.
 
-Whatever fails, the caller drops the object: the names it has interned may have been rolled back.
+After any error the caller must drop the object: its cached names may have been rolled back.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .tokens import Tokens
 
 __all__ = ["Brought", "DayWriter"]
 
-_CACHED_MAX = 50_000  # entries of each cache; a full one starts anew
+_CACHED_MAX = 50_000  # entries of each cache; a full cache is cleared
 _timestamp = attrgetter("timestamp")
 
 
 class Brought(NamedTuple):
-    """What main.db must learn of one batch in one day: records per (process, account, service, instance)."""
+    """What main.db must record about one batch in one day: records per (process, account, service, instance)."""
 
     process: bytes | None
     account: str
@@ -58,14 +58,14 @@ class DayWriter:
         self._sids: dict[tuple[str, str, str], int] = {}
 
     def moved(self) -> Path | None:
-        """The file of ours that is gone, or another one by now."""
+        """The first of our files that is gone or was replaced; None when all are in place."""
         return self._standing.moved()
 
     def close(self) -> None:
         self._connection.close(True)
 
     def abandon(self) -> None:
-        """Close after an error, whatever state the connection is in."""
+        """Close after an error, in whatever state the connection is."""
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -75,13 +75,13 @@ class DayWriter:
             self._connection.close(True)
 
     def checkpoint(self) -> None:
-        """Leave nothing in the WAL, for a day that is no longer written."""
+        """Empty the WAL of a day that is no longer written."""
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def unlearned(self, published: int, *, is_known: bool) -> list[Brought]:
-        """What main.db must still learn of this file: what stands above `published`, or all when it does not know the
-        day (an interrupted first batch, or a file that an operator brought back). Streams always all: main.db may be
-        older."""
+        """What main.db does not record yet about this file: batches above `published`, or all when main.db does not
+        list the day (an interrupted first batch, or a file that an operator restored). Always includes all streams,
+        because main.db may be older."""
         if is_known and self.highest <= published:
             return []
         read = self._connection.execute
@@ -97,14 +97,14 @@ class DayWriter:
         return [Brought(*row) for row in rows]
 
     def write(self, records: Sequence[Decoded], iseq: int, published: int) -> list[Brought]:
-        """Insert those that are new under `iseq`; answers what was brought. On return it is on the disk, and not
-        visible."""
+        """Insert the new records under `iseq`. Returns what main.db must record. On return they are synced to disk and
+        not yet visible."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         new = self._new(records)
         if not new:
             connection.execute("ROLLBACK")
-            # What was interned for nothing was rolled back.
+            # Names interned in this transaction were rolled back.
             self._pids.clear()
             self._sids.clear()
             self._layout.forget()
@@ -139,8 +139,8 @@ class DayWriter:
         iseqs: Sequence[int],
         note: Callable[[apsw.Connection], object],
     ) -> None:
-        """Insert records that stand in another file of the day, under the ids and batches that they have there. None of
-        them is here. `note` writes what belongs into the same transaction. On return it is on the disk."""
+        """Insert records of another file of the same day, with the ids and batch numbers that they have there. None of
+        them may exist here. `note` is called to write into the same transaction. On return they are synced to disk."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         pid_of, sid_of = self._pids.get, self._sids.get
@@ -156,12 +156,12 @@ class DayWriter:
         return int(self._connection.execute("SELECT records FROM state").get)
 
     def progress(self) -> tuple[int, int, int]:
-        """Of a copy: see `copying`."""
+        """The progress of a copy: see `copying`."""
         found: tuple[int, int, int] = self._connection.execute("SELECT done, target, last FROM copying").get
         return found
 
     def finish(self, highest: int, spill: int) -> int:
-        """Make a copy a day like any other; returns how many records stand in it, counted."""
+        """Turn a copy into a normal day file. Returns the number of its records, counted."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE state SET highest = ?, spill = ?", (highest, spill))
@@ -170,8 +170,8 @@ class DayWriter:
         return int(connection.execute("SELECT count(*) FROM record").get)
 
     def _new(self, records: Iterable[Decoded]) -> list[Decoded]:
-        """Those that stand neither in the file nor earlier in the batch. The processes of all of them are in `_pids`
-        from here on."""
+        """The records that are neither in the file nor earlier in the batch. Afterwards `_pids` holds the processes of
+        all records."""
         if len(self._pids) >= _CACHED_MAX:
             self._pids.clear()
         if len(self._sids) >= _CACHED_MAX:
@@ -227,9 +227,9 @@ class DayWriter:
         return int(found)
 
     def _ids(self, records: Sequence[Decoded]) -> list[int]:
-        """An id for each; `records` are sorted by timestamp."""
+        """An id for each record; `records` are sorted by timestamp."""
         ids = []
-        last: dict[int, int] = {}  # the highest id given or stored, by millisecond
+        last: dict[int, int] = {}  # the highest id assigned or stored, by millisecond
         for d in records:
             ms = d.timestamp
             number = last.get(ms)
@@ -243,7 +243,7 @@ class DayWriter:
         return ids
 
     def _stored(self, ms: int) -> int:
-        """The highest id of this millisecond in the file, or the one before its first."""
+        """The highest stored id of this millisecond, or the id just below its first one."""
         base = ms * SLOTS
         if base > self._top:
             return base - 1
@@ -253,8 +253,8 @@ class DayWriter:
         return base - 1 if found is None else int(found)
 
     def _neighbour(self, timestamp: int, last: dict[int, int]) -> tuple[int, int]:
-        """A free id (and its millisecond) as near as can be, later first, within the day: ids of two days must not
-        meet."""
+        """The nearest free id (and its millisecond), later ones first, within the day: id ranges of days must not
+        overlap."""
         day = timestamp - timestamp % DAY_MS
         for ms in chain(range(timestamp + 1, day + DAY_MS), range(timestamp - 1, day - 1, -1)):
             number = last.get(ms)

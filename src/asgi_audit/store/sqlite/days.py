@@ -1,7 +1,7 @@
-"""Days that main.db knows, and their files: one without the other is a loss that must not look like an empty day.
+"""Compares the days listed in main.db with their files: a listed day without a file is a loss, not an empty day.
 
-A day file is made and synced before main.db knows the day, and a purge takes the day out of main.db before it unlinks
-the file. So a day that main.db knows, before and after the file was not found, is gone.
+A day file is created and synced before main.db lists the day, and a purge removes the day from main.db before it
+unlinks the file. So when a day is listed both before and after its file was not found, the file is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ __all__ = ["day_is_gone", "file_of", "files_there", "gone_days", "holds", "remov
 
 
 def gone_days(main: apsw.Connection, directory: Path) -> list[str]:
-    """Oldest first. Call it outside of a transaction: it reads twice. Raises apsw's errors and OSError."""
+    """Listed days without a file, oldest first. Call it outside a transaction: it reads twice. Raises apsw's errors and
+    OSError."""
     known: Any = main.execute("SELECT day, file FROM day ORDER BY day").fetchall()
     return [
         day for day, file in known if not holds(directory / day_name(day, file)) and file_of(main, day) == file
@@ -27,8 +28,8 @@ def gone_days(main: apsw.Connection, directory: Path) -> list[str]:
 
 
 def holds(path: Path) -> bool:
-    """Whether anything stands in this file of a day. SQLite takes an empty file for a new database, and drops the log
-    beside it. Raises OSError."""
+    """Whether this day file has content. SQLite takes an empty file for a new database and deletes the log beside it.
+    Raises OSError."""
     try:
         return os.stat(path).st_size > 0
     except FileNotFoundError:
@@ -36,13 +37,13 @@ def holds(path: Path) -> bool:
 
 
 def file_of(main: apsw.Connection, day: str) -> int | None:
-    """The number of the file that is this day; None when main.db does not know the day."""
+    """The number of the day's current file; None when main.db does not list the day."""
     found: int | None = main.execute("SELECT file FROM day WHERE day = ?", (day,)).get
     return found
 
 
 def files_there(directory: Path) -> dict[str, list[int]]:
-    """The numbers of the files that hold something of each day, in order. Raises OSError."""
+    """Per day, the sorted numbers of its files that have content. Raises OSError."""
     found: dict[str, list[int]] = {}
     for day, file in sorted(filter(None, map(file_of_name, os.listdir(directory)))):
         if holds(directory / day_name(day, file)):
@@ -51,8 +52,8 @@ def files_there(directory: Path) -> dict[str, list[int]]:
 
 
 def remove(path: Path) -> None:
-    """A database and what SQLite keeps beside it, if it is there. The database first: a -wal that goes before it would
-    leave an older one to be read. Raises OSError."""
+    """Removes a database with its -wal and -shm, if they exist. The database goes first: without its -wal an older
+    state of it could be read. Raises OSError."""
     for name in (path, *(Path(f"{path}{end}") for end in BESIDE)):
         name.unlink(missing_ok=True)
 

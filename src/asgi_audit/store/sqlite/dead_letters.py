@@ -1,4 +1,4 @@
-"""Dead letters in main.db: bounded in number and bytes; listed, shown, and read again."""
+"""Dead letters in main.db: bounded in number and bytes; they can be listed, shown and replayed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ __all__ = [
 
 DEAD_COLUMNS = 'id, at, source, partition, "offset", reason, payload_bytes, length(payload)'
 
-DEAD_LETTER_BYTES_MAX = 65_536  # of one payload
-_DEAD_BYTES_MAX = 64 << 20  # of all payloads; the oldest go first, their count stays
+DEAD_LETTER_BYTES_MAX = 65_536  # stored of one payload
+_DEAD_BYTES_MAX = 64 << 20  # of all payloads; the oldest are deleted first and stay counted
 _DEAD_ROWS_MAX = 100_000
 
 
 def dead_of(source: str, d: Decoded, reason: str) -> DeadLetter:
-    """The store does not know a record's offset; its process and sequence say which it was."""
+    """Makes a dead letter of a record that the store rejects. The store does not know the record's offset; process and
+    sequence identify it."""
     partition = str(uuid.UUID(bytes=d.process)) if d.process is not None else ""
     return DeadLetter(source, partition, -1, f"{reason} (sequence {d.sequence}, id {d.id[:64]})", d.data)
 
 
 def bury(main: apsw.Connection, dead: Sequence[DeadLetter], now: int) -> None:
-    """Keep them, as noted at `now` (ms); the oldest go when there are too many, their count stays. Inside the caller's
-    transaction."""
+    """Store dead letters with the time `now` (ms). Over the bounds the oldest are deleted and stay counted. Inside the
+    caller's transaction."""
     kept = [
         (now, d.source, d.partition, d.offset, d.reason, bytes(d.payload[:DEAD_LETTER_BYTES_MAX]), len(d.payload))
         for d in dead
@@ -62,7 +63,7 @@ def bury(main: apsw.Connection, dead: Sequence[DeadLetter], now: int) -> None:
 
 
 def dead_letters(directory: Path, *, limit: int, before: int | None = None) -> list[DeadLetterFacts]:
-    """Newest first; `before`: those with a smaller id. Raises StoreError."""
+    """Newest first; `before`: only those with a smaller id. Raises StoreError."""
     sql = f"SELECT {DEAD_COLUMNS} FROM dead_letter WHERE id < ? ORDER BY id DESC LIMIT ?"
     with translated("read", directory / MAIN_NAME):
         main = open_main(directory / MAIN_NAME)
@@ -74,7 +75,7 @@ def dead_letters(directory: Path, *, limit: int, before: int | None = None) -> l
 
 
 def dead_letter(directory: Path, number: int) -> tuple[DeadLetterFacts, bytes] | None:
-    """With its bytes. Raises StoreError."""
+    """One dead letter with its payload; None when it does not exist. Raises StoreError."""
     with translated("read", directory / MAIN_NAME):
         main = open_main(directory / MAIN_NAME)
         try:
@@ -87,7 +88,8 @@ def dead_letter(directory: Path, number: int) -> tuple[DeadLetterFacts, bytes] |
 
 
 def record_of(main: apsw.Connection, number: int) -> Decoded | None:
-    """The record that the bytes of a dead letter are by now; None when it is no longer there. Raises RecordError."""
+    """Decodes the payload of a dead letter as a record; None when the dead letter no longer exists. Raises RecordError
+    when it still is no record."""
     row: Any = main.execute("SELECT payload, payload_bytes FROM dead_letter WHERE id = ?", (number,)).fetchone()
     if row is None:
         return None
@@ -98,7 +100,7 @@ def record_of(main: apsw.Connection, number: int) -> Decoded | None:
 
 
 def refuse(main: apsw.Connection, number: int, reason: str) -> None:
-    """It stays, for this reason."""
+    """Keep the dead letter, with a new reason."""
     main.execute("UPDATE dead_letter SET reason = ? WHERE id = ?", (f"replayed: {reason}", number))
 
 

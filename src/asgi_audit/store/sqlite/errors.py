@@ -1,8 +1,7 @@
-"""The one seam where apsw's exceptions become StoreErrors: every class is in the table, and a test walks apsw to see
-it.
+"""Translates apsw's exceptions into StoreErrors. Every class is in the table; a test compares it with apsw's classes.
 
-Retriable is what an operator or time can mend while we wait with the batch in hand: a full disk, a lock, an I/O error,
-a missing permission. What waiting cannot mend (a damaged file, a bug of ours) is not.
+An error is retriable when an operator or time can remove its cause while the writer keeps the batch: a full disk, a
+lock, an I/O error, a missing permission. A damaged file or a bug is not retriable.
 """
 
 from __future__ import annotations
@@ -76,11 +75,10 @@ _FULL_IO = (sqlite3.SQLITE_IOERR_SHMSIZE,)  # the index of the write-ahead log c
 
 
 class translated(AbstractContextManager[None]):
-    """`with translated("write", path):` raises StoreError, chained, for whatever apsw or the file system raises
-    inside.
+    """`with translated("write", path):` raises StoreError, chained, for any error of apsw or the file system inside.
 
-    `is_reader`: a damaged file is retriable too. Who writes must stop there; who answers is asked again, and an
-    operator may have mended it by then."""
+    `is_reader`: makes a damaged file retriable too. A writer must stop there; a reader will be queried again, and an
+    operator may have repaired the file by then."""
 
     __slots__ = ("_doing", "_is_reader", "_path")
 
@@ -108,7 +106,7 @@ class translated(AbstractContextManager[None]):
         if isinstance(e, OSError):
             raise StoreError(
                 f"could not {self._doing} {self._path}: {e.strerror or e}",
-                retriable=e.errno not in (errno.ELOOP, errno.ENOTDIR),  # a link, or a file, that stands in the way
+                retriable=e.errno not in (errno.ELOOP, errno.ENOTDIR),  # a link or a file where a directory is expected
                 hint="Look at the disk and the permissions of the index; the indexer goes on by itself.",
                 is_full=e.errno in (errno.ENOSPC, errno.EDQUOT),
             ) from e

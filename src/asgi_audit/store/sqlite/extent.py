@@ -1,6 +1,6 @@
-"""Of what the index claims to be complete, in main.db: one row of `extent`, and the partitions that hold T.
+"""The range that the index claims to be complete, in main.db: one row of `extent`, and the partitions that hold T.
 
-An index without that row claims nothing (see `main.py` for one that version 0.1.0 made).
+An index without that row claims nothing (see `main.py` for an index that version 0.1.0 created).
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _extent(found: Any) -> Extent:
 def reckon(
     main: apsw.Connection, fence: tuple[int, ReadUntil] | None, horizon: int | None
 ) -> tuple[int | None, int | None]:
-    """T and `complete_from`. `fence` must have been read before: an older one than the row claims less, a newer one too
-    much."""
+    """Computes T and `complete_from`. Read `fence` before the row: an older fence claims too little, which is safe; a
+    newer one would claim too much."""
     found = _row(main)
     if found is None:
         return None, None
