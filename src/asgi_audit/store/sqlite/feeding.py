@@ -1,10 +1,8 @@
-"""The rows in the order in which they were indexed: of each batch one after the other, over all days that it brought
-records of.
+"""Reads rows in indexing order: batch by batch, across all days that a batch brought records of.
 
-A feed looks at some batches at a time, in the days that main.db names for them (`arrivals`), by the index on
-`iseq`: a page costs the same wherever it stands. Rows of other accounts are passed over; when that takes long, what was
-found so far is returned with the place that was reached. Days of version 1 have no such index: each page sorts all of
-such a day.
+A feed looks at some batches at a time, in the days that main.db lists for them (`arrivals`), through the index on
+`iseq`: a page costs the same at any position. Rows of other accounts are skipped; when that takes long, the rows found
+so far are returned with the place reached. Days of version 1 have no such index, so each page sorts the whole day.
 """
 
 from __future__ import annotations
@@ -29,19 +27,19 @@ __all__ = ["END", "Days", "Stands", "page", "stands"]
 
 _BATCHES = 8  # at first; twice as many each time that they do not fill the page
 _BATCHES_MAX = 256
-END = (1 << 63) - 1  # as the id of a place: behind the whole batch
-_STEPS_OF_CLOCK = 10_000  # of SQLite's machine, below a millisecond
+END = (1 << 63) - 1  # as the id of a place: after the whole batch
+_STEPS_OF_CLOCK = 10_000  # SQLite VM instructions, below a millisecond
 T = TypeVar("T")
 
 
 class Days(Protocol):
-    """Reads in one day's file; None when the day is purged. Raises StoreError."""
+    """Runs a function on one day's file; returns None when the day is purged. Raises StoreError."""
 
     def __call__(self, day: str, read: Callable[[apsw.Connection], T], /) -> T | None: ...
 
 
 class _Found(NamedTuple):
-    """A row by its place, without its bytes. In the order of a feed."""
+    """The place of a row, without its bytes. Sorts in feed order."""
 
     iseq: int
     id: int
@@ -49,7 +47,7 @@ class _Found(NamedTuple):
 
 
 class Stands(NamedTuple):
-    """What a feed has before it: see `arrivals.between`."""
+    """What remains for a feed to read: see `arrivals.between`."""
 
     days: list[tuple[str, int, int]]
     published: int
@@ -62,7 +60,7 @@ def stands(main: apsw.Connection, accounts: frozenset[str] | None, after: Place 
         published = int(main.execute("SELECT published FROM state").get)
         if after is not None and after.iseq > published:
             raise gone("it lies beyond what this index has")
-        # In the middle of a batch its rest is unread.
+        # In the middle of a batch the rest of that batch is unread.
         read = 0 if after is None else after.iseq - (after.id < END)
         if after is not None and arrivals.unread(main, accounts, read, after.horizon):
             raise gone("records behind it were purged before they were read")
@@ -81,7 +79,7 @@ def page(
     work_seconds: float,
     decompress: Decompressor,
 ) -> Fed | None:
-    """See `RowReader.feed`. None when a day was purged meanwhile: what there is must be looked at anew."""
+    """See `RowReader.feed`. None when a day was purged meanwhile: the caller must list the days again."""
     if after is not None:
         begin: Place | None = after._replace(horizon=stands.horizon)
     elif since is None:
@@ -106,7 +104,7 @@ def page(
 def _begin(
     on_day: Days, stands: Stands, accounts: frozenset[str] | None, since: int, work_seconds: float
 ) -> Place | None:
-    """The place before the first batch that brought a record of `since` (ms) or later. None: see `page`."""
+    """The place before the first batch with a record of `since` (ms) or later. None: see `page`."""
     first = stands.published + 1
     for day, lowest, _ in stands.days:
         if day == day_of(since):
@@ -134,7 +132,7 @@ def walk(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Fed | None:
     """See `RowReader.feed`. `days`: (day, lowest, highest) of batches, in the order of `lowest`. None when one of them
-    was purged meanwhile: what there is must be looked at anew."""
+    was purged meanwhile: the caller must list the days again."""
     rows: list[Row] = []
     at = (after.iseq, after.id)
     ends = monotonic() + work_seconds
@@ -173,7 +171,7 @@ def walk(
 def _read(
     on_day: Days, found: list[_Found], decompress: Decompressor, bytes_max: int, *, is_first: bool
 ) -> list[Row] | None:
-    """As many of them as `bytes_max` holds. None when a day was purged meanwhile."""
+    """As many of the rows as fit into `bytes_max`. None when a day was purged meanwhile."""
     rows: list[Row] = []
     for day, group in groupby(found, key=lambda f: f.day):
         ids = [f.id for f in group]
@@ -196,7 +194,7 @@ def _found_in(
     up_to: int,
     limit: int,
 ) -> list[_Found]:
-    """At most `limit` rows of one day behind `after` (iseq, id), of batches up to `up_to`, in order."""
+    """At most `limit` rows of one day after `after` (iseq, id), of batches up to `up_to`, in order."""
     with read_transaction(connection):
         sids = streams_of(connection, accounts)
         if sids == "[]":
@@ -205,7 +203,7 @@ def _found_in(
         of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
         values = () if sids is None else (sids,)
         rows: list[Any] = []
-        # Two questions: of `(iseq, id) > (?, ?)` the index knows the first half alone.
+        # Two queries: for `(iseq, id) > (?, ?)` SQLite would use the index for `iseq` only.
         for where, bounds in (("iseq = ? AND id > ?", after), ("iseq > ? AND iseq <= ?", (after[0], up_to))):
             if len(rows) < limit:
                 rows += connection.execute(
@@ -218,7 +216,7 @@ def _found_in(
 def _rows_of(
     connection: apsw.Connection, ids: list[int], decompress: Decompressor, bytes_max: int, *, is_first: bool
 ) -> list[Row]:
-    """As many of these rows of one day as `bytes_max` holds, in this order; at least one when `is_first`."""
+    """As many of these rows of one day as fit into `bytes_max`, in this order; at least one when `is_first`."""
     rows: list[Row] = []
     with read_transaction(connection):
         read = record_of(connection, decompress)
@@ -240,9 +238,8 @@ def first_since(
     work_seconds: float,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> int | None:
-    """The first batch that brought a row of the day with such a timestamp (ms) or a later one; None for none. When it
-    cannot be found in time, `lowest`: the first batch of the day, which is more than was asked for, and nothing
-    less."""
+    """The first batch with a row of the day at this timestamp (ms) or later; None when there is none. When the search
+    takes too long, returns `lowest`, the first batch of the day: the feed then starts too early, never too late."""
     ends = monotonic() + work_seconds
     connection.set_progress_handler(lambda: monotonic() >= ends, _STEPS_OF_CLOCK, id=first_since)
     try:
@@ -264,5 +261,5 @@ def first_since(
 
 
 def _first(connection: apsw.Connection, **asked: Any) -> tuple[int | None]:
-    """In a tuple: None is what `on_day` returns of a day that is purged."""
+    """Returns a tuple, because `on_day` returns None for a purged day."""
     return (first_since(connection, **asked),)

@@ -1,4 +1,4 @@
-"""Which files of a directory are an index's, and the modes that they should have."""
+"""Lists the files of an index and sets their modes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .schema import BESIDE, MAIN_NAME, day_of_name
 
 __all__ = ["files_of", "is_ours", "mend"]
 
-_FENCE_NAME_BEFORE = "caught_up"  # of version 0.1.0, with another content
-_DIRECTORY_MODE_BEFORE = 0o750  # what version 0.1.0 gave the directory that it made
+_FENCE_NAME_BEFORE = "caught_up"  # written by version 0.1.0, with another content
+_DIRECTORY_MODE_BEFORE = 0o750  # the mode with which version 0.1.0 created the directory
 
 
 def is_ours(name: str) -> bool:
@@ -30,7 +30,7 @@ def _is_beside(name: str) -> bool:
 
 
 def files_of(directory: Path) -> Iterator[Path]:
-    """Raises OSError; nothing when there is no directory."""
+    """The files of the index; none when there is no directory. Raises OSError."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in sorted(os.listdir(directory)):
             if is_ours(name):
@@ -38,11 +38,11 @@ def files_of(directory: Path) -> Iterator[Path]:
 
 
 def mend(directory: Path, access: Access) -> None:
-    """Give the files of an index that was there before, and belong to this user, the modes that they get today. The
-    directory keeps its mode, it may be an administrator's, unless it is to be shared or has the one that version 0.1.0
-    gave it. Raises OSError (ELOOP) for a symbolic link among the files."""
+    """Set the modes of existing index files that belong to this user to those of new files. The directory keeps its
+    mode, which an administrator may have set, unless it is to be shared or still has the mode of version 0.1.0. Raises
+    OSError (ELOOP) for a symbolic link among the files."""
     for path in files_of(directory):
-        with contextlib.suppress(FileNotFoundError):  # purged while we looked
+        with contextlib.suppress(FileNotFoundError):  # purged meanwhile
             access.mend(path)
     was_made_by_us = (
         stat.S_IMODE(os.stat(directory).st_mode) == _DIRECTORY_MODE_BEFORE and (directory / MAIN_NAME).exists()

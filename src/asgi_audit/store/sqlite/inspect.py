@@ -1,4 +1,4 @@
-"""What an index says of itself, without its records: for metrics and for `asgi-audit doctor`. Reads only."""
+"""Reads the state of an index, without its records, for metrics and for `asgi-audit doctor`. Read-only."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _NEWEST = 5
 
 
 def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | None = None) -> IndexFacts | None:
-    """None when there is no index. `source`: whose positions are told. `memory`: which index belongs here. Raises
-    StoreError."""
+    """None when there is no index. `source`: the source whose positions are returned. `memory`: the expected index.
+    Raises StoreError."""
     path = directory / MAIN_NAME
     expected = Expected(directory, memory)
     with translated("read", directory):
@@ -39,7 +39,7 @@ def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | N
             expected.absent()
             return None
         size, days = _files(directory)
-        fence = read_fence(directory)  # before main.db, as every reader
+        fence = read_fence(directory)  # read before main.db, as every reader must
         main = open_main(path)
         try:
             if not main.pragma("user_version"):
@@ -55,7 +55,8 @@ def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | N
 
 
 def quick_check(directory: Path) -> str:
-    """'' when main.db is sound, else the first complaint. Reads all of it. Raises StoreError when that cannot be."""
+    """'' when main.db is sound, else the first problem found. Reads all of main.db. Raises StoreError when it cannot be
+    read."""
     with translated("check", directory / MAIN_NAME):
         main = open_reading(directory / MAIN_NAME)
         try:
@@ -86,7 +87,7 @@ def _facts(
     lost: dict[str, int] = {}
     rows: Any = main.execute("SELECT reason, count FROM loss").fetchall()
     lost = dict(rows)
-    # What a broker refused stands in an entry of its own, in no statement.
+    # Losses refused by a broker are in entries of their own, not in a statement.
     told = sum(count for reason, count in lost.items() if reason != "refused")
     if stated > told:
         lost["other"] = lost.get("other", 0) + stated - told
@@ -124,7 +125,7 @@ def _files(directory: Path) -> tuple[int, list[str]]:
         try:
             size += os.stat(directory / name).st_blocks * 512
         except FileNotFoundError:
-            continue  # purged while we looked
+            continue  # purged meanwhile
         day = day_of_name(name)
         if day is not None:
             days.add(day)

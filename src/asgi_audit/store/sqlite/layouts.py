@@ -1,9 +1,8 @@
-"""How the rows of a day file are laid out: version 2, which new days get, and version 1, in which days that began
-before it are written on.
+"""Row layouts of a day file: version 2 for new days, and version 1, which is still written for days that began with it.
 
-Version 2 names once what many records have in common (`shape`), and keeps the bytes of up to 32 records in one
-compressed block. Records of one stream in one batch share their blocks, so that a page of a stream opens few of them,
-and what repeats is near.
+Version 2 stores values that many records share once (`shape`), and the bytes of up to 32 records in one compressed
+block. Records of one stream in one batch share blocks: a page of a stream then decompresses few blocks, and repeated
+text compresses better.
 """
 
 from __future__ import annotations
@@ -23,10 +22,12 @@ from .tokens import Tokens
 
 __all__ = ["BLOCK_RECORDS", "Layout", "LayoutOne", "LayoutTwo"]
 
-BLOCK_RECORDS = 32  # with 16 a compressed block is a little more than half a page of 8 KiB, and takes all of it
-_BLOCK_BYTES = 65_536  # of records; a larger one has a block of its own
+BLOCK_RECORDS = (
+    32  # with 16, a compressed block would fill a little more than half of an 8 KiB page and still take all of it
+)
+_BLOCK_BYTES = 65_536  # of records; a larger record gets a block of its own
 _FRAMES = 256  # compressed in one call
-_CACHED_MAX = 50_000  # entries of the caches together; full ones start anew
+_CACHED_MAX = 50_000  # entries of all caches together; full caches are cleared
 _FULLTEXT = "INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)"
 _MINUTE_MS = 60_000
 
@@ -45,10 +46,11 @@ class Layout(Protocol):
         sids: Sequence[int],
         iseqs: Sequence[int],
     ) -> None:
-        """Rows and full text of new records, sorted by timestamp, in the caller's transaction. Errors are apsw's."""
+        """Insert rows and full text of new records, sorted by timestamp, in the caller's transaction. Raises apsw's
+        errors."""
 
     def forget(self) -> None:
-        """What was interned was rolled back."""
+        """Clear the caches: the interned values were rolled back."""
 
 
 class LayoutOne:
@@ -127,7 +129,7 @@ class LayoutTwo:
         self._kids.clear()
 
     def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[End]]:
-        """The shape of each record, its tokens, and how it ended."""
+        """Of each record: its shape, its tokens and how it ended (level, method, status)."""
         shape_of, whose_of, own = self._shapes.get, self._whose.get, self._tokens.own
         shapes: list[int] = []
         texts: list[str] = []
@@ -149,7 +151,7 @@ class LayoutTwo:
         return found
 
     def _insert_blocks(self, records: Sequence[Decoded], sids: Sequence[int]) -> list[tuple[int, int]]:
-        """Where each record rests: its block, and the byte at which its line begins there."""
+        """The location of each record: its block, and the offset of its line in the block."""
         places: list[tuple[int, int]] = [(0, 0)] * len(records)
         blocks: list[bytes] = []
         lines: list[bytes] = []
@@ -194,7 +196,7 @@ class LayoutTwo:
         return own, of_all
 
     def _interned(self, table: str, columns: Sequence[str], values: tuple[str | int | None, ...]) -> int:
-        """The number of these values in a table that has each once."""
+        """The number of these values in a table that stores each combination once."""
         execute = self._connection.execute
         where = " AND ".join(f"{column} IS ?" for column in columns)
         found: int | None = execute(f"SELECT rowid FROM {table} WHERE {where}", values).get
@@ -206,7 +208,7 @@ class LayoutTwo:
 
 
 def _frames(compress: Callable[[Sequence[bytes]], list[bytes]], pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """A few at a time: all of a batch as a list is what the garbage collector then walks."""
+    """Compresses a few at a time: a list of a whole batch would be traversed by the garbage collector."""
     return chain.from_iterable(compress(pieces[at : at + _FRAMES]) for at in range(0, len(pieces), _FRAMES))
 
 

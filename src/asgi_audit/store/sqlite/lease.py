@@ -1,8 +1,8 @@
 """One writer per index: a `lockf` lock on the file `lease` in its directory.
 
-The kernel frees the lock when its holder dies, however it dies, and a forked child does not hold it. A process opens
-the file of one directory once (see `filelock`). The file is never removed: whoever waits on it would hold a lock that
-nobody sees.
+The kernel frees the lock when its holder dies for any reason, and a forked child does not hold it. A process opens the
+file of one directory once (see `filelock`). The file is never removed: a process that waits for a lock on a removed
+file would get a lock that others do not see.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ...filelock import locks_held
 __all__ = ["LEASE_NAME", "LOCK_NAME", "Lease", "LeaseHeld", "holder"]
 
 LEASE_NAME = "lease"
-LOCK_NAME = "reindexing"  # of whoever makes days new
+LOCK_NAME = "reindexing"  # held by the process that rebuilds days
 _POLL_SECONDS = 0.1
 
 
 class LeaseHeld(StoreError):
-    """Somebody else writes this index."""
+    """Another process writes this index."""
 
 
 class Lease:
@@ -43,7 +43,7 @@ class Lease:
         name: str = LEASE_NAME,
         what: str = "another indexer holds the lease",
     ) -> None:
-        """`name` of the file in the directory; `what` is said of who holds it."""
+        """`name`: the lock file in the directory. `what`: what the holder does, for the error message."""
         self.path = directory / name
         self._key = str(directory.resolve() / name)
         self._pid = os.getpid()
@@ -74,7 +74,7 @@ class Lease:
                 raise
             held.add(self._key)
         self._fd = fd
-        with contextlib.suppress(OSError):  # for people alone; a full disk must not keep an indexer from its start
+        with contextlib.suppress(OSError):  # informative only; a full disk must not prevent an indexer from starting
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{self._pid} {os.uname().nodename}\n".encode(), 0)
         return True
@@ -83,14 +83,14 @@ class Lease:
         with locks_held() as held:
             if self._key in held:
                 return " (this very process)"
-            try:  # nobody here holds it, so opening and closing the file frees nothing
+            try:  # this process does not hold the lock, so closing the file frees nothing
                 pid, host = self.path.read_text().split()
             except (OSError, ValueError):
                 return ""
         return f" (process {pid} on {host})"
 
     def lost(self) -> bool:
-        """Whether the file that we hold is no longer the one in the directory, or we are a forked child."""
+        """True when the directory holds another lock file by now, or when this process is a forked child."""
         try:
             there, ours = os.stat(self.path), os.fstat(self._fd)
         except OSError:
@@ -106,8 +106,8 @@ class Lease:
 
 
 def holder(directory: Path) -> str | None:
-    """Who holds the lease, as `process 12 on host`; None when nobody does. Takes it for an instant when it is free.
-    Raises OSError."""
+    """The holder of the lease, as `process 12 on host`; None when it is free. Takes a free lease for a moment. Raises
+    OSError."""
     path = directory / LEASE_NAME
     with locks_held() as held:
         if str(directory.resolve() / LEASE_NAME) in held:

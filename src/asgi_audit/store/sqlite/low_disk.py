@@ -1,14 +1,14 @@
-"""Writing where the disk is nearly full: no write-ahead log may grow beyond what its file can take in.
+"""Writing on a nearly full disk: no write-ahead log may become larger than what can be copied into its database.
 
-A -wal is emptied only when all of it has been copied into the database, which needs about as much room again. Left to
-itself it takes 8 MiB; on a disk of 48 MB that the journal shares, a -wal of 9.6 MB beside 1.2 MB of room was the end:
-nothing could be written and nothing given back. So below `LOW_BYTES` of free space every batch begins with empty logs,
-and one whose log could not be copied afterwards, out of what is free and what the file `reserve` lends, is refused
-before it takes the room. A log that does not fit any more, and a single record that does not, get what `reserve` lends;
-it is taken again when there is room. A single record is always tried.
+SQLite empties a -wal only when all of it has been copied into the database, which needs about as much space again. By
+default a -wal grows to 8 MiB. On a disk of 48 MB shared with the journal, a -wal of 9.6 MB beside 1.2 MB of free space
+was a deadlock: nothing could be written or freed. So below `LOW_BYTES` of free space every batch begins with empty
+logs. A batch is refused before it is written when its log could not be copied with the free space plus what the file
+`reserve` lends. A log or a single record that does not fit gets the space that `reserve` lends; `reserve` grows back
+when there is space. A single record is always tried.
 
-What it cannot mend: an index that grows faster than the journal beside it gives room back. A record that compresses to
-more than half a page of 8 KiB takes a whole one.
+Not covered: an index that grows faster than the journal beside it frees space. A record that compresses to more than
+half a page of 8 KiB takes a whole page.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from .day import DayWriter
 __all__ = ["LOW_BYTES", "give_back", "make_room"]
 
 LOW_BYTES = 32 << 20
-_TIMES = 2  # of a record's bytes in the log, at most: a page for what fills more than half of one
-_WORDS_BYTES = 256 << 10  # of the index of words, which is merged now and then
+_TIMES = 2  # at most, of a record's bytes in the log: a record of just over half a page takes a whole page
+_WORDS_BYTES = 256 << 10  # for the full text, whose segments are merged from time to time
 _log = logging.getLogger("asgi_audit.store")
 
 
 def make_room(
     directory: Path, main: apsw.Connection, days: Iterable[DayWriter], batch: Batch, access: Access = PRIVATE
 ) -> None:
-    """Before `batch` is written. Raises StoreError (`is_full`) for one that should be less; OSError."""
+    """Called before `batch` is written. Raises StoreError (`is_full`) when the batch must be smaller, and OSError."""
     if _free(directory) >= LOW_BYTES:
-        retention.keep_reserve(directory, access=access)  # what was lent, before the disk is full again
+        retention.keep_reserve(directory, access=access)  # take back what was lent, before the disk is full again
         return
     logs = [lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), *(d.checkpoint for d in days)]
     if not _emptied(logs) and retention.lend_reserve(directory):
@@ -49,7 +49,7 @@ def make_room(
         retention.keep_reserve(directory, access=access)
         free = _free(directory)
     free += retention.lendable(directory)
-    # Its log, and as much again in the file.
+    # For its log, and as much again in the database.
     needed = 2 * (_TIMES * sum(len(d.data) for d in batch.records) + _WORDS_BYTES)
     if needed <= free:
         return
@@ -63,13 +63,13 @@ def make_room(
 
 
 def give_back(directory: Path, main: apsw.Connection) -> None:
-    """After a purge: its log would hold the room that the next one needs. Raises OSError."""
+    """Empty the log after a purge: it would occupy the space that the next purge needs. Raises OSError."""
     if _free(directory) < LOW_BYTES:
         _emptied([lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)])
 
 
 def _emptied(logs: Sequence[Callable[[], object]]) -> bool:
-    """False when one did not fit into its file."""
+    """Empties the logs. False when one did not fit into its database."""
     fits = True
     for checkpoint in logs:
         try:
@@ -77,7 +77,7 @@ def _emptied(logs: Sequence[Callable[[], object]]) -> bool:
         except (apsw.FullError, apsw.IOError) as e:
             fits = False
             _log.debug("could not checkpoint: %s", e)
-        except apsw.Error as e:  # a reader: the write itself will tell
+        except apsw.Error as e:  # a reader blocks it; the write itself will report a lack of space
             _log.debug("could not checkpoint: %s", e)
     return fits
 

@@ -1,11 +1,11 @@
-"""main.db: its tables, and an earlier version of it brought up to this one.
+"""main.db: its tables, and the migration from earlier versions.
 
-Version 2 has one table of processes, where version 1 had two, and says which file holds a day. Version 1 is that of
-0.1.0 and of what came between. Whoever opens an index to write brings it up in one transaction: a crash in between
-leaves version 1. A reader that comes first reads it through views that have the names and columns of version 2.
+Version 2 has one table of processes where version 1 had two, and stores which file holds a day. Version 1 was used by
+release 0.1.0 and development versions after it. The first writer migrates in one transaction: a crash leaves version 1.
+Until then readers use views with the names and columns of version 2.
 
-What an index of version 0.1.0 claims begins when it is brought up: 0.1.0 could claim what it had not read. The same
-holds when 0.1.0 wrote in between (`completeness` or `state` differ from what stands in `extent`).
+The completeness claim of an index of release 0.1.0 begins at its migration, because 0.1.0 could claim records that it
+had not read. The same holds when 0.1.0 wrote after a migration (`completeness` or `state` then differ from `extent`).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ _MISSING = {
 
 
 def open_main(path: Path) -> apsw.Connection:
-    """As `schema.open_reading`, and whatever its version, it has the names and columns of this one."""
+    """Like `schema.open_reading`; an older version gets views with the current names and columns."""
     connection = open_reading(path)
     if connection.pragma("user_version") == 1:
         views = [*_VIEWS.values(), *(view for name, view in _MISSING.items() if not _has(connection, name))]
@@ -134,7 +134,7 @@ def open_main(path: Path) -> apsw.Connection:
 
 
 def bring_up(main: apsw.Connection, now: int) -> None:
-    """For the one writer: nothing when it has the version of today already. `now`: ms. Raises apsw's errors."""
+    """Migrate to the current version, if necessary. For the one writer. `now`: ms. Raises apsw's errors."""
     if main.pragma("user_version") != 1:
         return
     main.execute("BEGIN IMMEDIATE")

@@ -1,5 +1,5 @@
-"""Ids as the rows of a day file of version 2 hold them: the usual forms as their 16 bytes, which take half the room of
-their text. Any other text stays as it is, and no two texts have one packed form."""
+"""Packed ids in day files of version 2: the usual forms are stored as 16 bytes, half the size of their text or less.
+Any other text is stored unchanged, and no two texts share a packed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One page of rows, read from one day file after the other."""
+"""Reads one page of rows from one day file after the other."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ _BLOCKS_BYTES_MAX = 4 << 20
 
 
 class PageReader:
-    """What was found so far. `read` for each day in the query's order, until `more` or no day is left."""
+    """Collects the rows of a page. Call `read` for each day in the query's order until `more` is set or no day is
+    left."""
 
     def __init__(self, query: Query, published: int, before: int | None, limit: int, bytes_max: int, skip: int) -> None:
         self.rows: list[Row] = []
-        self.more = False  # a row follows that did not fit
+        self.more = False  # another row exists that did not fit
         self._query = query
         self._published = published
         self._before = before
@@ -40,7 +41,7 @@ class PageReader:
         self._skip = skip
 
     def read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
-        """Appends what the day adds, in one read transaction. Raises StoreError when `stopped` returns True, which is
+        """Appends the rows of one day, in one read transaction. Raises StoreError when `stopped` returns True, which is
         called for each row."""
         with read_transaction(connection):
             self._read(connection, decompress, stopped)
@@ -80,10 +81,11 @@ class PageReader:
                 self._left -= len(record)
                 self.rows.append(Row(number, record, unpack_cuts(cuts)))
         finally:
-            cursor.close(True)  # or its read transaction would stay and stop checkpoints
+            cursor.close(True)  # or its read transaction would stay open and block checkpoints
 
     def _skipped(self, connection: apsw.Connection, found: Selection) -> bool:
-        """Whether the day holds more rows than are still to be skipped; if not, they are."""
+        """Skips the day's rows if it has no more than remain to be skipped. True when it has more: nothing is skipped
+        then."""
         if not self._skip:
             return True
         there: int = connection.execute(
@@ -97,7 +99,7 @@ class PageReader:
 
 
 class Blocks:
-    """The blocks of one day that a page needs, decompressed once each."""
+    """The blocks of one day that a page needs, each decompressed once."""
 
     def __init__(self, connection: apsw.Connection, decompress: Decompressor) -> None:
         self._connection = connection

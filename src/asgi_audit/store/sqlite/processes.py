@@ -1,4 +1,4 @@
-"""What main.db sums up of each process: its statements, and how many of its records are indexed."""
+"""Per-process sums in main.db: of its statements, and of its indexed records."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FOREIGN_INDEXED = "foreign_indexed"
 
 
 def take_statement(main: apsw.Connection, s: Statement) -> None:
-    """Once by (process, number): a statement that comes again says nothing new. Inside the
-    caller's transaction. Raises StoreError for a process that is no UUID."""
+    """Stores a statement once by (process, number); a repeated one changes nothing. Inside the caller's transaction.
+    Raises StoreError when the process is not a UUID."""
     try:
         process = uuid.UUID(s.process).bytes
     except ValueError:
@@ -46,7 +46,7 @@ def take_statement(main: apsw.Connection, s: Statement) -> None:
         "watermark = max(watermark, ?3), proven = min(proven, ?4) WHERE process = ?5",
         (lost, s.last, s.watermark, int(s.proven), process),
     )
-    # Only the latest says how things stand: a later statement revokes a provisional `closed`.
+    # Only the latest statement is current: it revokes an earlier provisional `closed`.
     main.execute(
         "UPDATE process SET number = ?, service = ?, host = ?, started = ?, excluded = ?, stated_open = ?, closed = ? "
         "WHERE process = ? AND number < ?",
@@ -65,7 +65,7 @@ def count_indexed(main: apsw.Connection, brought: Sequence[Brought]) -> None:
         "INSERT INTO process (process, service, started, indexed) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
         "SET indexed = indexed + excluded.indexed, service = iif(service = '', excluded.service, service), "
         "started = iif(started = 0, excluded.started, started)",
-        # A statement says better when it began, when it comes.
+        # A statement will bring a more exact start time.
         [(process, service, started_ms(process) or 0, number) for process, (service, number) in records.items()],
     )
     if foreign := sum(b.records for b in brought if b.process is None):

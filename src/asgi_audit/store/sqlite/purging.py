@@ -1,8 +1,8 @@
-"""Purging, taking a day that was made new, and acknowledging that a process is gone, from outside: with the lease when
-it is free, else by asking whoever holds it.
+"""Purging, putting a rebuilt day in place, and acknowledging an ended process, from outside the writer: directly with
+the lease when it is free, else by a request to its holder.
 
-Safe beside anything: the request is written first and withdrawn only by who has done it, so that it is done even if
-this process dies while it waits.
+Safe at any time: the request is written first and removed only by the process that carried it out. So it is carried out
+even if this process dies while waiting.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def purge_directory(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """True when the days are gone; False when the indexer that holds the lease has been asked and is not done after
-    `wait_seconds`. Raises StoreError."""
+    """True when the days are removed; False when the request went to the indexer that holds the lease, which has not
+    finished within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
@@ -76,8 +76,8 @@ def acknowledge_in_directory(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """True when it is written down that the process is gone for good; False when the indexer that holds the lease has
-    been asked and is not done after `wait_seconds`. Raises StoreError."""
+    """True when the acknowledgement is recorded; False when the request went to the indexer that holds the lease, which
+    has not finished within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
@@ -100,8 +100,8 @@ def give_up_in_directory(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """True when it is written down that the partition is lost for ever: by `act` when no indexer holds the lease. False
-    when the indexer has been asked and is not done after `wait_seconds`. Raises StoreError."""
+    """True when the loss of the partition is recorded (by `act` when no indexer holds the lease); False when the
+    request went to the indexer, which has not finished within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
@@ -120,8 +120,8 @@ def take_in_directory(
     access: Access = PRIVATE,
     memory: IndexMemory | None = None,
 ) -> bool:
-    """True when the writer has done what `request` asks, the day taken or not; False when the indexer that holds the
-    lease has not after `wait_seconds`. Raises StoreError."""
+    """True when the writer has handled `request`, whether or not it took the copy; False when the indexer that holds
+    the lease has not finished within `wait_seconds`. Raises StoreError."""
 
     def opened() -> SqliteWriter:
         return SqliteWriter(directory, access=access, memory=memory)
@@ -137,8 +137,8 @@ def replay_in_directory(
     access: Access = PRIVATE,
     memory: IndexMemory | None = None,
 ) -> bool:
-    """True when it was tried to index the dead letter again; False when the indexer that holds the lease has been asked
-    and has not after `wait_seconds`. Raises StoreError."""
+    """True after an attempt to index the dead letter again; False when the request went to the indexer that holds the
+    lease, which has not tried within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
 
     def opened() -> SqliteWriter:
@@ -150,7 +150,7 @@ def replay_in_directory(
 
 
 def check_is_there(directory: Path, memory: IndexMemory | None) -> None:
-    """Before a request is written: it would stay, and another index must not follow it."""
+    """Called before a request is written: the request would stay, and another index must not carry it out."""
     reader = SqliteReader(directory, memory)
     try:
         reader.snapshot()
@@ -172,7 +172,7 @@ def _done(
     while request.exists():
         try:
             writer = opened()
-        except LeaseHeld:  # by an indexer, which reads our request within a second
+        except LeaseHeld:  # held by an indexer, which reads the request within a second
             if monotonic() >= deadline:
                 return False
             sleep(_POLL_SECONDS)

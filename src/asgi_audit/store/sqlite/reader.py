@@ -1,13 +1,12 @@
-"""Reading an index: pages newest first, in transactions of one page and one day file each.
+"""Reads an index: pages, newest or oldest first, in transactions of one page and one day file each.
 
-Invariants: nothing is ever written, made or checkpointed here; at most `_OPEN_MAX` day files are open, each with 1 MiB
-of page cache and three descriptors (a process has several readers, 256 MiB and perhaps 256 descriptors). A question
-that nobody waits for any more stops within `_STEPS` steps of SQLite or one row. Files that appear, vanish or are
-replaced are noticed at the next call (a stat each); the files of purged days are closed at any call. A missing
-directory is an empty index only while nobody remembers one (see `store.identity`); a day that main.db knows, and whose
-file is missing, is an error, never an empty day. A filtered page walks the full text backwards (row ids are
-time-ordered, so newest first needs no sort) and checks the real columns of each row: a token is a part of a hash, and
-two values may share it.
+Invariants: a reader never writes, creates or checkpoints a file. At most `_OPEN_MAX` day files are open, each with 1
+MiB of page cache and three descriptors (a process has several readers, 256 MiB and perhaps 256 descriptors). An
+abandoned query stops within `_STEPS` SQLite instructions or one row. New, removed and replaced files are noticed at the
+next call (a stat each); every call closes the files of purged days. A missing directory counts as an empty index only
+while no index is remembered (see `store.identity`). A day listed in main.db whose file is missing is an error, never an
+empty day. A filtered page walks the full text in id order (row ids are time-ordered, so no sort is needed) and checks
+the real columns of each row: a token is a truncated hash, and two values may share it.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ Day = tuple[str, int]
 
 
 class _File:
-    """A read-only connection that follows its path: opened again when another file stands there, or when the file has
-    another version by now; None when none stands there."""
+    """A read-only connection that follows its path: it is opened again when the file was replaced or migrated to
+    another version; None while there is no file."""
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class _File:
         version: int = DAY_VERSION,
         opened: Callable[[Path], apsw.Connection] = open_reading,
     ) -> None:
-        """`version`: the newest; a file of an earlier one may be brought up to it while it is open."""
+        """`version`: the newest version; a file of an earlier version may be migrated while it is open."""
         self.path = path
         self._stopped = stopped
         self._newest = version
@@ -79,10 +78,10 @@ class _File:
         try:
             with reading("look at", self.path):
                 there = _stat(self.path)
-        except StoreError:  # a stale handle of a network disk, a directory that may not be entered any more
+        except StoreError:  # a stale handle of a network disk, or a directory that became inaccessible
             self.close()
             raise
-        if there is None or not there.st_size:  # emptied, also under an open connection
+        if there is None or not there.st_size:  # truncated, also under an open connection
             self.close()
             return None
         if self._connection is not None and self._identity == (there.st_ino, there.st_dev):
@@ -96,7 +95,7 @@ class _File:
                 connection = self._open(self.path)
                 connection.set_progress_handler(self._stopped, _STEPS)
                 self._version = int(connection.pragma("user_version") or 0)
-                # Between its making and its tables a file is empty: not there yet.
+                # A new file is empty until its tables are created: treat it as absent.
                 if not self._version:
                     connection.close(True)
                     return None
@@ -104,7 +103,8 @@ class _File:
                 if _stat(self.path) is not None:
                     raise
                 return None  # unlinked in between
-        # What stood under the name until all of its files were open is whole: the database is removed before its log.
+        # If the name still refers to the same file after all files are open, they belong together: a database is
+        # removed before its log.
         with reading("look at", self.path):
             still = _stat(self.path)
         if still is None or (still.st_ino, still.st_dev) != (there.st_ino, there.st_dev):
@@ -125,10 +125,10 @@ class _File:
 
 
 class SqliteReader:
-    """Reads the index in `directory`, which need not exist yet. Used by one thread at a time. Raises StoreError."""
+    """Reads the index in `directory`, which may not exist yet. Used by one thread at a time. Raises StoreError."""
 
     def __init__(self, directory: Path, memory: IndexMemory | None = None) -> None:
-        """`memory`: which index belongs here; None: whatever is there."""
+        """`memory`: the expected index; None: accept any."""
         self.directory = directory
         self._expected = Expected(directory, memory)
         self._identified: apsw.Connection | None = None
@@ -153,8 +153,8 @@ class SqliteReader:
             return IndexVersion(index_id(main) or "", generation(main))
 
     def snapshot(self) -> Snapshot:
-        # First until when, then what is published: the other way round a batch could slip in between, and we would
-        # promise that it is visible.
+        # Read the fence before `published`: in the other order a batch committed in between would be claimed but not
+        # visible.
         fence = self._read_fence()
         main = self._opened()
         if main is None:
@@ -209,7 +209,7 @@ class SqliteReader:
         at = rows.time_of_id(record_id)
         own = None if at is None else _day_text(at)
         days = self._days_between(0, _END)
-        for day in sorted(days, key=lambda d: d[0] != own):  # the likely one first
+        for day in sorted(days, key=lambda d: d[0] != own):  # the most likely day first
             look = partial(
                 rows.with_id,
                 accounts=accounts,
@@ -323,7 +323,7 @@ class SqliteReader:
             return int(main.execute("SELECT dead FROM state").get)
 
     def records(self) -> int:
-        """How many records all days hold, published or not."""
+        """The number of records in all days, published or not."""
         main = self._opened()
         if main is None:
             return 0
@@ -345,8 +345,8 @@ class SqliteReader:
     # -- what is there
 
     def _opened(self) -> apsw.Connection | None:
-        """main.db of the index that belongs here; None when there is none yet. Raises StoreError when there should be
-        one, or it is another one."""
+        """main.db of the expected index; None when there is none yet. Raises StoreError when one is expected, or
+        another one is found."""
         main = self._main.get()
         if main is None:
             self._expected.absent("an empty file" if self._main.is_there() else "nothing")
@@ -360,7 +360,7 @@ class SqliteReader:
         return main
 
     def _let_go(self, main: apsw.Connection) -> None:
-        """Closes the files of days that were purged or made new: the disk has their room back only then."""
+        """Closes the files of purged and rebuilt days: only then does the file system free their space."""
         if not self._days:
             return
         marks = ", ".join("?" * len(self._days))
@@ -375,7 +375,7 @@ class SqliteReader:
     # -- days
 
     def _days_between(self, first: int, last: int, *, newest_first: bool = True) -> list[Day]:
-        """The days from that of `first` to that of `last`, both inclusive, ms."""
+        """The days from that of `first` to that of `last` (ms, both inclusive)."""
         main = self._opened()
         if main is None or last < first:
             return []
@@ -387,7 +387,7 @@ class SqliteReader:
         return days
 
     def _with_day(self, day: Day, read: Callable[[apsw.Connection], T]) -> T | None:
-        """None when the day is purged. Raises StoreError when its file is gone."""
+        """Calls `read` on the day's file. None when the day is purged. Raises StoreError when its file is missing."""
         name, number = day
         while True:
             file = self._day(name, number)
@@ -398,7 +398,7 @@ class SqliteReader:
                         return read(connection)
             except StoreError:
                 if file.is_there():
-                    raise  # else it went while we opened it: without its -wal a file can look damaged
+                    raise  # else it was removed while being opened: without its -wal a file can look damaged
             main = self._opened()
             if main is None:
                 return None
@@ -406,12 +406,12 @@ class SqliteReader:
                 now = file_of(main, name)
             if now is None:
                 return None
-            if now == number:  # a purge, and whoever makes a day new, says so in main.db first
+            if now == number:  # a purge and a rebuild commit to main.db first
                 raise self._expected.said(day_is_gone(self.directory, name, number))
             number = now
 
     def _on_day(self, day: str, read: Callable[[apsw.Connection], T]) -> T | None:
-        """As `_with_day`, of the file that is the day now."""
+        """Like `_with_day`, with the current file of the day."""
         main = self._opened()
         if main is None:
             return None
@@ -420,7 +420,7 @@ class SqliteReader:
         return None if number is None else self._with_day((day, number), read)
 
     def _check_days(self, query: Query, *, rolled_up: bool = False) -> None:
-        """Refuses a question that a day of the window was not indexed for."""
+        """Raises QueryError for a filter that some day of the window has no index for."""
         unknown = "histogram" if rolled_up else unknown_to_version_1(query)
         if unknown is None:
             return
@@ -449,7 +449,7 @@ class SqliteReader:
 
 
 def _counts(connection: apsw.Connection, start: int, end: int, published: int) -> list[Any]:
-    """Records of each process in a day's file and the window, in one read transaction."""
+    """The number of records per process in a day's file within the window, in one read transaction."""
     with read_transaction(connection):
         return _counted(connection, start, end, published)
 
@@ -461,7 +461,7 @@ def _counted(connection: apsw.Connection, start: int, end: int, published: int) 
     if day is None:
         return []
     first = day // SLOTS // DAY_MS * DAY_MS
-    if start <= first and end >= first + DAY_MS and highest <= published:  # the index alone says it
+    if start <= first and end >= first + DAY_MS and highest <= published:  # the index alone suffices
         return connection.execute(
             "SELECT process, n FROM (SELECT pid, count(*) n FROM record WHERE pid IS NOT NULL GROUP BY pid) "
             "JOIN process USING (pid)"

@@ -1,14 +1,14 @@
-"""Days made new, beside whoever reads and writes them.
+"""Rebuilds days while others read and write them.
 
     copy      reindex-2026-11-22.db     by `asgi-audit reindex`, while the day is read and written as before
     request   reindexed-2026-11-22      an empty file: from now on the copy is the writer's
     take      day-2026-11-22.1.db       by the writer: what came since, then main.db says so, then the old file goes
 
-The new day has another name: a rename over a database that somebody has open is unsafe. The commit in main.db is the
-moment at which it is the day; ids, batches and bytes are the same in both, so a cursor goes on in either. Before it
-nothing has changed, whoever dies; after it the next writer removes what is left of the old file. A copy that is cut
-short is gone on with at the next `reindex`. When the disk is full, or the copy cannot be finished, it is removed, and
-the old day stays.
+The rebuilt day gets another file name, because renaming over a database that is open elsewhere is unsafe. The commit in
+main.db puts it in place. Ids, batch numbers and record bytes are the same in both files, so a cursor continues in
+either. A crash before that commit changes nothing; after it, the next writer removes what is left of the old file. The
+next `reindex` resumes an interrupted copy. When the disk is full, or the copy cannot be finished, the copy is removed
+and the old day stays.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from .schema import BESIDE, DAY_VERSION, MAIN_NAME, day_name, open_reading
 
 __all__ = ["SqliteReindexing", "chosen", "days_of", "finish_copy", "remove_leftovers"]
 
-_FEW = 1_000  # records that the writer copies itself while it takes a day
+_FEW = 1_000  # records that the writer copies itself when it puts a day in place
 _log = logging.getLogger("asgi_audit.store")
 
 
 def days_of(directory: Path) -> list[DayFacts]:
-    """Newest first. Raises StoreError."""
+    """The days of the index, newest first. Raises StoreError."""
     with translated("read", directory):
         main = open_main(directory / MAIN_NAME)
         try:
@@ -64,8 +64,8 @@ class SqliteReindexing:
     """See `admin.Reindexing`."""
 
     def __init__(self, directory: Path, take: Callable[[Path], bool], access: Access = PRIVATE) -> None:
-        """`take`: let the writer take the copy whose request stands there; returns False when it has not done so
-        yet."""
+        """`take`: called with the path of a request; makes the writer put the copy in place. Returns False when the
+        writer has not done so yet."""
         self._directory = directory
         self._take = take
         self._access = access
@@ -79,13 +79,14 @@ class SqliteReindexing:
         self._lock.close()
 
     def renew(self, day: str, on_progress: Callable[[int, int], None] = lambda copied, records: None) -> bool:
-        """Make `day` new, or find that it is purged; False when the writer was asked and has not taken it yet."""
+        """Rebuild `day`; a purged day needs nothing. Returns False when the writer was asked to take the copy and has
+        not done so yet."""
         before = self._file(day)
         if before is None:
             self._discard(day)
             return True
         request = retention.request_to_take(self._directory, day)
-        if not request.exists():  # else the copy is the writer's already
+        if not request.exists():  # else the writer owns the copy already
             self._copy(day, before, on_progress)
             with translated("ask to take", self._directory):
                 retention.ask_to_take(self._directory, day, self._access)
@@ -101,7 +102,7 @@ class SqliteReindexing:
         return True
 
     def discard(self) -> int:
-        """Remove the copies that are not finished; returns how many."""
+        """Remove unfinished copies. Returns how many."""
         with translated("remove the copies in", self._directory):
             days = [d for d in map(retention.day_of_copy, os.listdir(self._directory)) if d is not None]
             found = [d for d in days if not retention.request_to_take(self._directory, d).exists()]
@@ -128,7 +129,7 @@ class SqliteReindexing:
             raise
 
     def _needs_room(self) -> None:
-        """Raises StoreError before the disk is so full that the indexer beside us has to stop."""
+        """Raises StoreError before the disk becomes so full that the indexer would have to stop."""
         free = os.statvfs(self._directory)
         if free.f_bavail * free.f_frsize < 2 * LOW_BYTES:
             raise StoreError(
@@ -152,8 +153,8 @@ class SqliteReindexing:
 
 
 def finish_copy(directory: Path, day: str, file: int, access: Access) -> Path | None:
-    """For the one writer, which has closed the day: the copy under its new name, with all that the day of the number
-    `file` holds. None, and no copy any more, when it cannot be: the log says why."""
+    """For the one writer, after it closed the day: finishes the copy with the remaining records of file number `file`
+    and returns it under its new name. On failure logs the reason, removes the copy and returns None."""
     path = directory / retention.copy_name(day)
     new = directory / day_name(day, file + 1)
     try:
@@ -165,7 +166,7 @@ def finish_copy(directory: Path, day: str, file: int, access: Access) -> Path | 
                 copy.finish()
             finally:
                 copy.close()
-            for end in BESIDE:  # nothing stands in them
+            for end in BESIDE:  # they are empty
                 Path(f"{path}{end}").unlink(missing_ok=True)
             os.rename(path, new)
             retention.sync(directory)
@@ -177,7 +178,7 @@ def finish_copy(directory: Path, day: str, file: int, access: Access) -> Path | 
 
 
 def remove_leftovers(directory: Path, known: dict[str, int]) -> None:
-    """Of days that were made new, the files that main.db does not name (`known`: day -> number). Raises OSError."""
+    """Remove files of rebuilt days that main.db does not list (`known`: day -> file number). Raises OSError."""
     for day, files in files_there(directory).items():
         for file in files:
             if day in known and file != known[day] and known[day] in files:
@@ -186,8 +187,8 @@ def remove_leftovers(directory: Path, known: dict[str, int]) -> None:
 
 
 def chosen(main: apsw.Connection, directory: Path) -> dict[str, int]:
-    """The days that main.db knows by a number whose file is not there, while one of another number is: main.db came
-    back older than its days, or a file did. day -> the number that is there."""
+    """Days whose file number in main.db has no file while a file with another number exists: main.db or a day file was
+    restored from an older state. Returns day -> the existing number."""
     there = files_there(directory)
     known: Any = main.execute("SELECT day, file FROM day").fetchall()
     return {day: there[day][-1] for day, file in known if day in there and file not in there[day]}

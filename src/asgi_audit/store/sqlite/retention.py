@@ -3,20 +3,23 @@
     forward    horizon, and which days there are    one transaction in main.db, synced
     sweep      unlink what lies below the horizon   day file, then its -wal and -shm; the directory synced
 
-Invariants: the horizon stands at a day's beginning (UTC) and only moves forward; a day below it is in no answer from
-the commit on, and its file is never opened again. A crash between the two leaves files that nobody reads; the next
-writer sweeps before it opens anything. A reader that has a file open closes it at its next
-call, and the disk has the room back then.
+Invariants: the horizon is at the beginning of a day (UTC) and only moves forward. From the commit on, no response
+contains records of a day before it, and the day's file is never opened again. After a crash between commit and sweep,
+the next writer sweeps before it opens anything. A reader that has a purged file open closes it at its next call; only
+then is the disk space free.
 
-A commit needs room, and a purge may be what is to end a full disk: the file `reserve` holds 1 MiB that is given back
-when the commit does not fit, and taken again when the purge is done. Three quarters of it are lent to the writer
-before that (see `low_disk`); the rest is given up by a purge alone.
+A commit needs space, and the purge may have to run on a full disk. So the file `reserve` holds 1 MiB, which is released
+when the commit does not fit, and allocated again after the purge. Three quarters of it may be lent to the writer before
+that (see `low_disk`); only a purge releases the rest.
 
-A purge is asked of a running indexer, which holds the lease, by an empty file `purge-2026-11-22` in the directory of
-the index: the name says it all, so nothing can be torn. The indexer removes it when the days are gone. Such files
-survive a crash: the next indexer finds them. In the same way a file `acknowledge-` and the name of a process says that
-it is gone for good, a file `lost-` and the hexadecimal name of a partition that the partition is lost for ever, and a
-file `reindexed-2026-11-22` that the file `reindex-2026-11-22.db` may become that day (see `reindexing`).
+Other processes send requests to the running indexer, which holds the lease, as empty files in the directory of the
+index. The name is the whole request, so a request cannot be torn; requests survive a crash. The indexer removes a
+request when it has carried it out:
+
+    purge-2026-11-22         purge the days before this one
+    acknowledge-<process>    the process will never come back
+    lost-<hex>               the partition of this hexadecimal name is permanently lost
+    reindexed-2026-11-22     the file `reindex-2026-11-22.db` may become that day (see `reindexing`)
 """
 
 from __future__ import annotations
@@ -88,8 +91,8 @@ def horizon_of(main: apsw.Connection) -> int | None:
 
 
 def forward(main: apsw.Connection, before: int) -> int:
-    """Move the horizon to `before` (ms, rounded down to a day) unless it is there already; answers where it stands.
-    Streams stay: once seen is known."""
+    """Move the horizon to `before` (ms, rounded down to a day) unless it is already there or later. Returns the
+    horizon. Streams are kept: a service that was ever seen stays known."""
     before -= before % DAY_MS
     main.execute("BEGIN IMMEDIATE")
     horizon = horizon_of(main)
@@ -103,7 +106,7 @@ def forward(main: apsw.Connection, before: int) -> int:
 
 
 def forget_dead_letters(main: apsw.Connection, before: int) -> None:
-    """Those taken down before it (ms): they hold what was in records. They stay counted."""
+    """Delete dead letters noted before `before` (ms), because they hold contents of records. They stay counted."""
     if main.execute("SELECT 1 FROM dead_letter WHERE at < ? LIMIT 1", (before,)).get:
         main.execute("BEGIN IMMEDIATE")
         main.execute("DELETE FROM dead_letter WHERE at < ?", (before,))
@@ -112,10 +115,10 @@ def forget_dead_letters(main: apsw.Connection, before: int) -> None:
 
 
 def forget_statements(main: apsw.Connection, before: int) -> None:
-    """Those that speak of exchanges begun before it (ms) alone; what they summed up to stays. A busy process makes
-    35 MB of them a day. `_STATEMENTS_EACH` a transaction; only what goes is looked at: W never decreases, so it comes
-    first."""
-    # W may lag behind an open exchange; a day more costs little and keeps every statement of a record that is kept.
+    """Delete statements that cover only exchanges begun before `before` (ms); their sums stay. A busy process writes 35
+    MB of statements a day. Deletes `_STATEMENTS_EACH` per transaction and reads only rows to delete: W never decreases,
+    so they come first."""
+    # W may lag because of an open exchange. One more day costs little and keeps the statement of every kept record.
     limit = before - DAY_MS
     processes = main.execute("SELECT process FROM process WHERE started < ?", (limit,)).fetchall()
     for (process,) in processes:
@@ -133,9 +136,9 @@ def forget_statements(main: apsw.Connection, before: int) -> None:
 
 
 def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = False, access: Access = PRIVATE) -> bool:
-    """Have a file that takes `size` bytes of the disk; False when there is no room, which leaves it as it was (or what
-    there was room for, `partly`). What it takes already it never gives up: a writer that begins on a full disk would
-    let go of what a purge needs."""
+    """Make the reserve file occupy `size` bytes. False when there is not enough space; the file then keeps its size
+    (with `partly` it takes what is available). The file never shrinks here: a writer that starts on a full disk would
+    give away the space that a purge needs."""
     try:
         fd = access.open(directory / RESERVE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError:
@@ -146,7 +149,7 @@ def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = F
             while (missing := size - os.fstat(fd).st_size) > 0:
                 os.write(fd, bytes(missing))
             return True
-        except OSError:  # a full disk: it is made when there is room again, and half of it helps nobody
+        except OSError:  # a full disk: it is created when there is space again; a part of it would be useless
             if not partly:
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, held)
@@ -156,14 +159,14 @@ def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = F
 
 
 def retake_reserve(directory: Path, access: Access = PRIVATE) -> None:
-    """After a purge, which may have released all of it: what there is room for, of what the next one needs at
-    least."""
+    """Called after a purge, which may have released the whole reserve: allocates as much as possible of the minimum for
+    the next purge."""
     if not keep_reserve(directory, access=access):
         keep_reserve(directory, _KEPT_BYTES, partly=True, access=access)
 
 
 def lendable(directory: Path) -> int:
-    """How many bytes `lend_reserve` would give."""
+    """The number of bytes that `lend_reserve` would free."""
     try:
         return max(0, os.stat(directory / RESERVE_NAME).st_size - _KEPT_BYTES)
     except OSError:
@@ -171,7 +174,8 @@ def lendable(directory: Path) -> int:
 
 
 def lend_reserve(directory: Path) -> bool:
-    """Give the room of its larger part back; False when that is gone or cannot be. What a purge needs stays."""
+    """Free the larger part of the reserve; False when that part is already free, or on an error. The part for a purge
+    stays."""
     if not lendable(directory):
         return False
     try:
@@ -182,7 +186,7 @@ def lend_reserve(directory: Path) -> bool:
 
 
 def release_reserve(directory: Path) -> bool:
-    """Give its room back; False when there was none, or it cannot be."""
+    """Free the whole reserve; False when it was empty, or on an error."""
     try:
         os.unlink(directory / RESERVE_NAME)
     except OSError:
@@ -191,12 +195,12 @@ def release_reserve(directory: Path) -> bool:
 
 
 def sweep(directory: Path, horizon: int) -> tuple[int, int]:
-    """Unlink every day file below the horizon; answers how many days and bytes that were. Raises OSError: what is
-    left goes at the next sweep."""
+    """Unlink every day file before the horizon. Returns the number of days and bytes. Raises OSError; the next sweep
+    removes the rest."""
     first_kept = day_of(horizon)
     days = size = 0
     names = sorted(os.listdir(directory))
-    # First all day files: a -wal that goes before its file would leave an older day to be read.
+    # All day files first: without its -wal an older state of a day could be read.
     for suffix in ("", *BESIDE):
         for name in names:
             plain = name.removesuffix(suffix) if name.endswith(suffix) else ""
@@ -215,7 +219,7 @@ def sweep(directory: Path, horizon: int) -> tuple[int, int]:
 
 
 def purge_preview(directory: Path, before: int) -> list[DayToPurge]:
-    """What a purge before `before` (ms) would remove, oldest first. Raises apsw's errors and OSError."""
+    """The days that a purge before `before` (ms) would remove, oldest first. Raises apsw's errors and OSError."""
     first_kept = day_of(before)
     found: list[DayToPurge] = []
     names = os.listdir(directory) if directory.is_dir() else []
@@ -235,17 +239,18 @@ def purge_preview(directory: Path, before: int) -> list[DayToPurge]:
 
 
 def ask(directory: Path, before: int, access: Access = PRIVATE) -> Path:
-    """Ask whoever holds the lease to purge; answers the request, which is gone when it is done."""
+    """Request a purge from the lease holder. Returns the request file, which is removed when the purge is done."""
     return _request(directory, _ASKED + day_of(before), access)
 
 
 def ask_to_acknowledge(directory: Path, process: uuid.UUID, access: Access = PRIVATE) -> Path:
-    """Say that a process is gone for good; answers the request, which is gone when that is written down."""
+    """Request the acknowledgement that a process will never come back. Returns the request file, which is removed when
+    it is recorded."""
     return _request(directory, f"{_ACKNOWLEDGED}{process}", access)
 
 
 def acknowledgements(directory: Path) -> list[tuple[uuid.UUID, Path]]:
-    """The processes that somebody says are gone for good, and the requests."""
+    """Acknowledged processes and the request files."""
     found = []
     for name in os.listdir(directory):
         if name.startswith(_ACKNOWLEDGED):
@@ -261,35 +266,36 @@ def is_request(name: str) -> bool:
 
 
 def copy_name(day: str) -> str:
-    """Of the file in which a day is made new."""
+    """The name of the file in which a day is rebuilt."""
     return f"{_COPY}{day}.db"
 
 
 def day_of_copy(name: str) -> str | None:
-    """The day of such a file's name, or None when it is none."""
+    """The day in such a file name; None for any other name."""
     day = name.removeprefix(_COPY).removesuffix(".db")
     return day if is_day(day) and name == copy_name(day) else None
 
 
 def ask_to_take(directory: Path, day: str, access: Access = PRIVATE) -> Path:
-    """Say that a day stands made new in its copy; answers the request, which is gone when that is the day, or cannot
-    be."""
+    """Request that the finished copy of a day be put in place. Returns the request file, which is removed when that is
+    done or impossible."""
     return _request(directory, _REINDEXED + day, access)
 
 
 def request_to_take(directory: Path, day: str) -> Path:
-    """Where `ask_to_take` leaves it."""
+    """The path of the request that `ask_to_take` creates."""
     return directory / (_REINDEXED + day)
 
 
 def copies_to_take(directory: Path) -> list[str]:
-    """The days that somebody says stand made new in their copies."""
+    """The days whose finished copies wait to be put in place."""
     names = os.listdir(directory)
     return sorted(d for name in names if name.startswith(_REINDEXED) and is_day(d := name[len(_REINDEXED) :]))
 
 
 def ask_to_give_up(directory: Path, partition: str, access: Access = PRIVATE) -> Path:
-    """Say that a partition is lost for ever; answers the request, which is gone when that is written down."""
+    """Request to record that a partition is permanently lost. Returns the request file, which is removed when it is
+    recorded."""
     return _request(directory, _LOST + partition.encode().hex(), access)
 
 
@@ -303,12 +309,12 @@ def partitions_lost(directory: Path) -> list[str]:
 
 
 def ask_to_replay(directory: Path, number: int, access: Access = PRIVATE) -> Path:
-    """Ask to index a dead letter again; answers the request, which is gone when that was tried."""
+    """Request to index a dead letter again. Returns the request file, which is removed after the attempt."""
     return _request(directory, f"{_REPLAY}{number}", access)
 
 
 def replays(directory: Path) -> list[tuple[int, Path]]:
-    """The dead letters that somebody asks to index again, and the requests."""
+    """The dead letters requested to be indexed again, and the request files."""
     names = [name for name in os.listdir(directory) if name.startswith(_REPLAY) and name[len(_REPLAY) :].isdigit()]
     return sorted((int(name[len(_REPLAY) :]), directory / name) for name in names)
 
@@ -325,7 +331,7 @@ def _request(directory: Path, name: str, access: Access) -> Path:
 
 
 def asked(directory: Path) -> int | None:
-    """The latest day (ms of its beginning) that somebody asks to purge before."""
+    """The latest day (start in ms) before which a purge is requested; None when there is no request."""
     days = []
     for name in os.listdir(directory):
         if name.startswith(_ASKED) and is_day(name[len(_ASKED) :]):
@@ -334,7 +340,7 @@ def asked(directory: Path) -> int | None:
 
 
 def unask(directory: Path, before: int) -> None:
-    """These requests are answered: those up to `before`."""
+    """Remove the purge requests up to `before`."""
     for name in os.listdir(directory):
         if name.startswith(_ASKED) and name[len(_ASKED) :] <= day_of(before):
             try:
@@ -352,7 +358,7 @@ def ms_of(day: str) -> int:
 
 
 def sync(directory: Path) -> None:
-    """A new file's name is on the disk only when its directory is."""
+    """Sync a directory: a new file name is durable only after that."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Single rows of one day's file: by the id of the row, and by the id of the record."""
+"""Single rows of one day's file, by row id and by record id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["record_of", "streams_of", "time_of_id", "with_id"]
 
 
 def record_of(connection: apsw.Connection, decompress: Decompressor) -> Callable[[int], Row]:
-    """Reads rows of one day by their ids, which must be there. Inside the caller's transaction."""
+    """Reads rows of one day by their ids, which must exist. Inside the caller's transaction."""
     if int(connection.pragma("user_version") or 0) == 1:
 
         def read_1(number: int) -> Row:
@@ -52,8 +52,8 @@ def with_id(
     published: int,
     decompress: Decompressor,
 ) -> Row | None:
-    """The row of one day whose record has this id: of a foreign producer, or of one of ours that began at `at` (ms,
-    None: not on this day)."""
+    """The row of one day whose record has this id: a record of another producer, or one of our middleware that began at
+    `at` (ms; None: not on this day)."""
     with read_transaction(connection):
         sids = streams_of(connection, accounts)
         of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
@@ -79,7 +79,7 @@ def with_id(
 
 
 def time_of_id(record_id: str) -> int | None:
-    """The ms in a UUIDv7; None of any other id."""
+    """The time in a UUIDv7 (ms); None for any other id."""
     digits = record_id.replace("-", "")
     if len(record_id) != 36 or len(digits) != 32 or digits[12] != "7":
         return None
@@ -90,7 +90,7 @@ def time_of_id(record_id: str) -> int | None:
 
 
 def streams_of(connection: apsw.Connection, accounts: frozenset[str] | None) -> str | None:
-    """The day's streams of the accounts, as JSON; None: all of them."""
+    """The day's streams of the accounts, as a JSON list; None: all streams."""
     if accounts is None:
         return None
     rows: Any = connection.execute(

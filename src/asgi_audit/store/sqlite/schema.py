@@ -1,4 +1,4 @@
-"""What stands in the files of an index, and how they are opened.
+"""The files of an index, their contents, and how they are opened.
 
     main.db            positions, statements, processes, streams ever seen, dead letters, days, what is published
     day-2026-11-22.db  the records of one UTC day of their timestamps, in blocks, their full text, and how many of each
@@ -7,12 +7,12 @@
     fence              64 bytes: until when everything has been read (see `fence.py`)
     lease              locked by the one writer
 
-Invariants: WAL, synchronous=FULL, no mmap, page cache of at most 8 MiB a writing and 2 MiB a reading connection. A row
-of `record` has `id = milliseconds << 16 | n`, unique in the store; `n` counts the records of that millisecond. When
-65,536 of one are used up, ids come from its neighbours in the day, and `state.spill` says how far (ms) an id may stand
-from its timestamp. `iseq` numbers the batches: rows with `iseq <= main.state.published` are visible. `unpublished`
-holds what a batch brought until it is known that main.db took it: after a crash the next writer finds there what
-main.db must still learn.
+Invariants: WAL, synchronous=FULL, no mmap, page cache of at most 8 MiB per writing and 2 MiB per reading connection. A
+row of `record` has `id = milliseconds << 16 | n`, unique in the store; `n` numbers the records of that millisecond.
+When its 65,536 ids are used up, ids of neighbouring milliseconds of the same day are taken, and `state.spill` is the
+largest distance (ms) between an id and its timestamp. `iseq` numbers the batches: rows with `iseq <=
+main.state.published` are visible. `unpublished` holds the contents of a batch until main.db has committed them: after a
+crash the next writer finds there what to add to main.db.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "open_reading", "open_writing", "raise_generation", "stream_token", "token",
 ]  # fmt: skip
 
-VERSION = 2  # the newest that a file of an index has
+VERSION = 2  # the newest version of a file
 MAIN_VERSION = 2
 DAY_VERSION = 2
 MAIN_NAME = "main.db"
@@ -121,37 +121,37 @@ CREATE VIRTUAL TABLE fulltext USING fts5(
 
 
 def token(kind: str, value: str, version: int = DAY_VERSION) -> str:
-    """A word of a day file of this version that stands for a value of the column `kind` (one letter). Readers check the
-    real column as well: two of a million values may share one."""
+    """The full-text word that represents a value of the column `kind` (one letter) in a day file of this version.
+    Readers check the real column too: two of a million values may share a word."""
     size = 8 if version == 1 else 5
     return kind + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def stream_token(account: str, service: str, instance: str, version: int = DAY_VERSION) -> str:
-    """A word for all three at once: the usual question has them all, and one list of rows answers it without a meeting
-    of three (3.6 ms over 200,000 rows when the three never meet, 0.2 ms with it)."""
+    """One word for account, service and instance together. Most queries filter by all three; one posting list replaces
+    the intersection of three (200,000 rows without a common one: 0.2 ms instead of 3.6 ms)."""
     return token("t", f"{account}\0{service}\0{instance}", version)
 
 
 def day_name(day: str, file: int = 0) -> str:
-    """`day` as `2026-11-22`; `file`: how often the day was made new, as `day.file` of main.db has it."""
+    """`day`: `2026-11-22`. `file`: how often the day was rebuilt (`day.file` in main.db)."""
     return f"day-{day}.{file}.db" if file else f"day-{day}.db"
 
 
 def file_of_name(name: str) -> tuple[str, int] | None:
-    """The day and the number of a day file's name, or None when it is none."""
+    """(day, file number) from the name of a day file; None for any other name."""
     found = _DAY_NAME.fullmatch(name)
     return (found[1], int(found[2] or 0)) if found is not None and is_day(found[1]) else None
 
 
 def day_of_name(name: str) -> str | None:
-    """The day of a file name, or None when it is no day file's."""
+    """The day in the name of a day file; None for any other name."""
     found = file_of_name(name)
     return None if found is None else found[0]
 
 
 def is_day(text: str) -> bool:
-    """Whether it is one, as `2026-11-22`."""
+    """Whether `text` is a day such as `2026-11-22`."""
     try:
         return len(text) == 10 and bool(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC))
     except ValueError:
@@ -161,9 +161,9 @@ def is_day(text: str) -> bool:
 def open_writing(
     path: Path, script: str, version: int, access: Access = PRIVATE, make: Callable[[str], None] = lambda what: None
 ) -> apsw.Connection:
-    """A connection for the one writer; makes the file and its tables, as `version`, when they are missing. `make` is
-    called before that, with what is there in place of it, and may raise. Raises apsw's errors, OSError and
-    StoreError."""
+    """A connection for the one writer. Creates the file and its tables, in `version`, when they are missing. Before
+    that it calls `make` with a description of what was found instead; `make` may raise. Raises apsw's errors, OSError
+    and StoreError."""
     if apsw.SQLITE_VERSION_NUMBER < _SQLITE_MIN:
         raise StoreError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt an index that is read while it is written",
@@ -174,7 +174,7 @@ def open_writing(
     if not os.path.lexists(path):
         make("nothing")
     access.create(path)
-    # SQLite refuses a link anywhere in the path, and the directory of an index may be one.
+    # SQLite rejects a symbolic link anywhere in the path, but the directory of an index may be one.
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
     connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags)
     try:
@@ -182,7 +182,7 @@ def open_writing(
         is_empty = not check_version(connection, path)
         if is_empty:
             make("an empty file")
-        # The -wal and -shm files stay after the last close, so that a reader never has to make them.
+        # The -wal and -shm files stay after the last close, so that a reader never has to create them.
         connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, _int_pointer())
         for pragma in (
             "page_size=8192",
@@ -218,46 +218,45 @@ def _int_pointer() -> int:
 
 
 def index_id(main: apsw.Connection) -> str | None:
-    """None of an index that version 0.1.0 made and nobody has opened for writing since."""
+    """The id of the index; None when version 0.1.0 created it and it was not opened for writing since."""
     found: str | None = main.execute("SELECT value FROM meta WHERE key = 'id'").get
     return found
 
 
 def generation(main: apsw.Connection) -> int:
-    """1 when the index was made; whoever puts an earlier state of it in its place raises it: the numbers of batches are
-    given again then."""
+    """The generation: 1 for a new index, raised whenever an earlier state of the index is restored, because batch
+    numbers are then used again."""
     found: int | None = main.execute("SELECT value FROM meta WHERE key = 'generation'").get
     return 1 if found is None else int(found)
 
 
 def raise_generation(main: apsw.Connection) -> None:
-    """Inside the caller's transaction: from its commit on, no token of before opens."""
+    """From the commit on, tokens issued before are rejected. Inside the caller's transaction."""
     main.execute("INSERT OR REPLACE INTO meta VALUES ('generation', ?)", (generation(main) + 1,))
 
 
 def made_at_ms(main: apsw.Connection) -> int | None:
-    """When the index was made; None of one that version 0.1.0 made."""
+    """When the index was created (ms); None when version 0.1.0 created it."""
     found: int | None = main.execute("SELECT value FROM meta WHERE key = 'made_at_ms'").get
     return found
 
 
 def create(connection: apsw.Connection, script: str, version: int) -> None:
-    """All tables or none: a crash in between leaves version 0, and the next open makes them."""
+    """Creates all tables or none: a crash in between leaves version 0, and the next open creates them."""
     connection.execute("BEGIN")
     try:
         connection.execute(script)
         connection.execute(f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={version}")
         connection.execute("COMMIT")
     except BaseException:
-        # A full disk has rolled it back already; doing that again would be the error that is seen, and no retriable
-        # one.
+        # A full disk has already rolled it back. A second ROLLBACK would raise and hide the retriable error.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 def open_reading(path: Path) -> apsw.Connection:
-    """A connection that neither writes nor checkpoints nor makes the file. Raises apsw's errors and StoreError."""
+    """A connection that neither writes nor checkpoints nor creates the file. Raises apsw's errors and StoreError."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         connection.set_busy_timeout(_BUSY_MS)
@@ -271,10 +270,10 @@ def open_reading(path: Path) -> apsw.Connection:
 
 
 def check_version(connection: apsw.Connection, path: Path) -> int:
-    """The version of a file of ours, 0 when it is empty. Raises StoreError for somebody else's file and a later
-    version's."""
-    # Each is a read of its own, and the tables come in one commit with their mark: the mark is looked at last, or an
-    # index that is made between two of them looks like somebody else's.
+    """The version of an index file; 0 when it is empty. Raises StoreError for a foreign file and for one of a later
+    version."""
+    # Each statement is a separate read, and one commit creates the tables and the application id. So read the id last:
+    # an index created between two reads would look like a foreign file.
     is_filled = bool(connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get)
     version = int(connection.pragma("user_version") or 0)
     if (version or is_filled) and connection.pragma("application_id") != _APPLICATION:

@@ -1,8 +1,8 @@
-"""A query as SQL over one day file: what the full text looks up, and what each row is checked for.
+"""Translates a query into SQL over one day file: the full-text lookup, and the conditions checked on each row.
 
-Every filter is a word of the full text, so that nothing is found by reading the rows that do not match; the real
-columns are checked again, because a word is a part of a hash, and two values may share it. Days of version 1 lack the
-words and columns of some filters (see `unknown_to_version_1`).
+Every filter is also a word of the full text, so rows that do not match are not read. The real columns are checked
+again, because a word is a truncated hash and two values may share it. Days of version 1 lack the words and columns of
+some filters (see `unknown_to_version_1`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROLLED_UP = ("accounts", "account", "service", "levels", "failure", "method", "s
 _FILTERS = (*ROLLED_UP, "instance", "text", "principal", "operation", "request_id", "region", "outcome", "client",
             "route", "path_prefix", "trace_id")  # fmt: skip
 _LATER = ("outcome", "client", "route", "path_prefix", "trace_id")
-_WORDS_MAX = 1_000  # of one filter; more values are left to the check of the rows
+_WORDS_MAX = 1_000  # of one filter; with more values only the rows are checked
 
 
 class Selection(NamedTuple):
@@ -46,28 +46,28 @@ class Selection(NamedTuple):
 
 
 def unknown_to_version_1(query: Query) -> str | None:
-    """The first filter that days of version 1 were not indexed by."""
+    """The first filter that days of version 1 have no index for; None when they have all."""
     if any(len(phrase) > 1 for phrase in query.phrases):
         return "text"
     return next((name for name in _LATER if getattr(query, name) is not None), None)
 
 
 def unrolled(query: Query) -> str | None:
-    """The first filter that the rollup does not have."""
+    """The first filter that the rollup cannot evaluate; None when it can evaluate all."""
     return next((name for name in _FILTERS if name not in ROLLED_UP and getattr(query, name) is not None), None)
 
 
 def select(
     connection: apsw.Connection, query: Query, version: int, published: int, low: int, high: int
 ) -> Selection | None:
-    """The rows of the query with `low` <= id < `high`, visible at `published`; None when the day can hold none."""
+    """The rows of the query with `low` <= id < `high`, visible at `published`; None when the day cannot contain any."""
     found = _match(connection, query, version)
     if found is None:
         return None
     key, source, where = "r.id", "record r", "r.id >= ? AND r.id < ?"
     values: list[Any] = [low, high]
     if found:
-        # Named first in FROM: the full text is walked, and each of its rows looked up.
+        # First in FROM: SQLite walks the full text and looks up each of its rows.
         key, source = "f.rowid", "fulltext f CROSS JOIN record r ON r.id = f.rowid"
         where = "f.fulltext MATCH ? AND f.rowid >= ? AND f.rowid < ?"
         values.insert(0, found)
@@ -81,12 +81,12 @@ def select(
 
 
 def ids_of(query: Query, spill: int) -> tuple[int, int]:
-    """Between which ids the query's records may stand: `low` inclusive, `high` exclusive."""
+    """The range of ids that the query's records may have: `low` inclusive, `high` exclusive."""
     return max(0, query.start - spill) * SLOTS, (query.end + spill) * SLOTS
 
 
 def kinds_of(query: Query, *, of_all: bool = False) -> tuple[str, list[Any]]:
-    """The condition on rows of `kind k` that the query's rolled up filters make; `of_all`: on those that sum up all
+    """The SQL condition on rows of `kind k` for the query's filters. `of_all`: select the rows that sum up all
     accounts, services and methods."""
     sql, values = _conditions(query, {
         "account": "k.account", "service": "k.service", "method": "k.method", "level": "k.level", "status": "k.status",
@@ -95,7 +95,7 @@ def kinds_of(query: Query, *, of_all: bool = False) -> tuple[str, list[Any]]:
 
 
 def is_of_all(query: Query) -> bool:
-    """Whether the rows that sum up all accounts, services and methods, by level and class of status, can tell."""
+    """Whether the rows that sum up all accounts, services and methods, by level and class of status, suffice."""
     statuses = query.statuses or ()
     return (query.wanted_accounts, query.service, query.method, query.except_service) == (None,) * 4 and all(
         low % 100 == 0 and high % 100 == 99 for low, high in statuses
@@ -124,7 +124,7 @@ def checks_of(query: Query, version: int) -> tuple[str, list[Any]]:
             sql += f" AND {column} = ?"
             values.append(value)
     if query.prefix is not None:
-        # As `prefixes_of` has it, and a '/' after it. `substr`, for LIKE has wildcards.
+        # The prefix as `prefixes_of` yields it, followed by '/'. `substr` instead of LIKE, which has wildcards.
         begin = query.prefix.rstrip("/") + "/"
         sql += f" AND {of}.route <> '' AND substr('/' || trim({of}.route, '/') || '/', 1, ?) = ?"
         values += [len(begin), begin]
@@ -153,7 +153,7 @@ def _conditions(query: Query, columns: dict[str, str]) -> tuple[str, list[Any]]:
 
 
 def _match(connection: apsw.Connection, query: Query, version: int) -> str | None:
-    """The full-text expression; '' when there is nothing to look up, None when nothing can match. User text stands in
+    """The full-text expression; '' when there is nothing to look up, None when nothing can match. User text appears in
     it as quoted words only."""
     filters = [
         ("m", query.method),
@@ -165,7 +165,7 @@ def _match(connection: apsw.Connection, query: Query, version: int) -> str | Non
         ("w", query.route),
         ("z", query.trace_id),
     ]
-    if version > 1 or query.principal:  # a record of version 1 without a principal has no word for that
+    if version > 1 or query.principal:  # in version 1, records without a principal have no word for that
         filters.append(("p", query.principal))
     word = partial(token, version=version)
     any_of: list[list[str] | None] = []
@@ -204,7 +204,7 @@ def _status_words(connection: apsw.Connection, query: Query, version: int) -> li
 
 
 def _other_services(connection: apsw.Connection, query: Query, version: int) -> list[str] | None:
-    """All services of the day but the one that is left out; None when it is not there anyway."""
+    """All services of the day except the excluded one; None when the day does not have it."""
     if query.except_service is None or query.service is not None:
         return None
     services: list[Any] = [name for (name,) in connection.execute("SELECT DISTINCT service FROM stream").fetchall()]

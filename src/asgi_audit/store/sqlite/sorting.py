@@ -1,4 +1,4 @@
-"""Which day a record of a batch belongs to, and which belong to none."""
+"""Sorts the records of a batch by day, and separates those that cannot be stored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .schema import DAY_MS
 
 __all__ = ["AHEAD_MS_MAX", "Sorted", "sort"]
 
-AHEAD_MS_MAX = DAY_MS  # a record further ahead of our clock is a dead letter
+AHEAD_MS_MAX = DAY_MS  # a record further ahead of the indexer's clock becomes a dead letter
 
 
 class Sorted(NamedTuple):
-    """Records by day (`2026-11-22`), those that are none for us, and how many lie below the horizon."""
+    """Records by day (`2026-11-22`), dead letters, and the number of records before the horizon."""
 
     by_day: dict[str, list[Decoded]]
     dead: list[DeadLetter]

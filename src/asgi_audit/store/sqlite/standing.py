@@ -1,9 +1,9 @@
-"""Files that must stay where they were opened.
+"""Detects open files that were removed, replaced or truncated.
 
-SQLite goes on writing into a file that was unlinked, or whose directory was renamed, without a sign: records would be
-acknowledged to their source and then be gone with the last descriptor. So the writer compares device and inode of what
-it has open with what stands under the names: before a batch, and again after its commit, before it answers. A database
-that is smaller than it was has been cut: ours only grow, and whoever cut one left the open connection unaware. A stat
+SQLite keeps writing to a file that was unlinked, or whose directory was renamed, without an error. The source would get
+its acknowledgement, and the records would be gone with the last descriptor. So the writer compares device and inode of
+its open files with those now under their names: before a batch, and again after its commit, before it acknowledges. A
+database that became smaller was truncated: our databases only grow, and the open connection does not notice. A stat
 costs about 1 µs, a commit some hundreds.
 """
 
@@ -19,13 +19,13 @@ __all__ = ["Standing", "with_logs"]
 
 
 class Standing:
-    """Raises OSError, but for a name that is not there any more."""
+    """The files to check. Raises OSError, except for a missing file."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._known = {path: _file(path) for path in paths}
 
     def moved(self) -> Path | None:
-        """The first that is gone, cut, or another file by now."""
+        """The first file that is gone, truncated or replaced; None when all are in place."""
         for path, known in self._known.items():
             there = _file(path)
             if there is None or known is None or there[:2] != known[:2] or there[2] < known[2]:
@@ -35,13 +35,12 @@ class Standing:
 
 
 def with_logs(path: Path) -> list[Path]:
-    """A database and what SQLite keeps beside it: a removed -wal holds what its file does not, and nobody else finds
-    it."""
+    """A database with its -wal and -shm: a removed -wal would take with it data that is not yet in the database."""
     return [path, *(Path(f"{path}{end}") for end in BESIDE)]
 
 
 def _file(path: Path) -> tuple[int, int, int] | None:
-    """Device, inode, and size where it only grows."""
+    """(device, inode, size); size 0 for files that may shrink. None when there is no file."""
     try:
         there = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The words of the full text's column `tokens`: one for each value that a query may ask for."""
+"""The words in the full-text column `tokens`: one for each value that a query may filter by."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .schema import stream_token, token
 
 __all__ = ["Tokens"]
 
-_CACHED_MAX = 50_000  # names; a full cache starts anew
+_CACHED_MAX = 50_000  # names; a full cache is cleared
 
 
 class Tokens:
-    """Of day files of one version. In three parts: `whose` and `shape` repeat, and callers remember them; names are
-    remembered here, because hashing all of them costs more than inserting them."""
+    """Makes the tokens for day files of one version, in three parts. `whose` and `shape` repeat, and callers cache
+    them; hashed names are cached here, because hashing all of them costs more than inserting them."""
 
     def __init__(self, version: int) -> None:
         self._version = version
@@ -23,13 +23,13 @@ class Tokens:
         return f"{self.whose(d)} {self.shape(d)} {self.own(d)}"
 
     def whose(self, d: Decoded) -> str:
-        """Of account, service and instance."""
+        """The tokens of account, service and instance."""
         of = self._of
         stream = stream_token(d.account, d.service, d.instance, self._version)
         return f"{of('a', d.account)} {of('s', d.service)} {of('i', d.instance)} {stream}"
 
     def shape(self, d: Decoded) -> str:
-        """Of what was called and how it ended."""
+        """The tokens of the operation and its outcome."""
         of = self._of
         found = [of("m", d.method), of("c", str(d.status)), of("l", d.level), of("r", d.region), of("o", d.operation)]
         if self._version == 1:
@@ -37,13 +37,13 @@ class Tokens:
         found.append(of("u", d.outcome))
         if d.route:
             found.append(of("w", d.route))
-            # The whole route stands there already, unless it is written in another way than a prefix.
+            # The whole route has its token already, unless its spelling differs from that of a prefix.
             found += [of("x", prefix) for prefix in prefixes_of(d.route) if prefix != d.route]
         return " ".join(found)
 
     def own(self, d: Decoded) -> str:
-        """Of the rest."""
-        # A request id is new with every record: remembering it would only fill the cache. So is a trace.
+        """The tokens of all other values."""
+        # Request ids and trace ids are new with every record: caching them would only fill the cache.
         text = token("q", d.request_id, self._version)
         if self._version == 1:
             return f"{text} {self._of('p', d.principal)}" if d.principal else text

@@ -12,12 +12,11 @@ __all__ = ["read_transaction"]
 
 @contextmanager
 def read_transaction(connection: apsw.Connection) -> Iterator[None]:
-    """All statements of the block see the database as it stood at the first of them. Raises apsw's errors."""
+    """All statements of the block see the database as of the first one. Raises apsw's errors."""
     connection.execute("BEGIN")
     try:
         yield
     finally:
-        # An I/O error and an interrupt may have ended it; ending it again would be the error that is seen, and no
-        # retriable one.
+        # An I/O error or an interrupt may have ended it. Ending it again would raise and hide the retriable error.
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -5,13 +5,13 @@
                             dead letters, positions, `published`         │ one transaction, synced
 
 Invariants: rows of a day file become visible when main.db commits `published >= iseq`, never before; each batch takes
-an iseq above every one that any day file holds. What survives a crash: everything main.db committed, and whatever day
-files committed before it. The next writer (or this one after a failed write) first *recovers*: it publishes what day
-files hold above `published`, with its streams and counts, in one transaction. Those records come again from the source,
-whose positions did not move, meet the unique index and count as duplicates: each is visible once, and a snapshot that a
-reader once took never changes.
+an iseq above every one that any day file holds. A crash loses nothing that main.db or a day file has committed. The
+next writer (or this one after a failed write) first *recovers*: in one transaction it publishes the batches that day
+files hold above `published`, with their streams and counts. The source delivers those records again, because its
+positions did not move; the unique index makes them duplicates. So each record is visible once, and a snapshot that a
+reader took never changes.
 
-An error leaves nothing half open: all connections are closed, and the next call opens them again.
+After an error all connections are closed; the next call opens them again.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ __all__ = ["SqliteWriter"]
 _log = logging.getLogger("asgi_audit.store")
 
 _DAYS_OPEN_MAX = 4
-_LOOK_SECONDS = 1.0  # while nothing comes, whether the index is still there
-_KNOWN_MAX = 100_000  # streams remembered as already in main.db
+_LOOK_SECONDS = 1.0  # while idle, how often to check that the index is still in place
+_KNOWN_MAX = 100_000  # streams cached as present in main.db
 
 
 class SqliteWriter:
-    """Takes the lease (waiting at most `wait_seconds`, or until `stop` is set), makes the directory, recovers. Used by
-    one thread.
+    """Takes the lease (waiting at most `wait_seconds`, or until `stop` is set), creates the directory, recovers. Used
+    by one thread.
 
-    Raises StoreError everywhere; retriable ones may be met by calling again with the same batch. `clock`: seconds since
-    the epoch."""
+    Every method raises StoreError; after a retriable one, call again with the same batch. `clock`: seconds since the
+    epoch."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class SqliteWriter:
         self._compressor = Compressor()
         self._tokens = {version: Tokens(version) for version in (1, DAY_VERSION)}
         self._days: OrderedDict[str, DayWriter] = OrderedDict()
-        self._known_days: dict[str, int] = {}  # and which file is the day: see `day_name`
+        self._known_days: dict[str, int] = {}  # day -> file number: see `day_name`
         self._known_streams: set[tuple[str, str, str]] = set()
         self._main: apsw.Connection | None = None
         self._standing = Standing(())
@@ -111,15 +111,15 @@ class SqliteWriter:
         self._believed: int | None = None
         with translated("open the index", directory):
             if not (directory / MAIN_NAME).exists():
-                self._may_make("nothing")  # before anything is made: on the wrong disk even a directory is too much
+                self._may_make("nothing")  # before creating anything: on the wrong disk not even a directory may appear
             if not access.makedirs(directory):
                 mend(directory, access)
             self._lease = Lease(directory, wait_seconds=wait_seconds, stop=stop, access=access)
-        try:  # whatever fails from here on frees the lease
+        try:  # any failure from here on frees the lease
             with translated("open the index", directory):
                 retention.keep_reserve(directory, access=access)
             self._opened()
-            self._new_index = False  # from now on it is this one
+            self._new_index = False  # this index is expected from now on
         except BaseException:
             self.close()
             raise
@@ -166,7 +166,7 @@ class SqliteWriter:
         for day in self._days.values():
             try:
                 day.checkpoint()
-            except apsw.Error as e:  # it stays in the WAL, where the next writer finds it
+            except apsw.Error as e:  # it stays in the WAL and the next writer finds it
                 _log.warning("could not checkpoint %s: %s", day.path, e)
         self._abandon()
         self._lease.close()
@@ -177,12 +177,12 @@ class SqliteWriter:
         try:
             return self._purge(before)
         except StoreError as e:
-            # A commit needs room, and we may be what is to end a full disk.
+            # A commit needs space, and this purge may be what frees a full disk.
             if not e.is_full or not retention.release_reserve(self.directory):
                 raise
             return self._purge(before)
         finally:
-            # At the end: before it every commit may need the room, as long as the disk is full.
+            # At the end: until then every commit may need the space while the disk is full.
             retention.retake_reserve(self.directory, self._access)
 
     def _purge(self, before: int) -> Purged:
@@ -246,7 +246,7 @@ class SqliteWriter:
                 self._abandon()
                 raise
             if found is not None:
-                # A crash before the letter is removed repeats this, and the record is known then.
+                # After a crash before the dead letter is removed this runs again, and the record is a duplicate.
                 written = self.write(Batch(source="", positions={}, records=[found]))
                 replayed += not written.dead
                 with translated("write", self.directory):
@@ -277,10 +277,10 @@ class SqliteWriter:
             raise
 
     def _take_reindexed(self, main: apsw.Connection, day: str) -> bool:
-        """Whether the day is another file now; if not, the copy is gone."""
+        """Puts the copy of a day in place. False when that failed; the copy is then removed."""
         file = self._known_days.get(day)
         if (is_open := self._days.pop(day, None)) is not None:
-            is_open.close()  # nothing may come into the old file from here on
+            is_open.close()  # nothing may be written to the old file from here on
         new = None if file is None else finish_copy(self.directory, day, file, self._access)
         if file is None:
             remove(self.directory / retention.copy_name(day))
@@ -309,13 +309,13 @@ class SqliteWriter:
     # -- opening and recovering
 
     def _opened(self) -> apsw.Connection:
-        """main.db, opened and recovered when it is not open."""
+        """main.db; opens and recovers it when it is not open."""
         if self._main is not None:
             return self._main
         try:
             return self._open()
         except StoreError as e:
-            # What an interrupted write left is published in a commit, which a full disk must not keep from being made.
+            # Recovery publishes an interrupted write in a commit, which must succeed even on a full disk.
             if not e.is_full or not retention.lend_reserve(self.directory):
                 raise
             return self._open()
@@ -326,7 +326,7 @@ class SqliteWriter:
             with translated("open", path):
                 if self._lease.lost():
                     raise self._lost()
-                # All of main.db in one transaction: a reader meets all of its tables or none.
+                # Create main.db in one transaction: a reader sees all of its tables or none.
                 script = MAIN + self._identity()
                 main = open_writing(path, script, MAIN_VERSION, self._access, self._may_make)
                 self._main = main
@@ -344,7 +344,7 @@ class SqliteWriter:
             raise
 
     def _may_make(self, what: str) -> None:
-        """Raises StoreError when an index should be here. `what` stands in its place."""
+        """Raises StoreError when an index is expected here. `what`: what was found instead."""
         if self._new_index:
             return
         self._expected.absent(what)
@@ -358,7 +358,7 @@ class SqliteWriter:
             )
 
     def _identity(self) -> str:
-        """What makes a new index this one and no other, in the transaction that makes its tables."""
+        """SQL that gives a new index its id, in the transaction that creates its tables."""
         made = int(self._clock() * 1000)
         return f"INSERT INTO meta VALUES ('id', '{uuid.uuid4().hex}'); INSERT INTO meta VALUES ('made_at_ms', {made});"
 
@@ -366,7 +366,7 @@ class SqliteWriter:
         found = index_id(main)
         if not self._new_index:
             self._expected.found(found)
-        if found is None:  # of version 0.1.0
+        if found is None:  # created by version 0.1.0
             found = uuid.uuid4().hex
             main.execute("INSERT INTO meta VALUES ('id', ?)", (found,))
         self._expected.taken(found)
@@ -379,7 +379,7 @@ class SqliteWriter:
         self._known_days = dict(known)
         self._days_are_there(main)
         self._known_streams.clear()
-        # A purge that was cut short: its days are not opened again.
+        # Finish an interrupted purge: its days must not be opened again.
         horizon = retention.horizon_of(main)
         if horizon is not None:
             retention.sweep(self.directory, horizon)
@@ -417,7 +417,8 @@ class SqliteWriter:
                 _log.info("recovered %d records that an interrupted write had left unpublished", records)
 
     def _days_are_there(self, main: apsw.Connection) -> None:
-        """A day that main.db knows has its file: the file is made first, and a purge takes the day out first."""
+        """Checks that every day listed in main.db has its file: a file is created before its day is listed, and a purge
+        removes the day from the list first."""
         gone = gone_days(main, self.directory)
         if not gone:
             return
@@ -427,15 +428,15 @@ class SqliteWriter:
         main.execute("BEGIN IMMEDIATE")
         main.executemany("DELETE FROM day WHERE day = ?", [(day,) for day in gone])
         main.executemany("DELETE FROM arrival WHERE day = ?", [(day,) for day in gone])
-        raise_generation(main)  # a feed that goes on would skip what they held
-        # T goes on claiming the day: from now on an incident says what is not there.
+        raise_generation(main)  # a feed that continued would skip their records
+        # T still covers the day, so an incident reports the missing records.
         completeness.note_lost_days(main, map(retention.ms_of, gone), int(self._clock() * 1000))
         main.execute("COMMIT")
         for day in gone:
             del self._known_days[day]
 
     def _still_ours(self, days: Iterable[str]) -> None:
-        """Writing on into files that were removed would lose records without a sign."""
+        """Raises StoreError when a file was moved: writing to removed files would silently lose records."""
         if self._standing.moved() is not None or self._lease.lost():
             raise self._lost()
         for day in days:
@@ -450,7 +451,7 @@ class SqliteWriter:
         )
 
     def _abandon(self) -> None:
-        """Close everything but the lease; what was not committed is rolled back."""
+        """Close everything but the lease; uncommitted changes are rolled back."""
         days, self._days = list(self._days.values()), OrderedDict()
         for day in days:
             day.abandon()
@@ -468,7 +469,7 @@ class SqliteWriter:
             self._fence = None
 
     def _day(self, day: str, file: int | None = None) -> DayWriter:
-        """`file`: its number, when main.db does not know the day yet."""
+        """The open writer of a day. `file`: its file number, when main.db does not list the day yet."""
         found = self._days.get(day)
         if found is not None:
             self._days.move_to_end(day)
@@ -509,7 +510,8 @@ class SqliteWriter:
         inserted = sum(b.records for b in brought)
         days = {day: self._known_days.get(day, 0) for day in sorted(by_day)}
         self._write_main(main, batch, dead, days, brought, arrived, iseq if inserted else published)
-        # Once more, before the source hears that it may forget: what was removed since the first look holds nothing.
+        # Check again before acknowledging to the source: files removed since the first check would take the records
+        # with them.
         self._still_ours(by_day)
         if batch.read_until is not None:
             assert self._fence is not None
@@ -556,7 +558,7 @@ class SqliteWriter:
             self._batches += 1
 
     def _learn(self, main: apsw.Connection, days: Mapping[str, int], brought: Sequence[Brought]) -> None:
-        """`days`: and the numbers of their files."""
+        """Adds to main.db what the batch brought. `days`: day -> file number."""
         new = [(day, file) for day, file in days.items() if day not in self._known_days]
         main.executemany("INSERT OR IGNORE INTO day VALUES (?, ?)", new)
         streams = {(b.service, b.instance, b.account) for b in brought} - self._known_streams
@@ -564,7 +566,7 @@ class SqliteWriter:
         count_indexed(main, brought)
 
     def _learned(self, days: Mapping[str, int], brought: Sequence[Brought]) -> None:
-        """Remembered only after the commit."""
+        """Updates the caches; only after the commit."""
         self._known_days.update(days)
         if len(self._known_streams) > _KNOWN_MAX:
             self._known_streams.clear()
