@@ -19,7 +19,7 @@ from .test_five_minutes import call, port_of
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 UVICORN = [sys.executable, "-m", "uvicorn", "--port", "0"]
 WORDS = {  # what a success has, by the path that is asked
-    r"/usage/app/default$": "queryExecutionId",
+    r"/usage/shop/default$": "queryExecutionId",
     r"/trail$": "queryExecutionId",
     r"/query-result/": "data",
     r"^/logs\?": "status",
@@ -78,7 +78,7 @@ def test_requests_of_the_readme_are_answered_as_it_says(tmp_path: Path) -> None:
             assert value not in (None, False, "error"), (command, answer)
             seen[path[1]] = answer
             variables["ID"] = answer.get("queryExecutionId") or answer.get("request_id") or variables["ID"]
-    [record] = found_in(seen["/usage/app/default/query-result/$ID?limit=100"], "data")
+    [record] = found_in(seen["/usage/shop/default/query-result/$ID?limit=100"], "data")
     assert record["request"]["path"] == "/login"
     assert "hunter2" not in json.dumps(seen)
     dialects = {"usage", "trail", "logs?", "api/v1/logs", "api", "records", "histogram", "feed"}
