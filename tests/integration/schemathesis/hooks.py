@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from typing import Any
+from urllib.parse import quote
 
 import schemathesis
 from schemathesis import GenerationMode
@@ -24,7 +25,7 @@ RULES = {
     r"start: it cannot be given beside after": "two fields",
     r"offset: it cannot be given beside cursor": "two fields",
     r"since: it cannot be given beside start and end": "two fields",
-    r"(nextToken|cursor|next_token): it ": "a token is sealed: which ones there are, no schema says",
+    r"(nextToken|cursor|next_token|after): it ": "a token is sealed: which ones there are, no schema says",
     r"\w+: it differs from the query that the token": "a token belongs to its query",
     r"(search|text): there is no word in it": "a text has a word in it",
     r"status: '.*' selects no status": "the first of a range is not above its last",
@@ -67,14 +68,28 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 @schemathesis.hook
 def filter_query(context: Any, query: Any) -> bool:
-    """null, and an empty array or object, are sent as nothing or as an empty parameter: nothing would be wrong."""
-    return not query or not any(is_nothing(value) for value in query.values())
+    """null, an empty array or object, and an array of one text are sent as nothing, as an empty parameter or as that
+    text: nothing would be wrong."""
+    return not query or (fits(query) and not any(is_nothing(value) for value in query.values()))
+
+
+@schemathesis.hook
+def filter_path_parameters(context: Any, path_parameters: Any) -> bool:
+    return not path_parameters or fits(path_parameters)
+
+
+def fits(parameters: Any) -> bool:
+    """Into the head of a request. One of 64 KiB is refused while it is still being sent, and the client may see that
+    its connection was reset."""
+    return sum(len(quote(str(value), errors="replace")) for value in parameters.values()) < 15_000
 
 
 def is_nothing(value: Any) -> bool:
     if isinstance(value, dict):
         return all(name == "" and (v == "" or is_nothing(v)) for name, v in value.items())
-    return value is None or (isinstance(value, list) and all(v == "" or is_nothing(v) for v in value))
+    if isinstance(value, list):
+        return len(value) < 2 or all(v == "" or is_nothing(v) for v in value)
+    return value is None
 
 
 @schemathesis.check
