@@ -461,6 +461,18 @@ def test_each_answer_mints_a_fresh_url_for_an_hour(api: Api, clock: Clock) -> No
     assert fetch(api, result(api, answer["request_id"]).json()).status_code == 200
 
 
+def test_url_is_403_as_soon_as_its_key_is_revoked(api: Api) -> None:
+    id_, key = api.control.create_key("auditor", ["acme"])
+    answer = exported(api, {"region_group": "classic"}, key=key)
+    manifest = fetch(api, answer).headers["link"].split(">")[0][1:]
+    api.control.revoke(id_)
+    assert is_error(fetch(api, answer), 403, "revoked")
+    assert is_error(fetch(api, answer, headers={"range": "bytes=0-9"}), 403)
+    assert is_error(send(api, "GET", manifest), 403)
+    # Whoever has another key of the same accounts goes on with a URL of its own.
+    assert fetch(api, result(api, answer["request_id"]).json()).status_code == 200
+
+
 def test_url_that_was_altered_or_forged_is_403(api: Api) -> None:
     one, other = exported(api, {"region_group": "us-std"}), exported(api, {"region_group": "eu-std"})
     url = urlsplit(one["presigned_url"])

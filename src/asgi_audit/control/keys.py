@@ -157,6 +157,10 @@ class Control:
         self._uses.note("key", key_id, self._now_ms())
         return _grant(key_id, role, accounts)
 
+    def is_key(self, key_id: str) -> bool:
+        """Whether a key has this id and is not revoked."""
+        return bool(self._read("looking up a key", "SELECT 1 FROM keys WHERE id = ? AND revoked_ms IS NULL", (key_id,)))
+
     def close(self) -> None:
         """Writes what is known of last uses, then closes. Again is fine."""
         self._uses.close()

@@ -50,6 +50,7 @@ class ExportService:
         days: int = 7,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._is_key = control.is_key
         self._exports = control.exports
         self._target = target
         self._links = Links(control.secret(), public_url)
@@ -93,12 +94,12 @@ class ExportService:
         return Presigned(self._links.url(link), link.expires), self._links.url(link, manifest=True)
 
     def open(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> Download:
-        """What a URL of ours opens. Raises QueryError: 'forbidden' for one that is not valid (any more), 'missing' when
-        the export is gone."""
+        """What a URL of ours opens. Raises QueryError: 'forbidden' for one that is not valid (any more), or whose key
+        was revoked, 'missing' when the export is gone."""
         link = self._links.opened(id_, given, self._clock(), manifest=manifest)
-        if link is None:
+        if link is None or not self._is_key(link.key_id):
             raise QueryError(
-                "this URL was not made by this API, was altered or has expired",
+                "this URL was not made by this API, was altered or has expired, or its key was revoked",
                 kind="forbidden",
                 hint="Ask for the export again: each answer brings a new URL, which is good for an hour.",
             )
@@ -107,10 +108,6 @@ class ExportService:
         if found is None or path is None:
             raise _missing()
         return Download(link, found, path, self._links.url(link, manifest=True))
-
-    def is_valid(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> bool:
-        """Whether `open` would let it through. Reads no file."""
-        return self._links.opened(id_, given, self._clock(), manifest=manifest) is not None
 
     def is_first_download(self, link: Link) -> bool:
         """Whether nothing was downloaded by its URL yet; from now on something was."""
