@@ -170,7 +170,7 @@ class Runner:
                 if self._has_room(export):
                     self._begin(export, until)
             elif now >= max(export.created_ms, query.end) + PATIENCE_MS:
-                why = self._ask(lambda reader: what_holds(reader, query.end, until))
+                why = self._ask(lambda reader: what_holds(reader, query.end, until, export.reach))
                 self._exports.end(export.id, State.TIMED_OUT, why)
             elif not (export.state is State.PENDING and export.reason):
                 self._exports.say(export.id, f"it waits until the index is complete until {shown_time(query.end)}")

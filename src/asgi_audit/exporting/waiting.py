@@ -22,16 +22,25 @@ def complete_until(reader: Reader, start: int, end: int, accounts: frozenset[str
     return int(read_until * 1000) - MARGIN_MS if read_until else None
 
 
-def what_holds(reader: Reader, end: int, until: int | None) -> str:
-    """For people: why the index is not complete up to `end`. `until`: T."""
+def what_holds(reader: Reader, end: int, until: int | None, accounts: frozenset[str] | None) -> str:
+    """For people: why the index is not complete up to `end`. `until`: T. Who may not see every account is told which
+    processes and partitions these are, for the operator; services belong to accounts, and reasons may name paths."""
+    is_operator = accounts is None
     read_until = int(reader.snapshot().read_until * 1000)
-    names = [f"partition {h.partition} ({h.reason})" for h in reader.holds() if not h.is_lost]
+    names = [
+        f"partition {h.partition} ({h.reason})" if is_operator else f"partition {h.partition}"
+        for h in reader.holds()
+        if not h.is_lost
+    ]
     if not read_until:
         names.append("nothing was indexed yet")
     elif read_until - MARGIN_MS < end:
         names.append(f"the indexer has read what came until {shown_time(read_until)}")
     waited = [p for p in reader.processes() if p.standing == "active" and p.low < end]
-    names += [f"process {p.process} of service {p.service} is settled until {shown_time(p.low)}" for p in waited]
+    names += [
+        f"process {p.process}{f' of service {p.service}' if is_operator else ''} is settled until {shown_time(p.low)}"
+        for p in waited
+    ]
     more = len(names) - _NAMED_MAX
     stands = "nothing yet" if until is None else shown_time(until)
     why = "; ".join(names[:_NAMED_MAX]) or "it is not known why"

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 from tests.support.exports import ACME, DAY_MS, HOUR_MS, World
-from tests.support.records import extent
+from tests.support.records import extent, record
 
 from asgi_audit.control.exports import ENDED, Exports, State
 from asgi_audit.disk import PRIVATE
@@ -23,8 +24,10 @@ from asgi_audit.exporting.base import TargetError
 from asgi_audit.exporting.directory import DirectoryTarget
 from asgi_audit.exporting.part import Part, PartHeld, part_path
 from asgi_audit.exporting.runner import JOBS_OF_ACCOUNTS_MAX, PATIENCE_MS, Runner
+from asgi_audit.query.model import Grant
 from asgi_audit.store.base import Batch, Reader
 from asgi_audit.store.state import Completion, Hold, ReadUntil
+from asgi_audit.transport.base import Position
 
 
 @pytest.fixture
@@ -143,13 +146,33 @@ def test_export_times_out_a_quarter_of_an_hour_after_the_later_of_request_and_en
     found = world.get(early)
     assert found.state is State.TIMED_OUT
     assert found.reason == (
-        "the index is complete until 2024-01-01T00:00:00.000Z: partition p0 (it has no leader); nothing was indexed yet"
+        "the index is complete until 2024-01-01T00:00:00.000Z: partition p0; nothing was indexed yet"
     )
     assert world.get(late).state is State.PENDING
     world.now += 3600
     world.runner.step()
     assert world.get(late).state is State.TIMED_OUT
     assert world.files() == []
+
+
+def test_reason_names_services_and_paths_to_who_may_see_every_account_alone(world: World) -> None:
+    """A service can belong to another account, and the reason of a partition can be a path of the server."""
+    world.complete(DAY_MS)
+    world.store._holds = [Hold("journal", "the directory /srv/shop/journal is gone", DAY_MS)]
+    theirs = record(1, DAY_MS, account="beta", service="beta-payments")
+    world.store.write(Batch(source="t", records=[theirs], positions={"p": Position(1, b"")}))
+    mine, all_of_them = world.ask(), world.ask(grant=Grant(key_id="k2", role="auditor", accounts=None))
+    world.now += PATIENCE_MS / 1000
+    world.runner.step()
+    told, known = world.get(mine), world.get(all_of_them)
+    assert {told.state, known.state} == {State.TIMED_OUT}
+    process = str(uuid.UUID(bytes=theirs.process))
+    for named in (process, "partition journal"):  # what the operator needs to hear
+        assert named in told.reason
+    for hidden in ("beta", "/srv"):
+        assert hidden not in told.reason
+    for named in (f"process {process} of service beta-payments", "/srv/shop/journal"):
+        assert named in known.reason
 
 
 def test_what_was_read_stands_for_completeness_without_any_process_of_ours(world: World) -> None:
