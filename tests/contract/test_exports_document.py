@@ -388,6 +388,16 @@ def test_wrong_list_is_400(api: Api, body: dict[str, Any]) -> None:
     assert is_error(listed(api, body), 400, next(iter(body)))
 
 
+def test_wrong_state_is_refused_with_those_that_there_are(api: Api) -> None:
+    for wrong in (["complete"], "Complete"):
+        assert is_error(listed(api, {"states": wrong}), 400, "states", "Complete, CreatingNewUrl, DoesNotExist")
+
+
+def test_path_is_told_with_the_name_that_the_document_has_for_its_id(api: Api) -> None:
+    assert is_error(send(api, "GET", "/api/v1/other", api.acme), 404, "GET /api/v1/logs/{requestId}")
+    assert "/api/v1/logs/{requestId}" in send(api, "GET", "/openapi.json").json()["paths"]
+
+
 def test_token_of_a_list_is_refused_when_changed_or_of_other_accounts(api: Api) -> None:
     for _ in range(2):
         ask(api, {**WINDOW, "region_group": "classic"})
@@ -444,9 +454,13 @@ def test_ranges_are_answered(api: Api) -> None:
     beyond = fetch(api, answer, headers={"range": f"bytes={len(whole)}-"})
     assert is_error(beyond, 416)
     assert beyond.headers["content-range"] == f"bytes */{len(whole)}"
-    assert is_error(fetch(api, answer, headers={"range": "lines=1"}), 400)
-    head = fetch(api, answer, method="HEAD", headers={"range": "lines=1"})
+    assert is_error(fetch(api, answer, headers={"range": "bytes=9-1"}), 400)
+    head = fetch(api, answer, method="HEAD", headers={"range": "bytes=9-1"})
     assert (head.status_code, head.content) == (400, b"")
+    # A unit that we do not know is no range (RFC 9110, 14.2).
+    for unknown in ("lines=1", "lines", "", "x=0-9"):
+        other = fetch(api, answer, headers={"range": unknown})
+        assert (other.status_code, other.content) == (200, whole)
     assert api.service.admission.in_flight == 0
 
 

@@ -39,6 +39,7 @@ class ObjectResponse(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: Response | None = None
         is_begun = False
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range" or _is_of_bytes(value)]
 
         async def sending(message: Message) -> None:
             nonlocal refused, is_begun
@@ -52,7 +53,7 @@ class ObjectResponse(FileResponse):
 
         try:
             try:
-                await super().__call__(scope, receive, sending)
+                await super().__call__({**scope, "headers": headers}, receive, sending)
             except (RuntimeError, FileNotFoundError):  # it was removed just now
                 if is_begun:
                     raise
@@ -69,3 +70,8 @@ class ObjectResponse(FileResponse):
         headers = {name.decode(): value.decode() for name, value in start["headers"] if name == b"content-range"}
         message = "the Range header asks for nothing of this file" if status == 416 else "the Range header is wrong"
         return self._fail(Failure(status, message, "Ask without it, or as 'bytes=0-99'.", headers))
+
+
+def _is_of_bytes(range_: bytes) -> bool:
+    """Whether a Range header speaks of bytes; one of any other unit is ignored (RFC 9110, 14.2)."""
+    return range_.partition(b"=")[0].strip().lower() == b"bytes"

@@ -181,6 +181,9 @@ def _field_at(model: type[Model], loc: tuple[int | str, ...]) -> tuple[Any, list
     annotation: Any = model
     metadata: list[Any] = []
     for part in loc:
+        if isinstance(part, int) and (items := _items(annotation)) is not None:
+            annotation, metadata = items, []
+            continue
         inner = next((p for p in _parts(annotation) if isinstance(p, type) and issubclass(p, Model)), None)
         if inner is None:
             continue
@@ -188,6 +191,11 @@ def _field_at(model: type[Model], loc: tuple[int | str, ...]) -> tuple[Any, list
         if found is not None:
             annotation, metadata = found.annotation, found.metadata
     return annotation, metadata
+
+
+def _items(annotation: Any) -> Any:
+    """Of what an array consists; None for what is none."""
+    return next((get_args(p)[0] for p in _parts(annotation) if get_origin(p) is list), None)
 
 
 def _parts(annotation: Any) -> list[Any]:
@@ -211,7 +219,9 @@ def _accepted(annotation: Any, metadata: list[Any]) -> str:
             return ", ".join(str(value) for value in get_args(part))
         if part in _WORDS:
             return _WORDS[part]
-        if get_origin(part) in (list, tuple, frozenset):
+        if get_origin(part) is list:
+            return f"an array of {_accepted(_items(part), [])}"
+        if get_origin(part) in (tuple, frozenset):
             return "an array"
     return "an object"
 

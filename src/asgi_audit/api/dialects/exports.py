@@ -170,7 +170,7 @@ class Ask(Model):
 
 class Id(Model):
     export: str = Field(
-        alias="export", description="The request_id of an export.", json_schema_extra={"maxLength": 200}
+        alias="requestId", description="The request_id of an export.", json_schema_extra={"maxLength": 200}
     )
 
 
@@ -224,7 +224,7 @@ EXPORTS = Dialect(
     name="exports",
     error=Error,
     says=_says,
-    words={"page_token": "next_token"},
+    words={"page_token": "next_token", "export": "requestId"},
     about="The records of a window as one file of JSON lines.",
 )
 

@@ -23,7 +23,7 @@ OFFSET_MAX = 100_000
 _OWN_SERVICE = "logs"
 _NS_PER_MS = 1_000_000
 _TEXT_MAX = 4_096
-_Text = Annotated[str, text(1, _TEXT_MAX, "a string")]
+_Text = Annotated[str, text(1, _TEXT_MAX, f"a string of at most {_TEXT_MAX:,} characters")]
 
 
 def _duration(value: Any) -> int:
