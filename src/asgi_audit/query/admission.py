@@ -1,15 +1,15 @@
-"""How much may be answered at once: answers of each key, answers of all, and bytes of the pages that are made or being
+"""Limits how much is answered at once: responses in flight per key and in total, and bytes of pages being built or
 sent.
 
-A page is made in memory and sent at the pace of its reader. Without a bound, 280 connections that asked for pages of
-8 MiB took 1.6 GB. So each answer holds a *lease* until its last byte was handed to the network: it counts against
-the bounds of its key and of all, and a page reserves its greatest size before it is read and keeps its true one.
+A page is built in memory and sent as fast as its client reads. Without a bound, 280 connections that requested pages of
+8 MiB took 1.6 GB. So each response holds a *lease* until its last byte is handed to the network. The lease counts
+against the bounds of its key and of all keys. A page reserves its maximum size before it is read, then its actual size.
 
-Bounds: `IN_FLIGHT_MAX` answers (`IN_FLIGHT_KEY_MAX` of one key): over it the client is told to come again. `BYTES_MAX`
-of pages, of which one key holds at most half, and the last `BYTES_RESERVED` are for keys that hold none: over it a page
-waits, `WAIT_SECONDS` at most, and keys take turns. One event loop uses it. Nothing is stored. Where several processes
-answer as one, a `Tally` of all of them counts the answers of a key; bytes and the bound of all answers are each
-process's own, because they bound its memory and its connections.
+Bounds: `IN_FLIGHT_MAX` responses (`IN_FLIGHT_KEY_MAX` of one key); beyond it the client gets 429. `BYTES_MAX` of pages,
+of which one key holds at most half, and the last `BYTES_RESERVED` are for keys that hold none; beyond it a page waits
+at most `WAIT_SECONDS`, and keys take turns. Used by one event loop. Nothing is stored. With several worker processes,
+one shared `Tally` counts the responses of each key; bytes and the total bound are per process, because they bound its
+memory and its connections.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class _Claim(NamedTuple):
 
 
 class Tally(Protocol):
-    """Answers in flight of each key, over all processes that answer as one."""
+    """Responses in flight of each key, over all worker processes."""
 
     def add(self, key: str, number: int) -> int:
-        """Counts `number` more, which may be negative. Returns how many there are now."""
+        """Adds `number`, which may be negative, to the count of `key`. Returns the new count."""
 
 
 class _Own:
-    """Of one process."""
+    """The tally of a single process."""
 
     def __init__(self) -> None:
         self._numbers: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class _Own:
 
 
 class Admission:
-    """`in_flight_max`: the bound of answers of all keys; one key has at most half of it."""
+    """`in_flight_max`: bound of responses of all keys; one key may have at most half of it."""
 
     def __init__(self, in_flight_max: int = IN_FLIGHT_MAX, tally: Tally | None = None) -> None:
         self._in_flight_max = in_flight_max
@@ -68,11 +68,11 @@ class Admission:
         self._in_flight_key_max = min(IN_FLIGHT_KEY_MAX, max(1, in_flight_max // 2))
         self._in_flight = 0
         self._bytes: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[_Claim]] = OrderedDict()  # the key whose turn is next comes first
+        self._waiting: OrderedDict[str, deque[_Claim]] = OrderedDict()  # the key whose turn is next is first
 
     @property
     def in_flight(self) -> int:
-        """Answers that are made or being sent."""
+        """The number of responses being built or sent."""
         return self._in_flight
 
     @property
@@ -81,8 +81,8 @@ class Admission:
         return self._bytes.total()
 
     def enter(self, key: str) -> Lease:
-        """A lease for one answer to `key`. Raises QueryError 'busy'."""
-        # Counted first: of two processes that look at once none lets in more than there may be.
+        """A lease for one response to `key`. Raises QueryError 'busy'."""
+        # Count first, then check: two processes that check at once cannot exceed the bound together.
         if self._tally.add(key, 1) > self._in_flight_key_max:
             self._tally.add(key, -1)
             raise _busy(f"this key has {self._in_flight_key_max} answers in flight, which is the most")
@@ -93,7 +93,7 @@ class Admission:
         return Lease(self, key)
 
     async def _reserve(self, lease: Lease, size: int) -> None:
-        # One page may be larger than all that there is: then it goes alone.
+        # A page larger than the whole bound is admitted alone.
         claim = _Claim(lease, min(size, BYTES_KEY_MAX), asyncio.get_running_loop().create_future())
         self._waiting.setdefault(lease.key, deque()).append(claim)
         self._grant()
@@ -123,7 +123,7 @@ class Admission:
             claims.remove(claim)
             if not claims:
                 del self._waiting[claim.lease.key]
-            self._grant()  # what waited behind it may be smaller
+            self._grant()  # a waiting page may be smaller
 
     def _grant(self) -> None:
         while (claim := self._next()) is not None:
@@ -151,7 +151,7 @@ class Admission:
 
 
 class Lease(contextlib.AbstractContextManager["Lease"]):
-    """One answer's share. Must be closed; again is fine."""
+    """The share of one response. Must be closed; closing twice is allowed."""
 
     def __init__(self, admission: Admission, key: str) -> None:
         self.key = key
@@ -160,11 +160,11 @@ class Lease(contextlib.AbstractContextManager["Lease"]):
         self._closed = False
 
     async def reserve(self, size: int) -> None:
-        """Waits for `size` bytes. Raises QueryError 'busy' when they do not come free in time."""
+        """Waits for `size` bytes. Raises QueryError 'busy' when they do not become free in time."""
         await self._admission._reserve(self, size)
 
     def resize(self, size: int) -> None:
-        """From now on it holds `size` bytes."""
+        """Changes the reservation to `size` bytes."""
         if not self._closed:
             self._admission._resize(self, size)
 

@@ -1,10 +1,10 @@
-"""The records in the order in which they were indexed, for who must never miss one: a page, and a cursor that goes on
-from there for as long as the index is kept.
+"""Feeds: records in indexing order, for clients that must never miss one. A cursor continues after each page for as
+long as the index is kept.
 
-Invariants: what one account's feed gives depends on its own records alone; a cursor belongs to one index and one
-generation of it, and where that is another one by now, or rows behind it were purged before they were read, it is
-'gone', never a silent skip. Who waits for records holds no thread, no room for bytes and no answer in flight: one
-snapshot is read for all of them, four times a second. Nothing is stored.
+Invariants: the feed of an account depends on its own records alone. A cursor belongs to one index and one generation;
+after another index or generation took its place, or unread rows were purged, it is 'gone': rows are never skipped
+silently. A waiting client occupies no thread, no byte reservation and no response in flight: one snapshot is read for
+all waiting clients, four times a second. Nothing is stored.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .tokens import Sealer, Token, TokenKind, index_mark
 __all__ = ["WAITING_KEY_MAX", "WAITING_MAX", "WAIT_SECONDS_MAX", "FeedPage", "Feeds"]
 
 WAIT_SECONDS_MAX = 30
-WAITING_MAX = 128  # who comes after them is answered at once; half of the answers in flight, where these are fewer
+WAITING_MAX = 128  # further clients get their response at once; half of the responses in flight, where that is less
 WAITING_KEY_MAX = 16
 _POLL_SECONDS = 0.25
-_NEVER = 1 << 40  # seconds since the epoch: a cursor of a feed does not expire
+_NEVER = 1 << 40  # seconds since the epoch: feed cursors do not expire
 
 
 class FeedPage(NamedTuple):
-    """`rows`: `Row.record` as `show` made it. `cursor`: where the feed goes on. `more`: others follow already.
-    `completeness`: of all times, read before the rows."""
+    """`rows`: `Row.record` as `show` made it. `cursor`: where the feed continues. `more`: further rows exist already.
+    `completeness`: over all time, read before the rows."""
 
     rows: list[Row]
     cursor: str
@@ -46,7 +46,7 @@ class _Read(NamedTuple):
 
 
 class Feeds:
-    """One event loop uses it."""
+    """Used by one event loop."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Feeds:
         self._monotonic = monotonic
         self._sleep = sleep
         self._page_bytes_max = page_bytes_max
-        # Each has a connection, of which there are no more than the limit of open files allows.
+        # Each waiting client has a connection, and the limit of open files bounds connections.
         self._waiting_max = min(WAITING_MAX, in_flight_max // 2)
         self._waiting_key_max = min(WAITING_KEY_MAX, max(1, self._waiting_max // 2))
         self._waiting: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
-        """How many wait for records."""
+        """The number of clients that wait for records."""
         return self._waiting.total()
 
     async def page(
@@ -90,11 +90,11 @@ class Feeds:
         wait_seconds: float,
         show: Callable[[bytes], bytes],
     ) -> tuple[FeedPage, Lease]:
-        """The records behind the cursor `after`; without it from the first one on, or, with `since` (ms), from the
-        first one that was indexed with such a timestamp or a later one. When there is none, waits for one, at most
-        `wait_seconds`, if not too many wait. `show`: what the page holds of a record's bytes; it is called in another
-        thread. The caller closes the lease when the page is sent. Raises QueryError ('gone' for a cursor that nobody
-        can go on from), StoreError."""
+        """The records after the cursor `after`. Without it, starts at the first record, or, with `since` (ms), at the
+        first record indexed with a timestamp of `since` or later. Without records it waits up to `wait_seconds` for
+        one, unless too many clients wait. `show`: converts a record's bytes for the page; called in another thread. The
+        caller closes the lease when the page is sent. Raises QueryError ('gone' for a cursor that can no longer
+        continue), StoreError."""
         token = None
         if after is not None:
             token = self._sealer.open(after, TokenKind.FEED, dialect, grant.accounts, self._clock())
@@ -122,7 +122,7 @@ class Feeds:
         return self._monotonic() < ends and not is_full
 
     async def _grown(self, key: str, published: int, ends: float) -> None:
-        """Returns when more is published than was read, and when the time is over."""
+        """Returns when more than `published` is published, or at `ends`."""
         self._waiting[key] += 1
         try:
             while (left := ends - self._monotonic()) > 0:
@@ -145,7 +145,7 @@ class Feeds:
         show: Callable[[bytes], bytes],
     ) -> _Read:
         completeness, mark = reader.completeness(0, TIME_END, grant.accounts), index_mark(reader.index())
-        # Before the rows: what is published meanwhile is waited for once too often, never missed.
+        # Read before the rows: a batch published meanwhile causes one needless wait, never a missed record.
         published = reader.snapshot().published
         after = None
         if token is not None and (token.index or token.published):

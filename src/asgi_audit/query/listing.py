@@ -1,8 +1,8 @@
-"""A list that is asked for at once: the first page counts and fixes the snapshot, and its cursor brings the rest.
+"""Lists without an execution: the first page counts and fixes the snapshot, and its cursor returns the following pages.
 
-Beside executions (`service`), which are started first and read then. Invariants: every page of one cursor is of one
-snapshot and repeats the total of its first page, which is exact; nothing waits for the indexer; a count holds no room
-for bytes; what a page shows of its records is made in the reader's thread, one record after the other.
+The alternative are executions (`service`), which are started first and read afterwards. Invariants: all pages of a
+cursor are of one snapshot and repeat the exact total of the first page; a list never waits for the indexer; a count
+reserves no bytes; a page converts its records one after the other in the reader's thread.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["Listed", "Listings", "Summed"]
 
 
 class Listed(NamedTuple):
-    """`rows`: in the query's order, `Row.record` as `show` made it. `cursor`: of the page after it, None at the end.
-    `total`: rows of the query in the snapshot, None when nobody asked for it. `completeness`: as of now, read before
-    the snapshot of a first page."""
+    """`rows`: in the query's order; `Row.record` holds the result of `show`. `cursor`: of the next page, None at the
+    end. `total`: rows of the query in the snapshot; None when not requested. `completeness`: as of now; for a first
+    page read before its snapshot."""
 
     rows: list[Row]
     cursor: str | None
@@ -34,14 +34,14 @@ class Listed(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """`buckets`: as `RowReader.histogram` has them. `completeness`: read before the snapshot."""
+    """`buckets`: as `RowReader.histogram` returns them. `completeness`: read before the snapshot."""
 
     buckets: list[tuple[int, dict[str, int]]]
     completeness: Completeness
 
 
 class Listings:
-    """One event loop uses it."""
+    """Used by one event loop."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Listings:
         self._page_bytes_max = page_bytes_max
 
     def query_of(self, cursor: str, grant: Grant, *, dialect: str) -> Query:
-        """What a page is asked of with this cursor. Raises QueryError."""
+        """The query that a cursor belongs to. Raises QueryError."""
         return self._opened(cursor, grant, dialect).query
 
     async def page(
@@ -77,13 +77,13 @@ class Listings:
         cursor: str | None = None,
         is_counted: bool = True,
     ) -> Listed:
-        """At most `limit` rows of `query` (its accounts become those of `grant`): after the first `skip` of them in the
-        newest snapshot, or after `cursor`'s page in its own; the query must then be the cursor's.
+        """At most `limit` rows of `query` (its accounts are replaced by those of `grant`). Without `cursor`: from the
+        newest snapshot, after the first `skip` rows. With `cursor`: from the cursor's snapshot, after its page; the
+        query must equal the cursor's.
 
-        `show`: what the page holds of a record's bytes; it is called in another thread. `lease`, from `admission`:
-        holds the bytes of the page until the caller closes it. `is_counted`: whether a first page has a total; the
-        pages after it have what it had. Raises QueryError ('too_costly' when the rows cannot be counted in time),
-        StoreError."""
+        `show`: converts a record's bytes for the page; called in another thread. `lease`, from `admission`: reserves
+        the bytes of the page until the caller closes it. `is_counted`: whether a first page gets a total; later pages
+        repeat it. Raises QueryError ('too_costly' when the rows cannot be counted in time), StoreError."""
         assert limit > 0
         query = dataclasses.replace(query, accounts=grant.accounts)
         if cursor is None:
@@ -110,8 +110,8 @@ class Listings:
         return Listed(rows, following, token.total, completeness)
 
     async def count(self, grant: Grant, query: Query, *, published: int, work_seconds: float) -> int:
-        """How many rows of `query` (its accounts become those of `grant`) a snapshot has. Raises QueryError
-        ('too_costly' after `work_seconds`), StoreError."""
+        """The number of rows of `query` (its accounts are replaced by those of `grant`) in a snapshot. Raises
+        QueryError ('too_costly' after `work_seconds`), StoreError."""
         query = dataclasses.replace(query, accounts=grant.accounts)
         if query.start >= query.end:
             return 0
@@ -131,8 +131,8 @@ class Listings:
         before: int | None = None,
         skip: int = 0,
     ) -> tuple[list[Row], bool]:
-        """A part of a list in a snapshot, as `RowReader.page` reads it, each record as `show` made it in the reader's
-        thread. Raises QueryError, StoreError."""
+        """Part of a list in a snapshot, as `RowReader.page` reads it; each record is converted by `show` in the
+        reader's thread. Raises QueryError, StoreError."""
         query = dataclasses.replace(query, accounts=grant.accounts)
 
         def read(reader: Reader) -> tuple[list[Row], bool]:
@@ -148,7 +148,7 @@ class Listings:
     async def one(
         self, grant: Grant, record_id: str, *, lease: Lease, show: Callable[[bytes], bytes]
     ) -> tuple[Row, Completeness]:
-        """The record with this `metadata.id`, and how complete its millisecond is. `lease`, `show`: as of `page`.
+        """The record with this `metadata.id`, and the completeness of its millisecond. `lease`, `show`: as for `page`.
         Raises QueryError 'missing', also for a record of an account that is not the grant's."""
         await lease.reserve(self._page_bytes_max)
 
@@ -166,7 +166,7 @@ class Listings:
         return found
 
     async def histogram(self, grant: Grant, query: Query, *, by: Literal["level", "status"], minutes: int) -> Summed:
-        """How many rows of `query` (its accounts become those of `grant`) there are in each bucket: see
+        """The number of rows of `query` (its accounts are replaced by those of `grant`) in each bucket: see
         `RowReader.histogram`. Raises QueryError, StoreError."""
         query = dataclasses.replace(query, accounts=grant.accounts)
 
@@ -185,7 +185,7 @@ class Listings:
         expires = int(self._clock()) + self._cursor_seconds
 
         def look(reader: Reader) -> tuple[Token, Completeness]:
-            # First what is complete, then the snapshot: the other way round we would promise what is not in it.
+            # Read completeness before the snapshot: in the other order it could claim records that the snapshot lacks.
             completeness, index, published = _completeness(reader, query), reader.index(), reader.snapshot().published
             total = None
             if is_counted:

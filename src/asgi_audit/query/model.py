@@ -1,4 +1,4 @@
-"""What goes in and out of the query service: our own words, whatever a dialect calls them."""
+"""Types that go in and out of the query service, independent of the names used by the dialects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Completeness", "Execution", "Grant", "Look", "Page", "Query"]
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """What a key allows. `accounts` None means all (`*`)."""
+    """The rights of a key. `accounts` None means all (`*`)."""
 
     key_id: str
     role: str  # reader, auditor
@@ -21,8 +21,8 @@ class Grant:
 
 
 class Page(NamedTuple):
-    """Rows, newest first, and the token of the page after it (None at the end). `completeness` is that of the query's
-    window as of now: what was indexed since the execution began is counted there, and is not in the rows."""
+    """Rows, newest first, and the token of the next page (None at the end). `completeness`: of the query's window as of
+    now. It counts records indexed since the execution began, which are not in the rows."""
 
     rows: list[Row]
     next_token: str | None
@@ -30,15 +30,15 @@ class Page(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """`completeness` of the query's window was read before the snapshot was taken: what it promises is in the answer.
-    Only when an earlier query goes on, with the snapshot of then, is it that of now."""
+    """`completeness` of the query's window was read before the snapshot was taken, so the result contains everything
+    that it claims. Exception: a continued query keeps its earlier snapshot and gets the completeness of now."""
 
     id: str
     completeness: Completeness
 
 
 class Look(NamedTuple):
-    """One snapshot for several lists. `completeness`: of the window that encloses all of theirs, and of all their
+    """One snapshot for several lists. `completeness`: of the window that encloses all of theirs and of all their
     accounts, read before the snapshot was taken."""
 
     published: int

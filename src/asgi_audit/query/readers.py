@@ -1,9 +1,9 @@
-"""Questions to the index: threads that each hold one reader, and a queue that is fair between keys.
+"""Runs queries on the index: a pool of threads, each with one reader, and a queue that is fair between keys.
 
-Invariants: at most `PENDING_MAX` questions wait or run; a key runs at most `RUNNING_MAX` at once, and the last free
-thread is for a key that runs none, so that one key's long questions never hold all threads. Keys take turns, whatever
-the number of their questions. A question whose asker left, or waited for `ANSWER_SECONDS`, is dropped from the queue,
-or stopped where it runs. Nothing is stored, so nothing is lost in a crash.
+Invariants: at most `PENDING_MAX` queries wait or run. A key runs at most `RUNNING_MAX` at once, and the last free
+thread is for a key that runs none, so that one key's long queries never occupy all threads. Keys take turns, whatever
+the number of their queries. A query whose caller left, or waited for `ANSWER_SECONDS`, is dropped from the queue, or
+stopped where it runs. Nothing is stored, so a crash loses nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ READERS = 4
 RUNNING_MAX = 2
 PENDING_MAX = 256
 ANSWER_SECONDS = 30.0
-_JOIN_SECONDS = 2.0  # for all threads together, when the service closes: a stopped question ends in milliseconds
+_JOIN_SECONDS = 2.0  # for all threads together, when the service closes: a stopped query ends in milliseconds
 
 T = TypeVar("T")
 
 
 class _Question:
-    """`answer` is set by the thread that runs it. `is_abandoned`: nobody waits for the answer any more."""
+    """One query. `answer` is set by the thread that runs it. `is_abandoned`: the caller no longer waits for the
+    answer."""
 
     __slots__ = ("answer", "ask", "is_abandoned", "key")
 
@@ -44,21 +45,22 @@ class _Question:
 
 
 class Readers:
-    """`open_reader` is called in each thread when it is first needed, and again after an error. `ask` is for one event
-    loop; `close` may be called from any thread."""
+    """`open_reader` is called in each thread on first use, and again after an error. `ask` is used by one event loop;
+    `close` may be called from any thread."""
 
     def __init__(self, open_reader: Callable[[], Reader], threads: int = READERS) -> None:
         self._open_reader = open_reader
         self._threads_max = threads
         self._changed = threading.Condition()
         # All below is guarded by `_changed`.
-        self._waiting: OrderedDict[str, deque[_Question]] = OrderedDict()  # the key whose turn is next comes first
+        self._waiting: OrderedDict[str, deque[_Question]] = OrderedDict()  # the key whose turn is next is first
         self._running: list[_Question] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
 
     async def ask(self, question: Callable[[Reader], T], key: str = "") -> T:
-        """What `question` returns for a reader. `key`: who asks. Raises StoreError, and what `question` raises."""
+        """Runs `question` with a reader and returns its result. `key`: the key of the caller, for fairness. Raises
+        StoreError, and any exception of `question`."""
         asked = self._put(_Question(key, question))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -70,7 +72,7 @@ class Readers:
             self._abandon(asked)
 
     def close(self) -> None:
-        """Drops what waits, stops what runs, closes the readers."""
+        """Drops waiting queries, stops running ones, closes the readers."""
         with self._changed:
             self._closed = True
             waiting = [q for questions in self._waiting.values() for q in questions]
@@ -93,11 +95,11 @@ class Readers:
                 raise StoreError(f"more than {PENDING_MAX} queries wait for the index")
             self._waiting.setdefault(question.key, deque()).append(question)
             if len(self._threads) < min(self._threads_max, self._pending()):
-                # A daemon: a question that hangs in the kernel must not keep the process from ending.
+                # A daemon thread: a query that hangs in the kernel must not prevent the process from ending.
                 thread = threading.Thread(target=self._work, name="asgi-audit-query", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as e:  # no more threads, or the interpreter is ending
+                except RuntimeError as e:  # no thread available, or the interpreter is ending
                     self._forget(question)
                     raise StoreError("no thread could be started to read the index") from e
                 self._threads.append(thread)
@@ -138,7 +140,7 @@ class Readers:
         slot.close()
 
     def _take(self) -> _Question | None:
-        """The next question; None when all is closed."""
+        """The next query; None after `close`."""
         with self._changed:
             while True:
                 if self._closed:
@@ -179,7 +181,7 @@ class _Slot:
                 except StoreError:
                     if question.is_abandoned:
                         raise
-                    # A file that was purged or made anew under an open connection: look again with a new one, once.
+                    # A file was purged or rebuilt under an open connection: retry once with a new connection.
                     self.close()
             self._reader = self._open_reader()
             self._reader.stop_when(self._is_abandoned)

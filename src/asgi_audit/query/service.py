@@ -1,10 +1,11 @@
-"""The only way to read: every dialect asks here, and here alone stand account scope, snapshot, position and waiting.
+"""The only read path: all dialects call this module, and it alone applies account scope, snapshot, position and
+waiting.
 
-Place in the path: api -> **QueryService** -> store.base.Reader. Invariants: the accounts of a query are always those
-of the key's scope, whatever the dialect passed; an execution is fixed to one snapshot, so that paging neither skips
-nor repeats while records keep coming; a POST waits at most `wait_seconds` for the indexer, a GET never. Readers block
-on SQLite: `readers` has their threads, and `admission` how many answers and bytes there are at once. No read
-transaction is open across an await. Nothing is stored, so nothing is lost in a crash.
+Place in the path: api -> **QueryService** -> store.base.Reader. Invariants: the accounts of a query are always those of
+the key's scope, whatever the dialect passed. An execution is fixed to one snapshot, so that paging neither skips nor
+repeats records while new ones arrive. A POST waits at most `wait_seconds` for the indexer, a GET never. Readers block
+on SQLite: `readers` runs them in threads, and `admission` bounds responses and bytes. No read transaction stays open
+across an await. Nothing is stored, so a crash loses nothing.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from .tokens import Sealer, Token, TokenKind, index_mark, of_index, same_query
 
 __all__ = ["GRACE_SECONDS", "KAFKA_GRACE_SECONDS", "REACH_SECONDS", "QueryService"]
 
-# A record's timestamp is when its request began: one that ended just before the POST may have begun this much earlier.
-# Exchanges open for longer are counted as long-open, not waited for.
+# A record's timestamp is the start of its request: a request that ended just before the POST may have started this much
+# earlier. Exchanges open for longer are counted as long-open and not waited for.
 REACH_SECONDS = 60.0
-# Between a response's last byte and its record in the journal: 20 ms, and a busy machine; with Kafka also at most 100
-# ms of linger, and the send.
+# Time between a response's last byte and its record in the journal: 20 ms, more on a busy machine; with Kafka also up
+# to 100 ms of linger, and the send.
 GRACE_SECONDS = 0.1
 KAFKA_GRACE_SECONDS = 0.3
 _POLL_SECONDS = 0.01
 
-# The bytes at which a page ends. More than the largest record has by default (1 MB), and than 2,000 usual ones of 1 to
-# 2 kB; less than what a client or a proxy refuses.
+# A page ends at this many bytes: more than the largest record by default (1 MB) and than 2,000 usual records of 1 to 2
+# kB; less than the limits of clients and proxies.
 PAGE_BYTES_MAX = 8 << 20
 
 
 class QueryService:
-    """Executions and pages over any number of readers. One event loop uses it; `close` may be called from any
+    """Executions and pages over any number of readers. Used by one event loop; `close` may be called from any
     thread."""
 
     def __init__(
@@ -88,7 +89,8 @@ class QueryService:
             page_bytes_max=page_bytes_max,
             in_flight_max=in_flight_max,
         )
-        # Snapshots take microseconds: those who wait for the indexer, and health, need not wait behind pages.
+        # Snapshots take microseconds and get a thread of their own: waits for the indexer, and health checks, are not
+        # delayed by pages.
         self._snapshots = Readers(open_reader, 1)
         self._poll_began = float("-inf")
         self._polled = Snapshot(0, 0.0)
@@ -102,7 +104,7 @@ class QueryService:
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> str:
-        """The id of a new execution of `query`: see `execute`."""
+        """Starts an execution of `query` and returns its id: see `execute`."""
         execution = await self.execute(grant, query, page_token, dialect=dialect, must_have_seen=must_have_seen)
         return execution.id
 
@@ -115,11 +117,12 @@ class QueryService:
         dialect: str,
         must_have_seen: tuple[str, str] | None = None,
     ) -> Execution:
-        """A new execution of `query` (its accounts become those of `grant`).
+        """Starts an execution of `query` (its accounts are replaced by those of `grant`).
 
-        Without `page_token`: when the window reaches into the present, waits until what was requested before is
-        indexed; then `must_have_seen` (service, instance) decides about 'missing'; the snapshot is the newest. With
-        it: the same snapshot, from that position on; the query must be the token's. Raises QueryError, StoreError."""
+        Without `page_token`: takes the newest snapshot. When the window includes the present, it first waits until
+        requests made before this call are indexed. Raises QueryError 'missing' when `must_have_seen` (service,
+        instance) was never seen. With `page_token`: the token's snapshot and position; the query must equal the
+        token's. Raises QueryError, StoreError."""
         with self.admission.enter(grant.key_id):
             return await self._execute(grant, query, page_token, dialect, must_have_seen)
 
@@ -176,9 +179,9 @@ class QueryService:
         of: tuple[str, str] | None = None,
         lease: Lease | None = None,
     ) -> Page:
-        """At most `limit` rows of the execution, never waiting for the indexer. `of` (service, instance): what the
-        execution must be about, else it is 'missing'. `lease`, from `admission`: holds the bytes of the page until the
-        caller closes it; without it they count only while the page is made. Raises QueryError, StoreError."""
+        """At most `limit` rows of the execution; never waits for the indexer. `of` (service, instance): must match the
+        execution, else QueryError 'missing'. `lease`, from `admission`: reserves the bytes of the page until the caller
+        closes it; without a lease they count only while the page is built. Raises QueryError, StoreError."""
         if lease is not None:
             return await self._page(grant, execution_id, page_token, limit, dialect, of, lease)
         with self.admission.enter(grant.key_id) as own:
@@ -245,12 +248,12 @@ class QueryService:
         return Page(rows, self._sealer.seal(following), completeness)
 
     def now(self) -> float:
-        """Seconds since the epoch, by the clock that decides what reaches into the present."""
+        """Seconds since the epoch, by the clock that decides whether a window includes the present."""
         return self._clock()
 
     async def look(self, asked: Sequence[tuple[Grant, Query]]) -> Look:
-        """One snapshot for several lists of one request, which `listings.count` and `listings.rows` read in. Waits
-        once, when one of the windows reaches into the present. Raises StoreError."""
+        """One snapshot for several lists of one request, for `listings.count` and `listings.rows`. Waits once when any
+        window includes the present. Raises StoreError."""
         arrival = self._clock()
         windows = [query for _, query in asked if query.start < query.end]
         if any(query.end > (arrival - REACH_SECONDS) * 1000 for query in windows):
@@ -267,11 +270,11 @@ class QueryService:
         return Look(snapshot.published, completeness)
 
     async def completeness(self, grant: Grant, start: int, end: int) -> Completeness:
-        """Of the window (ms, `end` exclusive), as of now, for the accounts of `grant`."""
+        """Completeness of the window (ms, `end` exclusive) as of now, for the accounts of `grant`."""
         return await self._readers.ask(lambda reader: reader.completeness(start, end, grant.accounts), grant.key_id)
 
     async def unready(self) -> str:
-        """Why no question can be answered now, or ''."""
+        """Why queries cannot be answered now; '' when they can."""
         try:
             await self._readers.ask(lambda reader: reader.check())
             await self._snapshot()
@@ -280,19 +283,20 @@ class QueryService:
         return ""
 
     async def complete_until(self) -> int | None:
-        """T, in ms since the epoch: everything that began before it is in the index. None: not known yet. Raises
+        """T, in ms since the epoch: the index holds every exchange begun before it. None: not known yet. Raises
         StoreError."""
         found = await self._snapshots.ask(lambda reader: reader.completeness(0, TIME_END))
         return found.until
 
     def close(self) -> None:
-        """Stops what is being read and closes the readers."""
+        """Stops running queries and closes the readers."""
         self._readers.close()
         self._snapshots.close()
 
     async def _must_have_seen(self, grant: Grant, service: str, instance: str, arrival: float | None) -> None:
-        """Raises 'missing' for what this grant never saw. `arrival` when nobody waited yet: then a service whose first
-        request is a moment old gets the time to become known, so that the answer does not depend on the window."""
+        """Raises QueryError 'missing' for a service instance without any record for this grant. `arrival`: set when the
+        caller has not waited for the indexer yet; then this waits, so that a service whose first request is only
+        moments old is found, whatever the window."""
         if await self._readers.ask(lambda reader: reader.seen(grant.accounts, service, instance), grant.key_id):
             return None
         if arrival is not None:
@@ -309,17 +313,17 @@ class QueryService:
         return await self._snapshots.ask(lambda reader: reader.snapshot())
 
     async def _settled(self, arrival: float) -> None:
-        """Until a snapshot would hold all that was requested before `arrival`, if the indexer is quick enough."""
+        """Waits until a snapshot contains all requests made before `arrival`, or until the time limit."""
         if self._wait_seconds <= 0:
             return
-        # The wall clock may be set while we wait: it says what to wait for, the monotonic one how long.
+        # The wall clock may be set while waiting: it determines what to wait for, the monotonic clock how long.
         deadline = self._monotonic() + self._wait_seconds
         await self._sleep(min(self._grace_seconds, self._wait_seconds))
         while self._monotonic() < deadline:
             try:
                 snapshot = await self._poll()
             except StoreError as e:
-                # An index that the indexer is just about to make: the first start of everything.
+                # The indexer may be about to create the index, on the very first start.
                 if not e.retriable:
                     raise
             else:
@@ -328,8 +332,8 @@ class QueryService:
             await self._sleep(_POLL_SECONDS)
 
     async def _poll(self) -> Snapshot:
-        """A snapshot that may be a little old, for many who wait: one of them reads it, the others take what was read
-        before. Any snapshot that has caught up with them will do."""
+        """A snapshot shared by all waiting calls: one of them reads it, the others use the last one read. A slightly
+        old snapshot is fine: each caller checks whether it covers its own arrival."""
         now = self._monotonic()
         if not 0 <= now - self._poll_began < _POLL_SECONDS:
             self._poll_began = now

@@ -1,15 +1,14 @@
-"""Sealed tokens: a query execution, a page of its answer, a place in the feed: remembered by whoever holds the token
-and by nobody else.
+"""Sealed tokens for query executions, pages and feed positions. All state is in the token; the server stores none.
 
-A token is base64url without padding over a version byte and what AES-SIV (RFC 5297, by `cryptography`) makes of a
-msgpack payload under a key that comes from the API's secret: it can neither be changed nor read. Its payload holds the
-query (a keyed digest in place of the names of its accounts), the snapshot, the position, the index that they belong to,
-and the expiry. Nothing is stored, so a restart forgets nothing and any replica with the same secret answers.
+A token is base64url without padding of a version byte and a msgpack payload, encrypted and authenticated by AES-SIV
+(RFC 5297, from `cryptography`) under a key derived from the API's secret: clients can neither read nor change it. The
+payload holds the query (with a keyed digest instead of its account names), the snapshot, the position, the index they
+belong to, and the expiry. So tokens survive a restart, and any replica with the same secret accepts them.
 
 Invariants: a token of at most `TOKEN_MAX` characters; one text per token (another base64 spelling of the same bytes is
 refused); it opens only with the account scope, the dialect and the kind that it was sealed for. Snapshot and position
-number the batches and records of all accounts, and change when another account's records come: so they are encrypted,
-take the same room whatever they are, and random bytes make two tokens of one content differ.
+count the batches and records of all accounts, so they would reveal the activity of other accounts. Therefore they are
+encrypted and padded to a fixed size, and random bytes make two tokens of the same content differ.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from ..store.base import IndexVersion, Query
 __all__ = ["TOKEN_MAX", "Sealer", "Token", "TokenKind", "index_mark", "of_index", "refuse", "same_query"]
 
 TOKEN_MAX = 4_096
-_VERSION = 2  # 1: of 0.1.0, signed and not encrypted
+_VERSION = 2  # 1: by 0.1.0, signed and not encrypted
 _SIV_BYTES = 16
 _DIGEST_BYTES = 12
 _MARK_BYTES = 8
 _NONCE_BYTES = 8
 _NUMBER_BYTES = 8
 
-# In the order of the payload: append to Query's end only, so that tokens sealed before an upgrade still open.
+# The order of the payload. Append fields at the end of Query only, so that tokens sealed before an upgrade still open.
 _FIELDS = tuple(f.name for f in dataclasses.fields(Query) if f.name != "accounts")
 _DEFAULTS = tuple(f.default for f in dataclasses.fields(Query) if f.name != "accounts")
 
@@ -54,10 +53,10 @@ class TokenKind(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """`published`: the snapshot; of a feed, the batch of its place. `before`: rows with a smaller id follow, None from
-    the newest on; of a feed, the id of its place. `expires`: seconds since the epoch. `index`: the mark of the index
-    that the numbers belong to, b'' while there was none. `total`: how many rows the snapshot has of the query, where
-    the first page counted them."""
+    """`published`: the snapshot; for a feed, the batch of its place. `before`: continue with rows of smaller id, None:
+    start at the newest; for a feed, the id of its place. `expires`: seconds since the epoch. `index`: mark of the index
+    that these numbers belong to, b'' while there was none. `total`: number of rows of the query in the snapshot, if the
+    first page counted them."""
 
     kind: TokenKind
     dialect: str
@@ -70,7 +69,7 @@ class Token:
 
 
 class _Payload(msgspec.Struct, array_like=True, gc=False):
-    """In this order; append to its end only."""
+    """The encoded payload. The order matters: append at the end only."""
 
     nonce: bytes
     dialect: str
@@ -110,9 +109,9 @@ class Sealer:
         return base64.urlsafe_b64encode(bytes((_VERSION,)) + sealed).rstrip(b"=").decode()
 
     def open(self, text: str, kind: TokenKind, dialect: str, accounts: frozenset[str] | None, now: float) -> Token:
-        """The token, its query with `accounts` put back. Raises QueryError: for a page 'invalid' naming page_token,
-        for a feed naming after; for an execution 'missing' naming execution, always with one text, as if it did not
-        exist."""
+        """Opens a token; `accounts` is put back into its query. Raises QueryError: 'invalid' naming page_token for a
+        page, naming after for a feed; 'missing' naming execution for an execution, with the same text for all causes,
+        as if it did not exist."""
         data = self._opened(text, kind)
         if data is None:
             raise refuse(kind, "is none of this API, or was changed")
@@ -120,7 +119,7 @@ class Sealer:
             payload = msgspec.msgpack.decode(data, type=_Payload)
             query = Query(accounts=accounts, **dict(zip(_FIELDS, payload.query, strict=False)))
         except (msgspec.MsgspecError, TypeError):
-            # Ours by its seal, but of a version whose payload we do not know: what it points to is gone.
+            # The seal is valid, but another version made the payload: treat its target as gone.
             raise refuse(kind, "was made by another version") from None
         if payload.dialect != dialect:
             raise refuse(kind, "belongs to another API")
@@ -140,14 +139,14 @@ class Sealer:
         )
 
     def _opened(self, text: str, kind: TokenKind) -> bytes | None:
-        """The payload, when the token is ours and of this kind."""
+        """The payload; None when the seal is not ours or the kind is another."""
         if not 0 < len(text) <= TOKEN_MAX or not text.isascii():
             return None
         try:
             data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except binascii.Error:
             return None
-        # The last character's unused bits, and '+/' for '-_', must not give a second spelling of the same token.
+        # Refuse other spellings of the same bytes: unused bits in the last character, and '+/' for '-_'.
         if len(data) <= 1 + _SIV_BYTES or base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
             return None
         if data[0] != _VERSION:
@@ -164,20 +163,20 @@ class Sealer:
 
 
 def index_mark(index: IndexVersion) -> bytes:
-    """What a token remembers of the index that its numbers belong to; b'' while there is none."""
+    """The mark in a token of the index that its numbers belong to; b'' while there is none."""
     if not index.id:
         return b""
     return hashlib.blake2b(f"{index.id} {index.generation}".encode(), digest_size=_MARK_BYTES).digest()
 
 
 def of_index(token: Token, index: IndexVersion) -> None:
-    """Raises QueryError when the token's numbers belong to another index, or to an earlier generation of this one."""
+    """Raises QueryError when the token's numbers belong to another index or to an earlier generation."""
     if token.index and token.index != index_mark(index):
         raise refuse(token.kind, "belongs to another index, or to one that was restored since")
 
 
 def same_query(known: Query, asked: Query) -> None:
-    """Raises QueryError ('invalid') that names the first field in which they differ."""
+    """Raises QueryError ('invalid') naming the first field in which the two queries differ."""
     for name in (field.name for field in dataclasses.fields(Query)):
         if getattr(known, name) != getattr(asked, name):
             raise QueryError(
