@@ -11,6 +11,7 @@ Invariants:
 * At most 8 MiB (plus one read of 2,000 entries) wait in memory. While no broker answers, only the journal grows.
 * Every wait for a broker is bounded, also at the end. A producer that failed is replaced (aiokafka #1017), after a
   pause with jitter.
+* Every message has the header `asgi-audit-kind`, so that other consumers can tell records from statements.
 * An entry that the broker refuses does not block those behind it. The batch is halved until the entry to blame is sent
   alone; it goes to the local dead letters, and a loss entry with its leaf hash takes its place.
 
@@ -41,7 +42,10 @@ from .errors import blames_batch_size, blames_clock, blames_data, vendor_calls, 
 from .partition_queues import PartitionQueue, PartitionQueues
 from .state import Condition, ForwarderStats, KafkaState, log
 
-__all__ = ["Forwarder"]
+__all__ = ["KIND_HEADER", "Forwarder"]
+
+KIND_HEADER = "asgi-audit-kind"
+"""Kafka header of every message: `record`, `statement` or `loss`."""
 
 _READ_MAX = 2_000  # entries a read
 _BUFFER_BYTES = 8 << 20  # of entries that wait in memory
@@ -53,6 +57,8 @@ _TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
 _COMMIT_SECONDS = 0.5  # between two commits to the source: each costs some file operations
 _STOPPING_SECONDS = 0.02  # how often the source is read once a stop was asked for
 _CLOCK_SECONDS = 600.0  # for so long no timestamps are sent after the broker refused one
+# For other consumers. The index looks at the first bytes of the value: messages of 0.1.0 have no header.
+_HEADERS = {kind: [(KIND_HEADER, kind.name.lower().encode())] for kind in Kind}
 _NO_TIMESTAMP = -1  # Kafka's value for "none", which brokers do not check
 
 
@@ -390,10 +396,10 @@ class Forwarder:
         for key, entries in queue.slices(_SLICE):
             if batch.record_count():
                 await asyncio.sleep(0)  # meanwhile the queue is only appended to
-            payloads = [message.payload for message in entries]
+            packed = [(message.payload, _HEADERS[message.kind]) for message in entries]
             with vendor_calls():
-                for payload in payloads:
-                    if append(timestamp=stamp, key=key, value=payload) is None:
+                for payload, headers in packed:
+                    if append(timestamp=stamp, key=key, value=payload, headers=headers) is None:
                         return batch
         with vendor_calls():
             batch.close()
