@@ -53,6 +53,8 @@ def test_skip_is_a_failure_when_ci_is_true(ci: str, code: int, said: str, tmp_pa
     assert done.returncode == code, done.stdout
     assert said in done.stdout
     if ci:
+        without = run(tmp_path, "--continue-on-collection-errors", CI=ci, ASGI_AUDIT_TEST_WITHOUT="later install")
+        assert "1 passed, 4 skipped, 1 xfailed, 1 error" in without.stdout
         assert "test_one.py::test_needs was skipped, and with CI=true that is a failure: install it" in done.stdout
         assert "pip install it" in done.stdout
     else:
