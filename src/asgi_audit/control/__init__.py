@@ -1,5 +1,4 @@
-"""What the API itself must remember: keys, their sessions, export requests and the signing secret, in
-`control.db`."""
+"""The API's own database, `control.db`: keys, their sessions, export requests and the signing secret."""
 
 from .keys import Control, Key
 from .sessions import Session

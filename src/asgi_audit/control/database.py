@@ -1,11 +1,11 @@
-"""`control.db`: one small SQLite file with many writers (the API's workers, the command line), opened and migrated
-here.
+"""`control.db`: one small SQLite file with many writers (the API's workers, the command line). This module opens and
+migrates it.
 
-Invariants: the file has mode 0600 from its first byte (SQLite gives the same to `-wal` and `-shm`), and so nobody
-else reads the signing secret; every apsw exception leaves as a StoreError. WAL with `synchronous=FULL`: what a
-command has answered survives a crash of the machine. A writer waits at most `BUSY_MS` for another one. On a
-read-only disk the file is still readable: WAL needs a writable `-shm`, so it is then opened as immutable, for one
-look-up at a time, because such a connection never sees a change.
+Invariants: the file is created with mode 0600 (SQLite gives the same to `-wal` and `-shm`), so other users cannot read
+the signing secret; every apsw exception is translated to a StoreError. WAL with `synchronous=FULL`: a completed command
+survives a crash of the machine. A writer waits at most `BUSY_MS` for another one. The file is readable on a read-only
+disk too: WAL needs a writable `-shm`, so the file is then opened as immutable, for one look-up at a time, because such
+a connection never sees changes.
 """
 
 from __future__ import annotations
@@ -94,14 +94,14 @@ CREATE TEMP TABLE exports (
 CREATE TEMP TABLE export_runners (id, beat_ms)
 """
 
-# What trying again can help with: a lock, a full or failing disk, memory.
+# Errors that a retry may resolve: a lock, a full or failing disk, memory.
 _RETRIABLE = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.InterruptError)
 _READ_ONLY = (apsw.CantOpenError, apsw.ReadOnlyError)
 
 
 @contextlib.contextmanager
 def store_errors(operation: str, path: Path) -> Iterator[None]:
-    """The one seam: apsw's and the system's exceptions become StoreErrors that say what was done to which file."""
+    """Translates exceptions of apsw and the system into StoreErrors that name the operation and the file."""
     try:
         yield
     except apsw.Error as e:
@@ -118,7 +118,7 @@ def store_errors(operation: str, path: Path) -> Iterator[None]:
 
 
 def open_database(path: Path, access: Access = PRIVATE) -> apsw.Connection | None:
-    """A connection to the file, made if missing; None when the disk is read-only and `open_frozen` is the way.
+    """A connection to the file, which is created if missing; None when the disk is read-only: use `open_frozen` then.
     Raises StoreError."""
     with store_errors("opening the keys", path):
         try:
@@ -131,7 +131,7 @@ def open_database(path: Path, access: Access = PRIVATE) -> apsw.Connection | Non
         except OSError as e:
             if e.errno == errno.ELOOP or not path.is_file():
                 raise
-        # SQLite refuses a link anywhere in the path, and the home may be one.
+        # SQLite rejects a symbolic link anywhere in the path, but the home may be one.
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
         connection = apsw.Connection(str(path.parent.resolve() / path.name), flags=flags)
         try:
@@ -152,7 +152,7 @@ def open_database(path: Path, access: Access = PRIVATE) -> apsw.Connection | Non
 
 @contextlib.contextmanager
 def open_frozen(path: Path) -> Iterator[apsw.Connection]:
-    """A connection for one look-up in a file that cannot be written from here."""
+    """A connection for one look-up in a read-only file."""
     uri = f"file:{quote(str(path.absolute()))}?immutable=1"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     try:
@@ -165,21 +165,20 @@ def open_frozen(path: Path) -> Iterator[apsw.Connection]:
 
 @contextlib.contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """A write transaction that takes its lock at once, so that reading first and writing then cannot deadlock."""
+    """A write transaction that takes its lock at the start, so that reading before writing cannot deadlock."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A COMMIT that failed (full disk, lock) may have left the transaction open, or SQLite may have rolled back
-        # already.
+        # A failed COMMIT (full disk, lock) may leave the transaction open, or SQLite may have rolled it back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
-    """Brings the file to SCHEMA_VERSION, in one transaction: of several processes that open it, one does so."""
+    """Migrates the file to SCHEMA_VERSION in one transaction; when several processes open it, only one migrates."""
     if _version(connection, path) == SCHEMA_VERSION:
         return
     with transaction(connection):
@@ -191,7 +190,7 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 def _version(connection: apsw.Connection, path: Path) -> int:
-    """Of the file; 0 of one that was made just now. Raises StoreError for a file of a newer asgi-audit."""
+    """The schema version of the file; 0 for a new one. Raises StoreError for a file of a newer asgi-audit."""
     version = int(connection.pragma("user_version"))
     if version > SCHEMA_VERSION:
         raise StoreError(

@@ -1,11 +1,11 @@
-"""Export requests, how far each is, and whether somebody runs them: tables of `control.db`.
+"""Export requests, their progress, and the runners that are alive: tables of `control.db`.
 
-The API writes requests and reads states; a runner (`exporting.runner`) moves them on. Any number of processes use the
-tables. Invariants: a request is one row from its making until the days after its end are over, and its id is never
-given again; states change only along `Requested → Pending → CreatingNewUrl → Complete`, or from any of the first three
-to one of the other ends; within `TOKEN_MS` one (token, accounts of the key) is one request, whatever became of it; one
-set of accounts has at most `UNFINISHED_MAX` requests that have not ended, and `KEPT_MAX` in all. Everything that was
-answered survives kill -9 and a crash of the machine.
+The API writes requests and reads states; a runner (`exporting.runner`) advances them. Any number of processes use the
+tables. Invariants: a request is one row, from its creation until the retention days after its end have passed, and its
+id is never reused; states change only along `Requested → Pending → CreatingNewUrl → Complete`, or from any of the first
+three to one of the other ends; within `TOKEN_MS` one (token, accounts of the key) is one request, whatever its state;
+one set of accounts has at most `UNFINISHED_MAX` requests that have not ended, and `KEPT_MAX` in all. Everything
+reported to a client survives kill -9 and a crash of the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["ALIVE_MS", "ENDED", "KEPT_MAX", "TOKEN_MS", "UNFINISHED_MAX", "Asked
 TOKEN_MS = 86_400_000
 UNFINISHED_MAX = 100
 KEPT_MAX = 10_000
-# A runner beats every second or two; it is late when it waits for a slow disk.
+# A runner sends a heartbeat every second or two; a slow disk delays it.
 ALIVE_MS = 15_000
 _ID_BYTES = 16
 
@@ -39,7 +39,7 @@ Writing = Callable[[str], contextlib.AbstractContextManager[apsw.Connection]]
 
 
 class State(StrEnum):
-    """As the document of the exports spells them."""
+    """The states, spelled as in the document of the export API."""
 
     REQUESTED = "Requested"
     PENDING = "Pending"
@@ -57,9 +57,9 @@ _COLUMNS = "id, reach, key_id, asked, query, created_ms, state, reason, progress
 
 
 class Asked(NamedTuple):
-    """A request. `query`: what its object will hold, oldest first. `said`: names and texts that its answers repeat.
-    `group`: its region group. `token`: of idempotency, '' for none. `state`: Requested, or an end that is known
-    already."""
+    """An export request. `query`: selects the records of its object, oldest first. `said`: names and texts of the
+    request that responses repeat. `group`: its region group. `token`: idempotency token, '' for none. `state`:
+    Requested, or a final state that is already known."""
 
     query: Query
     said: dict[str, str]
@@ -70,9 +70,9 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Of an object that is written. `index`: id of the index that it is read from, '' while unknown; `published`: its
-    snapshot. `after`: id of the last row that is in the object, None before the first. `bytes`: of the object that are
-    on disk and count; `plain_bytes`: of the lines in them; `records`: how many lines."""
+    """The progress of an object being written. `index`: id of the index that it is read from, '' while unknown;
+    `published`: its snapshot. `after`: id of the last row in the object, None before the first. `bytes`: confirmed
+    bytes of the object on disk; `plain_bytes`: their uncompressed size; `records`: their number of lines."""
 
     index: str
     published: int
@@ -84,10 +84,10 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """`reach`: the accounts of the key that asked (None: all): keys with the same ones see it. `reason`: what it waits
-    for, how far it is or why it ended so, for people. `claims`: what its manifest says of how complete it is, as it was
-    when the snapshot was fixed. `ended_ms`: None before its end. `manifest`: SHA-256 (hex) of the manifest of a
-    complete one."""
+    """`reach`: the accounts of the requesting key (None: all); keys with the same accounts see the export. `reason`:
+    what it waits for, its progress, or why it ended, as text for people. `claims`: the completeness claims of its
+    manifest, as of the snapshot. `ended_ms`: None before its end. `manifest`: SHA-256 (hex) of the manifest of a
+    complete export."""
 
     id: str
     reach: frozenset[str] | None
@@ -104,7 +104,7 @@ class Export:
 
 
 class Exports:
-    """Of one `Control`, whose `read` and `writing` it goes through. Any thread may call any method; each blocks for a
+    """The exports of one `Control`, accessed through its `read` and `writing`. Thread-safe; each method blocks for a
     look-up or a transaction. Raises StoreError when the file cannot be used."""
 
     def __init__(self, read: Read, writing: Writing, *, now_ms: Callable[[], int]) -> None:
@@ -118,13 +118,14 @@ class Exports:
     # -- the API's side
 
     def with_token(self, grant: Grant, token: str) -> Export | None:
-        """The request that was made with it in the last 24 h by a key with the same accounts."""
+        """The request made with this token in the last 24 h by a key with the same accounts; None when there is
+        none."""
         rows = self._read("looking up an export", *_by_token(grant, token, self._now_ms()))
         return _export(rows[0]) if rows else None
 
     def request(self, grant: Grant, asked: Asked) -> tuple[Export, bool]:
-        """The request and whether it is new; one that was made with the same token before is not. Raises QueryError
-        'busy' when the key's accounts have too many."""
+        """Creates a request, or finds the earlier one with the same token. Returns (request, whether it is new). Raises
+        QueryError 'busy' when the key's accounts have too many."""
         now, reach = self._now_ms(), _reach(grant.accounts)
         with self._writing("requesting an export") as connection:
             if asked.token:
@@ -176,12 +177,12 @@ class Exports:
         return made, True
 
     def find(self, grant: Grant, id_: str, *, days: int) -> Export | None:
-        """One that a key with the same accounts asked for, and that has not ended `days` ago."""
+        """A request of a key with the same accounts, unless it ended more than `days` ago."""
         found = self.get(id_, days=days)
         return found if found is not None and found.reach == grant.accounts else None
 
     def get(self, id_: str, *, days: int) -> Export | None:
-        """Whoever asked for it."""
+        """A request of any key; otherwise like `find`."""
         rows = self._read(
             "looking up an export",
             f"SELECT {_COLUMNS} FROM exports WHERE id = ? AND ifnull(ended_ms, ?) > ?",
@@ -214,14 +215,13 @@ class Exports:
         return [_export(row) for row in rows[:limit]], len(rows) > limit
 
     def is_running(self) -> bool:
-        """Whether a runner has beaten just now."""
+        """Whether any runner has sent a recent heartbeat."""
         now = self._now_ms()
         rows = self._read("looking for a runner of exports", "SELECT beat_ms FROM export_runners", ())
         return any(abs(now - beat) <= ALIVE_MS for (beat,) in rows)
 
     def is_first_download(self, url: str, expires_ms: int) -> bool:
-        """Whether nothing was downloaded by this URL yet; from now on something was. `url`: what tells it from all
-        others."""
+        """True on the first call for this URL, which marks it as downloaded. `url`: a text that identifies the URL."""
         with self._writing("noting a download") as connection:
             connection.execute("DELETE FROM export_downloads WHERE expires_ms < ?", (self._now_ms(),))
             connection.execute("INSERT OR IGNORE INTO export_downloads VALUES (?, ?)", (url, expires_ms))
@@ -232,7 +232,7 @@ class Exports:
         return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
 
     def under_way(self) -> Progress:
-        """Records and bytes of all objects that are being written, summed up."""
+        """The sum of records and bytes of all objects being written."""
         rows = self._read(
             "counting exports",
             f"SELECT progress FROM exports WHERE progress <> '' AND state IN ({_marks(_BEGUN)})",
@@ -247,19 +247,20 @@ class Exports:
     # -- the runner's side
 
     def beat(self, runner: str) -> None:
-        """`runner` is alive. Runners that have not beaten for an hour are forgotten."""
+        """Record a heartbeat of `runner`. Runners without a heartbeat for an hour are deleted."""
         now = self._now_ms()
         with self._writing("noting that exports run") as connection:
             connection.execute("INSERT OR REPLACE INTO export_runners VALUES (?, ?)", (runner, now))
             connection.execute("DELETE FROM export_runners WHERE abs(beat_ms - ?) > 3600000", (now,))
 
     def leave(self, runner: str) -> None:
-        """It ends: from now on it does not count."""
+        """Remove a runner that ends."""
         with self._writing("noting that exports run no more") as connection:
             connection.execute("DELETE FROM export_runners WHERE id = ?", (runner,))
 
     def open(self, limit: int = 1_000) -> list[Export]:
-        """Requests that have not ended and whose window has passed, or that no runner has seen yet; oldest first."""
+        """Requests that have not ended and whose window has passed or that no runner has picked up yet; oldest
+        first."""
         rows = self._read(
             "reading which exports to run",
             f"SELECT {_COLUMNS} FROM exports WHERE (state IN (?, ?) AND until_ms <= ?) OR state = ? "
@@ -269,7 +270,7 @@ class Exports:
         return [_export(row) for row in rows]
 
     def say(self, id_: str, reason: str) -> None:
-        """What it waits for; a requested one is seen, and pending."""
+        """Set the reason that a request waits for; a Requested one becomes Pending."""
         with self._writing("noting what an export waits for") as connection:
             connection.execute(
                 "UPDATE exports SET state = ?, reason = ? WHERE id = ? AND state IN (?, ?)",
@@ -277,7 +278,7 @@ class Exports:
             )
 
     def begin(self, id_: str, progress: Progress, claims: dict[str, Any]) -> None:
-        """Its snapshot is fixed."""
+        """Note that the snapshot is fixed."""
         with self._writing("noting the snapshot of an export") as connection:
             connection.execute(
                 "UPDATE exports SET state = ?, progress = ?, claims = ? WHERE id = ? AND state IN (?, ?)",
@@ -292,7 +293,8 @@ class Exports:
             )
 
     def advance(self, id_: str, progress: Progress, reason: str, *, is_written: bool = False) -> bool:
-        """How far its object is; `is_written`: all records are in it. False when the request has ended meanwhile."""
+        """Note the progress of the object; `is_written`: it contains all records. False when the request has ended
+        meanwhile."""
         with self._writing("noting how far an export is") as connection:
             connection.execute(
                 f"UPDATE exports SET state = ?, progress = ?, reason = ? WHERE id = ? AND state IN ({_marks(_BEGUN)})",
@@ -307,7 +309,7 @@ class Exports:
             return connection.changes() == 1
 
     def end(self, id_: str, state: State, reason: str = "", *, manifest: str = "") -> bool:
-        """False when it has ended already."""
+        """Set the final state. False when the request has already ended."""
         assert state in ENDED
         with self._writing("noting how an export ended") as connection:
             connection.execute(
@@ -318,7 +320,7 @@ class Exports:
             return connection.changes() == 1
 
     def over(self, *, days: int, limit: int = 100) -> list[str]:
-        """Ids of requests that ended `days` ago."""
+        """Ids of requests that ended at least `days` ago."""
         rows = self._read(
             "reading which exports to remove",
             "SELECT id FROM exports WHERE ended_ms <= ? LIMIT ?",
@@ -348,7 +350,7 @@ def _reach(accounts: frozenset[str] | None) -> str:
 
 
 def _query_text(query: Query) -> str:
-    """By name, what differs from the default: fields that a later version adds are no trouble."""
+    """The non-default fields of a query by name, as JSON: a later version can add fields."""
     given = {f.name: getattr(query, f.name) for f in dataclasses.fields(query)}
     kept = {
         f.name: given[f.name] for f in dataclasses.fields(query) if f.name != "accounts" and given[f.name] != f.default

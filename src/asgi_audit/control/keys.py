@@ -1,10 +1,9 @@
-"""Keys (role × accounts) and the signing secret: who may ask, and with what their tokens are sealed.
+"""Keys (role × accounts) and the signing secret: who may query, and the secret that seals tokens.
 
-A key reads `aa_<id>_<secret>`: the id is public (lists, logs), the secret has 256 random bits and is shown once.
-Stored is its plain SHA-256: slow password hashes make *guessable* secrets costly to guess; 256 random bits cannot be
-guessed, and a slow hash would let anybody burn our CPU by sending wrong keys. Every look-up goes to the file (about
-25 µs), so a revocation counts from the next request on, in every process. When a key was last used is written now and
-then (see `uses`).
+A key reads `aa_<id>_<secret>`: the id is public (lists, logs), the secret has 256 random bits and is shown once. Its
+plain SHA-256 is stored. Slow password hashes protect *guessable* secrets; 256 random bits cannot be guessed, and a slow
+hash would let attackers waste CPU with wrong keys. Every look-up reads the file (about 25 µs), so a revocation takes
+effect with the next request, in every process. The time of a key's last use is written with a delay (see `uses`).
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ _PREFIX = "aa_"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
 _TEXT_MAX = 200  # a key has 59 characters
-_NOBODY = bytes(32)  # compared with when the id is unknown, so that both cases do the same work
+_NOBODY = bytes(32)  # compared for unknown ids, so that known and unknown ids take the same time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key as it is listed: everything but its secret."""
+    """A key in a listing: everything but its secret."""
 
     id: str
     role: str
@@ -56,8 +55,8 @@ class Key:
 
 
 class Control:
-    """The control database. Any thread may call any method. Raises StoreError when the file cannot be used.
-    `sessions`: of its keys. `exports`: what was asked for."""
+    """The control database. Thread-safe. Raises StoreError when the file cannot be used. `sessions`: sessions of its
+    keys. `exports`: export requests."""
 
     def __init__(
         self,
@@ -70,11 +69,11 @@ class Control:
         self.path = Path(path)
         self._access = access
         self._clock = clock
-        self._lock = threading.Lock()  # around the connection that reads
+        self._lock = threading.Lock()  # guards the read connection
         self._connection = open_database(self.path, self._access)
         self._frozen = self._connection is None
-        # Writes have a connection of their own, opened when first needed: one may wait BUSY_MS for another process, and
-        # for the disk, and no look-up of a key may wait behind it.
+        # Writes use a separate connection, opened on first use: a write may wait BUSY_MS for another process, and for
+        # the disk; key look-ups must not wait behind it.
         self._write_lock = threading.Lock()
         self._writer: apsw.Connection | None = None
         self._closed = False
@@ -85,7 +84,7 @@ class Control:
         self.exports = Exports(self._read, self._writing, now_ms=self._now_ms)
 
     def secret(self) -> bytes:
-        """The 32 bytes that seal tokens, made when first asked for, the same in every process."""
+        """The 32-byte secret that seals tokens: created on first use, the same in every process."""
         sql = "SELECT value FROM secrets WHERE name = 'tokens'"
         rows = self._read("reading the signing secret", sql, ())
         if not rows:
@@ -95,7 +94,8 @@ class Control:
         return bytes(rows[0][0])
 
     def create_key(self, role: str, accounts: Iterable[str] | str) -> tuple[str, str]:
-        """(key id, the key in clear: this is the only time). `accounts`: names, or '*' for all. Raises ConfigError."""
+        """Creates a key. Returns (key id, the key in clear text); the clear text cannot be read again. `accounts`:
+        names, or '*' for all. Raises ConfigError."""
         if role not in ROLES:
             raise ConfigError(f"role is {role!r}; accepted are {', '.join(ROLES)}")
         stored = json.dumps(_checked(accounts), ensure_ascii=False)
@@ -131,8 +131,7 @@ class Control:
         ]
 
     def revoke(self, key_id: str) -> None:
-        """From now on the key opens nothing, and its sessions have ended. Again is fine. Raises ConfigError for an id
-        that was never given."""
+        """Revokes the key and ends its sessions, at once. Idempotent. Raises ConfigError for an unknown id."""
         with self._writing("revoking a key") as connection:
             if not connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchall():
                 raise ConfigError(f"no key has the id {key_id[:40]!r}", hint="`asgi-audit keys list` shows the ids.")
@@ -142,7 +141,7 @@ class Control:
             connection.execute("DELETE FROM sessions WHERE key_id = ?", (key_id,))
 
     def authenticate(self, text: str) -> Grant | None:
-        """What the key allows; None when it is malformed, unknown, wrong or revoked. Blocks for one look-up in the
+        """The rights of the key; None when it is malformed, unknown, wrong or revoked. Blocks for one look-up in the
         file."""
         if not text.startswith(_PREFIX) or len(text) > _TEXT_MAX or not text.isascii():
             return None
@@ -162,7 +161,7 @@ class Control:
         return bool(self._read("looking up a key", "SELECT 1 FROM keys WHERE id = ? AND revoked_ms IS NULL", (key_id,)))
 
     def close(self) -> None:
-        """Writes what is known of last uses, then closes. Again is fine."""
+        """Writes pending times of last use, then closes. Idempotent."""
         self._uses.close()
         with self._write_lock, self._lock:
             self._closed = True

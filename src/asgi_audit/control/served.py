@@ -1,6 +1,6 @@
-"""Which index the API answers from, as the keys' database remembers it across restarts.
+"""Remembers in the keys' database, across restarts, which index the API serves.
 
-A table of its own, made when there is something to remember: version 0.1.0 opens the file as before.
+A separate table, created on first use, so that version 0.1.0 can still open the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _TABLE = "CREATE TABLE IF NOT EXISTS served (one INTEGER PRIMARY KEY CHECK (one 
 
 
 def named_index(path: Path) -> str | None:
-    """None when there is no such file, or it names none. Nothing is changed. Raises StoreError."""
+    """The remembered index id; None when there is no file or no entry. Changes nothing. Raises StoreError."""
     if not path.is_file():
         return None
     with store_errors("reading which index belongs here", path):
-        # Without a log beside it all stands in the file, and SQLite would make one: with the file's mode, and here
-        # nothing is made.
+        # Without a -wal all data is in the file; open it as immutable, because SQLite would create a -wal and this
+        # function must not create files.
         if os.path.exists(f"{path}-wal"):
             with contextlib.suppress(apsw.CantOpenError, apsw.ReadOnlyError):  # on a read-only disk
                 connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -39,13 +39,14 @@ def named_index(path: Path) -> str | None:
 
 
 def name_index(path: Path, index: str | None, access: Access = PRIVATE, *, makes: bool = False) -> None:
-    """None: forget it. Nothing happens where there is no such file, unless this `makes` it. Raises StoreError."""
+    """Remember `index`; None: forget it. Without a file nothing happens, unless `makes` creates it. Raises
+    StoreError."""
     if not path.is_file() and not makes:
         return
     with store_errors("noting which index belongs here", path):
         connection = open_database(path, access)
         if connection is None:
-            return  # read-only: what cannot be noted is not
+            return  # read-only: cannot be remembered
         try:
             with transaction(connection):
                 connection.execute(_TABLE)

@@ -1,9 +1,9 @@
-"""Sessions: what `api.authenticate` hands out in place of a key, in `control.db` and so in every worker.
+"""Sessions that `api.authenticate` issues in place of a key, in `control.db` and thus valid in every worker.
 
-A session's id has 128 random bits; stored is its plain SHA-256, as for keys. It ends `SESSION_SECONDS` after its last
-use, with its key, and by `end`. Other processes learn of a use within a minute (see `uses`): to them a session may end
-up to a minute early. One key has at most `SESSIONS_MAX`: the least recently used one ends when a new one is opened, so
-that a client that never ends its sessions neither locks others out nor fills the file. Sessions survive a restart.
+A session's id has 128 random bits; its plain SHA-256 is stored, as for keys. A session ends `SESSION_SECONDS` after its
+last use, with its key, and by `end`. Other processes see a use within a minute (see `uses`); for them a session may end
+up to a minute early. A key has at most `SESSIONS_MAX`: a further one ends the least recently used, so that a client
+that never ends its sessions neither locks others out nor fills the file. Sessions survive a restart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["SESSIONS_MAX", "SESSION_SECONDS", "Session", "Sessions"]
 
 SESSION_SECONDS = 86_400
 SESSIONS_MAX = 100
-_ID_BYTES = 16  # 22 characters: embedded clients keep an id in 30
+_ID_BYTES = 16  # 22 characters: embedded clients store an id in 30
 _ID_MAX = 100
 _USED_MAX = 4_096
 _MS = 1_000
@@ -35,7 +35,7 @@ Writing = Callable[[str], contextlib.AbstractContextManager[apsw.Connection]]
 
 
 class Session(NamedTuple):
-    """`grant`: what its key allows. Times in ms since the epoch; `used_ms`: before this use."""
+    """`grant`: the rights of its key. Times in ms since the epoch; `used_ms`: the previous use."""
 
     grant: Grant
     created_ms: int
@@ -43,7 +43,7 @@ class Session(NamedTuple):
 
 
 class Sessions:
-    """Of one `Control`, whose `read` and `writing` it goes through. Any thread may call any method; each blocks for a
+    """The sessions of one `Control`, accessed through its `read` and `writing`. Thread-safe; each method blocks for a
     look-up or a transaction. Raises StoreError when the file cannot be used."""
 
     def __init__(
@@ -61,14 +61,14 @@ class Sessions:
         self._now_ms = now_ms
         self._grant_of = grant_of
         self._lock = threading.Lock()
-        self._used: OrderedDict[bytes, int] = OrderedDict()  # in this process, by hash; at most _USED_MAX
+        self._used: OrderedDict[bytes, int] = OrderedDict()  # last uses in this process, by hash; at most _USED_MAX
 
     def open(self, key_id: str) -> str:
-        """The id of a new session of the key: this is the only time that it is known."""
+        """Opens a session of the key and returns its id, which cannot be read again."""
         text = secrets.token_urlsafe(_ID_BYTES)
         now = self._now_ms()
         with self._writing("opening a session") as connection:
-            # What another process knows of a use may not be written yet.
+            # Another process may not have written its latest use yet.
             over = now - (SESSION_SECONDS + 2 * int(NOTE_SECONDS)) * _MS
             connection.execute("DELETE FROM sessions WHERE used_ms < ?", (over,))
             connection.execute(
@@ -80,7 +80,7 @@ class Sessions:
         return text
 
     def find(self, text: str) -> Session | None:
-        """None when it never was, has ended, or its key was revoked. Counts as a use."""
+        """The session; None when it is unknown, has ended, or its key was revoked. Counts as a use."""
         if not 0 < len(text) <= _ID_MAX or not text.isascii():
             return None
         hashed = _hash(text)
@@ -105,7 +105,7 @@ class Sessions:
         return Session(self._grant_of(*key), created, used)
 
     def end(self, text: str, key_id: str) -> bool:
-        """False when the key has no such session."""
+        """Ends a session. False when the key has no such session."""
         with self._writing("ending a session") as connection:
             connection.execute("DELETE FROM sessions WHERE hash = ? AND key_id = ?", (_hash(text), key_id))
             return connection.changes() > 0

@@ -1,6 +1,7 @@
-"""When keys and sessions were last used: written at most once a minute each, by a thread of its own.
+"""Stores when keys and sessions were last used: at most once a minute each, in a background thread.
 
-It never slows or fails a request. What is not yet written is lost when the process dies: at most a minute's uses.
+It never slows down or fails a request. When the process dies, unwritten uses are lost: at most those of the last
+minute.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _WRITE = {
 
 
 class Uses:
-    """Any thread may call any method."""
+    """Thread-safe."""
 
     def __init__(self, path: Path, access: Access, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -36,12 +37,12 @@ class Uses:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._closed = False
-        self._noted: dict[tuple[str, str | bytes], float] = {}  # when it was last taken down; at most _NOTED_MAX
+        self._noted: dict[tuple[str, str | bytes], float] = {}  # when each was last noted; at most _NOTED_MAX
         self._unwritten: dict[tuple[str, str | bytes], int] = {}  # ms since the epoch
         self._writer: ThreadPoolExecutor | None = None
 
     def note(self, kind: str, name: str | bytes, at_ms: int) -> None:
-        """`kind`: key (`name` is its id) or session (its hash)."""
+        """Note a use. `kind`: `key` (`name` is its id) or `session` (its hash)."""
         now = self._monotonic()
         with self._lock:
             if self._closed or now - self._noted.get((kind, name), -NOTE_SECONDS) < NOTE_SECONDS:
@@ -54,13 +55,13 @@ class Uses:
             try:
                 if self._writer is None:
                     self._writer = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-keys")
-                if first:  # one job takes all that came meanwhile, so the queue is never longer than one
+                if first:  # one job writes all uses noted meanwhile, so at most one job is queued
                     self._writer.submit(self._write)
-            except RuntimeError:  # no more threads, or the interpreter is ending: the request matters more
+            except RuntimeError:  # no thread available, or the interpreter is ending: the request goes on
                 self._unwritten.clear()
 
     def close(self) -> None:
-        """Writes what is noted. Again is fine."""
+        """Writes pending uses. Idempotent."""
         with self._lock:
             self._closed = True
             writer, self._writer = self._writer, None
@@ -71,7 +72,7 @@ class Uses:
         with self._lock:
             unwritten, self._unwritten = self._unwritten, {}
         try:
-            # A connection of its own: waiting for another process's lock must not hold up a look-up.
+            # A separate connection: waiting for another process's lock must not delay look-ups.
             connection = open_database(self._path, self._access)
             if connection is None:
                 return
@@ -82,5 +83,5 @@ class Uses:
             finally:
                 connection.close()
         except (AuditError, apsw.Error):
-            # Not worth a failed request or a log line a minute on a full disk: the next use in a minute tries again.
+            # On a full disk neither fail a request nor log every minute: the next use after a minute tries again.
             return

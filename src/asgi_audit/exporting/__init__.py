@@ -1,1 +1,2 @@
-"""Room 7, exports: a request becomes one object of whole records, in a directory or in S3-compatible storage."""
+"""Room 7, exports: writes each export request as one object of whole records, to a directory or to S3-compatible
+storage."""

@@ -1,4 +1,4 @@
-"""The contract of where objects go, and their names."""
+"""The contract of export targets, and the names of their objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class TargetError(AuditError):
-    """An object could not be completed or removed. `retriable`: trying again can help. The message names no secret."""
+    """An object could not be completed or removed. `retriable`: a retry may succeed. The message contains no secret."""
 
     def __init__(self, message: str, *, retriable: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -24,38 +24,40 @@ class TargetError(AuditError):
 
 
 class Presigned(NamedTuple):
-    """`expires`: seconds since the epoch."""
+    """A presigned URL. `expires`: seconds since the epoch."""
 
     url: str
     expires: int
 
 
 class Target(Protocol):
-    """Objects by the id of their export. One runner completes an object at a time; anybody reads. Errors are
-    TargetErrors, or OSErrors of the work directory."""
+    """Stores objects by the id of their export. Only one runner completes an object at a time; any process may read.
+    Raises TargetError, and OSError for the work directory."""
 
     @property
     def work(self) -> Path:
-        """The directory in which parts are written, on the disk that they need room on."""
+        """The directory in which parts are written, on the disk whose space they use."""
 
     def finished(self, id_: str) -> bytes | None:
-        """The manifest of an object that is complete although nobody could note it; None when it must be made."""
+        """The manifest of an object that was completed before a crash could be noted; None when the object must still
+        be completed."""
 
     def put(self, id_: str, part: Path, manifest: bytes, beat: Callable[[], None]) -> None:
-        """Completes the object from the file `part`, with its manifest beside it; again after a crash is fine. Calls
-        `beat` now and then."""
+        """Completes the object from the file `part` and stores its manifest beside it. May be repeated after a crash.
+        Calls `beat` regularly."""
 
     def discard(self, id_: str) -> None:
-        """What `put` has left that is needed no more once the object counts, or what a failed one left."""
+        """Removes temporary data of `put`, after the object was noted as complete or after a failure."""
 
     def remove(self, id_: str) -> None:
-        """Object and manifest; those that are not there are fine."""
+        """Removes object and manifest; missing ones are no error."""
 
     def presign(self, id_: str, seconds: int, now: float, *, manifest: bool = False) -> Presigned | None:
-        """A URL that gets the object, or its manifest, from where it is; None when the API must serve it."""
+        """A URL that downloads the object, or its manifest, from the storage itself; None when the API must serve
+        it."""
 
     def open_path(self, id_: str, *, manifest: bool = False) -> Path | None:
-        """The file that the API serves; None when there is none."""
+        """The file for the API to serve; None when there is none."""
 
 
 def object_name(id_: str) -> str:
@@ -67,5 +69,5 @@ def manifest_name(id_: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether it can be the id of an export: what is no id never becomes a path."""
+    """Whether `text` has the form of an export id: any other text must not become a path."""
     return _ID.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Objects in a directory; the API serves them by URLs that it signs itself."""
+"""Export objects in a directory; the API serves them through URLs that it signs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["DirectoryTarget"]
 
 
 class DirectoryTarget:
-    """Parts are written in the same directory, so that a rename completes an object."""
+    """Parts are written to the same directory, so that a rename completes an object."""
 
     def __init__(self, directory: Path, *, access: Access = PRIVATE) -> None:
         self._directory = directory
@@ -25,7 +25,7 @@ class DirectoryTarget:
         return self._directory
 
     def finished(self, id_: str) -> bytes | None:
-        """The manifest is there before the object: both are whole when the object is there."""
+        """The manifest is written before the object: when the object exists, both are complete."""
         if not (self._directory / object_name(id_)).is_file():
             return None
         return (self._directory / manifest_name(id_)).read_bytes()

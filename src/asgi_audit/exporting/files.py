@@ -1,4 +1,4 @@
-"""Files of exports: made for their owner alone, durable when a call returns."""
+"""Files of exports: readable by their owner only, durable when a call returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["sync_directory", "unlink", "write_whole"]
 
 
 def sync_directory(path: Path) -> None:
-    """What was made, renamed or removed in it survives a crash of the machine."""
+    """Makes files created, renamed or removed in `path` survive a crash of the machine."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -21,7 +21,7 @@ def sync_directory(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes, access: Access) -> None:
-    """Under its name it is whole or not there. The caller syncs the directory."""
+    """Writes a file that is either complete under its name or absent. The caller syncs the directory."""
     beside = path.with_name(path.name + ".new")
     unlink(beside)
     try:
@@ -40,6 +40,6 @@ def write_whole(path: Path, data: bytes, access: Access) -> None:
 
 
 def unlink(path: Path) -> None:
-    """What is not there is fine."""
+    """Removes a file; a missing file is no error."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

@@ -1,8 +1,8 @@
-"""URLs of downloads that the API serves itself: signed, for an hour, each another one.
+"""Signed URLs of downloads that the API serves itself: valid for an hour, each one different.
 
-A URL names the export, when it expires, and the key that it was made for; the signature is HMAC-SHA256 over all of it
-with a key that is derived from the secret of `control.db`, so that every worker and every restart accepts it. Its host
-is the one that the operator names, never one that a client sends. Nothing is stored.
+A URL names the export, its expiry, and the key that it was created for. The signature is HMAC-SHA256 over all of these,
+with a key derived from the secret of `control.db`: every worker accepts it, also after a restart. The host of the URL
+is the one that the operator sets, never one sent by a client. Nothing is stored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMBER_MAX = 15  # digits
 
 
 class Link(NamedTuple):
-    """What a URL says. `expires`: seconds since the epoch. `key_id`: for whom it was made."""
+    """The content of a URL. `expires`: seconds since the epoch. `key_id`: the key that it was created for."""
 
     export: str
     expires: int
@@ -31,7 +31,7 @@ class Link(NamedTuple):
 
 
 class Links:
-    """`public_url`: what URLs begin with, without a slash at its end."""
+    """`public_url`: the beginning of all URLs, without a trailing slash."""
 
     def __init__(self, secret: bytes, public_url: str) -> None:
         self._secret = hmac.digest(secret, b"asgi-audit export downloads", hashlib.sha256)
@@ -46,7 +46,7 @@ class Links:
         return f"{self._public_url}{path}?{urlencode(dict(zip(_NAMES, values, strict=True)))}"
 
     def opened(self, export: str, given: Mapping[str, str], now: float, *, manifest: bool = False) -> Link | None:
-        """What the URL says; None when it was not made here, was altered or has expired. `given`: its parameters."""
+        """The content of a URL; None when its signature is wrong or it has expired. `given`: its query parameters."""
         if set(given) != set(_NAMES):
             return None
         expires, key_id, nonce, signature = (given[name] for name in _NAMES)
@@ -54,7 +54,7 @@ class Links:
             return None
         link = Link(export, int(expires), key_id, nonce)
         right = self._signature(link, manifest)
-        # The text is signed, not the number: another spelling of it is another URL.
+        # The text is signed, not the number: another spelling of the same number is another URL.
         is_ours = hmac.compare_digest(signature.encode(errors="surrogateescape"), right.encode())
         return link if is_ours and str(link.expires) == expires and now < link.expires else None
 

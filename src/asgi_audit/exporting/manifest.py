@@ -1,4 +1,4 @@
-"""The manifest: what an object holds, and how complete that is."""
+"""The manifest: describes the content of an object and its completeness."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _NAMED_MAX = 100
 
 
 def claims_of(reader: Reader, query: Query, until: int | None) -> dict[str, Any]:
-    """How complete the index is for the query's window. Read before its snapshot: then it promises nothing that is
-    not in there. `until`: T in ms."""
+    """The completeness of the index for the query's window. Read it before the snapshot, so that it claims nothing that
+    the snapshot lacks. `until`: T in ms."""
     found = reader.completeness(query.start, query.end, query.accounts)
     opened = [i for i in reader.incidents(query.start, query.end, limit=_NAMED_MAX) if i.resolved_at is None]
     lost = [(w.process, w.lost) for w in reader.window(query.start, query.end) if w.lost]
@@ -43,8 +43,8 @@ def claims_of(reader: Reader, query: Query, until: int | None) -> dict[str, Any]
 
 
 def manifest_of(export: Export, progress: Progress, sha256: str, begins: int | None) -> bytes:
-    """JSON of one object. `begins`: `complete_from` (ms) when the last record was read: a purge while it was written
-    took days that may not have been read."""
+    """The manifest as JSON. `begins`: `complete_from` (ms) when the last record was read; a purge during the export may
+    have removed days before they were read."""
     claims = dict(export.claims)
     first, until = claims.pop("complete_from_ms", None), claims.pop("complete_until_ms", None)
     if begins is not None and begins > max(export.query.start, first or 0):

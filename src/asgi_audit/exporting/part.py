@@ -1,10 +1,10 @@
-"""The part: the file in which an object grows until it is complete, chunk by chunk.
+"""The part: the file to which an object is written, chunk by chunk, until it is complete.
 
-Each chunk is a gzip member of its own (RFC 1952, 2.2: a file is a series of members), so that a chunk needs nothing of
-the ones before it. Invariants: what `append` returned for is on the disk; the file is cut to the bytes that count when
-it is opened, so that a chunk which was written and not noted is not there twice; one process holds the file, by a
-`lockf` lock that dies with it; `sha256` is of the uncompressed bytes that count. SHA-256 cannot go on from a stored
-state: it is reckoned anew from the file, which is verified by that.
+Each chunk is a separate gzip member (RFC 1952, 2.2: a file is a series of members), independent of earlier chunks.
+Invariants: when `append` returns, the chunk is on disk. On opening, the file is truncated to its confirmed bytes, so a
+chunk that was written but not noted is not there twice. One process holds the file, by a `lockf` lock that ends with
+the process. `sha256` covers the confirmed bytes, uncompressed. A SHA-256 state cannot be stored: it is recomputed from
+the file, which also verifies the file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _PIECE_BYTES = 1 << 20
 
 
 class PartHeld(Exception):
-    """Another runner writes it, or completed it just now."""
+    """Another runner is writing the part, or has just completed it."""
 
 
 class Damaged(Exception):
-    """What is on disk is not what was noted: the object must be begun anew."""
+    """The file does not match the noted progress: the object must be started again."""
 
 
 class Appended(NamedTuple):
@@ -48,8 +48,8 @@ def part_path(work: Path, id_: str) -> Path:
 
 
 class Part:
-    """Open from construction to `close`; made when it is not there. Nothing is changed before `resume`. Raises
-    PartHeld, OSError. Not thread-safe."""
+    """Open from construction to `close`; created if missing. Nothing is changed before `resume`. Raises PartHeld,
+    OSError. Not thread-safe."""
 
     def __init__(self, path: Path, access: Access) -> None:
         self.path = path
@@ -76,14 +76,15 @@ class Part:
             held.add(self._key)
 
     def resume(self, bytes_: int, plain_bytes: int, beat: Callable[[], None]) -> None:
-        """Goes on behind the first `bytes_`, which must hold `plain_bytes` of lines. Raises Damaged, OSError."""
+        """Continues after the first `bytes_`, which must contain `plain_bytes` of uncompressed lines. Raises Damaged,
+        OSError."""
         if os.fstat(self._fd).st_size < bytes_:
             raise Damaged
         os.ftruncate(self._fd, bytes_)
         self._digest, self._end = hashlib.sha256(), bytes_
         seen = 0
         try:
-            # A descriptor of its own would free the lock when it is closed.
+            # Closing a separate descriptor would free the lock.
             with open(self._fd, "rb", buffering=_PIECE_BYTES, closefd=False) as file:
                 file.seek(0)
                 with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
@@ -99,7 +100,7 @@ class Part:
             sync_directory(self.path.parent)
 
     def append(self, lines: bytes) -> Appended:
-        """Raises OSError; then it must be resumed."""
+        """Appends a chunk. After an OSError, call `resume` again."""
         packed = gzip.compress(lines, _LEVEL, mtime=0)
         left, at = memoryview(packed), self._end
         while left:
@@ -115,12 +116,12 @@ class Part:
         return self._digest.hexdigest()
 
     def discard(self) -> None:
-        """Gives the room back, at once: the file is emptied before its name goes."""
+        """Frees the space at once: the file is truncated before it is unlinked."""
         os.ftruncate(self._fd, 0)
         unlink(self.path)
 
     def close(self) -> None:
-        """Again is fine."""
+        """Idempotent."""
         if self._fd >= 0:
             with locks_held() as held:
                 os.close(self._fd)

@@ -1,12 +1,12 @@
-"""Runs the exports that were requested: waits until the index is complete for a window, reads its snapshot oldest first
-in short transactions, a chunk at a time, and completes the object.
+"""Runs export requests: waits until the index is complete for the window, reads a snapshot oldest first in short
+transactions, one chunk at a time, and completes the object.
 
-Place: in a process of its own beside the API. What it does is noted in `control.db` after it is on the disk, so kill -9
-anywhere repeats nothing and loses nothing: the next runner cuts the part to what was noted and goes on. Several may
-run: whoever holds a part writes it. Memory: at most `JOBS_MAX` open parts, of which one set of accounts has
-`JOBS_OF_ACCOUNTS_MAX`, and one chunk. Jobs take turns, a chunk each, so that nobody waits for another's long one. A
-disk that is full, and one that leaves less than `free_bytes_min`, ends an export in Failed and gives its room back: the
-index needs what is left.
+Place: in a separate process beside the API. Progress is noted in `control.db` after the data is on disk, so kill -9 at
+any point neither repeats nor loses a record: the next runner truncates the part to the noted progress and continues.
+Several runners may run; the one that holds the lock of a part writes it. Memory: at most `JOBS_MAX` open parts, of
+which one set of accounts has `JOBS_OF_ACCOUNTS_MAX`, and one chunk. Jobs take turns, a chunk each, so that a long
+export does not delay others. When the disk is full or has less than `free_bytes_min` free, the export ends in Failed
+and its space is freed for the index.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from .waiting import complete_until, shown_time, what_holds
 
 __all__ = ["CHUNK_BYTES", "JOBS_MAX", "JOBS_OF_ACCOUNTS_MAX", "PATIENCE_MS", "Runner"]
 
-# How long T is waited for after the later of the request and the end of its window; and how long errors are put up
-# with that trying again may mend.
+# How long to wait for T, counted from the request or the end of its window, whichever is later; also how long retriable
+# errors are retried.
 PATIENCE_MS = 15 * 60_000
 CHUNK_BYTES = 2 << 20
 CHUNK_RECORDS = 10_000
 JOBS_MAX = 32
-JOBS_OF_ACCOUNTS_MAX = 2  # open at once of keys with the same accounts
+JOBS_OF_ACCOUNTS_MAX = 2  # open at once for keys with the same accounts
 _POLL_SECONDS = 0.5
 _BEAT_SECONDS = 5.0
 _SWEEP_SECONDS = 60.0
-_REST_SECONDS = 5.0  # after an error that may pass
-_FREE_BYTES = 512 << 20  # for journal and index, which are often on the same disk; or a twentieth of a small one
+_REST_SECONDS = 5.0  # after a retriable error
+_FREE_BYTES = 512 << 20  # left free for journal and index, often on the same disk; a twentieth of a small disk
 _WAITS_FOR_OTHERS = "it waits for exports that were asked for before it"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("asgi_audit.exports")
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 class _Refused(Exception):
-    """It can never be completed; the text says why."""
+    """The export can never be completed; the text is the reason."""
 
 
 class _IndexFailed(Exception):
@@ -64,7 +64,7 @@ class _IndexFailed(Exception):
 
 @dataclass
 class _Job:
-    """One export whose part is open. `ready`: its part was cut to what was noted. `progress` is as noted."""
+    """One export whose part is open. `ready`: the part was truncated to the noted progress. `progress`: as noted."""
 
     export: Export
     part: Part
@@ -73,15 +73,15 @@ class _Job:
 
 
 class _Trouble(NamedTuple):
-    """`since` (ms) an export meets errors; it rests until `rests_until` (monotonic)."""
+    """An export has had errors since `since` (ms) and is not retried before `rests_until` (monotonic)."""
 
     since: int
     rests_until: float
 
 
 class Runner:
-    """One thread uses it. `named_index`: id of the index that belongs here, '' while unknown. `days`: how
-    long objects and requests are kept after they ended."""
+    """Used by one thread. `named_index`: returns the id of the expected index, '' while unknown. `days`: how long
+    objects and requests are kept after their end."""
 
     def __init__(
         self,
@@ -108,12 +108,12 @@ class Runner:
         self._monotonic = monotonic
         self._reader: Reader | None = None
         self._jobs: dict[str, _Job] = {}
-        self._failing: dict[str, str] = {}  # ends that could not be noted yet: id to reason
+        self._failing: dict[str, str] = {}  # failures that could not be noted yet: id to reason
         self._troubled: dict[str, _Trouble] = {}
         self._beaten = self._looked = self._swept = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. Errors of the control database are logged, and it goes on."""
+        """Runs until `stop` is set. Errors of the control database are logged and retried."""
         said = ""
         try:
             while not stop.is_set():
@@ -131,8 +131,8 @@ class Runner:
             self.close()
 
     def step(self) -> bool:
-        """Looks after every export once, a chunk of each that is written; whether there is more to do at once. Raises
-        StoreError when the control database cannot be used."""
+        """Handles every export once, one chunk of each that is being written. Returns whether more work is ready now.
+        Raises StoreError when the control database cannot be used."""
         self._beat()
         self._note_failures()
         self._sweep()
@@ -149,7 +149,7 @@ class Runner:
         return bool(going)
 
     def close(self) -> None:
-        """What is written stays as it is noted; another runner goes on with it."""
+        """Keeps parts and progress; another runner continues with them."""
         self._close_jobs()
         self._close_reader()
         with contextlib.suppress(AuditError):
@@ -184,7 +184,8 @@ class Runner:
         return False
 
     def _begin(self, export: Export, until: int) -> None:
-        # First what is complete, then the snapshot: the other way round the manifest would promise what is not there.
+        # Read completeness before the snapshot: in the other order the manifest could claim records that are not in the
+        # object.
         claims, published = self._ask(
             lambda reader: (claims_of(reader, export.query, until), reader.snapshot().published)
         )
@@ -202,7 +203,9 @@ class Runner:
             part = Part(part_path(self._target.work, export.id), self._access)
         except PartHeld:
             return
-        current = self._exports.get(export.id, days=self._days)  # what another runner noted before it let the part go
+        current = self._exports.get(
+            export.id, days=self._days
+        )  # progress that another runner noted before it released the part
         if current is None or current.state in ENDED or current.progress is None:
             part.discard()
             part.close()
@@ -272,7 +275,7 @@ class Runner:
         self._target.put(export.id, job.part.path, manifest, self._beat)
         self._complete(export, manifest)
         self._drop(job, discard=False)
-        unlink(job.part.path)  # where completing it was no rename
+        unlink(job.part.path)  # left over when the target did not rename it
 
     def _complete(self, export: Export, manifest: bytes) -> None:
         self._exports.end(export.id, State.COMPLETE, manifest=hashlib.sha256(manifest).hexdigest())
@@ -281,7 +284,7 @@ class Runner:
     # -- what goes wrong
 
     def _guarded(self, export: Export, work: Callable[[], None]) -> None:
-        """Errors of one export do not stop the others. Raises StoreError of the control database."""
+        """Runs `work`; its errors end or delay this export only. Raises StoreErrors of the control database."""
         try:
             work()
         except OSError as e:
@@ -313,8 +316,8 @@ class Runner:
             self._fail(export, "an unexpected error happened; the server's log says which")
 
     def _trouble(self, export: Export, why: str, error: Exception) -> None:
-        """Trying again may help, for a while. After an error of its file the part is read again before that, for it is
-        not known how far a writing came."""
+        """Schedules a retry, until `PATIENCE_MS` is over. After an error of its file the part is resumed first, because
+        it is unknown how much was written."""
         now = self._exports.now_ms()
         before = self._troubled.get(export.id)
         if before is None:
@@ -333,7 +336,7 @@ class Runner:
         return trouble is not None and self._monotonic() < trouble.rests_until
 
     def _fail(self, export: Export, reason: str) -> None:
-        """Gives the room back first: the note may need it."""
+        """Frees the space before noting the failure, which may need it."""
         job = self._jobs.get(export.id)
         if job is not None:
             self._drop(job, discard=True)
@@ -378,7 +381,7 @@ class Runner:
             self._beaten = now
 
     def _sweep(self) -> None:
-        """Removes what was kept long enough: the object first, so that none stays without its request."""
+        """Removes expired exports: the object first, so that no object remains without its request."""
         if self._monotonic() - self._swept < _SWEEP_SECONDS:
             return
         self._swept = self._monotonic()
@@ -401,7 +404,7 @@ class Runner:
                 try:
                     return question(self._reader)
                 except StoreError:
-                    # A file that was purged or made anew under an open connection: look again with a new one, once.
+                    # A file was purged or rebuilt under an open connection: retry once with a new connection.
                     self._close_reader()
             self._reader = self._open_reader()
             return question(self._reader)

@@ -1,9 +1,9 @@
-"""Objects in S3-compatible storage, got by its own presigned URLs.
+"""Export objects in S3-compatible storage, downloaded through its presigned URLs.
 
-The client is boto3: it finds credentials wherever operators of AWS have them (environment, profile, instance, web
-identity), and uploads in parts with retries. Invariants: the manifest is there before the object, and an object is
-there whole or not at all (S3 shows a multipart upload when it is completed); parts that a killed upload left are
-aborted before the next one, and when the export fails or is removed. Memory: one part of `_PART_BYTES` at a time.
+The client is boto3: it finds credentials in all usual places of AWS (environment, profile, instance, web identity), and
+uploads in parts with retries. Invariants: the manifest is stored before the object. An object is visible completely or
+not at all (S3 shows a multipart upload only when completed). Parts left by a killed upload are aborted before the next
+upload, and when the export fails or is removed. Memory: one part of `_PART_BYTES` at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .base import CONTENT_TYPE, Presigned, TargetError, manifest_name, object_na
 
 __all__ = ["S3Target"]
 
-_PART_BYTES = 8 << 20  # S3 takes 10,000 parts; boto3 makes them larger for a larger object
+_PART_BYTES = 8 << 20  # S3 allows 10,000 parts; boto3 uses larger parts for a larger object
 _FOR_GOOD = frozenset(
     ("AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "InvalidBucketName", "NoSuchBucket", "403", "404",
      "PermanentRedirect", "SignatureDoesNotMatch", "EntityTooLarge", "AuthorizationHeaderMalformed")
@@ -38,8 +38,8 @@ _FOR_GOOD = frozenset(
 
 
 class S3Target:
-    """`prefix`: of all keys, '' for none. `work`: where parts are written before they are uploaded. Raises TargetError
-    when there is no region or no credentials to be found."""
+    """`prefix`: prefix of all object keys, '' for none. `work`: directory of parts before their upload. Raises
+    TargetError when no region or no credentials are found."""
 
     def __init__(self, bucket: str, prefix: str, *, work: Path, endpoint: str = "") -> None:
         self._bucket = bucket
@@ -50,7 +50,7 @@ class S3Target:
             connect_timeout=5,
             read_timeout=60,
             retries={"mode": "standard", "max_attempts": 3},
-            # Compatible storage often has no virtual hosts, and does not know the checksums that are newer than MD5.
+            # Compatible storage often lacks virtual hosts and checksums newer than MD5.
             s3={"addressing_style": "path" if endpoint else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -72,7 +72,7 @@ class S3Target:
         return self._work
 
     def finished(self, id_: str) -> bytes | None:
-        return None  # uploading it again is as good, and says the same
+        return None  # uploading it again gives the same result
 
     def put(self, id_: str, part: Path, manifest: bytes, beat: Callable[[], None]) -> None:
         with _errors("storing an object"):
@@ -133,7 +133,7 @@ class S3Target:
 
 @contextlib.contextmanager
 def _errors(operation: str) -> Iterator[None]:
-    """The one seam: boto3's exceptions become TargetErrors. Their texts name keys and buckets, and no secret."""
+    """Translates boto3's exceptions into TargetErrors. Their texts contain keys and buckets, but no secret."""
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error, MissingServiceIdError, UndefinedModelAttributeError) as e:

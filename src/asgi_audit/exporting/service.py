@@ -1,7 +1,7 @@
-"""What the API does with exports: takes requests, tells how far they are, makes their URLs.
+"""The API's side of exports: accepts requests, reports their progress, creates their URLs.
 
-Place: api -> **ExportService** -> control.exports and the target. Invariants: a key sees the exports of keys with the
-same accounts and of no other; what was answered with 200 is in `control.db`. Blocks on files: not for an event loop.
+Place: api -> **ExportService** -> control.exports and the target. Invariants: a key sees only exports of keys with the
+same accounts; a request that got a 200 is in `control.db`. Blocks on files: do not call it in an event loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Download(NamedTuple):
 
 
 class ExportService:
-    """`regions`: region by region group, `*` for all. `days`: how long what has ended is seen. Any thread."""
+    """`regions`: region by region group, `*` for all. `days`: how long ended exports stay visible. Thread-safe."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ExportService:
         self._clock = clock
 
     def request(self, grant: Grant, asked: Asked) -> tuple[Export, bool]:
-        """The export and whether it is new. Raises NotRunning, QueryError 'busy'."""
+        """Creates an export. Returns (export, whether it is new). Raises NotRunning, QueryError 'busy'."""
         if asked.token and (known := self._exports.with_token(grant, asked.token)) is not None:
             return known, False
         if not self._exports.is_running():
@@ -68,7 +68,7 @@ class ExportService:
         return self._exports.request(grant, asked)
 
     def find(self, grant: Grant, id_: str) -> Export:
-        """Raises QueryError 'missing'."""
+        """The export with this id. Raises QueryError 'missing'."""
         found = self._exports.find(grant, id_, days=self._days) if is_id(id_) else None
         if found is None:
             raise _missing()
@@ -77,8 +77,8 @@ class ExportService:
     def page(
         self, grant: Grant, states: Collection[State], token: str | None, limit: int, group: str | None = None
     ) -> tuple[list[Export], str | None]:
-        """The newest first, and the token of the page after it. Raises QueryError for a token that was not made here
-        for a key with the same accounts."""
+        """A page of exports, newest first, and the token of the next page. Raises QueryError for a token that was not
+        issued to a key with the same accounts."""
         before = None if token is None else self._position(grant, token)
         found, more = self._exports.page(grant, states, before, limit, group=group, days=self._days)
         return found, self._token(grant, found[-1]) if more and found else None
@@ -110,12 +110,12 @@ class ExportService:
         return Download(link, found, path, self._links.url(link, manifest=True))
 
     def is_first_download(self, link: Link) -> bool:
-        """Whether nothing was downloaded by its URL yet; from now on something was."""
+        """True on the first download through this URL, which is marked as used."""
         return self._exports.is_first_download(f"{link.export}.{link.nonce}", link.expires * 1000)
 
     def measures(self) -> Values:
-        """How many exports are in which state, and what is being written. Never raises: what cannot be read is left
-        out."""
+        """Metrics: the number of exports per state, and the progress of those being written. Never raises; unreadable
+        values are omitted."""
         try:
             under_way, counts = self._exports.under_way(), self._exports.counts()
             running = self._exports.is_running()

@@ -1,4 +1,4 @@
-"""Whether an index is complete up to the end of a window, and what keeps it from being so."""
+"""Determines whether an index is complete up to the end of a window, and why not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _NAMED_MAX = 3
 
 
 def complete_until(reader: Reader, start: int, end: int, accounts: frozenset[str] | None) -> int | None:
-    """T (ms, exclusive). Where no process of ours states anything, records of other producers alone are read, and what
-    was read until now stands for it; None when nothing was."""
+    """T (ms, exclusive). When there are no statements, because only other producers write records, the time of the last
+    fence stands in for T. None when neither exists."""
     until = reader.completeness(start, end, accounts).until
     if until is not None:
         return until
@@ -23,8 +23,9 @@ def complete_until(reader: Reader, start: int, end: int, accounts: frozenset[str
 
 
 def what_holds(reader: Reader, end: int, until: int | None, accounts: frozenset[str] | None) -> str:
-    """For people: why the index is not complete up to `end`. `until`: T. Who may not see every account is told which
-    processes and partitions these are, for the operator; services belong to accounts, and reasons may name paths."""
+    """A text for people: why the index is not complete up to `end`. `until`: T. A key without access to every account
+    gets only the ids of processes and partitions, to pass on to the operator: services belong to accounts, and reasons
+    may contain paths."""
     is_operator = accounts is None
     read_until = int(reader.snapshot().read_until * 1000)
     names = [
@@ -48,6 +49,6 @@ def what_holds(reader: Reader, end: int, until: int | None, accounts: frozenset[
 
 
 def shown_time(ms: int) -> str:
-    """RFC 3339, ms, UTC."""
+    """`ms` as RFC 3339 in UTC, with milliseconds."""
     at = datetime.fromtimestamp(min(max(ms, 0), 253_402_300_799_999) // 1000, UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

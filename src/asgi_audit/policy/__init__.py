@@ -1,1 +1,1 @@
-"""What of an exchange becomes part of its record."""
+"""Decides which parts of an exchange become part of its record."""

@@ -1,6 +1,7 @@
-"""What of an exchange is kept: the decision of the settings, taken once per middleware.
+"""Which parts of an exchange are recorded: decided from the settings, once per middleware.
 
-The decision is made of two levels of detail, for request and response apart, because rules may name them apart.
+The decision has two levels of detail, one for the request and one for the response, because rules may set them
+separately.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     request: str
     response: str
-    excluded: bool  # nothing is kept: the exchange is counted and gets no sequence
+    excluded: bool  # nothing is recorded: the exchange is counted and gets no sequence
 
 
 def decide(settings: Settings) -> Decision:
