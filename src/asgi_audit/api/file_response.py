@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..query.admission import Lease
 from .failure import Failure
 
-__all__ = ["ObjectResponse"]
+__all__ = ["ObjectResponse", "asks_for_a_part"]
 
 
 async def _nothing() -> None:
@@ -39,7 +40,7 @@ class ObjectResponse(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: Response | None = None
         is_begun = False
-        headers = [(name, value) for name, value in scope["headers"] if name != b"range" or _is_of_bytes(value)]
+        headers = [h for h in scope["headers"] if h[0] != b"range" or asks_for_a_part(scope)]
 
         async def sending(message: Message) -> None:
             nonlocal refused, is_begun
@@ -72,6 +73,6 @@ class ObjectResponse(FileResponse):
         return self._fail(Failure(status, message, "Ask without it, or as 'bytes=0-99'.", headers))
 
 
-def _is_of_bytes(range_: bytes) -> bool:
-    """Whether a Range header speaks of bytes; one of any other unit is ignored (RFC 9110, 14.2)."""
-    return range_.partition(b"=")[0].strip().lower() == b"bytes"
+def asks_for_a_part(scope: Scope) -> bool:
+    """Whether there is a Range header of bytes; one of any other unit is ignored (RFC 9110, 14.2)."""
+    return Headers(scope=scope).get("range", "").partition("=")[0].strip().lower() == "bytes"

@@ -96,6 +96,7 @@ class Resource:
         """None when the client left while it was asked for its body."""
         operation = self.operation(request.method)
         if operation is None:
+            annotate(request, operation=self.dialect.name)  # else it is named after this class
             methods = set(self._operations) | ({"HEAD"} if "GET" in self._operations else set())
             allow = ", ".join(sorted(methods))
             refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})

@@ -96,12 +96,35 @@ def test_download_that_begins_in_the_middle_or_after_refusals_is_recorded(asked:
         url = await asked.complete(client)
         await client.head(url)
         assert (await client.get(url, headers={"range": "bytes=999999999-"})).status_code == 416
-        assert (await client.get(url, headers={"range": "lines=1-"})).status_code == 400
+        assert (await client.get(url, headers={"range": "bytes=9-1"})).status_code == 400
         assert (await client.get(url, headers={"range": "bytes=1-"})).status_code == 206
 
     asyncio.run(within_lifespan(build_api(asked.settings), work))
     found = [(r.method, r.status) for r in journal_of(asked.settings)]
     assert found == [("POST", 200), ("GET", 416), ("GET", 400), ("GET", 206)]
+
+
+def test_each_whole_download_is_recorded_whatever_range_it_names(asked: Asked) -> None:
+    """A range of an unknown unit is none: it brings all of the file."""
+
+    async def work(client: httpx.AsyncClient) -> None:
+        url = await asked.complete(client)
+        for _ in range(3):
+            assert (await client.get(url, headers={"range": "lines=1-"})).status_code == 200
+
+    asyncio.run(within_lifespan(build_api(asked.settings), work))
+    assert [(r.method, r.status) for r in journal_of(asked.settings)] == [("POST", 200), *[("GET", 200)] * 3]
+
+
+def test_manifest_is_recorded_when_it_is_refused(asked: Asked) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        url = await asked.complete(client)
+        manifest = (await client.head(url)).headers["link"].partition("<")[2].partition(">")[0]
+        assert (await client.get(manifest)).status_code == 200
+        assert (await client.get(manifest.replace("signature=", "signature=0"))).status_code == 403
+
+    asyncio.run(within_lifespan(build_api(asked.settings), work))
+    assert [(r.method, r.status) for r in journal_of(asked.settings)] == [("POST", 200), ("GET", 403)]
 
 
 def test_forged_urls_get_few_records_and_a_valid_one_from_the_same_address_its_own(asked: Asked) -> None:

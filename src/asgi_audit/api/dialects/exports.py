@@ -29,7 +29,7 @@ from ...record.line import TIME_END
 from ..completeness import audit_headers
 from ..failure import Failure
 from ..fields import matching, text, whole
-from ..file_response import ObjectResponse
+from ..file_response import ObjectResponse, asks_for_a_part
 from ..instants import instant_ns, ms_of
 from ..models import Checked, Model, Refusal, answer_bytes, read_body, read_parameters, read_path
 from ..operation import NO_STORE, Dialect, Example, Follows, Operation, json_response
@@ -315,7 +315,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path="/exports/{export}/manifest",
             dialect=EXPORTS,
             roles=frozenset(),
-            is_recorded=False,  # it tells what the download, which is recorded, holds
+            is_recorded=True,  # when it is refused: else it tells what the download, which is recorded, holds
             handle=handlers.manifest,
             path_values=Id,
             parameters=Signed,
@@ -370,7 +370,7 @@ class _Handlers:
 
         async def begins() -> None:
             # One download in several pieces is one; a HEAD brings nothing.
-            if request.method == "HEAD" or (not await self._is_first(found) and "range" in request.headers):
+            if request.method == "HEAD" or (not await self._is_first(found) and asks_for_a_part(request.scope)):
                 leave_out(request)
 
         lease = self._service.admission.enter(found.link.key_id)
@@ -379,6 +379,7 @@ class _Handlers:
 
     async def manifest(self, request: Request, _: Grant) -> Response:
         found = await self._open(request, manifest=True)
+        leave_out(request)
         lease = self._service.admission.enter(found.link.key_id)
         return ObjectResponse(found.path, "application/json", NO_STORE, EXPORTS.fail, lease)
 
