@@ -1,4 +1,4 @@
-"""asgi-audit: an audit trail for ASGI applications. Only public names, imported when first used."""
+"""asgi-audit: an audit trail for ASGI applications. Public names only, imported on first use."""
 
 from __future__ import annotations
 

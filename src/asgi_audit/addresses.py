@@ -1,4 +1,4 @@
-"""Addresses: what each means, parsed here alone, and how much of one a message may show.
+"""Addresses of transports and stores: the only parser, and how much of an address a message may show.
 
 | address | means |
 |---|---|
@@ -7,9 +7,9 @@
 | `memory://`, `memory://name` | kept in this process |
 | `kafka://host:port[,host:port]/topic` | a topic; `kafkas://` with TLS |
 
-People paste `kafka://user:password@host/topic`, or `?password=…`, from the configuration of something else. Where such
-an address is refused, its text would stand in logs and on terminals. So a refused address is shown whole only when
-nothing in it can be a password, and free text is shown without what looks like one.
+Users paste `kafka://user:password@host/topic`, or `?password=…`, from other configurations. An error message with such
+an address would put the password into logs and terminals. So a refused address is shown in full only when no part of it
+can be a password, and free text is shown without anything that looks like one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["ACCEPTED", "KafkaAddress", "kafka_address", "parse", "scheme_of", "s
            "without_passwords"]  # fmt: skip
 
 _KAFKA = "kafka://host:port[,host:port]/topic, or kafkas:// for TLS"
-# By scheme, for messages.
+# Accepted forms by scheme, for messages.
 ACCEPTED = {
     "journal": "journal:///relative/path or journal:////absolute/path",
     "sqlite": "sqlite:///relative/path or sqlite:////absolute/path",
@@ -40,8 +40,7 @@ _MEMORY = re.compile(r"memory://[A-Za-z0-9._-]{0,64}")
 _DEFAULT_PORT = 9092
 
 _SHOWN_MAX = 200
-# Letters, digits, `.-_~`, slashes, commas and brackets; a colon only behind the scheme, before a port, and between
-# brackets.
+# Letters, digits, `.-_~`, slashes, commas and brackets; a colon only after the scheme, before a port, and in brackets.
 _HARMLESS = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30}:/{2,4})?(?:[A-Za-z0-9._~,/-]|\[[0-9A-Fa-f:.]{0,60}\]|:[0-9]{1,5}(?=[,/]|$))*"
 )
@@ -52,7 +51,8 @@ _IN_QUERY = re.compile(r"([?&][^\s=&;?#'\"]{1,100}=)[^\s&;'\"]+")
 
 
 def shown_value(value: object) -> str:
-    """A wrong value as an error may show it: as `repr` does, with what may hold a password as `…`."""
+    """A wrong value in a form that an error may show: its `repr`, with `…` in place of parts that may contain a
+    password."""
     if isinstance(value, str):
         if not _SUSPICIOUS.search(value) or (len(value) <= _SHOWN_MAX and _HARMLESS.fullmatch(value)):
             return repr(value)[:_SHOWN_MAX]
@@ -64,9 +64,8 @@ def shown_value(value: object) -> str:
 
 
 def without_passwords(text: str, words: Iterable[str] = ()) -> str:
-    """Free text, such as an error of a library, without user and password of addresses and without values behind
-    `?name=`. `words`: what may be quoted in it, such as arguments of a command line, and is shown as `shown_value` has
-    it."""
+    """Free text, such as an error of a library, without the user and password of addresses and without values after
+    `?name=`. `words`: texts that it may quote, such as command-line arguments; they are shown as by `shown_value`."""
     for word in sorted(words, key=len, reverse=True):
         flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
         shown = shown_value(value)
@@ -86,13 +85,13 @@ class KafkaAddress:
 
 
 def scheme_of(address: str) -> str:
-    """What stands before the first colon; '' without one."""
+    """The part before the first colon; '' without a colon."""
     scheme, colon, _ = address.partition(":")
     return scheme if colon else ""
 
 
 def parse(address: str) -> Path | KafkaAddress | None:
-    """A directory, a topic, or None for memory. Raises ConfigError."""
+    """Parses an address into a directory, a topic, or None for memory. Raises ConfigError."""
     scheme = scheme_of(address)
     if scheme in ("kafka", "kafkas"):
         return kafka_address(address)
@@ -104,11 +103,11 @@ def parse(address: str) -> Path | KafkaAddress | None:
 
 
 def url_path(url: str) -> Path:
-    """The directory of `journal:///relative`, `journal:////absolute`, likewise sqlite; as SQLAlchemy reads them.
-    Raises ConfigError.
+    """The directory of `journal:///relative`, `journal:////absolute`, likewise sqlite; as SQLAlchemy reads them. Raises
+    ConfigError.
 
-    The home's own path is joined after three slashes, so an absolute one has four. All that follows is the path, also
-    `?`, `#` and `%`: a directory may be called so."""
+    A path after three slashes is relative to the home, so an absolute path has four. Everything after them is the path,
+    including `?`, `#` and `%`: they may occur in the name of a directory."""
     scheme, slashes, path = url.partition(":///")
     if not slashes or scheme not in ("journal", "sqlite") or not path.strip("/") or "\0" in path:
         accepted = ACCEPTED.get(scheme_of(url), f"{ACCEPTED['journal']}, likewise sqlite:")
@@ -117,9 +116,10 @@ def url_path(url: str) -> Path:
 
 
 def kafka_address(url: str) -> KafkaAddress:
-    """Raises ConfigError, which shows no secret: there is none in an address, and what may be one is refused."""
+    """Parses a Kafka address. Raises ConfigError, whose text contains no secret: an address has none, and parts that
+    may be one are refused."""
     if "@" in url:
-        # Never shown, not even in part: what stands before the @ is most likely a password.
+        # Never show any part of it: the text before the @ is probably a password.
         raise ConfigError(
             f"the address of Kafka has an '@' in it; accepted: {_KAFKA}",
             hint="User and password are settings of their own, so that no log line shows them.",

@@ -1,13 +1,13 @@
-"""How files and directories of ours are made: for their owner alone from the first byte on, whatever the umask.
+"""Creates files and directories for their owner only, from the first byte on, whatever the umask.
 
-Everything that asgi-audit writes holds what people sent: bodies, keys, the secret that seals tokens. So each file has
-mode 0600 and each directory 0700 when it appears, also inside a directory that everybody may read; with a group to
-share with they have 0660 and 2770. There is no moment at which they are wider.
+Everything that asgi-audit writes is confidential: bodies, keys, the secret that seals tokens. So each file is created
+with mode 0600 and each directory with 0700, also inside a world-readable directory; when shared with a group, with 0660
+and 2770. They never have wider modes, not even for a moment.
 
-Invariants: a symbolic link is never followed where a file of ours should be; a directory may be a link, but only one
-that root or this user made. What exists already and belongs to this user is narrowed, of other users nothing is
-changed. A file that exists is never opened in order to change its mode: closing it would free the locks that this
-process holds on it (POSIX), SQLite's too.
+Invariants: a symbolic link in place of a file is never followed; a directory may be a link, but only one created by
+root or this user. Existing files of this user are narrowed; files of other users are not changed. An existing file is
+never opened to change its mode: closing it would free the POSIX locks that this process holds on it, including
+SQLite's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["PRIVATE", "Access"]
 
 
 class Access(NamedTuple):
-    """Who may use what is made: this user, and the members of `group` (a number) when there is one."""
+    """Who may use created files: this user, and the members of `group` (a number), if set."""
 
     group: int | None = None
 
@@ -33,13 +33,13 @@ class Access(NamedTuple):
 
     @property
     def directory_mode(self) -> int:
-        """With the group's bit on it, what is made inside belongs to the group as well, whoever makes it."""
+        """The set-group-id bit makes new entries belong to the group, whoever creates them."""
         return 0o700 if self.group is None else 0o2770
 
     def open(self, path: Path, flags: int) -> int:
         """As `os.open`. Raises OSError (ELOOP) for a symbolic link."""
         try:
-            # Made for the owner alone: the group's rights are added when the group is the right one.
+            # Create it for the owner only: the group's rights are added after the group is set.
             fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as e:
             if e.errno == errno.ELOOP:
@@ -56,7 +56,7 @@ class Access(NamedTuple):
         return fd
 
     def create(self, path: Path) -> bool:
-        """Make an empty file for somebody else to open; False when it was there. Raises OSError (ELOOP) for a symbolic
+        """Create an empty file for another library to open; False when it exists. Raises OSError (ELOOP) for a symbolic
         link."""
         try:
             os.close(self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
@@ -66,13 +66,13 @@ class Access(NamedTuple):
         return True
 
     def mkdir(self, path: Path) -> None:
-        """Raises OSError; FileExistsError when anything is there."""
+        """Create a directory. Raises OSError; FileExistsError when anything exists there."""
         os.mkdir(path, 0o700)
         self._set(path, os.lstat(path), self.directory_mode)
 
     def makedirs(self, path: Path) -> bool:
-        """Make a directory and what is missing above it; False when it was there. Raises OSError, also when a link of
-        another user stands in its place."""
+        """Create a directory and its missing parents; False when it exists. Raises OSError, also when its place holds a
+        link of another user."""
         try:
             self.mkdir(path)
         except FileNotFoundError:
@@ -94,8 +94,8 @@ class Access(NamedTuple):
         return True
 
     def mend(self, path: Path) -> None:
-        """Give a file or directory that belongs to this user the mode it should have: one that an earlier version
-        made. Without a group it is narrowed only. Raises OSError (ELOOP) for a symbolic link, FileNotFoundError."""
+        """Correct the mode of a file or directory of this user that an earlier version created. Without a group the
+        mode is only narrowed. Raises OSError (ELOOP) for a symbolic link, FileNotFoundError."""
         there = os.lstat(path)
         if stat.S_ISLNK(there.st_mode):
             raise _is_link(path)
@@ -105,7 +105,7 @@ class Access(NamedTuple):
         if not hasattr(os, "O_PATH"):  # not Linux
             self._set(path, there, mode)
         elif _differs(there, self, mode):
-            # Not by its name, which may be a link by now; and closing this kind of descriptor frees no lock.
+            # Not by name, which may be a link by now. Closing an O_PATH descriptor frees no lock.
             fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 there = os.fstat(fd)
@@ -115,7 +115,7 @@ class Access(NamedTuple):
                 os.close(fd)
 
     def _set(self, at: int | Path, there: os.stat_result, mode: int) -> None:
-        """Group and mode of what belongs to this user."""
+        """Set group and mode, if the file belongs to this user."""
         if there.st_uid != os.geteuid() or not _differs(there, self, mode):
             return
         if self.group is not None and there.st_gid != self.group:
@@ -127,7 +127,7 @@ PRIVATE = Access()
 
 
 def _differs(there: os.stat_result, access: Access, mode: int) -> bool:
-    # A set-group-id bit that a directory has from the one around it gives nobody a right.
+    # Ignore a set-group-id bit inherited from the parent directory: it grants no access.
     bits = 0o777 if access.group is None else 0o7777
     return stat.S_IMODE(there.st_mode) & bits != mode & bits or access.group not in (None, there.st_gid)
 

@@ -1,6 +1,6 @@
-"""Lengths of time as users write them: `24h`, `1h30m`, `1.5s`, `7d`.
+"""Parses durations as users write them: `24h`, `1h30m`, `1.5s`, `7d`.
 
-The grammar of Go's `time.ParseDuration`, which clients of `usage.api.list` know, and `d` for 24 hours beside it.
+The grammar of Go's `time.ParseDuration`, which clients of `usage.api.list` use, plus `d` for 24 hours.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _PARTS = "(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h|d))+)"
 PATTERN = rf"^\+?{_PARTS}$"
 """Of what `duration_ns` takes, for a JSON Schema; that it is at most 292 years, a pattern does not say."""
 AGE_PATTERN = rf"^([0-9]{{1,9}}|\+?{_PARTS})$"
-_NS_MAX = (1 << 63) - 1  # of Go's Duration: 292 years
+_NS_MAX = (1 << 63) - 1  # maximum of Go's Duration: 292 years
 _TEXT_MAX = 200
 
 
 def duration_ns(text: str) -> int:
-    """Nanoseconds, 0 or more: parts of a number and a unit, which add up; `0` needs no unit. What is finer than a
-    nanosecond is cut off. Raises ValueError, without a text, for anything else: a negative one, one above 292 years, a
-    number without a unit, spaces."""
+    """Parses a duration into nanoseconds, 0 or more. Parts of a number and a unit are added; `0` needs no unit.
+    Fractions of a nanosecond are dropped. Raises ValueError, without a message, for a negative duration, one above 292
+    years, a number without a unit, and spaces."""
     rest = text.removeprefix("+")
     if rest == "0":
         return 0
@@ -58,7 +58,7 @@ def duration_ns(text: str) -> int:
 
 
 def age_seconds(text: str) -> float:
-    """The seconds of a duration, or of a whole number without a unit. Raises ValueError as `duration_ns` does."""
+    """Parses a duration, or a whole number of seconds, into seconds. Raises ValueError as `duration_ns` does."""
     if text.isascii() and text.isdigit() and len(text) <= 9:
         return float(text)
     return duration_ns(text) / 1e9

@@ -1,7 +1,7 @@
-"""Every exception of ours: one root, then one class per decision of the caller.
+"""All exceptions of asgi-audit: one root class, then one class per decision of the caller.
 
-A message says the operation, the offending name with its redacted value, and what is accepted; advice to the operator
-stands apart in `hint`.
+A message contains the operation, the offending name with its redacted value, and the accepted values. Advice for the
+operator is separate, in `hint`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QueryErrorKind = Literal[
 
 
 def sentences(message: str, hint: str) -> str:
-    """A message and its hint, which may be '', as one line: `no such index. Start the indexer.`"""
+    """A message and its hint (may be '') as one line: `no such index. Start the indexer.`"""
     if not hint:
         return message
     if message.endswith((".", "?", "!")):
@@ -37,8 +37,8 @@ def sentences(message: str, hint: str) -> str:
 
 
 def types_and_places(error: BaseException) -> str:
-    """What a log may hold of an exception that is not ours: its type, those of up to three causes, and the last six
-    places, the innermost first. No text of an exception and no line of source: both may hold values."""
+    """The loggable part of a foreign exception: its type, the types of up to three causes, and the last six code
+    locations, innermost first. Without exception texts and source lines, which may contain confidential values."""
     kinds = [type(error).__name__]
     cause = error.__cause__
     while cause is not None and len(kinds) < 4:
@@ -51,7 +51,7 @@ def types_and_places(error: BaseException) -> str:
 
 
 class AuditError(Exception):
-    """The root. `hint` is advice to the operator, one sentence, or ''; a traceback shows it below the message."""
+    """The root class. `hint`: advice for the operator, one sentence, or ''; a traceback shows it below the message."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class ConfigError(AuditError):
 
 
 class TransportError(AuditError):
-    """Records could not be carried; `retriable` says whether trying the same again can help."""
+    """Records could not be transported. `retriable`: a retry of the same operation may succeed."""
 
     def __init__(self, message: str, *, retriable: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -73,8 +73,8 @@ class TransportError(AuditError):
 
 
 class StoreError(AuditError):
-    """The store could not write or answer; `retriable` says whether trying the same again can help, `is_full` that
-    there was no room for it: less may fit."""
+    """The store could not write or read. `retriable`: a retry of the same operation may succeed. `is_full`: there was
+    not enough space; a smaller batch may fit."""
 
     def __init__(self, message: str, *, retriable: bool = True, hint: str = "", is_full: bool = False) -> None:
         super().__init__(message, hint=hint)
@@ -83,15 +83,15 @@ class StoreError(AuditError):
 
 
 class RecordError(AuditError):
-    """Bytes that are no record (or statement) of ours: a dead letter."""
+    """Bytes that are not a valid record or statement; they become a dead letter."""
 
 
 class QueryError(AuditError):
-    """The client's fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
-    'unacceptable' (406), 'gone' (410: what it went on from is not there any more), 'too_large' (413), 'busy' (429, come
-    again later) or 'too_costly' (503: the same question over less would be answered). `field` names what was wrong, in
-    our words (those of `Query`, and `execution`, `page_token` and `after`): the message begins with it and a colon, and
-    `said_with` puts a dialect's word there. `retry_seconds`, above 0: when to come again, for 'busy'."""
+    """The request is at fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
+    'unacceptable' (406), 'gone' (410: the position to continue from no longer exists), 'too_large' (413), 'busy' (429:
+    retry later) or 'too_costly' (503: a narrower query would succeed). `field` names the wrong field (a field of
+    `Query`, or `execution`, `page_token`, `after`): the message begins with it and a colon, and `said_with` replaces it
+    by the dialect's name. `retry_seconds`: for 'busy', when to retry, above 0."""
 
     def __init__(
         self,
@@ -108,7 +108,8 @@ class QueryError(AuditError):
         self.kind: QueryErrorKind = kind
 
     def said_with(self, words: Mapping[str, str]) -> str:
-        """The message in a dialect's words. `words`: our name of a field to the client's; others stay as they are."""
+        """The message with a dialect's field names. `words`: {field of ours: name in the dialect}; other fields keep
+        their names."""
         message = str(self)
         mine = f"{self.field}:"
         if self.field not in words or not message.startswith(mine):

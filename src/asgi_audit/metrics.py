@@ -1,14 +1,14 @@
-"""The metrics: names and help once, and how numbers become what Prometheus reads.
+"""The metrics: one table of names and help texts, and the collector for Prometheus.
 
-Groups, by where they are true. `asgi_audit_…`: of the application's own process, from `AuditMiddleware.stats()`.
-`asgi_audit_forward_…`: of one process that forwards to Kafka, an application or the command `forward`.
-`asgi_audit_index_…`, `asgi_audit_journal_…` and `asgi_audit_exports…`: of the index, the journal and the exports on
-disk, the same whoever says them (take `max`, not `sum`). `asgi_audit_indexer_…`: of one indexer's process.
-`asgi_audit_api_…` and `asgi_audit_serve_…`: of one API, all its workers summed up.
+Groups, by scope. `asgi_audit_…`: one application process, from `AuditMiddleware.stats()`. `asgi_audit_forward_…`: one
+process that forwards to Kafka, an application or the command `forward`. `asgi_audit_index_…`, `asgi_audit_journal_…`
+and `asgi_audit_exports…`: the index, the journal and the exports on disk; several processes report the same values
+(aggregate with `max`, not `sum`). `asgi_audit_indexer_…`: one indexer process. `asgi_audit_api_…` and
+`asgi_audit_serve_…`: one API, summed over its workers.
 
-Invariants: labels come from fixed lists, never from a request, and there is no account, service or path in any, so that
-`/metrics` needs no key. Everything is read when it is asked for: nothing runs in between. prometheus_client is imported
-when a collector is made; its global registry is never touched.
+Invariants: labels come from fixed lists, never from a request, and contain no account, service or path, so that
+`/metrics` needs no key. Values are read at each scrape; nothing runs in between. prometheus_client is imported when a
+collector is created; its global registry is never used.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class HasStats(Protocol):
 
 
 class Collector:
-    """For a registry: reads `values` at each scrape. Names that TABLE does not hold are a bug and raise KeyError."""
+    """A Prometheus collector that reads `values` at each scrape. Raises KeyError for names that are not in TABLE (a
+    bug)."""
 
     def __init__(self, values: Callable[[], Values]) -> None:
         from prometheus_client import metrics_core
@@ -153,7 +154,7 @@ class Collector:
         self._values = values
 
     def describe(self) -> list[Any]:
-        return []  # else the registry would collect to learn the names
+        return []  # otherwise the registry would collect values to learn the names
 
     def collect(self) -> Iterator[Family]:
         for name, value in self._values().items():
@@ -169,7 +170,7 @@ class Collector:
 
 
 def collector(*sources: HasStats) -> Collector:
-    """What `AuditMiddleware.stats()` says, summed up over `sources`: `registry.register(collector(middleware))`."""
+    """A collector of `AuditMiddleware.stats()`, summed over `sources`: `registry.register(collector(middleware))`."""
     return Collector(lambda: _app_values([source.stats() for source in sources]))
 
 
@@ -178,14 +179,14 @@ _attached_lock = threading.Lock()
 
 
 class Registry(Protocol):
-    """What we need of a prometheus_client registry."""
+    """The used part of a prometheus_client registry."""
 
     def register(self, collector: Any) -> None: ...
 
 
 def attach(registry: Registry, journal: str, source: HasStats) -> None:
-    """Let `registry` show the counters of the recorder over `journal`. Again is fine: the middleware of one application
-    may be made several times, and all that write to one journal have the same counters."""
+    """Register the counters of the recorder of `journal` with `registry`. May be called again: an application may
+    create its middleware several times, and all middlewares of one journal share their counters."""
     with _attached_lock:
         known = _attached.get(id(registry))
         if known is None:
@@ -196,7 +197,7 @@ def attach(registry: Registry, journal: str, source: HasStats) -> None:
 
 
 def lost_by_reason(counts: Mapping[str, int]) -> dict[str, float]:
-    """With a bounded set of reasons, each of them present."""
+    """Losses by reason, with a fixed set of reasons that are all present."""
     found = dict.fromkeys([*LOST_REASONS, "other"], 0.0)
     for reason, count in counts.items():
         found[reason if reason in LOST_REASONS else "other"] += count
@@ -204,7 +205,7 @@ def lost_by_reason(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def of_stats(*stats: Mapping[str, int]) -> dict[str, Value]:
-    """Counters of `stats()` under their names here, summed up; what has none is left out."""
+    """Maps counters of `stats()` to metric names and sums them; counters without a metric are omitted."""
     values: dict[str, Value] = {}
     for one in stats:
         for name, number in one.items():

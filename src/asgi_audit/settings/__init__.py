@@ -1,9 +1,9 @@
-"""Every setting, once: the table drives defaults, environment names, flags, `--help` and the README's table.
+"""All settings in one table, which defines defaults, environment names, flags, `--help` and the README's table.
 
-Precedence: argument or flag, environment, default. Only `wiring` reads the environment. A wrong setting is a
-ConfigError of one line: its name, its value (masked when secret), what is accepted, and the accepted word that it
-resembles. Each group has a file: the table's rows as a dataclass, and, for what an application may set, a `TypedDict`
-by which editors and type checkers know it; a test compares the two.
+Precedence: argument or flag, environment, default. Only `wiring` reads the environment. A wrong setting raises a
+ConfigError of one line: name, value (masked when secret), accepted values, and the accepted word that it resembles.
+Each group has a file: the table's rows as a dataclass, and for settings of the application also a `TypedDict` for
+editors and type checkers; a test compares the two.
 """
 
 from __future__ import annotations

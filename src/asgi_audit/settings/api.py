@@ -1,4 +1,4 @@
-"""Settings: the API that `serve` shows."""
+"""Settings: the API of `serve`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Api", "ApiSettings"]
 
 
 class ApiSettings(TypedDict, total=False):
-    """What `create_app` accepts by keyword."""
+    """Keyword arguments of `create_app`."""
 
     home: str | Path
     share_with_group: str | int

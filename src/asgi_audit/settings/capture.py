@@ -1,4 +1,4 @@
-"""Settings: what of an exchange is kept."""
+"""Settings: which parts of an exchange are recorded."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What one setting accepts: from a value as code, environment or command line give it to the value that is used.
+"""The checks of settings. A check takes a value from code, environment or command line, and returns the value to use.
 
-Each check is a function of the value; it raises `Wrong`, whose text says what is accepted.
+Each check is a function of the value. It raises `Wrong`, whose text describes the accepted values.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Check = Callable[[Any], Any]
 
 
 class Wrong(ValueError):
-    """`str(e)` is what is accepted; `words`: those of it that may have been meant with `word`, by default the
-    value."""
+    """`str(e)` describes the accepted values. `words`: accepted words to compare with `word` (by default the value) for
+    a suggestion."""
 
     def __init__(self, accepted: str, words: Sequence[str] = (), *, word: str | None = None) -> None:
         super().__init__(accepted)
@@ -45,7 +45,7 @@ class Wrong(ValueError):
 
 
 def setting(default: Any, check: Check, help: str, *, secret: bool = False, only: str = "") -> Any:
-    """A field of the table. `only`: who uses it, 'middleware' or 'server'; '' means both."""
+    """A field of the table. `only`: its only user, 'middleware' or 'server'; '' means both."""
     return dataclasses.field(default=default, metadata={"check": check, "help": help, "secret": secret, "only": only})
 
 
@@ -144,7 +144,7 @@ def header(value: Any) -> str | None:
 
 
 def path(value: Any) -> Path:
-    # An address is no path: taken for one, it would become a directory of that name, password included.
+    # An address is not a path: taken for one, it would create a directory of that name, including its password.
     if not isinstance(value, (str, Path)) or not str(value) or "://" in str(value):
         raise Wrong("a path")
     return Path(value)
@@ -155,8 +155,8 @@ def optional_path(value: Any) -> Path | None:
 
 
 def address(*, of_path: str, **shown: str) -> Check:
-    """An address of one of these schemes, '' when there is none; `shown`: each as an error names it. A plain path is an
-    address of the scheme `of_path`."""
+    """A check for an address of one of these schemes, or ''. `shown`: {scheme: its form in error messages}. A plain
+    path becomes an address of the scheme `of_path`."""
     accepted = " or ".join(dict.fromkeys(["a path", *shown.values()]))
 
     def check(value: Any) -> str:
@@ -178,7 +178,7 @@ def address(*, of_path: str, **shown: str) -> Check:
 
 
 def _is_plain_path(value: Any) -> bool:
-    """No word that is a scheme, which was meant as one, and nothing that may be an address without its scheme."""
+    """False for a bare scheme name, and for anything that may be an address without its scheme."""
     if isinstance(value, Path):
         return True
     return isinstance(value, str) and not set(":@?#\0") & set(value) and value.strip().lower() not in addresses.ACCEPTED
@@ -212,8 +212,8 @@ def host(value: Any) -> str:
 
 
 def hosts(value: Any) -> tuple[tuple[str, str], ...]:
-    """(host in lower case, word) of each `host=word`, separated by commas, or of a mapping. One host may be given with
-    several words."""
+    """(host in lower case, word) of each `host=word`, separated by commas, or of a mapping. A host may have several
+    words."""
     accepted = "host=dialect, separated by commas, such as usage.example.com=usage"
     if isinstance(value, str):
         value = [part.strip().partition("=")[::2] for part in value.split(",") if part.strip()]
@@ -253,7 +253,7 @@ def regions(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def optional_url(value: Any) -> str:
-    """`http://…` or `https://…` without the last slash, query and user; '' for none."""
+    """`http://…` or `https://…`, without trailing slash, query and user; '' for none."""
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or not _URL.fullmatch(value):
@@ -262,7 +262,7 @@ def optional_url(value: Any) -> str:
 
 
 def bucket(value: Any) -> str:
-    """`s3://bucket` or `s3://bucket/prefix`, without the last slash; '' for none."""
+    """`s3://bucket` or `s3://bucket/prefix`, without trailing slash; '' for none."""
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or not _BUCKET.fullmatch(value):
@@ -275,7 +275,7 @@ def optional_port(value: Any) -> int | None:
 
 
 def group(value: Any) -> int | None:
-    """The number of a group, from its name or its number."""
+    """The number of a group, given by name or number."""
     if value is None or value == "":
         return None
     accepted = "the name or the number of a group of this machine"
@@ -292,7 +292,8 @@ def group(value: Any) -> int | None:
 
 
 def _texts(what: str, mark: str, one: Callable[[str], object], most: int = 200) -> Check:
-    """Several texts, of which each passes `one`; as one text they are separated by `mark`, white space when ''."""
+    """A check for several texts that each pass `one`. In a single string they are separated by `mark`, or by white
+    space when `mark` is ''."""
     separated = f"{what}, separated by {'commas' if mark else 'white space'}"
 
     def check(value: Any) -> tuple[str, ...]:

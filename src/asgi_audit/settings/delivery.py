@@ -1,4 +1,4 @@
-"""Settings: where records go, and what waits for them."""
+"""Settings: where records are written, and whether responses wait for them."""
 
 from __future__ import annotations
 

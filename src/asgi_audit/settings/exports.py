@@ -1,4 +1,4 @@
-"""Settings: exports, which `serve` writes and hands out."""
+"""Settings: exports, which `serve` writes and serves."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ class Exports:
 
     @property
     def regions_of_groups(self) -> dict[str, str]:
-        """Region by region group; `*`: all."""
+        """{region group: region}; `*` means all regions."""
         return dict(self.export_regions or _REGIONS)

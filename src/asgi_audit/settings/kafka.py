@@ -1,4 +1,4 @@
-"""Settings: how Kafka is spoken to. Where it is says `transport`."""
+"""Settings: connection to Kafka. `transport` holds the address."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""An operator's own names, forms and paths of secrets: what is accepted, and why none of them can stall a recorder.
+"""The operator's own names, forms and paths of secrets: what is accepted, and why none of them can slow down a
+recorder.
 
-A form is a small regular expression. It begins with fixed characters (`acme_`), which the redaction searches for in all
-bytes of a record at once; the rest is tried only where these stand. What is accepted can be matched in one way alone,
-so that a try takes no longer than the text that it consumes:
+A form is a restricted regular expression. It begins with fixed characters (`acme_`), which redaction searches for in
+all bytes of a record at once; the rest is matched only after them. An accepted form can match in one way only (no
+backtracking), so the time of a match is proportional to the text that it consumes:
 
 * characters, classes (`[A-Za-z0-9_-]`), `\\d`, `\\w`, `\\s` and escaped marks;
 * `?`, `*`, `+`, `{3}`, `{3,}`, `{3,40}` behind one of them; what has no end ends at `LONGEST` characters;
 * `(a|b|c)` of fixed words, none of which begins another one, with or without `?`.
 
-Refused: what may end at more than one place (`[a-z]+[a-z0-9]`, `a?ab`), `.`, `^`, `$`, `\\b`, look-around, references,
-repeated groups, and text that is not ASCII. `(?i)` at the beginning is accepted.
+Refused: expressions that may end at more than one place (`[a-z]+[a-z0-9]`, `a?ab`), `.`, `^`, `$`, `\\b`, look-around,
+references, repeated groups, and text that is not ASCII. `(?i)` at the beginning is accepted.
 
-A path is a template of whole segments: `/share/{token}` masks the segment after `share`, wherever these segments stand
-in a path; `*` is any one segment, which is kept.
+A path is a template of whole segments: `/share/{token}` masks the segment after `share`, anywhere in a path; `*`
+matches any one segment, which is kept.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ PathRule = tuple[str | None, ...]
 
 
 class OwnForm(NamedTuple):
-    """A form that is safe to run. triggers: one of them stands at its beginning, in any letter case. longest: bytes."""
+    """A form that is safe to run. `triggers`: every match begins with one of them, in any letter case. `longest`:
+    maximum length of a match, bytes."""
 
     triggers: tuple[bytes, ...]
     expression: bytes
@@ -50,7 +52,7 @@ class OwnForm(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """One of these characters, `low` to `high` times; or one of `words`."""
+    """A part of a form: one of these characters, `low` to `high` times; or one of `words`."""
 
     characters: frozenset[int]
     low: int = 1
@@ -62,7 +64,7 @@ class _Part(NamedTuple):
 
 
 def own_name(text: str) -> str:
-    """A name of fields and headers. Raises ValueError with what is accepted."""
+    """Checks a name of fields and headers. Raises ValueError whose text describes what is accepted."""
     letters = sum(c.isalnum() for c in text)
     if not letters or len(text.encode()) > _NAME_MAX:
         raise ValueError(f"a name has a letter or digit, and at most {_NAME_MAX} bytes")
@@ -70,7 +72,7 @@ def own_name(text: str) -> str:
 
 
 def own_path(text: str) -> PathRule:
-    """A path's template. Raises ValueError with what is accepted."""
+    """Parses a path template. Raises ValueError whose text describes what is accepted."""
     segments = [s for s in text.strip("/").split("/") if s]
     if not all(_SEGMENT.fullmatch(s) for s in segments) or len(segments) > _SEGMENTS_MAX:
         raise ValueError("segments are fixed, `*`, or `{name}` for one to mask: /share/{token}")
@@ -81,7 +83,7 @@ def own_path(text: str) -> PathRule:
 
 
 def own_form(text: str) -> OwnForm:
-    """A form of secrets. Raises ValueError with what is accepted."""
+    """Parses a form of secrets. Raises ValueError whose text describes what is accepted."""
     if not text.isascii() or len(text) > _FORMS_LENGTH_MAX:
         raise ValueError(f"a form is ASCII text of at most {_FORMS_LENGTH_MAX} characters")
     any_case = text.startswith("(?i)")
@@ -108,7 +110,7 @@ def _after(parts: list[_Part], at: int) -> frozenset[int]:
 
 
 def _triggers(parts: list[_Part]) -> tuple[bytes, ...]:
-    """The fixed characters that it begins with, in small letters."""
+    """The fixed characters at the beginning of the form, in lower case."""
     found = [b""]
     for part in parts:
         small = frozenset(bytes(part.characters).lower())
@@ -134,12 +136,12 @@ def _expression(part: _Part) -> bytes:
     inside = b"".join(b"\\x%02x" % c for c in sorted(part.characters))
     if part.low == part.high:
         return b"[" + inside + b"]" + (b"{%d}" % part.low if part.low != 1 else b"")
-    # Of one character, and followed by none that it takes: never gives back.
+    # Possessive: it is followed by no character that it matches, so it never needs to backtrack.
     return b"[" + inside + b"]" + b"{%d,%d}+" % (part.low, part.high)
 
 
 class _Reader:
-    """Reads an expression of the grammar above; anything else is a ValueError."""
+    """Parses an expression of the grammar above. Raises ValueError for anything else."""
 
     def __init__(self, text: str, any_case: bool) -> None:
         self.text = text

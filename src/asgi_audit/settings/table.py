@@ -1,4 +1,5 @@
-"""The groups as one table, and what a process sets: arguments or flags over the environment over the defaults."""
+"""Joins the groups into one table, and makes a process's settings: arguments or flags, then the environment, then
+defaults."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ __all__ = [
 ]
 
 PREFIX = "ASGI_AUDIT_"
-# Settings of version 0.1.0 that nobody should turn, and what holds instead. They warn in this version; the next one
-# does not know them.
+# Retired settings of version 0.1.0, with the explanation for the warning. This version warns; the next one rejects
+# them.
 RETIRED = {
     "queue_max": "at most 50,000 sealed exchanges wait to be written",
     "flush_seconds": "records are written every 20 ms",
@@ -59,13 +60,14 @@ _KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://[0-9A-Fa-f.:\[\]]+:\d{1,5}")
 
 
 class ApplicationSettings(DeliverySettings, IdentitySettings, CaptureSettings, KafkaSettings, total=False):
-    """What the middleware and `install` accept by keyword."""
+    """Keyword arguments of the middleware and of `install`."""
 
 
-# Fields come in the order of the bases from the last to the first.
+# Dataclass fields are ordered from the last base to the first.
 @dataclass(frozen=True, kw_only=True)
 class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
-    """Validated whole by `make_settings`. `only` in the metadata says who uses a setting: middleware or server."""
+    """Validated as a whole by `make_settings`. `only` in the metadata names the only user of a setting: middleware or
+    server."""
 
     @property
     def access(self) -> Access:
@@ -85,14 +87,15 @@ class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
 
     @property
     def journal_path(self) -> Path | None:
-        """The directory in which records are written ahead; None when they are kept in memory."""
+        """The directory of the journal; None when records are kept in memory."""
         if self.is_kafka:
             return self.journal or self.home / "journal"
         return None if self.is_memory else url_path(self.transport_url)
 
     @property
     def dead_letters_path(self) -> Path:
-        """What a broker refuses for good. Beside the journal, not in it: its names are processes."""
+        """The directory of records that a broker refused permanently. Beside the journal, because names inside the
+        journal are process ids."""
         return self.home / "dead-letters"
 
     @property
@@ -112,8 +115,8 @@ class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
         return self.export_path or self.home / "exports"
 
     def absolute(self) -> Settings:
-        """The same with every path absolute: for objects that live on in an application which may change its working
-        directory, and so that two spellings of one journal are one."""
+        """The settings with absolute paths: an application may change its working directory, and two spellings of one
+        journal path must be equal."""
         changed: dict[str, Any] = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
@@ -132,19 +135,19 @@ class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
         return f"Settings({', '.join(shown)})"
 
 
-# The function itself: a framework makes its middleware inside the running loop, where tools that find blocking calls
-# (BlockBuster) put one that raises in its place. The kernel answers from memory.
+# A reference to the original function: frameworks create middleware inside the running loop, where tools that detect
+# blocking calls (BlockBuster) replace `os.getcwd` by one that raises. The call does not block.
 _getcwd = os.getcwd
 
 
 def _absolute(path: Path) -> Path:
     try:
-        # A link stays as it is named, for it may be set anew; only what `..` means must be asked now.
+        # Keep symbolic links unresolved, because they may be changed later; only `..` must be resolved now.
         if ".." in path.parts:
             return Path(os.path.realpath(path))
         return path if path.is_absolute() else Path(_getcwd(), path)
     except OSError:
-        return path  # the working directory is gone: what is relative to it fails where it is used
+        return path  # the working directory is gone: relative paths fail when they are used
 
 
 def environment_name(name: str) -> str:
@@ -160,10 +163,11 @@ def table() -> list[tuple[str, str, Any, str, str]]:
 
 
 def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
-    """`given` (arguments or flags; None means not given) over `environment` over the defaults. Raises ConfigError.
+    """Makes settings from `given` (arguments or flags; None means not given), then `environment`, then defaults. Raises
+    ConfigError.
 
-    A name in `given` that is no setting is a ConfigError. An environment variable with our prefix that is none is
-    passed over, and so is what is retired: see `warnings_about`."""
+    An unknown name in `given` raises ConfigError. Unknown environment variables with our prefix, and retired settings,
+    are ignored: see `warnings_about`."""
     environment = _without_kubernetes(environment)
     fields = {f.name: f for f in dataclasses.fields(Settings)}
     for name in given:
@@ -171,7 +175,7 @@ def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
             raise _unknown(name, fields)
     values: dict[str, Any] = {}
     for name, f in fields.items():
-        # In the environment ENABLED=0 beats all: an operator can always turn us off.
+        # ENABLED=0 in the environment has precedence: an operator can always turn recording off.
         if name == "enabled" and is_turned_off(environment):
             values[name] = False
         elif given.get(name) is not None or (name == "request_id_header" and name in given):
@@ -192,14 +196,14 @@ def _without_kubernetes(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def of_an_application(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables of the index and the API: one that is wrong must not stop an application beside them."""
+    """The environment without variables of the index and the API: a wrong one must not stop an application."""
     others = {environment_name(f.name) for f in dataclasses.fields(Settings) if f.metadata["only"] == "server"}
     return {key: value for key, value in environment.items() if key not in others}
 
 
 def refuse_others(given: Iterable[str]) -> None:
-    """Raises ConfigError for what is no setting of an application: a setting of the index would have no effect there,
-    without a word."""
+    """Raises ConfigError for names that are not settings of an application: a setting of the index would silently have
+    no effect there."""
     accepted = {f.name: f.metadata["only"] != "server" for f in dataclasses.fields(Settings)}
     for name in given:
         if name in RETIRED or accepted.get(name):
@@ -213,7 +217,7 @@ def refuse_others(given: Iterable[str]) -> None:
 
 
 def refuse_others_of_api(given: Iterable[str]) -> None:
-    """Raises ConfigError for what `create_app` does not use."""
+    """Raises ConfigError for settings that `create_app` does not use."""
     for name in given:
         if name not in ApiSettings.__annotations__:
             raise _unknown(name, ApiSettings.__annotations__)
@@ -227,12 +231,11 @@ _OF_THE_CLIENT = ("URL", "KEY")
 
 
 def warnings_about(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
-    """What is passed over, and what to say of it, by name: retired settings, and environment variables with our prefix
-    that are none. Those of the test suite (`ASGI_AUDIT_TEST_…`) and of the client (`ASGI_AUDIT_URL`, `ASGI_AUDIT_KEY`)
-    are left out.
+    """{name: warning} of ignored settings: retired ones, and unknown environment variables with our prefix. Variables
+    of the test suite (`ASGI_AUDIT_TEST_…`) and of the client (`ASGI_AUDIT_URL`, `ASGI_AUDIT_KEY`) are not reported.
 
-    A variable warns and does not stop: after an update is taken back, the older version must start with what was set
-    for the newer one."""
+    Unknown variables warn instead of raising: after a downgrade the older version must start with the variables of the
+    newer one."""
     known = [f.name.upper() for f in dataclasses.fields(Settings)]
     found = {name: _retired(name, name) for name, value in given.items() if name in RETIRED and value is not None}
     for key in _without_kubernetes(environment):
@@ -252,7 +255,7 @@ def _retired(name: str, shown: str) -> str:
 
 
 def is_turned_off(environment: Mapping[str, str]) -> bool:
-    """Whether ASGI_AUDIT_ENABLED says so. Raises ConfigError when it says neither yes nor no."""
+    """Whether ASGI_AUDIT_ENABLED turns recording off. Raises ConfigError for a value that is not a boolean."""
     switch = environment_name("enabled")
     (field,) = (f for f in dataclasses.fields(Settings) if f.name == "enabled")
     return switch in environment and not _checked(field, environment[switch], switch)
@@ -268,7 +271,7 @@ def _checked(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
 
 
 def markdown_table(only: tuple[str, ...] = ("", "middleware", "server")) -> str:
-    """The settings as the README shows them; a test holds the two together."""
+    """The settings as a Markdown table for the README; a test compares the two."""
     lines = ["| setting | environment | default | what it does |", "|---|---|---|---|"]
     for name, environment, default, help, used_by in table():
         if used_by not in only:
