@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 PREFIX = "ASGI_AUDIT_"
-# Retired settings of version 0.1.0, with the explanation for the warning. This version warns; the next one rejects
-# them.
+# Retired settings of version 0.1.0, with the explanation for the warning. This version warns about them; the next one
+# no longer knows them.
 RETIRED = {
     "queue_max": "at most 50,000 sealed exchanges wait to be written",
     "flush_seconds": "records are written every 20 ms",

@@ -1,1 +1,1 @@
-"""Settings to objects: the only room that knows all rooms, reads the environment and imports adapters."""
+"""Builds objects from settings. Only this room imports all others and the adapters, and reads the environment."""

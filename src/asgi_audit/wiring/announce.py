@@ -1,7 +1,7 @@
-"""The one line at start: that requests are recorded, and where the records go.
+"""Logs one line at start: that requests are recorded, and where records are written.
 
-Most servers configure their own loggers only, and Python shows nothing below WARNING of a logger without a handler. So
-the line goes to the log where the application configured one, and else to stderr.
+Most servers configure only their own loggers, and Python prints nothing below WARNING for a logger without a handler.
+So the line is logged if the application has configured logging, and else written to stderr.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What stands in somebody's application: the middleware, `install`, and the recorder behind them.
+"""The parts that run inside the audited application: the middleware, `install`, and the recorder behind them.
 
-Imports of what only some settings need stand inside the functions: the application must not load what it does not use.
+Modules that only some settings need are imported inside functions: the application must not load unused code.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditMiddleware", "install", "open_journal", "recorder_of"]
 
-# Wider than ASGI's own types: frameworks and applications write scope and messages as dicts, mappings or TypedDicts,
-# and a function of the one is no function of the other.
+# Wider than asgiref's types: frameworks annotate scope and messages as dicts, mappings or TypedDicts, and a callable
+# with one of these types is not assignable to a callable with another.
 AnyApplication = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
 class HasMiddlewareStack(Protocol):
-    """Starlette, FastAPI and what is built on them."""
+    """Starlette, FastAPI and frameworks built on them."""
 
     middleware_stack: Any
 
@@ -43,11 +43,11 @@ class AuditMiddleware(Capture):
     """Audits every HTTP exchange of `app`: `AuditMiddleware(app)`, `app.add_middleware(AuditMiddleware,
     service="shop")`.
 
-    `settings` are those of the settings table by name; the environment fills what is not given. Raises ConfigError at
-    once for a wrong setting. Where a framework makes this layer late, inside a call of the application, it refuses the
-    start instead: the server's `lifespan.startup` gets `startup.failed` with the error's text, and every request raises
-    it. Otherwise it never raises into a request. `metrics`: a prometheus_client registry that shall show `stats()`;
-    which one is yours to choose, and nothing is registered without."""
+    `settings`: names from the settings table; the environment supplies those not given. Raises ConfigError for a wrong
+    setting. Some frameworks create the middleware late, inside a call of the application; then the start fails instead:
+    the server's `lifespan.startup` gets `startup.failed` with the error's text, and every request raises the error.
+    Otherwise it never raises into a request. `metrics`: a prometheus_client registry in which to register `stats()`;
+    without it nothing is registered."""
 
     def __init__(
         self, app: AnyApplication, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]
@@ -58,26 +58,26 @@ class AuditMiddleware(Capture):
             if metrics is not None and recorder is not None:
                 with extra():
                     attach(metrics, made.transport_url, _Counted(recorder, made))
-        except Exception as e:  # a registry that is none, too: servers would drop any error just as silently
+        except Exception as e:  # also for an invalid registry: servers would silently drop any other error too
             if not is_in_a_call():
                 raise
             made, recorder, app = Settings(enabled=False), None, Refused(e)
         super().__init__(app, made, recorder)
 
     def __getattr__(self, name: str) -> Any:
-        # An application wrapped by hand keeps its own attributes (`app.state`, `app.get`) for whoever holds the
-        # wrapper.
+        # Forward attributes of a wrapped application (`app.state`, `app.get`), for code that uses the wrapper as the
+        # application.
         if name.startswith("_") or name in ("app", "settings"):
             raise AttributeError(name)
         return getattr(self.app, name)
 
     def stats(self) -> dict[str, int]:
-        """Counters of this process since its start; {} when turned off."""
+        """Counters of this process since its start; {} when recording is off."""
         return {} if self.recorder is None else _Counted(self.recorder, self.settings).stats()
 
 
 class _Counted:
-    """What `stats()` says of a recorder and of its forwarder, for a registry: the middleware itself would keep its
+    """`stats()` of a recorder and its forwarder, for a registry. Registering the middleware itself would keep its
     application alive."""
 
     def __init__(self, recorder: RecorderBase, settings: Settings) -> None:
@@ -105,11 +105,11 @@ def install(
 
 
 def install(app: Any, *, metrics: Registry | None = None, **settings: Unpack[ApplicationSettings]) -> Any:
-    """Audit `app` from outside of all its layers, so that each response a client sees is recorded.
+    """Audits `app` outside of all its middleware, so that every response that a client sees is recorded.
 
     A Starlette or FastAPI application is changed in place and returned; routes and middleware may be added afterwards.
-    Any other ASGI application is wrapped: serve what is returned. Arguments and errors as for AuditMiddleware, and a
-    ConfigError for what is no ASGI application, or when `install` was called on it before."""
+    Any other ASGI application is wrapped: serve the returned object. Arguments and errors as for AuditMiddleware. Also
+    raises ConfigError when `app` is not an ASGI application, or when `install` was called on it before."""
     from ..capture.install import has_stack, install_on
 
     if isinstance(app, AuditMiddleware):
@@ -120,12 +120,12 @@ def install(app: Any, *, metrics: Registry | None = None, **settings: Unpack[App
                 f"install was given {type(app).__name__}; accepted: an ASGI application, such as FastAPI()"
             )
         return AuditMiddleware(app, metrics=metrics, **settings)
-    # The stack is built at the first request, which would be too late to hear of a wrong setting.
+    # Check now: the stack is built at the first request, too late to report a wrong setting.
     checked = application_settings(**settings)
     if not checked.enabled:
         return app
     recorder_of(checked)
-    # The stack may be built in another working directory.
+    # Paths are made absolute now, because the stack may be built in another working directory.
     paths = {name: value for name in settings if isinstance(value := getattr(checked, name, None), Path)}
     settings |= cast(ApplicationSettings, {**paths, "home": checked.home, "transport": checked.transport})
     install_on(app, lambda inner: AuditMiddleware(inner, metrics=metrics, **settings))
@@ -136,9 +136,9 @@ def recorder_of(settings: Settings) -> RecorderBase:
     """The recorder of this OS process for the journal that the settings name: one per journal root."""
     from ..recording.recorder import shared_recorder
 
-    # What `open_journal` needs, imported by whoever makes the middleware, not by the recorder's thread: pytest parses
-    # what is imported, and in CPython 3.11 two threads that parse at a time break each other (SystemError: AST
-    # constructor recursion depth mismatch).
+    # Modules that `open_journal` needs. Import them here, not in the recorder's thread: pytest parses imported modules,
+    # and in CPython 3.11 two threads that parse at the same time fail (SystemError: AST constructor recursion depth
+    # mismatch).
     from ..transport import journal, memory  # noqa: F401
 
     settings = settings.absolute()
@@ -159,8 +159,8 @@ def recorder_of(settings: Settings) -> RecorderBase:
 
 
 def open_journal(settings: Settings, facts: transport_base.ProcessFacts) -> transport_base.EntryWriter:
-    """A new journal for this process, where the settings say. Called in the recorder's thread. Raises
-    TransportError."""
+    """Opens a new journal for this process, in the place that the settings define. Called in the recorder's thread.
+    Raises TransportError."""
     path = settings.journal_path
     if path is None:
         from ..transport.memory import MemoryJournal

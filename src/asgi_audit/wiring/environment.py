@@ -1,4 +1,4 @@
-"""What this process finds around it: the environment, and the packages that extras bring."""
+"""The environment of this process: its variables, and the packages that extras install."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _log = logging.getLogger("asgi_audit")
 _warned: set[str] = set()
 
 
-# Packages by the extra that brings them.
+# Packages by the extra that installs them.
 EXTRAS = {
     "apsw": "server",
     "cryptography": "server",
@@ -57,8 +57,8 @@ EXTRAS = {
 
 
 def settings_from(**given: Any) -> Settings:
-    """Arguments or flags over this process's environment over the defaults. Raises ConfigError; warns once of each
-    environment variable that has our prefix and is no setting, and of each setting that is retired."""
+    """Settings from arguments or flags, then this process's environment, then defaults. Raises ConfigError. Warns once
+    about each unknown environment variable with our prefix, and about each retired setting."""
     _warn(given)
     return make_settings(os.environ, **given)
 
@@ -71,10 +71,11 @@ def _warn(given: Mapping[str, Any]) -> None:
 
 
 def application_settings(**given: Any) -> Settings:
-    """The same for the middleware: every path is absolute, because the application may change its working directory,
-    and only what an application uses is looked at.
+    """Like `settings_from`, for the middleware: paths are absolute, because the application may change its working
+    directory, and only the application's settings are read.
 
-    `ASGI_AUDIT_ENABLED=0` beats everything, also what is wrong: it is the way out of a start that is refused."""
+    `ASGI_AUDIT_ENABLED=0` has precedence even over wrong settings, so that an operator can always start the
+    application."""
     if is_turned_off(os.environ):
         return Settings(enabled=False)
     refuse_others(given)
@@ -83,13 +84,14 @@ def application_settings(**given: Any) -> Settings:
 
 
 def api_settings(**given: Any) -> Settings:
-    """The same for `create_app`: absolute paths, and only what the API uses is accepted."""
+    """Like `settings_from`, for `create_app`: paths are absolute, and only settings of the API are accepted."""
     refuse_others_of_api(given)
     return settings_from(**given).absolute()
 
 
 def log_format(flag: str | None) -> str:
-    """How a command logs, whatever its other settings are. A value that is no format is text until they are checked."""
+    """The log format of a command, whether or not its other settings are valid. An invalid value counts as text until
+    settings are checked."""
     name = environment_name("log_format")
     try:
         return make_settings({k: v for k, v in os.environ.items() if k == name}, log_format=flag).log_format
@@ -99,7 +101,7 @@ def log_format(flag: str | None) -> str:
 
 @contextlib.contextmanager
 def extra() -> Iterator[None]:
-    """Around imports of what an extra brings: one clear line instead of a ModuleNotFoundError. Raises ConfigError."""
+    """Wraps imports of packages of an extra: raises ConfigError with one clear line instead of ModuleNotFoundError."""
     try:
         yield
     except ModuleNotFoundError as e:
@@ -112,9 +114,9 @@ def extra() -> Iterator[None]:
 
 
 def ignore_home(settings: Settings) -> None:
-    """Keeps git from what is in the home, which stands beside the application's source by default: records and keys do
-    not belong there. Called where something was made in it; never raises."""
-    with contextlib.suppress(OSError):  # there already, no home, another user's, or read-only
+    """Writes a .gitignore into the home, which by default is beside the application's source: records and keys must not
+    be committed. Called after something was created in the home; never raises."""
+    with contextlib.suppress(OSError):  # exists already, no home, another user's home, or read-only
         fd = settings.access.open(settings.home / ".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             os.write(fd, b"# Records and keys of asgi-audit: not for a repository.\n*\n")
@@ -123,7 +125,7 @@ def ignore_home(settings: Settings) -> None:
 
 
 def share_home(settings: Settings) -> None:
-    """A home that was made for this user alone would keep the group from what is in it."""
+    """Gives the group access to the home: a home created for this user only would block access to its contents."""
     if settings.access.group is not None:
-        with contextlib.suppress(OSError):  # another user's, a link, or none yet: what is made in it says so
+        with contextlib.suppress(OSError):  # another user's, a link, or missing: creating files in it will report that
             settings.access.mend(settings.home)

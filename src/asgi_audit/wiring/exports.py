@@ -1,4 +1,4 @@
-"""Exports: settings to where their objects go, what the API asks, and what runs them."""
+"""Builds the parts of exports from settings: their target, the API's service, and the runner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["build_runner", "open_exports", "open_target", "public_url"]
 
 
 def open_target(settings: Settings) -> Target:
-    """Where objects go. Raises ConfigError."""
+    """The target of export objects. Raises ConfigError."""
     if settings.export_bucket:
         with extra():
             from ..exporting.base import TargetError
@@ -37,7 +37,7 @@ def open_target(settings: Settings) -> Target:
 
 
 def open_exports(settings: Settings, control: Control) -> ExportService:
-    """What the API does with them, over `control`, which the caller closes. Raises StoreError, ConfigError."""
+    """The API's export service over `control`, which the caller closes. Raises StoreError, ConfigError."""
     with extra():
         from ..exporting.service import ExportService
 
@@ -51,7 +51,7 @@ def open_exports(settings: Settings, control: Control) -> ExportService:
 
 
 def build_runner(settings: Settings, control: Control) -> Runner:
-    """What runs them, over `control`, which the caller closes. Raises ConfigError."""
+    """The runner of exports over `control`, which the caller closes. Raises ConfigError."""
     with extra():
         from ..exporting.runner import Runner
 
@@ -76,7 +76,8 @@ def build_runner(settings: Settings, control: Control) -> Runner:
 
 
 def public_url(settings: Settings) -> str:
-    """What URLs in answers begin with: as set, else where a client on this machine reaches `serve`."""
+    """The beginning of URLs in responses: the setting, else the address at which a client on this machine reaches
+    `serve`."""
     if settings.public_url:
         return settings.public_url
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "::0": "::1"}.get(settings.host, settings.host)

@@ -1,4 +1,4 @@
-"""Which index belongs to a home, as its parts remember it: this process, the keys' database, the journal's root."""
+"""Remembers which index belongs to a home: in this process, in the keys' database and in the journal's root."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 
 def memory_of(settings: Settings) -> HomeMemory:
-    """One for each home, journal and store in this process: what one reader has seen, all know."""
+    """The memory of this process for a home, journal and store, shared by all readers and writers."""
     settings = settings.absolute()
     root = None if settings.is_kafka else settings.journal_path
     key = (settings.control_path, root, settings.store_url)
@@ -34,8 +34,8 @@ def memory_of(settings: Settings) -> HomeMemory:
 
 
 class HomeMemory:
-    """See `store.identity.IndexMemory`. A root that records leave for Kafka feeds no index, and names none: there the
-    keys' database alone remembers, and is made for it in the home of `index` and `serve`."""
+    """See `store.identity.IndexMemory`. A journal that is forwarded to Kafka feeds no index and remembers none: then
+    only the keys' database remembers the index, and `index` and `serve` create it in their home."""
 
     def __init__(self, settings: Settings, root: Path | None) -> None:
         self._control = settings.control_path
@@ -47,8 +47,8 @@ class HomeMemory:
         self._read_at = 0.0
 
     def keep(self) -> None:
-        """Write down in the keys' database what is seen from now on: for `serve` and `index`, which stand for what is
-        there. Who only looks changes nothing."""
+        """From now on store the index's id in the keys' database: for `serve` and `index`. Read-only commands change
+        nothing."""
         self._keeps = True
 
     def named(self, *, again: bool = False) -> Mapping[str, str]:
@@ -57,7 +57,7 @@ class HomeMemory:
         if elsewhere is None or (is_old and (again or not (elsewhere or self._seen))):
             elsewhere = self._read()
             if elsewhere and self._seen not in elsewhere.values():
-                self._seen = None  # another process was told that a new one is meant
+                self._seen = None  # another process was started with --new-index
         return elsewhere if self._seen is None else {**elsewhere, "this process": self._seen}
 
     def remember(self, index: str) -> None:
@@ -66,12 +66,12 @@ class HomeMemory:
             try:
                 self._name(index)
                 self._read()
-            except AuditError as e:  # a full or read-only disk: the next one who opens the index tries again
+            except AuditError as e:  # a full or read-only disk: the next process that opens the index tries again
                 if self._root is None and not self._control.is_file():
                     _log.warning("%s; a new index would be made should this one be gone at the next start", e)
 
     def forget(self) -> None:
-        """Another index is meant from now on. Raises AuditError when that cannot be written down."""
+        """Forget the remembered index. Raises AuditError when that cannot be stored."""
         self._seen = None
         self._name(None)
         if self._root is not None and self._root.is_dir():
@@ -85,7 +85,7 @@ class HomeMemory:
         self._elsewhere = None
 
     def _name(self, index: str | None) -> None:
-        # An index that is fed from a topic is named by no journal: then the file is made for it.
+        # No journal remembers an index that is fed from a topic: then create the keys' database for it.
         makes = index is not None and self._root is None
         if makes or self._control.is_file():
             with extra():

@@ -1,9 +1,9 @@
-"""Settings to forwarders, sources and topics of Kafka.
+"""Builds forwarders, sources and topics of Kafka from settings.
 
 Place: the recorder writes to the local journal, whatever the transport; with `kafka://` a forwarder thread in each OS
-process carries its journal on, and the journals of dead processes beside it. Invariants: nothing here waits for a
-broker when an application starts; a process forwards its own journal and that of the dead, never that of a living
-sibling; what is not acknowledged when the process ends stays in the journal, for whoever forwards next.
+process sends its journal to Kafka, and the journals of dead processes beside it. Invariants: the start of an
+application never waits for a broker; a process forwards its own journal and those of dead processes, never that of
+another living process; records not acknowledged when the process ends stay in the journal for the next forwarder.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def kafka_of(settings: Settings, *, client_id: str = "asgi-audit", url: str = "") -> KafkaConfig:
-    """Where the topic is and how to speak to it. Raises ConfigError; connects to nobody."""
+    """The connection settings of the topic. Raises ConfigError; does not connect."""
     from ..transport.kafka.config import kafka_config
 
     return kafka_config(
@@ -67,8 +67,8 @@ _GAUGES = ("forward_connected", "forward_pending")
 
 
 class Forwarding:
-    """The forwarder of this OS process for one journal, made anew after fork. Raises ConfigError at once for what can
-    be known without a broker: a missing package, files of TLS that cannot be used."""
+    """The forwarder of this OS process for one journal, recreated after fork. The constructor raises ConfigError for
+    problems found without a broker: a missing package, unusable TLS files."""
 
     def __init__(self, settings: Settings) -> None:
         # Here and not in the recorder's thread: aiokafka takes 0.1 s to import, and requests would wait for the GIL.
@@ -78,11 +78,11 @@ class Forwarding:
         self._settings = settings
         self._config = kafka_of(settings)
         connection_options(self._config)
-        # What ended forwarders of this process counted, and those that may count on, the one in use last: replaced as
-        # one, because whoever asks meanwhile must not see a counter decrease.
+        # (counts of ended forwarders, forwarders that may still count, the current one last): replaced as one tuple, so
+        # that a concurrent reader never sees a counter decrease.
         self._counted: tuple[Mapping[str, int], tuple[Forwarder, ...]] = {}, ()
         self._pid = 0
-        self._process = ""  # whose journal is forwarded
+        self._process = ""  # the process whose journal is forwarded
         self._begin_process()
 
     def _begin_process(self) -> None:
@@ -92,7 +92,7 @@ class Forwarding:
         self._launched_at, self._pause = 0.0, _RESTART_SECONDS[0]
 
     def start(self, process: str) -> None:
-        """Forward the journal of `process`, which is this one's, from now on. Called in the recorder's thread."""
+        """Start forwarding the journal of `process` (this process). Called in the recorder's thread."""
         from ..transport.base import Position
         from ..transport.files import Files
         from ..transport.journal.position import Forwarded, write_forwarded
@@ -100,11 +100,11 @@ class Forwarding:
         if self._pid != os.getpid():
             self._begin_process()
         elif old := self._counted[1]:
-            old[-1].stop(0.0)  # the journal was opened anew; the old one's rest is adopted
+            old[-1].stop(0.0)  # the journal was reopened; the rest of the old one is adopted
         self._is_ending.clear()
         root = _journal_of(self._settings)
         files = Files.shared(self._settings.access)
-        with contextlib.suppress(OSError):  # then others may read it too, and the index drops what comes twice
+        with contextlib.suppress(OSError):  # then others may read it too, and the index drops duplicates
             write_forwarded(root / process, Forwarded(Position(0, b""), by_itself=True), files)
         with self._lock:
             self._process = process
@@ -127,15 +127,15 @@ class Forwarding:
         try:
             forwarder.start()
         except (RuntimeError, MemoryError) as e:
-            # The journal is open and must be used: a second one of this process is not possible.
+            # The journal stays open and in use: this process cannot open a second one.
             log.error("asgi-audit: records wait in the journal: no thread can be started to forward them: %s", e)
 
     def _launch_again(self, process: str, error: BaseException) -> None:
-        """In the thread of a forwarder that broke: another one goes on from what was committed. What was sent and not
-        committed is sent twice, and indexed once."""
+        """Called in the thread of a failed forwarder: starts another one at the committed position. Entries sent but
+        not committed are sent twice and indexed once."""
         if self._is_ending.is_set():
             return
-        # Not its text, which may hold what an entry holds.
+        # Log no exception text: it may contain contents of an entry.
         log.error("asgi-audit: the forwarder's thread broke (%s) and is started again", type(error).__name__)
         if time.monotonic() - self._launched_at > 2 * _RESTART_SECONDS[1]:
             self._pause = _RESTART_SECONDS[0]
@@ -144,10 +144,11 @@ class Forwarding:
         with self._lock:
             if not is_ending and self._process == process and self._pid == os.getpid():
                 self._launch(process)
-                self._restarts += 1  # after it: whoever sees the number sees the counters of the new one, too
+                self._restarts += 1  # last: a reader that sees the number also sees the counters of the new forwarder
 
     def closed(self, seconds: float, is_end: bool) -> None:
-        """All is written: send it, at most so long. With `is_end` the forwarder ends."""
+        """Called after the last entry is written: sends the rest, for at most `seconds`. With `is_end` the forwarder
+        then ends."""
         _, forwarders = self._counted
         if not forwarders or self._pid != os.getpid():
             return
@@ -161,13 +162,13 @@ class Forwarding:
             forwarder.flush(seconds)
 
     def hurry(self) -> None:
-        """A statement stands in the journal by which this process is heard of: do not wait for more to send with it."""
+        """The journal has a statement that announces this process: send it without waiting for a larger batch."""
         _, forwarders = self._counted
         if forwarders and self._pid == os.getpid():
             forwarders[-1].hurry()
 
     def what_holds(self) -> str:
-        """Why the journal is not emptied, as far as this process knows."""
+        """Why the journal is not being emptied, as far as this process knows; '' when nothing is known."""
         _, forwarders = self._counted
         if not forwarders or self._pid != os.getpid():
             return "nothing is sent to Kafka yet."
@@ -177,7 +178,7 @@ class Forwarding:
         return f"Kafka takes nothing: {stats.last_error or 'no answer yet'}."
 
     def stats(self) -> dict[str, int]:
-        """Counters since this process began to forward, after the end too; {} before."""
+        """Counters since this process began to forward, also after the end; {} before."""
         before, forwarders = self._counted
         if not forwarders or self._pid != os.getpid():
             return {}
@@ -185,7 +186,7 @@ class Forwarding:
 
 
 def _added(before: Mapping[str, int], *forwarders: Forwarder) -> dict[str, int]:
-    """The counters together; gauges as the last one has them."""
+    """The sums of counters; gauges from the last forwarder."""
     found = dict(before)
     for now in map(stats_of, forwarders):
         found |= {name: n if name in _GAUGES else n + found.get(name, 0) for name, n in now.items()}
@@ -193,7 +194,7 @@ def _added(before: Mapping[str, int], *forwarders: Forwarder) -> dict[str, int]:
 
 
 def stats_of(forwarder: Forwarder) -> dict[str, int]:
-    """By the names of `AuditMiddleware.stats()`."""
+    """A forwarder's counters under the names of `AuditMiddleware.stats()`."""
     s = forwarder.stats()
     return {
         "forward_connected": int(s.state.name == "RUNNING"),
@@ -209,7 +210,7 @@ _forwardings: dict[str, Forwarding] = {}
 
 
 def forwarding_of(settings: Settings) -> Forwarding:
-    """The one for the topic that the settings name; made by the first who asks. Raises ConfigError."""
+    """The forwarding of this process to the settings' topic; created on the first call. Raises ConfigError."""
     found = _forwardings.get(settings.transport)
     if found is None:
         found = _forwardings[settings.transport] = Forwarding(settings)
@@ -217,13 +218,13 @@ def forwarding_of(settings: Settings) -> Forwarding:
 
 
 def forward_stats(settings: Settings) -> dict[str, int]:
-    """{} when nothing is forwarded from this process."""
+    """The counters of this process's forwarding; {} when it forwards nothing."""
     found = _forwardings.get(settings.transport)
     return found.stats() if found is not None else {}
 
 
 def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
-    """From the journal to the topic, for the command `forward`: all processes but those that forward themselves.
+    """A forwarder for the command `forward`: sends the journals of all processes except those that forward their own.
     Raises ConfigError."""
     with extra():
         from ..transport.kafka import forwarder  # noqa: F401
@@ -267,16 +268,16 @@ def _journal_of(settings: Settings) -> Path:
 
 
 def open_kafka_source(settings: Settings) -> KafkaSource:
-    """Not connected yet. Raises ConfigError."""
+    """A source of the topic, not yet connected. Raises ConfigError."""
     with extra():
         from ..transport.kafka.source import KafkaSource
 
-    # The indexer asks again, and in between whether it is to end: not after the 10 s in which it must have ended.
+    # A short timeout: between attempts the indexer checks whether to stop, and it must end within 10 s.
     return KafkaSource(kafka_of(settings, client_id="asgi-audit-indexer"), connect_seconds=_CONNECT_SECONDS)
 
 
 def forwarded_positions(root: Path) -> dict[str, Position]:
-    """How far the journal of each process is forwarded, for `look_at_journal`."""
+    """The forwarded position of each process's journal, for `look_at_journal`."""
     from ..transport.files import Files
     from ..transport.journal.position import read_forwarded
 
@@ -292,7 +293,7 @@ def forwarded_positions(root: Path) -> dict[str, Position]:
 
 
 def open_topic(settings: Settings, url: str = "") -> Topic:
-    """The topic of the settings, or of `url` with their security; connects when it is asked. Raises ConfigError."""
+    """The topic of the settings, or of `url` with the settings' security; connects on first use. Raises ConfigError."""
     with extra():
         from ..transport.kafka.topics import Topic
 

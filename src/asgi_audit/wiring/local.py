@@ -1,6 +1,6 @@
-"""The API over the index of this machine, for a command that may read its files: no server, no key, no record of it.
+"""The API over a local index, for a command that can read its files: without server, key, or a record of the read.
 
-Whoever can read the index's files may ask for all of it, so every account is seen.
+A user who can read the index's files can read all of it anyway, so every account is visible.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["LocalApi", "local_api"]
 
 
 class LocalApi(NamedTuple):
-    """`app`: usage, trail, logs, records and histogram. `close`: of the readers, when nothing is asked any more."""
+    """`app`: usage, trail, logs, records and histogram. `close`: closes the readers; call it after the last request."""
 
     app: ASGIApp
     close: Callable[[], None]
@@ -43,8 +43,8 @@ def local_api(settings: Settings) -> LocalApi:
             return Grant(key_id="local", role="auditor", accounts=None)
 
     settings = settings.absolute()
-    open_store_reader(settings).close()  # raises here, not in the first answer
-    # Nothing waits until the indexer has caught up: none may be running.
+    open_store_reader(settings).close()  # raise here, not in the first response
+    # Never wait for the indexer: none may be running.
     service = QueryService(lambda: open_store_reader(settings), os.urandom(32), wait_seconds=0)
     table = [o for rows in (usage, trail, logs, records, histogram) for o in rows.operations(service)]
     app = application(table, Anybody(cast("Control", None)), Measured(dict))

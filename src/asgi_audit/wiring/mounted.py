@@ -1,13 +1,12 @@
-"""The API inside somebody else's application: `app.mount("/audit", asgi_audit.create_app())`.
+"""The API mounted in another application: `app.mount("/audit", asgi_audit.create_app())`.
 
-It only answers. Something else must index: `asgi-audit serve` or `asgi-audit index` on the same home. Nothing is opened
-before the first request, and nothing stops the host's start but a wrong setting; while the keys cannot be opened, every
-question is answered with 503.
+It does not index: run `asgi-audit serve` or `asgi-audit index` on the same home. Nothing is opened before the first
+request, and only a wrong setting stops the host's start; while the keys cannot be opened, every request gets 503.
 
-Frameworks give a mounted application no lifespan, so what is opened belongs to an event loop: it is closed when the
-lifespan ends, where there is one, else when the loop ends. A loop tells so to each asynchronous generator that was
-begun in it and has not ended (`loop.shutdown_asyncgens`, which `asyncio.run` and all servers call), and one of ours
-waits for that. A forked child shares nothing with its parent.
+Frameworks run no lifespan for a mounted application, so open resources belong to an event loop: they are closed when
+the lifespan ends, if there is one, else when the loop ends. At its end a loop closes all asynchronous generators that
+were started in it (`loop.shutdown_asyncgens`, which `asyncio.run` and all servers call); one generator here waits for
+that. A forked child shares nothing with its parent.
 """
 
 from __future__ import annotations
@@ -34,29 +33,30 @@ if TYPE_CHECKING:
 __all__ = ["MountedApi", "create_app"]
 
 _log = logging.getLogger("asgi_audit.api")
-_AGAIN_SECONDS = 1.0  # between two attempts to open what could not be opened
+_AGAIN_SECONDS = 1.0  # between two attempts to open
 
 
 def create_app(**settings: Unpack[ApiSettings]) -> MountedApi:
-    """The API as an ASGI application: to mount at a path (`app.mount("/audit", create_app())`) or on a host
-    (`Host("audit.example.com", create_app())`) of a Starlette or FastAPI application, or to give to a server.
+    """The API as an ASGI application: mount it at a path (`app.mount("/audit", create_app())`) or on a host
+    (`Host("audit.example.com", create_app())`) of a Starlette or FastAPI application, or run it in a server.
 
-    `settings` are those of the settings table by name; the environment fills what is not given. `dialects` names the
-    query dialects that it serves, so that one of them has a root of its own: `create_app(dialects=["usage"])`. It does
-    not index: run `asgi-audit serve` or `asgi-audit index` on the same home. Raises ConfigError."""
+    `settings`: names from the settings table; the environment supplies those not given. `dialects`: the query dialects
+    to serve; a single one is served at the root: `create_app(dialects=["usage"])`. The API does not index: run
+    `asgi-audit serve` or `asgi-audit index` on the same home. Raises ConfigError."""
     made = api_settings(**settings)
     with extra():
         from ..api import app  # noqa: F401 - the extra is there
     server.check_dialects(made)
     if made.export_bucket:
-        exports.open_target(made)  # its package is there, and takes the settings
+        exports.open_target(made)  # raises when its package is missing or rejects the settings
     if made.enabled:
-        application.recorder_of(server.settings_of_reads(made))  # settings that disagree about one journal
+        application.recorder_of(server.settings_of_reads(made))  # raises for settings that disagree about one journal
     return MountedApi(made)
 
 
 class _Opened:
-    """What one event loop uses. `until`: time.monotonic() at which it is opened anew. Must be closed; again is fine."""
+    """The open resources of one event loop. `until`: time.monotonic() at which to reopen. Must be closed; closing is
+    idempotent."""
 
     def __init__(self, app: ASGIApp, close: Callable[[], None], until: float = float("inf")) -> None:
         self.app = app
@@ -91,7 +91,7 @@ class MountedApi:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pid = os.getpid()
-        # By event loop. A future while it is being opened: who comes meanwhile waits for it.
+        # By event loop. A future while opening: concurrent requests wait for it.
         self._opened: dict[asyncio.AbstractEventLoop, asyncio.Future[_Opened]] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -113,16 +113,16 @@ class MountedApi:
                 return
 
     async def _open(self) -> _Opened:
-        if self._pid != os.getpid():  # what the parent has open is the parent's
+        if self._pid != os.getpid():  # the parent's open resources must not be used
             self._opened, self._pid = {}, os.getpid()
         loop = asyncio.get_running_loop()
         opening = self._opened.get(loop)
         if opening is None or not _is_usable(opening):
             self._close(loop)
             for ended in [known for known in self._opened if known.is_closed()]:
-                self._close(ended)  # a loop that ended without a word
+                self._close(ended)  # a loop that ended without closing its generators
             opening = self._opened[loop] = asyncio.ensure_future(self._make())
-        return await asyncio.shield(opening)  # whoever leaves takes nothing from the others
+        return await asyncio.shield(opening)  # a cancelled request does not cancel the opening for others
 
     async def _make(self) -> _Opened:
         made = await asyncio.to_thread(self._build)
@@ -157,7 +157,7 @@ def _is_usable(opening: asyncio.Future[_Opened]) -> bool:
 
 
 def _refusing(settings: Settings, error: StoreError) -> server.Api:
-    """Answers as each dialect answers when the keys cannot be read."""
+    """An API in which each dialect responds with its error for unreadable keys."""
     from ..api.auth import Keys
     from ..query.service import QueryService
 

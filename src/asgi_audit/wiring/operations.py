@@ -1,7 +1,6 @@
-"""What the commands do with journal, index and keys: settings to the objects behind them.
+"""Builds the objects of the commands from settings: journal, index and keys.
 
-Imports of adapters stand inside the functions: `tail` works where the server's packages are not installed, and one line
-says which extra is missing.
+Adapters are imported inside functions: `tail` works without the server's packages, and one line names a missing extra.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ __all__ = [
 
 
 def open_source(settings: Settings, *, index: str = "") -> transport_base.Source:
-    """Where the indexer takes records from; `index`: the id of the one that takes them. Raises TransportError,
+    """The source of the indexer's records; `index`: id of the index that takes them. Raises TransportError,
     ConfigError."""
     if settings.is_kafka:
         from .kafka import open_kafka_source
@@ -68,7 +67,8 @@ def open_source(settings: Settings, *, index: str = "") -> transport_base.Source
 def follow_journal(
     settings: Settings, *, from_beginning: bool, stop: Callable[[], bool]
 ) -> Iterator[transport_base.Message]:
-    """What the processes of this machine write, read without removing anything; ends when `stop()`, asked when idle."""
+    """Reads entries of this machine's processes without removing them. Ends when `stop()`, called when idle, returns
+    True."""
     path = settings.journal_path
     if path is None:
         raise ConfigError(f"there is no journal to read at {settings.transport_url!r}; accepted: journal:///path")
@@ -84,10 +84,10 @@ def open_store_writer(
     stop: threading.Event | None = None,
     new_index: bool = False,
 ) -> store_base.Writer:
-    """The one writer of the index. Waits so long, or until `stop` is set, while another one holds its lease.
-    `new_index`: what is there, or is made now, is meant, whatever is remembered (see `forget_index`).
+    """The one writer of the index. Waits for the lease up to `wait_seconds`, or until `stop` is set. `new_index`:
+    accept the index found, or create one, whatever is remembered (see `forget_index`).
 
-    Raises StoreError (retriable while another one holds it), ConfigError."""
+    Raises StoreError (retriable while another process holds the lease), ConfigError."""
     with extra():
         from ..store.sqlite import SqliteWriter
 
@@ -107,7 +107,8 @@ def open_store_writer(
 
 
 def forget_index(settings: Settings, *, meant: str = "") -> None:
-    """The index that is remembered is no longer meant; `meant` is, or whatever is found next. Raises AuditError."""
+    """Forget the remembered index. From now on expect `meant`, or by default the next index found. Raises
+    AuditError."""
     memory = memory_of(settings)
     memory.forget()
     if meant:
@@ -123,15 +124,15 @@ def open_store_reader(settings: Settings) -> store_base.Reader:
 
 
 def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[ProcessJournal]:
-    """The journal of each process as it stands, [] when records do not go to one. While the index cannot be read, all
-    of it waits. Raises TransportError, ConfigError."""
+    """The current state of each process's journal; [] when there is no journal. While the index cannot be read, all
+    entries count as waiting. Raises TransportError, ConfigError."""
     path = settings.journal_path
     if path is None:
         return []
     from ..transport.journal import look
 
     positions: Mapping[str, transport_base.Position]
-    if settings.is_kafka:  # what waits is what is not forwarded yet
+    if settings.is_kafka:  # waiting entries are those not forwarded yet
         from .kafka import forwarded_positions
 
         positions = forwarded_positions(path)
@@ -147,7 +148,7 @@ def look_at_journal(settings: Settings, *, ask_alive: bool = False) -> Sequence[
 
 
 def open_admin(settings: Settings) -> Admin:
-    """The index from outside of the process that writes it. Raises ConfigError."""
+    """Access to the index from outside its writer's process. Raises ConfigError."""
     with extra():
         from ..store.sqlite import SqliteAdmin
 
@@ -155,7 +156,7 @@ def open_admin(settings: Settings) -> Admin:
 
 
 def journal_measures(settings: Settings) -> Values:
-    """The journal as metrics, read now; {} where there is none. Never raises: what cannot be read is left out."""
+    """Metrics of the journal, read now; {} when there is none. Never raises; unreadable values are omitted."""
     values: dict[str, Value] = {}
     if settings.journal_path is None or not settings.journal_path.is_dir():
         return values
@@ -172,7 +173,7 @@ def journal_measures(settings: Settings) -> Values:
 
 
 def measures(settings: Settings) -> Values:
-    """Journal and index as metrics, read now. Never raises: what cannot be read is left out."""
+    """Metrics of journal and index, read now. Never raises; unreadable values are omitted."""
     values: dict[str, Value] = {"asgi_audit_index_readable": 1.0, **journal_measures(settings)}
     now = time.time()
     try:
@@ -212,13 +213,13 @@ def _completeness_measures(settings: Settings, now: float) -> dict[str, float]:
 
 
 def count_acknowledged(incidents: Sequence[Incident]) -> int:
-    """Of those that are not resolved."""
+    """The number of unresolved incidents that are acknowledged."""
     return sum(i.resolved_at is None and i.is_acknowledged for i in incidents)
 
 
 def give_up_partition(settings: Settings, partition: str, *, wait_seconds: float) -> bool:
-    """Write down that a partition is lost for ever, or let the indexer that runs do it; False when it has not yet done
-    so after `wait_seconds`. Raises StoreError, ConfigError."""
+    """Record that a partition is permanently lost, or have the running indexer record it. Returns False when the
+    indexer has not done so within `wait_seconds`. Raises StoreError, ConfigError."""
     with extra():
         from ..indexing.completeness import Consumed, Tracker
         from ..store.base import Batch
@@ -235,7 +236,7 @@ def give_up_partition(settings: Settings, partition: str, *, wait_seconds: float
 
 
 def open_control(settings: Settings) -> Control:
-    """Keys and the signing secret. Raises StoreError, ConfigError."""
+    """Opens keys and the signing secret. Raises StoreError, ConfigError."""
     with extra():
         from ..control import Control
 
@@ -253,8 +254,8 @@ def build_indexer(
     on_progress: Callable[[IndexerProgress], None] | None = None,
     source: transport_base.Source | None = None,
 ) -> Indexer:
-    """The sidecar's loop, not yet running: `run()` goes on until `stop` is set. `source`: an opened one, else that of
-    the settings. Raises TransportError, ConfigError."""
+    """The indexer, not yet running: `run()` runs until `stop` is set. `source`: an open source, by default that of the
+    settings. Raises TransportError, ConfigError."""
     with extra():
         from ..indexing.indexer import Indexer
 

@@ -1,6 +1,6 @@
-"""The API as an application: what answers stands on, and the record of each read.
+"""Builds the API as an ASGI application, with its readers, and with audit records of each read.
 
-Imports of the server's packages stand inside the functions, so that one line says which extra is missing.
+The server's packages are imported inside functions, so that one line names a missing extra.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["READS_ACCOUNT", "Api", "Beside", "build_api", "build_server", "check_dialects", "settings_of_reads"]
 
-# The account of reads that belong to no single account: only keys with `*`, or made for it, see them.
+# The account for records of reads that belong to no single account: visible to keys with `*` or with this account.
 READS_ACCOUNT = "asgi-audit"
 
 
 class Beside(NamedTuple):
-    """What stands beside this process in one `serve`. `unready`: why it is not ready, or ''. `measures` and `text`:
-    metrics of it. `together`: what the workers share, None for one process alone; then `histograms` is the directory
-    of theirs."""
+    """What other processes of the same `serve` provide. `unready`: why they are not ready, or ''. `measures` and
+    `text`: their metrics. `together`: shared memory of the workers, None with one process; `histograms`: the workers'
+    directory of histograms, set with `together`."""
 
     unready: Callable[[], str] = lambda: ""
     measures: Callable[[], Values] = dict
@@ -49,7 +49,7 @@ class Beside(NamedTuple):
 
 
 def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B008 - never changed
-    """The API as an ASGI application, its reads audited: one record for each execution, none for each poll.
+    """The API as an ASGI application with audited reads: one record per execution, none per poll.
 
     Raises StoreError when the keys cannot be read, ConfigError."""
     with extra():
@@ -58,7 +58,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
         from ..api.throttle import Throttle
         from ..query.service import GRACE_SECONDS, KAFKA_GRACE_SECONDS, QueryService
 
-    settings = settings.absolute()  # readers are opened again and again
+    settings = settings.absolute()  # readers are reopened later
     check_dialects(settings)
     control = open_control(settings)
     memory_of(settings).keep()
@@ -69,7 +69,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
         wait_seconds=settings.query_wait_seconds,
         grace_seconds=KAFKA_GRACE_SECONDS if settings.is_kafka else GRACE_SECONDS,
         execution_seconds=settings.execution_seconds,
-        # The other half is for those who are not answered yet: health, and keys that ask for nothing.
+        # The other half is for connections without a response in flight: health checks and idle keys.
         in_flight_max=connections_max() // 2,
         tally=together,
     )
@@ -79,7 +79,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
 
 
 def check_dialects(settings: Settings) -> None:
-    """Raises ConfigError for a name of no dialect."""
+    """Raises ConfigError for an unknown dialect."""
     with extra():
         from ..api.app import chosen
 
@@ -90,8 +90,8 @@ def check_dialects(settings: Settings) -> None:
 def build_server(
     app: ASGIApp, *, stopping: Callable[[], None] = lambda: None, beat: Callable[[], None] = lambda: None
 ) -> Server:
-    """The server that serves `app`; `stopping` is called when it begins to end, and `beat` each second while its event
-    loop turns. Raises ConfigError."""
+    """A server for `app`. `stopping` is called when shutdown begins, `beat` every second while its event loop runs.
+    Raises ConfigError."""
     with extra():
         from ..api.server import Server
 
@@ -99,11 +99,11 @@ def build_server(
 
 
 def settings_of_reads(settings: Settings) -> Settings:
-    """What the records of reads are made with."""
+    """The settings for recording reads."""
     return dataclasses.replace(
         settings,
         service="logs",
-        # Calls without a valid key, and those of keys for several accounts: no tenant's trail shows them.
+        # For requests without a valid key, and for keys of several accounts: they appear in no single tenant's trail.
         account_id=READS_ACCOUNT,
         instance_id="default",
         detail="metadata",
@@ -112,8 +112,8 @@ def settings_of_reads(settings: Settings) -> Settings:
 
 
 class Api:
-    """One application for each host that is named, another for all other hosts, over one service and one control
-    database. The end of the lifespan closes them, and so does `close`; again is fine."""
+    """One application for each configured host and one for all other hosts, over one service and one control database.
+    The end of the lifespan closes them, and so does `close`; closing is idempotent."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Api:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            # Mounted in an application that is audited itself: its record would hold the records that are read.
+            # When mounted in an audited application: the host's record would contain the records that are read.
             leave_out(scope)
             operation = self._operation_of(self._at(scope).routes, scope)
             is_recorded = (
@@ -171,8 +171,8 @@ class Api:
                 or operation.is_recorded
                 or await self._keys.is_refused(scope, operation.roles)  # a poll without a right key
             )
-            # Who it is stands in the headers, or is known only when the body was read or the URL is found valid: then
-            # the handler leaves out.
+            # The caller is known from the headers, or only after the body is read or the URL is verified: then the
+            # handler decides.
             is_known_now = operation is None or not (operation.credentials_in_body or operation.signed)
             if not is_recorded or (
                 is_known_now and not await self._keys.is_recorded(scope, is_known=operation is not None)
@@ -190,7 +190,7 @@ class Api:
         self._control.close()
 
     def flush(self, seconds: float) -> None:
-        """Writes what is recorded of reads, and that this process ends, at most so long."""
+        """Flushes the records of reads and the final statement of this process, for at most `seconds`."""
         if self._audited.recorder is not None:
             self._audited.recorder.flush(seconds, close=True)
 
@@ -204,7 +204,7 @@ class Api:
 
 
 def _host_of(scope: MutableMapping[str, Any]) -> str:
-    """The host that is asked for, in lower case, without a port and the last dot; '' for none."""
+    """The requested host, in lower case, without port and trailing dot; '' for none."""
     for name, value in scope["headers"]:
         if name == b"host":
             text: str = value.decode("latin-1").strip().lower()

@@ -1,15 +1,15 @@
-"""What the processes of one `serve` share: a few counters in memory, and the text of the indexer's metrics.
+"""Memory shared by the processes of one `serve`: a few counters, and the text of the indexer's metrics.
 
-`serve --workers N` answers with N processes, and some bounds are a promise to all who ask: how many answers one key has
-in flight, how often an address or a key id may fail. Each worker has a block of the memory that it alone writes, and
-reads those of all; nothing is locked, so a worker that is killed or stopped at any point holds up no other one. To
-enter, a worker counts itself first and looks at the sum then: two that enter at once may both be turned away, but never
-are there more than the bound. The parent empties what a dead worker had in flight.
+`serve --workers N` serves with N processes, and some bounds hold for all workers together: responses in flight per key,
+and failures per address or key id. Each worker writes only its own block of the memory and reads all blocks. There are
+no locks, so a worker that is killed or stopped at any point cannot block another. A worker counts itself first and then
+checks the sum: two at once may both be refused, but the bound is never exceeded. The parent clears the counts of a dead
+worker.
 
-Names are hashed into `KEYS` and `WINDOWS` cells, with a salt of this start: two names in one cell share a bound, which
-costs a key its share, or turns a 401 for a wrong key into a 429; a valid key is never refused for it. Size: 0.15 MB a
-worker, in a file without a name that is gone with the last process. Clock: `time.monotonic`, the same in all processes
-of a machine.
+Names are hashed into `KEYS` and `WINDOWS` cells, with a random salt per start. Two names in one cell share a bound: a
+key then gets a smaller share, or a wrong key gets 429 instead of 401; a valid key is never refused for it. Size: 0.15
+MB per worker, in an unnamed file that disappears with the last process. Clock: `time.monotonic`, the same in all
+processes of a machine.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ _RESTARTS = 8
 _HEAD = 16
 PARTS: Final = ("exporter", "indexer", "worker")
 """What `serve` starts again; values of a metric's label."""
-# Words of a worker's block: its beat, then for each throttle four (refusals unrecorded, when one was recorded, begin
-# and number of the window of all), what each key has in flight, and for each throttle begin and number of each window.
+# Words of a worker's block: its heartbeat; for each throttle four words (unrecorded refusals, time of the last recorded
+# one, start and count of the overall window); responses in flight per key cell; for each throttle start and count of
+# each window.
 _BEAT = 0
 _THROTTLE = 8
 _IN_FLIGHT = 16
@@ -53,8 +54,8 @@ METRICS_SECONDS: Final = 10.0
 
 
 class Together:
-    """The memory behind `fd`, for `workers` processes. `slot`: the block of this process, counted from 0; -1: the
-    parent, which has none."""
+    """The shared memory behind `fd`, for `workers` processes. `slot`: block of this process, from 0; -1: the parent,
+    which has no block."""
 
     def __init__(
         self, fd: int, workers: int, slot: int = -1, *, monotonic: Callable[[], float] = time.monotonic
@@ -73,41 +74,42 @@ class Together:
 
     @classmethod
     def make(cls, workers: int) -> Together:
-        """For the parent. Raises OSError."""
+        """Creates the memory, in the parent. Raises OSError."""
         with tempfile.TemporaryFile(prefix="asgi-audit-") as file:
             file.truncate((_HEAD + workers * _BLOCK) * _WORD)
             os.pwrite(file.fileno(), os.urandom(_WORD), _SALT * _WORD)
             return cls(os.dup(file.fileno()), workers)
 
     def close(self) -> None:
-        """The memory stays until the process ends: threads may still look at it."""
+        """The memory stays mapped until the process ends: threads may still read it."""
         os.close(self.fd)
 
     # -- the parent's side
 
     def left(self, slot: int) -> None:
-        """The worker of this slot has ended, or begins: it has nothing in flight, and was not heard of."""
+        """Resets the slot of a worker that ended or starts: nothing in flight, no heartbeat."""
         base = self._bases[slot]
         self._words[base + _BEAT] = 0
         for n in range(base + _IN_FLIGHT, base + _IN_FLIGHT + KEYS):
             self._words[n] = 0
 
     def note(self, *, indexer: bool | None, workers: int, restarts: Mapping[str, int]) -> None:
-        """How things stand. `indexer`: whether it runs, None: there is none. `restarts`: by PARTS."""
+        """Stores the state of the child processes. `indexer`: whether it runs, None: no indexer. `restarts`: by
+        PARTS."""
         self._words[_INDEXER] = NONE if indexer is None else RUNNING if indexer else ENDED
         self._words[_WORKERS_UP] = workers
         for part, number in restarts.items():
             self._words[_RESTARTS + PARTS.index(part)] = number
 
     def silent_seconds(self, slot: int) -> float | None:
-        """Since the worker's event loop was last heard of; None: not yet."""
+        """Seconds since the worker's last heartbeat; None: none yet."""
         beat = self._words[self._bases[slot] + _BEAT]
         return self._monotonic() - beat / _NS if beat else None
 
     # -- a worker's side
 
     def beat(self) -> None:
-        """This worker's event loop turns."""
+        """Heartbeat of this worker's event loop."""
         self._words[self._mine + _BEAT] = int(self._monotonic() * _NS)
 
     def unready(self) -> str:
@@ -120,13 +122,13 @@ class Together:
         }
 
     def add(self, key: str, number: int) -> int:
-        """Counts `number` more answers of a key that are in flight here. Returns those of all workers."""
+        """Adds `number` to the responses of a key in flight in this worker. Returns the sum of all workers."""
         cell = _IN_FLIGHT + self._cell(key, KEYS)
         self._words[self._mine + cell] += number
         return sum(self._words[base + cell] for base in self._bases)
 
     def windows(self, throttle: int) -> SharedWindows:
-        """Of the throttle with this number, below `THROTTLES`."""
+        """The windows of the throttle with this number, below `THROTTLES`."""
         return SharedWindows(self, throttle)
 
     def _cell(self, name: str, cells: int) -> int:
@@ -135,7 +137,7 @@ class Together:
 
 
 class SharedWindows:
-    """See `api.throttle.Windows`: over all workers."""
+    """See `api.throttle.Windows`; counts over all workers."""
 
     def __init__(self, together: Together, throttle: int) -> None:
         self._together = together
@@ -192,8 +194,8 @@ class SharedWindows:
 
 
 class Text:
-    """A text of at most 64 KiB that one process shows another one: the indexer its metrics, `serve` them with its own.
-    In a file without a name, whose descriptor the child inherits."""
+    """A text of at most 64 KiB that one process passes to another: the indexer's metrics, which `serve` shows with its
+    own. In an unnamed file whose descriptor the child inherits."""
 
     _HEAD = struct.Struct("<IId")  # bytes, CRC, time.monotonic()
     _BYTES_MAX = 65_536
@@ -212,8 +214,8 @@ class Text:
             os.pwrite(self.fd, self._HEAD.pack(len(text), zlib.crc32(text), time.monotonic()) + text, 0)
 
     def read(self, seconds: float) -> bytes:
-        """What was written in the last `seconds`; b'' for nothing."""
-        for _ in range(3):  # it may just be written
+        """The text written within the last `seconds`; b'' when there is none."""
+        for _ in range(3):  # it may be being written
             found = os.pread(self.fd, self._HEAD.size + self._BYTES_MAX, 0)
             if len(found) < self._HEAD.size:
                 return b""
