@@ -464,6 +464,30 @@ def test_ranges_are_answered(api: Api) -> None:
     assert api.service.admission.in_flight == 0
 
 
+def test_conditions_are_kept(api: Api) -> None:
+    answer = exported(api, {"region_group": "classic"})
+    whole = fetch(api, answer)
+    tag, modified = whole.headers["etag"], whole.headers["last-modified"]
+    before, other = "Thu, 01 Jan 1970 00:00:01 GMT", '"other"'
+    for header, value, status in (
+        ("if-none-match", tag, 304), ("if-none-match", f"{other}, W/{tag}", 304), ("if-none-match", "*", 304),
+        ("if-none-match", other, 200), ("if-modified-since", modified, 304), ("if-modified-since", before, 200),
+        ("if-modified-since", "yesterday", 200), ("if-match", tag, 200), ("if-match", f"{other},{tag}", 200),
+        ("if-match", "*", 200), ("if-match", other, 412), ("if-match", f"W/{tag}", 412),
+        ("if-unmodified-since", modified, 200), ("if-unmodified-since", before, 412), ("if-unmodified-since", "", 200),
+    ):  # fmt: skip
+        got = fetch(api, answer, headers={header: value})
+        assert got.status_code == status, (header, value)
+        assert got.content == whole.content if status == 200 else True
+        if status == 304:
+            assert (got.content, got.headers["etag"]) == (b"", tag)
+        if status == 412:
+            assert is_error(got, 412)
+    both = {"if-none-match": other, "if-modified-since": modified, "range": "bytes=0-9"}
+    assert fetch(api, answer, headers=both).status_code == 206
+    assert api.service.admission.in_flight == 0
+
+
 def test_each_answer_mints_a_fresh_url_for_an_hour(api: Api, clock: Clock) -> None:
     answer = exported(api, {"region_group": "classic"})
     again = result(api, answer["request_id"]).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -15,13 +16,18 @@ from .failure import Failure
 __all__ = ["ObjectResponse", "asks_for_a_part"]
 
 
+_OF_304 = ("etag", "last-modified", "cache-control", "link", "audit-manifest-sha256")
+
+
 async def _nothing() -> None:
     pass
 
 
 class ObjectResponse(FileResponse):
-    """Starlette's, whose refusals of a Range header are said by `fail`. `begins` is awaited before anything of the file
-    is sent, and not for a refusal. Holds `lease` until it is sent, or could not be."""
+    """Starlette's, whose refusals of a Range header are said by `fail`, and with the conditions of RFC 9110.
+
+    `begins` is awaited before anything of the file is sent, and not for a refusal. Holds `lease` until it is sent, or
+    could not be."""
 
     def __init__(
         self,
@@ -47,8 +53,10 @@ class ObjectResponse(FileResponse):
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 refused = self._refusal(message)
             elif message["type"] == "http.response.start":
-                await self._begins()
-                is_begun = True
+                refused = self._unless_met(Headers(scope=scope), Headers(raw=message["headers"]))
+                if refused is None:
+                    await self._begins()
+                    is_begun = True
             if refused is None:
                 await send(message)
 
@@ -66,6 +74,23 @@ class ObjectResponse(FileResponse):
         finally:
             self._lease.close()
 
+    def _unless_met(self, sent: Headers, file: Headers) -> Response | None:
+        """What is answered when a condition of the request does not hold (RFC 9110, 13.2.2); None when it does."""
+        tag, modified = file["etag"], _time_of(file["last-modified"])
+        if "if-match" in sent:
+            is_other = not _names(sent["if-match"], tag)
+        else:
+            is_other = modified > (_time_of(sent.get("if-unmodified-since")) or modified)
+        if is_other:
+            return self._fail(Failure(412, "the file is not the one that the request's condition names"))
+        if "if-none-match" in sent:
+            is_known = _names(sent["if-none-match"].replace("W/", ""), tag)
+        else:
+            is_known = modified <= _time_of(sent.get("if-modified-since"))
+        if is_known:
+            return Response(status_code=304, headers={n: file[n] for n in _OF_304 if n in file})
+        return None
+
     def _refusal(self, start: Message) -> Response:
         status = start["status"]
         headers = {name.decode(): value.decode() for name, value in start["headers"] if name == b"content-range"}
@@ -76,3 +101,16 @@ class ObjectResponse(FileResponse):
 def asks_for_a_part(scope: Scope) -> bool:
     """Whether there is a Range header of bytes; one of any other unit is ignored (RFC 9110, 14.2)."""
     return Headers(scope=scope).get("range", "").partition("=")[0].strip().lower() == "bytes"
+
+
+def _names(tags: str, tag: str) -> bool:
+    """Whether a list of entity tags holds this one. `*` is every file."""
+    return "*" in (found := [part.strip() for part in tags.split(",")]) or tag in found
+
+
+def _time_of(date: str | None) -> int:
+    """Seconds since the epoch of an HTTP date; 0 for what is none, which is no condition."""
+    try:
+        return int(parsedate_to_datetime(date or "").timestamp())
+    except (ValueError, OverflowError):
+        return 0

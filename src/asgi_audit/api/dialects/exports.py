@@ -303,7 +303,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             parameters=Signed,
             signed=True,
             summary="The file of an export: gzip of JSON lines.",
-            description="Takes `Range`.",
+            description="Takes `Range`, and conditions such as `If-None-Match`.",
             content_type=CONTENT_TYPE,
             more_answers={206: "A part of it."},
             more_failures=(400, 403, 416, 429),
