@@ -1,7 +1,7 @@
-"""The command `asgi-audit`: one module for each subcommand, found when it is called.
+"""The command `asgi-audit`: one module per subcommand, imported when it is called.
 
-Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 70 a bug of ours, 130 interrupted, 141 when whoever read
-our output went away. Errors are one line on standard error.
+Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 70 a bug in asgi-audit, 130 interrupted, 141 the reader of
+standard output is gone. Errors are one line on standard error.
 """
 
 from __future__ import annotations
@@ -56,23 +56,25 @@ MODULES = {name: f".{name}" for name in COMMANDS} | {
 
 
 def missing_extras() -> list[str]:
-    """Names of extras of which a package is not installed; the demo's is named by the demo alone."""
+    """Names of extras with a missing package, except the demo's, which only the demo reports."""
     return sorted({extra for package, extra in EXTRAS.items() if "," not in extra and find_spec(package) is None})
 
 
 class _Parser(argparse.ArgumentParser):
-    words: Sequence[str] = ()  # of the command line: an error may quote them, and one may be an address
-    made: ClassVar[list[_Parser]] = []  # this one and those of the commands
+    words: Sequence[
+        str
+    ] = ()  # of the command line: an error may quote them, and a word may be an address with a password
+    made: ClassVar[list[_Parser]] = []  # this parser and those of the commands
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.made.append(self)
 
     def error(self, message: str) -> NoReturn:
-        """One line, as for every other error, with the word that was meant."""
+        """Prints one line, as for every other error, with a suggestion for a misspelled word."""
         known = set(re.findall(r"--[a-z-]+", " ".join(p.format_help() for p in self.made)))
         unknown = [word for word in self.words if re.fullmatch(r"--[a-z-]+", word) and word not in known]
-        if unknown:  # what follows it was taken for something else
+        if unknown:  # the words after it were parsed wrongly
             message = f"unrecognized arguments: {unknown[0]}"
         shown = one_line(without_passwords(message, self.words)) + self._meant(message)
         print(f"asgi-audit: {shown}; `{self.prog} --help` says what is accepted", file=sys.stderr)
@@ -87,12 +89,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """With the arguments of every command."""
+    """The parser with the arguments of all commands."""
     return _parser(*COMMANDS)
 
 
 def _parser(*imported: str | None) -> argparse.ArgumentParser:
-    """With the arguments of the commands `imported`."""
+    """The parser with the arguments of the commands `imported`."""
     lines = "\n".join(f"  {name:12} {help}" for name, help in COMMANDS.items())
     parser = _Parser(
         prog="asgi-audit",
@@ -103,11 +105,11 @@ def _parser(*imported: str | None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"asgi-audit {__version__}")
-    is_whole = len(imported) > 1  # what makes completions passes over what has no help
+    is_whole = len(imported) > 1  # the completion generator skips commands without help
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", help="what to do" if is_whole else argparse.SUPPRESS
     )
-    # Only the module of the command that was called is imported: `tail` must start without the server's packages.
+    # Import only the module of the called command: `tail` must start without the server's packages.
     for name, help in COMMANDS.items():
         module = import_module(MODULES[name], __name__) if name in imported else None
         sub = commands.add_parser(
@@ -132,8 +134,8 @@ def _epilog() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; argparse exits by itself for `--help` and wrong arguments. Nothing
-    that it prints or logs steers a terminal."""
+    """Runs one command and returns its exit code; argparse exits by itself for `--help` and wrong arguments. All output
+    and logs are escaped for terminals."""
     with guarded():
         return _main(argv)
 
@@ -158,7 +160,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def guarded_run(run: Callable[[], int]) -> int:
-    """What `run` returns, or the exit code of what it raises, which is said in one line."""
+    """The result of `run`, or the exit code of its exception, which is printed as one line."""
     try:
         try:
             return run()
@@ -171,7 +173,7 @@ def guarded_run(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Else the interpreter complains when it flushes at its end.
+        # Otherwise the interpreter reports an error when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e:

@@ -1,4 +1,4 @@
-"""The lines that `serve` and `demo --keep` print to ask with: they work as pasted into any POSIX shell."""
+"""The example commands that `serve` and `demo --keep` print; they can be pasted into any POSIX shell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ask_lines", "shown_host"]
 
 
 def shown_host(host: str) -> str:
-    """Where a client on this machine reaches a server that listens on `host`."""
+    """The host name by which a client on this machine reaches a server that listens on `host`."""
     if host in ("0.0.0.0", ""):
         return "127.0.0.1"
     if host in ("::", "::0"):
@@ -17,7 +17,7 @@ def shown_host(host: str) -> str:
 
 
 def ask_lines(base: str, key: str) -> list[str]:
-    """`base`: address of the API. `key`: of an auditor."""
+    """Example commands. `base`: address of the API. `key`: an auditor's key."""
     return [
         f"export ASGI_AUDIT_URL={shlex.quote(base)}",
         f"export ASGI_AUDIT_KEY={shlex.quote(key)}",

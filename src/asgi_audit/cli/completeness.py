@@ -46,7 +46,7 @@ from .flags import add_settings, settings_of
 __all__ = ["add_arguments", "run"]
 
 _INCIDENTS_MAX = 1000
-_HELD_SECONDS = 20.0  # a process that rests states once in 10 s
+_HELD_SECONDS = 20.0  # an idle process writes a statement every 10 s
 _HOLDERS_SHOWN = 10
 _WAIT_SECONDS = 60.0
 _PARTITION = "partition:"
@@ -57,8 +57,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 class _Shown(NamedTuple):
-    """What is known of the window from `start` to `end` (ms). `windows`: the numbers of each process in it; None when
-    nobody asked for a window, and the totals count."""
+    """The state of the window from `start` to `end` (ms). `windows`: counts per process in it; None without a window:
+    then totals are shown."""
 
     start: int
     end: int
@@ -74,7 +74,7 @@ class _Shown(NamedTuple):
 
     @property
     def holders(self) -> list[Process]:
-        """Processes that T waits for: the one that said nothing for longest, and those that said as little."""
+        """The processes that T waits for: those with the oldest statement."""
         until = self.completeness.until
         if until is None or time.time() - until / 1000 < _HELD_SECONDS:
             return []
@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
     reader = open_store_reader(settings)
     try:
-        reader.check()  # nothing is complete while the file of a day is gone
+        reader.check()  # raises when the file of a day is missing: nothing is complete then
         claimed = reader.completeness(0, 0)
         since = claimed.begins or 0
         first = since if start is None else start
@@ -156,7 +156,7 @@ def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
 
 
 def _why_not(found: _Shown) -> list[str]:
-    """What keeps the window from being complete; [] when nothing does."""
+    """Reasons why the window is not complete; [] when it is."""
     until, begins = found.completeness.until, found.completeness.begins
     if until is None:
         return ["no process has stated anything yet, or the source was not read to a fence yet"]
@@ -227,7 +227,7 @@ def _acknowledge(settings: Settings, text: str) -> int:
 
 
 def _served(p: Process, start: int, end: int) -> bool:
-    """Whether it can have served in the window: one that left did so until its last word."""
+    """Whether the process may have served in the window; an ended one served until its last statement."""
     return p.started < end and (p.standing != "left" or p.low >= start)
 
 
@@ -279,7 +279,7 @@ def _show_processes(found: _Shown) -> None:
 
 
 def _numbers(found: _Shown, p: Process) -> tuple[int, int, int]:
-    """Indexed, lost, missing: of the window that was asked for, else in total."""
+    """(indexed, lost, missing) of the requested window, else in total."""
     if found.windows is None:
         return p.indexed, p.lost, p.missing
     window = found.windows.get(p.process, Window(p.process, 0, 0))
@@ -288,7 +288,7 @@ def _numbers(found: _Shown, p: Process) -> tuple[int, int, int]:
 
 
 def _open(p: Process) -> int:
-    """Exchanges of a process that has ended ended with it, whatever its last statement counted."""
+    """The number of open exchanges: 0 for an ended process, whatever its last statement counted."""
     return 0 if p.standing == "left" else p.open_count
 
 
@@ -367,7 +367,7 @@ def _incident(i: Incident) -> dict[str, Any]:
 
 
 def _instant(flag: str, text: str) -> int:
-    """Milliseconds since the epoch, rounded up. Raises ConfigError."""
+    """Parses a time into milliseconds since the epoch, rounded up. Raises ConfigError."""
     try:
         at = datetime.fromisoformat(text)
         if at.tzinfo is None:
@@ -380,7 +380,7 @@ def _instant(flag: str, text: str) -> int:
 
 
 def _age(text: str) -> int:
-    """Seconds. Raises ConfigError."""
+    """Parses a duration into seconds. Raises ConfigError."""
     number, unit = text[:-1], text[-1:]
     if not (number.isascii() and number.isdigit() and len(number) < 10 and unit in _UNITS):
         raise ConfigError(f"--max-age is {text[:40]!r}; accepted: a whole number and s, m or h, such as 120s")

@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _give_up() -> None:
     time.sleep(_STOP_SECONDS)
-    # Safe: what was not noted is written again. A hung disk or network must not keep a container from ending.
+    # Safe: unconfirmed data is written again at the next start. A hung disk or network must not prevent a container
+    # from stopping.
     _log.error("the export was not left within %g s; ending without it, it goes on at the next start", _STOP_SECONDS)
     os._exit(1)

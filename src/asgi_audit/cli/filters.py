@@ -1,4 +1,4 @@
-"""The filters of `ask` and `tail`: flags, and what each dialect takes of them."""
+"""The filters of `ask` and `tail`: flags, and the subset that each dialect accepts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def filters_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Those that were given, by the names that the API has for them."""
+    """The given filters, under their names in the API."""
     given = {
         name.removeprefix("filter_"): value
         for name, value in vars(arguments).items()
@@ -61,7 +61,7 @@ def filters_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def query_of(given: Mapping[str, Any], now: float) -> Query:
-    """What the API would ask its store with these filters. `now`: seconds since the epoch. Raises ConfigError."""
+    """The store query that the API would make of these filters. `now`: seconds since the epoch. Raises ConfigError."""
     found: dict[str, Any] = {name: value for name, value in given.items() if name not in ("since", "start", "end")}
     found["start"], found["end"] = window_of(given, now)
     levels = found.pop("level", None)
@@ -78,7 +78,7 @@ def query_of(given: Mapping[str, Any], now: float) -> Query:
 
 
 def window_of(given: Mapping[str, Any], now: float) -> tuple[int, int]:
-    """In ms since the epoch, inclusive and exclusive; [0, TIME_END) without a filter of time. Raises ConfigError."""
+    """(start, end) in ms since the epoch, end exclusive; (0, TIME_END) without a time filter. Raises ConfigError."""
     start, end = 0, TIME_END
     if "since" in given:
         if "start" in given or "end" in given:
@@ -90,7 +90,7 @@ def window_of(given: Mapping[str, Any], now: float) -> tuple[int, int]:
     if "start" in given:
         start = _ms("--start", given["start"])
     if "end" in given:
-        # Inclusive: a plain date is the whole day.
+        # Inclusive: a plain date means the whole day.
         end = _ms("--end", given["end"]) + (_DAY_MS if len(given["end"]) == _DATE_LENGTH else 1)
     return start, end
 
@@ -116,7 +116,7 @@ def prefix_of(path: str) -> str:
 
 
 def refuse_others(given: dict[str, Any], accepted: tuple[str, ...], what: str) -> None:
-    """Raises ConfigError for a filter that `what` does not take."""
+    """Raises ConfigError for a filter that `what` does not accept."""
     for name in given:
         if name not in accepted:
             flags = ", ".join(f"--{known.replace('_', '-')}" for known in accepted)

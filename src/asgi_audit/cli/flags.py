@@ -1,4 +1,5 @@
-"""Flags from the settings table: a command names the settings that it uses; names, help and checks come from there."""
+"""Flags from the settings table: a command lists the settings that it uses; names, help and checks come from the
+table."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from ..wiring.environment import settings_from
 
 __all__ = ["KAFKA", "add_new_index", "add_settings", "settings_of"]
 
-# Not the passwords: a command line can be seen by everybody on the machine.
+# Without passwords: all users of the machine can see a command line.
 KAFKA = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_sasl_mechanism", "kafka_username")
 
 
 def add_settings(
     parser: argparse.ArgumentParser, *names: str, aliases: dict[str, tuple[str, ...]] | None = None
 ) -> None:
-    """A flag for each setting: `--query-wait-seconds`, and what `aliases` adds. Values are checked by `settings_of`."""
+    """Adds a flag for each setting, such as `--query-wait-seconds`, and its `aliases`. `settings_of` checks the
+    values."""
     rows = {name: (environment, default, help) for name, environment, default, help, _ in table()}
     group = parser.add_argument_group("settings", "precedence: flag, environment, default")
     for name in names:
@@ -50,7 +52,7 @@ def add_new_index(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(arguments: argparse.Namespace, **given: Any) -> Settings:
-    """The settings of this command: its flags over the environment over the defaults. Raises ConfigError."""
+    """The settings of a command from its flags, then the environment, then defaults. Raises ConfigError."""
     flags = {
         name.removeprefix("setting_"): value for name, value in vars(arguments).items() if name.startswith("setting_")
     }

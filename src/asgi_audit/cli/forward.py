@@ -83,13 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
         left = arguments.seconds if arguments.once else float("inf")
         while left > 0 and not stop.wait(min(0.2 if arguments.once else _SAY_SECONDS, left)):
             left -= 0.2 if arguments.once else 0.0
-            if forwarder.join(0):  # all is sent with --once; else it failed in a way that nobody foresaw
+            if forwarder.join(0):  # with --once: everything is sent; else: it failed unexpectedly
                 break
             acknowledged = forwarder.stats().acknowledged
             if acknowledged != said and not arguments.quiet and not arguments.once:
                 said = acknowledged
                 _log.info("%d entries sent, %s", acknowledged, forwarder.state.value)
-        # While Kafka is away it reads nothing, and cannot know that there is nothing.
+        # While Kafka is unreachable it reads nothing and cannot tell whether the journal is empty.
         is_all = forwarder.stop(_STOP_SECONDS) or _is_empty(settings)
     stats = forwarder.stats()
     if not arguments.quiet:
@@ -107,7 +107,7 @@ def _is_empty(settings: Settings) -> bool:
 
 
 class _Shown:
-    """For `serving`: the forwarder's counters, and the journal as it stands."""
+    """For `serving`: the forwarder's counters, and the state of the journal."""
 
     def __init__(self, settings: Settings, stats: Callable[[], Mapping[str, int]]) -> None:
         from prometheus_client import CollectorRegistry

@@ -90,7 +90,7 @@ def _show_to(text: Text, sidecar: Sidecar) -> None:
     while True:
         try:
             text.write(sidecar.own_text())
-        except Exception as e:  # what is shown must never end what is done
+        except Exception as e:  # an error in the metrics must never stop indexing
             _log.warning("the metrics could not be shown: %s", type(e).__name__)
         time.sleep(_SHOW_SECONDS)
 
@@ -113,14 +113,14 @@ def _index(
             ProgressLine(lambda: indexer.progress, stop).start()
         indexer.run()
     finally:
-        writer.close()  # first: whoever stands by need not wait for a broker
+        writer.close()  # first, so that a standby need not wait for the broker
         if source is not None:
             source.close()
     return 0
 
 
 def _lease(settings: Settings, stop: threading.Event, *, new_index: bool) -> Writer | None:
-    """The store's writer; waits as standby while another one is it. None when we were asked to stop meanwhile."""
+    """The store's writer; waits as standby while another process is the writer. None when `stop` was set meanwhile."""
     said = ""
     while not stop.is_set():
         try:
@@ -136,7 +136,7 @@ def _lease(settings: Settings, stop: threading.Event, *, new_index: bool) -> Wri
                 raise StoreError(str(e), retriable=False, hint=hint) from e
             if str(e) != said:
                 said = str(e)
-                # Without a cause it is the lease that another process holds; else the disk, or SQLite.
+                # Without a cause, another process holds the lease; otherwise it is an error of the disk or of SQLite.
                 _log.warning("%s; %s", said, "waiting to take over" if e.__cause__ is None else "trying again")
             stop.wait(_STANDBY_SECONDS)
     return None
@@ -149,13 +149,13 @@ def _cannot_be_made(error: StoreError) -> bool:
 
 def _give_up() -> None:
     time.sleep(_STOP_SECONDS)
-    # Safe: what was not committed comes again. A hung disk must not keep a container from ending.
+    # Safe: the source delivers uncommitted records again. A hung disk must not prevent a container from stopping.
     _log.error("the batch was not done within %g s; ending without it, it will be indexed again", _STOP_SECONDS)
     os._exit(1)
 
 
 class Counts(Protocol):
-    """What the progress line needs of the indexer's."""
+    """The indexer's counts that the progress line needs."""
 
     @property
     def indexed(self) -> int: ...
@@ -166,7 +166,7 @@ class Counts(Protocol):
 
 
 class ProgressLine:
-    """A line that is written over on a terminal; else a log line every ten seconds in which something was indexed."""
+    """On a terminal, a line that is overwritten; otherwise a log line every ten seconds if something was indexed."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class ProgressLine:
             print(file=sys.stderr)
 
     def line(self) -> str:
-        """'' when nothing was indexed since the last line and nobody watches."""
+        """The line; '' when nothing was indexed since the last one and the output is not a terminal."""
         now, counts = self._clock(), self._counts()
         then, before = self._before
         if counts.indexed == before and not self._terminal:

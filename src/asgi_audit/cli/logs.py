@@ -1,8 +1,7 @@
 """How the commands log, on standard error: text for people, or one JSON object a line for machines.
 
-JSON lines have `time` (RFC 3339, UTC, ms), `level`, `logger`, `message`, then what a line gives in
-`extra={"fields": {…}}`. Of an exception they hold its type and the places it went through, never its text, which may
-quote values.
+JSON lines have `time` (RFC 3339, UTC, ms), `level`, `logger`, `message`, and the fields passed in `extra={"fields":
+{…}}`. For an exception they hold its type and code locations, never its text, which may quote values.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line for each message; the traceback of an error follows on its own."""
+    """One line per message; a traceback follows on separate lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = without_passwords(record.message.rstrip()).replace("\r", "\\r").replace("\n", "\\n")
@@ -55,13 +54,13 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(flag: str | None) -> None:
-    """`flag`: what the command line says, else the environment does."""
+    """Configures logging. `flag`: the command-line value; without it the environment decides."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format(flag) == "json" else TextFormatter(_TEXT))
-    # As `basicConfig`: who runs us inside something that has set up its logging keeps it.
+    # Like `basicConfig`: keeps a logging configuration that exists already.
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def is_json() -> bool:
-    """Whether the lines of this process go out as JSON."""
+    """Whether this process logs JSON."""
     return any(isinstance(h.formatter, JsonFormatter) for h in logging.getLogger().handlers)

@@ -1,8 +1,8 @@
-"""Child processes that never outlive us: each holds the other end of a pipe and ends when it closes, even after our
-kill -9.
+"""Child processes that never outlive their parent: each child reads a pipe from the parent and exits when it closes,
+even when the parent was killed.
 
-Their output goes to one log file each. Signals that a terminal sends to its whole group do not reach them: they are
-stopped in order, with SIGTERM, a deadline, then SIGKILL.
+Each child's output goes to a log file. Signals that a terminal sends to its process group do not reach them: the parent
+stops them in order, with SIGTERM, a deadline, then SIGKILL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 class Child:
-    """A started process. `log` None: its output goes where ours goes. `descriptors`: those that it inherits."""
+    """A started process. `log` None: it inherits the parent's output. `descriptors`: file descriptors that it
+    inherits."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Child:
             self.process.send_signal(signal.SIGTERM)
 
     def stop(self, seconds: float = 5) -> int:
-        """SIGTERM, wait, SIGKILL. Answers the exit code; again is fine."""
+        """SIGTERM, wait up to `seconds`, SIGKILL. Returns the exit code. Idempotent."""
         self.ask_to_stop()
         try:
             self.process.wait(seconds)
@@ -82,7 +83,7 @@ class Child:
         return self.process.returncode
 
     def last_words(self) -> str:
-        """The end of its log, one line."""
+        """The end of its log, as one line."""
         if self.log is None or not self.log.exists():
             return ""
         lines = [line for line in self.log.read_text("utf-8", "replace").splitlines() if line.strip()]
@@ -90,7 +91,7 @@ class Child:
 
 
 def on_closed_stdin(then: Callable[[], None]) -> None:
-    """In the child: call `then` from a thread when the parent is gone. (A prctl would do it on Linux alone.)"""
+    """In the child: call `then` in a thread when the parent is gone. (A prctl would work on Linux only.)"""
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -108,7 +109,7 @@ def free_port() -> int:
 
 
 def wait_for_port(child: Child, port: int, seconds: float = 20) -> None:
-    """Until something listens there. Raises AuditError when the child ends first or time is up."""
+    """Waits until something listens on `port`. Raises AuditError when the child ends first or the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not child.running():

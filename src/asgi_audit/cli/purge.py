@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _day(text: str) -> int:
-    """The beginning (ms) of the day. Raises ConfigError."""
+    """Parses a day into its start (ms). Raises ConfigError."""
     try:
         day = datetime.date.fromisoformat(text)
     except ValueError:

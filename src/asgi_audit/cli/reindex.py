@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """A line a second."""
+    """Prints the progress, one line per second."""
 
     def __init__(self, day: str) -> None:
         self._day = day
@@ -84,7 +84,7 @@ class _Progress:
 
 
 def _day(text: str) -> str:
-    """Raises ConfigError."""
+    """Checks a day. Raises ConfigError."""
     try:
         return datetime.date.fromisoformat(text).isoformat()
     except ValueError:

@@ -40,8 +40,8 @@ from .workers import Workers
 __all__ = ["ExporterBeside", "IndexerBeside", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.serve")
-# After the server has ended, which took 2 s at most. A batch that is cut off is taken again by the next indexer, and a
-# chunk of an export by the next exporter.
+# Time for children after the server has ended (at most 2 s). The next indexer repeats an interrupted batch, the next
+# exporter an interrupted chunk.
 _CHILD_SECONDS = 2.0
 
 
@@ -81,18 +81,18 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_dialects(settings)
     if not arguments.no_index:
-        open_source(settings).close()  # a wrong URL is said here, not by the indexer again and again
+        open_source(settings).close()  # report a wrong URL here, not repeatedly in the indexer
     if arguments.new_index:
         forget_index(settings)
-    control = open_control(settings)  # so are keys that cannot be read
+    control = open_control(settings)  # likewise unreadable keys
     listening = _listen(settings.host, settings.port)
-    settings = dataclasses.replace(settings, port=listening.getsockname()[1])  # URLs in answers name it
+    settings = dataclasses.replace(settings, port=listening.getsockname()[1])  # for URLs in responses
     base = f"http://{shown_host(settings.host)}:{settings.port}"
     home = str(settings.absolute().home)
     stop = threading.Event()
     if arguments.until_stdin_closes:
         on_closed_stdin(stop.set)
-    # uvicorn raises the signal that stopped it again when it is done: without these, SIGTERM would end us before the
+    # uvicorn re-raises the signal that stopped it: without these handlers SIGTERM would end this process before the
     # indexer.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -127,7 +127,7 @@ def _alone(
     metrics: Text,
     stop: threading.Event,
 ) -> int:
-    """Answers in this process."""
+    """Serves in this process."""
     indexer = children.get("indexer")
 
     def restarts() -> Values:
@@ -155,9 +155,10 @@ def _alone(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bound and listening, so that who reads our first line can connect. Raises ConfigError, AuditError."""
+    """A bound and listening socket, so that clients can connect once the first line is printed. Raises ConfigError,
+    AuditError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: asyncio sets TCP_NODELAY on what is accepted only then, and without it each answer waits
+    # Name the protocol: only then does asyncio set TCP_NODELAY on accepted connections; without it each response waits
     # 40 ms for the client's acknowledgement of its headers.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,13 +179,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _first_key(control: Any, settings: Settings, base: str, account: str | None) -> None:
-    """Makes the first key and prints it with what to ask; later says how to make another one."""
+    """Creates the first key and prints it with example commands; on later starts prints how to create another one."""
     more = "asgi-audit keys create --role auditor --account NAME"
     if control.list_keys():
         if not is_json():
             print(f"Ask with a key of yours (`asgi-audit keys list`); another one: {more}", flush=True)
         return
-    if is_json():  # what collects these lines must not get a secret
+    if is_json():  # log collectors must not get a secret
         _log.warning("there is no key yet: make one with `%s`", more)
         return
     name = account or settings.account_id
@@ -197,10 +198,10 @@ def _first_key(control: Any, settings: Settings, base: str, account: str | None)
 
 
 class IndexerBeside(Supervised):
-    """`asgi-audit index` as a child, started again when it ends by itself. `metrics`: it shows its metrics there.
+    """`asgi-audit index` as a child process, restarted when it ends by itself. `metrics`: where it writes its metrics.
 
-    Not a thread: while 120,000 records were indexed beside, a POST and its first page took 187 ms at p99 with a
-    thread and 24 ms with a child (2 cores)."""
+    Not a thread: while 120,000 records were being indexed, a POST with its first page took 187 ms at p99 with a thread
+    and 24 ms with a child process (2 cores)."""
 
     def __init__(
         self,
@@ -216,7 +217,9 @@ class IndexerBeside(Supervised):
         self._arguments += ["--from", settings.transport_url, "--to", settings.store_url]
         if settings.share_with_group is not None:
             self._arguments += ["--share-with-group", str(settings.share_with_group)]
-        for name in (*KAFKA, "kafka_group_id") if settings.is_kafka else ():  # the passwords it has from where we do
+        for name in (
+            (*KAFKA, "kafka_group_id") if settings.is_kafka else ()
+        ):  # it reads the passwords from the environment, as this process does
             if value := getattr(settings, name):
                 self._arguments += ["--" + name.replace("_", "-"), str(value)]
         descriptors = [] if metrics is None else [metrics.fd]
@@ -225,7 +228,7 @@ class IndexerBeside(Supervised):
         self._start_with = start or (
             lambda arguments: Child("indexer", "asgi_audit", arguments, descriptors=descriptors)
         )
-        # Once: an index that is gone when the indexer is started again is not meant to be.
+        # At the first start only: an index that is missing at a restart was not meant to be replaced.
         self._once = ["--new-index"] if new_index else []
         super().__init__("indexer", self._start_indexer, monotonic=monotonic)
 
@@ -236,7 +239,8 @@ class IndexerBeside(Supervised):
 
 
 class ExporterBeside(Supervised):
-    """`asgi-audit export` as a child, started again when it ends by itself. Not a thread, as the indexer is none."""
+    """`asgi-audit export` as a child process, restarted when it ends by itself. Not a thread, for the same reason as
+    the indexer."""
 
     def __init__(
         self,

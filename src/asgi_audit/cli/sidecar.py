@@ -1,9 +1,9 @@
-"""What a running `asgi-audit index` or `forward` shows of itself over HTTP: `/metrics`, `/health/live`,
-`/health/ready`, and of `index` `/health/fresh`.
+"""The HTTP endpoints of a running `asgi-audit index` or `forward`: `/metrics`, `/health/live`, `/health/ready`, and of
+`index` `/health/fresh`.
 
-Place: beside the command's loop, in daemon threads of its own. Invariants: off unless a port is set; a port that cannot
-be had is one error line, and the work goes on; at most `_ASKING_MAX` questions at a time, the others are turned away.
-No key is needed: numbers and the state of this process, never a name of an account, a service or a path.
+Place: in daemon threads beside the command's loop. Invariants: off unless a port is set; when the port cannot be bound,
+one error is logged and the work goes on; at most `_ASKING_MAX` requests at a time, others are refused. No key is
+needed: responses hold numbers and the state of this process, never the name of an account, a service or a path.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COUNTED = ("indexed", "duplicates", "expired", "dead", "statements")
 
 
 class Counts(Protocol):
-    """What is shown of the indexer's progress."""
+    """The indexer's progress to show."""
 
     @property
     def indexed(self) -> int: ...
@@ -57,17 +57,17 @@ class Counts(Protocol):
 
 
 class Shown(Protocol):
-    """What is shown: a registry, and why the command is not ready, or ''."""
+    """The data to show: a registry, and why the command is not ready, or ''."""
 
     @property
     def registry(self) -> CollectorRegistry: ...
     def unready(self) -> str: ...
     def complete_age(self) -> float | None:
-        """Seconds since the moment until which the index is complete; None: not known, or there is no index here."""
+        """Age of T in seconds; None: unknown, or there is no index here."""
 
 
 class Sidecar:
-    """The indexer. A standby until `active` is called. `measures`: journal and index as they stand."""
+    """The indexer's endpoints; a standby until `active` is called. `measures`: returns metrics of journal and index."""
 
     def __init__(self, measures: Callable[[], Values]) -> None:
         from prometheus_client import CollectorRegistry, Histogram
@@ -87,7 +87,7 @@ class Sidecar:
     def active(
         self, progress: Callable[[], Counts], of_source: Callable[[], Mapping[str, float]] = dict[str, float]
     ) -> None:
-        """`of_source`: what the source knows of itself, by metric."""
+        """Called when the indexer becomes active. `of_source`: returns the source's metrics."""
         self._progress, self._of_source = progress, of_source
 
     def tell(self, progress: Counts) -> None:
@@ -97,7 +97,7 @@ class Sidecar:
             self._batch_seconds.observe(progress.batch_seconds)
 
     def unready(self) -> str:
-        """'' for a standby too: it is ready to take over."""
+        """Why it is not ready; '' also for a standby, which is ready to take over."""
         paused = self._progress().paused if self._progress is not None else ""
         return "the indexer waits; its log says what for" if paused else ""
 
@@ -128,7 +128,7 @@ class Sidecar:
 
 @contextlib.contextmanager
 def serving(sidecar: Shown, host: str, port: int | None) -> Iterator[None]:
-    """Answers on `port` (0: a free one, which the log names) until the end; None: nothing listens."""
+    """Serves on `port` until the block ends (0: a free port, which is logged; None: does not listen)."""
     server = None if port is None else _listening(sidecar, host, port)
     if server is None:
         yield
@@ -151,7 +151,7 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
     asking = threading.BoundedSemaphore(_ASKING_MAX)
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 5  # of the socket: a client that says nothing holds no thread
+        timeout = 5  # of the socket: a silent client must not occupy a thread
         server_version = "asgi-audit"
         sys_version = ""
 
@@ -164,7 +164,7 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
                 self._route(path.rstrip("/"), query)
             except OSError:
                 raise  # the client left
-            except Exception as e:  # what is shown must never end what is done
+            except Exception as e:  # an error here must never stop the work
                 _log.warning("%s could not be answered: %s", self.path[:100], type(e).__name__)
                 _log.debug("it failed here", exc_info=True)
                 self._answer(500, b'{"status":"error","message":"the log says which error"}')
@@ -216,7 +216,7 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            pass  # a probe every few seconds is no news
+            pass  # do not log probes
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

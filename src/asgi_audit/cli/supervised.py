@@ -1,7 +1,7 @@
-"""A child process that is started again when it ends by itself, with a longer wait each time.
+"""A child process that is restarted when it ends by itself, with an increasing delay.
 
-The thread that watches it never ends before it is told to: a child that cannot be started (no memory, no more
-processes) is tried again like one that ended.
+The watching thread ends only on request: a child that cannot be started (out of memory or processes) is retried like
+one that ended.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from .processes import Child
 __all__ = ["Supervised"]
 
 _log = logging.getLogger("asgi_audit.serve")
-RESTART_SECONDS = (0.5, 30.0)  # first and longest wait before it is started again
-HEALTHY_SECONDS = 60.0  # after so long a run the next wait is the first again
+RESTART_SECONDS = (0.5, 30.0)  # first and longest delay before a restart
+HEALTHY_SECONDS = 60.0  # after a run of this length the delay starts from the first again
 LOOK_SECONDS = 0.2
 
 
 class Supervised:
-    """`start` starts the child: at once, and again in a thread. `on_ended` is called in that thread with the exit code
-    when it has ended by itself; False: it is not started again. `is_stuck`: asked while it runs; then it is killed."""
+    """`start`: starts the child; called at once, and for restarts in a thread. `on_ended`: called in that thread with
+    the exit code when the child ended by itself; returns False to prevent a restart. `is_stuck`: polled while the child
+    runs; True: the child is killed."""
 
     def __init__(
         self,
@@ -53,12 +54,12 @@ class Supervised:
         return self._child.process.pid
 
     def ask_to_stop(self) -> None:
-        """SIGTERM, and it is not started again. Does not wait."""
+        """Sends SIGTERM and prevents restarts. Does not wait."""
         self._stopping.set()
         self._child.ask_to_stop()
 
     def stop(self, seconds: float = 10) -> None:
-        """So many seconds at most; then it is killed. Again is fine."""
+        """Waits up to `seconds`, then kills the child. Idempotent."""
         self._stopping.set()
         self._thread.join()
         self._child.stop(seconds)
@@ -71,7 +72,7 @@ class Supervised:
                     _log.error("the %s does not respond; it is killed", self._name)
                     self._child.process.kill()
                 continue
-            code = self._child.stop()  # it has ended; this closes our end of its pipe
+            code = self._child.stop()  # it has ended; this closes the parent's end of its pipe
             if not self._on_ended(code):
                 return
             if self._monotonic() - began >= HEALTHY_SECONDS:
@@ -80,7 +81,7 @@ class Supervised:
             began, wait = self._start_again(wait)
 
     def _start_again(self, wait: float) -> tuple[float, float]:
-        """Waits, and goes on until a child is started. Returns when that was, and the next wait."""
+        """Waits and retries until a child is started. Returns (time of the start, next delay)."""
         while not self._stopping.wait(wait):
             wait = min(wait * 2, RESTART_SECONDS[1])
             began = self._monotonic()

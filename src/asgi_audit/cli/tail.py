@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, flush=arguments.follow)
 
     _tail(settings, arguments.lines, arguments.follow, query, show)
-    if shown or not arguments.lines:  # with none asked for nothing was looked at
+    if shown or not arguments.lines:  # without lines nothing was read
         return 0
     if filters:
         print("asgi-audit: no record is like that", file=sys.stderr)
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def line_of(record: Decoded) -> str:
-    """Time (UTC), level, service, message; one line, whatever they hold."""
+    """Time (UTC), level, service, message; always one line."""
     at = datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC)
     said = f"{record.service}  {record.message}"
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
@@ -75,10 +75,9 @@ def line_of(record: Decoded) -> str:
 
 
 def _tail(settings: Settings, lines: int, follow: bool, query: Query, show: Callable[[Decoded], None]) -> None:
-    """The last `lines` that match, in order of time, from journal and index together; then, when `follow`, what
-    comes."""
-    # Messages of one process come in its order: the last of each are enough, and only they are decoded where nothing
-    # is filtered.
+    """Shows the last `lines` matching records in order of time, from journal and index together; then, with `follow`,
+    new ones."""
+    # Messages of one process are in order: keep the last ones of each process; without filters only these are decoded.
     last: dict[str, deque[Message]] = {}
     is_filtered = query != Query(accounts=None, start=0, end=TIME_END)
     known: set[object] | None = None
@@ -104,7 +103,7 @@ def _tail(settings: Settings, lines: int, follow: bool, query: Query, show: Call
             last.setdefault(message.partition, deque(maxlen=max(lines, 1))).append(message)
             continue
         for record in _decoded([message.payload]):
-            # One that came between our look at the journal and our look at the index is known already.
+            # A record written between reading the journal and reading the index is known already.
             if _identity(record) not in known and matches(query, record):
                 show(record)
 
@@ -122,7 +121,7 @@ def _identity(record: Decoded) -> object:
 
 
 def _indexed(settings: Settings, query: Query, lines: int) -> list[Decoded]:
-    """The newest of the index; none when there is none, or when the packages that read it are not installed."""
+    """The newest records of the index; [] without an index, or without the packages to read it."""
     directory = settings.store_path
     if not lines or not directory.exists():
         return []

@@ -1,11 +1,11 @@
-"""What reaches a terminal: records and errors hold what strangers sent, and no byte of theirs may steer it.
+"""Escapes output for terminals: records and errors contain data of clients, which must not control the terminal.
 
-One place for every command: `guarded()` puts a stream before standard output and standard error that writes each
-character of `UNSAFE` as `\\uXXXX`. In JSON such a character can stand inside a string alone, where `\\uXXXX` means the
-same, so what is printed as JSON stays valid and equal. What the stream's encoding does not have, and half of a
-surrogate pair, is written likewise: printing never fails for the text's sake.
+Used by every command: `guarded()` wraps standard output and standard error in a stream that writes each character of
+`UNSAFE` as `\\uXXXX`. In JSON such characters occur only in strings, where `\\uXXXX` means the same, so printed JSON
+stays valid and equal. Lone surrogates, and characters missing in the stream's encoding, are escaped too: printing never
+fails because of the text.
 
-Newline and tab pass: a command that prints one line for each thing removes newlines from the thing first.
+Newline and tab are not escaped: a command that prints one line per item removes newlines from the item first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TextIO, cast
 
 __all__ = ["UNSAFE", "escaped", "guarded", "one_line", "raise_if_unread", "raw_stream", "rewrite_line"]
 
-# C0 but newline and tab, DEL, C1, lone surrogates; marks, embeddings, overrides and isolates of bidirectional text
+# C0 except newline and tab, DEL, C1, lone surrogates; marks, embeddings, overrides and isolates of bidirectional text
 # (UAX #9), line and paragraph separator, deprecated format characters, interlinear annotations, tags.
 UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff"
@@ -30,18 +30,18 @@ _ERRORS = "asgi_audit.escaped"
 
 
 def escaped(text: str) -> str:
-    """`text` with `\\uXXXX` for each character that could steer a terminal; two of them above U+FFFF."""
+    """`text` with `\\uXXXX` for each character that could control a terminal; two of them above U+FFFF."""
     return UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
 def one_line(text: str) -> str:
-    """`escaped`, with each run of white space as one blank: what a stranger sent makes no second line."""
+    """`escaped`, with each run of white space as one blank, so that the text stays on one line."""
     return escaped(" ".join(text.split()))
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Standard output and standard error as `_Guarded`, until the end."""
+    """Wraps standard output and standard error in `_Guarded` until the block ends."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", _Guarded(stream)) for stream in before)
     try:
@@ -51,26 +51,26 @@ def guarded() -> Iterator[None]:
 
 
 def rewrite_line(text: str) -> None:
-    """Puts `text` in place of the line at the cursor of standard error."""
+    """Replaces the current line of standard error by `text`."""
     raw = raw_stream(sys.stderr)
     raw.write("\r" + escaped(text))
     raw.flush()
 
 
 def raw_stream(stream: TextIO) -> TextIO:
-    """What a guarded stream writes to, for who escapes each text and steers the terminal on purpose."""
+    """The stream behind a guarded one, for callers that escape each text and control the terminal on purpose."""
     return stream.stream if isinstance(stream, _Guarded) else stream
 
 
 def raise_if_unread() -> None:
-    """Raises BrokenPipeError when standard output is a pipe or socket that no process reads any more. A command that
-    waits for something to print would notice that only when it prints."""
+    """Raises BrokenPipeError when standard output is a pipe or socket without a reader. A waiting command would
+    otherwise notice this only at its next output."""
     try:
         number = raw_stream(sys.stdout).fileno()
     except (OSError, ValueError, AttributeError):
         return  # no file: a test's, or closed
     looked = select.poll()
-    looked.register(number, 0)  # errors and hang-ups are always told
+    looked.register(number, 0)  # errors and hang-ups are always reported
     if any(event & (select.POLLERR | select.POLLHUP) for _, event in looked.poll(0)):
         raise BrokenPipeError
 

@@ -1,7 +1,6 @@
-"""One worker of `serve --workers N`: `python -m asgi_audit.cli.worker`, started by `workers` and by nothing else.
+"""One worker of `serve --workers N`: `python -m asgi_audit.cli.worker`, started only by `workers`.
 
-The first line of its standard input says what it is to do; when the input ends, the parent is gone, and so is the
-worker.
+The first line of its standard input holds its parameters. When the input ends, the parent is gone and the worker exits.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def run(given: Mapping[str, Any]) -> int:
         stop()
 
     on_closed_stdin(orphaned)
-    # uvicorn raises the signal that stopped it again when it is done.
+    # uvicorn re-raises the signal that stopped it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop())
     server.run(sockets=[listening])
@@ -55,7 +54,7 @@ def run(given: Mapping[str, Any]) -> int:
 
 
 def first_line() -> str:
-    """Byte by byte: nothing of what follows may be taken."""
+    """Reads the first line byte by byte, so that nothing after it is consumed."""
     found = b""
     while not found.endswith(b"\n") and (byte := os.read(0, 1)):
         found += byte

@@ -1,13 +1,13 @@
-"""The parent of `serve --workers N`: it holds the listening socket and answers nothing itself.
+"""The parent of `serve --workers N`: it holds the listening socket and serves no requests itself.
 
     serve ─┬─ worker 1 … N   answer; they share the listening socket and a page of counters (`wiring.together`)
            ├─ indexer        the one writer of the index
            └─ exporter       runs the exports that were asked for
 
-All workers take connections from one inherited socket. (With a socket of its own for each, SO_REUSEPORT, the
-connections that wait for a worker are lost when it dies.) A worker that ends, or whose event loop has not turned for
-`STUCK_SECONDS`, is replaced; one that never got so far, at the start of all, ends the command: it has said why. Each
-child holds one end of a pipe and ends when the other one closes, so a parent that is killed leaves none behind.
+All workers accept connections from one inherited socket. (With one socket per worker, SO_REUSEPORT, connections queued
+for a worker are lost when it dies.) A worker that ends, or whose event loop is blocked for `STUCK_SECONDS`, is
+replaced. A worker that fails at the first start ends the command, after reporting the reason. Each child reads a pipe
+and exits when it closes, so a killed parent leaves no children behind.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["Workers", "settings_as_json"]
 _log = logging.getLogger("asgi_audit.serve")
 STUCK_SECONDS = 60.0
 _NOTE_SECONDS = 0.2
-_STOP_SECONDS = 4.0  # a worker ends within 2 s of being asked
+_STOP_SECONDS = 4.0  # a worker ends within 2 s after SIGTERM
 
 
 class Workers:
-    """`beside`: what does the rest, by the names of `together.PARTS`; it is stopped together with the workers.
+    """`beside`: the other children, by the names of `together.PARTS`; they are stopped together with the workers.
 
     Raises OSError when the shared memory cannot be made."""
 
@@ -50,14 +50,14 @@ class Workers:
         self._beside = beside
         self._metrics = metrics
         self._together = Together.make(settings.workers)
-        # Histograms of all workers. A directory, because that is what prometheus_client shares them by.
+        # Histograms of all workers, in a directory, because prometheus_client shares them through files.
         self._histograms = Path(tempfile.mkdtemp(prefix="asgi-audit-metrics-"))
         self._workers: list[Supervised] = []
         self._was_ready = False
         self._failed = threading.Event()
 
     def run(self, stop: threading.Event) -> int:
-        """Until `stop` is set, or no worker can begin. Returns the exit code."""
+        """Runs until `stop` is set or no worker can start. Returns the exit code."""
         try:
             for slot in range(self._settings.workers):
                 self._workers.append(self._supervised(slot))
@@ -70,7 +70,7 @@ class Workers:
     def _supervised(self, slot: int) -> Supervised:
         def ended(code: int) -> bool:
             if not self._was_ready and self._together.silent_seconds(slot) is None:
-                self._failed.set()  # what keeps the first ones from beginning keeps the next one, too
+                self._failed.set()  # an error that stops the first workers would stop the next one too
                 return False
             self._together.left(slot)
             return True
@@ -116,7 +116,7 @@ class Workers:
     def _end(self) -> None:
         for child in (*self._workers, *self._beside.values()):
             child.ask_to_stop()
-        self._listening.close()  # new clients are refused, not left waiting
+        self._listening.close()  # refuse new clients instead of letting them wait
         for worker in self._workers:
             worker.stop(_STOP_SECONDS)
         with contextlib.suppress(OSError):
@@ -125,6 +125,7 @@ class Workers:
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:
-    """What `make_settings` makes the same settings of. It goes to a worker through a pipe, passwords too."""
+    """Values from which `make_settings` restores the same settings. They are sent to a worker through a pipe, including
+    passwords."""
     found = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
     return {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}

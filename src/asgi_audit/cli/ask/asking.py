@@ -1,4 +1,4 @@
-"""What `ask` does for each kind of question, over the API's client."""
+"""Implements each kind of `ask` command with the API's client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Asking"]
 
 _EVER = ("1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z")
 _WINDOW = ("since", "start", "end")
-_LATE_MS = 60_000  # how late a record may be indexed and still be shown by `--follow`
+_LATE_MS = 60_000  # `--follow` shows records indexed at most this long after their request
 _FOLLOW_SECONDS = 1.0
 
 
@@ -38,7 +38,7 @@ class Asking:
         self._most = arguments.lines or None
 
     async def run(self) -> int:
-        """The exit code."""
+        """Runs the command. Returns the exit code."""
         what = self._arguments.what
         self._check(what)
         done: int = await getattr(self, f"_{what}")()
@@ -101,11 +101,12 @@ class Asking:
         return 0
 
     async def _follow(self) -> int:
-        """The newest, oldest of them first; then each that is indexed, once. One that is indexed more than a minute
-        after its request is not shown."""
+        """Prints the newest records, oldest first, then each newly indexed record once. Records indexed more than a
+        minute after their request are not shown."""
         filters = {name: value for name, value in self._filters.items() if name not in _WINDOW}
         began = int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
-        # Known before the first are shown: what comes between is shown twice at worst, so ids are looked at again.
+        # Collect known ids before printing the first records: a record indexed in between could be shown twice, so ids
+        # are checked again.
         known = await self._since(began - _LATE_MS, filters)
         table = None if self._arguments.json else Table()
         count = self._most or 50
@@ -178,7 +179,7 @@ class Asking:
 
     async def _export(self) -> int:
         start, end = self._window("export", "account", "service", "instance")
-        # A window that ends in the future would be waited for.
+        # The API would wait for a window that ends in the future.
         end = min(end, datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"))
         group = self._arguments.group or "classic"
         parts = [self._filters.get(name) for name in ("account", "service", "instance")]
@@ -246,7 +247,7 @@ async def _first(rows: AsyncIterator[dict[str, Any]], count: int) -> AsyncIterat
 
 
 def _value(text: str) -> Any:
-    """As JSON has it where it is a number, true, false, null, an array or an object; else the text."""
+    """Parses a JSON number, true, false, null, array or object; any other text stays text."""
     try:
         return json.loads(text)
     except ValueError:

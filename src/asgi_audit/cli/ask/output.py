@@ -1,7 +1,7 @@
-"""What `ask` prints: a table that fits the terminal, JSON lines, CSV, the progress of an export.
+"""The output of `ask`: a table that fits the terminal, JSON lines, CSV, the progress of an export.
 
-Texts of records are escaped before they reach rich, which writes to the terminal itself: no byte that a client sent
-steers it. Colours follow rich: on a terminal only, and not with NO_COLOR.
+Texts of records are escaped before they are passed to rich, which writes to the terminal directly. Colours follow rich:
+on a terminal only, and not with NO_COLOR.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..terminal import one_line, raw_stream
 
 __all__ = ["ExportProgress", "Table", "print_json"]
 
-_ROWS_AT_ONCE = 200  # the widths of columns fit so many rows
-_WIDE = 1_000  # where no terminal cuts the lines
+_ROWS_AT_ONCE = 200  # column widths are computed for this many rows
+_WIDE = 1_000  # width without a terminal
 _COLOURS = {2: "green", 3: "cyan", 4: "yellow", 5: "red"}
 
 
@@ -34,7 +34,7 @@ def print_json(value: Any, *, indent: int | None = None, flush: bool = False) ->
 
 
 class Table:
-    """Rows of records or of log entries. They are printed by the hundred, each time with widths that fit."""
+    """Prints rows of records or log entries in groups, with column widths that fit each group."""
 
     def __init__(self) -> None:
         stream = raw_stream(sys.stdout)
@@ -69,7 +69,7 @@ class Table:
 
 
 def _cells(row: Mapping[str, Any]) -> list[Text]:
-    """Of a record, or of an entry of /logs."""
+    """The cells of a record, or of an entry of /logs."""
     details = row.get("details")
     if isinstance(details, Mapping):
         at, status, took = row["timestamp"], details.get("status_code"), details.get("duration_ms")
@@ -99,7 +99,7 @@ def _took(ms: float | None) -> str:
 
 
 class ExportProgress:
-    """Of an export, on standard error: what it waits for, then the bytes of the download."""
+    """Progress of an export, on standard error: what it waits for, then the downloaded bytes."""
 
     def __init__(self, id: str) -> None:
         console = Console(file=raw_stream(sys.stderr), highlight=False)

@@ -1,1 +1,1 @@
-"""The demo: an application, what drives it, and what compares the answers with what was sent."""
+"""The demo: an application, its client, and the comparison of query results with the requests sent."""

@@ -1,4 +1,4 @@
-"""Whether an answer holds each request that was sent, once, as its client saw it."""
+"""Checks that a result contains each request sent exactly once, as its client saw it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Agreement", "Seen", "agree", "agree_but_for_ids", "seen_in_entry", "
 
 
 class Seen(NamedTuple):
-    """A request as an answer shows it; `request_id` is '' where none is shown."""
+    """A request as shown in a result; `request_id` is '' when the result has none."""
 
     request_id: str
     method: str
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """`right`: how many of the sent requests are there as they should be."""
+    """`right`: number of sent requests that the result shows correctly."""
 
     right: int
     problems: list[str]
@@ -50,7 +50,7 @@ def agree(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> Agreement:
 
 
 def agree_but_for_ids(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> Agreement:
-    """The same where no request id is shown: by what was asked and how it ended, as often as it was sent."""
+    """The same for results without request ids: compares method, path and status, and how often each was sent."""
     wanted = Counter((s.method, s.path, s.status) for s in sent)
     found = Counter(one[1:] for one in seen)
     problems = [f"{who} lacks {one} {n} times" for one, n in (wanted - found).items()]

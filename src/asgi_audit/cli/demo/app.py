@@ -1,8 +1,9 @@
-"""The demo's application: Datasette, which we did not write, over a database made here, wrapped by one line of ours.
+"""The demo's application: Datasette, a third-party application, over a database created here, with one added line for
+auditing.
 
-It runs in a process of its own: `python -m asgi_audit.cli.demo.app DATABASE PORT`. The demo's password comes in
-on standard input, one line, so that it stands neither in the arguments nor in the environment. When standard input
-closes, the demo is gone and the application ends.
+It runs in a separate process: `python -m asgi_audit.cli.demo.app DATABASE PORT`. It reads the demo's password as one
+line from standard input, so that it is neither in the arguments nor in the environment. It exits when standard input
+closes, because then the demo has ended.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CITIES = ("Zürich", "São Paulo", "Kraków", "Osaka", "Reykjavík", "Boston")
 
 
 def make_database(path: Path, seed: int = 1) -> None:
-    """A small shop. The same seed makes the same rows. `salaries` is for those who are logged in."""
+    """A small shop. The same seed makes the same rows. `salaries` requires a login."""
     choose = random.Random(seed)
     with sqlite3.connect(path) as db:
         db.executescript(
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> None:
     database, port = Path(arguments[0]), int(arguments[1])
     password = sys.stdin.readline().strip()
     app = AuditMiddleware(_datasette(database, password), account_id=ACCOUNT, service=SERVICE, instance_id=INSTANCE)
-    # uvicorn's access log would show query strings, tokens included; that is not ours to mask.
+    # uvicorn's access log would contain query strings with tokens, which asgi-audit does not mask.
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="info", access_log=False))
 
     def stop_with_parent() -> None:
@@ -106,7 +107,7 @@ def main(arguments: list[str]) -> None:
         server.should_exit = True
 
     threading.Thread(target=stop_with_parent, daemon=True).start()
-    # uvicorn raises the signal that stopped it again when it is done; the demo wants an orderly end.
+    # uvicorn re-raises the signal that stopped it; the demo needs a normal exit.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     server.run()

@@ -1,4 +1,4 @@
-"""The demo's questions: five dialects over HTTP exactly as their documents say, and the search for leaked secrets."""
+"""The demo's queries: five dialects over HTTP exactly as documented, and the search for leaked secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Answer", "Asked", "Client", "leaks", "needles"]
 
 
 class Asked(NamedTuple):
-    """A line of the table: what was asked, the status, and what came back in a few words."""
+    """A line of the table: the request, the status, and a summary of the response."""
 
     request: str
     status: int
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Asks the API on this port with one key. `session_id`: what TR50's login brought."""
+    """A client of the API on this port with one key. `session_id`: from TR50's login."""
 
     def __init__(self, port: int, key: str) -> None:
         self.port = port
@@ -61,11 +61,11 @@ class Client:
             connection.close()
 
     def note(self, request: str, status: int, answer: str) -> None:
-        """A line of the table."""
+        """Adds a line to the table."""
         self.asked.append(Asked(request, status, answer))
 
     def query(self, path: str, question: dict[str, Any], *, limit: int = 100, seconds: float = 20) -> Answer:
-        """All pages of one question. Raises AuditError when the API answers otherwise than documented."""
+        """All pages of one query. Raises AuditError when a response differs from the documentation."""
         status, started = self.call("POST", path, question)
         if status != 200:
             raise AuditError(f"POST {path} was answered {status}: {started}")
@@ -113,7 +113,7 @@ class Client:
                 return entries
 
     def begin_export(self, database: str, window: dict[str, str]) -> str:
-        """The request's id."""
+        """Requests an export. Returns its id."""
         body = {
             "database": database,
             "time_start": window["from"],
@@ -127,7 +127,7 @@ class Client:
         return str(answer["request_id"])
 
     def export(self, request_id: str, *, seconds: float = 60) -> bytes:
-        """The lines of an export that was begun: polled as its client does, downloaded and unpacked."""
+        """Polls a requested export, downloads and unpacks it. Returns its lines."""
         deadline = time.monotonic() + seconds
         state = ""
         while True:
@@ -188,13 +188,14 @@ class Client:
 
 
 def needles(name: str, secret: str) -> Iterator[tuple[str, bytes]]:
-    """The secret as it could rest on disk: plain, hexadecimal, and inside base64 at each of the three alignments."""
+    """The secret in each form in which it could be on disk: plain, hexadecimal, and inside base64 at each of the three
+    alignments."""
     raw = secret.encode()
     yield name, raw
     yield f"{name} (hex)", raw.hex().encode()
     for shift in range(3):
         text = base64.b64encode(b"\0" * shift + raw)
-        # The first characters mix with what stands before, the last with what comes after.
+        # The first characters also encode preceding bytes, the last ones following bytes.
         yield f"{name} (base64)", text[4 if shift else 0 : -4]
 
 
@@ -213,7 +214,7 @@ def leaks(secrets: dict[str, str], files: Iterable[Path], texts: Iterable[tuple[
         try:
             search(str(path), path.read_bytes())
         except FileNotFoundError:
-            continue  # the indexer removes what it has taken on
+            continue  # the indexer removes indexed files
     for where, data in texts:
         search(where, data)
     return found, searched

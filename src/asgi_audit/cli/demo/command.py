@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     for package in ("datasette", "datasette_auth_passwords"):
-        import_module(package)  # so that a missing extra is said at once, not by a child
+        import_module(package)  # so that a missing extra is reported at once, not by a child
 
     def interrupted(*_: object) -> None:
         raise SystemExit(143)
@@ -103,7 +103,7 @@ class _Demo:
         self.last_line = ""
         self.children: list[Child] = []
         self.logs = home / "logs"
-        # Only the demo's own settings: a newcomer's environment must not decide whether the demo works.
+        # Use the demo's own settings only: the demo must work in any environment.
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
         self.environment[PREFIX + "HOME"] = str(home)
         self.settings: Settings = make_settings({}, home=home)
@@ -119,13 +119,13 @@ class _Demo:
         return child
 
     def stop(self) -> None:
-        """The application first, so that the sidecar can take its last records."""
+        """Stops the application first, so that the sidecar can index its last records."""
         for child in self.children:
             child.stop()
         self.children.clear()
 
     def run(self) -> int:
-        """Answers the exit code; `last_line` says what was counted."""
+        """Runs the demo and returns the exit code; `last_line` holds the counts."""
         began = time.monotonic()
         self._start_all()
         since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=1)
@@ -175,7 +175,7 @@ class _Demo:
         return 0 if set(counts) == {len(sent)} and not self.problems else 1
 
     def keep(self) -> None:
-        """Serve on until Ctrl-C or SIGTERM."""
+        """Keep serving until Ctrl-C or SIGTERM."""
         say(f"the application: http://127.0.0.1:{self.app_port}/      ask for it:\n")
         for line in ask_lines(f"http://127.0.0.1:{self.api_port}", self.key):
             say("  " + line)
@@ -244,7 +244,7 @@ class _Demo:
         say(f"index {indexed:4} records, {time.monotonic() - began:.1f} s after the last request\n")
 
     def _ask_more(self, client: Client, window: dict[str, str], sent: list[Sent]) -> None:
-        """What else the documents say: the method filter, small pages, an empty window, and the errors."""
+        """Further documented cases: the method filter, small pages, an empty window, and errors."""
         path = f"/usage/{SERVICE}/{INSTANCE}"
         posts = client.query(path, {**window, "method": "POST"}, limit=2)
         expected = sum(s.method == "POST" for s in sent)
@@ -264,7 +264,7 @@ class _Demo:
                 self.problems.append(f"{method} {target}, {note}: answered {answered}, expected {status}")
 
     def _stored(self) -> Iterator[dict[str, Any]]:
-        """Every record of the application as it stands in the store, whole."""
+        """Every complete record of the application in the store."""
         import orjson
 
         for data in _stored_bytes(self.settings):

@@ -1,7 +1,7 @@
-"""What the demo sends to its application: real HTTP with the standard library, every request known by its request id.
+"""The demo's requests to its application: real HTTP with the standard library, each identified by its request id.
 
-Most requests bring an `X-Request-ID`; some leave it out and learn theirs from the response. What the client saw of
-each is kept in a `Sent`, so that the records can be compared with it.
+Most requests send an `X-Request-ID`; others read theirs from the response. A `Sent` keeps what the client saw of each
+request, for comparison with the records.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EACH = 18
 
 
 class Secrets:
-    """What must be found nowhere: made anew for each run, so that finding one proves a leak."""
+    """Secrets that must appear nowhere: random for each run, so that finding one proves a leak."""
 
     def __init__(self) -> None:
         self.password = "pw-" + secrets.token_hex(12)
@@ -57,7 +57,8 @@ class Sent(NamedTuple):
 
 
 class Drive:
-    """Sends everything; `sent` grows as it goes. Raises OSError or HTTPException when the application is away."""
+    """Sends all requests and appends each to `sent`. Raises OSError or HTTPException when the application is
+    unreachable."""
 
     def __init__(self, port: int, hidden: Secrets, run: str) -> None:
         self.port = port
@@ -69,7 +70,7 @@ class Drive:
         self._number = 0
 
     def groups(self) -> Sequence[tuple[str, Callable[[], None]]]:
-        """What is done, in order: a label and what does it."""
+        """The steps in order: (label, function)."""
         return (
             ("pages", self._pages),
             ("JSON API", self._json),
@@ -148,7 +149,7 @@ class Drive:
             self.request("errors", "GET", target, expect=expect)
         for method in ("PUT", "PATCH", "DELETE"):
             self.request("errors", method, "/shop/customers", expect=405, body=b'{"name":"nobody"}')
-        # A cookie without the form's token: refused. (The application's own faults are audited like all else.)
+        # A cookie without the form's token: refused. (Rejected requests are audited like all others.)
         forged = {"Cookie": "ds_csrftoken=forged", "Content-Type": _FORM}
         self.request("errors", "POST", "/shop/customers", expect=403, headers=forged, body=b"name=nobody")
         self.request("errors", "POST", "/shop/customers", expect=None, headers={"Content-Type": _FORM}, body=b"a=1")
@@ -181,7 +182,7 @@ class Drive:
     def _tokens(self) -> None:
         group = "tokens in query and header"
         token = self.hidden.query_token
-        for _ in range(2):  # where Datasette itself takes a token in the URL
+        for _ in range(2):  # Datasette itself accepts a token in the URL
             self.request(group, "GET", f"/-/auth-token?token={token}", expect=403)
         self.request(group, "GET", f"/shop/customers.json?_size=3&_access_token={token}")
         # Taken for a column's filter: the answer quotes its value as a parameter of the SQL, under the name `p1`.

@@ -1,4 +1,4 @@
-"""How the demo shows what was asked and answered, within 80 columns: a plain table, and one record."""
+"""The demo's output, within 80 columns: a plain table of requests and responses, and one record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MIDDLE = "…"
 
 
 def table(asked: Sequence[Asked]) -> str:
-    """One line for each call; runs of equal pages are folded."""
+    """One line per call; runs of equal pages are folded."""
     rows = [("", "asked", "answered")]
     rows += [(str(call.status), call.request, call.answer) for call in asked]
     lines = []

@@ -1,1 +1,1 @@
-"""The doctor: one check for each thing that records pass through."""
+"""The doctor: one check for each component that records pass through."""

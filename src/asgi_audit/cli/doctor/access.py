@@ -1,4 +1,4 @@
-"""Who else may read or change what we keep: modes, owners and links of everything of ours on disk."""
+"""Checks who else may read or change the stored data: modes, owners and links of all files of asgi-audit."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _ours(s: Settings) -> Iterator[Path]:
 
 
 def _may_be_links(s: Settings) -> list[Path]:
-    """The directories that an operator names, or moves to another disk."""
+    """Directories that may be links: an operator names them, or moves them to another disk."""
     return [p for p in (s.home, s.journal_path, s.store_path, s.dead_letters_path, s.exports_path) if p]
 
 
@@ -74,7 +74,7 @@ def _listed(directory: Path) -> list[Path]:
 
 
 def _owner(s: Settings, path: Path, there: os.stat_result, is_directory: bool) -> Iterator[Found]:
-    """A directory that another user made may be changed by that user at any time."""
+    """Checks the owner: a directory of another user may be changed by that user at any time."""
     if not is_directory or there.st_uid in (0, os.geteuid()) or there.st_gid == s.access.group:
         return
     text = f"{path} was made by another user (uid {there.st_uid}), who may replace what is in it"

@@ -1,7 +1,7 @@
-"""What `asgi-audit doctor` looks at: one function a subject, in the order in which a record meets it.
+"""The checks of `asgi-audit doctor`: one function per subject, in the order of a record's path.
 
-A check reads and changes nothing (a lock that is free is taken for an instant). It yields findings; a ConfigError,
-TransportError or StoreError that it raises is a finding too. To add one, write a function and put it into CHECKS.
+A check only reads (a free lock is taken for a moment). It yields findings; a ConfigError, TransportError or StoreError
+that it raises becomes a finding too. To add a check, write a function and add it to CHECKS.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "f
 _FREE_BAD = 16 << 20
 _FREE_WARN = 256 << 20
 _LAG_SECONDS = 60.0
-_LOOK_SECONDS = 3.0  # an indexer that works moves within this
+_LOOK_SECONDS = 3.0  # a working indexer advances within this time
 _AHEAD_SECONDS = 60.0
 _REASONS = 3
 
 
 class Found(NamedTuple):
-    """One line. `do`: what an operator should do, '' when nothing."""
+    """One line of output. `do`: what the operator should do, '' for nothing."""
 
     level: Level
     about: str
@@ -48,7 +48,7 @@ Check = Callable[[Settings], Iterator[Found]]
 
 
 def settings(s: Settings) -> Iterator[Found]:
-    whole = s.absolute()  # a relative address is one of the working directory: say which
+    whole = s.absolute()  # a relative address depends on the working directory: show the absolute one
     where = f"records go to {whole.transport_url}, the index is {whole.store_url}"
     if s.enabled:
         yield Found("ok", "settings", where)
@@ -57,7 +57,7 @@ def settings(s: Settings) -> Iterator[Found]:
 
 
 def source(s: Settings) -> Iterator[Found]:
-    """An index that is fed from elsewhere: the address may have been a flag of `serve` or `index`."""
+    """Checks for an index fed from another source: its address may have been a flag of `serve` or `index`."""
     facts = open_admin(s).facts()
     topics = [name for name in facts.sources if name.startswith("kafka:")] if facts is not None else []
     if topics and not s.is_kafka:
@@ -121,7 +121,7 @@ def clock(s: Settings) -> Iterator[Found]:
         if newest > now + _AHEAD_SECONDS:
             ahead.append(f"the journal was written to {_age(newest - now)} in the future")
     facts: IndexFacts | None = None
-    with contextlib.suppress(StoreError):  # the next check says so
+    with contextlib.suppress(StoreError):  # the next check reports it
         facts = open_admin(s).facts()
     if facts is not None:
         tomorrow = (datetime.fromtimestamp(now, UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
@@ -191,8 +191,8 @@ def lease(s: Settings) -> Iterator[Found]:
 
 
 def _standing_seconds(s: Settings, facts: IndexFacts) -> float | None:
-    """How long the indexer has moved nothing, when it should: not the one that catches up, whose positions move while
-    we look. None when it moves."""
+    """For how many seconds the indexer has not advanced although it should. None when its positions advance during the
+    check (it is catching up)."""
     at = facts.snapshot.read_until
     if not at or time.time() - at <= _LAG_SECONDS:
         return None
@@ -284,7 +284,7 @@ CHECKS: Sequence[Check] = (
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system under `path`, '' where that cannot be known. `mounts`: as /proc/self/mountinfo."""
+    """The type of the file system of `path`, '' when unknown. `mounts`: text in the format of /proc/self/mountinfo."""
     if mounts is None:
         try:
             mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
@@ -298,14 +298,14 @@ def file_system(path: Path, mounts: str | None = None) -> str:
         if len(fields) < 5 or not after:
             continue
         at = fields[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        # The last of several on one point is the one on top.
+        # Of several mounts on one point, the last is effective.
         if (real == at or real.startswith(at.rstrip("/") + "/")) and len(at) >= len(best):
             best, kind = at, after.split()[0]
     return kind
 
 
 def _directory(about: str, path: Path) -> Iterator[Found]:
-    """Whether a directory of ours can be used, and what it stands on."""
+    """Checks that a directory can be used, and its file system."""
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -32,7 +32,7 @@ ALL: Sequence[Check] = (
     access,
     *CHECKS[7:],
     exports,
-)  # in the order in which a record meets it
+)  # in the order of a record's path
 _LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
 
 
@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found]:
-    """Every finding of every check; one that fails does not keep the next from looking. What keeps several from it,
-    such as an index that is gone, is said once, and at the end which others it kept from looking."""
+    """Yields the findings of all checks; a failed check does not stop the next. A cause that stops several checks, such
+    as a missing index, is reported once, and at the end the checks that it stopped are listed."""
     said: dict[str, str] = {}
     kept: dict[str, list[str]] = {}
     for check in checks:
@@ -99,5 +99,5 @@ def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found
 def _show(found: Found, is_json: bool) -> None:
     if not is_json:
         line = f"{found.level:4}  {found.about:12}  {found.message}"
-        # Two blanks stand between the columns, so only newlines go.
+        # Columns are separated by two blanks, so remove only newlines.
         print(" ".join(line.splitlines()) + (f". {found.do}" if found.do else ""), flush=True)

@@ -1,5 +1,4 @@
-"""What `asgi-audit doctor` says of exports: whether anything runs them, how they ended, and whether clients can fetch
-them."""
+"""The doctor's checks of exports: whether a runner exists, how exports ended, and whether clients can download them."""
 
 from __future__ import annotations
 

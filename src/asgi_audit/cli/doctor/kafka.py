@@ -1,4 +1,4 @@
-"""What `asgi-audit doctor` looks at when records go through Kafka: the broker, the topic, what of it differs."""
+"""The doctor's checks of Kafka: the broker, and differences in the topic's configuration."""
 
 from __future__ import annotations
 
