@@ -68,8 +68,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 @schemathesis.hook
 def filter_query(context: Any, query: Any) -> bool:
-    """null, an empty array or object, and an array of one text are sent as nothing, as an empty parameter or as that
-    text: nothing would be wrong."""
+    """null, an empty text, array or object, and an array of one text are sent as nothing, as an empty parameter, which
+    counts as absent, or as that text: nothing would be wrong."""
     return not query or (fits(query) and not any(is_nothing(value) for value in query.values()))
 
 
@@ -89,7 +89,7 @@ def is_nothing(value: Any) -> bool:
         return all(name == "" and (v == "" or is_nothing(v)) for name, v in value.items())
     if isinstance(value, list):
         return len(value) < 2 or all(v == "" or is_nothing(v) for v in value)
-    return value is None
+    return value is None or value == ""
 
 
 @schemathesis.check
