@@ -20,7 +20,7 @@ import subprocess
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,9 @@ class Certificates:
 
 class LocalKafka:
     """A cluster of `brokers` JVMs, numbered from 1. Every broker is voter and broker, and has a listener with SASL
-    too; with `certificates` one more with SASL over TLS."""
+    too; with `certificates` one more with SASL over TLS. `users`: more of them for SASL PLAIN, each with
+    SASL_PASSWORD. With `users` the broker has ACLs: they may do what `allow` gave them, and the plain listener
+    everything."""
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class LocalKafka:
         heap: str = "384m",
         settings: Mapping[str, str] | None = None,
         certificates: Certificates | None = None,
+        users: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.brokers = range(1, brokers + 1)
@@ -178,6 +181,7 @@ class LocalKafka:
         self._heap = heap
         self._settings = dict(settings or {})
         self._certificates = certificates
+        self._users = tuple(users)
         ports = free_ports(4 * brokers)
         self._plain = {i: ports[4 * i - 4] for i in self.brokers}
         self._sasl = {i: ports[4 * i - 3] for i in self.brokers}
@@ -235,6 +239,14 @@ class LocalKafka:
         self._spawn(broker)
         self._wait_started(broker, before)
 
+    def allow(self, user: str, *arguments: str) -> None:
+        """Give rights by Kafka's own command: arguments of `kafka-acls.sh --add`."""
+        command = ["java", "-Xmx128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{self._jars}/*"]
+        command += ["org.apache.kafka.tools.AclCommand", "--bootstrap-server", self.address, "--add"]
+        command += ["--allow-principal", f"User:{user}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def stop(self) -> None:
         for process in self._processes.values():
             process.send_signal(signal.SIGCONT)
@@ -255,6 +267,7 @@ class LocalKafka:
         replicas, in_sync = str(min(many, 3)), "2" if many >= 3 else "1"
         jaas = "org.apache.kafka.common.security"
         user = f'username="{SASL_USER}" password="{SASL_PASSWORD}" user_{SASL_USER}="{SASL_PASSWORD}"'
+        user += "".join(f' user_{name}="{SASL_PASSWORD}"' for name in self._users)
         ports = {"PLAINTEXT": self._plain[broker], "SASL": self._sasl[broker]}
         with_sasl, more = ["sasl"], {}
         if self._certificates is not None:
@@ -265,6 +278,9 @@ class LocalKafka:
             more[f"listener.name.{name}.plain.sasl.jaas.config"] = f"{jaas}.plain.PlainLoginModule required {user};"
             for scram in ("scram-sha-256", "scram-sha-512"):
                 more[f"listener.name.{name}.{scram}.sasl.jaas.config"] = f"{jaas}.scram.ScramLoginModule required;"
+        if self._users:
+            more["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+            more["super.users"] = "User:ANONYMOUS"  # the listeners without SASL, and so the brokers themselves
         listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
         return {
             "process.roles": "broker,controller",

@@ -14,7 +14,7 @@ import argparse
 import re
 
 from ..addresses import kafka_address
-from ..errors import ConfigError
+from ..errors import ConfigError, TransportError
 from ..wiring.kafka import open_topic
 from .flags import KAFKA, add_settings, settings_of
 
@@ -47,15 +47,24 @@ def run(arguments: argparse.Namespace) -> int:
         message_bytes=_bytes(arguments.message_bytes),
     )
     is_made = topic.create(wanted)
-    found = topic.describe()
+    try:
+        found = topic.describe()
+    except TransportError as e:
+        if not is_made:
+            raise
+        print(f"topic {kafka_address(arguments.url).topic} made; it cannot be looked at: {e}")
+        return 0
     if found is None:
         raise ConfigError(f"{arguments.url} was made and is not there; does somebody delete it?")
     name = kafka_address(arguments.url).topic
+    known = found.settings
     shown = ", ".join(
-        f"{key} {found.settings[key]}"
+        f"{key} {known[key]}"
         for key in ("min.insync.replicas", "retention.ms", "max.message.bytes", "message.timestamp.type")
-        if key in found.settings
+        if known is not None and key in known
     )
+    if known is None:
+        shown = "its settings are not known: this user has no right to DescribeConfigs"
     print(
         f"topic {name} {'made' if is_made else 'is there already'}: {found.partitions} partitions, "
         f"{found.replication} replicas, {shown}"

@@ -39,7 +39,11 @@ def kafka(s: Settings) -> Iterator[Found]:
         yield Found("warn", "topic", text, "A broker is away or behind: bring it back.")
     else:
         yield Found("ok", "topic", shown)
-    least = int(found.settings.get("max.message.bytes", 1 << 40))
+    yield from _rights(found.may_write, found.may_read)
+    if found.settings is None:
+        text = "its settings were not looked at: this user has no right to DescribeConfigs"
+        yield Found("ok", "topic", text, "Run `asgi-audit doctor` as a user that has it, once.")
+    least = int((found.settings or {}).get("max.message.bytes", 1 << 40))
     if s.record_bytes_max >= least:
         text = f"record_bytes_max is {s.record_bytes_max} and the topic's max.message.bytes {least}"
         yield Found("bad", "topic", text, "Lower the one or raise the other: a larger record is refused and lost.")
@@ -50,3 +54,14 @@ def kafka(s: Settings) -> Iterator[Found]:
     if found.without_leader:
         do = "Bring back the brokers that hold them; the other partitions go on."
         yield Found("bad", "topic", found.without_leader, do)
+
+
+def _rights(may_write: bool | None, may_read: bool | None) -> Iterator[Found]:
+    """What this user may do; None: not known. Write alone is enough for an application, Read alone for an indexer."""
+    if may_write is False and may_read is False:
+        do = "Fine for a user that only looks. Give an application Write and an indexer Read: docs/kafka.md."
+        yield Found("warn", "topic", "this user may neither write to it nor read it", do)
+    elif may_write is False:
+        yield Found("ok", "topic", "this user may read it, and not write: enough for `index`, not for an application")
+    elif may_read is False:
+        yield Found("ok", "topic", "this user may write to it, and not read: enough for an application, not to index")

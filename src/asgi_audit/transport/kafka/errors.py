@@ -97,6 +97,8 @@ _FINAL: tuple[type[BaseException], ...] = (
 
 _NAMED = re.compile(r"^(\[Error \d+\] )?[A-Z]\w*(: |$)")
 _IN_SYNC = "Too few replicas are in sync for min.insync.replicas; start the missing brokers."
+_RIGHTS = "Give this user Write on the topic to send, Read to index, Create to make it."
+_CLUSTER = "Brokers before 2.8 want IdempotentWrite on the cluster; to make the topic, Create is needed."
 _REACH = (
     "Check that the broker runs, that its advertised.listeners can be reached from here, and that the port is the one "
     "for TLS (kafkas://) and SASL as they are set."
@@ -107,9 +109,9 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (vendor.SaslAuthenticationFailed, "Check the user name and the password of Kafka."),
     (vendor.UnsupportedSaslMechanismError, "Choose a SASL mechanism that the broker has enabled."),
     (vendor.IllegalSaslStateError, "The listener may not want SASL; check the port and the SASL settings."),
-    (vendor.TopicAuthorizationFailedError, "Give our user the right to read, write and describe the topic."),
-    (vendor.GroupAuthorizationFailedError, "Give our user the right to read the consumer group."),
-    (vendor.ClusterAuthorizationFailedError, "Give our user the right IdempotentWrite on the cluster."),
+    (vendor.TopicAuthorizationFailedError, _RIGHTS),
+    (vendor.GroupAuthorizationFailedError, "Give this user Read on the consumer group."),
+    (vendor.ClusterAuthorizationFailedError, _CLUSTER),
     (vendor.UnknownTopicOrPartitionError, "Create it with `asgi-audit topics create`."),
     (vendor.InvalidReplicationFactorError, "The cluster has fewer brokers than replicas were asked for."),
     (vendor.UnsupportedCodecError, "Install the codecs: pip install 'asgi-audit[kafka]'."),

@@ -91,12 +91,13 @@ class _Request(RequestStruct):  # type: ignore[misc]
 
 
 class TopicIdRequest(Request[_Request]):  # type: ignore[misc]
-    """Metadata of one topic, with its id; never creates it."""
+    """Metadata of one topic, with its id; never creates it. `with_rights`: also what this user may do with it."""
 
     API_KEY = 3
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, *, with_rights: bool = False) -> None:
         self._topic = topic
+        self._with_rights = with_rights
 
     def build(self, request_struct_class: type[_Request]) -> Any:
-        return request_struct_class([(_NO_ID, self._topic, {})], False, False, {})
+        return request_struct_class([(_NO_ID, self._topic, {})], False, self._with_rights, {})

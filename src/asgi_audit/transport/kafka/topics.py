@@ -22,6 +22,8 @@ from .errors import translate, vendor_calls, vendor_errors
 
 __all__ = ["Difference", "Topic", "TopicFound", "TopicWanted"]
 
+_READ, _WRITE = 3, 4  # org.apache.kafka.common.acl.AclOperation
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopicWanted:
@@ -63,7 +65,9 @@ class Difference(NamedTuple):
 
 
 class TopicFound(NamedTuple):
-    """`settings`: Kafka's own names and values. `leaderless`: partitions without a leader."""
+    """`settings`: Kafka's own names and values; None when this user may not see them (DescribeConfigs).
+    `leaderless`: partitions without a leader. `may_write` and `may_read`: whether this user has the right; None when
+    the broker does not say (before 3.0)."""
 
     cluster_id: str
     brokers: int
@@ -71,7 +75,9 @@ class TopicFound(NamedTuple):
     replication: int
     in_sync_least: int
     leaderless: int
-    settings: Mapping[str, str]
+    settings: Mapping[str, str] | None
+    may_write: bool | None = None
+    may_read: bool | None = None
 
     @property
     def without_leader(self) -> str:
@@ -82,13 +88,14 @@ class TopicFound(NamedTuple):
         return f"{number} no leader: their records wait in the journal"
 
     def differences(self, wanted: TopicWanted) -> list[Difference]:
-        """What of an existing topic differs from what is wanted, the severe first. Nothing is changed at the broker."""
+        """What of an existing topic differs from what is wanted, the severe first; of what this user may see. Nothing
+        is changed at the broker."""
         differences: list[Difference] = []
 
         def differ(setting: str, is_found: object, is_wanted: object, why: str, *, severe: bool = False) -> None:
             differences.append(Difference(setting, str(is_found), str(is_wanted), why, severe))
 
-        settings = self.settings
+        settings = self.settings or {}
         replication = wanted.replication or min(3, self.brokers)
         min_insync = wanted.min_insync or (2 if replication >= 3 else 1)
         if settings.get("cleanup.policy", "delete") != "delete":
@@ -191,6 +198,8 @@ async def _visible(config: KafkaConfig) -> None:
         await probe.connect()
         while True:
             facts = await probe.facts()
+            if isinstance(facts.error, vendor.TopicAuthorizationFailedError):
+                return  # the topic is made, and this user may not look at it
             if facts.error is None and facts.leaders and -1 not in facts.leaders.values():
                 return
             await asyncio.sleep(0.05)
@@ -204,7 +213,7 @@ async def _describe(config: KafkaConfig) -> TopicFound | None:
     try:
         await _started(config, admin)
         await probe.connect()
-        facts = await probe.facts()
+        facts = await probe.facts(with_rights=True)
         if isinstance(facts.error, vendor.UnknownTopicOrPartitionError):
             return None
         if facts.error is not None:
@@ -213,12 +222,13 @@ async def _describe(config: KafkaConfig) -> TopicFound | None:
             described = await admin.describe_topics([config.topic])
             answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, config.topic)])
         partitions = described[0]["partitions"]
-        settings: dict[str, str] = {}
+        settings: dict[str, str] | None = None
         for code, text, _kind, _name, entries in answers[0].resources:
             error = vendor.for_code(code)
-            if error is not vendor.NoError:
+            if error is vendor.NoError:
+                settings = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+            elif error is not vendor.TopicAuthorizationFailedError:
                 raise error(text or "")
-            settings = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
         return TopicFound(
             cluster_id=facts.cluster_id,
             brokers=facts.brokers,
@@ -227,10 +237,16 @@ async def _describe(config: KafkaConfig) -> TopicFound | None:
             in_sync_least=min((len(p["isr"]) for p in partitions), default=0),
             leaderless=sum(leader == -1 for leader in facts.leaders.values()),
             settings=settings,
+            may_write=_has(facts.rights, _WRITE),
+            may_read=_has(facts.rights, _READ),
         )
     finally:
         await dispose(admin.close)
         await probe.close()
+
+
+def _has(rights: int | None, operation: int) -> bool | None:
+    return None if rights is None else bool(rights & 1 << operation)
 
 
 async def _started(config: KafkaConfig, admin: Any) -> None:
