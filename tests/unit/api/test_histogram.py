@@ -102,6 +102,8 @@ def test_sum_and_buckets_are_those_of_records(facts: list[Any], asked: list[Any]
                     f"/histogram?{query}{width}",
                     f"/histogram?{query}&by=status{width}",
                 )
+                if level.status_code == 400 and "buckets of the window" in level.json()["detail"]:
+                    continue  # two days of minutes are more than a histogram has
                 assert records.status_code == level.status_code == status.status_code
                 if records.status_code == 400:
                     continue
