@@ -77,7 +77,7 @@ def test_settings_and_metrics_that_the_text_names_exist() -> None:
 
 def test_setting_of_dialects_names_all_that_there_are() -> None:
     [row] = [line for line in markdown_table().splitlines() if line.startswith("| `dialects`")]
-    assert re.findall(r"`(\w+)`", row.partition("served")[2]) == [dialect.name for dialect in DIALECTS]
+    assert re.findall(r"`(\w+)`", row.partition("to serve")[2]) == [dialect.name for dialect in DIALECTS]
 
 
 def test_commands_and_flags_that_the_text_names_exist() -> None:

@@ -61,9 +61,7 @@ def missing_extras() -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    words: Sequence[
-        str
-    ] = ()  # of the command line: an error may quote them, and a word may be an address with a password
+    words: Sequence[str] = ()  # of the command line: errors may quote them, and one may be an address
     made: ClassVar[list[_Parser]] = []  # this parser and those of the commands
 
     def __init__(self, *given: Any, **named: Any) -> None:

@@ -36,17 +36,17 @@ class ApiSettings(TypedDict, total=False):
 class Api:
     host: str = setting("127.0.0.1", checks.host, "Address that `serve` listens on.", only="server")
     port: int = setting(
-        8400, checks.whole(0, 65_535), "Port that `serve` listens on; 0 takes a free one.", only="server"
+        8400, checks.whole(0, 65_535), "Port that `serve` listens on; 0 picks a free one.", only="server"
     )
     workers: int = setting(
         1,
         checks.whole(1, 64),
-        "Processes with which `serve` answers; beside them one indexes. What a key may have in flight, and the bounds "
-        "of refused requests, hold for all together; memory for pages (48 MiB) is each worker's own.",
+        "Number of processes that serve requests; one more process indexes. The limits on requests in flight and on "
+        "refused requests apply to all together; memory for pages (48 MiB) is per worker.",
         only="server",
     )
     query_wait_seconds: float = setting(
-        2.0, checks.seconds(0, 60), "Longest that a query waits to see the requests made before it.", only="server"
+        2.0, checks.seconds(0, 60), "How long a query waits at most for earlier requests to be indexed.", only="server"
     )
     execution_seconds: int = setting(
         86_400,
@@ -57,13 +57,13 @@ class Api:
     dialects: tuple[str, ...] = setting(
         (),
         checks.names,
-        "Query dialects that are served: some of `usage`, `trail`, `logs`, `exports`, `tr50`, `records`. Default: all.",
+        "Query dialects to serve: any of `usage`, `trail`, `logs`, `exports`, `tr50`, `records`. Default: all.",
         only="server",
     )
     dialect_hosts: tuple[tuple[str, str], ...] = setting(
         (),
         checks.hosts,
-        "Hosts of single dialects: `usage.example.com=usage,trail.example.com=trail`. Requests to such a host reach "
-        "this dialect alone, at the root as its document has it.",
+        "Hosts for single dialects: `usage.example.com=usage,trail.example.com=trail`. Such a host serves only this "
+        "dialect, at the root paths of its document.",
         only="server",
     )

@@ -28,36 +28,42 @@ class Capture:
     detail: str = setting(
         "bodies",
         checks.choice("none", "metadata", "headers", "bodies"),
-        "What of request and response is kept. `none` is counted as excluded.",
+        "How much of request and response to record. With `none`, requests are only counted (as excluded).",
         only="middleware",
     )
     body_bytes_max: int = setting(
-        65_536, checks.whole(0, 16_777_216, "bytes"), "Most that is kept of a body, each way.", only="middleware"
+        65_536,
+        checks.whole(0, 16_777_216, "bytes"),
+        "Bytes to record of each request body and each response body, at most.",
+        only="middleware",
     )
     request_id_header: str | None = setting(
         "x-request-id",
         checks.header,
-        "Header that brings the request id and takes it back; empty: responses are left untouched.",
+        "Request-ID header: read from requests, added to responses; empty disables it.",
         only="middleware",
     )
     redact_names: tuple[str, ...] = setting(
-        (), checks.redact_names, "Names of fields and headers to mask beside the built-in ones.", only="middleware"
+        (),
+        checks.redact_names,
+        "Names of fields and headers to mask, in addition to the built-in ones.",
+        only="middleware",
     )
     redact_forms: tuple[str, ...] = setting(
         (),
         checks.redact_forms,
-        "Expressions of your own secrets, masked under any name: `acme_[a-z0-9]{32}`. See docs/redaction.md.",
+        "Patterns of your own secrets, masked wherever they occur: `acme_[a-z0-9]{32}`. See docs/redaction.md.",
         only="middleware",
     )
     redact_paths: tuple[str, ...] = setting(
         (),
         checks.redact_paths,
-        "Templates of paths with a segment to mask: `/share/{token}`. `*` is any segment.",
+        "Path templates with a segment to mask: `/share/{token}`. `*` matches any segment.",
         only="middleware",
     )
     capture_bytes_max: int = setting(
         33_554_432,
         checks.whole(65_536, 1 << 36, "bytes"),
-        "Bodies in memory of all exchanges that are open or not yet written.",
+        "Memory for bodies of all requests that are open or not yet written to the journal.",
         only="middleware",
     )

@@ -18,26 +18,26 @@ class Exports:
     public_url: str = setting(
         "",
         checks.optional_url,
-        "Where clients reach this API, such as `https://audit.example.com`: URLs in its answers begin with it. "
+        "Public URL of this API, such as `https://audit.example.com`: the start of URLs in responses. "
         "Default: the address that `serve` listens on.",
         only="server",
     )
     export_path: Path | None = setting(  # noqa: RUF009 - a field
         None,
         checks.optional_path,
-        "Directory of exports: their objects, or with `export_bucket` what is not stored there yet. "
+        "Directory of finished exports, or with `export_bucket` of exports before their upload. "
         "Default: `exports/` in the home.",
         only="server",
     )
     export_bucket: str = setting(
         "",
         checks.bucket,
-        "Bucket of S3-compatible storage for the objects of exports: `s3://bucket` or `s3://bucket/prefix`. "
-        "Credentials come from where AWS's tools have them.",
+        "Bucket of S3-compatible storage for exports: `s3://bucket` or `s3://bucket/prefix`. "
+        "Credentials are found as by AWS's tools.",
         only="server",
     )
     export_endpoint: str = setting(
-        "", checks.optional_url, "URL of the S3-compatible storage. Default: that of AWS.", only="server"
+        "", checks.optional_url, "URL of the S3-compatible storage. Default: AWS.", only="server"
     )
     export_days: int = setting(
         7, checks.whole(1, 3_650, "days"), "How many days an export is kept after it ended.", only="server"
@@ -45,7 +45,7 @@ class Exports:
     export_regions: tuple[tuple[str, str], ...] = setting(
         (),
         checks.regions,
-        "Region groups of exports and the region of records that each means, `*` for all. Default: "
+        "Maps region groups of exports to the region of records, `*` for all. Default: "
         "`us-std=global,eu-std=eu,classic=*`.",
         only="server",
     )

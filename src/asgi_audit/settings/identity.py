@@ -21,12 +21,12 @@ class IdentitySettings(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    service: str = setting("app", checks.name, "Service of the records.", only="middleware")
+    service: str = setting("app", checks.name, "Service name in the records.", only="middleware")
     account_id: str = setting(
-        "default", checks.account, "Account of the records that no annotation names.", only="middleware"
+        "default", checks.account, "Account of records without an annotated account.", only="middleware"
     )
     instance_id: str = setting(
-        "default", checks.instance, "Service instance of the records that no annotation names.", only="middleware"
+        "default", checks.instance, "Service instance of records without an annotated instance.", only="middleware"
     )
     region: str = setting("global", checks.choice("global", "eu"), "Region of the records.", only="middleware")
     scope: str = setting("service", checks.choice("management", "service"), "Scope of the records.", only="middleware")

@@ -28,22 +28,24 @@ class Kafka:
     kafka_ca_file: Path | None = setting(  # noqa: RUF009 - a frozen default
         None,
         checks.optional_path,
-        "CA certificates (PEM) by which a `kafkas://` broker is known. Default: the system's.",
+        "CA certificates (PEM) to verify a `kafkas://` broker. Default: the system's.",
     )
     kafka_cert_file: Path | None = setting(  # noqa: RUF009
-        None, checks.optional_path, "Our own certificate (PEM), when the broker asks."
+        None, checks.optional_path, "Client certificate (PEM), if the broker requires one."
     )
     kafka_key_file: Path | None = setting(  # noqa: RUF009
-        None, checks.optional_path, "The key of our certificate (PEM)."
+        None, checks.optional_path, "Private key of the client certificate (PEM)."
     )
     kafka_key_password: str = setting("", checks.text, "Password of the key file.", secret=True)
     kafka_sasl_mechanism: str = setting(
         "",
         checks.optional_choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
-        "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Default: the last, as soon as there is a user name.",
+        "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Default: the last, if a user name is set.",
     )
-    kafka_username: str = setting("", checks.text, "User name at the broker.")
-    kafka_password: str = setting("", checks.text, "Password at the broker.", secret=True)
+    kafka_username: str = setting("", checks.text, "User name for the broker.")
+    kafka_password: str = setting("", checks.text, "Password for the broker.", secret=True)
     kafka_linger_seconds: float = setting(
-        0.1, checks.seconds(0.005, 10), "How often the journal is read for more to send: larger batches, a longer way."
+        0.1,
+        checks.seconds(0.005, 10),
+        "Interval between sends to Kafka: a longer one makes larger batches and adds delay.",
     )
