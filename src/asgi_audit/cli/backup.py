@@ -1,11 +1,11 @@
-"""Copy the index while it is written: a directory that `asgi-audit restore` makes an index of again.
+"""Back up the index while it is in use; `asgi-audit restore` restores the backup.
 
   asgi-audit backup /backups/2026-11-28
-  asgi-audit backup /backups/2026-11-28 --with-keys     and control.db: keys, sessions and the secret that seals tokens
+  asgi-audit backup /backups/2026-11-28 --with-keys     also control.db: keys, sessions, signing secret
 
-The directory must not be there yet. It holds one file for each day, main.db and backup.json with their digests, all of
-one moment. Copying the files of a running index by other means is no backup: most of the newest records stand in the
-logs beside them. A backup that was interrupted leaves nothing that looks like one.
+The directory must not exist yet. It gets one file for each day, main.db, and backup.json with digests, all of the same
+moment. Do not copy the files of a running index by other means: most of the newest records are in log files beside
+them. An interrupted backup leaves nothing that could be mistaken for one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("to", metavar="TO", type=Path, help="the directory to make")
+    parser.add_argument("to", metavar="TO", type=Path, help="the directory to create")
     parser.add_argument(
         "--with-keys",
         action="store_true",
-        help="copy control.db too; whoever has it can make tokens that the API accepts: keep it secret",
+        help="also copy control.db; with it, anybody can make tokens that the API accepts: keep it secret",
     )
     add_settings(parser, "home", "store", "share_with_group")
 

@@ -1,28 +1,30 @@
-"""Until when the index is complete, and what is missing.
+"""Show until when the index is complete, and what is missing.
 
-  asgi-audit completeness                                                  everything that is claimed
+  asgi-audit completeness                                                  everything
   asgi-audit completeness --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z
-  asgi-audit completeness --max-age 120s                                   and T is at most so old
+  asgi-audit completeness --max-age 120s                                   also fail when T is older
   asgi-audit completeness --acknowledge 019b76da-a9af-7aba-97d2-e2a99c6249bd
   asgi-audit completeness --acknowledge partition:3
 
-The index claims to hold every exchange that began from `complete from` on and before T, `complete until`. Without
---from and --to that is the window that is looked at. Shown are the processes that served in it (range: sequences
-covered by their statements; lost: stated as lost; missing: neither there nor stated; open: at its last statement), the
-incidents that overlap it, and what keeps T from moving. With --from or --to the numbers are those of the window.
+The index claims to hold every exchange begun between `complete from` (inclusive) and T, `complete until` (exclusive).
+Without --from and --to this is the window. The output shows the processes that served in the window (range: sequences
+covered by their statements; lost: stated as lost; missing: neither indexed nor stated lost; open: exchanges open at the
+last statement), the incidents that overlap it, and what keeps T from advancing. With --from or --to the numbers are
+those of the window.
 
-Exit codes: 0 the window is complete; 1 it is not (T is not known or has not reached its end, it begins before `complete
-from`, or an incident is open in it, also an acknowledged one); 3 it is complete, but for losses that were stated; 4 T
-is older than --max-age; 2 wrong usage. 1 goes before 4, and 4 before 3.
+Exit codes: 0 the window is complete; 1 it is not (T is unknown or before its end, it begins before `complete from`, or
+it has an open incident, even an acknowledged one); 2 wrong usage; 3 it is complete except for losses that were stated;
+4 T is older than --max-age. 1 takes precedence over 4, and 4 over 3.
 
-T is some seconds behind: an application that rests states once in 10 s. A request that takes long holds T for up to 60
-s and is counted as open then, so that a --max-age below 75 s is raised by one long request.
+T is some seconds behind: an idle application writes a statement every 10 s. A long request holds T back for up to 60 s
+and is counted as open after that, so a single long request exceeds a --max-age below 75 s.
 
-A process that fell silent and did not say goodbye is an incident without an end until its journal turns up. When it
-never will (its disk is gone), --acknowledge says so: the incident then ends where the process was written off, and what
-came after is complete again. Should its journal turn up after all, it is taken in as ever. A partition that cannot be
-asked (no leader, an unreadable directory) keeps T where it is. When it is lost for ever, --acknowledge partition:NAME
-lets T go on, and leaves an incident; NAME is Kafka's number of the partition, or the name of the journal's directory.
+A process that stopped without its final statement causes an incident without an end, until its journal is found. When
+the journal is gone for ever (a lost disk), run --acknowledge PROCESS: the incident then ends at the time when the
+process was written off, and the time after it is complete again. If the journal appears later, it is still indexed.
+A partition that cannot be read (no leader, an unreadable directory) keeps T where it is. When it is permanently lost,
+run --acknowledge partition:NAME: T advances again, and an incident remains. NAME is the number of the Kafka partition,
+or the name of the journal's directory.
 """
 
 from __future__ import annotations
@@ -95,13 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-age",
         metavar="AGE",
-        help="exit with 4 when T is older, such as 120s or 5m; below 75s one long request does",
+        help="exit with 4 when T is older, such as 120s or 5m; a single long request exceeds values below 75s",
     )
-    parser.add_argument("--json", action="store_true", help="one object instead of tables")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument(
         "--acknowledge",
         metavar="PROCESS|partition:NAME",
-        help="a silent process is gone for good, or a partition is lost for ever; shows nothing",
+        help="record that a silent process will not come back, or that a partition is permanently lost",
     )
     add_settings(parser, "home", "store", "share_with_group")
 

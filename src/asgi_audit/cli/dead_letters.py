@@ -1,13 +1,13 @@
-"""What the index got and could not take for a record: show it, and try again.
+"""Show messages that the index could not read as records, and try to index them again.
 
   asgi-audit dead-letters list                 newest first: number, time, source, position, bytes, reason
-  asgi-audit dead-letters show 17              its bytes, as they came
-  asgi-audit dead-letters replay 17 18         try to index them again: after an upgrade that can read them
+  asgi-audit dead-letters show 17              its bytes as received
+  asgi-audit dead-letters replay 17 18         index them again, after an upgrade that can read them
   asgi-audit dead-letters replay --all
 
-A running indexer is asked and does it within a second or two; without one it is done here. What became a record is no
-dead letter any more; what did not stays, with the reason of the last attempt. Of more than 64 KiB only the first 64
-were kept: such a letter cannot be replayed. Exit code 1 when one could not be.
+A running indexer does the replay within a second or two; without an indexer this command does it. A dead letter that
+becomes a record is removed; any other stays, with the reason of the last attempt. Only the first 64 KiB of a dead
+letter are kept, so a larger one cannot be replayed. Exit code 1 when a replay failed.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ _PAGE = 1_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="list|show|replay", required=True)
     listing = actions.add_parser("list", prog="asgi-audit dead-letters list", help="newest first", allow_abbrev=False)
-    listing.add_argument("-n", type=int, default=20, metavar="N", help="at most so many (default: %(default)s)")
-    listing.add_argument("--json", action="store_true", help="one object a line")
-    show = actions.add_parser("show", prog="asgi-audit dead-letters show", help="the bytes of one", allow_abbrev=False)
+    listing.add_argument("-n", type=int, default=20, metavar="N", help="show at most N (default: %(default)s)")
+    listing.add_argument("--json", action="store_true", help="one JSON object per line")
+    show = actions.add_parser(
+        "show", prog="asgi-audit dead-letters show", help="show the bytes of one", allow_abbrev=False
+    )
     show.add_argument("number", type=int)
     replay = actions.add_parser(
         "replay", prog="asgi-audit dead-letters replay", help="try to index them again", allow_abbrev=False
     )
     replay.add_argument("number", type=int, nargs="*")
-    replay.add_argument("--all", action="store_true", help="all that are kept whole")
+    replay.add_argument("--all", action="store_true", help="all that are stored completely")
     for sub in (listing, show, replay):
         add_settings(sub, "home", "store", "share_with_group")
 

@@ -1,9 +1,9 @@
-"""Run the exports that the API was asked for, until SIGTERM or Ctrl-C. `asgi-audit serve` starts it beside itself.
+"""Run the exports requested through the API, until SIGTERM or Ctrl-C. `asgi-audit serve` starts this command itself.
 
   asgi-audit export                                  objects go to exports/ in the home
-  asgi-audit export --export-bucket s3://bucket/prefix   objects go to a bucket; its URLs are handed out
+  asgi-audit export --export-bucket s3://bucket/prefix   objects go to a bucket; clients get its URLs
 
-It may be killed at any moment: the next one goes on where it was. Several may run.
+It may be killed at any time: the next one continues. Several may run at once.
 """
 
 from __future__ import annotations

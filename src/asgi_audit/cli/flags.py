@@ -46,8 +46,8 @@ def add_new_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-index",
         action="store_true",
-        help="the index that was here is gone for good: make a new one, or take the one that is there. Without it an "
-        "index that is missing, or another one, stops indexing and answering",
+        help="the earlier index is permanently lost: create a new one, or accept the one found. Without this flag, a "
+        "missing or different index stops indexing and queries",
     )
 
 

@@ -1,14 +1,14 @@
-"""Carry the journal to Kafka, until SIGTERM or Ctrl-C: from outside of the applications that wrote it.
+"""Send the journal to Kafka, until SIGTERM or Ctrl-C, from a process beside the applications that write it.
 
   asgi-audit forward --from journal:////var/lib/app/journal --to kafka://broker:9092/audit-records
-  asgi-audit forward --once --to kafka://broker:9092/audit-records          until nothing is left, then end
+  asgi-audit forward --once --to kafka://broker:9092/audit-records          until nothing is left, then exit
 
-An application whose transport is Kafka forwards its own journal while it lives; this empties what dead ones left
-behind, and forwards for applications whose transport is a journal. What is acknowledged is removed. Exit code 1 when
-asked to end before everything was acknowledged, or with --once when it was not within --seconds: the rest stays in the
-journal. At SIGTERM what is left is sent, for 10 s at most, and not at all while Kafka is away. With --metrics-port it
-shows /metrics, /health/live and /health/ready, without a key; it is not ready while Kafka does not take what is sent.
-That Kafka went away is noticed when something is to be sent: until then it stays ready.
+An application whose transport is Kafka forwards its own journal while it runs. This command sends the journals of dead
+processes, and of applications whose transport is a journal. Acknowledged entries are removed. Exit code 1 when it is
+stopped before everything was acknowledged, or with --once when that takes longer than --seconds: the rest stays in the
+journal. At SIGTERM it sends the rest for at most 10 s, and not at all while Kafka is unreachable. With --metrics-port
+it serves /metrics, /health/live and /health/ready, without a key. It is not ready while Kafka does not accept records;
+it notices an unreachable Kafka only when it has something to send.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ _SAY_SECONDS = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--once", action="store_true", help="end when the journal is empty and all is acknowledged")
     parser.add_argument(
-        "--seconds", type=float, default=3600.0, metavar="N", help="longest that --once may take (default: %(default)g)"
+        "--once", action="store_true", help="exit when the journal is empty and everything is acknowledged"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3600.0, metavar="N", help="time limit of --once (default: %(default)g)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
     parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)

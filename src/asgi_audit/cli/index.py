@@ -1,12 +1,12 @@
-"""Carry records from the journal or from Kafka into the index, until SIGTERM or Ctrl-C: the sidecar.
+"""Index records from the journal or from Kafka, until SIGTERM or Ctrl-C (the sidecar).
 
   asgi-audit index                                                        from and to the home
   asgi-audit index --from journal:////var/lib/app/journal --to sqlite:////var/lib/audit
   asgi-audit index --from kafka://broker:9092/audit-records --to sqlite:////var/lib/audit
 
 One process at a time writes an index; a second one waits as standby and takes over when the first one ends. It may be
-killed at any moment: nothing is lost and nothing is indexed twice. With --metrics-port it shows /metrics, /health/live
-and /health/ready, without a key: they tell numbers alone. A standby is ready.
+killed at any time: no record is lost or indexed twice. With --metrics-port it serves /metrics, /health/live and
+/health/ready, without a key, because they show numbers only. A standby is ready.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Make, list and revoke the keys that queries need.
+"""Create, list and revoke the keys that queries need.
 
-asgi-audit keys create --role reader --account acme      prints the key, once: only its hash is kept
+asgi-audit keys create --role reader --account acme      prints the key once: only its hash is stored
 asgi-audit keys create --role auditor --account '*'      may see every account
 asgi-audit keys list
 asgi-audit keys revoke ID
@@ -23,7 +23,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="create|list|revoke", required=True)
     create = actions.add_parser(
-        "create", prog="asgi-audit keys create", help="make a key and print it, once", allow_abbrev=False
+        "create", prog="asgi-audit keys create", help="create a key and print it once", allow_abbrev=False
     )
     create.add_argument(
         "--role", choices=("reader", "auditor"), required=True, help="reader: usage and trail; auditor: all dialects"
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--account", action="append", required=True, metavar="NAME", help="may be given several times; '*' means all"
     )
     listing = actions.add_parser(
-        "list", prog="asgi-audit keys list", help="show all keys, without their secrets", allow_abbrev=False
+        "list", prog="asgi-audit keys list", help="show all keys without their secrets", allow_abbrev=False
     )
     revoke = actions.add_parser(
-        "revoke", prog="asgi-audit keys revoke", help="make a key useless, at once", allow_abbrev=False
+        "revoke", prog="asgi-audit keys revoke", help="revoke a key, effective at once", allow_abbrev=False
     )
-    revoke.add_argument("id", help="as `keys list` shows it")
+    revoke.add_argument("id", help="the id shown by `keys list`")
     for sub in (create, listing, revoke):
         add_settings(sub, "home", "share_with_group")
 

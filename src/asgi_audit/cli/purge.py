@@ -1,11 +1,11 @@
-"""Remove the days before a date from the index, for good.
+"""Permanently remove the days before a date from the index.
 
-  asgi-audit purge --before 2026-10-01 --dry-run      shows which days would go
+  asgi-audit purge --before 2026-10-01 --dry-run      shows which days would be removed
   asgi-audit purge --before 2026-10-01                removes them; days are UTC
 
-It may run at any time. An indexer that runs is asked to do it and does so within a second; without one it is done
-here. Records of those days that arrive later are counted as expired and not taken. `--retention-days` of `index` and
-`serve` does the same by itself.
+It may run at any time. A running indexer does the purge within a second; without an indexer this command does it.
+Records of these days that arrive later are counted as expired and not indexed. `--retention-days` of `index` and
+`serve` purges automatically.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _WAIT_SECONDS = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--before", required=True, metavar="DATE", help="as 2026-10-01 (UTC): the first day that stays")
+    parser.add_argument(
+        "--before", required=True, metavar="DATE", help="the first day to keep, such as 2026-10-01 (UTC)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     add_settings(parser, "home", "store", "share_with_group")
 

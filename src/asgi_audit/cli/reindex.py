@@ -1,14 +1,13 @@
-"""Make the days of an earlier version new, so that every filter finds their records.
+"""Rebuild days indexed by an earlier version, so that every filter finds their records.
 
   asgi-audit reindex                      all days that an earlier version of asgi-audit indexed, newest first
   asgi-audit reindex --day 2026-11-22     this day, whatever its version; may be given several times
-  asgi-audit reindex --list               the days, their versions and records, and nothing else
-  asgi-audit reindex --discard            removes what an interrupted reindex has left, which another would go on with
+  asgi-audit reindex --list               only lists the days, their versions and records
+  asgi-audit reindex --discard            removes the unfinished copies of an interrupted reindex
 
-It may run at any time: the days are read and written on meanwhile, and each is replaced at once when its copy is
-whole. Records, their order and cursors stay the same. It needs as much free disk as the largest day takes; what it took
-is given back when the disk is nearly full, and the day stays as it was. Stopped or killed, it goes on where it was when
-it is started again.
+It may run at any time: days stay readable and writable, and each is replaced when its copy is complete. Records, their
+order and cursors stay the same. It needs as much free disk space as the largest day takes. When the disk becomes nearly
+full, it removes the copy, and the day stays as it was. After an interruption the next run continues.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ _SAY_SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--day", action="append", default=[], metavar="DATE", help="as 2026-11-22 (UTC)")
+    parser.add_argument("--day", action="append", default=[], metavar="DATE", help="a day such as 2026-11-22 (UTC)")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--list", action="store_true", help="only show the days")
-    only.add_argument("--discard", action="store_true", help="only remove what an interrupted reindex has left")
+    only.add_argument("--discard", action="store_true", help="only remove the copies of an interrupted reindex")
     add_settings(parser, "home", "store", "share_with_group")
 
 

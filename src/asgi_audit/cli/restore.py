@@ -1,13 +1,13 @@
-"""Make an index of a backup again.
+"""Restore an index from a backup.
 
-  asgi-audit restore /backups/2026-11-28                    the index goes where --store, or the home, says
-  asgi-audit restore /backups/2026-11-28 --with-keys        and control.db into the home
+  asgi-audit restore /backups/2026-11-28                    to the place of --store, or into the home
+  asgi-audit restore /backups/2026-11-28 --with-keys        also control.db, into the home
 
-Every byte is compared with the backup's digests first. There must be no index at that place: move it away before, and
-keep it until the restored one serves. The restored one has the same id, so the home and the journal take it for the
-one they know. Tokens and cursors of before are refused: start the queries again. Where the index takes from Kafka, the
-next `index` or `serve` goes on at the offsets of the backup and catches up. Where it takes from a journal, what was
-indexed after the backup is gone: an incident from the backup's T to now says so.
+First it compares every byte with the backup's digests. That place must hold no index: move an existing one away, and
+keep it until the restored one works. The restored index keeps its id, so the home and the journal accept it. Earlier
+tokens and cursors are refused: start the queries again. If the index reads from Kafka, the next `index` or `serve`
+continues at the offsets of the backup and catches up. If it reads from a journal, records indexed after the backup are
+lost: an incident covers the time from the backup's T to now.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="FROM", type=Path, help="a directory that `asgi-audit backup` made")
-    parser.add_argument("--with-keys", action="store_true", help="restore control.db of the backup, too")
+    parser.add_argument("backup", metavar="FROM", type=Path, help="a directory created by `asgi-audit backup`")
+    parser.add_argument("--with-keys", action="store_true", help="also restore control.db of the backup")
     add_settings(parser, "home", "store", "share_with_group")
 
 

@@ -1,7 +1,7 @@
 """Print the JSON Schema (draft 2020-12) of a record, version 1.0.
 
 asgi-audit schema                of a record
-asgi-audit schema --statement    of a statement: what a process states about its records, in the same topic
+asgi-audit schema --statement    of a statement, in which a process reports its records, in the same topic
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--statement", action="store_true", help="the schema of a statement in place of a record")
+    parser.add_argument("--statement", action="store_true", help="the schema of a statement instead of a record")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,12 +1,12 @@
-"""Answer queries over HTTP; index the journal of the home, and run exports, in processes beside it.
+"""Serve queries over HTTP; index the journal of the home and run exports in child processes.
 
   asgi-audit serve                          everything in .asgi-audit, on http://127.0.0.1:8400
   asgi-audit serve --from kafka://broker:9092/audit-records
-  asgi-audit serve --no-index               answer only: `asgi-audit index` runs elsewhere
-  asgi-audit serve --workers 4              answer with four processes
+  asgi-audit serve --no-index               queries only: `asgi-audit index` runs elsewhere
+  asgi-audit serve --workers 4              four processes serve requests
 
-The first start without any key makes one and prints it, once, with what to ask with it; not with
---log-format json, whose lines are collected and must hold no secret.
+If there is no key yet, it creates one and prints it once, with example commands; not with --log-format json, because
+collected logs must not contain secrets.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _CHILD_SECONDS = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_new_index(parser)
-    parser.add_argument("--no-index", action="store_true", help="do not index; answer what another process indexes")
+    parser.add_argument("--no-index", action="store_true", help="do not index: another process does")
     parser.add_argument(
         "--account", metavar="NAME", help="account of the first key; default: the setting account_id, '*' means all"
     )

@@ -1,12 +1,12 @@
 """Show the newest records; needs no server and no key, only the right to read the home.
 
   asgi-audit tail                the last ten
-  asgi-audit tail -f             and those that come
+  asgi-audit tail -f             and new ones as they arrive
   asgi-audit tail -n 1 --json    whole records as JSON, one a line
-  asgi-audit tail --status 5xx   the last ten that are like that
+  asgi-audit tail --status 5xx   the last ten with such a status
 
-Records are read from the journal, where each stands some milliseconds after its request. What an indexer has taken on
-and removed there is read from the index beside it.
+Records are read from the journal, to which each is written some milliseconds after its request. Records that the
+indexer has already moved are read from the index.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ _COUNT_MAX = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="how many to begin with; default: 10")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C")
-    parser.add_argument("--json", action="store_true", help="whole records as JSON, one a line")
+    parser.add_argument(
+        "-n", "--lines", type=int, default=10, metavar="N", help="number of records to begin with; default: 10"
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="then show new records, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="whole records as JSON, one per line")
     add_filters(parser)
     add_settings(parser, "home", "transport", "store", aliases={"transport": ("--from",)})
 

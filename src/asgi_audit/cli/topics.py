@@ -1,11 +1,11 @@
-"""Make the Kafka topic that the audit trail needs, or explain what of an existing one differs.
+"""Create the Kafka topic for the audit trail, or explain how an existing topic differs from it.
 
   asgi-audit topics create kafka://broker:9092/audit-records
   asgi-audit topics create kafka://broker:9092/audit-records --partitions 12 --retention 14d
 
-Six partitions, three replicas (or as many as there are brokers), acknowledged by two of them, kept for seven days, with
-the broker's own time as timestamp. An existing topic is never changed; exit code 1 when it differs in a way by which
-records could be lost or refused. User and password come from the environment.
+The topic has six partitions, three replicas (or one per broker, if there are fewer), acknowledgement by two replicas,
+seven days of retention, and broker time as timestamp. An existing topic is never changed; exit code 1 when it differs
+so that records could be lost or refused. User and password come from the environment.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="topics_command", metavar="create", required=True)
-    create = commands.add_parser("create", help="make it, or explain one that is there", allow_abbrev=False)
+    create = commands.add_parser("create", help="create the topic, or explain an existing one", allow_abbrev=False)
     create.add_argument("url", metavar="TOPIC-URL", help="kafka://host:port[,host:port]/topic, or kafkas://")
-    create.add_argument("--partitions", type=int, metavar="N", help="processes forwarded side by side; default: 6")
-    create.add_argument("--replication", type=int, metavar="N", help="default: 3, or as many as there are brokers")
+    create.add_argument(
+        "--partitions", type=int, metavar="N", help="partitions: processes forwarded in parallel; default: 6"
+    )
+    create.add_argument("--replication", type=int, metavar="N", help="default: 3, or one per broker if there are fewer")
     create.add_argument("--min-insync", type=int, metavar="N", help="default: 2 of three replicas, else 1")
     create.add_argument("--retention", metavar="TIME", help="such as 7d, 12h or 'unlimited'; default: 7d")
     create.add_argument("--message-bytes", metavar="SIZE", help="largest batch, such as 4m; default: 4m")

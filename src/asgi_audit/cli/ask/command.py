@@ -1,12 +1,12 @@
-"""Ask who called what, of the index on this machine or of an API.
+"""Query who called what, in the index on this machine or through an API.
 
   asgi-audit ask --status 5xx --since 1h                   the newest records as a table
   asgi-audit ask --path '/api/*' --principal ada --count   how many there are
   asgi-audit ask --text '"payment refused"' --json         whole records, one a line
-  asgi-audit ask --service shop --follow                   and those that come, until Ctrl-C
-  asgi-audit ask --url https://audit.example.com --key …   another machine's, through its API
+  asgi-audit ask --service shop --follow                   also new ones, until Ctrl-C
+  asgi-audit ask --url https://audit.example.com --key …   another machine's index, through its API
 
-The dialects of the API, as their documents say them:
+The dialects of the API, as in their documents:
 
   asgi-audit ask usage SERVICE INSTANCE --since 7d         records of one service instance
   asgi-audit ask trail --since 7d                          records of all accounts of the key
@@ -14,8 +14,8 @@ The dialects of the API, as their documents say them:
   asgi-audit ask export --since 30d --to records.gz        a download, checked against its manifest
   asgi-audit ask tr50 usage.api.list last=24h limit=10     a command of POST /api
 
-Without --url the index of this machine is read: no server and no key are needed, but the right to read its files.
-`export` and `tr50` need an API. ASGI_AUDIT_URL and ASGI_AUDIT_KEY stand for --url and --key.
+Without --url it reads the index of this machine: this needs no server and no key, only permission to read its files.
+`export` and `tr50` need an API. ASGI_AUDIT_URL and ASGI_AUDIT_KEY replace --url and --key.
 """
 
 from __future__ import annotations
@@ -46,23 +46,27 @@ _ROWS_MAX = 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", default="records", choices=WHAT, metavar="WHAT", help=", ".join(WHAT))
-    parser.add_argument("words", nargs="*", metavar="WORD", help="of usage: service and instance; of tr50: the command")
+    parser.add_argument(
+        "words", nargs="*", metavar="WORD", help="for usage: service and instance; for tr50: the command"
+    )
     add_filters(parser)
     shown = parser.add_argument_group("what is shown")
     forms = shown.add_mutually_exclusive_group()
-    forms.add_argument("--json", action="store_true", help="one JSON object a line")
+    forms.add_argument("--json", action="store_true", help="one JSON object per line")
     forms.add_argument("--csv", action="store_true", help="a table for spreadsheets; records only")
-    forms.add_argument("--count", action="store_true", help="how many there are, and nothing else; records only")
-    forms.add_argument("--curl", action="store_true", help="the request, as a command line of curl")
+    forms.add_argument("--count", action="store_true", help="print only the number of records; records only")
+    forms.add_argument("--curl", action="store_true", help="print the request as a curl command")
     shown.add_argument("-n", "--lines", type=int, default=_ROWS, metavar="N", help=f"at most; default: {_ROWS}; 0: all")
-    shown.add_argument("--oldest", action="store_true", help="the oldest first; records only")
-    shown.add_argument("--fields", metavar="NAMES", help="dotted names with commas, for --json and --csv")
-    shown.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until Ctrl-C; records only")
-    shown.add_argument("--to", metavar="FILE", help="of export: the file to write; default: ID.ndjson.gz")
-    shown.add_argument("--group", metavar="NAME", help="of export: the region group; default: classic, which is all")
+    shown.add_argument("--oldest", action="store_true", help="oldest first; records only")
+    shown.add_argument("--fields", metavar="NAMES", help="dotted names, separated by commas, for --json and --csv")
+    shown.add_argument("-f", "--follow", action="store_true", help="then show new records, until Ctrl-C; records only")
+    shown.add_argument("--to", metavar="FILE", help="for export: the file to write; default: ID.ndjson.gz")
+    shown.add_argument("--group", metavar="NAME", help="for export: the region group; default: classic (all regions)")
     where = parser.add_argument_group("where")
-    where.add_argument("--url", metavar="URL", help="of an API, in place of the index here [ASGI_AUDIT_URL]")
-    where.add_argument("--key", metavar="KEY", help="for the API; others on this machine can see it [ASGI_AUDIT_KEY]")
+    where.add_argument("--url", metavar="URL", help="query this API instead of the index here [ASGI_AUDIT_URL]")
+    where.add_argument(
+        "--key", metavar="KEY", help="key for the API; visible to other users of this machine [ASGI_AUDIT_KEY]"
+    )
     add_settings(parser, "home", "store")
 
 

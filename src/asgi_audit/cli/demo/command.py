@@ -1,9 +1,9 @@
-"""See it work in half a minute: Datasette, which we did not write, audited, indexed and asked.
+"""See asgi-audit work in half a minute: audits, indexes and queries Datasette, a third-party application.
 
-Starts the application, the sidecar and the API in processes of their own, sends real HTTP, asks all five dialects as
-their documents say (usage, trail, logs, an export, usage.api.list), compares every answer with what was sent, and
-searches every byte on disk for the secrets it used. The exit code is 0 only when all numbers agree and no secret was
-found. Everything starts from a clean state and stops at the end.
+Starts the application, the sidecar and the API in separate processes and sends real HTTP requests. Then it queries all
+five dialects as documented (usage, trail, logs, an export, usage.api.list), compares every result with the requests,
+and searches every byte on disk for the secrets that it used. The exit code is 0 only when all numbers agree and no
+secret was found. Everything starts from a clean state and stops at the end.
 """
 
 from __future__ import annotations
@@ -44,14 +44,12 @@ _INDEX_SECONDS = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--keep", action="store_true", help="leave everything serving, print a key and what to ask with it"
-    )
+    parser.add_argument("--keep", action="store_true", help="keep everything running, print a key and example commands")
     parser.add_argument(
         "--home",
         type=Path,
         metavar="DIR",
-        help="use this directory (emptied first, if an earlier demo made it) and keep it",
+        help="use this directory (emptied first if an earlier demo created it) and keep it",
     )
 
 

@@ -1,11 +1,11 @@
-"""Look at everything that records pass through, and say what to do; changes nothing.
+"""Check everything that records pass through, and advise what to do; changes nothing.
 
-  asgi-audit doctor                one line for each thing looked at
+  asgi-audit doctor                one line for each check
   asgi-audit doctor --json         the same for machines
-  asgi-audit doctor --strict       warnings are failures, too
+  asgi-audit doctor --strict       warnings count as failures
 
-Run it as the user of the application or the indexer. Exit code 0: fine, or warnings; 1: something is broken, or with
---strict, something is warned of; 2: wrong arguments.
+Run it as the user of the application or of the indexer. Exit code 0: fine, or only warnings; 1: something is broken, or
+there is a warning and --strict is set; 2: wrong arguments.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOOK = "Look at that path; run this as the user of the indexer; if it stays, pl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings, too")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
     add_settings(
         parser,
         "home",
