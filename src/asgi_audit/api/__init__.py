@@ -1,1 +1,1 @@
-"""Room 8, answers over HTTP. A dialect only translates HTTP to `Query` and `Page` to HTTP."""
+"""Room 8, the HTTP API. A dialect only translates HTTP to `Query` and `Page` to HTTP."""

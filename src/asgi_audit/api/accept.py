@@ -1,4 +1,4 @@
-"""Which of an operation's formats a client takes (RFC 9110, 12.5.1)."""
+"""Content negotiation: chooses one of an operation's formats (RFC 9110, 12.5.1)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ALSO = {"application/ndjson": NDJSON, "application/jsonl": NDJSON, "application
 
 
 def accepted_format(request: Request, formats: Sequence[str]) -> str:
-    """The one of `formats` that the client wants most; of those it wants alike, the one that it names most exactly,
-    then the first. Raises QueryError 'unacceptable'."""
+    """The one of `formats` with the highest quality value; among equal ones the most specific, then the first. Raises
+    QueryError 'unacceptable'."""
     ranges = _ranges(request.headers.getlist("accept"))
     if not ranges:
         return formats[0]
     best, most = "", (0.0, 0)
     for name in formats:
-        # What it says of the type itself counts for more than what it says of all types.
+        # A more specific range takes precedence.
         exactness, wanted = max(((n, q) for kind, q in ranges if (n := _fits(kind, name))), default=(0, 0.0))
         if wanted > 0 and (wanted, exactness) > most:
             best, most = name, (wanted, exactness)
@@ -45,7 +45,7 @@ def _fits(kind: str, name: str) -> int:
 
 
 def _ranges(values: Sequence[str]) -> list[tuple[str, float]]:
-    """(type, how much it is wanted). What cannot be read is left out."""
+    """(type, quality value) of each range; unreadable ranges are omitted."""
     found = []
     for part in ",".join(values).split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))

@@ -1,7 +1,6 @@
-"""The application that answers queries: the table of operations, and what is made of it.
+"""The API's ASGI application, built from the table of operations.
 
-Which path means what, where the literal roots of the documents could be taken for something else (n: number of
-segments):
+How ambiguous paths at the literal roots of the documents are resolved (n: number of segments):
 
 | path | n | is |
 |---|---|---|
@@ -13,8 +12,8 @@ root |
 | `/query-result/{id}` | 2 | trail at the literal root, never a service `query-result` |
 | `/usage/{x}`, `/api/{x}`, `/health/{x}` and the other first segments of the table | 2, 4 | 404, never a service |
 
-Services named like one of them are reached under `/usage/`. A known path with another method: 405 with Allow. The last
-slash may be there or not. `/usage/…` and the literal root are one dialect: the tokens of one open in the other.
+Services with such a name are reached under `/usage/`. A known path with another method: 405 with Allow. A trailing
+slash is optional. `/usage/…` and the literal root are one dialect: tokens of one work in the other.
 """
 
 from __future__ import annotations
@@ -63,10 +62,10 @@ def create_app(
     dialects: Collection[str] = (),
 ) -> Starlette:
     """The API over `service` and `control`, which the caller closes after the server has stopped, and `exports` over
-    the same. `settings` are at hand in `app.state.settings`. `measures`: what `/metrics` shows beside the API's own.
-    `unready`: why something beside us is not ready, or ''. `keys`: those of `control`, and `measured` in place of
-    `measures`, when the caller needs them too. `dialects`: names of those that are served; empty: all. Raises
-    ConfigError for a name of none."""
+    the same. `settings`: available as `app.state.settings`. `measures`: further metrics for `/metrics`. `unready`: why
+    another process of `serve` is not ready, or ''. `keys` (of `control`) and `measured` (in place of `measures`):
+    passed when the caller needs them too. `dialects`: names of the dialects to serve; empty: all. Raises ConfigError
+    for an unknown name."""
     keys = keys or Keys(control)
     measured = measured or Measured(lambda: {**measures(), **keys.measures(), **exports.measures()})
     table = operations(service, exports, Health(service, control, unready), measured)
@@ -93,7 +92,7 @@ def operations(service: QueryService, exports: ExportService, health: Health, me
 
 
 def chosen(names: Collection[str], setting: str = "dialects") -> tuple[Dialect, ...]:
-    """The dialects of these names, in the order of `DIALECTS`; all for no name. Raises ConfigError."""
+    """The dialects with these names, in the order of `DIALECTS`; all when `names` is empty. Raises ConfigError."""
     accepted = {dialect.name: dialect for dialect in DIALECTS}
     for name in names:
         if name not in accepted:
@@ -106,8 +105,8 @@ def chosen(names: Collection[str], setting: str = "dialects") -> tuple[Dialect, 
 def application(
     table: Sequence[Operation], keys: Keys, measured: Measured, dialects: Collection[str] = ()
 ) -> Starlette:
-    """What answers the operations of `table`: those of `dialects` (all of them when empty), and those that belong to
-    no dialect (health, metrics). Raises ConfigError."""
+    """The ASGI application for the operations of `table` that belong to `dialects` (empty: all) or to no dialect
+    (health, metrics). Raises ConfigError."""
     served = chosen(dialects)
     left_out = {dialect.name for dialect in DIALECTS} - {dialect.name for dialect in served}
     table = [operation for operation in table if operation.dialect.name not in left_out]

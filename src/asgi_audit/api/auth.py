@@ -1,4 +1,4 @@
-"""From a request's key, or session, to what it allows. A wrong key and none get the same answer."""
+"""Authentication: from a request's key or session to its rights. Wrong and missing keys get the same response."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ _GRANT_KEY = "asgi_audit.grant"
 
 
 class Keys:
-    """Looks up keys and sessions, and throttles who has none that is valid."""
+    """Looks up keys and sessions, and throttles clients without a valid one."""
 
     def __init__(self, control: Control, throttle: Throttle | None = None, elsewhere: Throttle | None = None) -> None:
         self._control = control
         self._throttle = throttle or Throttle()
-        # Of paths that are none, which say nothing about a key: 404 and 405 stay what they are, and get few records.
+        # For unknown paths, whose responses reveal nothing about a key: still 404 and 405, but few of them are
+        # recorded.
         self._elsewhere = elsewhere or Throttle()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-sessions")  # its thread starts when needed
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-sessions")  # its thread starts on first use
 
     def measures(self) -> Values:
         unrecorded = self._throttle.unrecorded + self._elsewhere.unrecorded
         return {"asgi_audit_api_refusals_unrecorded": unrecorded}
 
     async def grant_of(self, request: Request, *, roles: Collection[str]) -> Grant:
-        """What the key allows that stands in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized',
-        'busy' (too many failures) or 'forbidden'."""
+        """The rights of the key in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized', 'busy'
+        (too many failures) or 'forbidden'."""
         text = key_of(request.headers)
-        # Looked up already, for `is_refused`: a poll costs one look-up.
+        # `is_refused` may have looked it up already: a poll costs one look-up.
         grant = request.scope[_GRANT_KEY] if _GRANT_KEY in request.scope else await self.known(text)
         if grant is None:
             raise self.refused(request, [text])
@@ -56,11 +57,11 @@ class Keys:
         check_role(grant, roles)
         return grant
 
-    # In threads, for they read or write a file. Writes share one: they may wait for another process, and must not take
-    # the threads of those who are looked up.
+    # These run in threads, because they read or write a file. Writes share one thread: they may wait for another
+    # process, and must not occupy the threads of look-ups.
 
     async def known(self, text: str) -> Grant | None:
-        """What the key allows; None for '' and for a wrong one."""
+        """The rights of the key; None for '' and for a wrong key."""
         return await asyncio.to_thread(self._control.authenticate, text) if text else None
 
     async def session(self, text: str) -> Session | None:
@@ -75,9 +76,9 @@ class Keys:
         return await loop.run_in_executor(self._writer, self._control.sessions.end, text, grant.key_id)
 
     def refused(self, request: Request, keys: Sequence[str], *, is_begun: bool = False) -> QueryError:
-        """Notes that none of `keys` is valid ('' for none at all, and for a session) and returns what the client is
-        told: 'unauthorized', or 'busy' after too many. `is_begun`: the record of the request is begun already, and
-        is left out where `is_recorded` would have said so."""
+        """Counts a failure: none of `keys` is valid ('' for a missing key, and for a session). Returns the error for
+        the client: 'unauthorized', or 'busy' after too many failures. `is_begun`: recording of the request has begun
+        already; it is cancelled where `is_recorded` would have returned False."""
         address = _address(request.scope)
         is_over, seconds = False, 0
         for text in keys:
@@ -101,8 +102,8 @@ class Keys:
         return QueryError("a valid API key is required", kind="unauthorized", hint=_HINT)
 
     def refused_url(self, request: Request) -> None:
-        """Notes that a URL which is its own key is not valid: after too many from one address the request, whose record
-        is begun already, gets few records more."""
+        """Counts a failure for an invalid signed URL. After too many from one address, only few of these requests are
+        still recorded."""
         address = _address(request.scope)
         is_over = self._elsewhere.is_over(address, "")
         self._elsewhere.failed(address, "")
@@ -110,8 +111,8 @@ class Keys:
             leave_out(request)
 
     async def is_refused(self, scope: Scope, roles: Collection[str]) -> bool:
-        """Whether the key of the request allows none of `roles`: that is recorded, also where no call that is answered
-        is. Notes what it found for `grant_of`. `roles` empty: no key is needed."""
+        """Whether the key of the request has none of `roles`; such a refusal is recorded even for operations whose
+        calls are not. Keeps the grant for `grant_of`. `roles` empty: no key is needed."""
         if not roles:
             return False
         try:
@@ -121,8 +122,8 @@ class Keys:
         return grant is None or grant.role not in roles
 
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
-        """Whether the request gets a record of its own: not when it will be refused and too many were before it.
-        A request with a valid key for what `is_known` (an operation of ours) always does."""
+        """Whether to record the request: not when it will be refused after too many refusals. A request with a valid
+        key is always recorded. `is_known`: the request is for an existing operation."""
         if not is_known:
             address, _ = _who(scope)
             is_over = self._elsewhere.is_over(address, "")
@@ -143,8 +144,8 @@ class Keys:
 
 
 def note_who(request: Request, grants: Sequence[Grant]) -> None:
-    """Takes down in the record who asks, by one or more keys."""
-    # Who read is part of the trail: a key of one account is seen in that account's own.
+    """Adds the caller, identified by one or more keys, to the record."""
+    # Reads are part of the audit trail: reads with a key of one account appear in that account's trail.
     accounts = {grant.accounts for grant in grants}
     only = accounts.pop() if len(accounts) == 1 else None
     annotate(
@@ -159,7 +160,7 @@ def note_who(request: Request, grants: Sequence[Grant]) -> None:
 
 
 def check_role(grant: Grant, roles: Collection[str]) -> None:
-    """Raises QueryError 'forbidden'."""
+    """Raises QueryError 'forbidden' when the grant has none of `roles`."""
     if grant.role not in roles:
         raise QueryError(
             f"the role {grant.role} may not do this",
@@ -169,20 +170,21 @@ def check_role(grant: Grant, roles: Collection[str]) -> None:
 
 
 class Access(NamedTuple):
-    """For a handler that finds the credentials in the body: who looks them up, and which roles its row takes."""
+    """For a handler that reads credentials from the body: looks them up, and holds the roles that the operation
+    accepts."""
 
     keys: Keys
     roles: frozenset[str]
 
 
 def access_of(request: Request) -> Access:
-    """Of a row with `credentials_in_body`."""
+    """The access of an operation with `credentials_in_body`."""
     access: Access = request.scope[ACCESS_KEY]
     return access
 
 
 def key_of(headers: Headers) -> str:
-    """The one key that the request brings; '' for none, or for two that differ: it is not for us to choose."""
+    """The key in the headers; '' without one, and for two different keys."""
     keys = {value.strip() for value in headers.getlist("x-api-key")}
     for value in headers.getlist("authorization"):
         scheme, _, credentials = value.strip().partition(" ")
@@ -192,7 +194,7 @@ def key_of(headers: Headers) -> str:
 
 
 def _who(scope: Scope) -> tuple[str, str]:
-    """(client address, key id); '' for what is unknown, or is no id of ours."""
+    """(client address, key id); '' for an unknown address, and for a malformed key."""
     return _address(scope), _id_of(key_of(Headers(scope=scope)))
 
 

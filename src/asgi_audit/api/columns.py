@@ -1,7 +1,7 @@
 """Fields of a record by dotted names (`request.headers.user-agent`), as JSON and as cells of CSV.
 
-What is shown is cut out of the record's bytes: numbers keep their digits, objects the order of their keys. The names
-are those of the record's JSON Schema; below headers, query, bodies and annotations any name may follow.
+Values are sliced from the record's bytes: numbers keep their digits, objects the order of their keys. Names are those
+of the record's JSON Schema; below headers, query, bodies and annotations any name may follow.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from ..record.schema import json_schema
 __all__ = ["FIELDS_MAX", "Columns", "all_columns", "columns_of", "pattern"]
 
 FIELDS_MAX = 64
-_FLAT = ("request.headers", "request.query", "response.headers")  # maps of names, in which a dot divides nothing
+_FLAT = ("request.headers", "request.query", "response.headers")  # flat maps: a dot in a name is not a separator
 _OPEN = (*_FLAT, "request.body", "response.body", "context.annotations")
-# What a spreadsheet takes for a formula when a cell begins with it (OWASP, CSV Injection), the full-width ones too.
+# A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV Injection), including full-width
+# forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -30,7 +31,7 @@ _string = msgspec.json.Decoder(str).decode
 
 
 class _Node:
-    """`column`: its number, when it is asked for itself. `below`: what is asked for inside."""
+    """`column`: the number of the column for this field, if requested. `below`: requested fields inside it."""
 
     __slots__ = ("below", "column")
 
@@ -40,7 +41,7 @@ class _Node:
 
 
 class Columns:
-    """`names`: dotted, in the order in which they were asked for, each once."""
+    """`names`: dotted, in the requested order, each once."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(dict.fromkeys(names))
@@ -52,11 +53,11 @@ class Columns:
             node.column = number
 
     def as_json(self, record: bytes) -> bytes:
-        """The record with these fields alone, in its own order; those that it has not are left out."""
+        """The record with only these fields, in the record's order; missing fields are omitted."""
         return _cut(record, self._root)
 
     def as_csv(self, record: bytes) -> bytes:
-        """One line. Objects and arrays are JSON, null and what is missing are empty, and no cell is a formula."""
+        """One line of CSV. Objects and arrays are JSON, null and missing fields are empty, and no cell is a formula."""
         cells = [""] * len(self.names)
         _fill(record, self._root, cells)
         return _line(cells)
@@ -68,7 +69,7 @@ class Columns:
 
 
 def columns_of(text: str) -> Columns:
-    """Of names with commas between. Raises ValueError with what is wrong."""
+    """Parses names separated by commas. Raises ValueError with the problem."""
     names = [name.strip() for name in text.split(",")]
     if len(names) > FIELDS_MAX:
         raise ValueError(f"it names more than {FIELDS_MAX} fields")
@@ -80,7 +81,7 @@ def columns_of(text: str) -> Columns:
 
 @cache
 def all_columns() -> Columns:
-    """Every field that has a name of its own: what is inside of headers, bodies and the like stands in their cells."""
+    """Every field with a fixed name; headers, bodies and similar maps are one cell each."""
     return Columns(name for name, schema in _known().items() if "properties" not in schema)
 
 
@@ -102,7 +103,7 @@ def _is_known(name: str) -> bool:
 
 
 def pattern() -> str:
-    """Of what `columns_of` takes, for a JSON Schema."""
+    """The regular expression of what `columns_of` accepts, for a JSON Schema."""
     known = "|".join(re.escape(name) for name in _known())
     below = "|".join(re.escape(base) for base in _OPEN)
     name = rf"\s*({known}|({below})\.[^,]*[^,\s])\s*"
@@ -138,7 +139,7 @@ def _fill(data: bytes | msgspec.Raw, node: _Node, cells: list[str]) -> None:
 
 
 def _inside(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """Of an object; nothing is inside of anything else."""
+    """The fields of an object; {} for any other value."""
     try:
         return _parts(data)
     except msgspec.MsgspecError:
@@ -151,7 +152,7 @@ def _cell(value: bytes) -> str:
     if value[:1] == b'"':
         try:
             return _string(value)
-        except msgspec.MsgspecError:  # half of a surrogate pair, which no CSV can hold
+        except msgspec.MsgspecError:  # a lone surrogate, which CSV cannot contain
             pass
     return value.decode(errors="replace")
 

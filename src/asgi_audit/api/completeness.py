@@ -1,4 +1,4 @@
-"""The headers with which every answer of every dialect says how complete it is."""
+"""The response headers of every dialect that report completeness."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ _MS_MAX = 253_402_300_799_999  # the calendar of RFC 3339 ends in 9999
 
 
 def audit_headers(completeness: Completeness) -> dict[str, str]:
-    """Everything that began from `Audit-Complete-From` on (inclusive) and before `Audit-Complete-Until` (exclusive;
-    both RFC 3339, ms, UTC) is indexed, but for what the two others count: incidents that overlap the window, and
-    exchanges begun in it that are open for long. Of what began before the first nothing is claimed. Each of the two is
-    absent while nothing can be said: before the first process has stated anything, and before the source was first
-    read."""
+    """Every exchange begun between `Audit-Complete-From` (inclusive) and `Audit-Complete-Until` (exclusive; both RFC
+    3339, ms, UTC) is indexed, except for those counted by the other two headers: incidents that overlap the window, and
+    long-open exchanges begun in it. Nothing is claimed about exchanges begun before `Audit-Complete-From`. Either
+    header is absent while its value is unknown: before the first statement, or before the source was first read."""
     headers = {"audit-incidents": str(completeness.incidents), "audit-open": str(completeness.open)}
     if completeness.begins is not None:
         headers["audit-complete-from"] = _time(completeness.begins)

@@ -1,12 +1,12 @@
-"""One connection of the API's server: how long each of its phases may last.
+"""One connection of the API's server, with a time limit for each phase.
 
-uvicorn bounds one thing alone, the pause between two requests (5 s). A client that never ends its headers or its body,
-or never reads its answer, would hold its connection, its descriptor and its page for ever. `Connection` is uvicorn's
-own HTTP/1.1 protocol (h11) with a note of the phase and of when it began; `door` closes what is overdue.
+uvicorn limits only the pause between two requests (5 s). A client that never finishes its headers or its body, or never
+reads its response, would hold its connection, its descriptor and its page for ever. `Connection` is uvicorn's HTTP/1.1
+protocol (h11) that also keeps the current phase and its start; `door` closes overdue connections.
 
-It receives into a buffer of `RECEIVE_BYTES` that all connections share: what is read is parsed at once, so that headers
-above h11's bound (16 KiB) are refused before much more of them was read, and one connection holds at most 64 KiB of a
-body and one buffer of what a client sent ahead. (asyncio would read 256 KiB at a time.)
+All connections receive into one shared buffer of `RECEIVE_BYTES`, and received bytes are parsed at once. So headers
+above h11's limit (16 KiB) are refused before many more bytes are read, and a connection holds at most 64 KiB of a body
+and one buffer of pipelined data. (asyncio would read 256 KiB at a time.)
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 __all__ = ["Connection", "Phase", "Watch"]
 
 RECEIVE_BYTES = 16_384
-HEAD_SECONDS = 10.0  # from the opening, or from the answer before, to the end of the headers
-BODY_SECONDS = 10.0  # from there to the end of the body, which has 64 KiB at most
-# A safety net: waiting for the indexer (2 s), for room (10 s) and for the index (30 s) have bounds of their own.
+HEAD_SECONDS = 10.0  # from the opening, or from the previous response, to the end of the headers
+BODY_SECONDS = 10.0  # from there to the end of the body (at most 64 KiB)
+# A safety net: waiting for the indexer (2 s), for memory (10 s) and for the index (30 s) has separate limits.
 ANSWER_SECONDS = 60.0
-# An answer is read within this and a second more for each SEND_BYTES_A_SECOND: 79 s for a page of 8 MiB.
+# A client must read a response within this time plus one second per SEND_BYTES_A_SECOND: 79 s for a page of 8 MiB.
 SEND_SECONDS = 15.0
 SEND_BYTES_A_SECOND = 131_072
 
 
 class Phase(Enum):
-    """What is waited for."""
+    """What the connection waits for."""
 
     HEAD = auto()  # the client, to send a request
-    BODY = auto()  # the client, to send the rest of it
+    BODY = auto()  # the client, to send the rest of the request
     ANSWER = auto()  # us
     SEND = auto()  # the client, to read
 
 
 class Watch(Protocol):
-    """Whoever closes what is overdue."""
+    """Closes overdue connections."""
 
     def made(self, connection: Connection) -> None: ...
     def lost(self, connection: Connection) -> None: ...
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """Made by `door` for each socket. `address`: of the client, '' when unknown."""
+    """Created by `door` for each socket. `address`: of the client, '' when unknown."""
 
     _buffer = bytearray(RECEIVE_BYTES)
 
@@ -87,7 +87,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     @property
     def is_reading_slowly(self) -> bool:
-        """Whether bytes of an answer wait for the client to read."""
+        """Whether bytes of a response wait for the client to read them."""
         return self.transport.get_write_buffer_size() > 0
 
     def is_overdue(self, now: float) -> bool:
@@ -97,7 +97,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         return now - self.since > seconds[self.phase]
 
     def abort(self) -> None:
-        """Closes now, whatever is not sent yet."""
+        """Closes now and drops unsent bytes."""
         self.transport.abort()
 
     # -- the application's side
@@ -118,7 +118,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         async def sending(message: Any) -> None:
             if self.phase is not Phase.SEND:
                 self._enter(Phase.SEND)
-                # What an answer before left unread counts on: pipelining buys no time.
+                # Unread bytes of an earlier response keep their time limit: pipelining does not extend it.
                 if not self.is_reading_slowly:
                     self._send_began, self._sent = self.since, 0
             self._sent += len(message.get("body", b""))

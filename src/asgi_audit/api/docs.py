@@ -1,6 +1,6 @@
-"""`/openapi.json`, and `/docs`: the same for people. Without a key: neither tells what is here, only what can be asked.
+"""`/openapi.json`, and `/docs`, the same for people. No key is needed: they describe operations, not data.
 
-Both describe the operations that are served, and are made once, in a thread, when they are first asked for.
+Both describe the served operations and are built once, in a thread, on the first request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DOCS = problem_dialect("docs", "What this API answers, for programs and for peop
 
 
 class Described:
-    """What is said of `table`."""
+    """The documentation of `table`."""
 
     def __init__(self, table: Sequence[Operation]) -> None:
         self._table = [operation for operation in table if operation.dialect is not DOCS]

@@ -1,8 +1,8 @@
-"""The page `/docs`: an OpenAPI document of ours as HTML, whole in itself. It loads nothing, runs no script, and works
-where there is no network but the API. A request is shown as a `curl` command.
+"""The page `/docs`: renders the OpenAPI document as self-contained HTML. It loads nothing, runs no script, and works
+without access to any other network. A request is shown as a `curl` command.
 
-A renderer of others was rejected: the small ones have 1 to 3 MB of script, more than all of this package, on a page
-beside which an operator has an auditor's key.
+Existing renderers were rejected: even small ones have 1 to 3 MB of script, more than this whole package, on a page that
+an operator uses together with an auditor's key.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_DEPTH_MAX = 6  # of fields that are shown
+_DEPTH_MAX = 6  # nesting of fields shown
 
 
 def page_of(document: dict[str, Any]) -> str:
@@ -70,7 +70,7 @@ def page_of(document: dict[str, Any]) -> str:
 
 
 def _groups(document: dict[str, Any]) -> list[list[tuple[str, str, dict[str, Any]]]]:
-    """(method, path, operation) of each row: its path first, then the literal roots."""
+    """Per operation, (method, path, operation): its path first, then the literal roots."""
     groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -166,7 +166,7 @@ def _kind(document: dict[str, Any], schema: dict[str, Any]) -> str:
     """What a value is, in words."""
     schema = _resolved(document, schema)
     if "anyOf" in schema:
-        choices = [choice for choice in schema["anyOf"] if "" not in choice.get("enum", ())]  # that is: absent
+        choices = [choice for choice in schema["anyOf"] if "" not in choice.get("enum", ())]  # '' means absent
         return " or ".join(dict.fromkeys(_kind(document, choice) for choice in choices))
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))

@@ -1,12 +1,12 @@
-"""Who may connect: the door takes connections from the listening socket, bounds them, and closes what is overdue.
+"""Accepts connections from the listening socket, limits their number, and closes overdue ones.
 
-Invariants: at most `connections_max` connections, so that descriptors for the index, the keys and the journal are left;
-a new connection gets in while another one waits for its client: the one that is closed for it belongs to the address
-with the most of them, and is its oldest. So connections that send nothing, however many, keep nobody out. Clients
-that left while they waited to be taken are closed before they cost a parser and a task: the kernel's queue holds
-2,048, which at 1 ms each is 2 s for the client behind them. Overdue connections are closed every `SWEEP_SECONDS`.
-When the system has no descriptor left, the door closes one connection and looks again after `PAUSE_SECONDS`; asyncio's
-own loop logs each such failure. Log lines are bounded by `RepeatFilter`.
+Invariants: at most `connections_max` connections, so that descriptors remain for the index, the keys and the journal.
+At the limit, a new connection replaces one that waits for its client: the oldest of the address with the most
+connections. So idle connections, however many, never lock other clients out. Clients that left while they were queued
+are closed before they cost a parser and a task: the kernel's queue holds 2,048, at 1 ms each 2 s of delay for the next
+client. Overdue connections are closed every `SWEEP_SECONDS`. When the system has no descriptor left, the door closes
+one connection and retries after `PAUSE_SECONDS`; asyncio's own loop would log each failure. Log lines are bounded by
+`RepeatFilter`.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from .connection import Connection, Phase
 __all__ = ["CONNECTIONS_MAX", "Door", "connections_max"]
 
 CONNECTIONS_MAX = 512
-# What the process opens beside connections: readers (5, each with up to 9 files of 3 descriptors), keys, journal,
-# event loop, pipes, and those accepted in one turn of the loop.
+# Descriptors that the process needs besides connections: readers (5, each with up to 9 files of 3 descriptors), keys,
+# journal, event loop, pipes, and those accepted in one turn of the loop.
 DESCRIPTORS_KEPT = 150
-# So many are on the way from the kernel's queue to the first bytes that they sent, so that a turn of the loop stays
-# short, and whoever leaves does so where it costs 15 µs; and so many are looked at in one turn.
+# At most this many accepted connections may wait for their first bytes, and at most this many are checked in one turn
+# of the loop. So turns stay short, and clients that leave do so while still queued, where it costs 15 µs.
 FRESH_MAX = 16
 LOOKED_AT_MAX = 256
 CROWDED_SECONDS = 0.001
-# What `poll` says of a client that has closed its side. uvicorn answers no client that has (it closes at its EOF).
-_LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # the last: Linux alone
+# `poll` events of a client that has closed its side. uvicorn sends no response to such a client (it closes at EOF).
+_LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # the last: Linux only
 SWEEP_SECONDS = 0.5
 PAUSE_SECONDS = 0.1
-# A new connection has so long to send its request before it may be closed for the next one: a client sends it with the
-# end of the handshake, so it is there when the connection is taken.
+# Time for a new connection to send its request before it may be closed in favour of another: a client sends it together
+# with the end of the handshake, so it has arrived when the connection is accepted.
 SETTLE_SECONDS = 0.005
 
 _log = logging.getLogger("asgi_audit.api.server")
 
 
 def connections_max() -> int:
-    """What the limit of descriptors leaves for connections, at least 16."""
+    """The number of connections that the limit of descriptors allows, at least 16."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return CONNECTIONS_MAX
@@ -53,7 +53,7 @@ def connections_max() -> int:
 
 
 class Door:
-    """`make` gives a new connection. All in one event loop."""
+    """`make` creates a connection. Used by one event loop."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class Door:
         self._make = make
         self._most = connections_max() if most is None else most
         self._monotonic = monotonic
-        self._connections: dict[Connection, None] = {}  # in the order of their coming
+        self._connections: dict[Connection, None] = {}  # in order of arrival
         self._arriving: set[asyncio.Task[None]] = set()
-        self._fresh: set[Connection] = set()  # made, and not known to have sent anything or to be silent
+        self._fresh: set[Connection] = set()  # accepted, and not yet known to be active or silent
         self._listening: Sequence[socket.socket] = ()
         self._sweeper: asyncio.TimerHandle | None = None
         self._evicted = 0
@@ -81,7 +81,7 @@ class Door:
         self._sweep()
 
     def close(self) -> None:
-        """No new connections; those that are there go on, and are still closed when overdue."""
+        """Stops accepting. Open connections continue and are still closed when overdue."""
         for one in self._listening:
             if one.fileno() >= 0:
                 self._loop.remove_reader(one.fileno())
@@ -90,7 +90,7 @@ class Door:
             task.cancel()
 
     def abort(self) -> None:
-        """Closes every connection, whatever is not sent yet."""
+        """Closes every connection and drops unsent bytes."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
@@ -107,11 +107,11 @@ class Door:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(LOOKED_AT_MAX):
             if self._is_crowded():
-                if not self._arriving:  # else the next turn of the loop comes at once
+                if not self._arriving:  # else the loop would run again at once
                     self._pause(listening, CROWDED_SECONDS)
                 return
             if len(self._connections) + len(self._arriving) >= self._most and not self._evict():
-                # The next ones wait in the kernel's queue, where they cost no descriptor.
+                # Further clients wait in the kernel's queue, where they cost no descriptor.
                 self._pause(listening, SETTLE_SECONDS)
                 return
             try:
@@ -132,7 +132,7 @@ class Door:
             task.add_done_callback(self._arriving.discard)
 
     def _is_crowded(self) -> bool:
-        """Whether `FRESH_MAX` connections are on the way from the kernel's queue to the first bytes that they sent."""
+        """Whether `FRESH_MAX` accepted connections wait for their first bytes."""
         now = self._monotonic()
         self._fresh = {c for c in self._fresh if not c.has_sent and now - c.since < SETTLE_SECONDS}
         return len(self._arriving) + len(self._fresh) >= FRESH_MAX
@@ -141,13 +141,13 @@ class Door:
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(self), accepted)
         except OSError:
-            accepted.close()  # it has left already
+            accepted.close()  # the client has left already
         except asyncio.CancelledError:
             accepted.close()
             raise
 
     def _evict(self) -> bool:
-        """Closes the connection that is missed least; False when there is none."""
+        """Closes the least important connection; False when there is none to close."""
         now = self._monotonic()
         waiting = [
             c
@@ -157,7 +157,7 @@ class Door:
         ]
         if not waiting:
             return False
-        # Those that have sent nothing, or nothing whole, before those that are in the middle of something.
+        # Prefer connections without a complete request over those being served.
         idle = [c for c in waiting if c.phase is Phase.HEAD and not c.is_reading_slowly] or waiting
         of_address = Counter(c.address for c in idle)
         least = max(idle, key=lambda c: (of_address[c.address], -c.since))
@@ -188,7 +188,7 @@ class Door:
 
 
 def _has_left(accepted: socket.socket) -> bool:
-    """Whether the client has closed its side already, or reset the connection."""
+    """Whether the client has closed its side or reset the connection."""
     look = select.poll()
-    look.register(accepted, _LEFT & ~(select.POLLHUP | select.POLLERR))  # those two are always looked for
+    look.register(accepted, _LEFT & ~(select.POLLHUP | select.POLLERR))  # `poll` always reports these two
     return any(found & _LEFT for _, found in look.poll(0))

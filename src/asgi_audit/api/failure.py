@@ -1,6 +1,6 @@
-"""What went wrong, before a dialect says it: from an exception to a status, a message and what the client can do.
+"""Maps exceptions to a status, a message and an advice for the client; a dialect formats them.
 
-An exception that nobody foresaw is a 500 with a reference that the log repeats; neither the answer nor the log holds
+An unexpected exception becomes a 500 with a reference that also appears in the log. Neither response nor log contains
 the exception's text or a traceback with values.
 """
 
@@ -28,7 +28,7 @@ STATUSES: dict[QueryErrorKind, int] = {
     "busy": 429,
     "too_costly": 503,
 }
-_RETRY_SECONDS = "1"  # an integer above 0: living clients take nothing else
+_RETRY_SECONDS = "1"  # an integer above 0: existing clients accept nothing else
 # RFC 9110's name, which Python has since 3.13.
 _PHRASES = {413: "Content Too Large"}
 _log = logging.getLogger("asgi_audit.api")
@@ -44,7 +44,7 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
-    """`words`: our name of a field to the dialect's. Writes to the log what no client can mend."""
+    """`words`: {field of ours: name in the dialect}. Logs failures that clients cannot correct."""
     if isinstance(error, QueryError):
         headers = {}
         if error.kind == "unauthorized":
@@ -68,7 +68,7 @@ def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
 
 
 def phrase_of(status: int) -> str:
-    """The status in words, for every integer: one that HTTP does not know is what its class is (RFC 9110, 15)."""
+    """The reason phrase of a status; an unknown status gets that of its class (RFC 9110, 15)."""
     if status in _PHRASES:
         return _PHRASES[status]
     try:
@@ -78,8 +78,8 @@ def phrase_of(status: int) -> str:
 
 
 def _logged(e: Exception) -> str:
-    """The reference under which the log holds what happened: types and places, no text of an exception, which may
-    hold values."""
+    """Logs the exception's types and code locations, without its text, which may contain values. Returns the
+    reference."""
     reference = secrets.token_hex(6)
     _log.error("reference %s: %s", reference, types_and_places(e))
     return reference

@@ -1,8 +1,7 @@
-"""The types that fields of several dialects have: each takes what a client sends, says what is accepted, and has its
-JSON Schema.
+"""Field types shared by dialects: each parses a client's value, describes what is accepted, and has a JSON Schema.
 
-Text of a URL is never a number: there `digits` is the type of a whole number, in a body `whole`; likewise `Flag` and
-`bool`. All other types take the same text from both. `Annotated[int, digits(1, 50)]` has bounds of its own.
+URL parameters are text: use `digits` for whole numbers there, and `whole` in a body; likewise `Flag` and `bool`. All
+other types accept the same text in both. `Annotated[int, digits(1, 50)]` sets bounds.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00
 
 
 def whole(low: int, high: int, *, hint: str = "") -> Checked:
-    """A whole number of a body; 5.0 is one, as in JSON Schema. `hint`: what a client can do when it is refused."""
+    """A whole number in a body; 5.0 counts as one, as in JSON Schema. `hint`: advice in a refusal."""
 
     def number_of(value: Any) -> int | None:
         if isinstance(value, float) and value.is_integer():
@@ -57,7 +56,7 @@ def whole(low: int, high: int, *, hint: str = "") -> Checked:
 
 
 def digits(low: int, high: int, *, hint: str = "") -> Checked:
-    """A whole number of a URL, 1 to 9 ASCII digits. `hint`: what a client can do when it is refused."""
+    """A whole number in a URL, 1 to 9 ASCII digits. `hint`: advice in a refusal."""
 
     def number_of(value: Any) -> int | None:
         return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
@@ -77,7 +76,7 @@ def one_of(values: Sequence[str]) -> Checked:
 
 
 def text(low: int, high: int, accepted: str = "") -> Checked:
-    """Text of `low` to `high` characters that can be sent on: no half of a surrogate pair."""
+    """Text of `low` to `high` characters without lone surrogates, so that it can be encoded."""
 
     def take(value: Any) -> str:
         if not isinstance(value, str) or not low <= len(value) <= high or _SURROGATE.search(value):
@@ -89,8 +88,8 @@ def text(low: int, high: int, accepted: str = "") -> Checked:
 
 
 def matching(pattern: str, accepted: str, *, format: str = "") -> Checked:
-    """Text that is all of `pattern`, which Python and ECMA 262 must read alike: it is shown in the schema. `format`: in
-    its place in the schema, where JSON Schema has a name for it."""
+    """Text that fully matches `pattern`. The pattern appears in the schema, so Python and ECMA 262 must interpret it
+    equally. `format`: replaces it in the schema where JSON Schema has a name for the format."""
     compiled = re.compile(pattern, re.ASCII)
 
     def take(value: Any) -> str:

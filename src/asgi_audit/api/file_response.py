@@ -1,4 +1,4 @@
-"""A file as an answer: whole or the ranges that are asked for, at the pace of its reader."""
+"""Sends a file as the response: all of it or the requested ranges, as fast as the client reads."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class ObjectResponse(FileResponse):
 
 
 def asks_for_a_part(scope: Scope) -> bool:
-    """Whether there is a Range header of bytes; one of any other unit is ignored (RFC 9110, 14.2)."""
+    """Whether the request has a Range header in bytes; any other unit is ignored (RFC 9110, 14.2)."""
     return Headers(scope=scope).get("range", "").partition("=")[0].strip().lower() == "bytes"
 
 

@@ -1,5 +1,5 @@
-"""What `/records` and `/histogram` are asked by: a window, and filters that all must hold. An instant and a plain date
-mean what they mean to `/logs`."""
+"""Parameters of `/records` and `/histogram`: a window, and filters that must all match. Instants and plain dates mean
+the same as in `/logs`."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ __all__ = [
 OWN_SERVICE = "logs"
 """Reads of this API: left out unless a service is named."""
 SEARCH_BYTES_MAX = 1_000
-# A cursor holds them, and has at most TOKEN_MAX characters.
-FILTERS_BYTES_MAX = 2_000  # of all of them
+# A cursor contains the filters and has at most TOKEN_MAX characters.
+FILTERS_BYTES_MAX = 2_000  # of all filters together
 NAME_MAX = 200
 _NS_PER_MS = 1_000_000
 # A '+' that was not percent-encoded arrives as a space.
@@ -45,7 +45,7 @@ _INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00
 
 
 def span(value: Any) -> tuple[int, int] | None:
-    """The first and the last nanosecond that are meant: one instant, or a whole day (UTC). None for what is neither."""
+    """The first and the last nanosecond of an instant or of a whole day (UTC). None for any other text."""
     try:
         if (day := day_ns(value)) is not None:
             return day
@@ -102,7 +102,7 @@ Levels = Annotated[
     ),
 ]
 Name = Annotated[str, text(1, NAME_MAX)]
-LongName = Annotated[str, text(1, 500)]  # of what an application names itself
+LongName = Annotated[str, text(1, 500)]  # for names chosen by applications
 PathPrefix = Annotated[str, matching(r"/[^\x00-\x1f]{0,499}", "1 to 500 characters that begin with '/'")]
 Search = Annotated[
     str,
@@ -130,14 +130,14 @@ class Window(Model):
         return self
 
     def ms(self, now: float) -> tuple[int, int]:
-        """Inclusive and exclusive; records lie in [0, TIME_END). `now`: seconds since the epoch."""
+        """(start, end) in ms, end exclusive; records are in [0, TIME_END). `now`: seconds since the epoch."""
         start, end = 0, TIME_END
         if self.since is not None:
             start = ms_of(int(now * 1e9) - self.since)
         if self.start is not None:
             start = ms_of(self.start[0])
         if self.end is not None:
-            # Inclusive: up to the end of the whole ms that it lies in, for records have whole ones.
+            # Inclusive: up to the end of its millisecond, because records have whole milliseconds.
             end = ms_of((self.end[1] // _NS_PER_MS + 1) * _NS_PER_MS)
         return start, end
 
@@ -153,7 +153,7 @@ class RolledUp(Window):
     status: Statuses | None = None
 
     def filters(self) -> dict[str, Any]:
-        """As fields of Query, those that were given."""
+        """The given filters, as fields of Query."""
         found = {
             _OURS.get(name, name): value
             for name in type(self).model_fields
@@ -164,7 +164,7 @@ class RolledUp(Window):
         return found
 
     def query(self, start: int, end: int, **more: Any) -> Query:
-        """Its accounts are set by the query service. Raises QueryError."""
+        """The query; the query service sets its accounts. Raises QueryError."""
         return Query(accounts=frozenset(), start=start, end=end, **self.filters(), **more)
 
 
@@ -198,7 +198,7 @@ _FILTERS = frozenset(Filters.model_fields) - frozenset(Window.model_fields)
 
 
 def refuse_uncounted(names: Any) -> None:
-    """Raises QueryError for a filter of records that the index does not count by."""
+    """Raises QueryError for a filter of `/records` that the rollup does not support."""
     for name in names:
         if name in Filters.model_fields and name not in RolledUp.model_fields:
             counted = [n for n in RolledUp.model_fields if n in _FILTERS]

@@ -1,5 +1,5 @@
-"""Whether we live, whether we can answer, and whether the index is fresh; without a key, and so without any detail of
-what is here."""
+"""Health endpoints: alive, ready to serve, and whether the index is fresh. They need no key, so they give no
+details."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FreshParameters(Model):
 
 
 class Health:
-    """`unready`: why something beside us is not ready, or ''."""
+    """`unready`: why another process of `serve` is not ready, or ''."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Health:
         return json_response(answer_bytes(Well(status="ok")))
 
     async def ready(self, _: Request, __: Grant) -> Response:
-        """200, or 503 with the reasons. An index that lags is ready: it answers as far as it stands."""
+        """200, or 503 with the reasons. A lagging index is ready: it serves what it has."""
         reasons = list(await self._reasons.get())
         if why := self._beside():
             reasons.append(why)

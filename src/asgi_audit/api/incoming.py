@@ -1,7 +1,7 @@
-"""What a client sends while it is answered: its body, and that it left.
+"""Reads from the client during a request: its body, and its disconnect.
 
-A client that leaves while its answer is made wants it no more. Nobody else looks for that: a handler that does not
-`receive()` never learns of it, and would go on making an answer for nobody.
+When a client disconnects, work on its response should stop. A handler that does not call `receive()` would not notice
+and would continue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Incoming:
-    """`receive` of one request, which notes when the body has ended."""
+    """Wraps `receive` of one request and notes the end of the body."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -31,8 +31,8 @@ class Incoming:
         return message
 
     async def unless_left(self, answer: Coroutine[None, None, T], *, has_body: bool) -> T | None:
-        """What `answer` returns; None when the client left first: then `answer` is cancelled, wherever it is.
-        `has_body`: `answer` receives the body itself, and sees if the client leaves before its end."""
+        """The result of `answer`; None when the client left first: then `answer` is cancelled. `has_body`: `answer`
+        receives the body itself, and notices a disconnect before its end."""
         async with asyncio.TaskGroup() as tasks:
             answering = tasks.create_task(answer)
             leaving = tasks.create_task(self._left(answering, has_body))
@@ -44,10 +44,10 @@ class Incoming:
             await self._body_ended.wait()
         else:
             while (message := await self._receive())["type"] == "http.request" and message.get("more_body"):
-                pass  # a body that nobody asked for
+                pass  # discard a body that the handler does not read
             if message["type"] == "http.disconnect":
                 answering.cancel()
                 return
-        # Some servers return an empty request again and again in place of waiting: then nothing is known.
+        # Some servers return empty messages repeatedly instead of waiting: then a disconnect cannot be detected.
         if (await self._receive())["type"] == "http.disconnect":
             answering.cancel()

@@ -19,15 +19,15 @@ _DAY_NS = 86_400 * _NS
 
 
 def instant_ns(text: str) -> int | None:
-    """Nanoseconds since the epoch of an ISO 8601 date-time with offset; None for what is none. Raises ValueError for a
-    day, a time or an offset that does not exist."""
+    """Nanoseconds since the epoch of an ISO 8601 date-time with offset; None for any other text. Raises ValueError for
+    a day, a time or an offset that does not exist."""
     match = _INSTANT.fullmatch(text)
     if match is None:
         return None
     year, month, day, hour, minute, second, fraction, _, sign, off_hours, off_minutes = match.groups()
     offset = 60 * int(off_hours or 0) + int(off_minutes or 0)
     days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
-    # A leap second, 59:60, is the first of the next minute: the epoch does not count it.
+    # A leap second, 59:60, is taken as the first second of the next minute: epoch time does not count it.
     if (
         int(hour) > 23
         or int(minute) > 59
@@ -41,8 +41,8 @@ def instant_ns(text: str) -> int | None:
 
 
 def day_ns(text: str) -> tuple[int, int] | None:
-    """The first and the last nanosecond of a plain date (UTC); None for what is none. Raises ValueError for a day that
-    does not exist."""
+    """The first and the last nanosecond of a plain date (UTC); None for any other text. Raises ValueError for a day
+    that does not exist."""
     if _DAY.fullmatch(text) is None:
         return None
     begins = (date.fromisoformat(text).toordinal() - _EPOCH_DAY) * _DAY_NS
@@ -50,8 +50,7 @@ def day_ns(text: str) -> tuple[int, int] | None:
 
 
 def ms_of(ns: int) -> int:
-    """The first whole ms that is not before it: a record's whole millisecond is >= an instant exactly when it is >= the
-    next whole one, and likewise for <; so a finer instant keeps its meaning. Records lie in [0, TIME_END); instants
-    outside mean "from the begin" and "for ever": the same answer, and no number that is too large for the store's row
-    ids."""
+    """Rounds up to whole milliseconds. Records have whole milliseconds, so comparisons (>= and <) with the rounded and
+    with the exact instant give the same result. The result is clamped to [0, TIME_END], the range of records: the
+    result of a query stays the same, and row ids cannot overflow."""
     return min(max(-(-ns // 1_000_000), 0), TIME_END)

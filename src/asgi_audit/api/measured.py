@@ -1,6 +1,6 @@
-"""How long answers take, by dialect and status, and `/metrics`: without a key, because no number tells of a record.
+"""Response times by dialect and status, and `/metrics`, which needs no key, because it reveals nothing about records.
 
-Both labels are bounded: dialects are those of the routes, statuses those that we answer with.
+Both labels are bounded: the dialects of the routes, and the statuses that the API sends.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _METRICS = problem_dialect("metrics", "Numbers of this process and of what is on
 
 
 def share_histograms(directory: str, slot: int) -> None:
-    """Metrics that this process makes from now on live in files of `directory`, those of this worker named by its
-    `slot`: the one that follows a worker goes on where it was, so a counter never decreases."""
+    """From now on this process stores metrics in files of `directory`, named by its `slot`: the successor of a worker
+    continues them, so a counter never decreases."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
 
 class Measured:
-    """A registry of its own, never the global one. `measures`: what is shown beside. `more`: text of further metrics,
-    of other names. `directory`: where all workers of one `serve` keep their histograms, which are summed up; see
+    """Uses a private registry, never the global one. `measures`: further metrics. `more`: text of further metrics with
+    other names. `directory`: holds the histograms of all workers of one `serve`, which are summed; see
     `share_histograms`."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Measured:
                 await app(scope, receive, send)
                 return
             began = time.perf_counter()
-            status = "none"  # nothing was answered: the client left
+            status = "none"  # no response was sent: the client left
 
             async def noting(message: Message) -> None:
                 nonlocal status

@@ -1,8 +1,8 @@
 """One row of the table of operations, and what all rows of one dialect share.
 
-Everything that differs by route stands in its row, and is done for the row by `routing`: who may call, whether the
-call is itself recorded, in whose words an error is said. The suite `tests/contract/test_operations.py` asks each row
-for all of it, by the row's own example: a dialect that is put into the table is tested.
+A row defines everything that differs by route, and `routing` applies it: the roles that may call, whether the call is
+recorded, the dialect of errors. The suite `tests/contract/test_operations.py` checks all of it for each row, with the
+row's example: a dialect in the table is tested automatically.
 
 How to add a dialect (`dialects/logs.py` is a short one, `dialects/executions.py` one with two operations that follow
 each other):
@@ -133,5 +133,5 @@ class Operation:
 def json_response(
     body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = "application/json"
 ) -> Response:
-    """JSON that no cache keeps and no browser takes for something else."""
+    """A JSON response that is not cached and not content-sniffed."""
     return Response(body, status, {**NO_STORE, **(headers or {})}, content_type)

@@ -1,7 +1,7 @@
-"""An answer as it is sent: joined from pieces that were made before, at the pace of its reader.
+"""Sends a response joined from prepared pieces, as fast as the client reads.
 
-The whole answer is in memory once; each piece is let go when it was handed to the network, and its share of the lease
-with it.
+The whole response is in memory once. Each piece, and its share of the lease, is freed when it was handed to the
+network.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from .operation import NO_STORE
 
 __all__ = ["PIECE_BYTES", "PageResponse", "PartsResponse"]
 
-# The server buffers one piece more than its high-water mark, which is 64 KiB: small enough for 250 slow readers, and a
-# page of 8 MiB in 128 pieces costs no more than in one.
+# The server buffers one piece beyond its high-water mark of 64 KiB: small enough for 250 slow readers. A page of 8 MiB
+# in 128 pieces costs no more than in one.
 PIECE_BYTES = 65_536
 
 
 class PartsResponse(Response):
-    """`parts`, one after the other. Empties `parts`. Holds `lease` until it is sent, or could not be."""
+    """Sends `parts` one after the other and empties the list. Holds `lease` until the response is sent or has
+    failed."""
 
     def __init__(
         self, parts: list[bytes], headers: dict[str, str], lease: Lease, content_type: str = "application/json"
@@ -61,7 +62,7 @@ class PartsResponse(Response):
 
 
 class PageResponse(PartsResponse):
-    """`start`, the views of `rows` with `between` between them, `end`. Empties `rows`."""
+    """Sends `start`, the views of `rows` separated by `between`, and `end`. Empties `rows`."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class PageResponse(PartsResponse):
     ) -> None:
         parts = [start]
         rows.reverse()
-        while rows:  # one by one: all rows and all views would be the page twice
+        while rows:  # one by one: otherwise the page would be in memory twice
             row = rows.pop()
             parts.append(view(row.record, row.cuts))
             if rows:

@@ -1,9 +1,8 @@
-"""What a client sends, before a model looks at it: the bytes of a body, the parameters of a URL.
+"""Reads the client's input before validation by a model: the bytes of a body, the parameters of a URL.
 
-Everything here returns plain values or raises QueryError whose message begins with the name of the offending field.
-Bounds: a body of at most `BODY_BYTES_MAX`, a query string of at most `QUERY_BYTES_MAX`; what is quoted of a wrong
-value is at most 60 characters. The work grows with the length of the input, never faster: all of it runs in the event
-loop that answers everybody.
+Functions return plain values or raise QueryError, whose message begins with the name of the offending field. Bounds: a
+body of at most `BODY_BYTES_MAX`, a query string of at most `QUERY_BYTES_MAX`; at most 60 characters of a wrong value
+are quoted. The work is linear in the length of the input, because it runs in the event loop of all clients.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ QUERY_BYTES_MAX = 8_192
 
 
 async def json_object(request: Request, accepted: str = "a JSON object") -> dict[str, Any]:
-    """The body as an object, whatever its content type says. `accepted`: how a refusal describes the body."""
+    """The body as a JSON object, whatever its content type. `accepted`: the description of the body in a refusal."""
     body = await _bounded_body(request)
     try:
-        # Decoded first: json.loads of bytes would take UTF-16 and UTF-32 too.
+        # Decode first: json.loads would also accept UTF-16 and UTF-32 bytes.
         value = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise QueryError(f"body: it is no JSON in UTF-8; accepted: {accepted}") from None
@@ -43,7 +42,7 @@ def parameters_of(request: Request) -> dict[str, str]:
 
 
 def shown(value: Any) -> str:
-    """The value as JSON, cut: a client finds its mistake, and an answer stays small."""
+    """The value as truncated JSON: enough to recognise the mistake, in a small response."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
@@ -53,12 +52,12 @@ def shown(value: Any) -> str:
 
 
 def shown_name(name: str) -> str:
-    """A name that a client made up, as `shown` without the quotes."""
+    """A name from the client, like `shown` but without quotes."""
     return shown(name)[1:-1]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises QueryError for a name that comes twice: which of the two is meant, nobody can know."""
+    """Raises QueryError for a duplicate name, because it is ambiguous."""
     found = dict(pairs)
     if len(found) == len(pairs):
         return found

@@ -1,4 +1,4 @@
-"""Errors of what no document prescribes: problem details (RFC 9457)."""
+"""Errors of operations without a given document: problem details (RFC 9457)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""From the table of operations to flat routes over the segments of a path as it was sent.
+"""Builds routes from the table of operations. They match the raw path, segment by segment.
 
-Starlette matches decoded paths, where `/usage/gw/a%2Fb` has one segment more than was sent and an instance could
-name another route; we split first and decode then. With and without the last slash is the same path; nothing
-redirects. What a row says is done here: the key is checked against its roles before its handler runs, and whatever
-goes wrong is answered in its dialect's shape.
+Starlette matches decoded paths, where `/usage/gw/a%2Fb` has one segment more than was sent, so that an instance could
+select another route. Here the path is split first and then decoded. A trailing slash is ignored; nothing redirects.
+This module applies the row of an operation: it checks the key against the roles before it calls the handler, and
+formats all errors for the dialect.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "nam
 DIALECT_KEY = "asgi_audit.dialect"
 _SEGMENTS_KEY = "asgi_audit.segments"
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
-# The longest path of ours: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
+# The longest valid path: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
 # First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
 _TO_COME = frozenset({"checkpoint", "tile"})
 # Documented services whose names are paths of ours too; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
-_NOBODY = Grant(key_id="", role="", accounts=frozenset())  # who calls without a key sees nothing
+_NOBODY = Grant(key_id="", role="", accounts=frozenset())  # a caller without a key sees nothing
 
 
 def routes_of(
@@ -71,7 +71,7 @@ def operation_of(routes: Iterable[BaseRoute], scope: Scope) -> Operation | None:
 
 
 class Resource:
-    """The operations of one path, by method. HEAD is answered as GET without the body."""
+    """The operations of one path, by method. HEAD responds as GET without the body."""
 
     def __init__(self, operations: Sequence[Operation], keys: Keys) -> None:
         self._keys = keys
@@ -89,11 +89,11 @@ class Resource:
             self._answer(Request(scope, incoming.receive)), has_body=scope["method"] not in ("GET", "HEAD")
         )
         if response is None:
-            return  # nobody is there to be answered
+            return  # the client has left
         await _send(response, scope, receive, send)
 
     async def _answer(self, request: Request) -> Response | None:
-        """None when the client left while it was asked for its body."""
+        """None when the client left before its body was complete."""
         operation = self.operation(request.method)
         if operation is None:
             annotate(request, operation=self.dialect.name)  # else it is named after this class
@@ -203,7 +203,7 @@ def _action(operations: Sequence[Operation], dialect: Dialect) -> str:
 
 
 def names_in(path: str) -> set[str]:
-    """The names that stand in braces."""
+    """The names in braces."""
     return {part[1:-1] for part in _split(path) if part.startswith("{")}
 
 
@@ -219,7 +219,7 @@ def _literals(path: str) -> list[str]:
 
 
 def _segments_once(scope: Scope) -> list[str] | None:
-    """Split once, not by each route."""
+    """The segments of the path, split once and not by each route."""
     if _SEGMENTS_KEY not in scope:
         scope[_SEGMENTS_KEY] = _segments(scope)
     segments: list[str] | None = scope[_SEGMENTS_KEY]
@@ -255,7 +255,7 @@ def _raw_path(scope: Scope) -> bytes:
 
 
 def _decoded(part: bytes) -> str:
-    # Bytes that are no UTF-8 become surrogates, which no check of a name lets through.
+    # Invalid UTF-8 becomes surrogates, which every check of a name rejects.
     return unquote_to_bytes(part).decode(errors="surrogateescape")
 
 

@@ -18,14 +18,14 @@ _PREFIX = "#/components/schemas/"
 
 
 class _Generator(GenerateJsonSchema):
-    """A field's name is title enough."""
+    """Omits titles, which would only repeat the names of fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 class Components:
-    """Collects the schemas that are referred to."""
+    """Collects the referenced schemas."""
 
     def __init__(self) -> None:
         self.schemas: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""The server under the API: uvicorn, with a door and connections of our own.
+"""The API's server: uvicorn with its own `Door` and `Connection`.
 
-Clients may do what they like: connections are bounded in number and in time (`door`, `connection`), log lines that
-repeat are bounded, and the server ends within `SHUTDOWN_SECONDS` of being asked to, whoever still reads.
+Robust against any client: connections are limited in number and in time (`door`, `connection`), repeated log lines are
+limited, and shutdown takes at most `SHUTDOWN_SECONDS`, even while clients read.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from .door import Door
 
 __all__ = ["SHUTDOWN_SECONDS", "RepeatFilter", "Server"]
 
-SHUTDOWN_SECONDS = 1.5  # for what is being answered; then every connection is closed
+SHUTDOWN_SECONDS = 1.5  # for requests in progress; then every connection is closed
 BEAT_SECONDS = 1.0
-_CANCEL_SECONDS = 3  # a net under it: uvicorn cancels what still runs
+_CANCEL_SECONDS = 3  # a safety net: uvicorn cancels remaining tasks
 # How long a thread that reads a page may keep the interpreter from the event loop, which gives it away at each call of
 # a socket: with CPython's 5 ms, 280 clients that asked and left at once held `/health/live` for 1.6 s.
 SWITCH_SECONDS = 0.0005
 REPEATS_MAX = 10
 REPEATS_SECONDS = 60.0
 TEXTS_MAX = 1_000
-# Loggers of lines that a client causes.
+# Loggers whose lines clients can cause.
 _NOISY = ("uvicorn.error", "asyncio", "asgi_audit.api", "asgi_audit.api.server")
 
 
 class RepeatFilter(logging.Filter):
-    """Lets through `REPEATS_MAX` lines of one text in `REPEATS_SECONDS`; the first one after that says how many were
-    left out. The text is the first line before its arguments are put in. For one logger, from any thread."""
+    """Passes `REPEATS_MAX` lines of one text per `REPEATS_SECONDS`; the next line then reports how many were
+    suppressed. The text is the first line of the unformatted message. For one logger; thread-safe."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()
         self._door.close()
-        # Handlers whose client is gone end by themselves.
+        # Handlers end by themselves when their client is gone.
         closing = asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._door.abort)
         try:
             await super().shutdown(sockets=sockets)

@@ -1,4 +1,4 @@
-"""In which shape records are sent: JSON, a line each (NDJSON) or CSV, and where the next ones are."""
+"""The output formats of records (JSON, NDJSON, CSV), and links to the next page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Shape", "next_link", "shape_of"]
 
 
 class Shape(NamedTuple):
-    """How records are sent. `show`: what is sent of one; it is called in another thread."""
+    """An output format. `show`: converts a record; called in another thread."""
 
     content_type: str
     start: bytes
@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(request: Request, columns: Columns | None = None, formats: tuple[str, ...] = (JSON, NDJSON, CSV)) -> Shape:
-    """What the client takes. Raises QueryError 'unacceptable'."""
+    """The format that the client accepts. Raises QueryError 'unacceptable'."""
     found = accepted_format(request, formats)
     if found == CSV:
         columns = columns or all_columns()

@@ -1,7 +1,7 @@
-"""Answers that cost the same whoever asks: computed once for all who ask meanwhile.
+"""Results that are equal for all clients, computed once for all concurrent requests.
 
-`/metrics` and `/health/ready` need no key, and look at files. A flood of them would hold the threads that look up
-keys. So one computation runs at a time, for all who ask until it ends.
+`/metrics` and `/health/ready` need no key and read files. A flood of requests would occupy the threads that look up
+keys. So only one computation runs at a time, and all requests during it share its result.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """One event loop uses it. `rests`: a result stands for as long as it took, so that at most half of one thread is
-    spent on it."""
+    """Used by one event loop. `rests`: a result stays valid for as long as it took to compute, so that it uses at most
+    half of one thread."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class Shared(Generic[T]):
         self._stands_until = float("-inf")
 
     async def get(self) -> T:
-        """Raises what the computation raised."""
+        """The result. Raises any exception of the computation."""
         if self._running is None or (self._running.done() and self._monotonic() >= self._stands_until):
             self._running = asyncio.get_running_loop().create_task(self._timed())
-        # Whoever leaves takes nothing from the others.
+        # Cancelling one waiter must not cancel the computation for the others.
         return await asyncio.shield(self._running)
 
     async def _timed(self) -> T:

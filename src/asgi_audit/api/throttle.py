@@ -1,13 +1,13 @@
-"""How many requests without a valid key are told so, and recorded, one by one.
+"""Limits how many requests without a valid key get a 401 and a record of their own.
 
-A valid key is never throttled: the address and the id are anybody's to use, so a bound on them must lock nobody out.
-What is bounded is refusals: after `FAILURES_MAX` of one client address, or of one key id, in `WINDOW_SECONDS` the next
-ones are answered 429 until the window ends. A client that finds its session ended, and asks again a few times, still
-gets its 401. Of refusals over a bound, and of all over `FAILURES_ALL_MAX` from anywhere, one in `WINDOW_SECONDS` is
-recorded, with the number of those before it that were not: otherwise anybody could fill the journal and the index.
+A valid key is never throttled: anybody can use an address or a key id, so limits on them must not lock out valid
+clients. Only refusals are limited: after `FAILURES_MAX` of one client address or one key id in `WINDOW_SECONDS`,
+further ones get 429 until the window ends. A client whose session has ended, and which retries a few times, still gets
+its 401. Of refusals above a limit, and above `FAILURES_ALL_MAX` in total, only one per `WINDOW_SECONDS` is recorded,
+with the number of unrecorded ones before it: otherwise anybody could fill the journal and the index.
 
-Bounds: `ENTRIES_MAX` addresses and ids, the one not seen for longest is forgotten. One event loop uses it. Nothing is
-stored: a restart begins new windows. Where several processes answer as one, `Windows` of all of them are given.
+Bounds: `ENTRIES_MAX` addresses and ids; the least recently seen one is dropped. Used by one event loop. Nothing is
+stored: a restart begins new windows. With several workers, shared `Windows` are passed in.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _ALL = ("all", "")
 
 
 class Windows(Protocol):
-    """Counts of names, each in a window that begins with the first one and lasts `seconds`. `unrecorded`: how often
+    """Counts per name, each in a window of `seconds` that begins with its first count. `unrecorded`: how often
     `to_record` returned None."""
 
     @property
     def unrecorded(self) -> int: ...
 
     def add(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
-        """Counts one. Returns (seconds until the window ends, number in it)."""
+        """Adds one. Returns (seconds until the window ends, count in the window)."""
 
     def get(self, name: tuple[str, str], seconds: float) -> tuple[float, int]:
-        """(0, 0) for a window that has ended."""
+        """Like `add`, without counting; (0, 0) after the window has ended."""
 
     def to_record(self, seconds: float) -> int | None:
         """Once in `seconds`: how often it returned None since the last time; else None."""
 
 
 class OwnWindows:
-    """Of one process."""
+    """The windows of a single process."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.unrecorded = 0
@@ -81,7 +81,7 @@ class OwnWindows:
 
 
 class Throttle:
-    """`unrecorded`: refusals that became no record of their own, since the start."""
+    """`unrecorded`: number of refusals without a record since the start."""
 
     def __init__(self, windows: Windows | None = None, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._windows = windows or OwnWindows(monotonic)
@@ -103,7 +103,7 @@ class Throttle:
         return any(self._windows.get(name, WINDOW_SECONDS)[1] >= bound for name, bound in most)
 
     def to_record(self) -> int | None:
-        """For a refusal over a bound: None when it is not recorded; else how many before it were not."""
+        """For a refusal above a limit: None when it is not recorded, else the number of unrecorded ones before it."""
         return self._windows.to_record(WINDOW_SECONDS)
 
 

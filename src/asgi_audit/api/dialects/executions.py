@@ -1,5 +1,5 @@
-"""What usage and trail share: a POST starts a query and answers its id, a GET reads one page of it, errors are
-{type, message, action}.
+"""Shared by usage and trail: a POST starts a query and returns its id, a GET reads one page of it, errors are {type,
+message, action}.
 
 Both are translations only: HTTP to `Query`, `Page` to HTTP. A page is joined from stored bytes.
 """

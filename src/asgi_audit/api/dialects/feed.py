@@ -1,9 +1,9 @@
 """`GET /feed`: every record once, in the order in which they were indexed, for a SIEM that must never miss one.
 
-A list by time has a gap where a record came late; this has none: a late record stands where it was indexed. Nothing is
-left out, neither records of service `logs` nor any other. The cursor of a page is always there, and is good for as long
-as the index is kept; a client keeps the newest one whose records it has stored, and sends it again after a failure:
-then it sees records twice, never not at all.
+A list by time misses records that arrive late; the feed does not, because a late record appears where it was indexed.
+No records are excluded, not even those of service `logs`. Every page has a cursor, valid for as long as the index is
+kept. A client keeps the cursor of the last page that it has stored, and sends it again after a failure: it may see
+records twice, but misses none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""`GET /histogram`: how many records there are in each stretch of time, by level or by class of status.
+"""`GET /histogram`: the number of records per time bucket, by level or by class of status.
 
-The index counts records by minute when it writes them, so that no record is looked at, but for those in the parts of a
-minute at the ends of the window. The numbers are exact: their sum is the `total` of `GET /records` for the same window
-and filters.
+The index counts records per minute when it writes them, so only records in partial minutes at the ends of the window
+are read. The numbers are exact: their sum is the `total` of `GET /records` for the same window and filters.
 """
 
 from __future__ import annotations

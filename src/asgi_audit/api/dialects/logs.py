@@ -233,12 +233,12 @@ def _pagination(listed: Listed, limit: int, offset: int | None) -> Pagination:
 
 
 def _query_of(asked: Asked) -> Query:
-    """Accounts are set by the query service."""
+    """The query; the query service sets its accounts."""
     start, end = _EVER_MS
     if asked.startDate is not None:
         start = ms_of(asked.startDate[0])
     if asked.endDate is not None:
-        # Inclusive: up to the end of the whole ms that it lies in, for records have whole ones.
+        # Inclusive: up to the end of its millisecond, because records have whole milliseconds.
         end = ms_of((asked.endDate[1] // _NS_PER_MS + 1) * _NS_PER_MS)
     return Query(
         accounts=frozenset(),

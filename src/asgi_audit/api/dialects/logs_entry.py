@@ -1,4 +1,4 @@
-"""A record as an entry of `GET /logs`: what the documents name, and ours in `details`. No bodies."""
+"""A record as an entry of `GET /logs`: the documented fields, and further ones in `details`. No bodies."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def entry_of(record: bytes) -> bytes:
         "user_agent": _user_agent(more.request.headers),
         "outcome": known.outcome,
         "error": (context.error.type or None) if context.error else None,
-        # A foreign producer's may be anything.
+        # Another producer may send any value.
         "annotations": annotations if memoryview(annotations)[:1].tobytes() == b"{" else None,
     }
     return msgspec.json.encode(

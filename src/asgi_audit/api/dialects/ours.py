@@ -1,4 +1,4 @@
-"""What the operations share that no document prescribes: records, histogram, feed. Their errors are problem details."""
+"""Shared by the operations without a given document: records, histogram, feed. Their errors are problem details."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`GET /records` and `GET /records/{id}`: whole records as they are stored, by every filter, as JSON, NDJSON or CSV.
 
-A cursor goes on by itself: it holds the filters, which may be repeated beside it and must be the same then. Without
-`service`, the API's own reads (service `logs`) are left out. Errors are problem details.
+A cursor contains the filters; a request may repeat them beside the cursor, but only unchanged. Without `service`, the
+API's own reads (service `logs`) are excluded. Errors are problem details.
 """
 
 from __future__ import annotations

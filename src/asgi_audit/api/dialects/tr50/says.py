@@ -1,4 +1,4 @@
-"""How TR50 says that something failed: `success: false` with codes and messages, at the root or under a command's id.
+"""Errors of TR50: `success: false` with codes and messages, at the root or under a command's id.
 
 Codes are negative. -90000 is an invalid session, whose message clients know by its first words: they log in again then.
 -90008 is any other failure to show who asks. All others are the system's numbers (errno.h) of what is closest.

@@ -1,7 +1,7 @@
-"""Who asks, command by command: by the session in the command, by the login of the same request, by the session of
-`auth`, of the root or of the header `sessionId`, by the key of the headers: the nearest of them that is there decides.
+"""Determines the caller of each command. The first of these decides: the session in the command, a login in the same
+request, the session in `auth`, at the root or in the header `sessionId`, the key in the headers.
 
-Each credential is looked up once. A client without a valid one learns nothing else about its request.
+Each credential is looked up once. Without a valid one the response says nothing else about the request.
 """
 
 from __future__ import annotations
