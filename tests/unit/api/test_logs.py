@@ -311,7 +311,7 @@ def test_request_of_the_readme_is_answered_as_it_shows(api: Api) -> None:
     shown = re.search(r'^# (\{"status":"success".*)$', README, re.MULTILINE)
     assert line is not None
     assert shown is not None
-    api.add(record(1, DAY_MS, account="beta", service="app", method="POST", path="/login", status=401))
+    api.add(record(1, DAY_MS, account="beta", service="shop", method="POST", path="/login", status=401))
     answer = ask(api, path=line[1])
     (entry,) = answer.json()["data"]["logs"]
     assert f'"message":"{entry["message"]}"' in shown[1]
