@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.e2e.commands import COMMAND, clean_environment, running
+from tests.e2e.test_five_minutes import call, port_of
 from tests.support.kafka import SASL_PASSWORD, LocalKafka
 from tests.support.waiting import until
 
@@ -33,8 +34,8 @@ OTHERS = ("reader", "creator", "stranger")  # Read on the topic alone; Create al
 @pytest.fixture(scope="module")
 def cluster(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     users = [user for user, _ in COMMANDS]
-    assert users == ["app", "indexer", "admin", "looker"]
-    made = LocalKafka(tmp_path_factory.mktemp("acl"), jars, users=[*users, *OTHERS])
+    assert users == ["app", "indexer", "api", "api", "admin", "looker"]
+    made = LocalKafka(tmp_path_factory.mktemp("acl"), jars, users=[*dict.fromkeys(users), *OTHERS])
     try:
         made.start()
         for user, arguments in COMMANDS:
@@ -106,6 +107,22 @@ def test_read_on_the_topic_is_enough_to_index(cluster: LocalKafka, topic: str, t
 
 def test_index_commits_its_offsets_when_it_may_read_the_group(cluster: LocalKafka, topic: str, tmp_path: Path) -> None:
     index_three("indexer", topic, tmp_path, while_running=lambda: until(lambda: committed(cluster)))
+
+
+def test_serve_indexes_and_sends_the_records_of_its_own_reads(topic: str, tmp_path: Path) -> None:
+    settings = make_settings({}, home=tmp_path)
+
+    def indexed() -> int:
+        facts = open_admin(settings).facts()
+        return facts.indexed if facts is not None else 0
+
+    given = of("api", ASGI_AUDIT_HOME=str(tmp_path))
+    with running(COMMAND, "serve", "--port", "0", "--from", topic, cwd=tmp_path, **given) as serve:
+        port = port_of(serve.wait_for("answers on"))
+        until(lambda: indexed() == 3, lambda: serve.said)
+        assert call(port, "GET", "/nothing")[0] == 404
+        until(lambda: indexed() == 4, lambda: serve.said)
+        assert serve.stop() == 0
 
 
 def checks(user: str, topic: str, home: Path) -> dict[str, list[tuple[str, str]]]:
