@@ -85,7 +85,7 @@ class Access(NamedTuple):
             there = os.lstat(path)
             if stat.S_ISLNK(there.st_mode) and there.st_uid not in (0, os.geteuid()):
                 text = (
-                    f"a symbolic link of another user (uid {there.st_uid}) stands where a directory of ours should be"
+                    f"a symbolic link of another user (uid {there.st_uid}) is where a directory of asgi-audit should be"
                 )
                 raise OSError(errno.ELOOP, text, str(path)) from None
             if not path.is_dir():
@@ -133,4 +133,4 @@ def _differs(there: os.stat_result, access: Access, mode: int) -> bool:
 
 
 def _is_link(path: Path) -> OSError:
-    return OSError(errno.ELOOP, f"{path.name} is a symbolic link, and a file of ours should be there", str(path))
+    return OSError(errno.ELOOP, f"{path.name} is a symbolic link where a file of asgi-audit should be", str(path))

@@ -84,7 +84,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_index_records": Metric("counter", "Records ever indexed, those of foreign producers too."),
     "asgi_audit_index_dead_letters": Metric("counter", "Entries that were no usable record."),
     "asgi_audit_index_incidents": Metric("gauge", "Open incidents of completeness that are not acknowledged."),
-    "asgi_audit_index_incidents_acknowledged": Metric("gauge", "Open incidents that somebody has acknowledged."),
+    "asgi_audit_index_incidents_acknowledged": Metric("gauge", "Open incidents that were acknowledged."),
     "asgi_audit_index_published": Metric("gauge", "Number of the newest visible batch."),
     "asgi_audit_index_caught_up_age_seconds": Metric("gauge", "Age of the moment before which all is read."),
     "asgi_audit_index_complete_until_age_seconds": Metric("gauge", "Seconds since the index is complete until."),

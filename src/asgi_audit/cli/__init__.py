@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
         if unknown:  # the words after it were parsed wrongly
             message = f"unrecognized arguments: {unknown[0]}"
         shown = one_line(without_passwords(message, self.words)) + self._meant(message)
-        print(f"asgi-audit: {shown}; `{self.prog} --help` says what is accepted", file=sys.stderr)
+        print(f"asgi-audit: {shown}; `{self.prog} --help` shows what is accepted", file=sys.stderr)
         raise SystemExit(2)
 
     def _meant(self, message: str) -> str:
@@ -179,7 +179,7 @@ def guarded_run(run: Callable[[], int]) -> int:
     except Exception as e:
         if os.environ.get(_TRACEBACK):
             raise
-        return _fail(f"a bug of ours, {type(e).__name__}: {e}; {_TRACEBACK}=1 shows where", 70)
+        return _fail(f"a bug in asgi-audit, {type(e).__name__}: {e}; {_TRACEBACK}=1 shows where", 70)
 
 
 def _fail(error: AuditError | str, code: int) -> int:

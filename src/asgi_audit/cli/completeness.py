@@ -199,7 +199,7 @@ def _give_up(settings: Settings, partition: str) -> int:
     if not give_up_partition(settings, partition, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
             f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
-            hint="It was asked, and will as soon as it can; its log says what it waits for.",
+            hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
         )
     print(f"acknowledged: partition {partition} is lost for ever", file=sys.stderr)
     return 0
@@ -222,7 +222,7 @@ def _acknowledge(settings: Settings, text: str) -> int:
     if not open_admin(settings).acknowledge(process, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
             f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
-            hint="It was asked, and will as soon as it can; its log says what it waits for.",
+            hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
         )
     print(f"acknowledged: process {process} is gone for good", file=sys.stderr)
     return 0

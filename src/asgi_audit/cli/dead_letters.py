@@ -91,7 +91,7 @@ def _replay(admin: Admin, numbers: list[int]) -> int:
         if not admin.replay(number, wait_seconds=_WAIT_SECONDS):
             raise StoreError(
                 f"the indexer has not tried dead letter {number} within {_WAIT_SECONDS:g} s",
-                hint="It was asked, and will as soon as it can; its log says what it waits for.",
+                hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
             )
         found = admin.dead_letter(number)
         left += found is not None

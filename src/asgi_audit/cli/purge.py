@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not admin.purge(before, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
             f"the indexer has not yet purged {settings.store_url} after {_WAIT_SECONDS:g} s",
-            hint="It was asked, and will as soon as it can; its log says what it waits for.",
+            hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
         )
     records, size = sum(d.records for d in days), sum(d.bytes for d in days)
     verb = "would be removed" if arguments.dry_run else "removed"

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             if not reindexing.renew(day, _Progress(day)):
                 raise StoreError(
                     f"the day {day} is made new, and the indexer has not yet taken it after {_WAIT_SECONDS:g} s",
-                    hint="It was asked, and will as soon as it can; its log says what it waits for.",
+                    hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
                 )
         records = sum(days[day].records for day in chosen)
         print(f"{len(chosen):,} days, {records:,} records made new", file=sys.stderr)

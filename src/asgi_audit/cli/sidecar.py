@@ -99,7 +99,7 @@ class Sidecar:
     def unready(self) -> str:
         """Why it is not ready; '' also for a standby, which is ready to take over."""
         paused = self._progress().paused if self._progress is not None else ""
-        return "the indexer waits; its log says what for" if paused else ""
+        return "the indexer waits; its log shows the reason" if paused else ""
 
     def complete_age(self) -> float | None:
         age = self._measures().get("asgi_audit_index_complete_until_age_seconds")

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"topic {kafka_address(arguments.url).topic} made; it cannot be looked at: {e}")
         return 0
     if found is None:
-        raise ConfigError(f"{arguments.url} was made and is not there; does somebody delete it?")
+        raise ConfigError(f"{arguments.url} was created and is missing again; is something deleting it?")
     name = kafka_address(arguments.url).topic
     known = found.settings
     shown = ", ".join(

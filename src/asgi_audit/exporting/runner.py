@@ -259,7 +259,7 @@ class Runner:
             job.part.resume(job.progress.bytes, job.progress.plain_bytes, self._beat)
         except Damaged:
             if job.progress.bytes:
-                _log.warning("export %s: its part is not what was noted; it is begun anew", job.export.id)
+                _log.warning("export %s: its part does not match the noted progress; it starts again", job.export.id)
             job.progress = Progress(index=job.progress.index, published=job.progress.published)
             job.export = replace(job.export, state=State.PENDING)
             self._exports.advance(job.export.id, job.progress, _so_far(job.progress))

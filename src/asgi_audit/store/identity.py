@@ -19,7 +19,7 @@ from ..errors import StoreError
 __all__ = ["Expected", "IndexMemory", "Seen"]
 
 _log = logging.getLogger("asgi_audit.store")
-_MEANT = "start `index` or `serve` once with --new-index, which says that it is meant"
+_MEANT = "start `index` or `serve` once with --new-index to accept the change"
 
 
 class IndexMemory(Protocol):

@@ -67,7 +67,7 @@ def test_help_of_each_command_explains(name: str, capsys: Captured) -> None:
         (
             ValueError("y\nz"),
             70,
-            "asgi-audit: a bug of ours, ValueError: y z; ASGI_AUDIT_TEST_TRACEBACK=1 shows where",
+            "asgi-audit: a bug in asgi-audit, ValueError: y z; ASGI_AUDIT_TEST_TRACEBACK=1 shows where",
         ),
         (
             ModuleNotFoundError("No module named 'apsw'", name="apsw"),

@@ -30,7 +30,7 @@ def access(s: Settings) -> Iterator[Found]:
         is_directory = stat.S_ISDIR(there.st_mode)
         if stat.S_ISLNK(there.st_mode) and path not in _may_be_links(s):
             do = f"Find out who put it there: {path.parent} must be writable for this user alone. Then remove it."
-            yield Found("bad", "access", f"{path} is a symbolic link, and a file of ours should be there", do)
+            yield Found("bad", "access", f"{path} is a symbolic link where a file of asgi-audit should be", do)
             continue
         if stat.S_ISLNK(there.st_mode):
             there, is_directory = os.stat(path), True

@@ -39,7 +39,10 @@ MAPPED: dict[type[Exception], tuple[bool, str]] = {
     apsw.ReadOnlyError: (True, "The file system or the file is read-only; make it writable."),
     apsw.PermissionsError: (True, "Look at the directory's owner and permissions."),
     apsw.CorruptError: (False, _DAMAGED),
-    apsw.NotADBError: (False, "A file of this name exists and is no database of ours; name another directory."),
+    apsw.NotADBError: (
+        False,
+        "A file of this name exists and is not a database of asgi-audit; name another directory.",
+    ),
     apsw.FormatError: (False, _DAMAGED),
     apsw.TooBigError: (False, "A record is larger than SQLite stores in one row (1 GB)."),
     apsw.NoLFSError: (False, "The file system has no files above 2 GB; name another directory."),

@@ -73,7 +73,7 @@ class PageReader:
                     self.more = True
                     return
                 if stopped():
-                    raise StoreError("the question was stopped: nobody waits for its answer")
+                    raise StoreError("the query was stopped: its client no longer waits")
                 record = decompress(where) if version == 1 else blocks.record(where, place)
                 if len(record) > self._left and self.rows:
                     self.more = True

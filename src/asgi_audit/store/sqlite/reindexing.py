@@ -97,7 +97,7 @@ class SqliteReindexing:
             raise StoreError(
                 f"the day {day} could not be taken as it was made new; it stays as it was",
                 retriable=False,
-                hint="The log of whoever writes the index says why; then run `asgi-audit reindex` again.",
+                hint="The log of the index's writer shows the reason; then run `asgi-audit reindex` again.",
             )
         return True
 

@@ -68,7 +68,7 @@ def test_link_in_place_of_a_file_is_named(name: str, home: Path) -> None:
     path.rename(home / "elsewhere")
     path.symlink_to(home / "elsewhere")
     assert [one.message for one in found(home) if one.level == "bad"] == [
-        f"{path} is a symbolic link, and a file of ours should be there"
+        f"{path} is a symbolic link where a file of asgi-audit should be"
     ]
 
 
