@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer  # type: ignore[import-untyped]
 
 KIND = "asgi-audit-kind"
 HEADS = {b'{"statement":': "statement", b'{"loss":': "loss"}
@@ -127,7 +127,7 @@ async def read(servers: str, topic: str, check: Check) -> None:
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             for messages in (await consumer.getmany(timeout_ms=500)).values():
                 for message in messages:
-                    check.take(message.headers, message.value)
+                    check.take(message.headers, message.value or b"")
     finally:
         await consumer.stop()
 

@@ -4,6 +4,7 @@ stopped."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.waiting import until
 
-from .commands import COMMAND, run, running
+from .commands import COMMAND, clean_environment, run, running
 
 pytest.importorskip("datasette", reason="needs the demo's extra: pip install 'asgi-audit[server,demo]'")
 
@@ -78,7 +79,10 @@ def test_demo_leaves_no_process_when_stopped_while_serving(number: int, codes: t
         demo.wait_for("serving until Ctrl-C", 90)
         lines = demo.lines[next(i for i, line in enumerate(demo.lines) if "ask for it" in line) :]
         pasted = "\n".join(line.strip() for line in lines if line.startswith("  "))
-        shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=60)
-        assert len(json.loads(shell.stdout)["data"]) == 10
+        environment = clean_environment(PATH=f"{Path(COMMAND).parent}:{os.environ['PATH']}")
+        shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=60, env=environment)
+        *table, last = shell.stdout.splitlines()
+        assert len(table) == 51  # the head and the newest 50
+        assert len(json.loads(last)["records"]) == 100
         assert demo.stop(number) in codes
     until(lambda: not processes_with(str(home)), "all children have ended")

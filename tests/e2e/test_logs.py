@@ -29,7 +29,7 @@ def test_every_line_of_serve_and_its_indexer_is_json_and_no_key_is_shown(tmp_pat
         lines = [json.loads(line) for line in serve.lines]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert "aa_" not in serve.said
-    assert lines[0]["home"] == ".asgi-audit"
+    assert lines[0]["home"] == str(tmp_path / ".asgi-audit")
     key = run("keys", "create", "--role", "reader", "--account", "acme", cwd=tmp_path)
     assert key.stdout.startswith("aa_")
 
@@ -37,10 +37,10 @@ def test_every_line_of_serve_and_its_indexer_is_json_and_no_key_is_shown(tmp_pat
 def test_index_logs_fields_and_errors_are_json_too(tmp_path: Path) -> None:
     with running(COMMAND, "index", cwd=tmp_path, ASGI_AUDIT_LOG_FORMAT="json") as index:
         line = json.loads(index.wait_for("indexing from"))
-        assert line["to"] == "sqlite:///.asgi-audit/index"
+        assert line["to"] == f"sqlite:///{tmp_path}/.asgi-audit/index"
         assert index.stop() == 0
     done = subprocess.run(
-        [COMMAND, "index", "--to", "nonsense"],
+        [COMMAND, "index", "--to", "ftp://nonsense"],
         cwd=tmp_path,
         env=clean_environment(ASGI_AUDIT_LOG_FORMAT="json"),
         capture_output=True,
@@ -49,7 +49,7 @@ def test_index_logs_fields_and_errors_are_json_too(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     error = json.loads(done.stderr)
-    assert (error["level"], "setting store is 'nonsense'" in error["message"]) == ("ERROR", True)
+    assert (error["level"], "setting store is 'ftp://nonsense'" in error["message"]) == ("ERROR", True)
 
 
 def test_format_that_is_none_is_one_line(tmp_path: Path) -> None:
