@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -154,6 +154,9 @@ class _Ask:
             raise RuntimeError(f"{path}: {response.status} {answer[:300]!r}")
         return took, json.loads(answer)
 
+    def close(self) -> None:
+        self._connection.close()
+
     def cpu_ms(self) -> float:
         """Of the server, since it began."""
         user, system = self._stat.read_text().rpartition(")")[2].split()[11:13]
@@ -173,7 +176,8 @@ def _serving(home: Path, index: Path) -> Iterator[_Ask]:
     )  # fmt: skip
     try:
         wait_for(port, server)
-        yield _Ask(port, key, server.pid)
+        with closing(_Ask(port, key, server.pid)) as ask:
+            yield ask
     finally:
         server.terminate()
         server.wait(20)
