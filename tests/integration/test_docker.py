@@ -34,7 +34,7 @@ HOW_TO_GET_ONE = (
     "no Docker engine with compose: `apt-get install docker.io docker-compose` and start `dockerd`, or install Docker"
 )
 # What the image adds to its base measured 63 MB; the public base has 125 MB, another one that stands in for it 177 MB.
-ADDED_BYTES_MAX = 90_000_000
+ADDED_BYTES_MAX = 115_000_000  # with boto3 for exports, pydantic, and rich: 107 MB
 IMAGE_BYTES_MAX = 300_000_000
 
 
