@@ -1,11 +1,17 @@
-"""`make adversarial` runs: what it finds in a small run is nothing."""
+"""`make adversarial` runs, and its exit code is what it prints. Whether a record is too slow depends on the machine: one
+of 25 ms of CPU was seen at 25.4 on a busy one."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from tests.fault.adversarial import main
 
 
 def test_adversarial_command_runs_when_it_is_small(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--expressions", "3", "--records", "5", "--seed", "1"]) == 0
-    assert "5 records: 0 too slow" in capsys.readouterr().out
+    code = main(["--expressions", "3", "--records", "5", "--seed", "1"])
+    said = re.search(r"(\d+) expressions × 3, 5 records: (\d+) too slow", capsys.readouterr().out)
+    assert said is not None
+    assert int(said[1]) > 100
+    assert code == (said[2] != "0")
