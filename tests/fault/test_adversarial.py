@@ -1,5 +1,6 @@
-"""`make adversarial` runs, and its exit code is what it prints. Whether a record is too slow depends on the machine: one
-of 25 ms of CPU was seen at 25.4 on a busy one."""
+"""`make adversarial` runs, and its exit code is what it prints.
+
+Whether a record is too slow depends on the machine: one took 25.4 ms of CPU on a busy one, where 25 are allowed."""
 
 from __future__ import annotations
 
