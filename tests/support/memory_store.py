@@ -18,8 +18,8 @@ import msgspec
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.ids import started_ms
 from asgi_audit.record.statement import Statement
-from asgi_audit.store.admin import Purged
 from asgi_audit.store.base import COUNT_SECONDS, Batch, Fed, IndexVersion, Place, Query, Row, Snapshot, Written, gone
+from asgi_audit.store.maintenance import Purged
 from asgi_audit.store.query import matches
 from asgi_audit.store.state import (
     Completeness,

@@ -29,7 +29,15 @@ ORDER = (
     "api",
 )
 # What a room shows to the rooms before it.
-CONTRACTS = {"transport.base", "store.base", "store.query", "store.state", "store.admin", "query.model"}
+CONTRACTS = {
+    "transport.base",
+    "store.base",
+    "store.query",
+    "store.state",
+    "store.admin",
+    "store.maintenance",
+    "query.model",
+}
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite", "exporting.s3")
 COMMON = {"addresses", "disk", "durations", "errors", "filelock", "forking", "metrics", "settings"}
 # These know all rooms, or speak for the package as a whole.

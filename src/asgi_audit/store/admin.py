@@ -1,7 +1,7 @@
-"""The contract of index maintenance, in two halves that run in different processes.
+"""The contract of an index's maintenance for the operator's commands (`doctor`, `purge`, `completeness`, `reindex`).
 
-`Admin` serves the operator's commands (`doctor`, `purge`, `completeness`, `reindex`): it inspects an index from outside
-and sends requests to the process that writes it. `Maintenance` is the writer's half: it carries those requests out.
+`Admin` inspects an index from outside and sends requests to the process that writes it. The writer's half, which
+carries them out, is `Maintenance`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from ..transport.base import Position
-
-if TYPE_CHECKING:
-    from .base import Snapshot, Writer
+from .base import Snapshot, Writer
 
 __all__ = [
     "Admin",
@@ -23,8 +21,6 @@ __all__ = [
     "DayToPurge",
     "DeadLetterFacts",
     "IndexFacts",
-    "Maintenance",
-    "Purged",
     "Reindexing",
 ]
 
@@ -166,49 +162,3 @@ class Admin(Protocol):
     def reindexing(self, *, wait_seconds: float) -> Reindexing:
         """Raises a retriable StoreError when another process holds the right. Rebuilt days are put in place by the
         running indexer, or by this process when none runs."""
-
-
-class Purged(NamedTuple):
-    """What a purge removed, and the horizon after it (ms; records before it are expired)."""
-
-    horizon: int
-    days: int
-    bytes: int
-
-
-class Maintenance(Protocol):
-    """Implemented by the one writer. Errors are StoreErrors."""
-
-    def purge(self, before: int) -> Purged:
-        """Permanently remove every whole day (UTC) before `before` (ms), at most up to today. The horizon only moves
-        forward; after a crash the next writer finishes the purge. Also removed: ended processes, and incidents whose
-        window ends before the horizon, except open ones of active processes (see `Tracker.forget`)."""
-
-    def purge_asked(self) -> int | None:
-        """The `before` that another process asks to purge; None when no request is pending. Cheap: called once a
-        second."""
-
-    def acknowledge_asked(self) -> int:
-        """Carry out pending acknowledgements of other processes: close the `silent` incidents of a process that will
-        never come back at the time when it was written off. Returns how many incidents. Cheap: called once a second."""
-
-    def partitions_lost(self) -> Sequence[str]:
-        """Partitions that an operator declared permanently lost. Cheap: called once a second."""
-
-    def partition_noted(self, partition: str) -> None:
-        """The loss is recorded: `partitions_lost` no longer returns this partition."""
-
-    def replay_asked(self) -> int:
-        """Index the dead letters that other processes ask to replay. Returns how many became records. Cheap: called
-        once a second."""
-
-    def take_reindexed(self) -> int:
-        """Put rebuilt copies of days in place, after adding the records that came since. Returns how many days. Cheap:
-        called once a second."""
-
-    def last_believed(self) -> float | None:
-        """The last value passed to `note_believed`, also before a restart (s since the epoch). An index without such a
-        value derives one from its records. None when it has no records."""
-
-    def note_believed(self, at: float) -> None:
-        """Store `at` (s since the epoch), a clock reading that was checked and believed."""

@@ -12,7 +12,7 @@ from ..record.codec import Decoded
 from ..record.slices import Cuts
 from ..record.statement import Statement
 from ..transport.base import Position
-from .admin import Maintenance
+from .maintenance import Maintenance
 from .query import Query
 from .state import Completion, DeadLetter, ReadUntil, StateReader, StateWriter
 

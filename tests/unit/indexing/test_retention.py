@@ -12,7 +12,7 @@ from tests.support.records import DAY_MS, NOON, batch, record
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.retention import Retention
-from asgi_audit.store.admin import Purged
+from asgi_audit.store.maintenance import Purged
 from asgi_audit.store.sqlite import SqliteWriter
 
 MIDNIGHT = NOON - DAY_MS // 2

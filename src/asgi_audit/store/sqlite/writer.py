@@ -31,9 +31,9 @@ from ...disk import PRIVATE, Access
 from ...errors import RecordError, StoreError
 from ...record.codec import Decoded
 from ...transport.base import Position
-from ..admin import Purged
 from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
+from ..maintenance import Purged
 from ..state import DeadLetter, Known, ReadUntil, Resumed
 from . import arrivals, believed, completeness, dead_letters, extent, retention
 from .arrivals import Arrived
