@@ -8,8 +8,13 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
+from ..query.admission import Lease
+from ..record.slices import Cuts
+from ..store.base import Row
 from .accept import CSV, JSON, NDJSON, accepted_format
 from .columns import Columns, all_columns
+from .models import Model, answer_bytes
+from .page import PageResponse
 
 __all__ = ["Shape", "next_link", "shape_of"]
 
@@ -22,9 +27,22 @@ class Shape(NamedTuple):
     between: bytes
     show: Callable[[bytes], bytes]
 
-    @property
-    def is_json(self) -> bool:
-        return self.content_type == JSON
+    def page(self, rows: list[Row], beside: Model, headers: dict[str, str], lease: Lease) -> PageResponse:
+        """`rows` as `show` converted them; in JSON they are `records` of an object with the fields of `beside`, which
+        other formats have in headers only."""
+        start, end = self.start, b""
+        if self.content_type == JSON:
+            start, end = b'{"records":[', b"]," + answer_bytes(beside)[1:]
+        return self.response(rows, start, end, headers, lease)
+
+    def response(
+        self, rows: list[Row], start: bytes, end: bytes, headers: dict[str, str], lease: Lease
+    ) -> PageResponse:
+        """`start`, the converted rows, `end`."""
+        headers = {**headers, "vary": "accept"}
+        return PageResponse(
+            rows, _converted, start, end, headers, lease, between=self.between, content_type=self.content_type
+        )
 
 
 def shape_of(request: Request, columns: Columns | None = None, formats: tuple[str, ...] = (JSON, NDJSON, CSV)) -> Shape:
@@ -43,6 +61,10 @@ def next_link(name: str, cursor: str, limit: int, columns: Columns | None = None
     """The page after this one, relative to the URL of this one (RFC 8288), and its cursor alone."""
     parameters = {name: cursor, "limit": str(limit), **({"fields": ",".join(columns.names)} if columns else {})}
     return {"link": f'<?{urlencode(parameters)}>; rel="next"', "audit-cursor": cursor}
+
+
+def _converted(shown: bytes, _: Cuts) -> bytes:
+    return shown
 
 
 def _whole(record: bytes) -> bytes:

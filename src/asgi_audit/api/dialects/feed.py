@@ -9,7 +9,7 @@ records twice, but misses none.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from starlette.requests import Request
@@ -25,12 +25,10 @@ from ..completeness import audit_headers
 from ..fields import Token, digits
 from ..filters import Span
 from ..instants import ms_of
-from ..models import Model, Refusal, answer_bytes, read_parameters
+from ..models import Model, Refusal, read_parameters
 from ..operation import Example, Operation
-from ..page import PageResponse
 from ..shape import next_link, shape_of
-from .executions import RECORD
-from .ours import AUDITORS, RECORDS
+from .ours import AUDITORS, EXAMPLE, RECORDS
 
 __all__ = ["operations"]
 
@@ -72,10 +70,6 @@ class _Rest(Model):
     more: bool
 
 
-_CONTEXT = {"durationNs": 12_345_678, "outcome": "completed", "principal": "alice"}
-_RECORD: dict[str, Any] = {**RECORD, "context": _CONTEXT}
-
-
 def operations(service: QueryService) -> list[Operation]:
     return [
         Operation(
@@ -93,7 +87,7 @@ def operations(service: QueryService) -> list[Operation]:
             more_content_types=(NDJSON,),
             more_failures=(406, 410),
             headers=("Audit-Cursor", "Audit-More", "Link"),
-            example=Example(query={"limit": "10"}, answer={"records": [_RECORD], "cursor": "AQJk2mPz", "more": False}),
+            example=Example(query={"limit": "10"}, answer={"records": [EXAMPLE], "cursor": "AQJk2mPz", "more": False}),
         )
     ]
 
@@ -113,26 +107,12 @@ async def _feed(service: QueryService, request: Request, grant: Grant) -> Respon
     try:
         if asked.after is not None:
             leave_out(request)  # it goes on with a feed whose beginning is recorded; its own record would be the next
-        start, end = shape.start, b""
-        if shape.is_json:
-            start = b'{"records":['
-            end = b"]," + answer_bytes(_Rest(cursor=page.cursor, more=page.more))[1:]
         headers = {
             **audit_headers(page.completeness),
             **next_link("after", page.cursor, asked.limit),
             "audit-more": str(page.more).lower(),
-            "vary": "accept",
         }
-        return PageResponse(
-            page.rows,
-            lambda shown, _: shown,
-            start,
-            end,
-            headers,
-            lease,
-            between=shape.between,
-            content_type=shape.content_type,
-        )
+        return shape.page(page.rows, _Rest(cursor=page.cursor, more=page.more), headers, lease)
     except BaseException:
         lease.close()
         raise

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from ..problem import problem_dialect
+from typing import Any
 
-__all__ = ["AUDITORS", "RECORDS"]
+from ..problem import problem_dialect
+from .executions import RECORD
+
+__all__ = ["AUDITORS", "EXAMPLE", "RECORDS"]
 
 RECORDS = problem_dialect(
     "records",
@@ -12,3 +15,8 @@ RECORDS = problem_dialect(
     {"levels": "level", "statuses": "status", "page_token": "cursor"},
 )
 AUDITORS = frozenset({"auditor"})
+EXAMPLE: dict[str, Any] = {
+    **RECORD,
+    "context": {"durationNs": 12_345_678, "outcome": "completed", "principal": "alice"},
+}
+"""A whole record."""

@@ -22,12 +22,10 @@ from ..columns import Columns, columns_of, pattern
 from ..completeness import audit_headers
 from ..fields import Flag, Token, digits, text
 from ..filters import Filters
-from ..models import Checked, Model, Refusal, answer_bytes, read_parameters, read_path
+from ..models import Checked, Model, Refusal, read_parameters, read_path
 from ..operation import Example, Follows, Operation
-from ..page import PageResponse
 from ..shape import next_link, shape_of
-from .executions import RECORD
-from .ours import AUDITORS, RECORDS
+from .ours import AUDITORS, EXAMPLE, RECORDS
 
 __all__ = ["operations"]
 
@@ -88,7 +86,6 @@ _FORMATS: dict[str, Any] = {
     "more_failures": (406,),
     "description": "JSON, or by `Accept` NDJSON or CSV.",
 }
-_RECORD = {**RECORD, "context": {"durationNs": 12_345_678, "outcome": "completed", "principal": "alice"}}
 
 
 class Whole(Model, extra="allow"):
@@ -111,7 +108,7 @@ def operations(service: QueryService) -> list[Operation]:
             headers=("Audit-Total", "Audit-Cursor", "Link"),
             example=Example(
                 query={"start": "2024-01-01", "end": "2024-01-01", "limit": "10"},
-                answer={"records": [_RECORD], "total": 150, "cursor": "AQJk2mPz"},
+                answer={"records": [EXAMPLE], "total": 150, "cursor": "AQJk2mPz"},
             ),
             **_FORMATS,
         ),
@@ -127,7 +124,7 @@ def operations(service: QueryService) -> list[Operation]:
             parameters=Shown,
             answer=Whole,
             summary="One record by its id.",
-            example=Example(answer=_RECORD),
+            example=Example(answer=EXAMPLE),
             follows=Follows("records.list", {"id": "id"}, is_sealed=False),
             **_FORMATS,
         ),
@@ -152,25 +149,12 @@ async def _list(service: QueryService, request: Request, grant: Grant) -> Respon
         )
         if asked.cursor is not None:
             leave_out(request)  # it goes on with a list whose first page is recorded
-        headers = {**audit_headers(listed.completeness), "vary": "accept"}
+        headers = audit_headers(listed.completeness)
         if listed.total is not None:
             headers["audit-total"] = str(listed.total)
         if listed.cursor is not None:
             headers |= next_link("cursor", listed.cursor, asked.limit, asked.fields)
-        start, end = shape.start, b""
-        if shape.is_json:
-            start = b'{"records":['
-            end = b"]," + answer_bytes(_Rest(total=listed.total, cursor=listed.cursor))[1:]
-        return PageResponse(
-            listed.rows,
-            lambda shown, _: shown,
-            start,
-            end,
-            headers,
-            lease,
-            between=shape.between,
-            content_type=shape.content_type,
-        )
+        return shape.page(listed.rows, _Rest(total=listed.total, cursor=listed.cursor), headers, lease)
     except BaseException:
         lease.close()
         raise
@@ -183,10 +167,7 @@ async def _one(service: QueryService, request: Request, grant: Grant) -> Respons
     lease = service.admission.enter(grant.key_id)
     try:
         row, completeness = await service.listings.one(grant, found_id, lease=lease, show=shape.show)
-        headers = {**audit_headers(completeness), "vary": "accept"}
-        return PageResponse(
-            [row], lambda shown, _: shown, shape.start, b"", headers, lease, content_type=shape.content_type
-        )
+        return shape.response([row], shape.start, b"", audit_headers(completeness), lease)
     except BaseException:
         lease.close()
         raise
