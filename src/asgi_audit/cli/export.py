@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
-import threading
-import time
 
 from ..wiring.exports import build_runner
 from ..wiring.operations import open_control
 from .flags import add_settings, settings_of
-from .processes import on_closed_stdin
+from .processes import stop_by_signals
 
 __all__ = ["SETTINGS", "add_arguments", "run"]
 
 SETTINGS = ("export_path", "export_bucket", "export_endpoint", "export_days")
 _log = logging.getLogger("asgi_audit.exports")
-_STOP_SECONDS = 10.0
+# Safe: unconfirmed data is written again at the next start.
+_LATE = "the export was not left within %g s; ending without it, it goes on at the next start"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,18 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    stop = threading.Event()
-
-    def ask_to_stop(*_: object) -> None:
-        if stop.is_set():  # a second Ctrl-C
-            raise KeyboardInterrupt
-        stop.set()
-        threading.Thread(target=_give_up, name="asgi-audit-deadline", daemon=True).start()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    if arguments.until_stdin_closes:
-        on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stop = stop_by_signals(_log, _LATE, until_stdin_closes=arguments.until_stdin_closes)
     control = open_control(settings)
     try:
         runner = build_runner(settings, control)
@@ -65,11 +51,3 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         control.close()
     return 0
-
-
-def _give_up() -> None:
-    time.sleep(_STOP_SECONDS)
-    # Safe: unconfirmed data is written again at the next start. A hung disk or network must not prevent a container
-    # from stopping.
-    _log.error("the export was not left within %g s; ending without it, it goes on at the next start", _STOP_SECONDS)
-    os._exit(1)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
-import os
-import signal
 import sys
 import threading
 import time
@@ -29,14 +27,15 @@ from ..transport.base import Source
 from ..wiring.operations import build_indexer, forget_index, measures, open_source, open_store_writer
 from ..wiring.together import Text
 from .flags import KAFKA, add_new_index, add_settings, settings_of
-from .processes import on_closed_stdin
+from .processes import stop_by_signals
 from .sidecar import Sidecar, serving
 from .terminal import rewrite_line
 
 __all__ = ["ProgressLine", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.index")
-_STOP_SECONDS = 10.0
+# Safe: the source delivers uncommitted records again.
+_LATE = "the batch was not done within %g s; ending without it, it will be indexed again"
 _STANDBY_SECONDS = 1.0
 _SHOW_SECONDS = 1.0
 _PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -65,18 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    stop = threading.Event()
-
-    def ask_to_stop(*_: object) -> None:
-        if stop.is_set():  # a second Ctrl-C
-            raise KeyboardInterrupt
-        stop.set()
-        threading.Thread(target=_give_up, name="asgi-audit-deadline", daemon=True).start()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    if arguments.until_stdin_closes:
-        on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stop = stop_by_signals(_log, _LATE, until_stdin_closes=arguments.until_stdin_closes)
     sidecar = Sidecar(lambda: measures(settings))
     if arguments.metrics_to is not None:
         threading.Thread(
@@ -145,13 +133,6 @@ def _lease(settings: Settings, stop: threading.Event, *, new_index: bool) -> Wri
 def _cannot_be_made(error: StoreError) -> bool:
     """The index cannot be made or opened at this path, and waiting does not change that."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _PATH_ERRORS
-
-
-def _give_up() -> None:
-    time.sleep(_STOP_SECONDS)
-    # Safe: the source delivers uncommitted records again. A hung disk must not prevent a container from stopping.
-    _log.error("the batch was not done within %g s; ending without it, it will be indexed again", _STOP_SECONDS)
-    os._exit(1)
 
 
 class Counts(Protocol):

@@ -7,6 +7,7 @@ stops them in order, with SIGTERM, a deadline, then SIGKILL.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -20,7 +21,9 @@ from pathlib import Path
 from ..disk import PRIVATE
 from ..errors import AuditError
 
-__all__ = ["Child", "free_port", "on_closed_stdin", "wait_for_port"]
+__all__ = ["STOP_SECONDS", "Child", "free_port", "on_closed_stdin", "stop_by_signals", "wait_for_port"]
+
+STOP_SECONDS = 10.0
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
@@ -99,6 +102,32 @@ def on_closed_stdin(then: Callable[[], None]) -> None:
         then()
 
     threading.Thread(target=wait, name="asgi-audit-parent", daemon=True).start()
+
+
+def stop_by_signals(log: logging.Logger, late: str, *, until_stdin_closes: bool) -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second one raises KeyboardInterrupt. `until_stdin_closes`: the end of the
+    parent counts as SIGTERM.
+
+    When the process has not ended `STOP_SECONDS` later, it logs the error `late`, which is given these seconds, and
+    exits with 1: a hung disk or network must not prevent a container from stopping."""
+    stop = threading.Event()
+
+    def give_up() -> None:
+        time.sleep(STOP_SECONDS)
+        log.error(late, STOP_SECONDS)
+        os._exit(1)
+
+    def ask_to_stop(*_: object) -> None:
+        if stop.is_set():  # a second Ctrl-C
+            raise KeyboardInterrupt
+        stop.set()
+        threading.Thread(target=give_up, name="asgi-audit-deadline", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    if until_stdin_closes:
+        on_closed_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return stop
 
 
 def free_port() -> int:
