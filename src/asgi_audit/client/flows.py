@@ -85,9 +85,10 @@ def asked(call: Call) -> Flow[Reply]:
     raise error_of(reply.status, reply.content)
 
 
-def parameters(given: Mapping[str, Any]) -> dict[str, str]:
-    """As the query string takes them: None is left out, an instant gets its ISO form, a list is joined by commas."""
-    return {name: _text(value) for name, value in given.items() if value is not None}
+def parameters(given: Mapping[str, Any], **more: Any) -> dict[str, str]:
+    """As the query string takes them: None is left out, an instant gets its ISO form, a list is joined by commas.
+    Raises ValueError for an instant without a zone."""
+    return {name: _text(value) for name, value in {**given, **more}.items() if value is not None}
 
 
 def instant(value: datetime | str | None) -> str | None:

@@ -86,12 +86,6 @@ class Export:
         return self.state in ("Complete", "DoesNotExist", "Failed", "TimedOut")
 
 
-def _params(given: Mapping[str, Any], **more: Any) -> dict[str, str]:
-    return parameters(
-        {name: instant(value) if name in ("start", "end") else value for name, value in given.items()} | more
-    )
-
-
 def usage(service: str, instance: str, start: Instant, end: Instant, method: str | None) -> Flow[None]:
     path = f"/usage/{quote(service, safe='')}/{quote(instance, safe='')}"
     return flows.execution(path, {"from": instant(start), "to": instant(end), "method": method}, PAGE)
@@ -104,7 +98,7 @@ def trail(start: Instant, end: Instant, method: str | None) -> Flow[None]:
 def logs(
     start: Instant | None, end: Instant | None, level: str | None, service: str | None, search: str | None
 ) -> Flow[None]:
-    given = {"startDate": instant(start), "endDate": instant(end), "level": level, "service": service, "search": search}
+    given = {"startDate": start, "endDate": end, "level": level, "service": service, "search": search}
     return flows.by_cursor(
         "/logs",
         parameters({"limit": PAGE, **given}),
@@ -116,7 +110,7 @@ def logs(
 def records(filters: Mapping[str, Any], order: str | None, fields: Any, page: int) -> Flow[None]:
     return flows.by_cursor(
         "/records",
-        _params(filters, order=order, fields=fields, limit=page, count=False),
+        parameters(filters, order=order, fields=fields, limit=page, count=False),
         lambda page: page["records"],
         lambda page: page["cursor"],
     )
@@ -139,7 +133,7 @@ def lines(params: Mapping[str, Any], accept: str, most: int | None) -> Flow[None
 
 
 def count(filters: Mapping[str, Any]) -> Flow[int]:
-    answer = yield from flows.got(Call("GET", "/records", _params(filters, limit=1)))
+    answer = yield from flows.got(Call("GET", "/records", parameters(filters, limit=1)))
     return int(answer["total"])
 
 
@@ -148,13 +142,13 @@ def record(id: str) -> Flow[Any]:
 
 
 def histogram(filters: Mapping[str, Any], by: str | None, minutes: int | None) -> Flow[Any]:
-    return flows.got(Call("GET", "/histogram", _params(filters, by=by, minutes=minutes)))
+    return flows.got(Call("GET", "/histogram", parameters(filters, by=by, minutes=minutes)))
 
 
 def feed(after: str | None, start: Instant | None, follow: bool, page: int) -> Flow[None]:
     while True:
         wait = FEED_WAIT_SECONDS if follow and after is not None else None
-        given = {"after": after, "start": instant(start), "limit": page, "wait": wait}
+        given = {"after": after, "start": start, "limit": page, "wait": wait}
         found = yield from flows.got(Call("GET", "/feed", parameters(given)))
         after, start = found["cursor"], None
         if found["records"] or not follow:

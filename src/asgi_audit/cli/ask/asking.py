@@ -73,9 +73,10 @@ class Asking:
             async for line in lines:
                 print(line)
             return 0
-        total = await self._client.count(**self._filters)
-        rows = self._client.records(order=order, page=self._page(), **self._filters)
-        return await self._print(rows, total)
+        shown = await self._print(self._client.records(order=order, page=self._page(), **self._filters))
+        if shown == self._most and (total := await self._client.count(**self._filters)) > shown:
+            print(f"{shown:,} of {total:,} records; -n 0 shows all, --count counts", file=sys.stderr)
+        return 0
 
     def _shown(self) -> dict[str, Any]:
         found = {"order": "oldest" if self._arguments.oldest else None, "fields": self._arguments.fields}
@@ -84,7 +85,8 @@ class Asking:
     def _page(self) -> int:
         return min(self._most or 500, 500)
 
-    async def _print(self, rows: AsyncIterator[dict[str, Any]], total: int | None) -> int:
+    async def _print(self, rows: AsyncIterator[dict[str, Any]]) -> int:
+        """How many were printed: at most as many as were asked for."""
         shown = 0
         table = Table() if not self._arguments.json else None
         async for row in rows:
@@ -94,11 +96,9 @@ class Asking:
                 break
         if table is not None:
             table.end()
-            if total is not None and total > shown:
-                print(f"{shown:,} of {total:,} records; -n 0 shows all, --count counts", file=sys.stderr)
-            elif not shown:
+            if not shown:
                 print("no record is like that", file=sys.stderr)
-        return 0
+        return shown
 
     async def _follow(self) -> int:
         """Prints the newest records, oldest first, then each newly indexed record once. Records indexed more than a
@@ -137,13 +137,15 @@ class Asking:
         if self._arguments.curl:
             return self._curl("POST", path, {}, self._question(start, end))
         rows = self._client.usage(service, instance, start, end, method=self._filters.get("method"))
-        return await self._print(rows, None)
+        await self._print(rows)
+        return 0
 
     async def _trail(self) -> int:
         start, end = self._window("trail", "method")
         if self._arguments.curl:
             return self._curl("POST", "/trail", {}, self._question(start, end))
-        return await self._print(self._client.trail(start, end, method=self._filters.get("method")), None)
+        await self._print(self._client.trail(start, end, method=self._filters.get("method")))
+        return 0
 
     def _question(self, start: str, end: str) -> dict[str, Any]:
         method = self._filters.get("method")
@@ -161,7 +163,8 @@ class Asking:
         if self._arguments.curl:
             names = {"start": "startDate", "end": "endDate"}
             return self._curl("GET", "/logs", {names.get(k, k): v for k, v in asked.items() if v is not None})
-        return await self._print(self._client.logs(**asked), None)
+        await self._print(self._client.logs(**asked))
+        return 0
 
     async def _tr50(self) -> int:
         words = self._arguments.words or ["usage.api.list"]
