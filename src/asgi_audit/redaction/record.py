@@ -7,7 +7,7 @@ omitted.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -15,12 +15,10 @@ from .budget import Budget, TooCostly
 from .forms import made
 from .layers import Edit, Layer
 from .names import COUNT, MADE, MANY, TEXT, YES, Names
+from .path_rules import PathRules
 from .reflection import Redacted, hidden
 from .scan import Alarm, Scan
 from .tables import REDACTED, words
-
-if TYPE_CHECKING:
-    from .paths import PathRules
 
 __all__ = ["CANDIDATE", "DEPTH_MAX", "MASK", "Record", "TooCostly", "shown"]
 

@@ -23,7 +23,8 @@ from .judge import Judge
 from .layers import splice
 from .names import Names
 from .pairs import pairs_edits
-from .paths import PathRules, may_hide, path_edits
+from .path_rules import PathRules
+from .paths import may_hide, path_edits
 from .record import MASK
 from .scan import Scan
 from .sequences import multipart_fields
