@@ -21,7 +21,8 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +134,9 @@ class SqliteWriter:
             return {partition: Position(following, digest) for partition, following, digest in rows}
 
     def write(self, batch: Batch) -> Written:
-        main = self._opened()
-        try:
-            with translated("write", self.directory):
-                self._still_ours(self._days)
-                make_room(self.directory, main, self._days.values(), batch, self._access)
-                return self._write(main, batch)
-        except BaseException:
-            self._abandon()
-            raise
+        with self._changing(with_days=True) as main:
+            make_room(self.directory, main, self._days.values(), batch, self._access)
+            return self._write(main, batch)
 
     def read_until(self, mark: ReadUntil) -> None:
         self._opened()
@@ -186,25 +181,19 @@ class SqliteWriter:
             retention.retake_reserve(self.directory, self._access)
 
     def _purge(self, before: int) -> Purged:
-        main = self._opened()
-        try:
-            with translated("purge", self.directory):
-                self._still_ours(())
-                now = int(self._clock() * 1000)
-                horizon = retention.forward(main, min(before, now))
-                for day in [d for d in self._days if d < retention.day_of(horizon)]:
-                    self._days.pop(day).abandon()
-                self._known_days = {d: n for d, n in self._known_days.items() if d >= retention.day_of(horizon)}
-                days, size = retention.sweep(self.directory, horizon)
-                retention.forget_dead_letters(main, horizon)
-                retention.forget_statements(main, horizon)
-                completeness.forget(main, horizon)
-                retention.unask(self.directory, before)
-                give_back(self.directory, main)
-                return Purged(horizon, days, size)
-        except BaseException:
-            self._abandon()
-            raise
+        with self._changing("purge") as main:
+            now = int(self._clock() * 1000)
+            horizon = retention.forward(main, min(before, now))
+            for day in [d for d in self._days if d < retention.day_of(horizon)]:
+                self._days.pop(day).abandon()
+            self._known_days = {d: n for d, n in self._known_days.items() if d >= retention.day_of(horizon)}
+            days, size = retention.sweep(self.directory, horizon)
+            retention.forget_dead_letters(main, horizon)
+            retention.forget_statements(main, horizon)
+            completeness.forget(main, horizon)
+            retention.unask(self.directory, before)
+            give_back(self.directory, main)
+            return Purged(horizon, days, size)
 
     def purge_asked(self) -> int | None:
         with translated("read", self.directory):
@@ -215,36 +204,24 @@ class SqliteWriter:
             asked = retention.acknowledgements(self.directory)
         if not asked:
             return 0
-        main = self._opened()
-        try:
-            with translated("write", self.directory):
-                self._still_ours(())
-                changed = 0
-                for process, request in asked:
-                    changed += completeness.acknowledge(main, process.bytes)
-                    request.unlink(missing_ok=True)
-                return changed
-        except BaseException:
-            self._abandon()
-            raise
+        with self._changing() as main:
+            changed = 0
+            for process, request in asked:
+                changed += completeness.acknowledge(main, process.bytes)
+                request.unlink(missing_ok=True)
+            return changed
 
     def replay_asked(self) -> int:
         with translated("read", self.directory):
             asked = retention.replays(self.directory)
         replayed = 0
         for number, request in asked:
-            main = self._opened()
-            try:
-                with translated("write", self.directory):
-                    self._still_ours(())
-                    try:
-                        found = dead_letters.record_of(main, number)
-                    except RecordError as e:
-                        dead_letters.refuse(main, number, str(e))
-                        found = None
-            except BaseException:
-                self._abandon()
-                raise
+            with self._changing() as main:
+                try:
+                    found = dead_letters.record_of(main, number)
+                except RecordError as e:
+                    dead_letters.refuse(main, number, str(e))
+                    found = None
             if found is not None:
                 # After a crash before the dead letter is removed this runs again, and the record is a duplicate.
                 written = self.write(Batch(source="", positions={}, records=[found]))
@@ -267,14 +244,8 @@ class SqliteWriter:
             asked = retention.copies_to_take(self.directory)
         if not asked:
             return 0
-        main = self._opened()
-        try:
-            with translated("write", self.directory):
-                self._still_ours(())
-                return sum(self._take_reindexed(main, day) for day in asked)
-        except BaseException:
-            self._abandon()
-            raise
+        with self._changing() as main:
+            return sum(self._take_reindexed(main, day) for day in asked)
 
     def _take_reindexed(self, main: apsw.Connection, day: str) -> bool:
         """Puts the copy of a day in place. False when that failed; the copy is then removed."""
@@ -296,17 +267,27 @@ class SqliteWriter:
         return None if self._believed is None else self._believed / 1000
 
     def note_believed(self, at: float) -> None:
+        with self._changing(path=self.directory / MAIN_NAME) as main:
+            believed.note_believed(main, int(at * 1000))
+            self._believed = int(at * 1000)
+
+    # -- opening and recovering
+
+    @contextmanager
+    def _changing(
+        self, what: str = "write", *, with_days: bool = False, path: Path | None = None
+    ) -> Iterator[apsw.Connection]:
+        """main.db, to change it. Its file must still be the one that was opened, and with `with_days` those of the open
+        days. After any exception everything is closed: the next call opens and recovers. `what`, `path` (default: the
+        directory): what an error names."""
         main = self._opened()
         try:
-            with translated("write", self.directory / MAIN_NAME):
-                self._still_ours(())
-                believed.note_believed(main, int(at * 1000))
-                self._believed = int(at * 1000)
+            with translated(what, path or self.directory):
+                self._still_ours(self._days if with_days else ())
+                yield main
         except BaseException:
             self._abandon()
             raise
-
-    # -- opening and recovering
 
     def _opened(self) -> apsw.Connection:
         """main.db; opens and recovers it when it is not open."""
