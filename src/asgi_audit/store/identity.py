@@ -12,11 +12,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..errors import StoreError
 
 __all__ = ["Expected", "IndexMemory", "Seen"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("asgi_audit.store")
 _MEANT = "start `index` or `serve` once with --new-index to accept the change"
@@ -31,6 +33,10 @@ class IndexMemory(Protocol):
 
     def remember(self, index: str) -> None:
         """Remember this id. Never raises: an id that cannot be stored is remembered by this process only."""
+
+
+class _Mismatch(StoreError):
+    """Another index than the expected one, or none."""
 
 
 class Seen:
@@ -54,6 +60,24 @@ class Expected:
         self._directory = directory
         self._memory = memory
         self._retriable = retriable
+
+    def settled(self, look: Callable[[], T]) -> T:
+        """look(), which calls `absent` or `found`; for readers.
+
+        A writer creates its index first, then names it. A reader that looks before the first step and reads the name
+        after the second would report a new index as missing. So the names are read before the look as well; when they
+        have changed, `look` is called again.
+        """
+        before = {} if self._memory is None else self._memory.named()
+        try:
+            try:
+                return look()
+            except _Mismatch:
+                if self._memory is None or self._memory.named() == before:
+                    raise
+                return look()
+        except _Mismatch as e:
+            raise self.said(e) from None
 
     def absent(self, what: str = "nothing") -> None:
         """Called when there is no index (but `what`). Raises StoreError when one is expected."""
@@ -90,8 +114,7 @@ class Expected:
         return named
 
     def _error(self, text: str, hint: str) -> StoreError:
-        error = StoreError(text, retriable=self._retriable, hint=hint)
-        return self.said(error) if self._retriable else error
+        return _Mismatch(text, retriable=self._retriable, hint=hint)
 
     def said(self, error: StoreError) -> StoreError:
         """Logs each error once until it is over: the response to the client does not describe what is wrong with the

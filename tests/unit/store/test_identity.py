@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import apsw
@@ -140,6 +140,33 @@ def test_reader_says_so_when_the_index_that_was_seen_is_gone(
     with pytest.raises(StoreError):
         inspect(index, memory=memory)
     reader.close()
+
+
+class MadeMeanwhile(Seen):
+    """Another process creates the index and names it just before the n-th time that the names are read."""
+
+    def __init__(self, index: Path, call: int) -> None:
+        super().__init__()
+        self._at, self._left = index, call
+
+    def named(self, *, again: bool = False) -> Mapping[str, str]:
+        self._left -= 1
+        if self._left == 0:
+            writer = SqliteWriter(self._at, clock=clock)
+            writer.write(batch([record(1)]))
+            self.remember(writer.id)
+            writer.close()
+        return super().named()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_index_that_is_made_while_a_reader_looks_is_never_called_gone(call: int, tmp_path: Path) -> None:
+    memory = MadeMeanwhile(tmp_path / "new", call)
+    reader = SqliteReader(tmp_path / "new", memory)
+    assert [reader.snapshot().published for _ in range(3)][-1] == 1
+    reader.close()
+    memory = MadeMeanwhile(tmp_path / "another", call)
+    assert [inspect(tmp_path / "another", memory=memory) is None for _ in range(3)][-1] is False
 
 
 @pytest.mark.parametrize("gone", GONE, ids=lambda f: f.__name__)

@@ -32,8 +32,12 @@ _NEWEST = 5
 def inspect(directory: Path, *, source: str = "journal", memory: IndexMemory | None = None) -> IndexFacts | None:
     """None when there is no index. `source`: the source whose positions are returned. `memory`: the expected index.
     Raises StoreError."""
-    path = directory / MAIN_NAME
     expected = Expected(directory, memory)
+    return expected.settled(lambda: _inspected(directory, source, expected))
+
+
+def _inspected(directory: Path, source: str, expected: Expected) -> IndexFacts | None:
+    path = directory / MAIN_NAME
     with translated("read", directory):
         if not path.is_file():
             expected.absent()

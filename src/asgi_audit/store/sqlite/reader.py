@@ -347,6 +347,12 @@ class SqliteReader:
     def _opened(self) -> apsw.Connection | None:
         """main.db of the expected index; None when there is none yet. Raises StoreError when one is expected, or
         another one is found."""
+        main = self._expected.settled(self._look)
+        if main is not None:
+            self._let_go(main)
+        return main
+
+    def _look(self) -> apsw.Connection | None:
         main = self._main.get()
         if main is None:
             self._expected.absent("an empty file" if self._main.is_there() else "nothing")
@@ -355,8 +361,6 @@ class SqliteReader:
                 found = index_id(main)
             self._expected.found(found)
             self._identified = main
-        if main is not None:
-            self._let_go(main)
         return main
 
     def _let_go(self, main: apsw.Connection) -> None:
