@@ -27,7 +27,6 @@ ACCESS_KEY = "asgi_audit.access"
 _HINT = "Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one."
 _ID = re.compile(r"aa_([0-9a-f]{12})_")
 _LEFT_OUT_KEY = "asgi_audit.refusals_left_out"
-_GRANT_KEY = "asgi_audit.grant"
 
 
 class Keys:
@@ -49,8 +48,7 @@ class Keys:
         """The rights of the key in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized', 'busy'
         (too many failures) or 'forbidden'."""
         text = key_of(request.headers)
-        # `is_refused` may have looked it up already: a poll costs one look-up.
-        grant = request.scope[_GRANT_KEY] if _GRANT_KEY in request.scope else await self.known(text)
+        grant = await self.known(text)
         if grant is None:
             raise self.refused(request, [text])
         note_who(request, [grant])
@@ -110,33 +108,23 @@ class Keys:
         if is_over and self._elsewhere.to_record() is None:
             leave_out(request)
 
-    async def is_refused(self, scope: Scope, roles: Collection[str]) -> bool:
-        """Whether the key of the request has none of `roles`; such a refusal is recorded even for operations whose
-        calls are not. Keeps the grant for `grant_of`. `roles` empty: no key is needed."""
-        if not roles:
-            return False
-        try:
-            grant = scope[_GRANT_KEY] = await self.known(key_of(Headers(scope=scope)))
-        except StoreError:
-            return False
-        return grant is None or grant.role not in roles
-
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
         """Whether to record the request: not when it will be refused after too many refusals. A request with a valid
         key is always recorded. `is_known`: the request is for an existing operation."""
-        if not is_known:
-            address, _ = _who(scope)
-            is_over = self._elsewhere.is_over(address, "")
-            self._elsewhere.failed(address, "")
-            return not is_over or self._elsewhere.to_record() is not None
-        if not self._throttle.is_over(*_who(scope)):
+        address, key_id = _who(scope)
+        if is_known:
+            throttle, is_over = self._throttle, self._throttle.is_over(address, key_id)
+        else:
+            throttle, is_over = self._elsewhere, self._elsewhere.is_over(address, "")
+            throttle.failed(address, "")
+        if not is_over:
             return True
         try:
             if await self.known(key_of(Headers(scope=scope))) is not None:
                 return True
         except StoreError:
             return True  # which it will be answered with
-        left_out = self._throttle.to_record()
+        left_out = throttle.to_record()
         if left_out is None:
             return False
         scope[_LEFT_OUT_KEY] = left_out

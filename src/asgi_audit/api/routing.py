@@ -15,9 +15,10 @@ from urllib.parse import quote, unquote_to_bytes
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ..capture.annotate import annotate
+from ..capture.handle import leave_out
 from ..query.model import Grant
 from ..record.derived import level_of
 from .auth import ACCESS_KEY, Access, Keys
@@ -84,13 +85,33 @@ class Resource:
         return self._operations.get("GET" if method == "HEAD" else method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation = self.operation(scope["method"])
+        if operation is None or operation.is_recorded:
+            await self._respond(scope, receive, send)
+            return
+        is_refused = False
+
+        async def sending(message: Message) -> None:
+            nonlocal is_refused
+            if message["type"] == "http.response.start":
+                is_refused = message["status"] >= 400
+                if not is_refused:
+                    leave_out(scope)
+            await send(message)
+
+        try:
+            await self._respond(scope, receive, sending)
+        finally:
+            if not is_refused:
+                leave_out(scope)  # the client has left, or the server ends: nothing was said
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         incoming = Incoming(receive)
         response = await incoming.unless_left(
             self._answer(Request(scope, incoming.receive)), has_body=scope["method"] not in ("GET", "HEAD")
         )
-        if response is None:
-            return  # the client has left
-        await _send(response, scope, receive, send)
+        if response is not None:  # else the client has left
+            await _send(response, scope, receive, send)
 
     async def _answer(self, request: Request) -> Response | None:
         """None when the client left before its body was complete."""

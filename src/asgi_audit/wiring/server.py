@@ -165,18 +165,7 @@ class Api:
         if scope["type"] == "http":
             # When mounted in an audited application: the host's record would contain the records that are read.
             leave_out(scope)
-            operation = self._operation_of(self._at(scope).routes, scope)
-            is_recorded = (
-                operation is None
-                or operation.is_recorded
-                or await self._keys.is_refused(scope, operation.roles)  # a poll without a right key
-            )
-            # The caller is known from the headers, or only after the body is read or the URL is verified: then the
-            # handler decides.
-            is_known_now = operation is None or not (operation.credentials_in_body or operation.signed)
-            if not is_recorded or (
-                is_known_now and not await self._keys.is_recorded(scope, is_known=operation is not None)
-            ):
+            if not await self._may_be_recorded(scope):
                 await self._answer(scope, receive, send)
                 return
         try:
@@ -193,6 +182,16 @@ class Api:
         """Flushes the records of reads and the final statement of this process, for at most `seconds`."""
         if self._audited.recorder is not None:
             self._audited.recorder.flush(seconds, close=True)
+
+    async def _may_be_recorded(self, scope: MutableMapping[str, Any]) -> bool:
+        """Whether to begin a record. `routing` leaves out again a poll that succeeds."""
+        operation = self._operation_of(self._at(scope).routes, scope)
+        if operation is not None:
+            if not (operation.is_recorded or operation.roles or operation.signed):
+                return False  # it tells nothing about records
+            if operation.credentials_in_body or operation.signed:
+                return True  # the caller is known when the body is read or the URL is verified: the handler decides
+        return await self._keys.is_recorded(scope, is_known=operation is not None)
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         await self._at(scope)(scope, receive, send)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
 
+from asgi_audit.capture.handle import leave_out
 from asgi_audit.exchange.sealed import Exchange
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
@@ -182,6 +183,32 @@ def test_exchange_is_excluded_when_detail_is_none() -> None:
     assert not recorder.sealed
     assert not recorder.waiting
     assert not recorder.open_now
+
+
+@pytest.mark.parametrize("delivery", ["buffered", "durable"])
+def test_exchange_without_a_record_is_over_when_its_response_begins(delivery: str) -> None:
+    """A client that reads slowly would hold back the watermark for nothing."""
+    open_at: list[set[int]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        open_at.append(set(recorder.open_now))
+        leave_out(scope)
+        await send(START)
+        open_at.append(set(recorder.open_now))
+        await send(body(b"abc", more=True))
+        await send(body(b"d"))
+
+    capture, recorder = make_capture(app, delivery=delivery)
+
+    async def run() -> None:
+        server = Server()
+        await capture(server.scope, server.receive, server.send)
+        assert server.body == b"abcd"
+        assert any(name == b"x-request-id" for name, _ in server.headers)
+
+    asyncio.run(run())
+    assert open_at == [{1}, set()]
+    assert (recorder.counts, recorder.sealed) == ({"excluded": 1}, [])
 
 
 def test_request_id_is_new_when_none_came() -> None:

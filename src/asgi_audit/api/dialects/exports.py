@@ -315,7 +315,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path="/exports/{export}/manifest",
             dialect=EXPORTS,
             roles=frozenset(),
-            is_recorded=True,  # when it is refused: else it tells what the download, which is recorded, holds
+            is_recorded=False,  # it tells what the download, which is recorded, holds
             handle=handlers.manifest,
             path_values=Id,
             parameters=Signed,
@@ -379,7 +379,6 @@ class _Handlers:
 
     async def manifest(self, request: Request, _: Grant) -> Response:
         found = await self._open(request, manifest=True)
-        leave_out(request)
         lease = self._service.admission.enter(found.link.key_id)
         return ObjectResponse(found.path, "application/json", NO_STORE, EXPORTS.fail, lease)
 
