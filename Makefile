@@ -4,20 +4,33 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-dev
 DEMO_STAMP := $(VENV)/.installed-demo
+comma := ,
 
 .PHONY: demo test test-all check format bench kill adversarial kafka-faults completeness-worlds image wheels clean
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "asgi-audit needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "this Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv, or say another with: make PYTHON=…"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# One dot for each package. Errors of pip are shown, and its exit code is kept.
+define install
+	@echo "Installing asgi-audit and its packages ($(1)) into $(VENV); once, less than a minute:"
+	@{ $(PY) -m pip install --disable-pip-version-check --progress-bar off -e '.[$(1)]'; echo "exit $$?"; } | \
+	while read -r line; do case "$$line" in \
+		Collecting*) printf . ;; \
+		'Installing collected'*) echo ' downloaded; unpacking' ;; \
+		exit*) exit "$${line#exit }" ;; \
+	esac; done
+endef
 
 $(STAMP): pyproject.toml | $(PY)
-	$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	$(call install,dev)
 	@touch $(STAMP) $(DEMO_STAMP)
 
 $(DEMO_STAMP): pyproject.toml | $(PY)
-	$(PY) -m pip install -q --disable-pip-version-check -e '.[server,demo]'
+	$(call install,server$(comma)demo)
 	@touch $(DEMO_STAMP)
 
 demo: $(DEMO_STAMP) ## the main job, embedded, over a real application; ends by itself

@@ -42,10 +42,18 @@ def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
     assert found is not None, last
     assert len(set(found.groups())) == 1
     assert int(found[1]) > 200
-    assert "found nowhere" in done.stdout
+    assert "Found: nowhere." in done.stdout
     assert [line for line in lines if len(line.replace(str(home), "")) > 80] == []
     assert not processes_with(str(home))
     assert done.stderr == ""
+    assert "Try next:" in lines
+    errors = next(line for line in lines if " ask --status 4xx" in line)
+    shown = subprocess.run(
+        ["sh", "-c", errors], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.splitlines()) > 10
+    assert " 403 " in shown.stdout
 
 
 @pytest.mark.full
@@ -67,7 +75,7 @@ def test_demo_refuses_a_directory_that_is_not_its_own(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     done = run("demo", "--home", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
-    assert "no earlier demo made it" in done.stderr
+    assert "was not created by the demo" in done.stderr
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
@@ -77,7 +85,7 @@ def test_demo_leaves_no_process_when_stopped_while_serving(number: int, codes: t
     home = tmp_path / "demo"
     with running(COMMAND, "demo", "--keep", "--home", str(home), cwd=tmp_path) as demo:
         demo.wait_for("serving until Ctrl-C", 90)
-        lines = demo.lines[next(i for i, line in enumerate(demo.lines) if "ask for it" in line) :]
+        lines = demo.lines[next(i for i, line in enumerate(demo.lines) if line.startswith("Query its records")) :]
         pasted = "\n".join(line.strip() for line in lines if line.startswith("  "))
         environment = clean_environment(PATH=f"{Path(COMMAND).parent}:{os.environ['PATH']}")
         shell = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, timeout=60, env=environment)

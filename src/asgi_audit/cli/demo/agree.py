@@ -45,7 +45,7 @@ def agree(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> Agreement:
         else:
             count += 1
     if found:
-        problems.append(f"{who} holds {len(found)} records of requests that nobody sent")
+        problems.append(f"{who} holds {len(found)} records of requests that were not sent")
     return Agreement(count, problems)
 
 

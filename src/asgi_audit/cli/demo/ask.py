@@ -68,7 +68,7 @@ class Client:
         """All pages of one query. Raises AuditError when a response differs from the documentation."""
         status, started = self.call("POST", path, question)
         if status != 200:
-            raise AuditError(f"POST {path} was answered {status}: {started}")
+            raise AuditError(f"POST {path} returned {status}: {started}")
         execution = started["queryExecutionId"]
         self.note(f"POST {path} {{{', '.join(question)}}}", status, f"queryExecutionId {execution[:8]}…")
         result = f"{path.rstrip('/')}/query-result/{execution}"
@@ -79,7 +79,7 @@ class Client:
             asked = f"?limit={limit}" + (f"&nextToken={quote(token)}" if token else "")
             status, page = self.call("GET", result + asked)
             if status != 200:
-                raise AuditError(f"GET {path}/query-result/… was answered {status}: {page}")
+                raise AuditError(f"GET {path}/query-result/… returned {status}: {page}")
             pages += 1
             records += page["data"]
             last = token
@@ -101,7 +101,7 @@ class Client:
             asked = {**filters, **({"cursor": cursor} if cursor else {})}
             status, page = self.call("GET", f"/logs?{urlencode(asked)}")
             if status != 200:
-                raise AuditError(f"GET /logs was answered {status}: {page}")
+                raise AuditError(f"GET /logs returned {status}: {page}")
             found, paging = page["data"]["logs"], page["data"]["pagination"]
             entries += found
             more = "&cursor=…" if cursor else ""
@@ -122,7 +122,7 @@ class Client:
         }
         status, answer = self.call("POST", "/api/v1/logs?type=query", body)
         if status != 200:
-            raise AuditError(f"POST /api/v1/logs was answered {status}: {answer}")
+            raise AuditError(f"POST /api/v1/logs returned {status}: {answer}")
         self.note("POST /api/v1/logs?type=query", status, answer["state"])
         return str(answer["request_id"])
 
@@ -133,7 +133,7 @@ class Client:
         while True:
             status, answer = self.call("GET", f"/api/v1/logs/{request_id}?type=query")
             if status != 200 or answer["state"] in ("Failed", "TimedOut", "DoesNotExist"):
-                raise AuditError(f"GET /api/v1/logs/… was answered {status}: {answer}")
+                raise AuditError(f"GET /api/v1/logs/… returned {status}: {answer}")
             if answer["state"] != state:
                 state = answer["state"]
                 self.note(f"GET /api/v1/logs/{request_id[:8]}…?type=query", status, state)
@@ -153,7 +153,7 @@ class Client:
         finally:
             connection.close()
         if response.status != 200:
-            raise AuditError(f"GET {parts.path} was answered {response.status}")
+            raise AuditError(f"GET {parts.path} returned {response.status}")
         self.note("GET its presigned_url", response.status, f"{len(content):,} bytes, gzip")
         return gzip.decompress(content)
 
@@ -174,7 +174,7 @@ class Client:
                 "POST", "/api", {"auth": auth, "list": {"command": "usage.api.list", "params": params}}, key=""
             )
             if status != 200 or not answer.get("list", {}).get("success"):
-                raise AuditError(f"POST /api was answered {status}: {answer}")
+                raise AuditError(f"POST /api returned {status}: {answer}")
             self.session_id = self.session_id or answer["auth"]["params"]["sessionId"]
             found = answer["list"]["params"]
             self.note(

@@ -35,7 +35,7 @@ from .agree import agree, agree_but_for_ids, seen_in_entry, seen_in_record, seen
 from .app import ACCOUNT, INSTANCE, SERVICE, make_database
 from .ask import Client, leaks
 from .drive import Drive, Secrets, Sent
-from .show import WIDTH, shortened, table
+from .show import WIDTH, next_steps, shortened, table
 
 __all__ = ["add_arguments", "run"]
 
@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         code = demo.run()
         if arguments.keep:
             demo.keep()
+        else:
+            say(next_steps(kept=arguments.home))
         say(demo.last_line)
         return code
     finally:
@@ -86,7 +88,9 @@ def _clean_home(given: Path | None) -> Path:
     home = given.absolute()
     if home.exists():
         if not home.is_dir() or (any(home.iterdir()) and not (home / _MARKER).exists()):
-            raise ConfigError(f"{given} is not empty and no earlier demo made it; accepted: a new or empty directory")
+            raise ConfigError(
+                f"{given} is not empty and was not created by the demo; accepted: a new or empty directory"
+            )
         shutil.rmtree(home)
     PRIVATE.makedirs(home)
     PRIVATE.create(home / _MARKER)
@@ -160,7 +164,7 @@ class _Demo:
         say(table(client.asked))
         login = next((s for s in drive.sent if s.method == "POST" and s.status == 302), None)
         if login is not None and login.request_id in stored:
-            say("\none record as it is stored, the login with the right password:\n")
+            say("\nOne record as it is stored: the login with the right password.\n")
             say(shortened(stored[login.request_id]))
         self._search(client, usage.records, trail.records, logs, exported, listed)
         words = "records indexed", "answered by usage", "by trail", "by logs", "exported", "by usage.api.list"
@@ -174,7 +178,9 @@ class _Demo:
 
     def keep(self) -> None:
         """Keep serving until Ctrl-C or SIGTERM."""
-        say(f"the application: http://127.0.0.1:{self.app_port}/      ask for it:\n")
+        say(f"application  http://127.0.0.1:{self.app_port}/")
+        say(f"API          http://127.0.0.1:{self.api_port}/docs\n")
+        say("Query its records from another terminal; use the application and query again:\n")
         for line in ask_lines(f"http://127.0.0.1:{self.api_port}", self.key):
             say("  " + line)
         say("\nserving until Ctrl-C")
@@ -218,10 +224,10 @@ class _Demo:
             try:
                 send()
             except (OSError, http.client.HTTPException) as e:
-                raise AuditError(f"the application went away during {label!r}: {e}") from e
+                raise AuditError(f"the application stopped responding during {label!r}: {e}") from e
             sent = drive.sent[before:]
             size = sum(s.bytes for s in sent)
-            say(f"sent  {len(sent):4} {label:26} {size / 1e6:6.1f} MB answered in {time.monotonic() - began:4.1f} s")
+            say(f"sent  {len(sent):4} {label:26} {size / 1e6:6.1f} MB received in {time.monotonic() - began:4.1f} s")
         return drive
 
     def _wait_for_index(self, expected: int) -> None:
@@ -239,7 +245,7 @@ class _Demo:
                 if not child.running():
                     raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.last_words()}")
             time.sleep(0.05)
-        say(f"index {indexed:4} records, {time.monotonic() - began:.1f} s after the last request\n")
+        say(f"index {indexed:4} records, complete {time.monotonic() - began:.1f} s after the last request\n")
 
     def _ask_more(self, client: Client, window: dict[str, str], sent: list[Sent]) -> None:
         """Further documented cases: the method filter, small pages, an empty window, and errors."""
@@ -247,22 +253,22 @@ class _Demo:
         posts = client.query(path, {**window, "method": "POST"}, limit=2)
         expected = sum(s.method == "POST" for s in sent)
         if len(posts.records) != expected:
-            self.problems.append(f"usage with method POST answered {len(posts.records)} records, {expected} were sent")
+            self.problems.append(f"usage with method POST returned {len(posts.records)} records, {expected} were sent")
         empty = client.query(path, {"from": window["from"], "to": window["from"]})
         if empty.records:
-            self.problems.append("an empty window was answered with records")
+            self.problems.append("an empty time range returned records")
         for note, status, method, target, body, key in (
             ("wrong key", 401, "POST", path, window, "aa_000000000000_wrong"),
             ("unknown instance", 404, "POST", f"/usage/{SERVICE}/none", window, None),
             ("without `to`", 400, "POST", path, {"from": window["from"]}, None),
         ):
             answered, said = client.call(method, target, body, key=key)
-            client.note(f"{method} {target}, {note}", answered, str(said.get("message", ""))[:60])
+            client.note(f"{method} {target}, {note}", answered, str(said.get("message", "")))
             if answered != status:
-                self.problems.append(f"{method} {target}, {note}: answered {answered}, expected {status}")
+                self.problems.append(f"{method} {target}, {note}: returned {answered}, expected {status}")
 
     def _stored(self) -> Iterator[dict[str, Any]]:
-        """Every complete record of the application in the store."""
+        """Every complete record of the application in the index."""
         import orjson
 
         for data in _stored_bytes(self.settings):
@@ -274,13 +280,13 @@ class _Demo:
         wanted = {**self.hidden.named(), "the API key": self.key, "the session of TR50": client.session_id}
         files = [p for p in sorted(self.home.rglob("*")) if p.is_file()]
         texts: list[tuple[str, bytes]] = [("a stored record", data) for data in _stored_bytes(self.settings)]
-        texts += [("an answer", repr(answer).encode()) for answer in answers]
+        texts += [("a response", repr(answer).encode()) for answer in answers]
         found, searched = leaks(wanted, files, texts)
         self.problems += sorted(set(found))
         verdict = f"{len(set(found))} places" if found else "nowhere"
-        size = f"{len(files)} files, {len(texts)} records and answers, {searched / 1e6:.1f} MB"
-        say("\n" + textwrap.fill(f"searched {size}, for {', '.join(wanted)}:", WIDTH))
-        say(f"found {verdict}")
+        size = f"{len(files)} files, {len(texts)} records and responses, {searched / 1e6:.1f} MB"
+        say("\n" + textwrap.fill(f"Searched {size} for {', '.join(wanted)}:", WIDTH))
+        say(f"Found: {verdict}.")
 
 
 def _stored_bytes(settings: Settings) -> Iterator[bytes]:

@@ -115,9 +115,9 @@ class Drive:
         with self._lock:
             self.sent.append(Sent(request_id if named else answered, method, path, response.status, size, group))
             if expect is not None and response.status != expect:
-                self.wrong.append(f"{method} {path} was answered {response.status}, expected was {expect}")
+                self.wrong.append(f"{method} {path} returned {response.status}, expected {expect}")
             if (named and answered != request_id) or not answered:
-                self.wrong.append(f"{method} {path} carried X-Request-ID {answered!r} back, not its own")
+                self.wrong.append(f"{method} {path} returned the X-Request-ID {answered!r}, not its own")
         return response
 
     def _pages(self) -> None:
@@ -185,7 +185,7 @@ class Drive:
         for _ in range(2):  # Datasette itself accepts a token in the URL
             self.request(group, "GET", f"/-/auth-token?token={token}", expect=403)
         self.request(group, "GET", f"/shop/customers.json?_size=3&_access_token={token}")
-        # Taken for a column's filter: the answer quotes its value as a parameter of the SQL, under the name `p1`.
+        # Datasette takes `token` for a column to filter by: the response quotes its value as the SQL parameter `p1`.
         for n in range(3):
             self.request(group, "GET", f"/shop/customers.json?_size=3&id={n}&token={token}")
         bearer = {"Authorization": f"Bearer {self.hidden.bearer}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from asgi_audit.cli.demo.agree import Seen, agree, agree_but_for_ids, seen_in_en
 from asgi_audit.cli.demo.app import CUSTOMERS, make_database
 from asgi_audit.cli.demo.ask import Asked, leaks
 from asgi_audit.cli.demo.drive import Sent
-from asgi_audit.cli.demo.show import WIDTH, shortened, table
+from asgi_audit.cli.demo.show import WIDTH, next_steps, shortened, table
 
 SECRET = "pw-0123456789abcdef01234567"
 
@@ -60,7 +61,7 @@ def test_agree_counts_what_stands_once_as_its_client_saw_it() -> None:
         "usage holds twice (GET /) 2 times",
         "usage holds missing (GET /) 0 times",
         "usage holds other",
-        "usage holds 1 records of requests that nobody sent",
+        "usage holds 1 records of requests that were not sent",
     ]
 
 
@@ -90,7 +91,32 @@ def test_table_folds_equal_lines_and_record_is_shortened() -> None:
     assert len(lines) == 4
     assert lines[-1].endswith("3 × 100 records + nextToken")
     assert max(map(len, table([Asked("x" * 100, 404, "y" * 100)]).splitlines())) == WIDTH
+    said = table([Asked("POST /usage", 400, "to: it is missing; accepted are RFC 3339 timestamps")]).splitlines()[-1]
+    assert said.endswith("to: it is missing…"), "cut after a word"
     assert "… (5000 characters)" in shortened({"request": {"body": ["x" * 5000]}})
+
+
+@pytest.mark.parametrize(
+    ("called", "command"),
+    [
+        ("/usr/bin/asgi-audit", "/usr/bin/asgi-audit"),
+        ("{here}/.venv/bin/asgi-audit", ".venv/bin/asgi-audit"),
+        ("/x/asgi_audit/__main__.py", "python -m asgi_audit"),
+    ],
+)
+def test_next_steps_are_commands_of_this_shell(
+    called: str, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [called.format(here=tmp_path)])
+    lines = next_steps(kept=None).splitlines()
+    assert f"     {command} demo --keep" in lines
+    assert f"     ASGI_AUDIT_HOME=shop {command} ask --status 4xx" in lines
+    assert max(map(len, lines)) <= WIDTH
+    assert f"     ASGI_AUDIT_HOME='/a b' {command} ask --status 4xx" in next_steps(kept=Path("/a b")).splitlines()
+    (tmp_path / "asgi-audit").touch(0o755)
+    assert "     asgi-audit demo --keep" in next_steps(kept=None).splitlines()
 
 
 def test_database_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
