@@ -22,7 +22,7 @@ from ..forking import Step, after_fork_in_child
 from ..policy.decision import decide
 from ..record.ids import new_request_id
 from ..settings import Settings
-from .asgi import ASGIApp, Message, Receive, Scope, Send
+from .asgi import ASGIApp, Message, Receive, Scope, Send, as_asgi3
 from .config import CaptureConfig, config_of
 from .handle import SCOPE_KEY, RequestHandle, current_handle
 from .http import HttpCapture
@@ -65,7 +65,7 @@ class Capture:
     `AuditMiddleware` inherits from it: wrapping it would cost another coroutine for each request."""
 
     def __init__(self, app: ASGIApp, settings: Settings, recorder: RecorderBase | None) -> None:
-        self.app = app
+        self.app = as_asgi3(app)
         self.settings = settings
         self._config: CaptureConfig | None = None
         self._looked = False

@@ -1,0 +1,62 @@
+"""An application of ASGI 2 keeps working in the middleware; whatever else is callable is called as it is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+from tests.support.asgi import serve_once
+
+from asgi_audit.capture.asgi import as_asgi3
+
+START = {"type": "http.response.start", "status": 201, "headers": []}
+
+
+async def three(scope: Any, receive: Any, send: Any) -> None:
+    await send(START)
+    await send({"type": "http.response.body", "body": b"x"})
+
+
+def two(scope: Any) -> Any:
+    async def instance(receive: Any, send: Any) -> None:
+        await three(scope, receive, send)
+
+    return instance
+
+
+class Two:
+    def __call__(self, scope: Any) -> Any:
+        return two(scope)
+
+
+class Three:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await three(scope, receive, send)
+
+
+def decorated(*args: Any, **kwargs: Any) -> Any:
+    return three(*args, **kwargs)
+
+
+class Unreadable:
+    @property
+    def __signature__(self) -> Any:
+        raise RuntimeError("no signature")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize("app", [two, Two(), functools.partial(two)], ids=["function", "object", "partial"])
+def test_application_of_asgi_2_is_recorded(app: Any) -> None:
+    server, exchange, _ = serve_once(app)
+    assert (server.status, server.body) == (201, b"x")
+    assert exchange.status == 201
+
+
+@pytest.mark.parametrize(
+    "app", [three, Three(), functools.partial(three), decorated, MagicMock(), Unreadable(), Three, None, print, 3]
+)
+def test_all_else_is_left_as_it_is(app: Any) -> None:
+    assert as_asgi3(app) is app
