@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
+from .alarms import NAME, Alarm
 from .forms import made
 from .layers import Edit
 from .names import YES
 from .record import Record
-from .scan import NAME, Alarm
 
 __all__ = ["grid_edits", "labelled_rows"]
 
@@ -24,11 +24,9 @@ _BLANK_LINE = re.compile(rb"(?:[ \t]{0,20}\r?\n){1,2}")
 _RULE = re.compile(rb"[\s|:+=-]+")
 _LABEL_CELLS = frozenset(b"key name field setting variable option parameter property column attribute param".split())
 _VALUE_CELLS = frozenset(b"value val content data wert valeur valor".split())
-_LABEL_HEADER = re.compile(
-    rb"^[^\n]{0,200}?\b(?:key|name|field|setting|variable|option|param(?:eter)?|property|column|attribute)\b[\"']?[ ]?"
-    rb"([,;|\t])[^\n]{0,100}?\b(?:value|val|content|data|wert|valeur|valor)\b[^\n]{0,200}$",
-    re.M | re.I,
-)
+# The cell `value` of a header such as `key,value`: begun with a mark, because a search for the words takes ten times as
+# long.
+_VALUE_CELL = re.compile(rb"([,;|\t])[ \"'*`]{0,9}(?:value|val|content|data|wert|valeur|valor)\b", re.I)
 _CELLS = {
     mark: re.compile(rb'[ \t]{0,20}"[^"]*+(?:""[^"]*+)*"(?!")[^\n%b]*+|[^\n%b]*+'.replace(b"%b", re.escape(mark)), re.S)
     for mark in _MARKS
@@ -63,16 +61,20 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
 def labelled_rows(record: Record, text: bytes) -> list[Edit]:
     """Edits of rows such as `password,x` under a header `key,value`."""
     edits: list[Edit] = []
-    for number, head in enumerate(_LABEL_HEADER.finditer(text)):
+    done = 0
+    for number, head in enumerate(_VALUE_CELL.finditer(text)):
         if number >= _HEADERS_MAX:
             break
-        mark = head[1]
-        cells = [cell.strip(b" \t\r\"'*`").lower() for cell in head[0].split(mark)]
+        start, end, mark = text.rfind(b"\n", 0, head.start()) + 1, text.find(b"\n", head.end()), head[1]
+        if start < done or end < 0 or end - start > _HEADER_MAX:
+            continue
+        done = end
+        cells = [cell.strip(b" \t\r\"'*`").lower() for cell in text[start:end].split(mark)]
         label = next((k for k, cell in enumerate(cells) if cell in _LABEL_CELLS), None)
         values = {k for k, cell in enumerate(cells) if cell in _VALUE_CELLS}
         if label is None or not values:
             continue
-        at = head.end() + 1
+        at = end + 1
         while at < len(text):
             end = text.find(b"\n", at)
             end = len(text) if end < 0 else end

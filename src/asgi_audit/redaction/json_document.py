@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import re
 
+from .alarms import Alarm
 from .json_near import near_edits
 from .json_tree import parse
 from .json_walk import Walk
 from .layers import Edit
 from .names import NO
 from .record import Record
-from .scan import Alarm
 
 __all__ = ["json_edits", "may_need_partner"]
 

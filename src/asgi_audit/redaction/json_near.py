@@ -4,12 +4,11 @@ stands, without a tree."""
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 
+from .alarms import CODE_KEY, COMMAND, NAME, Alarm, Places
 from .layers import Edit, json_string
 from .names import CODE, MADE, NO, YES
 from .record import MASK, Record, shown
-from .scan import CODE_KEY, COMMAND, NAME, Alarm
 
 __all__ = ["BOOLEAN", "COUNT_MAX", "QUOTED_MASK", "TOOLS", "moved", "near_edits"]
 
@@ -39,7 +38,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
     hidden: list[tuple[int, bytes]] = []
     done = 0
     record.spend(2 * len(alarms))
-    starts = [alarm.start for alarm in alarms]
+    places = Places(alarms)
     for alarm in alarms:
         place = alarm.start
         if place < done:
@@ -63,7 +62,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
                 return None  # a label
             if alarm.what == NAME and _may_bind(plain):
                 return None
-            inside = None if layer is not None else _within(alarms, starts, quote + 1, end)
+            inside = None if layer is not None else places.of(quote + 1, end)
             found = record.inner(plain, depth + 1, inside)
             if found:
                 edits += layer.back(found, quote + 1) if layer is not None else moved(found, quote + 1)
@@ -116,11 +115,6 @@ def _note(record: Record, blank: bytes, hidden: list[tuple[int, bytes]], base: s
 
 def moved(edits: list[Edit], base: int) -> list[Edit]:
     return [Edit(base + s, base + e, new) for s, e, new in edits]
-
-
-def _within(alarms: list[Alarm], starts: list[int], start: int, end: int) -> list[Alarm]:
-    here = alarms[bisect_left(starts, start) : bisect_left(starts, end)]
-    return [Alarm(a.start - start, a.end - start, a.what, a.kind) for a in here]
 
 
 def _may_bind(plain: bytes) -> bool:

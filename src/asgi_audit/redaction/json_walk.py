@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 
+from .alarms import Alarm, Places
 from .forms import cards
 from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, told_kinds
 from .json_near import BOOLEAN, COUNT_MAX, QUOTED_MASK, TOOLS, moved
@@ -13,7 +13,6 @@ from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
 from .layers import Edit, json_string
 from .names import CODE, COUNT, MANY, NO, TEXT, YES, norm
 from .record import MASK, Record, TooCostly, shown
-from .scan import Alarm
 from .tables import words
 
 __all__ = ["Walk"]
@@ -54,15 +53,14 @@ class Walk:
         self.record = record
         self.names = record.names
         self.data = data
-        self.starts = [alarm.start for alarm in alarms]
+        self.places = Places(alarms)
         self.depth = depth
         self.edits: list[Edit] = []
         self.said = False  # the object that is visited next tells errors by field
         self.shapes: dict[tuple[bytes, ...], _Shape] = {}
 
     def alarmed(self, node: Node) -> bool:
-        at = bisect_left(self.starts, node.start)
-        return at < len(self.starts) and self.starts[at] < node.end
+        return self.places.within(node.start, node.end)
 
     def text(self, node: Node) -> bytes:
         """A string, decoded."""

@@ -6,13 +6,13 @@ import re
 
 import orjson
 
+from .alarms import BASE64, FORM, NAME, Alarm
 from .json_document import json_edits, may_need_partner
 from .layers import Edit, percent, splice
 from .lines import part_edits
 from .markup import in_tag, markup_edits
 from .pairs import pairs_edits
 from .record import DEPTH_MAX, Record
-from .scan import BASE64, FORM, NAME, Alarm
 from .sequences import is_sequence, sequence_edits
 from .text import base64_text, text_edits
 
@@ -71,7 +71,7 @@ class Judge(Record):
 
     def document(self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False) -> bytes:
         """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly."""
-        self.budget.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
+        self.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
         self.cut = cut
         alarms = self.alarms(data)
         first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]

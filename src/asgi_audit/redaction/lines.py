@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from .alarms import NAME, Alarm
 from .forms import made
 from .layers import Edit
 from .names import NO, YES
 from .record import Record, TooCostly
-from .scan import NAME, Alarm
 from .tables import words
 
 __all__ = ["block_end", "block_is_described", "label_edits", "part_edits"]

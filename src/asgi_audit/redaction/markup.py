@@ -10,13 +10,12 @@ judged as documents of their own. Of a document that is cut inside a tag the val
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 
+from .alarms import FORM, Alarm, Places
 from .forms import made
 from .layers import Edit, entities
 from .names import MANY, YES
 from .record import Record, TooCostly, is_holder
-from .scan import FORM, Alarm
 
 __all__ = ["in_tag", "markup_edits"]
 
@@ -69,8 +68,8 @@ class _Markup:
         self.record = record
         self.text = text
         self.depth = depth
-        self.starts = [alarm.start for alarm in alarms]
-        self.forms = [alarm.start for alarm in alarms if alarm.what == FORM]
+        self.alarms = Places(alarms)
+        self.forms = Places([alarm for alarm in alarms if alarm.what == FORM])
         self.edits: list[Edit] = []
         self.closes = b"</" in text  # some element is closed
         self.until = b""  # everything to the end of this element is masked
@@ -88,8 +87,7 @@ class _Markup:
         self.labelled: set[bytes] = set()
 
     def alarmed(self, start: int, end: int) -> bool:
-        at = bisect_left(self.starts, start)
-        return at < len(self.starts) and self.starts[at] < end
+        return self.alarms.within(start, end)
 
     def mask(self, start: int, end: int) -> None:
         value = self.text[start:end]
@@ -220,12 +218,11 @@ class _Markup:
         names = self.record.names
         found = []
         sensitive = content = False
-        place = bisect_left(self.starts, start)
         outside = False  # an alarm stands in no attribute
+        done = start
         for m in _ATTRIBUTE.finditer(self.text, start, end):
-            while place < len(self.starts) and self.starts[place] < m.end():
-                outside = outside or self.starts[place] < m.start()
-                place += 1
+            outside = outside or self.alarmed(done, m.start())
+            done = m.end()
             group = m.lastindex or 4
             name = m[1].lower()
             value = m[group]
@@ -239,7 +236,7 @@ class _Markup:
                 sensitive = True
             elif name == b"for":
                 self.label_for = value
-        if outside or (place < len(self.starts) and self.starts[place] < end):  # `<a,b` begins no tag, and CSV does so
+        if outside or self.alarmed(done, end):  # `<a,b` begins no tag, and CSV does so
             self.inner(start, end, raw=True)
         if self.pending and self.tag == b"input":
             sensitive = True
@@ -307,8 +304,7 @@ class _Markup:
             self.mask(*self.value)
         if not alarmed:
             return
-        at = bisect_left(self.forms, start)
-        if at < len(self.forms) and self.forms[at] < end:
+        if self.forms.within(start, end):
             self.inner(start, end, raw=raw)
             return
         plain = (entities(text).plain if 38 in text else text).strip()

@@ -7,15 +7,14 @@ document of its own; what is masked inside an escaped value is escaped as it was
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from urllib.parse import unquote_to_bytes
 
+from .alarms import FORM, NAME, Alarm, Places
 from .forms import userinfo
 from .layers import Edit, percent
 from .names import CODE, NO, YES, norm
 from .paths import token_edits
 from .record import MASK, Record, TooCostly, shown
-from .scan import FORM, NAME, Alarm
 from .tables import words
 
 __all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "url_edits"]
@@ -43,28 +42,45 @@ def pairs_edits(
     """Edits of `name=value&…` as received. base: paths are noted when it is not empty. url: after `?` too."""
     if alarms is None:
         alarms = record.alarms(raw)
-    escaped = 37 in raw  # a plus reads as a separator anyway
-    hidden = escaped and record.alarms(decoded(raw))  # a name or form that only decoding shows
-    if not alarms and not hidden and not (escaped and 37 in decoded(raw)) and raw.find(b"code=") < 0:
+    if not alarms and 37 not in raw and raw.find(b"code=") < 0:
         return []
-    starts = [alarm.start for alarm in alarms]
-    spans = list(_parts(raw, url))
+    spans = _parts(raw, url)
     if len(spans) > PAIRS_MAX:
-        raise TooCostly
-    record.spend(len(spans) + len(raw) // 64)
+        if alarms or record.alarms(decoded(raw)):
+            raise TooCostly
+        return []
     told = _told(record, raw, spans)
+    starts = _shown(record, raw, spans) if 37 in raw else set()
+    if not alarms and not told and not starts:
+        return []
+    record.spend(len(spans) + len(raw) // 64)
+    alarmed = Places(alarms)
     edits: list[Edit] = []
     for start, end in spans:
-        at = bisect_left(starts, start)
-        part = raw[start:end]
-        if not ((at < len(starts) and starts[at] < end) or (escaped and 37 in part) or told):
+        if not (told or start in starts or alarmed.within(start, end)):
             continue
         found = _pair(record, raw, start, end, depth, told, url=url)
         if found and base:
-            name = decoded(part.partition(b"=")[0])
+            name = decoded(raw[start:end].partition(b"=")[0])
             record.note(base + "." + (MASK.decode() if found[0].start == start else shown(name)))
         edits += found
     return edits
+
+
+def _shown(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> set[int]:
+    """Where parts begin in which only decoding shows a name or form, or more escapes. A plus reads as a separator."""
+    parts = [(start, decoded(raw[start:end])) for start, end in spans if 37 in raw[start:end]]
+    plain = b"&".join([part for _, part in parts])
+    places = Places(record.alarms(plain))
+    found: set[int] = set()
+    if not places.alarms and 37 not in plain and not record.cut and not record.aws:
+        return found
+    at = 0
+    for start, part in parts:
+        if places.within(at, at + len(part)) or 37 in part or record.cut or record.aws:
+            found.add(start)
+        at += len(part) + 1
+    return found
 
 
 def _parts(raw: bytes, url: bool) -> list[tuple[int, int]]:

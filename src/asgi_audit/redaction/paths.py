@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
+from .alarms import FORM
 from .forms import made, userinfo
 from .layers import Edit, Layer, percent
 from .names import NO, TEXT, YES
 from .record import MASK, Record
-from .scan import FORM
 
 __all__ = ["may_hide", "path_edits", "token_edits"]
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import orjson
 
-from .budget import Budget, TooCostly
+from .alarms import Alarm
+from .budget import STEPS_MAX, Budget, TooCostly
 from .forms import made
 from .layers import Edit, Layer
 from .names import COUNT, MADE, MANY, TEXT, YES, Names
 from .path_rules import PathRules
 from .reflection import Redacted, hidden
-from .scan import Alarm, Scan
+from .scan import Scan
 from .tables import REDACTED, words
 
 __all__ = ["CANDIDATE", "DEPTH_MAX", "MASK", "Record", "TooCostly", "shown"]
@@ -112,32 +113,30 @@ def _leaves(text: bytes) -> list[bytes]:
     return found
 
 
-class Record:
+class Record(Budget):
     """One for each record; the grammars are functions that take it first."""
 
-    __slots__ = ("budget", "cut", "names", "redacted", "rules", "scan")
+    __slots__ = ("cut", "names", "redacted", "rules", "scan")
 
     def __init__(self, names: Names, scan: Scan, rules: PathRules) -> None:
+        self.left = STEPS_MAX
+        self.aws = False
         self.names = names
         self.scan = scan
         self.rules = rules
         self.redacted = Redacted()
         self.cut = False  # what is looked at ends early
-        self.budget = Budget()
-
-    def spend(self, steps: int) -> None:
-        self.budget.spend(steps)
 
     def alarms(self, data: bytes) -> list[Alarm]:
-        return self.scan.alarms(data, self.budget, cut=self.cut)
+        return self.scan.alarms(data, self, cut=self.cut)
 
     def check(self, escapes: int) -> None:
         """Refuses a layer that the budget cannot pay for, before it is made. Raises TooCostly."""
-        if escapes + (escapes >> 1) > self.budget.left:
+        if escapes + (escapes >> 1) > self.left:
             raise TooCostly
 
     def charged(self, layer: Layer) -> Layer:
-        self.budget.spend(3 + layer.escapes + (layer.escapes >> 1))
+        self.spend(3 + layer.escapes + (layer.escapes >> 1))
         return layer
 
     def note(self, path: str) -> None:

@@ -17,27 +17,15 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from itertools import product
 from json.encoder import encode_basestring_ascii as escape_unicode
-from typing import NamedTuple
 
+from .alarms import BASE64, CARD, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .budget import Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found, searcher
 from .names import COUNT, NO, STEMS, Names
 from .tables import COMMANDS, FORMS, Form, words
 
-__all__ = ["BASE64", "CODE_KEY", "COMMAND", "ESCAPE", "FORM", "NAME", "Alarm", "Scan"]
-
-COMMAND, NAME, FORM, ESCAPE, BASE64, CODE_KEY, CARD = range(7)
-
-
-class Alarm(NamedTuple):
-    """start, end: of the whole identifier (NAME), of what is to be masked (FORM), else of what was found."""
-
-    start: int
-    end: int
-    what: int
-    kind: int = NO  # of a name; the row of a command
-
+__all__ = ["Scan"]
 
 _OTHERS = bytes(c for c in range(128) if not chr(c).isalnum())
 _FOLD = bytes.maketrans(
@@ -208,7 +196,7 @@ class Scan:
             for start, end in userinfo(data, cut=cut):
                 budget.spend(1)  # as it comes: thousands of them would be paid for when it is too late
                 out.append(Alarm(start, end, FORM))
-        if 37 in data:
+        if 37 in data and (data.find(b"%2F%2F") >= 0 or data.find(b"%2f%2f") >= 0):
             out += _escaped_users(data)
         if 37 in data or 92 in data or 38 in data:
             out += _escapes(data)

@@ -11,15 +11,17 @@ import re
 from bisect import bisect_left
 from urllib.parse import unquote_to_bytes
 
+from .alarms import Alarm, Places
 from .json_document import json_edits
 from .layers import Edit, Layer, json_string
 from .record import MASK, Record
-from .scan import Alarm
 
 __all__ = ["is_sequence", "multipart_fields", "sequence_edits"]
 
 _DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
-_JSON_LINE = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]*)?(?=[{\[])", re.M)
+# At the beginning, or after a line feed: `^` would be tried at each byte.
+_JSON_FIRST = re.compile(rb"[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
+_JSON_LINE = re.compile(rb"\n[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
 _FOLDED = re.compile(rb"\r?\ndata:[ \t]?")
 _PIECE = re.compile(
     rb'"(content|text|delta|token|arguments|partial_json|output|response|completion|reasoning_content|thinking|transcript|generated_text)"'
@@ -43,20 +45,19 @@ def is_sequence(text: bytes, content_type: bytes) -> bool:
         return True
     if text[:5] == b"data:" or text[:6] == b"event:":
         return True
-    return text.find(b"\n") >= 0 and _JSON_LINE.search(text) is not None
+    return 10 in text and (_JSON_FIRST.match(text) is not None or _JSON_LINE.search(text) is not None)
 
 
 def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, base: str) -> list[Edit]:
     edits: list[Edit] = []
     record.spend(text.count(b"\n") // 3)
     payloads = _payloads(text)
-    starts = [alarm.start for alarm in alarms]
+    places = Places(alarms)
     spans: list[tuple[int, int]] = []
     named = False
     if alarms or record.cut:
         for start, end, folded in payloads[:_PAYLOADS_MAX]:
-            at = bisect_left(starts, start)
-            here = at < len(starts) and starts[at] < end
+            here = places.within(start, end)
             if named:
                 edits += _next_value(record, text, start, end)
             named = False
@@ -66,13 +67,7 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
             payload = text[start:end]
             layer = Layer(payload, _FOLDED, lambda _: b"\n", lambda new: new) if folded else None
             plain = payload if layer is None else layer.plain
-            found_at = (
-                record.alarms(plain)
-                if layer is not None
-                else [
-                    Alarm(a.start - start, a.end - start, a.what, a.kind) for a in alarms[at : bisect_left(starts, end)]
-                ]
-            )
+            found_at = record.alarms(plain) if layer is not None else places.of(start, end)
             if plain[:1] in (b"{", b"["):
                 cut = record.cut and end == len(text)
                 whole = cut or plain.rstrip()[-1:] in (b"}", b"]")

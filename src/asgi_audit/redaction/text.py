@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 
+from .alarms import BASE64, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .commands import commanded, piped
 from .forms import made
 from .grid import grid_edits, labelled_rows
@@ -18,7 +19,6 @@ from .layers import Edit, entities, percent, unicode_escapes
 from .lines import label_edits
 from .names import CODE, NO, YES
 from .record import CANDIDATE, Record, TooCostly, is_holder_in_prose
-from .scan import BASE64, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .sql import column_values
 from .tables import COMMANDS
 from .values import LINE_SEEN, Values
