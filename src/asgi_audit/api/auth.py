@@ -1,4 +1,8 @@
-"""Authentication: from a request's key or session to its rights. Wrong and missing keys get the same response."""
+"""Authentication: from a request's key, token or session to its rights.
+
+A token (JWT) of an issuer goes wherever a key goes, and gives the same rights. What is missing, wrong or expired gets
+the same response.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -15,10 +19,14 @@ from starlette.types import Scope
 from ..capture.annotate import annotate
 from ..capture.handle import leave_out
 from ..control import Control, Session
+from ..control.subjects import is_subject_of
 from ..errors import QueryError, StoreError
 from ..metrics import Values
 from ..query.model import Grant
 from .throttle import Throttle
+
+if TYPE_CHECKING:
+    from .issuer import Issuer
 
 __all__ = ["ACCESS_KEY", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
 
@@ -30,10 +38,18 @@ _LEFT_OUT_KEY = "asgi_audit.refusals_left_out"
 
 
 class Keys:
-    """Looks up keys and sessions, and throttles clients without a valid one."""
+    """Looks up keys, sessions and tokens of `issuer`, and throttles clients without a valid one."""
 
-    def __init__(self, control: Control, throttle: Throttle | None = None, elsewhere: Throttle | None = None) -> None:
+    def __init__(
+        self,
+        control: Control,
+        throttle: Throttle | None = None,
+        elsewhere: Throttle | None = None,
+        *,
+        issuer: Issuer | None = None,
+    ) -> None:
         self._control = control
+        self._issuer = issuer
         self._throttle = throttle or Throttle()
         # For unknown paths, whose responses reveal nothing about a key: still 404 and 405, but few of them are
         # recorded.
@@ -45,10 +61,13 @@ class Keys:
         return {"asgi_audit_api_refusals_unrecorded": unrecorded}
 
     async def grant_of(self, request: Request, *, roles: Collection[str]) -> Grant:
-        """The rights of the key in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized', 'busy'
-        (too many failures) or 'forbidden'."""
+        """The rights of the key or token in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized',
+        'busy' (too many failures) or 'forbidden', StoreError."""
         text = key_of(request.headers)
-        grant = await self.known(text)
+        try:
+            grant = await self.known(text)
+        except NoIssuerKeys:
+            raise self.unjudged(request, text) from None
         if grant is None:
             raise self.refused(request, [text])
         note_who(request, [grant])
@@ -59,15 +78,27 @@ class Keys:
     # process, and must not occupy the threads of look-ups.
 
     async def known(self, text: str) -> Grant | None:
-        """The rights of the key; None for '' and for a wrong key."""
-        return await asyncio.to_thread(self._control.authenticate, text) if text else None
+        """The rights of the key or token; None for '' and for a wrong one. Raises NoIssuerKeys, StoreError."""
+        if not text:
+            return None
+        if self._issuer is not None and is_token(text):
+            return await self._issuer.grant(text)
+        return await asyncio.to_thread(self._control.authenticate, text)
 
     async def session(self, text: str) -> Session | None:
-        return await asyncio.to_thread(self._control.sessions.find, text)
+        """The session; None when it has ended, also because its token's issuer is no longer accepted."""
+        found = await asyncio.to_thread(self._control.sessions.find, text)
+        if found is not None and found.grant.subject:
+            issuer = self._issuer.name if self._issuer is not None else ""
+            return found if is_subject_of(issuer, found.grant.key_id) else None
+        return found
 
     async def open_session(self, grant: Grant) -> str:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, self._control.sessions.open, grant.key_id)
+        """A session of a token ends with it."""
+        sessions, loop = self._control.sessions, asyncio.get_running_loop()
+        if grant.expires is not None:
+            return await loop.run_in_executor(self._writer, sessions.open_of_token, grant)
+        return await loop.run_in_executor(self._writer, sessions.open, grant.key_id)
 
     async def end_session(self, text: str, grant: Grant) -> bool:
         loop = asyncio.get_running_loop()
@@ -80,7 +111,7 @@ class Keys:
         address = _address(request.scope)
         is_over, seconds = False, 0
         for text in keys:
-            key_id = _id_of(text)
+            key_id = self._id_of(text)
             is_over = is_over or self._throttle.is_over(address, key_id)
             seconds = max(seconds, self._throttle.failed(address, key_id))
         left_out: int | None = request.scope.get(_LEFT_OUT_KEY, 0)
@@ -99,6 +130,12 @@ class Keys:
             )
         return QueryError("a valid API key is required", kind="unauthorized", hint=_HINT)
 
+    def unjudged(self, request: Request, text: str, *, is_begun: bool = False) -> QueryError | NoIssuerKeys:
+        """Like `refused`, for a token that cannot be judged now. Not the client's fault, but anybody can send such a
+        text: too many are 'busy', too."""
+        refused = self.refused(request, [text], is_begun=is_begun)
+        return refused if refused.kind == "busy" else NoIssuerKeys()
+
     def refused_url(self, request: Request) -> None:
         """Counts a failure for an invalid signed URL. After too many from one address, only few of these requests are
         still recorded."""
@@ -111,7 +148,7 @@ class Keys:
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
         """Whether to record the request: not when it will be refused after too many refusals. A request with a valid
         key is always recorded. `is_known`: the request is for an existing operation."""
-        address, key_id = _who(scope)
+        address, key_id = self._who(scope)
         if is_known:
             throttle, is_over = self._throttle, self._throttle.is_over(address, key_id)
         else:
@@ -122,6 +159,8 @@ class Keys:
         try:
             if await self.known(key_of(Headers(scope=scope))) is not None:
                 return True
+        except NoIssuerKeys:
+            pass
         except StoreError:
             return True  # which it will be answered with
         left_out = throttle.to_record()
@@ -130,17 +169,28 @@ class Keys:
         scope[_LEFT_OUT_KEY] = left_out
         return True
 
+    def _who(self, scope: Scope) -> tuple[str, str]:
+        """(client address, key id); '' for an unknown address, and for a malformed key."""
+        return _address(scope), self._id_of(key_of(Headers(scope=scope)))
+
+    def _id_of(self, text: str) -> str:
+        """What failures of a key or token are counted for; '' for what is neither."""
+        found = _ID.match(text)
+        if found:
+            return found[1]
+        return self._issuer.throttled_as(text) if self._issuer is not None and is_token(text) else ""
+
 
 def note_who(request: Request, grants: Sequence[Grant]) -> None:
-    """Adds the caller, identified by one or more keys, to the record."""
+    """Adds the caller, identified by one or more keys or tokens, to the record."""
     # Reads are part of the audit trail: reads with a key of one account appear in that account's trail.
     accounts = {grant.accounts for grant in grants}
     only = accounts.pop() if len(accounts) == 1 else None
     annotate(
         request,
-        principal=f"key:{grants[0].key_id}",
+        principal=grants[0].principal,
         account_id=next(iter(only)) if only is not None and len(only) == 1 else None,
-        auth_method="key",
+        auth_method="jwt" if grants[0].subject else "key",
         public_key=grants[0].key_id,
     )
     if len(grants) > 1:
@@ -149,11 +199,27 @@ def note_who(request: Request, grants: Sequence[Grant]) -> None:
 
 def check_role(grant: Grant, roles: Collection[str]) -> None:
     """Raises QueryError 'forbidden' when the grant has none of `roles`."""
+    if not grant.role:
+        raise QueryError(
+            "the token gives no role and accounts of this API",
+            kind="forbidden",
+            hint="Ask whoever runs the issuer; the log of this API says which claim it is.",
+        )
     if grant.role not in roles:
         raise QueryError(
             f"the role {grant.role} may not do this",
             kind="forbidden",
             hint=f"Use a key with one of the roles {', '.join(sorted(roles))}.",
+        )
+
+
+class NoIssuerKeys(StoreError):
+    """A token cannot be judged now: the public keys of its issuer cannot be had."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the public keys of the issuer of tokens cannot be had",
+            hint="`asgi-audit doctor` says why; look at jwt_jwks.",
         )
 
 
@@ -181,16 +247,11 @@ def key_of(headers: Headers) -> str:
     return keys.pop() if len(keys) == 1 else ""
 
 
-def _who(scope: Scope) -> tuple[str, str]:
-    """(client address, key id); '' for an unknown address, and for a malformed key."""
-    return _address(scope), _id_of(key_of(Headers(scope=scope)))
-
-
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
 
 
-def _id_of(key: str) -> str:
-    found = _ID.match(key)
-    return found[1] if found else ""
+def is_token(text: str) -> bool:
+    """Whether it is meant for a token: three parts between dots, which no key has."""
+    return text.count(".") == 2

@@ -22,7 +22,8 @@ _ABOUT = """\
 Questions about audit records: who did what, when, with which outcome.
 
 Send a key as `Authorization: Bearer <key>` or `X-API-Key: <key>`; `asgi-audit keys create` makes one. A key has a role
-and accounts: nobody sees records of another account, nor whether there are any.
+and accounts: nobody sees records of another account, nor whether there are any. Where the operator named an issuer, its
+tokens (JWT) go wherever a key goes, and their claims give role and accounts.
 
 Every successful answer says how complete it is: `Audit-Complete-From` and `Audit-Complete-Until` (everything that began
 from the first on and before the second is indexed), `Audit-Incidents` and `Audit-Open` (what says otherwise).
@@ -32,6 +33,12 @@ A parameter or field that is unknown, or given twice, is refused by name. A know
 `/usage/`."""
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `asgi-audit keys create`."},
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of the issuer that the operator named (`jwt_issuer`), if any.",
+    },
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
     "session": {"type": "apiKey", "in": "header", "name": "sessionId", "description": "A session of a key: see tr50."},
 }
@@ -105,7 +112,7 @@ def _needed(operation: Operation) -> str:
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
     if not operation.roles:
         return []
-    found: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+    found: list[dict[str, list[str]]] = [{"bearer": []}, {"token": []}, {"apiKey": []}]
     if operation.credentials_in_body:
         found += [{"session": []}, {}]  # the last one: they stand in the body
     return found

@@ -9,10 +9,20 @@ from typing import Any
 from ..settings import RETIRED, Settings, table
 from ..wiring.environment import settings_from
 
-__all__ = ["KAFKA", "add_new_index", "add_settings", "settings_of"]
+__all__ = ["JWT", "KAFKA", "add_new_index", "add_settings", "settings_of"]
 
 # Without passwords: all users of the machine can see a command line.
 KAFKA = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "kafka_sasl_mechanism", "kafka_username")
+JWT = (
+    "jwt_issuer",
+    "jwt_audience",
+    "jwt_jwks",
+    "jwt_algorithms",
+    "jwt_leeway_seconds",
+    "jwt_role_claim",
+    "jwt_roles",
+    "jwt_accounts_claim",
+)
 
 
 def add_settings(

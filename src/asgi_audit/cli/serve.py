@@ -6,7 +6,7 @@
   asgi-audit serve --workers 4              four processes serve requests
 
 If there is no key yet, it creates one and prints it once, with example commands; not with --log-format json, because
-collected logs must not contain secrets.
+collected logs must not contain secrets, and not when an issuer of tokens is set (--jwt-issuer).
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from .. import __version__
 from ..errors import AuditError, ConfigError
 from ..metrics import Values
 from ..settings import Settings
+from ..wiring.issuer import open_issuer
 from ..wiring.operations import forget_index, open_control, open_source
 from ..wiring.server import Beside, build_api, build_server, check_dialects
 from ..wiring.together import METRICS_SECONDS, PARTS, Text
 from . import export
 from .ask_lines import ask_lines, shown_host
-from .flags import KAFKA, add_new_index, add_settings, settings_of
+from .flags import JWT, KAFKA, add_new_index, add_settings, settings_of
 from .logs import is_json
 from .processes import Child, on_closed_stdin
 from .supervised import Supervised
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "execution_seconds",
         "dialects",
         "dialect_hosts",
+        *JWT,
         "public_url",
         *export.SETTINGS,
         "export_regions",
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_dialects(settings)
+    open_issuer(settings)  # report a wrong setting here, not repeatedly in the workers
     if not arguments.no_index:
         open_source(settings).close()  # report a wrong URL here, not repeatedly in the indexer
     if arguments.new_index:
@@ -181,6 +184,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _first_key(control: Any, settings: Settings, base: str, account: str | None) -> None:
     """Creates the first key and prints it with example commands; on later starts prints how to create another one."""
     more = "asgi-audit keys create --role auditor --account NAME"
+    if settings.accepts_tokens and account is None and not control.list_keys():
+        if not is_json():  # no key that nobody asked for
+            print(f"Ask with a token of {settings.jwt_issuer}; a key: {more}", flush=True)
+        return
     if control.list_keys():
         if not is_json():
             print(f"Ask with a key of yours (`asgi-audit keys list`); another one: {more}", flush=True)

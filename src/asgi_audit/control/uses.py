@@ -25,6 +25,7 @@ _NOTED_MAX = 10_000
 _WRITE = {
     "key": "UPDATE keys SET last_used_ms = max(coalesce(last_used_ms, 0), ?) WHERE id = ?",
     "session": "UPDATE sessions SET used_ms = max(used_ms, ?) WHERE hash = ?",
+    "token session": "UPDATE token_sessions SET used_ms = max(used_ms, ?) WHERE hash = ?",
 }
 
 
@@ -42,7 +43,7 @@ class Uses:
         self._writer: ThreadPoolExecutor | None = None
 
     def note(self, kind: str, name: str | bytes, at_ms: int) -> None:
-        """Note a use. `kind`: `key` (`name` is its id) or `session` (its hash)."""
+        """Note a use. `kind`: `key` (`name` is its id), `session` or `token session` (its hash)."""
         now = self._monotonic()
         with self._lock:
             if self._closed or now - self._noted.get((kind, name), -NOTE_SECONDS) < NOTE_SECONDS:

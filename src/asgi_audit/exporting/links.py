@@ -1,4 +1,4 @@
-"""Signed URLs of downloads that the API serves itself: valid for an hour, each one different.
+"""Signed URLs of downloads that the API serves itself: valid for an hour at most, each one different.
 
 A URL names the export, its expiry, and the key that it was created for. The signature is HMAC-SHA256 over all of these,
 with a key derived from the secret of `control.db`: every worker accepts it, also after a restart. The host of the URL
@@ -37,8 +37,8 @@ class Links:
         self._secret = hmac.digest(secret, b"asgi-audit export downloads", hashlib.sha256)
         self._public_url = public_url
 
-    def new(self, export: str, key_id: str, now: float) -> Link:
-        return Link(export, int(now) + LINK_SECONDS, key_id, secrets.token_hex(8))
+    def new(self, export: str, key_id: str, now: float, seconds: int = LINK_SECONDS) -> Link:
+        return Link(export, int(now) + seconds, key_id, secrets.token_hex(8))
 
     def url(self, link: Link, *, manifest: bool = False) -> str:
         values = (str(link.expires), link.key_id, link.nonce, self._signature(link, manifest))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..control import Control
 from ..control.exports import Asked, Export, State
+from ..control.subjects import is_subject_of
 from ..errors import QueryError, StoreError
 from ..metrics import Values
 from ..query.model import Grant
@@ -38,7 +39,8 @@ class Download(NamedTuple):
 
 
 class ExportService:
-    """`regions`: region by region group, `*` for all. `days`: how long ended exports stay visible. Thread-safe."""
+    """`regions`: region by region group, `*` for all. `days`: how long ended exports stay visible. `issuer`: of the
+    tokens that are accepted, '' for none. Thread-safe."""
 
     def __init__(
         self,
@@ -48,9 +50,11 @@ class ExportService:
         public_url: str,
         regions: dict[str, str],
         days: int = 7,
+        issuer: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._is_key = control.is_key
+        self._control = control
+        self._issuer = issuer
         self._exports = control.exports
         self._target = target
         self._links = Links(control.secret(), public_url)
@@ -84,20 +88,23 @@ class ExportService:
         return found, self._token(grant, found[-1]) if more and found else None
 
     def presign(self, grant: Grant, export: Export) -> tuple[Presigned, str]:
-        """A fresh URL of a complete export's object, and one of its manifest. Raises TargetError."""
+        """A fresh URL of a complete export's object, and one of its manifest; they end with the caller's token. Raises
+        TargetError."""
         now = self._clock()
-        there = self._target.presign(export.id, LINK_SECONDS, now)
-        beside = self._target.presign(export.id, LINK_SECONDS, now, manifest=True)
+        left = LINK_SECONDS if grant.expires is None else int(grant.expires - now)
+        seconds = max(1, min(LINK_SECONDS, left))
+        there = self._target.presign(export.id, seconds, now)
+        beside = self._target.presign(export.id, seconds, now, manifest=True)
         if there is not None and beside is not None:
             return there, beside.url
-        link = self._links.new(export.id, grant.key_id, now)
+        link = self._links.new(export.id, grant.key_id, now, seconds)
         return Presigned(self._links.url(link), link.expires), self._links.url(link, manifest=True)
 
     def open(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> Download:
         """What a URL of ours opens. Raises QueryError: 'forbidden' for one that is not valid (any more), or whose key
         was revoked, 'missing' when the export is gone."""
         link = self._links.opened(id_, given, self._clock(), manifest=manifest)
-        if link is None or not self._is_key(link.key_id):
+        if link is None or not self._may_still(link.key_id):
             raise QueryError(
                 "this URL was not made by this API, was altered or has expired, or its key was revoked",
                 kind="forbidden",
@@ -108,6 +115,10 @@ class ExportService:
         if found is None or path is None:
             raise _missing()
         return Download(link, found, path, self._links.url(link, manifest=True))
+
+    def _may_still(self, key_id: str) -> bool:
+        """Whether the key is not revoked, or the issuer of the token is still accepted."""
+        return is_subject_of(self._issuer, key_id) or self._control.is_key(key_id)
 
     def is_first_download(self, link: Link) -> bool:
         """True on the first download through this URL, which is marked as used."""

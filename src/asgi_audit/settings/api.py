@@ -30,6 +30,14 @@ class ApiSettings(TypedDict, total=False):
     export_endpoint: str
     export_days: int
     export_regions: str | Mapping[str, str]
+    jwt_issuer: str
+    jwt_audience: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+    jwt_jwks: str | Path
+    jwt_algorithms: str | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+    jwt_leeway_seconds: float
+    jwt_role_claim: str
+    jwt_roles: str | Mapping[str, str]
+    jwt_accounts_claim: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,10 @@ from ..errors import ConfigError
 from . import masking
 
 __all__ = [
-    "Check", "Wrong", "account", "address", "boolean", "bucket", "choice", "group", "header", "host", "hosts",
-    "instance", "journal", "meant", "name", "names", "optional_choice", "optional_path", "optional_port",
-    "optional_url", "path", "redact_forms", "redact_names", "redact_paths", "regions", "seconds", "setting", "text",
-    "transport", "whole",
+    "Check", "Wrong", "account", "address", "algorithms", "boolean", "bucket", "choice", "claim", "group", "header",
+    "host", "hosts", "instance", "journal", "jwks", "meant", "name", "names", "optional_choice", "optional_path",
+    "optional_port", "optional_url", "path", "redact_forms", "redact_names", "redact_paths", "regions", "roles",
+    "seconds", "setting", "text", "transport", "whole",
 ]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -249,6 +249,62 @@ def regions(value: Any) -> tuple[tuple[str, str], ...]:
         if not _NAME.fullmatch(name) or not (region == "*" or _NAME.fullmatch(region)) or name in found:
             raise wrong
         found[name] = region
+    return tuple(found.items())
+
+
+ROLES = ("reader", "auditor")
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures with a public key. Never `none`, and never HS256: its key would be the published one."""
+_LOCAL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?:[:/].*)?")
+_CLAIM = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+def jwks(value: Any) -> str:
+    """A URL, or a path as text; '' for none."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, Path) or (isinstance(value, str) and "://" not in value):
+        return str(path(value))
+    if (
+        not isinstance(value, str)
+        or not _URL.fullmatch(value)
+        or not (value.startswith("https://") or _LOCAL.fullmatch(value))
+    ):
+        raise Wrong("an https:// URL without user and query, http:// for this machine alone, or a path")
+    return value
+
+
+def algorithms(value: Any) -> tuple[str, ...]:
+    given = names(value)
+    for one in given:
+        if one not in ALGORITHMS:
+            raise Wrong(f"{', '.join(ALGORITHMS)}, separated by commas", ALGORITHMS, word=one)
+    return tuple(dict.fromkeys(given))
+
+
+def claim(value: Any) -> str:
+    if not isinstance(value, str) or not _CLAIM.fullmatch(value):
+        raise Wrong("the name of a claim, or the way to it with dots, such as realm_access.roles")
+    return value
+
+
+def roles(value: Any) -> tuple[tuple[str, str], ...]:
+    """(the issuer's name, role) of each `name=role`, separated by commas, or of a mapping."""
+    wrong = Wrong("name=role, separated by commas, such as audit-admins=auditor,staff=reader", ROLES)
+    if isinstance(value, str):
+        value = [part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip()]
+    elif isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, (list, tuple)):
+        raise wrong
+    found = {}
+    for pair in value:
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise wrong
+        name, role = (part.strip() for part in pair)
+        if not name or role not in ROLES or name in found:
+            raise wrong
+        found[name] = role
     return tuple(found.items())
 
 

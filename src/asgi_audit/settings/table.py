@@ -21,6 +21,7 @@ from .delivery import Delivery, DeliverySettings
 from .exports import Exports
 from .identity import Identity, IdentitySettings
 from .index import Index
+from .jwt import Jwt
 from .kafka import Kafka, KafkaSettings
 
 __all__ = [
@@ -65,7 +66,7 @@ class ApplicationSettings(DeliverySettings, IdentitySettings, CaptureSettings, K
 
 # Dataclass fields are ordered from the last base to the first.
 @dataclass(frozen=True, kw_only=True)
-class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
+class Settings(Exports, Jwt, Api, Index, Kafka, Capture, Identity, Delivery):
     """Validated as a whole by `make_settings`. `only` in the metadata names the only user of a setting: middleware or
     server."""
 
@@ -124,6 +125,8 @@ class Settings(Exports, Api, Index, Kafka, Capture, Identity, Delivery):
                 changed[f.name] = _absolute(value)
             elif f.name in ("transport", "store") and ":///" in value:
                 changed[f.name] = f"{scheme_of(value)}:///{_absolute(url_path(value))}"
+            elif f.name == "jwt_jwks" and value and "://" not in value:
+                changed[f.name] = str(_absolute(Path(value)))
         return dataclasses.replace(self, **changed)
 
     def __repr__(self) -> str:
@@ -182,7 +185,9 @@ def make_settings(environment: Mapping[str, str], **given: Any) -> Settings:
             values[name] = _checked(f, given[name], name)
         elif environment_name(name) in environment:
             values[name] = _checked(f, environment[environment_name(name)], environment_name(name))
-    return Settings(**values)
+    settings = Settings(**values)
+    settings.check_tokens()
+    return settings
 
 
 def _without_kubernetes(environment: Mapping[str, str]) -> dict[str, str]:

@@ -49,6 +49,7 @@ EXTRAS = {
     "rich": "client",
     "shtab": "client",
     "aiokafka": "kafka",
+    "jwt": "server,jwt",
     "boto3": "server,s3",
     "botocore": "server,s3",
     "datasette": "server,demo",

@@ -47,6 +47,7 @@ def open_exports(settings: Settings, control: Control) -> ExportService:
         public_url=public_url(settings),
         regions=settings.regions_of_groups,
         days=settings.export_days,
+        issuer=settings.jwt_issuer,
     )
 
 

@@ -24,6 +24,7 @@ from ..metrics import Values
 from ..settings import ApiSettings, Settings
 from . import application, exports, server
 from .environment import api_settings, extra
+from .issuer import open_issuer
 
 if TYPE_CHECKING:
     from ..capture.middleware import ASGIApp, Receive, Send
@@ -47,6 +48,7 @@ def create_app(**settings: Unpack[ApiSettings]) -> MountedApi:
     with extra():
         from ..api import app  # noqa: F401 - the extra is there
     server.check_dialects(made)
+    open_issuer(made)  # raises when its package is missing, or its keys are in a file that is
     if made.export_bucket:
         exports.open_target(made)  # raises when its package is missing or rejects the settings
     if made.enabled:

@@ -17,6 +17,7 @@ from . import application
 from .environment import extra
 from .exports import open_exports
 from .index_memory import memory_of
+from .issuer import open_issuer
 from .operations import measures, open_control, open_store_reader
 from .together import THROTTLES, Together
 
@@ -60,6 +61,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
 
     settings = settings.absolute()  # readers are reopened later
     check_dialects(settings)
+    issuer = open_issuer(settings)
     control = open_control(settings)
     memory_of(settings).keep()
     together = beside.together
@@ -74,7 +76,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
         tally=together,
     )
     windows = [None, None] if together is None else [together.windows(n) for n in range(THROTTLES)]
-    keys = Keys(control, *(Throttle(one) for one in windows))
+    keys = Keys(control, *(Throttle(one) for one in windows), issuer=issuer)
     return Api(settings, service, control, open_exports(settings, control), keys, beside)
 
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from ...capture.annotate import annotate
 from ...capture.handle import leave_out
 from ...control.exports import Asked, Export, State
+from ...control.subjects import principal_of
 from ...errors import QueryError, StoreError
 from ...exporting.base import CONTENT_TYPE, TargetError
 from ...exporting.service import Download, ExportService, NotRunning
@@ -388,7 +389,7 @@ class _Handlers:
         found = await asyncio.to_thread(self._exports.open, id_, given, manifest=manifest)
         reach = found.export.reach
         account = next(iter(reach)) if reach is not None and len(reach) == 1 else None
-        annotate(request, principal=f"key:{found.link.key_id}", account_id=account, auth_method="signed-url")
+        annotate(request, principal=principal_of(found.link.key_id), account_id=account, auth_method="signed-url")
         return found
 
     async def _is_first(self, found: Download) -> bool:

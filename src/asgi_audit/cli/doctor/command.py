@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from ...addresses import without_passwords
 from ...errors import AuditError, ConfigError
 from ...settings import Settings
-from ..flags import KAFKA, add_settings, settings_of
+from ..flags import JWT, KAFKA, add_settings, settings_of
 from .access import access
 from .checks import CHECKS, Check, Found
 from .exports import exports
+from .issuer import issuer
 from .kafka import kafka
 
 __all__ = ["add_arguments", "examine", "run"]
@@ -31,6 +32,7 @@ ALL: Sequence[Check] = (
     *CHECKS[3:7],
     access,
     *CHECKS[7:],
+    issuer,
     exports,
 )  # in the order of a record's path
 _LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "public_url",
         "export_path",
         "export_bucket",
+        *JWT,
         aliases={"transport": ("--from",), "store": ("--to",)},
     )
 

@@ -25,7 +25,7 @@ from ....query.admission import Lease
 from ....query.model import Grant
 from ....query.service import QueryService
 from ....record.derived import level_of
-from ...auth import Keys, access_of, key_of
+from ...auth import Keys, NoIssuerKeys, access_of, key_of
 from ...completeness import audit_headers
 from ...failure import STATUSES, failure_of
 from ...models import Model, NoParameters, answer_bytes, read_fields, read_parameters
@@ -78,7 +78,11 @@ def operations(service: QueryService) -> list[Operation]:
 
 async def _call(service: QueryService, request: Request, _: Grant) -> Response:
     access = access_of(request)
-    of_header = await access.keys.known(key_of(request.headers))
+    key = key_of(request.headers)
+    try:
+        of_header = await access.keys.known(key)
+    except NoIssuerKeys:
+        raise access.keys.unjudged(request, key, is_begun=True) from None
     try:
         envelope = envelope_of(await json_object(request, "a JSON object of commands"))
     except QueryError as e:
@@ -87,7 +91,10 @@ async def _call(service: QueryService, request: Request, _: Grant) -> Response:
         if of_header is None:
             access.keys.refused(request, [""], is_begun=True)
         raise
-    asking = await who_asks(request, access, envelope, of_header)
+    try:
+        asking = await who_asks(request, access, envelope, of_header)
+    except NoIssuerKeys:
+        raise access.keys.unjudged(request, key, is_begun=True) from None
     read_parameters(request, NoParameters)
     names = {command.name: None for command in envelope.commands if command.name in COMMANDS}
     annotate(request, operation=", ".join(names) or None)
@@ -168,7 +175,7 @@ class _Call:
                 return await self._end(_read(Ended, command), who)
             if command.name in (_PING, _INFO):
                 _read(NoParameters, command)
-                return _DONE if command.name == _PING else _success(_info(self._request, who))
+                return _DONE if command.name == _PING else _success(_info(self._request, who, self._service.now()))
             raise QueryError(f"command: there is no {command.name[:60]!a}; accepted: {', '.join(COMMANDS)}")
         except QueryError as e:
             return self._failed(e)
@@ -215,9 +222,10 @@ def _org_of(grant: Grant) -> str:
     return "*" if grant.accounts is None else ",".join(sorted(grant.accounts))
 
 
-def _info(request: Request, who: Who) -> Info:
+def _info(request: Request, who: Who, now: float) -> Info:
     grant, session = who.grant, who.session
-    name = f"key:{grant.key_id}"
+    name = grant.principal
+    left = SESSION_SECONDS if grant.expires is None else max(0, min(SESSION_SECONDS, int(grant.expires - now)))
     org = _org_of(grant)
     return Info(
         id=who.session_id,
@@ -231,7 +239,7 @@ def _info(request: Request, who: Who) -> Info:
         hasSuperOps=grant.accounts is None,
         hasOrgAdmin=False,
         connInfo=ConnInfo(protocol="http", remoteAddr=request.client.host if request.client else ""),
-        ttl=SESSION_SECONDS,
+        ttl=left,
         locale="",
         startTime=_time(session.created_ms) if session else "",
         lastAccessed=_time(session.used_ms) if session else "",

@@ -1,0 +1,35 @@
+"""The doctor's check of the issuer of tokens (JWT): whether its public keys can be had, and fit the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import AuditError, ConfigError
+from ...settings import Settings
+from ...wiring.issuer import public_keys
+from .checks import Found
+
+__all__ = ["issuer"]
+
+_SHOWN = 5
+
+
+def issuer(s: Settings) -> Iterator[Found]:
+    if not s.accepts_tokens:
+        return
+    try:
+        ids = public_keys(s)
+    except ConfigError:
+        raise  # a package that is missing: its hint says which
+    except AuditError as e:
+        do = e.hint or "Tokens are refused, or judged by the keys known so far; keys of asgi-audit work all the same."
+        yield Found("bad", "issuer", f"the public keys of {s.jwt_issuer} cannot be had: {e}", do)
+        return
+    if not ids:
+        do = "Set jwt_algorithms to what the issuer signs with."
+        yield Found("bad", "issuer", f"no public key of {s.jwt_issuer} is for an accepted algorithm", do)
+        return
+    named = [f"{id_[:60]!a}" for id_ in ids if id_]
+    shown = ", ".join(named[:_SHOWN]) + (f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else "")
+    text = f"{s.jwt_issuer} publishes {len(ids)} keys that tokens may be signed with"
+    yield Found("ok", "issuer", f"{text}: {shown}" if shown else text)
