@@ -7,8 +7,10 @@ dialect's for it and its body is exactly the dialect's model."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.support.operations import MARK, PATHS, SECRET, TABLE, Asker, is_failu
 from asgi_audit.api.app import application
 from asgi_audit.api.auth import Keys
 from asgi_audit.api.failure import STATUSES, Failure, phrase_of
+from asgi_audit.api.head import TOO_LONG, refused_scope
 from asgi_audit.api.measured import Measured
 from asgi_audit.api.models import Model
 from asgi_audit.api.operation import Dialect, Operation
@@ -336,7 +339,20 @@ def test_key_with_too_many_answers_in_flight_is_429(asker: Asker, operation: Ope
 @pytest.mark.parametrize("operation", WITH_BODY, ids=name_of)
 def test_body_that_is_wrong_is_400_and_one_that_is_too_long_413(asker: Asker, operation: Operation) -> None:
     key = asker.key(operation, "*")
-    for body in (b"", b"[]", b"{", b"null", b'"x"', b"\xff\xfe{}", b"[" * 60_000, b'{"a":NaN}', b'{"a":1,"a":2}'):
+    assert operation.request is not None
+    is_needed = operation.credentials_in_body or any(f.is_required() for f in operation.request.model_fields.values())
+    for body in (
+        *([b""] if is_needed else []),
+        b" ",
+        b"[]",
+        b"{",
+        b"null",
+        b'"x"',
+        b"\xff\xfe{}",
+        b"[" * 60_000,
+        b'{"a":NaN}',
+        b'{"a":1,"a":2}',
+    ):
         answer = asker.ask(operation, key, content=body)
         assert is_failure(answer, operation.dialect, 400)
     answer = asker.ask(operation, key, content=b"{}" + b" " * BODY_BYTES_MAX)
@@ -460,3 +476,69 @@ def test_what_was_begun_is_missing_when_it_has_expired(asker: Asker, operation: 
     values = asker.followed(operation, key)
     clock.now += 10 * 86_400
     assert is_failure(asker.ask(operation, key, values=values), operation.dialect, 404)
+
+
+@pytest.mark.parametrize("operation", WITH_BODY, ids=name_of)
+def test_body_is_refused_by_the_name_of_its_coding_and_before_it_is_sent_when_it_is_declared_too_long(
+    asker: Asker, operation: Operation
+) -> None:
+    key = asker.key(operation, "*")
+    body = json.dumps(operation.example.body).encode()
+    for coding in ("gzip", "br", "identity, deflate", "x" * 1_000):
+        answer = asker.ask(operation, key, content=body, headers={"content-encoding": coding})
+        assert is_failure(answer, operation.dialect, 400)
+        assert "Content-Encoding: it is " in answer.text
+    for coding in ("", "identity", " Identity , identity"):
+        assert is_answer(asker.ask(operation, key, content=body, headers={"content-encoding": coding}), operation)
+    for length in ("65537", "9" * 20, "9" * 4_000):
+        answer = asker.ask(operation, key, content=body, headers={"content-length": length})
+        assert is_failure(answer, operation.dialect, 413)
+    for length in ("²", "-1", "x", "", "0" * 10 + "9"):
+        headers = {"content-length": length.encode("latin-1")}
+        assert asker.ask(operation, key, content=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("operation", [o for o in WITH_BODY if o.id == "exports.list"], ids=name_of)
+def test_absent_body_counts_as_an_object_without_fields_where_none_is_required(
+    asker: Asker, operation: Operation
+) -> None:
+    key = asker.key(operation, "*")
+    asker.followed(next(o for o in TABLE if o.id == "exports.result"), key)
+    found = [asker.ask(operation, key, content=body) for body in (b"", b"{}")]
+    assert found[0].status_code == 200
+    assert found[0].content == found[1].content
+    assert found[0].json()["results"]
+
+
+@every_path
+def test_what_the_server_refuses_is_said_in_words_of_the_path_whatever_the_method(
+    asker: Asker, operation: Operation, path: str
+) -> None:
+    """`connection` makes such a scope of a head that is no HTTP/1.1."""
+    where = path.replace("{", "").replace("}", "")
+    dialect = next(o.dialect for o, p in PATHS if p == path)
+    for target in (where, f"http://x{where}", f"{where}?a=1"):
+        scope = refused_scope(f"GET {target} HTTP/1.1\r\nHost: x".encode(), TOO_LONG, client=None)
+        assert is_failure(answered(asker.app, scope), dialect, 431)
+
+
+@pytest.mark.parametrize("head", [b"", b"\r\n", b"GET", b"GET  HTTP/1.1", b"\xff" * 9_000, b"GET /" + b"x" * 9_000])
+def test_what_the_server_refuses_is_said_in_words_of_usage_when_it_has_no_path(asker: Asker, head: bytes) -> None:
+    assert is_failure(answered(asker.app, refused_scope(head, TOO_LONG, client=None)), DIALECTS["usage"], 431)
+
+
+def answered(app: Any, scope: dict[str, Any]) -> httpx.Response:
+    """The answer to a scope as it stands."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    start, *rest = sent
+    body = b"".join(message.get("body", b"") for message in rest)
+    request = httpx.Request("GET", "http://x")
+    return httpx.Response(start["status"], headers=start["headers"], content=body, request=request)

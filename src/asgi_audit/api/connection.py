@@ -7,17 +7,26 @@ protocol (h11) that also keeps the current phase and its start; `door` closes ov
 All connections receive into one shared buffer of `RECEIVE_BYTES`, and received bytes are parsed at once. So headers
 above h11's limit (16 KiB) are refused before many more bytes are read, and a connection holds at most 64 KiB of a body
 and one buffer of pipelined data. (asyncio would read 256 KiB at a time.)
+
+What h11 refuses gets the error of its dialect in place of uvicorn's plain text. A connection that is closed while the
+client still sends is closed in two steps (RFC 9112, 9.6): our side first, then, after what still comes was discarded,
+all of it. Closed at once, the system would reset it, and the client might never see the response.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .failure import Failure, phrase_of
+from .head import LINE_BYTES_MAX, in_origin_form, refusal_of, refused_scope
 
 __all__ = ["Connection", "Phase", "Watch"]
 
@@ -29,6 +38,9 @@ ANSWER_SECONDS = 60.0
 # A client must read a response within this time plus one second per SEND_BYTES_A_SECOND: 79 s for a page of 8 MiB.
 SEND_SECONDS = 15.0
 SEND_BYTES_A_SECOND = 131_072
+# What a client sends on after its last response, until it sees that our side is closed.
+LINGER_SECONDS = 2.0
+LINGER_BYTES_MAX = 4 << 20
 
 
 class Phase(Enum):
@@ -38,6 +50,7 @@ class Phase(Enum):
     BODY = auto()  # the client, to send the rest of the request
     ANSWER = auto()  # us
     SEND = auto()  # the client, to read
+    LINGER = auto()  # the client, to close
 
 
 class Watch(Protocol):
@@ -61,14 +74,16 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.address = ""
         self.has_sent = False
         """Whether the client sent anything yet, and it was looked at."""
-        self._enter(Phase.HEAD)
+        self.phase, self.since = Phase.HEAD, monotonic()
         self._sent = 0
         self._send_began = 0.0
+        self._head = b""  # the first bytes of the request that is read now
+        self._discarded = 0
 
     # -- asyncio's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _Transport(transport, self._begin_to_close)))
         self.address = self.client[0] if self.client else ""
         self._watch.made(self)
 
@@ -81,7 +96,61 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.has_sent = True
-        self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+        if self.phase is not Phase.LINGER:
+            self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+            return
+        self._discarded += nbytes
+        if self._discarded > LINGER_BYTES_MAX:
+            self.abort()
+
+    def handle_events(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            self._head = self.conn.trailing_data[0][:LINE_BYTES_MAX]  # h11 forgets what it refuses
+        super().handle_events()
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn calls it where h11 refused what came, while h11's exception is handled."""
+        if self.conn.our_state is h11.SEND_BODY:
+            self.cycle.keep_alive = False  # the body, which nobody reads, is wrong: the response goes on
+            return
+        self._enter(Phase.LINGER)
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # it has had its response
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # for the application, which waits for the rest of the body
+            self.cycle.message_event.set()
+        task = self.loop.create_task(self._refuse(refusal_of(sys.exception())))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _refuse(self, refusal: Failure) -> None:
+        """Sends what the dialect says, and closes."""
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            event: h11.Event = h11.Data(data=message.get("body", b""))
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"connection", b"close")]
+                reason = phrase_of(message["status"])
+                event = h11.Response(status_code=message["status"], headers=headers, reason=reason)
+            self.transport.write(self.conn.send(event) or b"")
+
+        of_us = {"client": self.client, "server": self.server, "scheme": self.scheme, "state": self.app_state.copy()}
+        try:
+            await self._application(refused_scope(self._head, refusal, **of_us), receive, send)
+            self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        finally:
+            self.transport.close()
+
+    def _begin_to_close(self) -> bool:
+        """Whether the client may still send; what it sends is discarded from now on."""
+        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+            return False
+        self._enter(Phase.LINGER)
+        return True
 
     # -- the door's side
 
@@ -93,7 +162,13 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def is_overdue(self, now: float) -> bool:
         if self.phase is Phase.SEND or self.is_reading_slowly:
             return now - self._send_began > SEND_SECONDS + self._sent / SEND_BYTES_A_SECOND
-        seconds = {Phase.HEAD: HEAD_SECONDS, Phase.BODY: BODY_SECONDS, Phase.ANSWER: ANSWER_SECONDS}
+        lingering = LINGER_SECONDS + self._sent / SEND_BYTES_A_SECOND
+        seconds = {
+            Phase.HEAD: HEAD_SECONDS,
+            Phase.BODY: BODY_SECONDS,
+            Phase.ANSWER: ANSWER_SECONDS,
+            Phase.LINGER: lingering,
+        }
         return now - self.since > seconds[self.phase]
 
     def abort(self) -> None:
@@ -103,10 +178,15 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     # -- the application's side
 
     def _enter(self, phase: Phase) -> None:
+        if self.phase is Phase.LINGER:
+            return  # it is the last one
         self.phase = phase
         self.since = self._monotonic()
+        if phase is Phase.LINGER and not self.is_reading_slowly:
+            self._send_began, self._sent = self.since, 0
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        scope = in_origin_form(scope)
         self._enter(Phase.BODY if _has_body(scope) else Phase.ANSWER)
 
         async def receiving() -> Any:
@@ -134,3 +214,26 @@ def _has_body(scope: Any) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in scope["headers"]
     )
+
+
+class _Transport:
+    """asyncio's, closed in two steps when the client may still send. `begin`: whether it may; called once."""
+
+    def __init__(self, transport: asyncio.Transport, begin: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._begin = begin
+        self._is_ending = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        if self._is_ending or self._transport.is_closing() or not self._begin():
+            self._transport.close()
+            return
+        self._is_ending = True
+        self._transport.write_eof()  # after what was written
+        self._transport.resume_reading()
+
+    def is_closing(self) -> bool:
+        return self._is_ending or self._transport.is_closing()

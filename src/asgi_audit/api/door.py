@@ -158,7 +158,7 @@ class Door:
         if not waiting:
             return False
         # Prefer connections without a complete request over those being served.
-        idle = [c for c in waiting if c.phase is Phase.HEAD and not c.is_reading_slowly] or waiting
+        idle = [c for c in waiting if c.phase in (Phase.HEAD, Phase.LINGER) and not c.is_reading_slowly] or waiting
         of_address = Counter(c.address for c in idle)
         least = max(idle, key=lambda c: (of_address[c.address], -c.since))
         self.lost(least)

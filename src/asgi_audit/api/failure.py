@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..errors import QueryError, QueryErrorKind, StoreError, types_and_places
 
-__all__ = ["STATUSES", "Failure", "failure_of", "phrase_of"]
+__all__ = ["REFUSED_KEY", "STATUSES", "Failure", "failure_of", "phrase_of"]
 
 # Every kind, which mypy and a test compare with QueryErrorKind.
 STATUSES: dict[QueryErrorKind, int] = {
@@ -28,6 +28,9 @@ STATUSES: dict[QueryErrorKind, int] = {
     "busy": 429,
     "too_costly": 503,
 }
+REFUSED_KEY = "asgi_audit.refused"
+"""In the scope of a request that the server refuses before it is one: its `Failure`."""
+
 _RETRY_SECONDS = "1"  # an integer above 0: existing clients accept nothing else
 # RFC 9110's name, which Python has since 3.13.
 _PHRASES = {413: "Content Too Large"}

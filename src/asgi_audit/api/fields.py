@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
-_DIGITS = re.compile(r"[0-9]{1,9}")
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _INSTANCE = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
 
 
 def whole(low: int, high: int, *, hint: str = "") -> Checked:
-    """A whole number in a body; 5.0 counts as one, as in JSON Schema. `hint`: advice in a refusal."""
+    """A whole number in a body; 5.0 counts as one, as in JSON Schema. `hint`: advice when it is above `high`."""
 
     def number_of(value: Any) -> int | None:
         if isinstance(value, float) and value.is_integer():
@@ -56,7 +56,7 @@ def whole(low: int, high: int, *, hint: str = "") -> Checked:
 
 
 def digits(low: int, high: int, *, hint: str = "") -> Checked:
-    """A whole number in a URL, 1 to 9 ASCII digits. `hint`: advice in a refusal."""
+    """A whole number in a URL, 1 to 18 ASCII digits. `hint`: advice when it is above `high`."""
 
     def number_of(value: Any) -> int | None:
         return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
@@ -107,7 +107,8 @@ def _within(number_of: Callable[[Any], int | None], low: int, high: int, hint: s
     def take(value: Any) -> int:
         number = number_of(value)
         if number is None or not low <= number <= high:
-            raise Refusal(f"it is {shown(value)}; accepted: {accepted}", hint=hint)
+            is_above = number is not None and number > high
+            raise Refusal(f"it is {shown(value)}; accepted: {accepted}", hint=hint if is_above else "")
         return number
 
     return Checked(take, accepted, {"type": "integer", "minimum": low, "maximum": high})

@@ -100,10 +100,11 @@ class Checked:
 
 
 async def read_body(request: Request, model: type[M]) -> M:
-    """The JSON object in the body, whatever its content type says; null counts as absent where the model allows it."""
+    """The JSON object in the body, whatever its content type says; null counts as absent where the model allows it, and
+    so does the whole body of a model without required fields."""
     needed = [alias_of(model, name) for name, field in model.model_fields.items() if field.is_required()]
     accepted = f"a JSON object with {' and '.join(needed)}" if needed else "a JSON object"
-    return read_fields(model, await json_object(request, accepted), "field")
+    return read_fields(model, await json_object(request, accepted, may_be_absent=not needed), "field")
 
 
 def read_parameters(request: Request, model: type[M]) -> M:

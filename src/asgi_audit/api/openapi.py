@@ -91,7 +91,10 @@ def _operation(
             "schema": components.reference(operation.dialect.name, operation.request, is_sent=False),
             "example": operation.example.body,
         }
-        found["requestBody"] = {"required": True, "content": {"application/json": content}}
+        is_needed = operation.credentials_in_body or any(
+            f.is_required() for f in operation.request.model_fields.values()
+        )
+        found["requestBody"] = {"required": is_needed, "content": {"application/json": content}}
     found["responses"] = responses_of(operation, components)
     links = {
         following.id: _link(operation, following, number)

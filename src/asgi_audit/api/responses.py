@@ -11,6 +11,7 @@ from typing import Any
 from ..control.keys import ROLES
 from ..errors import QueryError
 from .failure import STATUSES, Failure, failure_of, phrase_of
+from .head import TOO_LONG
 from .operation import Operation
 from .params import BODY_BYTES_MAX
 from .schemas import Components
@@ -68,26 +69,17 @@ _ERRORS = [
     QueryError("this key has 64 answers in flight, which is the most", kind="busy"),
     QueryError("too many records to count within 2 s; narrow the window", kind="too_costly"),
 ]
-# Said by the server, before there is a path that could have a dialect.
-_NO_HTTP = {
-    "schema": {
-        "type": "string",
-        "description": "The request is no HTTP/1.1, or its head is too long, which begins at 16 KiB.",
-    },
-    "example": "Invalid HTTP request received.",
-}
 _FAILURES = {STATUSES[error.kind]: failure_of(error, {}) for error in _ERRORS} | {
-    500: Failure(500, "an unexpected error happened (reference 6f1d2c3b4a59)", "Try again.")
+    431: TOO_LONG,
+    500: Failure(500, "an unexpected error happened (reference 6f1d2c3b4a59)", "Try again."),
 }
 
 
 def failures_of(operation: Operation) -> list[int]:
     """Statuses, as failures have them before a dialect sends others. 405 is no answer of an operation."""
-    found = {500, 503}
+    found = {400, 431, 500, 503}  # a request that is no HTTP is 400, too
     if operation.roles:
-        found |= {400, 401, 429}
-    if operation.parameters is not None and not operation.signed:
-        found.add(400)
+        found |= {401, 429}
     if operation.roles and operation.roles != frozenset(ROLES):
         found.add(403)
     if operation.path_values is not None:
@@ -113,8 +105,6 @@ def responses_of(operation: Operation, components: Components) -> dict[str, Any]
         found[sent]["headers"] = {name: HEADERS[name] | {"required": False} for name in found[sent].get("headers", {})}
         for content_type, content in failure["content"].items():
             _or(found[sent]["content"].setdefault(content_type, content), content)
-    wrong = found.setdefault("400", {"description": phrase_of(400), "content": {}})
-    wrong["content"] = {**wrong["content"], "text/plain": _NO_HTTP}
     return found
 
 

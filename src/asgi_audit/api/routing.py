@@ -22,7 +22,7 @@ from ..capture.handle import leave_out
 from ..query.model import Grant
 from ..record.derived import level_of
 from .auth import ACCESS_KEY, Access, Keys
-from .failure import Failure, failure_of
+from .failure import REFUSED_KEY, Failure, failure_of
 from .incoming import Incoming
 from .models import NoParameters, read_parameters
 from .operation import Dialect, Operation
@@ -85,6 +85,9 @@ class Resource:
         return self._operations.get("GET" if method == "HEAD" else method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if REFUSED_KEY in scope:
+            await _send(self.dialect.fail(scope[REFUSED_KEY]), scope, receive, send)
+            return
         operation = self.operation(scope["method"])
         if operation is None or operation.is_recorded:
             await self._respond(scope, receive, send)
@@ -195,8 +198,8 @@ class Anything(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         near = self._near(_first_segments(scope))
         action = self._actions[near.name] if near else self._elsewhere
-        refused = (near or self._rest).fail(Failure(404, "there is nothing at this path", action))
-        await _send(refused, scope, receive, send)
+        failure = scope.get(REFUSED_KEY) or Failure(404, "there is nothing at this path", action)
+        await _send((near or self._rest).fail(failure), scope, receive, send)
 
     def _near(self, segments: list[str]) -> Dialect | None:
         best, most = None, 0

@@ -128,6 +128,7 @@ class Api:
     ) -> None:
         with extra():
             from ..api.app import create_app
+            from ..api.failure import REFUSED_KEY
             from ..api.measured import Measured, share_histograms
             from ..api.routing import operation_of
 
@@ -152,6 +153,7 @@ class Api:
             )
 
         self._operation_of = operation_of
+        self._refused_key = REFUSED_KEY
         self._service = service
         self._control = control
         self._keys = keys
@@ -187,6 +189,8 @@ class Api:
 
     async def _may_be_recorded(self, scope: MutableMapping[str, Any]) -> bool:
         """Whether to begin a record. `routing` leaves out again a poll that succeeds."""
+        if self._refused_key in scope:
+            return False  # it is no request; whose it might be is unknown
         operation = self._operation_of(self._at(scope).routes, scope)
         if operation is not None:
             if not (operation.is_recorded or operation.roles or operation.signed):

@@ -17,11 +17,14 @@ from asgi_audit.api.connection import (
     ANSWER_SECONDS,
     BODY_SECONDS,
     HEAD_SECONDS,
+    LINGER_BYTES_MAX,
+    LINGER_SECONDS,
     SEND_BYTES_A_SECOND,
     SEND_SECONDS,
     Connection,
     Phase,
 )
+from asgi_audit.api.head import LINE_BYTES_MAX
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +180,37 @@ async def test_the_time_for_headers_begins_again_when_an_answer_was_read() -> No
         await _phase(connection, Phase.HEAD)
         await until_in_loop(lambda: not connection.is_reading_slowly)
         assert _lasts(connection, clock, HEAD_SECONDS)
+
+
+async def test_a_client_that_sends_on_after_a_refusal_is_overdue_soon_and_bounded_in_bytes() -> None:
+    async with connected() as (connection, client, app, clock):
+        app.may_answer.set()
+        client.send(b"GET /\r\n\r\n")
+        await _phase(connection, Phase.LINGER)
+        loop = asyncio.get_running_loop()
+        read = 0
+        while read < PAGE:  # the application's answer to anything, then our side is closed
+            read += len(await loop.sock_recv(client, 1 << 16))
+        await until_in_loop(lambda: not connection.is_reading_slowly)
+        assert _lasts(connection, clock, LINGER_SECONDS)
+        began = connection.since
+        clock.now += 1
+        client.send(b"a" * 1_000)
+        await _turns()
+        assert (connection.phase, connection.since) == (Phase.LINGER, began)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(LINGER_BYTES_MAX // 65_536 + 1):
+                await loop.sock_sendall(client, bytes(65_536))
+        await until_in_loop(connection.transport.is_closing)
+        with contextlib.suppress(ConnectionError):
+            while await loop.sock_recv(client, 1 << 16):
+                pass
+
+
+async def test_a_head_of_one_byte_at_a_time_is_remembered_up_to_its_bound() -> None:
+    async with connected() as (connection, client, _, __):
+        for _ in range(3_000):
+            client.send(b"GET ")
+            await asyncio.sleep(0)
+        await _turns()
+        assert len(connection._head) <= LINE_BYTES_MAX

@@ -60,6 +60,7 @@ _CODES = {
     413: "content_too_large",
     416: "range_not_satisfiable",
     429: "too_many_requests",
+    431: "request_header_fields_too_large",
     500: "internal_error",
     503: "unavailable",
 }
