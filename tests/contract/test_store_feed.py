@@ -22,7 +22,7 @@ from tests.support.records import DAY_MS, NOON, batch, foreign, record
 
 from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded, decode
-from asgi_audit.store.base import Fed, Place
+from asgi_audit.store.base import Fed, Place, Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.store.sqlite.schema import DAY_1
 
@@ -343,18 +343,24 @@ def test_block_is_decompressed_once_for_a_page_of_many_streams(
     writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
     writer.write(batch(record(n, NOON + n, account=f"a{n % 60}") for n in range(1, 601)))
     calls = 0
-    decompress = reader._decompress
+    decompress = reader._blocks.decompress
 
     def counting(data: bytes) -> bytes:
         nonlocal calls
         calls += 1
         return decompress(data)
 
-    reader._decompress = counting  # type: ignore[assignment]
+    reader._blocks.decompress = counting  # type: ignore[assignment]
     if blocks_bytes_max is not None:  # a block that is larger than all that is kept
-        monkeypatch.setattr("asgi_audit.store.sqlite.paging._BLOCKS_BYTES_MAX", blocks_bytes_max)
+        monkeypatch.setattr("asgi_audit.store.sqlite.blocks.BLOCKS_BYTES_MAX", blocks_bytes_max)
     rows = reader.feed(None, after=None, limit=1_000, bytes_max=EVER << 4).rows
     assert [decode(row.record).sequence for row in rows] == list(range(1, 601))
     assert calls == 19 if blocks_bytes_max is None else calls > 100  # blocks of 32
+    if blocks_bytes_max is None:
+        again = reader.page(
+            Query(accounts=None, start=0, end=1 << 43), published=1, before=None, limit=99, bytes_max=EVER
+        )
+        assert len(again[0]) == 99
+        assert calls == 19  # the blocks of the page before
     reader.close()
     writer.close()

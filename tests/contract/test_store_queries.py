@@ -154,8 +154,13 @@ def test_answers_are_those_of_the_oracle(
             for records in made[: seen + 1]:
                 writer.write(batch(records))
             published = reader.snapshot().published
+            for given in asked:  # what a reader remembers of it must not stay when it changes
+                reader.count(query_of(given), published=published)
             for records in made[seen + 1 :]:
                 writer.write(batch(records))
+            for given in asked:
+                now = [d for records in made for d in records if matches(query_of(given), d)]
+                assert reader.count(query_of(given), published=reader.snapshot().published) == len(now)
             if is_purged:
                 writer.purge(MIDNIGHT)
             for given in asked:

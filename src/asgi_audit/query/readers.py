@@ -3,7 +3,8 @@
 Invariants: at most `PENDING_MAX` queries wait or run. A key runs at most `RUNNING_MAX` at once, and the last free
 thread is for a key that runs none, so that one key's long queries never occupy all threads. Keys take turns, whatever
 the number of their queries. A query whose caller left, or waited for `ANSWER_SECONDS`, is dropped from the queue, or
-stopped where it runs. Nothing is stored, so a crash loses nothing.
+stopped where it runs. The thread that was busy last answers next: what its reader keeps (pages of SQLite, blocks,
+counts) serves the following pages of a walk. Nothing is stored, so a crash loses nothing.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ class Readers:
     def __init__(self, open_reader: Callable[[], Reader], threads: int = READERS) -> None:
         self._open_reader = open_reader
         self._threads_max = threads
-        self._changed = threading.Condition()
-        # All below is guarded by `_changed`.
+        self._lock = threading.Lock()
+        # All below is guarded by `_lock`.
         self._waiting: OrderedDict[str, deque[_Question]] = OrderedDict()  # the key whose turn is next is first
         self._running: list[_Question] = []
         self._threads: list[threading.Thread] = []
+        self._idle: list[threading.Condition] = []  # of the threads that wait; the one that was busy last is last
         self._closed = False
 
     async def ask(self, question: Callable[[Reader], T], key: str = "") -> T:
@@ -73,13 +75,14 @@ class Readers:
 
     def close(self) -> None:
         """Drops waiting queries, stops running ones, closes the readers."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             waiting = [q for questions in self._waiting.values() for q in questions]
             self._waiting.clear()
             for question in self._running:
                 question.is_abandoned = True
-            self._changed.notify_all()
+            while self._idle:
+                self._idle.pop().notify()
             threads = list(self._threads)
         for question in waiting:
             question.answer.cancel()
@@ -88,7 +91,7 @@ class Readers:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _put(self, question: _Question) -> _Question:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise StoreError("the query service is closed", retriable=False)
             if self._pending() >= PENDING_MAX:
@@ -103,14 +106,15 @@ class Readers:
                     self._forget(question)
                     raise StoreError("no thread could be started to read the index") from e
                 self._threads.append(thread)
-            self._changed.notify()
+            if self._idle:
+                self._idle.pop().notify()
         return question
 
     def _pending(self) -> int:
         return sum(map(len, self._waiting.values())) + len(self._running)
 
     def _abandon(self, question: _Question) -> None:
-        with self._changed:
+        with self._lock:
             question.is_abandoned = True
             self._forget(question)
 
@@ -125,30 +129,36 @@ class Readers:
 
     def _work(self) -> None:
         slot = _Slot(self._open_reader)
-        while (question := self._take()) is not None:
-            if question.answer.set_running_or_notify_cancel():
+        woken = threading.Condition(self._lock)
+        while (question := self._take(woken)) is not None:
+            answer: Any = None
+            error: BaseException | None = None
+            if is_wanted := question.answer.set_running_or_notify_cancel():
                 try:
                     answer = slot.answer(question)
                 except BaseException as e:
-                    question.answer.set_exception(e)
-                else:
-                    question.answer.set_result(answer)
-                    del answer  # up to a page of bytes
-            with self._changed:
+                    error = e
+            # First this: what the caller asks next must find a free thread.
+            with self._lock:
                 self._running.remove(question)
-            del question
+            if error is not None:
+                question.answer.set_exception(error)
+            elif is_wanted:
+                question.answer.set_result(answer)
+            del question, answer, error  # up to a page of bytes
         slot.close()
 
-    def _take(self) -> _Question | None:
+    def _take(self, woken: threading.Condition) -> _Question | None:
         """The next query; None after `close`."""
-        with self._changed:
+        with self._lock:
             while True:
                 if self._closed:
                     return None
                 if (question := self._next()) is not None:
                     self._running.append(question)
                     return question
-                self._changed.wait()
+                self._idle.append(woken)
+                woken.wait()
 
     def _next(self) -> _Question | None:
         free = self._threads_max - len(self._running)

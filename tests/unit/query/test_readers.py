@@ -207,3 +207,34 @@ def test_questions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.gather(*tasks)
 
     run(work)
+
+
+def test_one_thread_answers_when_questions_come_one_after_the_other() -> None:
+    """Its reader has what the questions before needed."""
+
+    async def work(readers: Readers) -> None:
+        seen = {await readers.ask(lambda _: threading.get_ident(), "a") for _ in range(20)}
+        assert len(seen) == len(readers._threads) == 1
+
+    run(work)
+
+
+def test_thread_that_was_busy_last_answers_next_when_several_are_idle() -> None:
+    def wait_until_idle(readers: Readers) -> None:
+        pause = threading.Event()
+        while len(readers._idle) < READERS:
+            pause.wait(0.001)
+
+    async def work(readers: Readers) -> None:
+        gates = Gates()
+        held = [asyncio.create_task(readers.ask(gates.question(k), k)) for k in "wxyz"]
+        await gates.until_begun(READERS)
+        gates.open()
+        await asyncio.gather(*held)
+        seen = set()
+        for _ in range(2 * READERS):
+            await asyncio.to_thread(wait_until_idle, readers)
+            seen.add(await readers.ask(lambda _: threading.get_ident(), "a"))
+        assert len(seen) == 1
+
+    run(work)

@@ -137,7 +137,7 @@ def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, 
     """Method: the purge happens while a statement is open, and between opening a file and reading it."""
     writer = SqliteWriter(index, clock=clock)
     published = reader.snapshot().published
-    original = reader._decompress
+    original = reader._blocks.decompress
     decompressed = 0
 
     def purging(data: bytes) -> bytes:
@@ -147,7 +147,7 @@ def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, 
             writer.purge(NOON)
         return original(data)
 
-    reader._decompress = purging  # type: ignore[assignment]
+    reader._blocks.decompress = purging  # type: ignore[assignment]
     rows, more = reader.page(everything(), published=published, before=None, limit=99, bytes_max=1 << 20)
     assert not more
     assert len(sequences(rows)) == len(set(sequences(rows))) == 20, "the open day to its end, the next one not at all"

@@ -64,6 +64,17 @@ def days_noted(main: apsw.Connection) -> set[str]:
     return {day for (day,) in rows}
 
 
+def last_batches(main: apsw.Connection, first: str, last: str) -> list[tuple[str, int, int | None]]:
+    """(day, number of its file, last batch that brought records of it, or a later one) of the days from `first` to
+    `last`; None when no batch is noted."""
+    rows: list[Any] = main.execute(
+        "SELECT d.day, d.file, a.highest FROM day d LEFT JOIN arrival a ON a.whose = ? AND a.day = d.day "
+        "WHERE d.day BETWEEN ? AND ? ORDER BY d.day",
+        (_ALL, first, last),
+    ).fetchall()
+    return rows
+
+
 def depart(main: apsw.Connection, before: str, horizon: int) -> None:
     """Note that the days before `before` are purged and the horizon moves to `horizon` (ms). Inside the caller's
     transaction."""

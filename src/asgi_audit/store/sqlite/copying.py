@@ -18,10 +18,10 @@ from ...disk import PRIVATE, Access
 from ...errors import RecordError, StoreError
 from ...record.codec import Decoded, decode
 from ...record.slices import Cuts, unpack_cuts
-from .codec import Compressor, Decompressor
+from .blocks import Blocks
+from .codec import Compressor
 from .day import DayWriter
 from .packing import Packed, unpack_hex, unpack_uuid
-from .paging import Blocks
 from .schema import DAY_VERSION, open_reading
 from .tokens import Tokens
 from .transactions import read_transaction
@@ -85,7 +85,7 @@ class Copy:
         except BaseException:
             self._source.close(True)
             raise
-        self._decompress = Decompressor()
+        self._blocks = Blocks()
         self._version = int(self._source.pragma("user_version") or 0)
         self._note(_PROGRESS)
 
@@ -142,7 +142,7 @@ class Copy:
         # The first pass copies nearly all rows; later ones find few, in version 1 with a full scan.
         by = "INDEXED BY record_iseq" if done >= 0 and self._version > 1 else "NOT INDEXED"
         with read_transaction(source):
-            blocks = Blocks(source, self._decompress)
+            of_day = self._blocks.of(source)
             found: Any = source.execute(
                 f"SELECT {_OF_VERSION[self._version]} {by} "
                 f"{'' if self._version == 1 else 'CROSS JOIN shape h ON h.shape = r.shape '}"
@@ -156,7 +156,7 @@ class Copy:
                         *row[:16],
                         unpack_cuts(row[16]),
                         *row[17:21],
-                        self._decompress(row[21]) if self._version == 1 else blocks.record(row[21], row[22]),
+                        self._blocks.decompress(row[21]) if self._version == 1 else of_day.record(row[21], row[22]),
                     )
                 )
                 for row in found

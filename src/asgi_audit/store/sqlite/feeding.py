@@ -17,7 +17,7 @@ import apsw
 
 from ..base import Fed, Place, Row, gone
 from . import arrivals
-from .codec import Decompressor
+from .blocks import Blocks
 from .retention import day_of, horizon_of
 from .rows import record_of, streams_of
 from .schema import SLOTS
@@ -77,7 +77,7 @@ def page(
     limit: int,
     bytes_max: int,
     work_seconds: float,
-    decompress: Decompressor,
+    blocks: Blocks,
 ) -> Fed | None:
     """See `RowReader.feed`. None when a day was purged meanwhile: the caller must list the days again."""
     if after is not None:
@@ -97,7 +97,7 @@ def page(
         limit=limit,
         bytes_max=bytes_max,
         work_seconds=work_seconds,
-        decompress=decompress,
+        blocks=blocks,
     )
 
 
@@ -128,7 +128,7 @@ def walk(
     limit: int,
     bytes_max: int,
     work_seconds: float,
-    decompress: Decompressor,
+    blocks: Blocks,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Fed | None:
     """See `RowReader.feed`. `days`: (day, lowest, highest) of batches, in the order of `lowest`. None when one of them
@@ -154,7 +154,7 @@ def walk(
                 found = sorted(found + some)[: room + 1]
                 if len(found) > room:
                     end = found[room].iseq  # what comes later is not of this page
-        taken = _read(on_day, found[:room], decompress, bytes_max - sum(len(r.record) for r in rows), is_first=not rows)
+        taken = _read(on_day, found[:room], blocks, bytes_max - sum(len(r.record) for r in rows), is_first=not rows)
         if taken is None:
             return None
         rows += taken
@@ -168,14 +168,12 @@ def walk(
             return Fed(rows, after._replace(iseq=up_to, id=END), True)
 
 
-def _read(
-    on_day: Days, found: list[_Found], decompress: Decompressor, bytes_max: int, *, is_first: bool
-) -> list[Row] | None:
+def _read(on_day: Days, found: list[_Found], blocks: Blocks, bytes_max: int, *, is_first: bool) -> list[Row] | None:
     """As many of the rows as fit into `bytes_max`. None when a day was purged meanwhile."""
     rows: list[Row] = []
     for day, group in groupby(found, key=lambda f: f.day):
         ids = [f.id for f in group]
-        read = partial(_rows_of, ids=ids, decompress=decompress, bytes_max=bytes_max, is_first=is_first and not rows)
+        read = partial(_rows_of, ids=ids, blocks=blocks, bytes_max=bytes_max, is_first=is_first and not rows)
         some = on_day(day, read)
         if some is None:
             return None
@@ -214,12 +212,12 @@ def _found_in(
 
 
 def _rows_of(
-    connection: apsw.Connection, ids: list[int], decompress: Decompressor, bytes_max: int, *, is_first: bool
+    connection: apsw.Connection, ids: list[int], blocks: Blocks, bytes_max: int, *, is_first: bool
 ) -> list[Row]:
     """As many of these rows of one day as fit into `bytes_max`, in this order; at least one when `is_first`."""
     rows: list[Row] = []
     with read_transaction(connection):
-        read = record_of(connection, decompress)
+        read = record_of(connection, blocks)
         for number in ids:
             row = read(number)
             bytes_max -= len(row.record)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import apsw
 
@@ -13,17 +11,12 @@ from ...errors import StoreError
 from ...record.slices import unpack_cuts
 from ..base import Row
 from ..query import Query
-from .codec import Decompressor
+from .blocks import Blocks
 from .counting import pass_over
 from .selection import Selection, ids_of, select
 from .transactions import read_transaction
 
-__all__ = ["Blocks", "PageReader"]
-
-_NEWLINE = 10
-# Of decompressed blocks, kept while a page is read: those of one batch and all of its streams, some 30 KB each. With 32
-# blocks, 1,000 rows of 100 streams in the order of time decompressed a block for nearly every row.
-_BLOCKS_BYTES_MAX = 4 << 20
+__all__ = ["PageReader"]
 
 
 class PageReader:
@@ -40,13 +33,13 @@ class PageReader:
         self._left = bytes_max
         self._skip = skip
 
-    def read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
+    def read(self, connection: apsw.Connection, blocks: Blocks, stopped: Callable[[], bool]) -> None:
         """Appends the rows of one day, in one read transaction. Raises StoreError when `stopped` returns True, which is
         called for each row."""
         with read_transaction(connection):
-            self._read(connection, decompress, stopped)
+            self._read(connection, blocks, stopped)
 
-    def _read(self, connection: apsw.Connection, decompress: Decompressor, stopped: Callable[[], bool]) -> None:
+    def _read(self, connection: apsw.Connection, blocks: Blocks, stopped: Callable[[], bool]) -> None:
         query, is_newest_first = self._query, self._query.order == "newest"
         version = int(connection.pragma("user_version") or 0)
         if self._skip and self._before is None:
@@ -66,7 +59,7 @@ class PageReader:
             (*found.values, self._limit - len(self.rows) + 1, self._skip),
         )
         self._skip = 0
-        blocks = Blocks(connection, decompress)
+        of_day = blocks.of(connection)
         try:
             for number, cuts, where, place in cursor:
                 if len(self.rows) >= self._limit:
@@ -74,7 +67,7 @@ class PageReader:
                     return
                 if stopped():
                     raise StoreError("the query was stopped: its client no longer waits")
-                record = decompress(where) if version == 1 else blocks.record(where, place)
+                record = blocks.decompress(where) if version == 1 else of_day.record(where, place)
                 if len(record) > self._left and self.rows:
                     self.more = True
                     return
@@ -96,34 +89,6 @@ class PageReader:
             return True
         self._skip -= there
         return False
-
-
-class Blocks:
-    """The blocks of one day that a page needs, each decompressed once."""
-
-    def __init__(self, connection: apsw.Connection, decompress: Decompressor) -> None:
-        self._connection = connection
-        self._decompress = decompress
-        self._data: OrderedDict[int, bytes] = OrderedDict()
-        self._size = 0
-
-    def record(self, block: int, place: int) -> bytes:
-        data = self._data.get(block)
-        if data is None:
-            found: Any = self._connection.execute("SELECT data FROM block WHERE block = ?", (block,)).get
-            data = b"" if found is None else self._decompress(found)
-            while self._data and self._size + len(data) > _BLOCKS_BYTES_MAX:
-                self._size -= len(self._data.popitem(last=False)[1])
-            self._data[block] = data
-            self._size += len(data)
-        if place >= len(data) or (place and data[place - 1] != _NEWLINE):
-            raise StoreError(
-                f"a stored record is damaged: none begins at byte {place} of block {block}",
-                retriable=False,
-                hint="Restore its day file from a backup.",
-            )
-        end = data.find(b"\n", place)
-        return data[place:] if end < 0 else data[place:end]
 
 
 def _ordered(columns: str, found: Selection, is_newest_first: bool) -> str:

@@ -16,6 +16,7 @@ import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,10 @@ from ...errors import QueryError, StoreError
 from ..base import Fed, IndexVersion, Place, Query, Row, Snapshot
 from ..identity import Expected, IndexMemory
 from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
-from . import completeness, extent, feeding, retention, rows
-from .codec import Decompressor
+from . import arrivals, completeness, extent, feeding, retention, rows
+from .blocks import Blocks
 from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
+from .counts import Counts, State, name_of_filters
 from .days import day_is_gone, file_of, gone_days
 from .errors import reading
 from .fence import read_fence
@@ -135,7 +137,8 @@ class SqliteReader:
         self._stopped: Callable[[], bool] = lambda: False
         self._main = _File(directory / MAIN_NAME, self._is_stopped, MAIN_VERSION, open_main)
         self._days: OrderedDict[str, _File] = OrderedDict()
-        self._decompress = Decompressor()
+        self._blocks = Blocks()
+        self._counts = Counts()
 
     def check(self) -> None:
         main = self._opened()
@@ -179,7 +182,7 @@ class SqliteReader:
         self._check_days(query)
         page = PageReader(query, published, before, limit, bytes_max, skip)
         for day in self._days_between(first, last, newest_first=query.order == "newest"):
-            self._with_day(day, lambda connection: page.read(connection, self._decompress, self._stopped))
+            self._with_day(day, lambda connection: page.read(connection, self._blocks, self._stopped))
             if page.more:
                 break
         return page.rows, page.more
@@ -189,10 +192,36 @@ class SqliteReader:
             return 0
         self._check_days(query)
         work = Work(work_seconds)
+        index, filters = self.index(), name_of_filters(query)
         found = 0
-        for day in self._days_between(max(query.start, 0), query.end - 1):
-            found += self._with_day(day, lambda connection: count(connection, query, published, work)) or 0
+        for day, number, highest in self._days_and_batches(max(query.start, 0), query.end - 1):
+            begin = _begin_of(day)
+            of_day = replace(query, start=max(query.start, begin), end=min(query.end, begin + DAY_MS))
+            state = None
+            if highest is not None and highest <= published:
+                state = self._state(index, day, number, highest)
+            found += self._count_day((day, number), state, of_day, filters, published, work)
         return found
+
+    def _count_day(
+        self, day: Day, state: State | None, query: Query, filters: bytes, published: int, work: Work
+    ) -> int:
+        """`state`: that of the day in the snapshot; None when it may not be the same for long. `query`: of this day
+        alone."""
+        known = None if state is None else self._counts.get(state, filters, query.start, query.end)
+        if known is not None:
+            return known
+        found = self._with_day(day, lambda connection: count(connection, query, published, work)) or 0
+        if state is not None and state == self._state(state.of_index, *day, state.highest):
+            self._counts.put(state, filters, query.start, query.end, found)
+        return found
+
+    def _state(self, index: IndexVersion, day: str, number: int, highest: int) -> State | None:
+        """The state of a day's file; None when it is not there."""
+        path = self.directory / day_name(day, number)
+        with reading("look at", path):
+            there = _stat(path)
+        return None if there is None else State.of(index, day, number, highest, there)
 
     def histogram(
         self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
@@ -216,7 +245,7 @@ class SqliteReader:
                 record_id=record_id,
                 at=at if day[0] == own else None,
                 published=published,
-                decompress=self._decompress,
+                blocks=self._blocks,
             )
             row = self._with_day(day, look)
             if row is not None:
@@ -249,7 +278,7 @@ class SqliteReader:
                 limit=limit,
                 bytes_max=bytes_max,
                 work_seconds=work_seconds,
-                decompress=self._decompress,
+                blocks=self._blocks,
             )
         return found
 
@@ -373,8 +402,11 @@ class SqliteReader:
                 f"SELECT day, file FROM day WHERE day IN ({marks})", list(self._days)
             ).fetchall()
         known = dict(rows)
-        for day in [d for d, file in self._days.items() if file.path.name != day_name(d, known.get(d, -1))]:
+        gone = [d for d, file in self._days.items() if file.path.name != day_name(d, known.get(d, -1))]
+        for day in gone:
             self._days.pop(day).close()
+        if gone:
+            self._blocks.forget()
 
     # -- days
 
@@ -389,6 +421,15 @@ class SqliteReader:
                 (_day_text(first), _day_text(last)),
             ).fetchall()
         return days
+
+    def _days_and_batches(self, first: int, last: int) -> list[tuple[str, int, int | None]]:
+        """Like `_days_between`, and of each day the last batch that brought records of it, or a later one; None when
+        main.db does not say."""
+        main = self._opened()
+        if main is None or last < first:
+            return []
+        with reading("read", self._main.path):
+            return arrivals.last_batches(main, _day_text(first), _day_text(last))
 
     def _with_day(self, day: Day, read: Callable[[apsw.Connection], T]) -> T | None:
         """Calls `read` on the day's file. None when the day is purged. Raises StoreError when its file is missing."""
@@ -493,6 +534,11 @@ def _not_indexed(name: str, day: str) -> QueryError:
         hint=f"Ask from {works}T00:00:00Z on, or leave {name} out. Whoever runs the index can make these days new with "
         "`asgi-audit reindex`.",
     )
+
+
+def _begin_of(day: str) -> int:
+    """Of `2026-11-22`, in ms."""
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1000
 
 
 def _day_end(ms: int) -> int:

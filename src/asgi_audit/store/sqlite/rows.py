@@ -12,15 +12,14 @@ from ...errors import StoreError
 from ...record.codec import decode
 from ...record.slices import unpack_cuts
 from ..base import Row
-from .codec import Decompressor
-from .paging import Blocks
+from .blocks import Blocks
 from .schema import SLOTS
 from .transactions import read_transaction
 
 __all__ = ["record_of", "streams_of", "time_of_id", "with_id"]
 
 
-def record_of(connection: apsw.Connection, decompress: Decompressor) -> Callable[[int], Row]:
+def record_of(connection: apsw.Connection, blocks: Blocks) -> Callable[[int], Row]:
     """Reads rows of one day by their ids, which must exist. Inside the caller's transaction."""
     if int(connection.pragma("user_version") or 0) == 1:
 
@@ -29,17 +28,17 @@ def record_of(connection: apsw.Connection, decompress: Decompressor) -> Callable
             if found is None:
                 raise StoreError("a row of the index went while it was read")
             cuts, data = found
-            return Row(number, decompress(data), unpack_cuts(cuts))
+            return Row(number, blocks.decompress(data), unpack_cuts(cuts))
 
         return read_1
-    blocks = Blocks(connection, decompress)
+    of_day = blocks.of(connection)
 
     def read(number: int) -> Row:
         found: Any = connection.execute("SELECT cuts, block, place FROM record WHERE id = ?", (number,)).get
         if found is None:
             raise StoreError("a row of the index went while it was read")
         cuts, block, place = found
-        return Row(number, blocks.record(block, place), unpack_cuts(cuts))
+        return Row(number, of_day.record(block, place), unpack_cuts(cuts))
 
     return read
 
@@ -50,7 +49,7 @@ def with_id(
     record_id: str,
     at: int | None,
     published: int,
-    decompress: Decompressor,
+    blocks: Blocks,
 ) -> Row | None:
     """The row of one day whose record has this id: a record of another producer, or one of our middleware that began at
     `at` (ms; None: not on this day)."""
@@ -58,7 +57,7 @@ def with_id(
         sids = streams_of(connection, accounts)
         of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
         values = () if sids is None else (sids,)
-        read = record_of(connection, decompress)
+        read = record_of(connection, blocks)
         found: Any = connection.execute(
             f"SELECT id FROM record WHERE foreign_id = ? AND iseq <= ?{of}", (record_id, published, *values)
         ).get

@@ -1,0 +1,155 @@
+"""Goal: a reader counts a day once as long as its rows stay the same, and always again when they do not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.records import DAY_MS, NOON, batch, everything, record
+
+from asgi_audit.errors import StoreError
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
+from asgi_audit.store.sqlite import reader as module
+from asgi_audit.store.sqlite.counts import COUNTS_MAX, Counts, State, name_of_filters
+
+DAYS = 4
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[SqliteWriter]:
+    """An index of one record on each of four days, of a batch each; the last one is today."""
+    writer = SqliteWriter(tmp_path / "index", clock=lambda: (NOON + DAY_MS) / 1000)
+    for n in range(DAYS):
+        writer.write(batch([record(n + 1, NOON - (DAYS - 1 - n) * DAY_MS)]))
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def reader(writer: SqliteWriter) -> Iterator[SqliteReader]:
+    reader = SqliteReader(writer.directory)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were counted."""
+    files: list[str] = []
+    count = module.count
+
+    def noting(connection: Any, *asked: Any) -> int:
+        files.append(Path(connection.filename).name)
+        return count(connection, *asked)
+
+    monkeypatch.setattr(module, "count", noting)
+    return files
+
+
+def total(reader: SqliteReader, published: int | None = None, **filters: Any) -> int:
+    published = reader.snapshot().published if published is None else published
+    return reader.count(everything(**filters), published=published)
+
+
+def test_day_is_not_counted_again_when_another_one_changed(
+    writer: SqliteWriter, reader: SqliteReader, counted: list[str]
+) -> None:
+    assert total(reader) == DAYS
+    assert len(counted) == DAYS
+    counted.clear()
+    assert total(reader) == DAYS
+    assert not counted
+    writer.write(batch([record(9, NOON + 1)]))
+    assert total(reader) == DAYS + 1
+    assert counted == ["day-2026-11-22.db"]
+
+
+def test_past_day_is_counted_again_when_a_late_record_came(
+    writer: SqliteWriter, reader: SqliteReader, counted: list[str]
+) -> None:
+    before = reader.snapshot().published
+    assert total(reader) == DAYS
+    writer.write(batch([record(9, NOON - DAY_MS)]))
+    counted.clear()
+    assert total(reader, before) == DAYS, "an older snapshot does not have it"
+    assert total(reader) == DAYS + 1
+    assert total(reader) == DAYS + 1
+    assert counted == ["day-2026-11-21.db"] * 2
+    assert total(reader, before) == DAYS
+
+
+def test_whole_days_are_counted_once_for_windows_that_differ(reader: SqliteReader, counted: list[str]) -> None:
+    assert total(reader) == DAYS
+    counted.clear()
+    assert total(reader, start=NOON - DAY_MS + 1) == 1
+    assert counted == ["day-2026-11-21.db"], "the part of a day that the window begins in"
+    assert total(reader, start=NOON - DAY_MS) == 2
+    assert counted == ["day-2026-11-21.db"] * 2
+
+
+def test_filters_and_accounts_have_counts_of_their_own(writer: SqliteWriter, reader: SqliteReader) -> None:
+    writer.write(batch([record(20, NOON - DAY_MS, account="beta", status=500, service="billing")]))
+    for _ in range(2):
+        assert total(reader) == DAYS + 1
+        assert total(reader, accounts=frozenset(["acme"])) == DAYS
+        assert total(reader, accounts=frozenset(["beta"])) == 1
+        assert total(reader, accounts=frozenset(["beta", "acme"])) == DAYS + 1
+        assert total(reader, accounts=frozenset()) == 0
+        assert total(reader, account="beta") == 1
+        assert total(reader, failure=True) == 1
+        assert total(reader, service="gateway") == DAYS
+        assert total(reader, except_service="gateway") == 1
+
+
+def test_day_is_counted_again_when_its_file_was_replaced(
+    writer: SqliteWriter, reader: SqliteReader, tmp_path: Path
+) -> None:
+    """Method: an operator puts the day of another index in place of one. Main.db says the same of both."""
+    other = SqliteWriter(tmp_path / "other", clock=lambda: (NOON + DAY_MS) / 1000)
+    for n in range(DAYS):
+        other.write(batch([record(n + 1, NOON - (DAYS - 1 - n) * DAY_MS + m, process=None, identity=f"{n} {m}")
+                           for m in range(3)]))  # fmt: skip
+    other.close()
+    assert total(reader) == DAYS
+    name = "day-2026-11-20.db"
+    for suffix in ("-wal", "-shm", ""):
+        (writer.directory / (name + suffix)).unlink(missing_ok=True)
+        shutil.copy(tmp_path / "other" / (name + suffix), writer.directory / (name + suffix))
+    assert total(reader) == DAYS + 2
+
+
+def test_missing_file_is_an_error_when_its_day_was_counted_before(writer: SqliteWriter, reader: SqliteReader) -> None:
+    assert total(reader) == DAYS
+    (writer.directory / "day-2026-11-20.db").unlink()
+    with pytest.raises(StoreError, match="2026-11-20"):
+        total(reader)
+
+
+def test_purged_day_counts_no_more(writer: SqliteWriter, reader: SqliteReader) -> None:
+    assert total(reader) == DAYS
+    writer.purge(NOON - DAY_MS)
+    assert total(reader) == 2
+
+
+def test_counts_are_bounded_and_the_oldest_one_goes_first() -> None:
+    counts = Counts()
+    state = State((("x", 1)), "2026-11-22", 0, 1, 2, 3, 4)  # type: ignore[arg-type]
+    for n in range(COUNTS_MAX + 10):
+        assert counts.get(state, b"first", 0, 1) in (None, 7)
+        if n == 0:
+            counts.put(state, b"first", 0, 1, 7)
+        counts.put(state, b"", n, n + 1, n)
+    assert len(counts._found) == COUNTS_MAX
+    assert counts.get(state, b"first", 0, 1) == 7, "used all the time"
+    assert counts.get(state, b"", 0, 1) is None
+
+
+def test_filters_have_one_name_whatever_the_order_of_their_values() -> None:
+    names = [f"account-{n}" for n in range(50)]
+    one = name_of_filters(everything(accounts=frozenset(names), start=1, order="oldest"))
+    assert one == name_of_filters(everything(accounts=frozenset(reversed(names))))
+    assert one != name_of_filters(everything(accounts=frozenset(names[1:])))
+    assert one != name_of_filters(everything(account="account-1"))
