@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from ..query.model import Completeness
+from .instants import text_of_ms
 
 __all__ = ["audit_headers"]
-
-_MS_MAX = 253_402_300_799_999  # the calendar of RFC 3339 ends in 9999
 
 
 def audit_headers(completeness: Completeness) -> dict[str, str]:
@@ -18,12 +15,7 @@ def audit_headers(completeness: Completeness) -> dict[str, str]:
     header is absent while its value is unknown: before the first statement, or before the source was first read."""
     headers = {"audit-incidents": str(completeness.incidents), "audit-open": str(completeness.open)}
     if completeness.begins is not None:
-        headers["audit-complete-from"] = _time(completeness.begins)
+        headers["audit-complete-from"] = text_of_ms(completeness.begins)
     if completeness.until is not None:
-        headers["audit-complete-until"] = _time(completeness.until)
+        headers["audit-complete-until"] = text_of_ms(completeness.until)
     return headers
-
-
-def _time(ms: int) -> str:
-    at = datetime.fromtimestamp(min(ms, _MS_MAX) // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

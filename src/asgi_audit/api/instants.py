@@ -1,13 +1,14 @@
-"""Instants as clients send them: ISO 8601 with an offset, to the nanosecond."""
+"""Instants as clients send them, ISO 8601 with an offset, to the nanosecond, and as they are sent, to the
+millisecond."""
 
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 
 from ..record.line import TIME_END
 
-__all__ = ["day_ns", "instant_ns", "ms_of"]
+__all__ = ["day_ns", "instant_ns", "ms_of", "text_of_ms"]
 
 _INSTANT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))", re.ASCII
@@ -15,6 +16,7 @@ _INSTANT = re.compile(
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _NS = 1_000_000_000
+_MS_MAX = 253_402_300_799_999  # the calendar of RFC 3339 ends in 9999
 _DAY_NS = 86_400 * _NS
 
 
@@ -54,3 +56,11 @@ def ms_of(ns: int) -> int:
     with the exact instant give the same result. The result is clamped to [0, TIME_END], the range of records: the
     result of a query stays the same, and row ids cannot overflow."""
     return min(max(-(-ns // 1_000_000), 0), TIME_END)
+
+
+def text_of_ms(ms: int, zone: str = "Z") -> str:
+    """`2024-01-01T10:35:15.120Z`: the instant in UTC, at most the last one of the year 9999. `zone`: how UTC is
+    spelled."""
+    ms = min(ms, _MS_MAX)
+    # Not `strftime`, which takes five times as long: a page has a thousand instants.
+    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}{zone}"

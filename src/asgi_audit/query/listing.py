@@ -140,7 +140,7 @@ class Listings:
                 query, published=published, before=before, limit=limit, bytes_max=bytes_max, skip=skip
             )
             for n, row in enumerate(rows):
-                rows[n] = row._replace(record=show(row.record))
+                rows[n] = Row(row.id, show(row.record), row.cuts)
             return rows, more
 
         return await self._readers.ask(read, grant.key_id)

@@ -6,7 +6,6 @@ are read. The numbers are exact: their sum is the `total` of `GET /records` for 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
 
@@ -22,6 +21,7 @@ from ...store.base import HISTOGRAM_BUCKETS_MAX
 from ..completeness import audit_headers
 from ..fields import digits
 from ..filters import RolledUp, refuse_uncounted
+from ..instants import text_of_ms
 from ..models import Model, answer_bytes, read_parameters
 from ..operation import Example, Operation, json_response
 from .ours import AUDITORS, RECORDS
@@ -117,13 +117,13 @@ async def _show(service: QueryService, request: Request, grant: Grant) -> Respon
     usual = LEVELS if asked.by == "level" else _CLASSES
     names = [*usual, *sorted({name for counts in found.values() for name in counts} - set(usual))]
     answer = Histogram(
-        start=_time(start),
-        end=_time(end),
+        start=text_of_ms(start),
+        end=text_of_ms(end),
         by=asked.by,
         minutes=minutes,
         total=sum(n for counts in found.values() for n in counts.values()),
         buckets=[
-            Bucket(start=_time(n * width), counts={name: found.get(n * width, {}).get(name, 0) for name in names})
+            Bucket(start=text_of_ms(n * width), counts={name: found.get(n * width, {}).get(name, 0) for name in names})
             for n in range(first, last)
         ],
     )
@@ -135,7 +135,3 @@ def _usual(start: int, end: int) -> int:
         if end - start <= (_USUAL_BUCKETS_MAX - 1) * minutes * _MINUTE_MS:
             return minutes
     return _USUAL[-1]
-
-
-def _time(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

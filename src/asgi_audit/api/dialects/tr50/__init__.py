@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -28,6 +27,7 @@ from ....record.derived import level_of
 from ...auth import Keys, NoIssuerKeys, access_of, key_of
 from ...completeness import audit_headers
 from ...failure import STATUSES, failure_of
+from ...instants import text_of_ms
 from ...models import Model, NoParameters, answer_bytes, read_fields, read_parameters
 from ...operation import Example, Operation
 from ...page import PartsResponse
@@ -241,10 +241,6 @@ def _info(request: Request, who: Who, now: float) -> Info:
         connInfo=ConnInfo(protocol="http", remoteAddr=request.client.host if request.client else ""),
         ttl=left,
         locale="",
-        startTime=_time(session.created_ms) if session else "",
-        lastAccessed=_time(session.used_ms) if session else "",
+        startTime=text_of_ms(session.created_ms) if session else "",
+        lastAccessed=text_of_ms(session.used_ms) if session else "",
     )
-
-
-def _time(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -17,11 +17,12 @@ stands `bodyTruncated: true`. Whatever was cut, the text parses.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
 import msgspec
+
+from ...instants import text_of_ms
 
 __all__ = ["Cut", "item_of"]
 
@@ -88,7 +89,7 @@ def item_of(record: bytes, cut: Cut) -> bytes:
 
     return _encode(
         _Item(
-            _time(known.timestamp),
+            text_of_ms(known.timestamp, "+00:00"),
             context.durationNs or 0,
             text(context.host),
             text(org.get("id"), known.account_id),
@@ -141,7 +142,3 @@ def _bare(raw: msgspec.Raw) -> bytes:
 
 def _was_cut(facts: Any) -> bool:
     return isinstance(facts, dict) and facts.get("captured") == "truncated"
-
-
-def _time(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}+00:00"
