@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from asgi_audit.control import Control
+from asgi_audit.control.exports import Asked, State
 from asgi_audit.errors import QueryError
+from asgi_audit.query.model import Grant
 from asgi_audit.record.codec import decode
 from asgi_audit.store.base import Batch, Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -38,6 +40,7 @@ DAYS = 7
 _DAY_MS = 86_400_000
 _BATCH = 4_000
 _EACH = 100  # rows of a page
+_EXPORTS = 100
 _DEEP = 1_000  # the page that is far behind
 
 
@@ -167,6 +170,10 @@ class _Ask:
 def _serving(home: Path, index: Path) -> Iterator[_Ask]:
     control = Control(home / "control.db")
     _, key = control.create_key("auditor", "*")
+    said = {"region_group": "classic", "time_start": "2024-01-01T00:00:00Z", "time_end": "2024-01-01T00:00:01Z"}
+    ended = Asked(Query(accounts=None, start=0, end=1), said, "classic", state=State.DOES_NOT_EXIST)
+    for _ in range(_EXPORTS):
+        control.exports.request(Grant(key_id="bench", role="auditor", accounts=None), ended)
     control.close()
     port = free_port()
     command = [sys.executable, "-m", "asgi_audit", "serve", "--no-index", "--port", str(port), "--home", str(home)]
@@ -224,10 +231,15 @@ def _pages(ask: _Ask, repeats: int) -> dict[str, Took]:
         walked(name, result, lambda found: found.get("nextToken"))
     walked("logs", lambda **q: ask("/logs", **q), lambda found: found["data"]["pagination"]["cursor"])
     walked("records", lambda **q: ask("/records", **q), lambda found: found["cursor"])
+    walked("feed", lambda limit, cursor=None: ask("/feed", limit=limit, **({"after": cursor} if cursor else {})),
+           lambda found: found["cursor"] if found["more"] else None)  # fmt: skip
     # A window that ends before now, or it would wait for what was requested before it.
-    listed = {"service": SERVICES[0], "limit": _EACH, "showAll": True, "start": window["from"]}
+    listed: dict[str, Any] = {"service": SERVICES[0], "showAll": True, "start": window["from"]}
     listed["end"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 600))
-    timed("TR50", lambda: ask("/api", {"1": {"command": "usage.api.list", "params": listed}}))
+    for rows, bound in ((_EACH, 10.0), (2_000, 100.0)):
+        command = {"1": {"command": "usage.api.list", "params": listed | {"limit": rows}}}
+        timed(f"usage.api.list, {rows:,} rows", lambda command=command: ask("/api", command), bound)
+    timed(f"exports, a list of {_EXPORTS}", lambda: ask("/api/v1/logs/_list?type=query", {}))
     there = ask("/logs", limit=1)[1]["data"]["pagination"]["total"]
     offset = min(100_000, there // 2)
     timed("logs, of one level, first page", lambda: ask("/logs", limit=_EACH, level="ERROR"))

@@ -42,7 +42,7 @@ def test_bench_measures_every_part_when_run_tiny() -> None:
     assert min(asked.rows.values()) > 0
     assert 0.1 < asked.bytes_of_raw < 2
     assert all(0 < t.p50 <= t.p99 for t in asked.took.values())
-    assert {f"{d}, first page" for d in ("usage", "trail", "logs", "records")} < asked.took.keys()
+    assert {f"{d}, first page" for d in ("usage", "trail", "logs", "records", "feed")} < asked.took.keys()
     (hostile,) = figures["hostile"]  # type: ignore[misc]
     assert hostile.failed == []
     assert hostile.live
