@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from hypothesis import Phase, given, settings
@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from tests.support.api import DAY_MS, SqliteApi
 from tests.support.operations import TABLE, Asker, find
 from tests.support.records import extent, foreign, record
+from tests.support.tokens import issuer_of, token
 
 from asgi_audit.api.operation import Operation
 from asgi_audit.record.codec import Decoded
@@ -88,16 +89,22 @@ class Clock:
         return DAY_MS / 1000 + 60
 
 
+def credential(api: SqliteApi, by: str, role: str, account: str) -> str:
+    if by == "token":
+        return token(role=role, accounts=account, sub="alice", exp=10**10)
+    return api.control.create_key(role, [account])[1]
+
+
 @contextmanager
-def two(directory: Path, made_of: list[list[Decoded]], own: str) -> Iterator[tuple[Asker, Asker]]:
-    """Over both accounts' records, and over those of `own` alone; keys and secret are the same."""
+def two(directory: Path, made_of: list[list[Decoded]], own: str, by: str = "key") -> Iterator[tuple[Asker, Asker]]:
+    """Over both accounts' records, and over those of `own` alone; keys, or tokens, and secret are the same."""
     clock = Clock()
-    together = SqliteApi(directory / "together", clock=clock)
-    keys = {o.id: together.control.create_key(min(o.roles or {"auditor"}), [own])[1] for o in ASKED}
+    together = SqliteApi(directory / "together", clock=clock, issuer=issuer_of())
+    keys = {o.id: credential(together, by, min(o.roles or {"auditor"}), own) for o in ASKED}
     (directory / "apart").mkdir()
     for file in (directory / "together").glob("control.db*"):
         shutil.copy(file, directory / "apart")
-    apart = SqliteApi(directory / "apart", clock=clock)
+    apart = SqliteApi(directory / "apart", clock=clock, issuer=issuer_of())
     askers = Asker(together), Asker(apart)
     for asker in askers:
         asker.key = lambda operation, accounts: keys[operation.id] if accounts == [own] else None  # type: ignore[method-assign]
@@ -186,12 +193,12 @@ def is_free_of(answer: httpx.Response, other: str) -> bool:
 
 
 @settings(deadline=None, max_examples=max(6, settings().max_examples // 8), phases=WITHOUT_SHRINKING)
-@given(made_of=batches, own=st.sampled_from(ACCOUNTS), asked=changes)
-def test_no_byte_of_one_account_reaches_the_other(made_of: list[Any], own: str, asked: list[Any]) -> None:
+@given(made_of=batches, own=st.sampled_from(ACCOUNTS), by=st.sampled_from(["key", "token"]), asked=changes)
+def test_no_byte_of_one_account_reaches_the_other(made_of: list[Any], own: str, by: str, asked: list[Any]) -> None:
     numbered = iter(range(1, 1000))
     records = [[made(next(numbered), fact) for fact in of] for of in made_of]
     other = next(name for name in ACCOUNTS if name != own)
-    with TemporaryDirectory() as directory, two(Path(directory), records, own) as (together, apart):
+    with TemporaryDirectory() as directory, two(Path(directory), records, own, by) as (together, apart):
         for operation in ASKED:
             answers = both(together, apart, operation, own)
             if answers is not None:
@@ -242,14 +249,16 @@ def followed(asker: Asker, operation: Operation, own: str) -> dict[str, str] | N
 
 
 @settings(deadline=None, max_examples=max(2, settings().max_examples // 20), phases=WITHOUT_SHRINKING)
-@given(made_of=batches)
-def test_what_another_account_was_given_opens_nothing(made_of: list[Any]) -> None:
-    """Executions, cursors and ids of `ruby`, asked with a key of `cyan`: as if they did not exist."""
+@given(made_of=batches, by=st.sampled_from(["key", "token"]))
+def test_what_another_account_was_given_opens_nothing(made_of: list[Any], by: str) -> None:
+    """Executions, cursors and ids of `ruby`, asked with a key of `cyan`: as if they did not exist. With tokens, both
+    are of one subject."""
     numbered = iter(range(1, 1000))
     records = [[made(next(numbered), fact) for fact in of] for of in made_of]
-    with TemporaryDirectory() as directory, two(Path(directory), records, "cyan") as (together, _):
+    with TemporaryDirectory() as directory, two(Path(directory), records, "cyan", by) as (together, _):
         thief = {o.id: together.key(o, ["cyan"]) for o in ASKED}
-        keys = {o.id: together.api.control.create_key(min(o.roles or {"auditor"}), ["ruby"])[1] for o in ASKED}
+        api = cast(SqliteApi, together.api)
+        keys = {o.id: credential(api, by, min(o.roles or {"auditor"}), "ruby") for o in ASKED}
         ruby = Asker(together.api)
         ruby.key = lambda operation, accounts: keys[operation.id]  # type: ignore[method-assign]
         for operation in ASKED:

@@ -10,6 +10,8 @@ import httpx
 from starlette.applications import Starlette
 
 from asgi_audit.api.app import create_app
+from asgi_audit.api.auth import Keys
+from asgi_audit.api.issuer import Issuer
 from asgi_audit.control import Control
 from asgi_audit.exporting.directory import DirectoryTarget
 from asgi_audit.exporting.runner import Runner
@@ -39,9 +41,12 @@ class _Failing:
 
 
 class Api:
-    """`acme`, `beta`, `both`, `everything`: keys in clear. `failure`: what every reading of the index raises."""
+    """`acme`, `beta`, `both`, `everything`: keys in clear. `failure`: what every reading of the index raises.
+    `issuer`: whose tokens are accepted."""
 
-    def __init__(self, directory: Path, *, wait_seconds: float = 0.0, **given: Any) -> None:
+    def __init__(
+        self, directory: Path, *, wait_seconds: float = 0.0, issuer: Issuer | None = None, **given: Any
+    ) -> None:
         self.store = MemoryStore(clock=lambda: DAY_MS / 1000)
         clock = given.get("clock", time.time)
         self.control = Control(directory / "control.db", clock=clock)
@@ -50,11 +55,12 @@ class Api:
         _, self.both = self.control.create_key("reader", ["acme", "beta"])
         _, self.everything = self.control.create_key("reader", "*")
         self.service = QueryService(self.reader, self.control.secret(), wait_seconds=wait_seconds, **given)
-        self.exports = exports_of(self.control, clock=clock)
+        self.exports = exports_of(self.control, clock=clock, issuer=issuer.name if issuer else "")
         self.runner = Runner(
             self.control.exports, DirectoryTarget(directory / "exports"), self.reader, free_bytes_min=0
         )
-        self.app: Starlette = create_app(self.service, self.control, Settings(), self.exports)
+        keys = Keys(self.control, issuer=issuer)
+        self.app: Starlette = create_app(self.service, self.control, Settings(), self.exports, keys=keys)
         self._count = 0
         self.failure: Exception | None = None
 

@@ -15,6 +15,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
+from asgi_audit.api.issuer import Issuer, Rules
+from asgi_audit.api.jwks import KeySet
+from asgi_audit.settings.checks import ALGORITHMS
+
 ISSUER = "https://issuer.test/"
 AUDIENCE = "asgi-audit"
 
@@ -80,6 +84,21 @@ def signed(header: bytes, payload: bytes, algorithm: str = "ES256", number: int 
 
 def part(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def issuer_of(*keys: dict[str, Any], **rules: Any) -> Issuer:
+    """An issuer with these public keys, by default the one of `token()`."""
+    given: dict[str, Any] = {
+        "issuer": ISSUER,
+        "audience": (AUDIENCE,),
+        "algorithms": ALGORITHMS,
+        "leeway_seconds": 30.0,
+        "role_claim": "role",
+        "roles": {"reader": "reader", "auditor": "auditor"},
+        "accounts_claim": "accounts",
+    }
+    published = key_set(*(keys or (jwk("ES256", "k1"),)))
+    return Issuer(Rules(**{**given, **rules}), KeySet(lambda: published))
 
 
 class IssuerServer:

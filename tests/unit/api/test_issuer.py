@@ -12,35 +12,22 @@ from typing import Any, NamedTuple
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.support.tokens import AUDIENCE, ISSUER, claims, jwk, key_set, part, private_key, signed, token
+from tests.support.tokens import AUDIENCE, ISSUER, claims, issuer_of, jwk, key_set, part, private_key, signed, token
 
-from asgi_audit.api.issuer import TOKEN_CHARACTERS_MAX, Issuer, Rules, rights
-from asgi_audit.api.jwks import KeySet
+from asgi_audit.api.issuer import TOKEN_CHARACTERS_MAX, Issuer, rights
 from asgi_audit.query.model import Grant
-from asgi_audit.settings.checks import ALGORITHMS
 
 LEEWAY = 300.0
 EVERY = ("RS256", "RS384", "PS256", "ES256", "ES384", "ES512", "EdDSA", "Ed448")
 SET = key_set(*(jwk(name, name) for name in EVERY), jwk("ES256", "k1"), jwk("RS256", "only", alg="RS256"))
 
 
-def rules(**given: Any) -> Rules:
-    return Rules(
-        **{
-            "issuer": ISSUER,
-            "audience": (AUDIENCE,),
-            "algorithms": ALGORITHMS,
-            "leeway_seconds": LEEWAY,
-            "role_claim": "role",
-            "roles": {"reader": "reader", "auditor": "auditor"},
-            "accounts_claim": "accounts",
-            **given,
-        }
-    )
+def issuer(keys: bytes = SET, **given: Any) -> Issuer:
+    return issuer_of(*json.loads(keys)["keys"], **{"leeway_seconds": LEEWAY, **given})
 
 
 def granted(text: str, keys: bytes = SET, **given: Any) -> Grant | None:
-    return asyncio.run(Issuer(rules(**given), KeySet(lambda: keys)).grant(text))
+    return asyncio.run(issuer(keys, **given).grant(text))
 
 
 @pytest.mark.parametrize("algorithm", EVERY)
@@ -268,19 +255,19 @@ def test_claims_give_role_and_accounts(given: dict[str, Any], role: str, account
     ],
 )
 def test_role_is_found_where_issuers_put_it(given: dict[str, Any], of: dict[str, Any]) -> None:
-    assert rights(claims(role=None, **of), rules(**given))[0] == "auditor"
-    assert rights(claims(role="auditor"), rules(**given))[0] == ""
+    assert rights(claims(role=None, **of), issuer(**given)._rules)[0] == "auditor"
+    assert rights(claims(role="auditor"), issuer(**given)._rules)[0] == ""
 
 
 def test_way_through_claims_ends_at_what_is_no_object() -> None:
     for value in (5, "x", ["roles"], None, {"roles": {"auditor": 1}}):
-        assert rights(claims(realm=value), rules(role_claim="realm.roles.auditor"))[0] == ""
+        assert rights(claims(realm=value), issuer(role_claim="realm.roles.auditor")._rules)[0] == ""
 
 
 def test_failures_are_counted_for_key_id_and_subject() -> None:
-    issuer = Issuer(rules(), KeySet(lambda: SET))
-    one = issuer.throttled_as(token())
-    assert one == issuer.throttled_as(token(exp=5, number=3, aud="x"))
-    assert len({one, issuer.throttled_as(token(sub="bob")), issuer.throttled_as(token(kid="k2"))}) == 3
+    made = issuer()
+    one = made.throttled_as(token())
+    assert one == made.throttled_as(token(exp=5, number=3, aud="x"))
+    assert len({one, made.throttled_as(token(sub="bob")), made.throttled_as(token(kid="k2"))}) == 3
     for text in ("..", "a.b.c", WRONG["a header that is deep"], WRONG["claims that are deep"], WRONG["other letters"]):
-        assert issuer.throttled_as(text) == ""
+        assert made.throttled_as(text) == ""
