@@ -17,6 +17,7 @@ from tests.support.records import foreign
 
 from asgi_audit.api.dialects import feed, records
 from asgi_audit.api.filters import Filters
+from asgi_audit.cli import _parser
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "asking.md").read_text("utf-8")
 
@@ -34,7 +35,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 def requests() -> list[tuple[str, str]]:
     """(the command, what it answers, '' where that is not shown)."""
-    blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) if block.startswith("curl")]
     return [(command, shown.removeprefix("# ")) for command, _, shown in (b.strip().partition("\n") for b in blocks)]
 
 
@@ -68,6 +69,14 @@ def test_request_is_answered_as_the_document_says(api: Api, command: str, shown:
         return
     pattern = ".*".join(re.escape(part) for part in shown.split("…"))
     assert re.fullmatch(pattern, answer.text), answer.text
+
+
+def test_commands_have_these_flags() -> None:
+    """What they do is in `e2e/test_ask_feed.py`."""
+    commands = re.findall(r"^asgi-audit (ask [^|>#\n]*)", DOCUMENT, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert _parser("ask").parse_args(shlex.split(command)).what == "feed"
 
 
 def test_every_face_has_a_request() -> None:

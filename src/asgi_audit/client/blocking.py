@@ -14,7 +14,7 @@ from . import questions
 from .download import Download, Incoming
 from .errors import error_of
 from .flows import Call, Flow, Item, Pause, Reply, command
-from .questions import Export, FeedPage, Filters, HistogramFilters, Instant
+from .questions import Export, FeedLines, FeedPage, Filters, HistogramFilters, Instant
 from .sending import arguments, client_arguments, failed, manifest_of, reply_of
 
 __all__ = ["Client"]
@@ -81,6 +81,18 @@ class Client:
         cursor of the last page that was stored; without it from the first record on, or from `start` on. `follow`: wait
         for more at the end. Raises ApiError with status 410 for a cursor of another index."""
         return self._items(questions.feed(after, start, follow, page))
+
+    def feed_lines(
+        self,
+        after: str | None = None,
+        *,
+        start: Instant | None = None,
+        follow: bool = False,
+        most: int | None = None,
+    ) -> Iterator[FeedLines]:
+        """As `feed`, with records as they are stored, one JSON object a line. `most`: how many records. With `follow`
+        also pages without a record, each some seconds: their cursor is newer."""
+        return self._items(questions.feed_lines(after, start, follow, most))
 
     def logs(
         self,

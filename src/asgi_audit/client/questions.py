@@ -13,7 +13,7 @@ from . import flows
 from .errors import ApiError, ProtocolError
 from .flows import Call, Flow, Item, Pause, Reply, instant, parameters
 
-__all__ = ["Export", "FeedPage", "Filters", "HistogramFilters", "Window"]
+__all__ = ["Export", "FeedLines", "FeedPage", "Filters", "HistogramFilters", "Window"]
 
 Instant = datetime | str
 PAGE = 500
@@ -65,6 +65,13 @@ class FeedPage(NamedTuple):
     """`cursor`: goes on after these records; keep it when they are stored. `records` may be empty."""
 
     records: list[dict[str, Any]]
+    cursor: str
+
+
+class FeedLines(NamedTuple):
+    """Records as they are stored, one JSON object a line. `cursor`: as of a FeedPage."""
+
+    lines: list[str]
     cursor: str
 
 
@@ -124,7 +131,7 @@ def lines(params: Mapping[str, Any], accept: str, most: int | None) -> Flow[None
         limit = PAGE if left is None else min(left, PAGE)
         more = parameters({**params, "limit": limit, "count": False, "cursor": cursor})
         reply = yield from flows.asked(Call("GET", "/records", more, accept=accept))
-        found = reply.content.decode().splitlines()  # no line break stands inside of a record's line
+        found = _lines(reply)
         yield from map(Item, found[1:] if accept == CSV and cursor is not None else found)
         cursor = reply.headers.get("audit-cursor")
         if cursor is None:
@@ -155,6 +162,30 @@ def feed(after: str | None, start: Instant | None, follow: bool, page: int) -> F
             yield Item(FeedPage(found["records"], after))
         if not found["more"] and not follow:
             return
+
+
+def feed_lines(after: str | None, start: Instant | None, follow: bool, most: int | None) -> Flow[None]:
+    """With `follow`, empty pages too: their cursor is newer."""
+    left = most
+    while left is None or left > 0:
+        wait = FEED_WAIT_SECONDS if follow and after is not None else None
+        limit = PAGE if left is None else min(left, PAGE)
+        given = parameters({"after": after, "start": start, "limit": limit, "wait": wait})
+        reply = yield from flows.asked(Call("GET", "/feed", given, accept=NDJSON))
+        found, cursor = _lines(reply), reply.headers.get("audit-cursor")
+        if not cursor:
+            raise ProtocolError("the answer has no Audit-Cursor", hint="Is this the address of asgi-audit's API?")
+        after, start = cursor, None
+        left = None if left is None else left - len(found)
+        yield Item(FeedLines(found, cursor))
+        if reply.headers.get("audit-more") != "true" and not follow:
+            return
+
+
+def _lines(reply: Reply) -> list[str]:
+    """Not `splitlines`: U+2028 and others, which it takes for a line's end, may stand in a record's text."""
+    found = reply.content.decode().split("\n")
+    return [line.removesuffix("\r") for line in (found if found[-1] else found[:-1])]
 
 
 def request_export(

@@ -5,7 +5,7 @@ A user who can read the index's files can read all of it anyway, so every accoun
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -22,7 +22,8 @@ __all__ = ["LocalApi", "local_api"]
 
 
 class LocalApi(NamedTuple):
-    """`app`: usage, trail, logs, records and histogram. `close`: closes the readers; call it after the last request."""
+    """`app`: usage, trail, logs, records, histogram and feed. `close`: closes the readers; call it after the last
+    request."""
 
     app: ASGIApp
     close: Callable[[], None]
@@ -33,7 +34,7 @@ def local_api(settings: Settings) -> LocalApi:
     with extra():
         from ..api.app import application
         from ..api.auth import Keys
-        from ..api.dialects import histogram, logs, records, trail, usage
+        from ..api.dialects import feed, histogram, logs, records, trail, usage
         from ..api.measured import Measured
         from ..query.model import Grant
         from ..query.service import QueryService
@@ -43,9 +44,15 @@ def local_api(settings: Settings) -> LocalApi:
             return Grant(key_id="local", role="auditor", accounts=None)
 
     settings = settings.absolute()
-    open_store_reader(settings).close()  # raise here, not in the first response
+    reader = open_store_reader(settings)  # raises here, not in the first response
+    try:
+        # Tokens belong to the index, so a later command goes on with the cursor of an earlier one. It is no secret:
+        # whoever can read the index needs none, and the API has another.
+        secret = hashlib.sha256(f"asgi-audit local {reader.index().id}".encode()).digest()
+    finally:
+        reader.close()
     # Never wait for the indexer: none may be running.
-    service = QueryService(lambda: open_store_reader(settings), os.urandom(32), wait_seconds=0)
-    table = [o for rows in (usage, trail, logs, records, histogram) for o in rows.operations(service)]
+    service = QueryService(lambda: open_store_reader(settings), secret, wait_seconds=0)
+    table = [o for rows in (usage, trail, logs, records, histogram, feed) for o in rows.operations(service)]
     app = application(table, Anybody(cast("Control", None)), Measured(dict))
     return LocalApi(app, service.close)

@@ -20,10 +20,16 @@ from ...errors import AuditError, ConfigError
 from ...record.line import TIME_END
 from ..filters import refuse_others, window_of
 from ..terminal import raise_if_unread
+from .feed import feed, start_of
 from .output import ExportProgress, Table, print_json
 
 __all__ = ["Asking"]
 
+# Flags that not every question takes.
+_FLAGS = {
+    "records": ("csv", "count", "follow", "oldest", "fields"),
+    "feed": ("follow", "cursor", "after"),
+}
 _EVER = ("1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z")
 _WINDOW = ("since", "start", "end")
 _LATE_MS = 60_000  # `--follow` shows records indexed at most this long after their request
@@ -50,10 +56,11 @@ class Asking:
         if what != "tr50" and len(words) != needed:
             accepted = "SERVICE INSTANCE" if needed else "flags alone"
             raise ConfigError(f"ask {what} was given {len(words)} words; accepted: {accepted}")
-        if what != "records":
-            for flag in ("csv", "count", "follow", "oldest", "fields"):
-                if getattr(self._arguments, flag):
-                    raise ConfigError(f"ask {what} takes no --{flag}; accepted: --json, --curl and -n")
+        flags = _FLAGS.get(what, ())
+        for flag in ("csv", "count", "follow", "oldest", "fields", "cursor", "after"):
+            if getattr(self._arguments, flag) and flag not in flags:
+                shown = ", ".join(["--json", "--curl", *(f"--{name}" for name in flags)])
+                raise ConfigError(f"ask {what} takes no --{flag}; accepted: {shown} and -n")
 
     async def _records(self) -> int:
         if self._arguments.curl:
@@ -165,6 +172,12 @@ class Asking:
             return self._curl("GET", "/logs", {names.get(k, k): v for k, v in asked.items() if v is not None})
         await self._print(self._client.logs(**asked))
         return 0
+
+    async def _feed(self) -> int:
+        if self._arguments.curl:
+            refuse_others(self._filters, ("since", "start"), "feed")
+            return self._curl("GET", "/feed", {"after": self._arguments.after, "start": start_of(self._filters)})
+        return await feed(self._client, self._arguments, self._filters)
 
     async def _tr50(self) -> int:
         words = self._arguments.words or ["usage.api.list"]

@@ -14,6 +14,10 @@ The dialects of the API, as in their documents:
   asgi-audit ask export --since 30d --to records.gz        a download, checked against its manifest
   asgi-audit ask tr50 usage.api.list last=24h limit=10     a command of POST /api
 
+Every record once, in the order in which it was indexed, one JSON object a line, for a SIEM:
+
+  asgi-audit ask feed --cursor siem.cursor --follow        goes on where the last run ended
+
 Without --url it reads the index of this machine: this needs no server and no key, only permission to read its files.
 `export` and `tr50` need an API. ASGI_AUDIT_URL and ASGI_AUDIT_KEY replace --url and --key.
 """
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-WHAT = ("records", "usage", "trail", "logs", "export", "tr50")
+WHAT = ("records", "usage", "trail", "logs", "feed", "export", "tr50")
 
 _ROWS = 50
 _ROWS_MAX = 1_000_000
@@ -56,10 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forms.add_argument("--csv", action="store_true", help="a table for spreadsheets; records only")
     forms.add_argument("--count", action="store_true", help="print only the number of records; records only")
     forms.add_argument("--curl", action="store_true", help="print the request as a curl command")
-    shown.add_argument("-n", "--lines", type=int, default=_ROWS, metavar="N", help=f"at most; default: {_ROWS}; 0: all")
+    shown.add_argument("-n", "--lines", type=int, metavar="N", help=f"at most; default: {_ROWS}, of feed all; 0: all")
     shown.add_argument("--oldest", action="store_true", help="oldest first; records only")
     shown.add_argument("--fields", metavar="NAMES", help="dotted names, separated by commas, for --json and --csv")
-    shown.add_argument("-f", "--follow", action="store_true", help="then show new records, until Ctrl-C; records only")
+    shown.add_argument(
+        "-f", "--follow", action="store_true", help="then show new records, until Ctrl-C; records and feed"
+    )
+    shown.add_argument(
+        "--cursor", metavar="FILE", help="for feed: keep the place in this file, and go on there; written after records"
+    )
+    shown.add_argument("--after", metavar="CURSOR", help="for feed: go on after this cursor; --cursor FILE goes first")
     shown.add_argument("--to", metavar="FILE", help="for export: the file to write; default: ID.ndjson.gz")
     shown.add_argument("--group", metavar="NAME", help="for export: the region group; default: classic (all regions)")
     where = parser.add_argument_group("where")
@@ -74,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     with extra():
         import httpx  # noqa: F401
         import rich.console  # noqa: F401
+    if arguments.lines is None:
+        arguments.lines = 0 if arguments.what == "feed" else _ROWS
     if not 0 <= arguments.lines <= _ROWS_MAX:
         raise ConfigError(f"--lines is {arguments.lines}; accepted: a whole number from 0 to {_ROWS_MAX}")
     logging.getLogger("httpx").setLevel(logging.WARNING)
