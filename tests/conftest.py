@@ -7,6 +7,8 @@
 * `full` marks what only `make test-all` runs: what needs Java or Docker, or takes long.
 * Properties try few examples, the same ones in every run, so that a red run means the change and not the draw. With
   `ASGI_AUDIT_TEST_FULL=1` they try many, and other ones each time unless CI=true.
+* `make test` runs in a worker for each core (pytest-xdist). A fixture of the session is made in each of them; ports,
+  topics and directories are a test's own; names of tests are the same in every process.
 * Tests that send SIGINT to a child pass in a shell that ignores it (`make test &`, `nohup`).
 """
 

@@ -6,12 +6,9 @@ Processes are found through the system, by their parent, and killed with SIGKILL
 from __future__ import annotations
 
 import datetime
-import glob
 import re
 import signal
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,14 +43,7 @@ class Tree:
 
     def get(self, path: str) -> httpx.Response:
         """Over a connection of its own, and again when the worker that had it was killed."""
-        for attempt in range(20):
-            try:
-                return httpx.get(self.url + path, timeout=30)
-            except httpx.TransportError:
-                if attempt == 19:
-                    raise
-                time.sleep(0.1)
-        raise AssertionError
+        return _answer(lambda: httpx.get(self.url + path, timeout=30))
 
     def number(self, name: str, **labels: str) -> float:
         text = self.get("/metrics").text
@@ -71,12 +61,8 @@ class Tree:
             "from": (now - datetime.timedelta(days=1)).isoformat(),
             "to": (now + datetime.timedelta(days=1)).isoformat(),
         }
-        for _ in range(20):
-            try:
-                answer = httpx.post(f"{self.url}/trail", json=window, headers={"x-api-key": self.key}, timeout=30)
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        key = {"x-api-key": self.key}
+        answer = _answer(lambda: httpx.post(f"{self.url}/trail", json=window, headers=key, timeout=30))
         assert answer.status_code == 200, answer.text
         self.asked += 1
         return str(answer.json()["queryExecutionId"])
@@ -90,19 +76,39 @@ class Tree:
         return len(page.json()["data"])
 
 
+def _answer(call: Callable[[], httpx.Response]) -> httpx.Response:
+    """Of the first call whose connection is not lost."""
+
+    def once() -> httpx.Response | None:
+        try:
+            return call()
+        except httpx.TransportError:
+            return None
+
+    answer = until(once, "it answers")
+    assert answer is not None
+    return answer
+
+
 @contextmanager
 def tree(home: Path, *arguments: str) -> Iterator[Tree]:
+    """Its temporary files are in a directory of its own, beside `home`."""
+    temporary(home).mkdir(exist_ok=True)
     command = [COMMAND, "serve", "--workers", str(WORKERS), "--port", "0", *arguments]
-    with running(*command, cwd=home) as process:
+    with running(*command, cwd=home, TMPDIR=str(temporary(home))) as process:
         yield Tree(process)
+
+
+def temporary(home: Path) -> Path:
+    return home / "temporary"
 
 
 def all_ended(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def left_over() -> list[str]:
-    return glob.glob(f"{tempfile.gettempdir()}/asgi-audit-metrics-*")
+def left_over(home: Path) -> list[Path]:
+    return list(temporary(home).glob("asgi-audit-metrics-*"))
 
 
 @pytest.mark.full
@@ -138,14 +144,14 @@ def test_worker_and_indexer_that_are_killed_are_replaced_and_counters_never_decr
 
 @pytest.mark.full
 def test_sigterm_ends_the_whole_tree_and_gives_the_lease_back(tmp_path: Path) -> None:
-    before = left_over()
     with tree(tmp_path) as serve:
         children = serve.parent.children(recursive=True)
         assert len(children) == WORKERS + 2  # the indexer and the exporter
+        assert len(left_over(tmp_path)) == 1
         serve.ask()
         assert serve.command.stop() == 0
         assert all_ended(children)
-        assert left_over() == before
+        assert left_over(tmp_path) == []
     with running(COMMAND, "index", cwd=tmp_path) as index:
         index.wait_for("indexing from")
         assert index.stop() == 0
@@ -155,7 +161,6 @@ def test_sigterm_ends_the_whole_tree_and_gives_the_lease_back(tmp_path: Path) ->
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_parent_that_is_killed_leaves_no_process_and_no_lease(tmp_path: Path, is_stopped: bool) -> None:
     """`is_stopped`: it was stopped before it was killed, and its children heard nothing from it."""
-    before = left_over()
     with tree(tmp_path) as serve:
         serve.ask()
         children = serve.parent.children(recursive=True)
@@ -164,7 +169,7 @@ def test_parent_that_is_killed_leaves_no_process_and_no_lease(tmp_path: Path, is
         serve.parent.kill()
         serve.command.stop()
         until(lambda: all_ended(children), "all children end")
-        until(lambda: left_over() == before, "the directory of the histograms is removed")
+        until(lambda: not left_over(tmp_path), "the directory of the histograms is removed")
     with running(COMMAND, "index", cwd=tmp_path) as index:
         index.wait_for("indexing from")
         assert index.stop() == 0

@@ -14,6 +14,8 @@ import pytest
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+# As `make test` runs them, and as one does with a single file.
+WORKERS = pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["one process", "two workers"])
 CASES = {
     "test_one.py": """
 import pytest
@@ -42,18 +44,22 @@ def run(directory: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
+@WORKERS
 @pytest.mark.parametrize(
     ("ci", "code", "said"),
     [("true", 1, "2 failed, 1 passed, 1 skipped, 1 xfailed, 2 errors"), ("", 0, "1 passed, 5 skipped, 1 xfailed")],
 )
-def test_skip_is_a_failure_when_ci_is_true(ci: str, code: int, said: str, tmp_path: Path) -> None:
+def test_skip_is_a_failure_when_ci_is_true(
+    ci: str, code: int, said: str, workers: tuple[str, ...], tmp_path: Path
+) -> None:
     for name, text in CASES.items():
         (tmp_path / name).write_text(text)
-    done = run(tmp_path, "--continue-on-collection-errors", CI=ci)
+    arguments = ("--continue-on-collection-errors", *workers)
+    done = run(tmp_path, *arguments, CI=ci)
     assert done.returncode == code, done.stdout
     assert said in done.stdout
     if ci:
-        without = run(tmp_path, "--continue-on-collection-errors", CI=ci, ASGI_AUDIT_TEST_WITHOUT="later install")
+        without = run(tmp_path, *arguments, CI=ci, ASGI_AUDIT_TEST_WITHOUT="later install")
         assert "1 passed, 4 skipped, 1 xfailed, 1 error" in without.stdout
         assert "test_one.py::test_needs was skipped, and with CI=true that is a failure: install it" in done.stdout
         assert "pip install it" in done.stdout
@@ -75,11 +81,12 @@ def test_child_ends_when_it_is_interrupted():
 """
 
 
-def test_interrupted_child_ends_when_the_shell_ignores_sigint(tmp_path: Path) -> None:
+@WORKERS
+def test_interrupted_child_ends_when_the_shell_ignores_sigint(workers: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(INTERRUPTED)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        done = run(tmp_path)
+        done = run(tmp_path, *workers)
     finally:
         signal.signal(signal.SIGINT, before)
     assert done.returncode == 0, done.stdout

@@ -347,7 +347,7 @@ def test_other_iterators_of_scope_and_messages_pass_through_unread() -> None:
 @pytest.mark.parametrize(
     "body",
     ["text", 5, memoryview(b"a-b-c-")[::2], memoryview(bytearray(b"abc")), bytearray(b"abc"), None],
-    ids=repr,
+    ids=["text", "number", "view with steps", "view", "bytearray", "none"],
 )
 def test_body_passes_when_it_is_no_plain_bytes(body: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
