@@ -12,6 +12,7 @@ _REFERENCE_SECONDS = 0.00052  # what `_reference` takes on the machine that the 
 _REFERENCE = re.compile(rb"[ab][a-c]{1,20}+d|x(?:yz)?")
 _REFERENCE_TEXT = b"abc" * 6_000
 _TRIES = 20  # a neighbour on the same core makes each of a few longer
+_SLOWNESS_MAX = 4.0
 
 
 def _reference() -> None:
@@ -25,10 +26,15 @@ def processor_time(call: Callable[[], object]) -> float:
     return time.thread_time() - begun
 
 
-def slowness() -> float:
-    """How much slower this machine is now than the one that the limits were set on; at least 1. The processor time of
-    a search that goes once over its input: neighbours on the same core or cache make it longer, as what is measured."""
-    return max(1.0, min(processor_time(_reference) for _ in range(3)) / _REFERENCE_SECONDS)
+def slowness(seconds: float) -> float:
+    """How much slower this machine is now than the one that the limits were set on: 1 to 4. The processor time of
+    searches that go once over their input: neighbours on the same core or cache make it longer, as what is measured.
+
+    They take about `seconds` on that machine, the same as what is measured: on a busy machine a short stretch fits
+    between two interruptions, and a longer one never does."""
+    times = max(1, round(seconds / _REFERENCE_SECONDS))
+    spent = processor_time(lambda: [_reference() for _ in range(times)]) / times
+    return min(max(1.0, spent / _REFERENCE_SECONDS), _SLOWNESS_MAX)
 
 
 def within(measure: Callable[[], float], limit: float) -> float:
@@ -39,7 +45,7 @@ def within(measure: Callable[[], float], limit: float) -> float:
         least = min(least, measure())
         if least <= limit:
             break
-        least = min(least, measure() / slowness())
+        least = min(least, measure() / slowness(limit))
         if least <= limit:
             break
     return least
