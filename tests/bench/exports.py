@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.export_home import Home, kib
+from tests.support.waiting import until
 
 
 class Figures(NamedTuple):
@@ -25,10 +26,8 @@ def measure(number: int, seed: int) -> Figures:
         home = Home(Path(directory), number, seed)
         child = home.start()
         try:
-            deadline = time.monotonic() + 60
-            while not home.control.exports.is_running() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(1.0)
+            until(home.control.exports.is_running, "the exporter runs")
+            time.sleep(1.0)  # what it needs at its start is given back
             idle = kib(child.pid, "VmRSS")
             export = home.ask()
             begun = time.monotonic()

@@ -27,6 +27,7 @@ from asgi_audit.store.base import Query
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal.writer import JournalWriter
 from tests.support.kafka import HOW_TO_GET_ONE, any_broker
+from tests.support.waiting import until
 
 from .indexing import exchanges
 from .load import BODY, percentile
@@ -231,19 +232,19 @@ def _forward(address: str, rate: int, records: int, seed: int, directory: Path, 
         forwarder = open_forwarder(settings, drain=False)
         forwarder.start()
         stack.callback(forwarder.stop, 10.0)
-        _until(lambda: forwarder.state.name == "RUNNING", "the forwarder runs")
+        until(lambda: forwarder.state.name == "RUNNING", "the forwarder runs")
         if not rate:
-            _until(lambda: forwarder.stats().acknowledged >= records, "the backlog is sent")
+            until(lambda: forwarder.stats().acknowledged >= records, "the backlog is sent")
             cpu, batches = _cpu_seconds(), forwarder.stats().batches
         else:
             write.append(rate // 10 or 1)  # what a first batch costs, is no part of it
-            _until(lambda: forwarder.stats().acknowledged >= (rate // 10 or 1), "the first batch is sent")
+            until(lambda: forwarder.stats().acknowledged >= (rate // 10 or 1), "the first batch is sent")
             before = forwarder.stats()
             cpu = _cpu_seconds()
             thread = threading.Thread(target=write.paced, args=(records, rate))
             thread.start()
             thread.join()
-            _until(lambda: forwarder.stats().acknowledged >= before.acknowledged + records, "all is sent")
+            until(lambda: forwarder.stats().acknowledged >= before.acknowledged + records, "all is sent")
             cpu, batches = _cpu_seconds() - cpu, forwarder.stats().batches - before.batches
         return Forwarding(rate, records, write.record_bytes, records / batches, cpu / records * 1e6)
 
@@ -287,14 +288,6 @@ class _Journal:
         for start in range(0, count, at_once):
             time.sleep(max(0.0, begun + start / rate - time.monotonic()))
             self.writer.append(entries[start : start + at_once])
-
-
-def _until(condition: Any, what: str, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.005)
 
 
 # What the indexer takes in

@@ -5,7 +5,6 @@ Bare application, a `BaseHTTPMiddleware` that does nothing, and ours, in turn an
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from asgi_audit import AuditMiddleware
 from asgi_audit.recording.recorder import Recorder
+from tests.support.waiting import until_in_loop
 
 from .load import BODY, LOGIN, App, make_app, median, percentile, timed_calls
 
@@ -80,14 +80,12 @@ async def _written(audit: AuditMiddleware | None) -> None:
     """Everything sealed stands in the journal."""
     if audit is None:
         return
-    deadline = time.monotonic() + 30
-    while True:
+
+    def is_written() -> bool:
         stats = audit.stats()
-        if stats["sealed"] == stats["recorded"]:
-            return
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"records did not reach the journal within 30 s: {stats}")
-        await asyncio.sleep(0.005)
+        return stats["sealed"] == stats["recorded"]
+
+    await until_in_loop(is_written)
 
 
 def report(table: dict[str, dict[str, Cost]]) -> list[str]:

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support.waiting import listens, until
+
 from .load import BODY, median, percentile
 
 VARIANTS = ("bare", "buffered", "durable")
@@ -103,17 +105,9 @@ def free_port() -> int:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with code {process.returncode}")
-        try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise RuntimeError("the server did not listen within 30 s")
+    until(lambda: process.poll() is not None or listens(port), "the server listens")
+    if process.poll() is not None:
+        raise RuntimeError(f"the server ended with code {process.returncode}")
 
 
 def report(table: dict[str, tuple[float, float]]) -> list[str]:

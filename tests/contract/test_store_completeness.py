@@ -11,11 +11,12 @@ import pytest
 from tests.support.memory_store import MemoryStore
 from tests.support.records import DAY_MS, NOON, OTHER, PROCESS, batch, extent, read_until, record, statement
 
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import Reader, Writer
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.store.state import MARGIN_MS, Completeness, Completion, Extent, Hold, Incident, ProcessState, Resumed
 
-_ALL = (0, 1 << 43)
+_ALL = (0, TIME_END)
 
 
 class Store(NamedTuple):

@@ -22,6 +22,7 @@ from tests.support.records import DAY_MS, NOON, batch, everything, record, seque
 from asgi_audit.errors import QueryError
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.derived import LEVELS
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import HISTOGRAM_BUCKETS_MAX, Query
 from asgi_audit.store.query import matches, statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -114,7 +115,7 @@ rolled_up = {
 queries = st.builds(
     dict,
     order=st.sampled_from(["newest", "oldest"]),
-    window=st.tuples(times, times).map(sorted) | st.just([0, 1 << 43]),
+    window=st.tuples(times, times).map(sorted) | st.just([0, TIME_END]),
     instance=some("i1"),
     text=st.none() | searches,
     principal=some("alice", ""),

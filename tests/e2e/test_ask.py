@@ -8,13 +8,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from asgi_audit.client import ApiError, Client, ProtocolError
+from tests.support.waiting import until
 
 from .commands import COMMAND, clean_environment, run, running
 
@@ -63,8 +63,7 @@ def served(home: Path) -> Iterator[tuple[str, str]]:
         assert found is not None
         key = run("keys", "create", "--role", "auditor", "--account", "*", cwd=home).stdout.strip()
         with Client(found[1], key) as client:
-            while client.count() < len(FIRST):
-                time.sleep(0.05)
+            until(lambda: client.count() == len(FIRST), "all are indexed")
         yield found[1], key
 
 

@@ -58,7 +58,8 @@ def test_window_becomes_complete_while_the_application_rests(tmp_path: Path) -> 
         until(lambda: completeness(tmp_path)[1]["completeFrom"] is not None, "the journal is read")
         start = now()
         assert start > completeness(tmp_path)[1]["completeFrom"]
-        time.sleep(0.1)  # the application's clock was read once, on a busy machine: it may be some ms beside this one
+        # The pauses are inputs: the application's clock was read once, and may be some milliseconds beside this one.
+        time.sleep(0.1)
         for n in range(5):
             get(port, f"/{n}")
         time.sleep(0.1)
@@ -97,7 +98,7 @@ def test_killed_application_is_adopted_and_its_loss_is_stated(tmp_path: Path) ->
         clients = [threading.Thread(target=load) for _ in range(4)]
         for client in clients:
             client.start()
-        time.sleep(choice.uniform(0.5, 1.5))
+        time.sleep(choice.uniform(0.5, 1.5))  # the moment of the kill is an input
         app.stop(signal.SIGKILL)
         for client in clients:
             client.join()

@@ -26,6 +26,8 @@ from tests.e2e.commands import COMMAND, clean_environment
 from tests.support.kafka import LocalKafka
 from tests.support.waiting import until
 
+from asgi_audit.record.line import TIME_END
+
 SECRET = "hunter2-horse"
 
 
@@ -327,7 +329,7 @@ class Rig:
         pairs: dict[tuple[str, int], int] = {}
         before: int | None = None
         published = reader.snapshot().published
-        query = Query(accounts=None, start=0, end=1 << 43)
+        query = Query(accounts=None, start=0, end=TIME_END)
         while True:
             rows, is_more = reader.page(query, published=published, before=before, limit=1000, bytes_max=8 << 20)
             for row in rows:
@@ -356,7 +358,7 @@ class Rig:
                     f"{p.process}: {have} indexed (it says {p.indexed}) + {p.lost} lost + {p.missing} missing, "
                     f"but {p.last} given"
                 )
-        for incident in reader.incidents(0, 1 << 43):
+        for incident in reader.incidents(0, TIME_END):
             name = incident.kind + ("" if incident.resolved_at is None else " (resolved)")
             account.incidents[name] = account.incidents.get(name, 0) + 1
         account.dead = reader.dead_letters()

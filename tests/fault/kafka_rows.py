@@ -70,9 +70,9 @@ def row(name: str, text: str, **options: Any) -> Callable[[Run], Run]:
 @row("broker-kill", "the broker is killed (-9) and started again", tiny=True)
 def broker_kill(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     _, app, load = _begun(rig)
-    time.sleep(choice.uniform(0.5, 1.5))
+    _run_for_some(choice, 0.5, 1.5)
     rig.cluster.kill()
-    time.sleep(1 if tiny else 10)
+    _last(1 if tiny else 10)
     rig.cluster.restart()
     load.wait_for(50)
     return _end(rig, app)
@@ -88,7 +88,7 @@ def app_kill_buffered(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     rig.sidecar()
     app, port = rig.app()
     load = rig.load(port, rate=400)
-    time.sleep(choice.uniform(0.5, 1.5))
+    _run_for_some(choice, 0.5, 1.5)
     app.kill()
     load.stop()
     journal = rig.homes[0] / "journal"
@@ -105,7 +105,7 @@ def app_kill_durable(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     rig.sidecar()
     app, port = rig.app(ASGI_AUDIT_DELIVERY="durable")
     load = rig.load(port, rate=400)
-    time.sleep(choice.uniform(0.5, 1.5))
+    _run_for_some(choice, 0.5, 1.5)
     app.kill()
     load.stop()
     account = rig.settle()
@@ -123,7 +123,7 @@ def sidecar_kill(rig: Rig, choice: random.Random, tiny: bool) -> Account:
         sidecar = rig.sidecar()
         before = rig.indexed()
         until(lambda before=before: rig.indexed() > before, "it indexes")  # type: ignore[misc]
-        time.sleep(choice.uniform(0.0, 0.3))
+        _run_for_some(choice, 0.0, 0.3)
         sidecar.kill()
     rig.sidecar()
     account = _end(rig, app)
@@ -141,7 +141,7 @@ def standby(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     second = rig.sidecar("--metrics-port", str(metrics))
     until(lambda: "waiting to take over" in second.said, "the second one waits")
     ready = until(lambda: _status(f"http://127.0.0.1:{metrics}/health/ready"), "the standby answers")
-    time.sleep(choice.uniform(0.5, 1.0))
+    _run_for_some(choice, 0.5, 1.0)
     first.kill()
     began = time.monotonic()
     before = rig.indexed()
@@ -160,13 +160,13 @@ def standby(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 def brokers_away(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     _, app, load = _begun(rig)
     calm = 3.0 if tiny else 30.0
-    time.sleep(1.5 if tiny else 10)  # warm
+    _last(1.5 if tiny else 10)  # warm
     began = time.monotonic()
-    time.sleep(calm)
+    _last(calm)
     memory = app.memory
     rig.cluster.kill()
     away = time.monotonic()
-    time.sleep(5 if tiny else 120)
+    _last(5 if tiny else 120)
     back = time.monotonic()
     grown = app.memory - memory
     rig.cluster.restart()
@@ -185,7 +185,7 @@ def brokers_away(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 def topic_remade(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     _, app, load = _begun(rig, indexed=50)
     rig.delete_topic()
-    time.sleep(choice.uniform(0.2, 1.0))
+    _run_for_some(choice, 0.2, 1.0)
     rig.make_topic()
     load.wait_for(100)
     account = _end(rig, app)
@@ -203,7 +203,6 @@ def retention(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     _alter(rig, {"retention.ms": "1000"})
     until(lambda: max(_beginnings(rig)) > 250, "retention took what nobody had read")
     _alter(rig, {"retention.ms": "86400000"})
-    time.sleep(2)  # a broker may be in the middle of it
     rig.sidecar()
     load.wait_for(100)
     account = _end(rig, app)
@@ -217,9 +216,9 @@ def retention(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 @row("broker-stop", "the broker is stopped in its tracks (SIGSTOP) and goes on")
 def broker_stop(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     _, app, load = _begun(rig)
-    time.sleep(choice.uniform(0.5, 1.5))
+    _run_for_some(choice, 0.5, 1.5)
     rig.cluster.pause()
-    time.sleep(5 if tiny else 60)
+    _last(5 if tiny else 60)
     rig.cluster.resume()
     load.wait_for(50)
     return _end(rig, app)
@@ -253,7 +252,7 @@ def journal_full(rig: Rig, choice: random.Random, tiny: bool) -> Account:
         until(
             lambda: os.statvfs(home).f_bavail == 0 or "lost" in app.said or "full" in app.said, "the disk is full", 120
         )
-        time.sleep(2)
+        _last(2)
         rig.cluster.restart()
         load.wait_for(300)
         account = _end(rig, app)
@@ -307,6 +306,16 @@ def poison(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     if sidecar.process.poll() is not None:
         account.wrong.append("the sidecar ended")
     return account
+
+
+def _run_for_some(choice: random.Random, least: float, most: float) -> None:
+    """The moment of a fault is an input: it comes that many seconds later."""
+    time.sleep(choice.uniform(least, most))
+
+
+def _last(seconds: float) -> None:
+    """How long a fault lasts, or what is measured beside it, is an input."""
+    time.sleep(seconds)
 
 
 def _begun(rig: Rig, *, indexed: int = 0, **environment: Any) -> tuple[Process, Process, Load]:

@@ -35,6 +35,8 @@ from typing import Any, NamedTuple
 
 from tests.support.waiting import until
 
+from asgi_audit.record.line import TIME_END
+
 CONNECTIONS = 6
 
 
@@ -140,7 +142,7 @@ class Clients:
                 connection.close()
                 if self.first.is_set():
                     return  # killed
-                time.sleep(0.02)  # not listening yet
+                self._stop.wait(0.02)  # not listening yet
                 continue
             if answer.status != 200:
                 self.wrong.append(f"{name} was answered {answer.status}")
@@ -176,7 +178,7 @@ def run(delivery: str, workers: int, seed: int, seconds: tuple[float, float]) ->
             if not clients.first.wait(60):
                 raise RuntimeError("no server answered in 60 s")
             began = time.monotonic()
-            time.sleep(choice.uniform(*seconds))
+            time.sleep(choice.uniform(*seconds))  # the moment of the kill is an input
         finally:
             for server in servers:
                 server.send_signal(signal.SIGKILL)
@@ -213,7 +215,7 @@ def _compare(home: Path, delivery: str, lasted: float, seen: set[str], wrong: li
     found: list[str] = []
     sequences: list[tuple[str, int]] = []
     before: int | None = None
-    query = Query(accounts=None, start=0, end=1 << 43)
+    query = Query(accounts=None, start=0, end=TIME_END)
     while True:
         rows, is_more = reader.page(
             query, published=reader.snapshot().published, before=before, limit=1000, bytes_max=8 << 20

@@ -35,6 +35,7 @@ def run(times: int, number: int, seed: int, directory: Path) -> bool:
                 before = home.get(export)
                 if before.state in ENDED:
                     break
+                # The moment of the kill is an input: now and then at the start, most within its work.
                 if n % 5 == 4:
                     time.sleep(rng.uniform(0.2, 0.8))
                 else:

@@ -23,9 +23,11 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.records import DAY_MS, everything, payload, statement
+from tests.support.waiting import until
 
 from asgi_audit.errors import StoreError
 from asgi_audit.indexing.indexer import Indexer
@@ -137,11 +139,10 @@ def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
         for n in range(times):
             before = reader.snapshot().published
             indexer = _spawn("index", root, directory, rng.getrandbits(32))
-            if n % 3 == 2:  # some die at the start, most in full work
-                time.sleep(rng.uniform(0.0, 0.5))
-            else:
-                _wait(lambda low=before: reader.snapshot().published > low, indexer, 30)
-                time.sleep(rng.uniform(0.0, 0.3))
+            # The moment of the kill is an input. Some die at the start, most in full work.
+            if n % 3 != 2:
+                _wait(lambda low=before: reader.snapshot().published > low, indexer)
+            time.sleep(rng.uniform(0.0, 0.5 if n % 3 == 2 else 0.3))
             os.kill(indexer.pid, signal.SIGKILL)
             indexer.wait()
             killed_at["while working" if reader.snapshot().published > before else "before its first batch"] += 1
@@ -154,7 +155,7 @@ def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
             out, _ = w.communicate(timeout=60)
             expected[name] = int(out)
         last = _spawn("index", root, directory, 3)
-        _wait(lambda: not [p for p in root.iterdir() if not p.name.startswith(".")], last, 120)
+        _wait(lambda: not [p for p in root.iterdir() if not p.name.startswith(".")], last)
         last.send_signal(signal.SIGTERM)
         last.wait(30)
         recovered = (home / "index.log").read_text().count("recovered ")
@@ -209,20 +210,19 @@ def _spawn(*args: object, **given: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "tests.fault.kill_indexer", *map(str, args)], **given)  # type: ignore[call-overload,no-any-return]
 
 
-def _wait(true: object, process: subprocess.Popen[bytes], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+def _wait(is_true: Callable[[], bool], indexer: subprocess.Popen[bytes]) -> None:
+    """Until `is_true`, which may find an index that is not there yet."""
+
+    def is_so() -> bool:
+        assert indexer.poll() is None, f"the indexer ended by itself with {indexer.returncode}"
         try:
-            if true():  # type: ignore[operator]
-                return
+            return is_true()
         except StoreError as e:
             if not e.retriable:
                 raise
-        if process.poll() is not None:
-            raise RuntimeError(f"the indexer ended by itself with {process.returncode}")
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"nothing was indexed for {seconds} s")
-        time.sleep(0.005)
+            return False
+
+    until(is_so, "the indexer goes on", 120)
 
 
 def main(args: list[str]) -> int:

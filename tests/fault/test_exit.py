@@ -56,7 +56,7 @@ WAYS = {
     "returns": lambda: go(),
     "exits": lambda: (go(), sys.exit(3)),
     "raises": lambda: (go(), 1 / 0),
-    "interrupted": lambda: (go(), os.kill(os.getpid(), signal.SIGINT), time.sleep(10)),
+    "interrupted": lambda: (go(), os.kill(os.getpid(), signal.SIGINT), signal.pause()),
     "terminated": lambda: (go(), signal.raise_signal(signal.SIGTERM)),
     "thread goes on": lambda: threading.Thread(target=go).start(),
     "daemon goes on": lambda: (threading.Thread(target=forever, daemon=True).start(), go(100), sys.exit(4)),

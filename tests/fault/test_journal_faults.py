@@ -116,7 +116,7 @@ class Application:
         for n in range(count):
             self.request(is_durable=n % 4 == 0)
             if n % 5 == 0:
-                time.sleep(0.003)
+                time.sleep(0.003)  # requests do not come all at once
 
     def read(self) -> tuple[set[int], list[Statement], list[tuple[str, int, str, bytes]]]:
         source = JournalSource(self.root, adopt_seconds=0)

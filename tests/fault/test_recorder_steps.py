@@ -188,7 +188,7 @@ def test_records_are_written_once_or_stated_lost_when_a_step_breaks(
         if rng.random() < 0.1:
             made.flush(0.05, close=rng.random() < 0.5)
         if rng.random() < 0.3:
-            time.sleep(0.002)
+            time.sleep(0.002)  # requests do not come all at once
     until(lambda: fault.broke > 0)
     fault.left = 0
     until(lambda: not made.stats()["waiting"] and made.flush(0.5, close=True))

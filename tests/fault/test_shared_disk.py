@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.records import payload
+from tests.support.waiting import until
 
 from asgi_audit.settings import make_settings
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
@@ -53,10 +54,12 @@ def test_indexer_drains_the_journal_when_both_fill_one_disk(
         indexer = build_indexer(settings, writer, stop=stop)
         thread = threading.Thread(target=indexer.run)
         thread.start()
-        deadline = time.monotonic() + 120
-        while indexer.progress.lag is None and thread.is_alive() and time.monotonic() < deadline:
+
+        def is_drained() -> bool:
             journal.room()  # as its process asks, once a second
-            time.sleep(0.02)
+            return indexer.progress.lag is not None or not thread.is_alive()
+
+        until(is_drained, lambda: str(indexer.progress), 120)
         stop.set()
         thread.join(60)
         writer.close()

@@ -100,14 +100,14 @@ async def slow_stream(request: Request) -> Response:
     async def chunks() -> AsyncIterator[bytes]:
         while True:  # until the client leaves: were the stream held back, nothing would ever come
             yield b"data: x\n\n"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the pace of the stream
 
     return StreamingResponse(chunks(), media_type="text/event-stream")
 
 
 async def slow_start(request: Request) -> Response:
     while not await request.is_disconnected():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # Starlette has no event for it
     return PlainTextResponse("nobody hears this")
 
 

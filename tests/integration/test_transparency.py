@@ -123,7 +123,7 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 async def works_after_the_answer(scope: Any, receive: Any, send: Any) -> None:
     await send(start())
     await send(body(b"x"))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # its work
     await receive()
 
 

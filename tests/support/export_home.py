@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from asgi_audit.store.sqlite import SqliteWriter
 from asgi_audit.store.state import Completion
 from asgi_audit.transport.base import Position
 from tests.support.records import PROCESS, extent, payload
+from tests.support.waiting import until
 
 START = 1_767_225_600_000  # 2026-01-01T00:00:00Z in ms
 DAYS = 3
@@ -81,16 +81,18 @@ class Home:
 
     def wait(self, export: Export, child: subprocess.Popen[bytes], records: int | None = None) -> Export:
         """Until it has ended, or holds more than `records`."""
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline:
+
+        def reached() -> Export | None:
             found = self.get(export)
             written = found.progress.records if found.progress else 0
             if found.state in ENDED or (records is not None and written > records):
                 return found
-            if child.poll() is not None:
-                raise RuntimeError(f"the exporter ended with code {child.returncode}")
-            time.sleep(0.002)
-        raise RuntimeError("the export did not go on")
+            assert child.poll() is None, f"the exporter ended with code {child.returncode}"
+            return None
+
+        found = until(reached, "the export goes on", 600)
+        assert found is not None
+        return found
 
     def faults(self, export: Export) -> list[str]:
         """What is wrong with its object."""

@@ -17,12 +17,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.support.waiting import until
 
 KAFKA_VERSION = "4.3.1"
 ADDRESS_VARIABLE = "ASGI_AUDIT_TEST_KAFKA"
@@ -325,8 +326,11 @@ class LocalKafka:
         return log.read_bytes().count(b"Kafka Server started") if log.exists() else 0
 
     def _wait_started(self, broker: int, before: int) -> None:
-        deadline = time.monotonic() + 90
-        while self._started(broker) <= before:
-            if self._processes[broker].poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"broker {broker} did not start:\n{self._log(broker).read_text()[-3000:]}")
-            time.sleep(0.1)
+        def what() -> str:
+            return f"broker {broker} has started:\n{self._log(broker).read_text()[-3000:]}"
+
+        def has_started() -> bool:
+            assert self._processes[broker].poll() is None, what()
+            return self._started(broker) > before
+
+        until(has_started, what, 90)

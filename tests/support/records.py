@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from asgi_audit.record.codec import Decoded, decode
+from asgi_audit.record.line import TIME_END
 from asgi_audit.record.statement import Lost, Statement
 from asgi_audit.store.base import Batch, Query, Reader, Row
 from asgi_audit.store.state import Extent, ReadUntil
@@ -124,7 +125,7 @@ def over_days(first: int, count: int) -> list[Decoded]:
 
 def everything(**given: Any) -> Query:
     """All accounts, all times, unless `given` says less."""
-    return Query(**{"accounts": None, "start": 0, "end": 1 << 43, **given})
+    return Query(**{"accounts": None, "start": 0, "end": TIME_END, **given})
 
 
 def walk(reader: Reader, query: Query | None = None, *, published: int | None = None, limit: int = 7) -> list[Row]:

@@ -8,9 +8,10 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.waiting import listens, until
 
 __all__ = ["BUCKET", "HOW_TO_GET_ONE", "found", "serving"]
 
@@ -42,15 +43,9 @@ def serving(command: str, directory: Path) -> Iterator[str]:
     # Beside the files: not every file system of a test has extended attributes.
     child = subprocess.Popen([*arguments, "posix", "--sidecar", str(beside), str(root)], stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if child.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("versitygw did not start") from None
-                time.sleep(0.02)
+        until(lambda: child.poll() is not None or listens(port), "versitygw listens")
+        if child.poll() is not None:
+            raise RuntimeError(f"versitygw ended with code {child.returncode}")
         yield f"http://127.0.0.1:{port}"
     finally:
         child.kill()

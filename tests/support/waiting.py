@@ -1,13 +1,14 @@
-"""How a test waits: for another thread or process, or for what happens in its own event loop."""
+"""How a test waits: for another thread or process, for a server, or for what happens in its own event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["until", "until_in_loop"]
+__all__ = ["listens", "until", "until_in_loop"]
 
 T = TypeVar("T")
 
@@ -25,6 +26,15 @@ def until(condition: Callable[[], T], what: str | Callable[[], str] = "", second
         time.sleep(pause)
         pause = min(1.5 * pause, 0.05)
     return value
+
+
+def listens(port: int) -> bool:
+    """Whether a server takes connections at this port of the loopback address."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 async def until_in_loop(condition: Callable[[], object], seconds: float = 60.0) -> None:

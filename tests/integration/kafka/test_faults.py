@@ -83,13 +83,14 @@ def test_nothing_is_missing_when_the_broker_is_killed_and_restarted_while_record
                     local.kill()
                 if at == 30:
                     local.restart()
-                time.sleep(0.01)
+                time.sleep(0.01)  # the pace of the writers
             until(lambda f=first: forwarder.stats().acknowledged >= 2 * (f - 1))
             assert forwarder.state is KafkaState.RUNNING, turn
         expected = [record(n) for n in range(1, first)]
         until(lambda: len({(m.partition, m.payload) for m in reader.messages}) >= len(expected))
         until(lambda: reader.source.stats().lag == 0)
-        time.sleep(0.2)
+        reader.ending.set()
+        reader.join()  # it has handed over what it read
         by_partition: dict[str, list[Message]] = defaultdict(list)
         for message in reader.messages:
             by_partition[message.partition].append(message)
@@ -212,7 +213,7 @@ def test_nothing_is_missing_when_the_leader_of_a_partition_is_killed_in_a_cluste
             cluster.kill(leader)
             for n in itertools.count(501, 50):
                 source.entries += [Entry(Kind.RECORD, i, record(i)) for i in range(n, n + 50)]
-                time.sleep(0.02)
+                time.sleep(0.02)  # the pace of the records
                 if n > 4000:
                     break
             total = len(source.entries)

@@ -13,10 +13,12 @@ from asgi_audit.transport.base import Kind
 
 from .conftest import make_topic, read_all
 
+ROOT = Path(__file__).parents[3]
 # A program that serves three requests in each of its processes, without a server and without lifespan.
 PROGRAM = """
-import asyncio, os, sys, threading, time
+import asyncio, os, sys, threading
 from asgi_audit import AuditMiddleware
+from tests.support.waiting import until
 
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -35,7 +37,7 @@ audited = AuditMiddleware(app)
 assert not [t for t in threading.enumerate() if t.name.startswith("asgi-audit")]
 asyncio.run(requests())
 if "fork" in sys.argv:
-    time.sleep(1)
+    until(lambda: audited.stats()["forward_acknowledged"] >= 3)
     child = os.fork()
     if not child:
         asyncio.run(requests())
@@ -52,7 +54,7 @@ def run(url: str, home: Path, *arguments: str, **environment: str) -> dict[str, 
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         env=clean_environment(ASGI_AUDIT_TRANSPORT=url, ASGI_AUDIT_HOME=str(home), **environment),
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {k: int(v) for k, v in (line.split() for line in done.stdout.splitlines())}
@@ -99,7 +101,7 @@ def test_missing_package_is_one_clear_line_at_the_start(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=clean_environment(ASGI_AUDIT_TRANSPORT="kafka://h:1/t", ASGI_AUDIT_HOME=str(tmp_path)),
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd=ROOT,
     )  # fmt: skip
     assert "ConfigError: the package aiokafka is not installed" in done.stderr
     assert not (tmp_path / "journal").exists()
@@ -118,7 +120,7 @@ def test_secret_is_in_no_message_when_two_middlewares_want_different_ones(tmp_pa
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=clean_environment(ASGI_AUDIT_TRANSPORT="kafka://h:1/t", ASGI_AUDIT_HOME=str(tmp_path)),
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd=ROOT,
     )  # fmt: skip
     assert "-secret" not in done.stdout + done.stderr
     assert "setting kafka_password is '***'" in done.stdout
@@ -133,14 +135,13 @@ def test_registry_of_the_application_shows_what_is_forwarded(address: str, tmp_p
         "registry = CollectorRegistry()\n"
         "audited = AuditMiddleware(app, metrics=registry)",
     ) + (
-        "while audited.stats().get('forward_acknowledged', 0) < 3:\n"
-        "    time.sleep(0.02)\n"
+        "until(lambda: audited.stats().get('forward_acknowledged', 0) >= 3)\n"
         "print(generate_latest(registry).decode())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=clean_environment(ASGI_AUDIT_TRANSPORT=f"kafka://{config.address}", ASGI_AUDIT_HOME=str(tmp_path)),
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     shown = dict(line.split() for line in done.stdout.splitlines() if line.startswith("asgi_audit_"))

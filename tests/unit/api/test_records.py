@@ -21,6 +21,7 @@ from asgi_audit.api.filters import FILTERS_BYTES_MAX, Filters
 from asgi_audit.query.tokens import TOKEN_MAX
 from asgi_audit.record.codec import Decoded
 from asgi_audit.record.derived import LEVELS
+from asgi_audit.record.line import TIME_END
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -343,7 +344,7 @@ def test_cursor_of_the_longest_filters_opens(api: Api) -> None:
     asked = Query(
         accounts=None,
         start=0,
-        end=1 << 43,
+        end=TIME_END,
         levels=frozenset(LEVELS),
         statuses=statuses_of(",".join(["400-499"] * 20)),
         **query,

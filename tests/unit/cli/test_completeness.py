@@ -13,6 +13,7 @@ import pytest
 from tests.support.records import NOON, OTHER, PROCESS, batch, extent, record, statement
 
 from asgi_audit.cli import main
+from asgi_audit.record.line import TIME_END
 from asgi_audit.record.statement import Statement
 from asgi_audit.settings import make_settings
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -179,7 +180,7 @@ def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: p
     found = json.loads(capsys.readouterr().out.split("complete until")[-1].split("\n", 1)[1])
     assert found["holds"][0]["lost"]
     reader = SqliteReader(index)
-    (incident,) = reader.incidents(0, 1 << 43)
+    (incident,) = reader.incidents(0, TIME_END)
     assert (incident.kind, incident.start) == ("partition_lost", NOW - 5_000)
     reader.close()
 

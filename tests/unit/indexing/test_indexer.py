@@ -15,6 +15,7 @@ from tests.support.waiting import until
 
 from asgi_audit.errors import StoreError, TransportError
 from asgi_audit.indexing.indexer import Indexer, IndexerProgress
+from asgi_audit.record.line import TIME_END
 from asgi_audit.record.loss import Loss, encode_loss
 from asgi_audit.record.statement import encode_statement
 from asgi_audit.store.base import Batch, Written
@@ -134,7 +135,7 @@ def test_trickle_is_gathered_when_nothing_else_is_waiting(start: Callable[..., R
     running = start(source, store, linger_seconds=0.05)
     for s in range(1, 201):
         source.put(P, Kind.RECORD, s, payload(s, NOON + s))
-        time.sleep(0.001)
+        time.sleep(0.001)  # the pace of the records is an input
     running.until(lambda: running.indexer.progress.indexed == 200)
     assert len(store.batches) <= 2 + (time.monotonic() - began) / 0.05
 
@@ -224,8 +225,8 @@ def test_completeness_is_written_with_the_batch(start: Callable[..., Running]) -
     source.put(P, Kind.STATEMENT, 5, encode_statement(said))
     running = start(source, store, clock=_tomorrow)
     running.until(lambda: running.indexer.progress.statements == 1)
-    assert store.completeness(0, 1 << 43) == Completeness(NOON + 1, 1, 0, NOON)
-    (incident,) = store.incidents(0, 1 << 43)
+    assert store.completeness(0, TIME_END) == Completeness(NOON + 1, 1, 0, NOON)
+    (incident,) = store.incidents(0, TIME_END)
     assert (incident.kind, incident.ranges, str(incident.process)) == ("missing", [(5, 5)], P)
     (process,) = store.processes()
     assert (process.indexed, process.lost, process.missing) == (1, 2, 1)
@@ -241,7 +242,7 @@ def test_completeness_goes_on_when_the_indexer_starts_again(start: Callable[...,
     source.put(P, Kind.STATEMENT, 3, encode_statement(statement(1, 1, 3)))
     again = start(source, store, clock=_tomorrow)
     again.until(lambda: again.indexer.progress.statements == 1)
-    assert store.completeness(0, 1 << 43) == Completeness(NOON + 1, 0, 0, NOON)
+    assert store.completeness(0, TIME_END) == Completeness(NOON + 1, 0, 0, NOON)
 
 
 def test_completeness_writes_off_who_is_silent_while_nothing_comes(
@@ -250,8 +251,8 @@ def test_completeness_writes_off_who_is_silent_while_nothing_comes(
     monkeypatch.setattr("asgi_audit.indexing.completeness.SILENT_MS", 1100)
     source, store = ListSource(), RecordingStore()
     source.put(P, Kind.STATEMENT, 0, encode_statement(statement(1, 1, 0)))
-    start(source, store, clock=_tomorrow).until(lambda: bool(store.incidents(0, 1 << 43)))
-    assert [(i.kind, i.start, i.end) for i in store.incidents(0, 1 << 43)] == [("silent", NOON + 1, None)]
+    start(source, store, clock=_tomorrow).until(lambda: bool(store.incidents(0, TIME_END)))
+    assert [(i.kind, i.start, i.end) for i in store.incidents(0, TIME_END)] == [("silent", NOON + 1, None)]
     assert store.processes()[0].standing == "off"
 
 
@@ -489,11 +490,11 @@ def test_what_happens_to_the_source_itself_is_an_incident_of_the_batch(start: Ca
     source = ListSource()
     source.incidents = [SourceIncident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]
     running = start(source, store)
-    running.until(lambda: bool(store.incidents(0, 1 << 43)))
-    (incident,) = store.incidents(0, 1 << 43)
+    running.until(lambda: bool(store.incidents(0, TIME_END)))
+    (incident,) = store.incidents(0, TIME_END)
     assert (incident.kind, incident.process) == ("retention_passed", NO_PROCESS)
     assert incident.detail == "partition 3: messages 100 to 249 were removed before they were read"
     assert (incident.start, incident.end, incident.resolved_at) == (0, 1_795_000_000_501, None)
     source.incidents = [SourceIncident("topic_recreated", "0", 77, 0, 1_795_000_001.0, "another id")]
-    running.until(lambda: len(store.incidents(0, 1 << 43)) == 2)
-    assert {i.kind for i in store.incidents(0, 1 << 43)} == {"retention_passed", "topic_recreated"}
+    running.until(lambda: len(store.incidents(0, TIME_END)) == 2)
+    assert {i.kind for i in store.incidents(0, TIME_END)} == {"retention_passed", "topic_recreated"}

@@ -17,6 +17,7 @@ from tests.support.source import ListSource
 
 from asgi_audit.errors import RecordError
 from asgi_audit.indexing.indexer import Indexer, IndexerProgress
+from asgi_audit.record.line import TIME_END
 from asgi_audit.record.loss import Loss, decode_loss, encode_loss
 from asgi_audit.record.statement import STATEMENT_BYTES_MAX, encode_statement
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
@@ -102,8 +103,8 @@ def index(directory: Path, given_messages: list[tuple[Kind, bytes]]) -> IndexerP
     reader = SqliteReader(directory)
     try:
         reader.processes()
-        reader.incidents(0, 1 << 43)
-        reader.completeness(0, 1 << 43)
+        reader.incidents(0, TIME_END)
+        reader.completeness(0, TIME_END)
     finally:
         reader.close()
     return indexer.progress

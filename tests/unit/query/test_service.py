@@ -17,6 +17,7 @@ from asgi_audit.errors import QueryError, StoreError
 from asgi_audit.query import readers as module
 from asgi_audit.query.model import Grant
 from asgi_audit.query.service import QueryService
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import Query, Reader, Snapshot
 from asgi_audit.store.state import Completeness
 
@@ -280,7 +281,7 @@ def test_waiting_queries_share_one_poll(monkeypatch: pytest.MonkeyPatch) -> None
     async def work(service: QueryService) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(50):
-                group.create_task(service.start(ACME, query(end=1 << 43), dialect="usage"))
+                group.create_task(service.start(ACME, query(end=TIME_END), dialect="usage"))
 
     run(store, work, Together(), wait_seconds=0.3)
     assert 5 < polls < 100  # 20 intervals of 10 ms and 50 last looks; unshared it would be about 1000

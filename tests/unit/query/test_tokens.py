@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from asgi_audit.errors import QueryError
 from asgi_audit.query.tokens import TOKEN_MAX, Sealer, Token, TokenKind, index_mark, of_index
 from asgi_audit.record.derived import LEVELS
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import IndexVersion, Query
 from asgi_audit.store.query import statuses_of
 
@@ -39,8 +40,8 @@ text = st.none() | st.text(max_size=30)
     query=st.builds(
         Query,
         accounts=st.none() | st.frozensets(st.text(max_size=8), max_size=4),
-        start=st.integers(0, 1 << 43),
-        end=st.integers(0, 1 << 43),
+        start=st.integers(0, TIME_END),
+        end=st.integers(0, TIME_END),
         service=text,
         instance=text,
         method=text,

@@ -15,6 +15,7 @@ from tests.support.schema import checked
 
 from asgi_audit.errors import RecordError
 from asgi_audit.record.codec import decode
+from asgi_audit.record.line import TIME_END
 from asgi_audit.record.slices import trail_slice, usage_slice
 
 PROCESS = "019aaaaa-0000-7000-8000-000000000001"
@@ -117,7 +118,7 @@ def test_second_field_never_makes_bytes_and_columns_disagree(extra: str, times: 
         (orjson.dumps(foreign(account_id=5)), "account_id"),
         (orjson.dumps(foreign(timestamp="now")), "timestamp"),
         (orjson.dumps(foreign(timestamp=-1)), "timestamp"),
-        (orjson.dumps(foreign(timestamp=1 << 43)), "timestamp"),
+        (orjson.dumps(foreign(timestamp=TIME_END)), "timestamp"),
         (orjson.dumps(foreign(response={"statusCode": 99})), "statusCode"),
         (orjson.dumps(foreign(response={})), "statusCode"),
         (orjson.dumps(foreign(metadata={**foreign()["metadata"], "version": "2.0"})), "1.x"),

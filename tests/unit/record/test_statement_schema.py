@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 from asgi_audit.cli import main
 from asgi_audit.errors import RecordError
+from asgi_audit.record.line import TIME_END
 from asgi_audit.record.statement import Lost, OpenOf, Statement, decode_statement, encode_statement
 from asgi_audit.record.statement_schema import statement_schema
 from asgi_audit.recording.ledger import Ledger, Tally
@@ -60,7 +61,7 @@ def test_statement_with_every_field_is_valid_and_an_unknown_key_too() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("statement", "2.0"), ("number", 0), ("first", 0), ("last", -1), ("last", 1 << 40), ("at", 1 << 43),
+        ("statement", "2.0"), ("number", 0), ("first", 0), ("last", -1), ("last", 1 << 40), ("at", TIME_END),
         ("count", "1"), ("lost", [[1, 2]]), ("lost", [[0, 1, "queue"]]), ("lost", [[1, 2, 3]]),
         ("open_accounts", [["a", 0]]), ("closed", "maybe"), ("watermark", -1), ("proven", 1),
     ],

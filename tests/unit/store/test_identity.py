@@ -13,6 +13,7 @@ import pytest
 from tests.support.records import DAY_MS, NOON, batch, over_days, read_until, record
 
 from asgi_audit.errors import StoreError
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import Query, Reader
 from asgi_audit.store.identity import Seen
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, completeness, inspect, purge_directory
@@ -68,15 +69,15 @@ GONE = [moved, emptied, replaced, unlinked, cut_to_nothing, without_main, a_file
 
 
 def asked(reader: Reader) -> list[Callable[[], object]]:
-    query = Query(accounts=None, start=0, end=1 << 43)
+    query = Query(accounts=None, start=0, end=TIME_END)
     return [
         reader.check,
         reader.snapshot,
         lambda: reader.page(query, published=5, before=None, limit=10, bytes_max=1 << 20),
         lambda: reader.seen(None, "gateway", "i1"),
         reader.processes,
-        lambda: reader.completeness(0, 1 << 43),
-        lambda: reader.incidents(0, 1 << 43),
+        lambda: reader.completeness(0, TIME_END),
+        lambda: reader.incidents(0, TIME_END),
         reader.dead_letters,
     ]
 
@@ -326,14 +327,14 @@ def test_day_that_is_given_up_stays_an_incident(gone: Callable[[Path], None], in
         SqliteWriter(index, clock=clock).close()
         SqliteWriter(index, clock=clock, new_index=True).close()
         reader = SqliteReader(index)
-        (incident,) = reader.incidents(0, 1 << 43)
+        (incident,) = reader.incidents(0, TIME_END)
         assert (incident.kind, incident.start, incident.end, incident.opened_at, incident.resolved_at) == (
             "day_lost", day, day + DAY_MS, NOON, None,
         )  # fmt: skip
         assert "2026-11-22" in incident.detail
         counts = [reader.completeness(at, at + 1).incidents for at in (day - 1, day, day + DAY_MS - 1, day + DAY_MS)]
         assert counts == [0, 1, 1, 0]
-        query = Query(accounts=None, start=0, end=1 << 43)
+        query = Query(accounts=None, start=0, end=TIME_END)
         assert len(reader.page(query, published=9, before=None, limit=10, bytes_max=1 << 20)[0]) == 1
         reader.close()
 
@@ -352,7 +353,7 @@ def test_day_that_is_given_up_is_an_incident_until_it_is_purged(index: Path) -> 
 def writer_incidents(index: Path) -> list[Incident]:
     reader = SqliteReader(index)
     try:
-        return list(reader.incidents(0, 1 << 43))
+        return list(reader.incidents(0, TIME_END))
     finally:
         reader.close()
 

@@ -13,6 +13,7 @@ from tests.support.users import GROUP, NEEDS_ROOT, as_other, let_through
 
 from asgi_audit.disk import Access
 from asgi_audit.errors import StoreError
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, retention
 
@@ -133,7 +134,7 @@ def test_another_user_takes_the_index_over_when_the_group_is_shared(access: Acce
     writer.write(batch([record(3)]))
     writer.close()
     reader = SqliteReader(index)
-    query = Query(accounts=None, start=0, end=1 << 43)
+    query = Query(accounts=None, start=0, end=TIME_END)
     rows, _ = reader.page(query, published=reader.snapshot().published, before=None, limit=10, bytes_max=1 << 20)
     reader.close()
     assert len(rows) == 3

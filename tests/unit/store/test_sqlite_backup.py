@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from tests.support.records import DAY_MS, NOON, PROCESS, batch, over_days, record, sequences, statement, walk
+from tests.support.waiting import until
 
 from asgi_audit.control import Control
 from asgi_audit.errors import ConfigError, StoreError
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.base import Batch
 from asgi_audit.store.sqlite import SqliteAdmin, SqliteReader, SqliteWriter, inspect
 from asgi_audit.store.sqlite.backup import MANIFEST_NAME, back_up, check_backup, restore
@@ -57,7 +58,7 @@ def test_restored_index_has_all_and_goes_on_in_a_new_generation(index: Path, tmp
     assert numbers(tmp_path / "restored") == list(range(1, 31))
     after = SqliteReader(tmp_path / "restored")
     assert (after.index().id, after.index().generation) == (known.id, known.generation + 1)
-    assert after.incidents(0, 1 << 43) == [], "the topic still holds what came after"
+    assert after.incidents(0, TIME_END) == [], "the topic still holds what came after"
     after.close()
     writer = SqliteWriter(tmp_path / "restored", clock=clock)
     assert writer.positions("kafka:c:t") == {"0": Position(31, b"")}
@@ -73,7 +74,7 @@ def test_index_of_a_journal_says_that_what_came_after_the_backup_is_gone(tmp_pat
     writer.close()
     restore(tmp_path / "backup", tmp_path / "restored", clock=lambda: (NOON + DAY_MS) / 1000)
     reader = SqliteReader(tmp_path / "restored")
-    (incident,) = reader.incidents(0, 1 << 43)
+    (incident,) = reader.incidents(0, TIME_END)
     reader.close()
     assert (incident.kind, incident.start, incident.end) == ("restored", NOON, NOON + DAY_MS)
     assert incident.detail.startswith("the index was restored from a backup of 2026-11-22T")
@@ -98,8 +99,7 @@ def test_backup_of_an_index_that_is_written_is_of_one_moment(tmp_path: Path) -> 
     thread.start()
     try:
         for n in range(5):
-            while len(written) < 3 * (n + 1):
-                time.sleep(0.01)
+            until(lambda n=n: len(written) >= 3 * (n + 1))  # type: ignore[misc]
             back_up(tmp_path / "index", tmp_path / f"backup-{n}")
     finally:
         stop.set()

@@ -13,6 +13,7 @@ import pytest
 from tests.support.records import NOON, OTHER, PROCESS, batch, extent, read_until, record, statement, walk
 
 from asgi_audit.errors import StoreError
+from asgi_audit.record.line import TIME_END
 from asgi_audit.store.admin import IndexFacts
 from asgi_audit.store.base import Reader
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect
@@ -114,7 +115,7 @@ def filled(index: Path) -> Path:
 
 def told(reader: Reader) -> object:
     """What is answered from the tables that differ."""
-    whole = (0, 1 << 43)
+    whole = (0, TIME_END)
     a, b = frozenset({"a"}), frozenset({"b", "c"})
     return (
         reader.processes(), sorted(reader.window(*whole)), reader.completeness(*whole),

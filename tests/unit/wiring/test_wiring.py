@@ -20,6 +20,7 @@ from tests.support.waiting import until
 from asgi_audit.errors import ConfigError
 from asgi_audit.query.tokens import Sealer, Token, TokenKind
 from asgi_audit.record.codec import Decoded, decode
+from asgi_audit.record.line import TIME_END
 from asgi_audit.settings import Settings, make_settings
 from asgi_audit.store.query import Query
 from asgi_audit.transport.base import Kind
@@ -160,7 +161,7 @@ def cursor_of(secret: bytes, *, expires: int = 1 << 40) -> str:
         Token(
             kind=TokenKind.PAGE,
             dialect="logs",
-            query=Query(accounts=frozenset(["acme"]), start=0, end=1 << 43, except_service="logs"),
+            query=Query(accounts=frozenset(["acme"]), start=0, end=TIME_END, except_service="logs"),
             published=0,
             before=1,
             expires=expires,
