@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,16 @@ def pytest_make_collect_report(collector: pytest.Collector):  # type: ignore[no-
             report.outcome = "failed"
             report.longrepr = f"{collector.nodeid} was skipped, and with CI=true that is a failure: {reason}"
     return report
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """As `tmp_path`, but other users may pass: a volume, as an administrator leaves it. pytest's own directories are
+    their user's alone, and each run of pytest on this machine makes them so again."""
+    with tempfile.TemporaryDirectory(prefix="asgi-audit-test-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
 
 
 _CAPTURING = ("test_frameworks", "test_transparency", "test_wiring", "test_api_socket")

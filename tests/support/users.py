@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
-__all__ = ["GROUP", "NEEDS_ROOT", "OTHER", "as_other", "let_through"]
+__all__ = ["GROUP", "NEEDS_ROOT", "OTHER", "as_other"]
 
 NEEDS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0, reason="two real users are needed: run the tests as root, as CI does (sudo make test)"
@@ -41,11 +39,3 @@ def as_other(act: Callable[[], object], groups: Sequence[int] = (), user: int = 
     os.close(reading)
     os.waitpid(pid, 0)
     return said.decode()
-
-
-def let_through(path: Path) -> None:
-    """pytest's own directories are their user's alone: let others pass through those above `path`."""
-    for above in path.parents:
-        there = above.stat()
-        if there.st_uid == os.geteuid() and not there.st_mode & 0o001:
-            above.chmod(stat.S_IMODE(there.st_mode) | 0o011)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.users import GROUP, NEEDS_ROOT, OTHER, as_other, let_through
+from tests.support.users import GROUP, NEEDS_ROOT, OTHER, as_other
 
 from asgi_audit.disk import PRIVATE, Access
 
@@ -26,13 +26,6 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
     before = os.umask(request.param)
     yield
     os.umask(before)
-
-
-@pytest.fixture
-def open_to_all(tmp_path: Path) -> Path:
-    """A volume, as an administrator leaves it."""
-    tmp_path.chmod(0o755)
-    return tmp_path
 
 
 @pytest.mark.parametrize(("access", "of_file", "of_directory"), [(PRIVATE, 0o600, 0o700), (None, 0o660, 0o2770)])
@@ -142,7 +135,6 @@ def test_another_user_locks_and_unlinks_when_the_group_is_shared(open_to_all: Pa
     access.makedirs(open_to_all / "home" / "journal")
     path = open_to_all / "home" / "journal" / "lock"
     os.close(access.open(path, os.O_RDWR | os.O_CREAT))
-    let_through(open_to_all)
 
     def take_over() -> int:
         fd = os.open(path, os.O_RDWR)

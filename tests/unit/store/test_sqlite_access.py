@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.records import NOON, batch, record
-from tests.support.users import GROUP, NEEDS_ROOT, as_other, let_through
+from tests.support.users import GROUP, NEEDS_ROOT, as_other
 
 from asgi_audit.disk import Access
 from asgi_audit.errors import StoreError
@@ -112,10 +112,11 @@ def test_index_may_stand_behind_a_link_when_its_owner_made_it(tmp_path: Path) ->
 
 @NEEDS_ROOT
 @pytest.mark.parametrize(("access", "may"), [(Access(), False), (Access(GROUP), True)])
-def test_another_user_takes_the_index_over_when_the_group_is_shared(access: Access, may: bool, tmp_path: Path) -> None:
-    index = tmp_path / "home" / "index"
+def test_another_user_takes_the_index_over_when_the_group_is_shared(
+    access: Access, may: bool, open_to_all: Path
+) -> None:
+    index = open_to_all / "home" / "index"
     filled(index, access)
-    let_through(tmp_path / "home")
 
     def take_over() -> int:
         writer = SqliteWriter(index, clock=clock, access=access)

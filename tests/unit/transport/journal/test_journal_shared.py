@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tests.support.users import GROUP, NEEDS_ROOT, as_other, let_through
+from tests.support.users import GROUP, NEEDS_ROOT, as_other
 
 from asgi_audit.disk import PRIVATE, Access
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
@@ -43,15 +43,14 @@ def left(root: Path) -> list[str]:
 @NEEDS_ROOT
 @pytest.mark.parametrize("access", [Access(GROUP), PRIVATE], ids=["shared", "private"])
 def test_indexer_of_another_user_takes_in_and_removes_a_journal_when_it_is_shared(
-    access: Access, tmp_path: Path
+    access: Access, open_to_all: Path
 ) -> None:
-    root = tmp_path / "home" / "journal"
+    root = open_to_all / "home" / "journal"
     dead, alive = writer_of(root, access), writer_of(root, access)
     for writer in (dead, alive):
         for sequence in range(1, 31):
             writer.append([Entry(Kind.RECORD, sequence, b"x" * 500)])
     dead.close()
-    let_through(tmp_path / "home")
     said = as_other(lambda: taken(root, access), groups=[GROUP])
     if access is PRIVATE:
         assert "Permission denied" in said
