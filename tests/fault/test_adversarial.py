@@ -10,6 +10,7 @@ import pytest
 from tests.fault.adversarial import main
 
 
+@pytest.mark.full
 def test_adversarial_command_runs_when_it_is_small(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["--expressions", "3", "--records", "5", "--seed", "1"])
     said = re.search(r"(\d+) expressions × 3, 5 records: (\d+) too slow", capsys.readouterr().out)

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from tests.support.days import days_of_version_1
 from tests.support.records import DAY_MS, NOON, batch, everything, record, walk
 
@@ -22,6 +23,7 @@ def clock() -> float:
     return NOON / 1000
 
 
+@pytest.mark.full
 def test_day_is_whole_when_reindex_is_killed(tmp_path: Path) -> None:
     """Goal: nothing is lost, repeated or changed. Method: each of the runs is killed within what a whole one takes;
     what the reader sees is compared after each; the last run is let through."""

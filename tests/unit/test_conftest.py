@@ -15,7 +15,8 @@ import pytest
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 # As `make test` runs them, and as one does with a single file.
-WORKERS = pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["one process", "two workers"])
+TWO = pytest.param(("-p", "xdist", "-n", "2"), marks=pytest.mark.full, id="two workers")
+WORKERS = pytest.mark.parametrize("workers", [pytest.param((), id="one process"), TWO])
 CASES = {
     "test_one.py": """
 import pytest
