@@ -183,6 +183,24 @@ def test_every_failure_of_a_row_is_as_the_document_says(asker: Asker, operation:
         assert is_as_said(answer, said)
 
 
+def test_every_parameter_field_and_header_has_a_description() -> None:
+    """A name alone tells a client neither unit nor default."""
+    bare = [
+        f"{operation['operationId']}: {parameter['name']}"
+        for item in DOCUMENT["paths"].values()
+        for operation in item.values()
+        for parameter in operation.get("parameters", ())
+        if not parameter.get("description")
+    ]
+    components = DOCUMENT["components"]
+    for name, schema in components["schemas"].items():
+        for field, node in schema.get("properties", {}).items():
+            if not (node.get("description") or resolved(node).get("description")):
+                bare.append(f"{name}.{field}")
+    bare += [name for name, header in components["headers"].items() if not header.get("description")]
+    assert bare == []
+
+
 @every_row
 def test_links_lead_from_an_answer_to_what_goes_on_with_it(operation: Operation) -> None:
     if operation.follows is None or not operation.follows.takes:  # a URL leads there by itself

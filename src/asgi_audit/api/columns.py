@@ -22,7 +22,7 @@ __all__ = ["FIELDS_MAX", "Columns", "all_columns", "columns_of", "pattern"]
 FIELDS_MAX = 64
 _FLAT = ("request.headers", "request.query", "response.headers")  # flat maps: a dot in a name is not a separator
 _OPEN = (*_FLAT, "request.body", "response.body", "context.annotations")
-# A spreadsheet takes a cell that begins with one of these for a formula (OWASP, CSV Injection), including full-width
+# A spreadsheet treats a cell that begins with one of these as a formula (OWASP, CSV Injection), including full-width
 # forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 

@@ -21,7 +21,7 @@ from .problem import problem_dialect
 
 __all__ = ["DOCS", "Described", "operations"]
 
-DOCS = problem_dialect("docs", "What this API answers, for programs and for people.")
+DOCS = problem_dialect("docs", "The documentation of this API, for programs and for people.")
 
 
 class Described:

@@ -63,8 +63,8 @@ def page_of(document: dict[str, Any]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: API</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<nav>{''.join(links)}</nav><main><h1>{title} <small>{escape(info['version'])}</small></h1>"
-        f"{_prose(info['description'])}<p>The same for programs: <code>/openapi.json</code>, beside this page. In the"
-        " commands <code>$API</code> is the address of this API, <code>$KEY</code> a key.</p>"
+        f"{_prose(info['description'])}<p>For programs, the same is in <code>/openapi.json</code>. In the"
+        " commands, <code>$API</code> is the address of this API and <code>$KEY</code> is a key.</p>"
         f"{''.join(sections)}</main></body></html>\n"
     )
 
@@ -156,7 +156,7 @@ def _field(
 ) -> tuple[str, str, str]:
     description = said.get("description") or _resolved(document, schema).get("description", "")
     kind = _kind(document, schema)
-    if "default" in schema:
+    if schema.get("default") not in (None, ""):  # those mean that it may be absent
         kind += f"; default {json.dumps(schema['default'])}"
     mark = ' <span class="required">required</span>' if required else ""
     return f"<code>{escape(name)}</code>{mark}", escape(kind), _inline(description)
@@ -207,4 +207,5 @@ def _prose(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)

@@ -119,7 +119,9 @@ class Door:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as e:
-                _log.error("no connection can be taken: %s; is the limit of open files too low?", e.strerror or e)
+                _log.error(
+                    "no connection can be accepted: %s. Check the limit of open files (ulimit -n).", e.strerror or e
+                )
                 self._evict()
                 self._pause(listening, PAUSE_SECONDS)
                 return
@@ -165,7 +167,8 @@ class Door:
         least.abort()
         self._evicted += 1
         _log.warning(
-            "%d connections are open, the most: the one that waited longest for its client is closed (%d so far)",
+            "%d connections are open, which is the limit: closed the one that has waited longest for its client (%d "
+            "so far)",
             self._most,
             self._evicted,
         )

@@ -47,7 +47,7 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
-    """`words`: {field of ours: name in the dialect}. Logs failures that clients cannot correct."""
+    """`words`: our name of a field to its name in the dialect. Logs failures that clients cannot correct."""
     if isinstance(error, QueryError):
         headers = {}
         if error.kind == "unauthorized":
@@ -59,14 +59,14 @@ def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
     if isinstance(error, StoreError) and error.retriable:
         return Failure(
             503,
-            f"the index cannot answer now (reference {reference})",
+            f"the index cannot be queried now (reference {reference})",
             "Try again in a moment.",
             {"retry-after": _RETRY_SECONDS},
         )
     return Failure(
         500,
         f"an unexpected error happened (reference {reference})",
-        "Try again; if it stays, look for the reference in the server's log.",
+        "Try again. If the error persists, look for the reference in the log of the server.",
     )
 
 

@@ -118,7 +118,7 @@ def _instant(value: Any) -> int:
     try:
         ns = instant_ns(value) if isinstance(value, str) else None
     except ValueError:
-        raise Refusal(f"{shown(value)} is no such day or time; accepted: {_INSTANT_ACCEPTED}") from None
+        raise Refusal(f"{shown(value)} is not a valid date and time; accepted: {_INSTANT_ACCEPTED}") from None
     if ns is None:
         raise ValueError
     return ns
@@ -154,7 +154,7 @@ Statuses = Annotated[
     tuple[StatusRange, ...],
     Checked(
         _statuses,
-        "404, 4xx or 400-499, several with commas",
+        "404, 4xx or 400-499, separated by commas",
         {
             "type": "string",
             "pattern": r"^\s*([1-9]xx|[1-9]\d\d(-[1-9]\d\d)?)\s*(,\s*([1-9]xx|[1-9]\d\d(-[1-9]\d\d)?)\s*)*$",
@@ -165,10 +165,10 @@ Statuses = Annotated[
 """Ranges, both ends inclusive."""
 
 Flag = Annotated[bool, Checked(_flag, "true or false", {"type": "boolean"})]
-"""Of a URL."""
+"""A boolean in a URL."""
 
 Token = Annotated[str, Field(json_schema_extra={"maxLength": TOKEN_MAX})]
-"""A sealed token. Whoever opens it refuses a longer one, as any other that is none."""
+"""A sealed token. Length is checked when it is opened: a longer text is refused like any other invalid token."""
 
 ServiceName = Annotated[
     str, matching(r"[A-Za-z0-9._-]{1,64}", "1 to 64 letters, digits, dots, underscores and hyphens")
@@ -177,7 +177,7 @@ InstanceId = Annotated[
     str,
     Checked(
         _instance,
-        "1 to 200 characters without '/' and control characters, not '.' or '..'",
+        "1 to 200 characters without '/' and control characters; not '.' or '..'",
         {"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"^[^/\x00-\x1f\x7f]*$"},
     ),
 ]

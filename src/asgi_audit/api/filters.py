@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 OWN_SERVICE = "logs"
-"""Reads of this API: left out unless a service is named."""
+"""The service of the records of reads of this API. They are left out unless this service is requested."""
 SEARCH_BYTES_MAX = 1_000
 # A cursor contains the filters and has at most TOKEN_MAX characters.
 FILTERS_BYTES_MAX = 2_000  # of all filters together
@@ -97,7 +97,7 @@ Levels = Annotated[
     frozenset[str],
     Checked(
         _levels,
-        f"{', '.join(LEVELS)}, several with commas",
+        f"{', '.join(LEVELS)}, separated by commas",
         {"type": "string", "pattern": rf"^\s*({_LEVEL})\s*(,\s*({_LEVEL})\s*)*$", "examples": ["ERROR,FATAL"]},
     ),
 ]
@@ -115,16 +115,26 @@ Search = Annotated[
 
 
 class Window(Model):
-    start: Span | None = Field(None, description="From then on, inclusive. A plain date is a day in UTC.")
-    end: Span | None = Field(None, description="Up to then, inclusive. A plain date is a day in UTC.")
+    start: Span | None = Field(
+        None,
+        description="Start of the time range, inclusive. A date without a time means the start of that day (UTC). "
+        "Default: no limit.",
+    )
+    end: Span | None = Field(
+        None,
+        description="End of the time range, inclusive. A date without a time means the end of that day (UTC). Default: "
+        "no limit.",
+    )
     since: Since | None = Field(
-        None, description="The last so much time: Go's durations, and `d` for 24 h. Not beside `start` and `end`."
+        None,
+        description="Length of a time range that ends now: a Go duration, with `d` for 24 hours. Cannot be combined "
+        "with `start` or `end`.",
     )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.since is not None and (self.start is not None or self.end is not None):
-            raise Refusal("since: it cannot be given beside start and end; accepted is one of the two")
+            raise Refusal("since: it cannot be combined with start or end")
         if self.start is not None and self.end is not None and self.start[0] > self.end[1]:
             raise Refusal("start: it is later than end; accepted: start before end, or equal to it")
         return self
@@ -145,12 +155,24 @@ class Window(Model):
 class RolledUp(Window):
     """Filters that the index counts by."""
 
-    account: Name | None = Field(None, description="One of the key's accounts.")
-    service: Name | None = Field(None, description="Without it, reads of this API (service `logs`) are left out.")
-    level: Levels | None = Field(None, description="One or several, with commas.")
-    failure: Flag | None = Field(None, description="Whether the level is ERROR or FATAL.")
-    method: Annotated[str, one_of(METHODS)] | None = None
-    status: Statuses | None = None
+    account: Name | None = Field(
+        None, description="Only records of this account. It must be one of the key's accounts."
+    )
+    service: Name | None = Field(
+        None,
+        description="Only records of this service. Default: all services except `logs`, which holds the reads of this "
+        "API.",
+    )
+    level: Levels | None = Field(None, description="Only records of these levels, separated by commas.")
+    failure: Flag | None = Field(
+        None, description="`true`: only records of level ERROR or FATAL. `false`: only the others."
+    )
+    method: Annotated[str, one_of(METHODS)] | None = Field(None, description="Only requests with this HTTP method.")
+    status: Statuses | None = Field(
+        None,
+        description="Only responses with these statuses: single ones, classes (`4xx`) and ranges (`400-499`, both ends "
+        "inclusive), separated by commas.",
+    )
 
     def filters(self) -> dict[str, Any]:
         """The given filters, as fields of Query."""
@@ -169,21 +191,36 @@ class RolledUp(Window):
 
 
 class Filters(RolledUp):
-    instance: Name | None = None
-    principal: LongName | None = Field(None, description="Who asked.")
-    client: Name | None = Field(None, description="Address of the peer.")
+    instance: Name | None = Field(None, description="Only records of this instance of a service.")
+    principal: LongName | None = Field(None, description="Only requests of this caller, such as a user.")
+    client: Name | None = Field(None, description="Only requests from this address.")
     operation: LongName | None = Field(
-        None, description="The annotated name, else the route's or endpoint's, else `METHOD template`."
+        None,
+        description="Only requests of this operation: the name that the application set, else the name of the route or "
+        "the endpoint, else method and route template, such as `GET /orders/{id}`.",
     )
-    route: LongName | None = Field(None, description="The whole template of the route.")
+    route: LongName | None = Field(
+        None, description="Only requests with exactly this route template, such as `/orders/{id}`."
+    )
     path_prefix: Annotated[str, matching(r"/[^\x00-\x1f]{0,499}", "1 to 500 characters that begin with '/'")] | None = (
-        Field(None, description="Of the route's template, by whole segments: `/orders` finds `/orders/{id}`.")
+        Field(
+            None,
+            description="Only requests whose route template begins with these path segments: `/orders` finds "
+            "`/orders/{id}`, but not `/orders-old`.",
+        )
     )
-    request_id: Name | None = None
-    trace_id: Name | None = None
-    outcome: Annotated[str, one_of(OUTCOMES)] | None = None
-    region: Annotated[str, one_of(("global", "eu"))] | None = None
-    text: Search | None = Field(None, description='Words and "phrases" that all stand in the message.')
+    request_id: Name | None = Field(None, description="Only the request with this `X-Request-ID`.")
+    trace_id: Name | None = Field(None, description="Only requests of this trace (W3C Trace Context).")
+    outcome: Annotated[str, one_of(OUTCOMES)] | None = Field(
+        None,
+        description="How the exchange ended: `completed`; `failed`: the application raised an exception; "
+        "`disconnected`: the client left; `cancelled`: the application's task was cancelled; `interrupted`: the "
+        "process died.",
+    )
+    region: Annotated[str, one_of(("global", "eu"))] | None = Field(None, description="Only records of this region.")
+    text: Search | None = Field(
+        None, description='Words and "quoted phrases" that must all occur in the message; at least one word.'
+    )
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
@@ -203,7 +240,7 @@ def refuse_uncounted(names: Any) -> None:
         if name in Filters.model_fields and name not in RolledUp.model_fields:
             counted = [n for n in RolledUp.model_fields if n in _FILTERS]
             raise QueryError(
-                f"{name}: it cannot filter a histogram, which is made of counts by minute, account, service, level, "
-                f"method and status and looks at no record; accepted: {', '.join(counted)}",
-                hint="The `total` of GET /records counts by every filter.",
+                f"{name}: a histogram cannot be filtered by it, because it is made of counts; accepted: "
+                f"{', '.join(counted)}",
+                hint="GET /records counts with every filter: its `total`.",
             )

@@ -27,30 +27,32 @@ __all__ = ["DEFAULT_AGE", "Health"]
 
 DEFAULT_AGE = "120s"
 
-_HEALTH = problem_dialect("health", "For a supervisor or a load balancer.")
+_HEALTH = problem_dialect("health", "Health checks for supervisors and load balancers.")
 _RETRY = {"retry-after": "1"}
 
 
 class Well(Model):
-    status: Literal["ok"]
+    status: Literal["ok"] = Field(description="Always `ok`.")
 
 
 class Unwell(Model):
-    status: Literal["unavailable"]
-    reasons: list[str]
+    status: Literal["unavailable"] = Field(description="Always `unavailable`.")
+    reasons: list[str] = Field(description="Why it is not ready, for people.")
 
 
 class Fresh(Model):
-    status: Literal["ok"]
-    complete_until: str = Field(description="All that began before it is in the index.")
-    age_seconds: float = Field(description="How long ago that is.")
+    status: Literal["ok"] = Field(description="Always `ok`.")
+    complete_until: str = Field(description="Every record that began before this time (exclusive) is in the index.")
+    age_seconds: float = Field(description="Seconds between `complete_until` and now.")
 
 
 class Stale(Model):
-    status: Literal["stale"]
-    reasons: list[str]
-    complete_until: str = ""
-    age_seconds: float | None = None
+    status: Literal["stale"] = Field(description="Always `stale`.")
+    reasons: list[str] = Field(description="Why the index is not fresh, for people.")
+    complete_until: str = Field(
+        "", description="Every record that began before this time is in the index; absent while it is not known."
+    )
+    age_seconds: float | None = Field(None, description="Seconds between `complete_until` and now.")
 
 
 def _max_age(value: Any) -> float:
@@ -66,7 +68,7 @@ Age = Annotated[
 
 
 class FreshParameters(Model):
-    max_age: Age | None = Field(None, description=f"How long ago `complete_until` may be. Default: {DEFAULT_AGE}.")
+    max_age: Age | None = Field(None, description=f"Largest accepted age of `complete_until`. Default: {DEFAULT_AGE}.")
 
 
 class Health:
@@ -103,8 +105,8 @@ class Health:
                 example=Example(answer={"status": "ok"}),
             )
             for name, handle, summary, failures in (
-                ("live", self.live, "Whether this process lives.", dict[int, type[Model]]()),
-                ("ready", self.ready, "Whether it can answer; if not, why.", {503: Unwell}),
+                ("live", self.live, "Check that this process responds.", dict[int, type[Model]]()),
+                ("ready", self.ready, "Check that this process can serve queries.", {503: Unwell}),
             )
         ]
         fresh = Operation(
@@ -115,7 +117,7 @@ class Health:
             roles=frozenset(),
             is_recorded=False,
             handle=self.fresh,
-            summary="Whether the index is complete until a moment that is at most `max_age` ago.",
+            summary="Check whether the index is complete until at most `max_age` ago.",
             parameters=FreshParameters,
             answer=Fresh,
             failures={503: Stale},
@@ -130,7 +132,7 @@ class Health:
         return json_response(answer_bytes(Well(status="ok")))
 
     async def ready(self, _: Request, __: Grant) -> Response:
-        """200, or 503 with the reasons. A lagging index is ready: it serves what it has."""
+        """200, or 503 with the reasons. An index that lags is ready: it serves the records that it has."""
         reasons = list(await self._reasons.get())
         if why := self._beside():
             reasons.append(why)
@@ -148,11 +150,11 @@ class Health:
         except StoreError:
             return _stale("the index cannot be read")
         if until is None:
-            return _stale("it is not known yet until when the index is complete")
+            return _stale("it is not known yet up to which time the index is complete")
         shown = datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         age = round(max(0.0, self._clock() - until / 1000), 3)
         if age > max_age:
-            why = f"the index is complete until {age:.1f} s ago, and max_age is {max_age:g} s"
+            why = f"the index is complete only until {age:.1f} s ago; max_age is {max_age:g} s"
             return _stale(why, complete_until=shown, age_seconds=age)
         return json_response(answer_bytes(Fresh(status="ok", complete_until=shown, age_seconds=age)))
 

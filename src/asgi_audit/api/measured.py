@@ -27,7 +27,7 @@ from .shared import Shared
 __all__ = ["Measured", "share_histograms"]
 
 _NAME = "asgi_audit_api_request_seconds"
-_METRICS = problem_dialect("metrics", "Numbers of this process and of what is on disk, for Prometheus.")
+_METRICS = problem_dialect("metrics", "Metrics of this process and of the files on disk, for Prometheus.")
 
 
 def share_histograms(directory: str, slot: int) -> None:
@@ -64,7 +64,7 @@ class Measured:
                 roles=frozenset(),
                 is_recorded=False,
                 handle=self.show,
-                summary="Metrics in the text format of Prometheus.",
+                summary="Read metrics in the text format of Prometheus.",
                 content_type="text/plain",
             )
         ]

@@ -67,7 +67,7 @@ M = TypeVar("M", bound=Model)
 
 
 class NoParameters(Model):
-    """Of an operation that takes none."""
+    """No parameters."""
 
 
 class Refusal(ValueError):

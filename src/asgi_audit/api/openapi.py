@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document of a table of operations: what a row says, its models, and the errors of its dialect.
+"""Builds the OpenAPI 3.1 document from the table of operations.
 
-Each path of a row is there, the literal roots of the documents as well, under operation ids of their own
-(`usage.start` and `usage.start.root`). An error's example is what the dialect says of such a failure.
+Each path of an operation is in it. The paths at the root have operation ids of their own: `usage.start` and
+`usage.start.root`.
 """
 
 from __future__ import annotations
@@ -19,40 +19,48 @@ from .schemas import Components, parameters_in
 __all__ = ["document"]
 
 _ABOUT = """\
-Questions about audit records: who did what, when, with which outcome.
+Query audit records: who did what, when, and with which result.
 
-Send a key as `Authorization: Bearer <key>` or `X-API-Key: <key>`; `asgi-audit keys create` makes one. A key has a role
-and accounts: nobody sees records of another account, nor whether there are any. Where the operator named an issuer, its
-tokens (JWT) go wherever a key goes, and their claims give role and accounts.
+**Authentication.** Send a key as `Authorization: Bearer <key>` or `X-API-Key: <key>`. `asgi-audit keys create` creates
+one. A key has a role and a list of accounts. It shows only records of these accounts; other accounts look as if they
+did not exist. Where the operator set an issuer, its tokens (JWT) are accepted in place of a key; their claims give role
+and accounts.
 
-Every successful answer says how complete it is: `Audit-Complete-From` and `Audit-Complete-Until` (everything that began
-from the first on and before the second is indexed), `Audit-Incidents` and `Audit-Open` (what says otherwise).
+**Completeness.** Every successful response says how complete the index is. Every request that began between
+`Audit-Complete-From` (inclusive) and `Audit-Complete-Until` (exclusive) is indexed, except those counted by
+`Audit-Incidents` and `Audit-Open`.
 
-A parameter or field that is unknown, or given twice, is refused by name. A known path with another method is 405, with
-`Allow`. 429 and 503 may come with `Retry-After` in seconds. Services named like a path of this API are reached under
-`/usage/`."""
+**Errors.** An unknown or repeated parameter or field is refused with its name. A known path with another method returns
+405 with `Allow`. 429 and 503 may have `Retry-After`, in seconds.
+
+**Service names.** A service whose name is also a path of this API, such as `logs`, is reached under `/usage/`."""
 _SECURITY = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A key of `asgi-audit keys create`."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key that `asgi-audit keys create` created."},
     "token": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "A token of the issuer that the operator named (`jwt_issuer`), if any.",
+        "description": "A token of the issuer that the operator set (`jwt_issuer`), if any.",
     },
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
-    "session": {"type": "apiKey", "in": "header", "name": "sessionId", "description": "A session of a key: see tr50."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in another header."},
+    "session": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "sessionId",
+        "description": "A TR50 session, for `POST /api` only: see `api.authenticate`.",
+    },
 }
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """A new dict each time. Its server is the folder of the document, whatever the API is mounted under."""
+    """A new dict each time. Its server URL is relative to the document, so it is right under any mount path."""
     components = Components()
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         for number, path in enumerate((operation.path, *operation.literal_roots)):
             item = paths.setdefault(_shown(operation, path), {})
             item[operation.method.lower()] = _operation(operation, number, operations, components)
-    # What needs no key is for machines, and comes last.
+    # Operations without a key are for machines, and come last.
     by_use = sorted(operations, key=lambda operation: not operation.roles)
     dialects = {operation.dialect.name: operation.dialect for operation in by_use}
     return {
@@ -108,7 +116,7 @@ def _operation(
 
 def _needed(operation: Operation) -> str:
     if operation.signed:
-        return "Needs no key beside this URL, which another answer brought."
+        return "Needs no key: the URL is signed. Another response contains it."
     return f"Needs a key with the role {' or '.join(sorted(operation.roles))}." if operation.roles else "Needs no key."
 
 
@@ -117,7 +125,7 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
         return []
     found: list[dict[str, list[str]]] = [{"bearer": []}, {"token": []}, {"apiKey": []}]
     if operation.credentials_in_body:
-        found += [{"session": []}, {}]  # the last one: they stand in the body
+        found += [{"session": []}, {}]  # {}: credentials in the body
     return found
 
 
@@ -132,7 +140,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _link(operation: Operation, following: Operation, number: int) -> dict[str, Any]:
-    """From an answer to the operation that goes on with it."""
+    """An OpenAPI link from a response to the operation that continues with it."""
     assert operation.answer is not None
     assert following.follows is not None
     parameters = {
@@ -146,7 +154,7 @@ def _link(operation: Operation, following: Operation, number: int) -> dict[str, 
 
 
 def _pointer(node: dict[str, Any], root: dict[str, Any], field: str) -> str:
-    """JSON pointer to the first field of that name; in an array, to that of its first item. '' when there is none."""
+    """JSON pointer to the first field with this name; in an array, in its first item. '' when there is none."""
     if "$ref" in node:
         node = root["$defs"][node["$ref"].rpartition("/")[2]]
     properties = node.get("properties", {})
@@ -165,7 +173,7 @@ def _id(operation: Operation, number: int) -> str:
 
 
 def _shown(operation: Operation, path: str) -> str:
-    """The path with the clients' names."""
+    """The path with the names that clients see."""
     for name in names_in(path):
         path = path.replace(f"{{{name}}}", f"{{{alias_of(operation.path_values, name)}}}")
     return path

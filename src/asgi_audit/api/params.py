@@ -35,9 +35,9 @@ async def json_object(
         # Decode first: json.loads would also accept UTF-16 and UTF-32 bytes.
         value = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise QueryError(f"body: it is no JSON in UTF-8; accepted: {accepted}") from None
+        raise QueryError(f"body: it is not JSON in UTF-8; accepted: {accepted}") from None
     if not isinstance(value, dict):
-        raise QueryError(f"body: it is no JSON object; accepted: {accepted}")
+        raise QueryError(f"body: it is not a JSON object; accepted: {accepted}")
     return value
 
 

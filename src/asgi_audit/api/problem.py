@@ -14,11 +14,11 @@ __all__ = ["Problem", "problem_dialect"]
 
 
 class Problem(Model):
-    """Problem details (RFC 9457). The type is `about:blank`, which is what its absence means."""
+    """Problem details (RFC 9457). `type` is absent, which means `about:blank`."""
 
-    title: str
-    status: int
-    detail: str
+    title: str = Field(description="Name of the status, such as `Bad Request`.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="What is wrong.")
     action: str = Field("", description="What the client can do.")
 
 

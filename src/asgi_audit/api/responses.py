@@ -1,6 +1,6 @@
-"""What an operation may answer, for OpenAPI: its answer, and each failure in the words of its dialect.
+"""The responses of an operation, for OpenAPI: success, and each failure in the format of its dialect.
 
-An error's example is what the dialect really says of such a failure.
+The example of an error is the real response of the dialect to such a failure.
 """
 
 from __future__ import annotations
@@ -20,42 +20,48 @@ __all__ = ["HEADERS", "failures_of", "responses_of"]
 
 HEADERS: dict[str, Any] = {
     "Audit-Complete-From": {
-        "description": "Of what began before this nothing is claimed. Absent before the source was first read.",
+        "description": "Start of the time for which completeness is known. Nothing is claimed about earlier requests. "
+        "Absent until the indexer has read its source once.",
         "schema": {"type": "string", "format": "date-time"},
     },
     "Audit-Complete-Until": {
-        "description": "All that began before this (exclusive) is indexed, but for what the two others count. Absent"
-        " before the first statement of a process.",
+        "description": "Every request that began before this time (exclusive) is in the index, except those counted by "
+        "`Audit-Incidents` and `Audit-Open`. Absent until a process has reported once what it recorded.",
         "schema": {"type": "string", "format": "date-time"},
     },
     "Audit-Incidents": {
-        "description": "Incidents that overlap the window: records that are missing, processes that fell silent.",
+        "description": "Number of incidents in the time range, such as missing records or a process that stopped "
+        "reporting.",
         "required": True,
         "schema": {"type": "integer", "minimum": 0},
     },
     "Audit-Open": {
-        "description": "Exchanges begun in the window that are open for long, and so no records yet.",
+        "description": "Number of requests in the time range that have run for more than a minute and have no record "
+        "yet.",
         "required": True,
         "schema": {"type": "integer", "minimum": 0},
     },
     "Audit-Total": {
-        "description": "Of all pages, exact. Absent when it was not asked for.",
+        "description": "Exact number of records on all pages. Absent with `count=false`.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "Audit-Cursor": {
-        "description": "Brings the page after this one. Absent on the last one.", "schema": {"type": "string"},
+        "description": "Cursor of the next page. Absent on the last page; `/feed` always has one.",
+        "schema": {"type": "string"},
     },
     "Audit-More": {
-        "description": "Whether the page after this one has records already.",
+        "description": "Whether the next page has records already.",
         "schema": {"type": "string", "enum": ["true", "false"]},
     },
     "Link": {
-        "description": "The page after this one, as `rel=\"next\"`, relative to this one (RFC 8288).",
+        "description": "The next page, as `rel=\"next\"`, relative to this URL (RFC 8288).",
         "schema": {"type": "string"},
     },
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+    "Retry-After": {
+        "description": "Seconds to wait before the next attempt.", "schema": {"type": "integer", "minimum": 1},
+    },
     "WWW-Authenticate": {
-        "description": "How to authenticate.", "required": True, "schema": {"type": "string"},
+        "description": "How to authenticate (RFC 9110).", "required": True, "schema": {"type": "string"},
     },
 }  # fmt: skip
 _COMPLETENESS = ("Audit-Complete-From", "Audit-Complete-Until", "Audit-Incidents", "Audit-Open")
@@ -76,8 +82,8 @@ _FAILURES = {STATUSES[error.kind]: failure_of(error, {}) for error in _ERRORS} |
 
 
 def failures_of(operation: Operation) -> list[int]:
-    """Statuses, as failures have them before a dialect sends others. 405 is no answer of an operation."""
-    found = {400, 431, 500, 503}  # a request that is no HTTP is 400, too
+    """Statuses of failures, before a dialect maps them to other ones. 405 is not one: routing sends it."""
+    found = {400, 431, 500, 503}  # 400 also for a request that is not HTTP
     if operation.roles:
         found |= {401, 429}
     if operation.roles and operation.roles != frozenset(ROLES):
@@ -90,7 +96,7 @@ def failures_of(operation: Operation) -> list[int]:
 
 
 def responses_of(operation: Operation, components: Components) -> dict[str, Any]:
-    """By the status that is sent. Where a dialect sends failures as 200, answer and error are alternatives."""
+    """The responses by status. Where a dialect sends failures with status 200, result and error are alternatives."""
     success = _success(operation, components)
     found = {"200": success}
     for status, meaning in operation.more_answers.items():
@@ -101,7 +107,7 @@ def responses_of(operation: Operation, components: Components) -> dict[str, Any]
         if sent not in found:
             found[sent] = failure
             continue
-        # A failure brings none of the headers of a success.
+        # A failure has none of the headers of a success.
         found[sent]["headers"] = {name: HEADERS[name] | {"required": False} for name in found[sent].get("headers", {})}
         for content_type, content in failure["content"].items():
             _or(found[sent]["content"].setdefault(content_type, content), content)

@@ -123,7 +123,9 @@ class Resource:
             annotate(request, operation=self.dialect.name)  # else it is named after this class
             methods = set(self._operations) | ({"HEAD"} if "GET" in self._operations else set())
             allow = ", ".join(sorted(methods))
-            refused = Failure(405, f"{request.method[:20]} is not allowed here", f"Use {allow}.", {"allow": allow})
+            refused = Failure(
+                405, f"{request.method[:20]} is not allowed at this path", f"Use {allow}.", {"allow": allow}
+            )
             return self.dialect.fail(refused)
         annotate(request, operation=operation.id)  # of the record of this read; a handler may say more
         try:

@@ -47,7 +47,7 @@ def parameters_in(model: type[Model] | None, where: str) -> list[dict[str, Any]]
     if model is None:
         return []
     schema = _schema_of(model, "", is_sent=True)
-    assert "$defs" not in schema, f"{model.__name__}: a parameter is no object"
+    assert "$defs" not in schema, f"{model.__name__}: a parameter must be an object"
     required = schema.get("required", ())
     found = []
     for name, field in schema["properties"].items():

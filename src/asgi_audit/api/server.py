@@ -59,7 +59,7 @@ class RepeatFilter(logging.Filter):
                 self._seen.clear()
             self._seen[text] = began, number + 1
         if left_out:
-            record.msg, record.args = f"{record.getMessage()} (and {left_out} more like it, left out)", ()
+            record.msg, record.args = f"{record.getMessage()} ({left_out} more like it were left out)", ()
         return number < REPEATS_MAX
 
 

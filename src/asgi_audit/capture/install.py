@@ -36,7 +36,7 @@ def install_on(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
     build = app.build_middleware_stack
     if getattr(build, _MARK, False):
         raise ConfigError(
-            "install was called twice on this application", hint="Remove one of the calls; the first one holds."
+            "install was called twice on this application", hint="Remove one of the calls. The first one is in effect."
         )
 
     def build_audited() -> ASGIApp:

@@ -1,7 +1,7 @@
-"""The JSON Schema (draft 2020-12) of a record of schema 1.0, for whoever produces or reads records.
+"""The JSON Schema (draft 2020-12) of a record of schema 1.0, for producers and readers of records.
 
-Only `context` is open: it is ours and additive, and keys unknown to this version survive in it. Everything else has
-exactly the documented fields. `context` and `context.capture` may be missing in records of foreign producers.
+Only `context` is open: later versions may add keys to it, and unknown keys are kept. Everything else has exactly the
+documented fields. `context` and `context.capture` may be missing in records of other producers.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _strings(description: str) -> dict[str, Any]:
 def _body(description: str) -> dict[str, Any]:
     return {
         "description": description
-        + " JSON as it was sent, text and cut bodies as a string, a form as an object of strings and arrays; null when"
-        " there was none or it is not kept (`context` says which)."
+        + " JSON exactly as it was sent; text, and every truncated body, as a string; a form as an object of strings "
+        "and arrays. Null when there was no body or it was not kept: see `captured` in `context`."
     }
 
 
@@ -67,14 +67,16 @@ def _open(description: str, properties: dict[str, Any], required: list[str]) -> 
 
 def _body_facts(which: str) -> dict[str, Any]:
     return _open(
-        f"What was seen of the {which} body.",
+        f"Facts about the {which} body.",
         {
-            "bytes": _integer("Bytes that passed by, kept or not.", minimum=0),
-            "contentType": _string("Its Content-Type, at most 200 characters; missing when the headers named none."),
+            "bytes": _integer("Size in bytes, whether kept or not.", minimum=0),
+            "contentType": _string("Its Content-Type, at most 200 characters; absent when the headers have none."),
             "captured": {
-                "description": "`full`; `truncated` over the limit or broken off; `omitted` by policy, by its type, or"
-                " because redaction could not prove it clean; `empty`; `unread` by the application to its end;"
-                " `undecodable`; `pressure` when memory or the journal was short.",
+                "description": "How much of it is in the record. `full`: all; `truncated`: the beginning, because it "
+                "was over the limit or ended early; `omitted`: nothing, because of its type, or because redaction "
+                "could not make sure that it has no secrets; `empty`: it had no bytes; `unread`: the application did "
+                "not read it to its end; `undecodable`: its content encoding could not be decoded; `pressure`: "
+                "nothing, because memory or journal space was short.",
                 "enum": list(CAPTURED),
             },
         },
@@ -90,20 +92,25 @@ def json_schema() -> dict[str, Any]:
         "$id": SCHEMA_ID,
         "title": "Audit record",
         **_object(
-            "One request and its response, as audited. One line of UTF-8 JSON; ours have their keys in the order of"
-            " this schema.",
+            "One request and its response. One line of UTF-8 JSON. asgi-audit writes the keys in the order of this "
+            "schema.",
             {
-                "account_id": _string("Account that the record belongs to: the isolation boundary of queries."),
-                "service": _string("Service of the record.", minLength=1),
-                "instance_id": _string("Instance of the service.", minLength=1),
+                "account_id": _string(
+                    "Account (customer, tenant) of the record. A key sees only records of its accounts."
+                ),
+                "service": _string("Name of the service that handled the request.", minLength=1),
+                "instance_id": _string("Instance of the service: what the account runs or rents of it.", minLength=1),
                 "metadata": _object(
-                    "The record itself.",
+                    "Facts about the record itself.",
                     {
-                        "id": _string("Unique; ours are UUIDv7 of the record's timestamp.", minLength=1),
-                        "requestId": _string("X-Request-ID of the request, or a new one."),
-                        "version": _string("Schema version.", pattern="^1\\."),
+                        "id": _string("Unique id. asgi-audit makes a UUIDv7 of the record's timestamp.", minLength=1),
+                        "requestId": _string("`X-Request-ID` of the request, or a new id."),
+                        "version": _string("Version of this schema.", pattern="^1\\."),
                         "region": {"description": "Region of the service.", "enum": ["global", "eu"]},
-                        "scope": {"description": "Scope of the request.", "enum": ["management", "service"]},
+                        "scope": {
+                            "description": "Whether the request managed a service or used it.",
+                            "enum": ["management", "service"],
+                        },
                     },
                 ),
                 "request": _object(
@@ -112,16 +119,18 @@ def json_schema() -> dict[str, Any]:
                         "auth": _object(
                             "How the request was authenticated.",
                             {
-                                "method": _string("`none` when nobody said."),
-                                "publicKey": _string("Public part of the credential, or empty."),
+                                "method": _string("Method, such as `bearer`; `none` when unknown."),
+                                "publicKey": _string("Public part of the credential, or an empty string."),
                             },
                         ),
-                        "method": _string("The method as received."),
-                        "path": _string("Path inside the application's mount, decoded, without the query."),
+                        "method": _string("HTTP method as received."),
+                        "path": _string(
+                            "Path without the query, percent-decoded, relative to the mount of the application."
+                        ),
                         "originalUrl": _string("Path and query as received, percent-encoded."),
-                        "hostname": _string("Host of the request without its port; empty when it named none."),
-                        "headers": _strings("By lower-case name; arrays when repeated."),
-                        "query": _strings("Parameters of the query; arrays when repeated."),
+                        "hostname": _string("Host of the request without the port; empty when the request has none."),
+                        "headers": _strings("Headers by lower-case name; an array when one is repeated."),
+                        "query": _strings("Query parameters by name; an array when one is repeated."),
                         "body": _body("Request body."),
                     },
                 ),
@@ -129,11 +138,12 @@ def json_schema() -> dict[str, Any]:
                     "The response.",
                     {
                         "statusCode": _integer(
-                            "HTTP status; 500: the application raised before it answered, 499: the client left.",
+                            "HTTP status. 500 also when the application raised an exception before its response began, "
+                            "499 when the client left before that.",
                             minimum=100,
                             maximum=999,
                         ),
-                        "headers": _strings("By lower-case name; arrays when repeated."),
+                        "headers": _strings("Headers by lower-case name; an array when one is repeated."),
                         "body": _body("Response body."),
                     },
                 ),
@@ -154,50 +164,71 @@ def json_schema() -> dict[str, Any]:
 
 def _context(hex_digits: str) -> dict[str, Any]:
     return _open(
-        "Additive: a key that is missing is unknown or does not apply, and unknown keys survive.",
+        "More facts. An absent key is unknown or does not apply. Later versions may add keys.",
         {
-            "durationNs": _integer("From the begin to the seal, nanoseconds.", minimum=0),
-            "host": _string("Machine that served the request."),
-            "principal": _string("Who asked."),
-            "client": _string("Address of the peer."),
-            "route": _string("Template of the route, without the mount."),
-            "operation": _string("Name that was annotated, or of the route or endpoint."),
-            "traceId": _string("From a valid `traceparent`.", pattern=hex_digits % 32),
-            "spanId": _string("From a valid `traceparent`.", pattern=hex_digits % 16),
-            "protocol": _string("`http/1.1`, `http/2`, `websocket`."),
-            "outcome": {"description": "How the exchange ended.", "enum": list(OUTCOMES)},
+            "durationNs": _integer(
+                "Nanoseconds from the beginning of the request to the end of the response.", minimum=0
+            ),
+            "host": _string("Host name of the machine that served the request."),
+            "principal": _string("The caller, such as a user."),
+            "client": _string("Address of the client."),
+            "route": _string("Route template, such as `/orders/{id}`, relative to the mount of the application."),
+            "operation": _string(
+                "Name of the operation: set by the application, or the name of the route or endpoint."
+            ),
+            "traceId": _string("Trace id of a valid `traceparent` header.", pattern=hex_digits % 32),
+            "spanId": _string("Parent span id of a valid `traceparent` header.", pattern=hex_digits % 16),
+            "protocol": _string("Protocol: `http/1.1`, `http/2` or `websocket`."),
+            "outcome": {
+                "description": "How the exchange ended. `failed`: the application raised an exception; `disconnected`: "
+                "the client left; `cancelled`: the application's task was cancelled; `interrupted`: the process died.",
+                "enum": list(OUTCOMES),
+            },
             "error": _open(
-                "What the application raised.",
+                "The exception that the application raised.",
                 {
-                    "type": _string("Name of the exception's class."),
-                    "fatal": {"type": "boolean", "description": "It was no `Exception`. Only there when true."},
+                    "type": _string("Class name of the exception."),
+                    "fatal": {
+                        "type": "boolean",
+                        "description": "True when the class does not derive from `Exception`; absent otherwise.",
+                    },
                 },
                 ["type"],
             ),
             "requestBody": _body_facts("request"),
             "responseBody": _body_facts("response"),
-            "org": _open("Organisation.", {"id": _string("Its id."), "key": _string("Its key.")}, []),
-            "annotations": {"type": "object", "description": "What the application said more, masked by name."},
+            "org": _open(
+                "Organisation of the caller.",
+                {"id": _string("Id of the organisation."), "key": _string("Key of the organisation.")},
+                [],
+            ),
+            "annotations": {"type": "object", "description": "Values that the application added, with secrets masked."},
             "redacted": {
                 "type": "array",
-                "description": "Paths of what was masked or left out as a secret, at most 64.",
+                "description": "Paths of the fields in which secrets were masked or removed; at most 64.",
                 "items": {"type": "string", "maxLength": 200},
                 "maxItems": 64,
             },
             "truncated": {
                 "type": "array",
-                "description": "Fields beside the bodies that were cut because they were longer than a record may be.",
+                "description": "Fields, other than bodies, that were cut to fit into a record.",
                 "items": {"type": "string"},
             },
-            "level": {"description": "Only when set by the application or a rule; else derived.", "enum": list(LEVELS)},
-            "message": _string("Only when set by the application or a rule; else derived."),
+            "level": {
+                "description": "Set by the application or a rule. Absent: derived from status and outcome.",
+                "enum": list(LEVELS),
+            },
+            "message": _string("Set by the application or a rule. Absent: derived from the record."),
             "capture": _open(
-                "Identity of the record from capture to cursor.",
+                "Identity of the record: the process that recorded it, and its number there.",
                 {
-                    "process": _string("UUID of the capturing process.", format="uuid"),
-                    "sequence": _integer("Counts from 1 in the process.", minimum=1, maximum=(1 << 63) - 1),
+                    "process": _string("UUID of the process that recorded the request.", format="uuid"),
+                    "sequence": _integer(
+                        "Number of the record in the process, from 1.", minimum=1, maximum=(1 << 63) - 1
+                    ),
                     "salt": _string(
-                        "128 random bits, so that the record's hash confirms no guess.", pattern=hex_digits % 32
+                        "128 random bits, so that a hash of the record cannot confirm a guess of its content.",
+                        pattern=hex_digits % 32,
                     ),
                 },
                 ["process", "sequence"],

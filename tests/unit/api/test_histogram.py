@@ -102,7 +102,7 @@ def test_sum_and_buckets_are_those_of_records(facts: list[Any], asked: list[Any]
                     f"/histogram?{query}{width}",
                     f"/histogram?{query}&by=status{width}",
                 )
-                if level.status_code == 400 and "buckets of the window" in level.json()["detail"]:
+                if level.status_code == 400 and " buckets; accepted" in level.json()["detail"]:
                     continue  # two days of minutes are more than a histogram has
                 assert records.status_code == level.status_code == status.status_code
                 if records.status_code == 400:
@@ -172,16 +172,16 @@ def test_window_has_as_many_buckets_as_it_needs(api: Api, query: str, minutes: i
     [
         ("", "start: it is missing; accepted: start, with or without end, or since"),
         ("end=2024-01-01", "start: it is missing"),
-        ("since=1h&start=2024-01-01", "since: it cannot be given beside"),
+        ("since=1h&start=2024-01-01", "since: it cannot be combined with"),
         ("start=2024-01-01T00:00:00Z&end=2024-01-02T01:00:00Z&minutes=1",
-         "minutes: 1 make 1501 buckets of the window; accepted: at most 1500 buckets, so 2 minutes or more"),
-        ("start=1970-01-01&end=2024-01-01", "minutes: 10080 make 2818 buckets"),
+         "minutes: 1 would give 1501 buckets; accepted: at most 1500 buckets, so 2 minutes or more"),
+        ("start=1970-01-01&end=2024-01-01", "minutes: 10080 would give 2818 buckets"),
         ("since=1h&minutes=0", "minutes: it is"),
         ("since=1h&by=service", "by: it is"),
         ("since=1h&by=", ""),
-        ("since=1h&principal=alice", "principal: it cannot filter a histogram, which is made of counts by minute"),
-        ("since=1h&text=x", "text: it cannot filter a histogram"),
-        ("since=1h&path_prefix=/x", "path_prefix: it cannot filter a histogram"),
+        ("since=1h&principal=alice", "principal: a histogram cannot be filtered by it"),
+        ("since=1h&text=x", "text: a histogram cannot be filtered by it"),
+        ("since=1h&path_prefix=/x", "path_prefix: a histogram cannot be filtered by it"),
         ("since=1h&limit=3", "limit: there is no such parameter"),
     ],
 )  # fmt: skip

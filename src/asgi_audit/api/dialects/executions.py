@@ -39,8 +39,8 @@ WORDS = {
     "page_token": "nextToken",
 }
 
-# Slugs for the words of the documents' error table, and for what they leave open. Any other status has the slug of
-# its class, which is how HTTP wants it understood (RFC 9110, 15).
+# Error types: those of the documents' error table, and our own where it has none. Any other status gets the type of
+# its class (RFC 9110, section 15).
 _TYPES = {
     400: "bad_request",
     401: "unauthorized",
@@ -54,13 +54,13 @@ _TYPES = {
     503: "service_unavailable",
 }
 
-# What the client can do, where the failure itself does not say it better.
+# What the client can do, unless the failure itself has better advice.
 _ACTIONS = {
-    400: "Correct what the message names and send the request again.",
-    404: "Check the service, the instance and the id; an execution is gone when it has expired: start a new one.",
+    400: "Correct what the message names, then send the request again.",
+    404: "Check service, instance and id. A query id expires: start a new query.",
     413: "Send a shorter body.",
-    429: "Wait as many seconds as Retry-After says, then ask again.",
-    500: "Try again; if it stays, give the reference to the operator of this API.",
+    429: "Wait as many seconds as Retry-After says, then try again.",
+    500: "Try again. If the error persists, give the reference to the operator of this API.",
     503: "Try again in a moment.",
 }
 
@@ -88,41 +88,45 @@ RECORD: dict[str, Any] = {
     "response": {"statusCode": 201, "headers": {"content-type": "application/json"}, "body": {"id": 1}},
     "timestamp": 1704067200123,
 }
-"""One, to be shown."""
+"""An example."""
 
 
 class Error(Model):
-    type: str
-    message: str
+    type: str = Field(description="Kind of error, such as `bad_request` or `not_found`.")
+    message: str = Field(description="What is wrong, for people.")
     action: str = Field("", description="What the client can do.")
 
 
 class Start(Model):
-    """A query over a window of time."""
+    """A query for the records of a time range."""
 
-    start: Instant = Field(alias="from", description="Start of the window, inclusive.")
-    end: Instant = Field(alias="to", description="End of the window, exclusive.")
-    method: Method | None = Field(None, description="Only requests with this method.")
+    start: Instant = Field(alias="from", description="Start of the time range, inclusive.")
+    end: Instant = Field(alias="to", description="End of the time range, exclusive. Equal to `from`: no records.")
+    method: Method | None = Field(None, description="Only requests with this HTTP method. Default: all.")
     nextToken: Token | None = Field(
-        None, description="From a page of an earlier query with the same window and method."
+        None,
+        description="`nextToken` of a page of an earlier query with the same time range and method: the new query "
+        "begins after that page.",
     )
 
     @model_validator(mode="after")
     def _in_order(self) -> Start:
         if self.start > self.end:
-            raise Refusal("from: it is later than to; accepted: from before to, or equal for an empty answer")
+            raise Refusal("from: it is later than to; accepted: from before to, or equal for an empty result")
         return self
 
 
 class Started(Model):
-    queryExecutionId: str
+    queryExecutionId: str = Field(description="Id of the query, for `GET …/query-result/{queryExecutionId}`.")
 
 
 class PageOf(Model):
-    """Which page of an execution."""
+    """Which page of the result."""
 
-    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
-    nextToken: Token | None = Field(None, description="From the page before.")
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(
+        LIMIT_DEFAULT, description="Largest number of records of the page."
+    )
+    nextToken: Token | None = Field(None, description="`nextToken` of the previous page. Default: the first page.")
 
 
 def says(failure: Failure) -> Error:
@@ -132,10 +136,10 @@ def says(failure: Failure) -> Error:
 
 
 class Executions:
-    """The two operations of one dialect. `about` answers (service, instance) of a request, or None for the whole
-    account. `path_values`, `execution_values`: the models of the names in the paths of the two. `answer`: that of a
-    page, which `PageResponse` joins from stored bytes. `record`: one of its records, to be shown. `of`: whose records,
-    in a summary."""
+    """The two operations of one dialect. `about` returns (service, instance) of a request, or None for the whole
+    account. `path_values`, `execution_values`: the models of the names in the two paths. `answer`: the model of a page,
+    which `PageResponse` joins from stored bytes. `record`: an example record. `of`: whose records these are, for the
+    summary."""
 
     def __init__(
         self,
@@ -161,8 +165,8 @@ class Executions:
         self._of = of
 
     def operations(self, path: str, literal_root: str, example: dict[str, str]) -> list[Operation]:
-        """Of `path` and of the documents' `literal_root` without its last slash. `example`: values for the names in
-        both."""
+        """The two operations at `path`, and at `literal_root`, the path in the documents, without its last slash.
+        `example`: values for the names in both paths."""
         start = f"{self._dialect.name}.start"
         result = "/query-result/{execution}"
         return [
@@ -178,8 +182,8 @@ class Executions:
                 path_values=self._path_values,
                 request=Start,
                 answer=Started,
-                summary=f"Start a query over the records {self._of}.",
-                description="A request that was answered before this one is in the result.",
+                summary=f"Start a query for the records {self._of}.",
+                description="The result contains every request that had received its response before this call.",
                 example=Example(
                     example,
                     body={"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"},
@@ -193,13 +197,13 @@ class Executions:
                 literal_roots=(literal_root + result,),
                 dialect=self._dialect,
                 roles=ROLES,
-                is_recorded=False,  # asked again and again for one question
+                is_recorded=False,  # clients read many pages of one query
                 handle=self.result,
                 path_values=self._execution_values,
                 parameters=PageOf,
                 answer=self._answer,
-                summary="One page of a query's result, newest first.",
-                description="The result does not change while it is paged through.",
+                summary="Read one page of a query's result, newest first.",
+                description="All pages show the same snapshot: records that arrive later are not in it.",
                 example=Example(example, answer={"data": [self._record], "nextToken": "AQI9s7Qm"}),
                 follows=Follows(start, {"execution": "queryExecutionId"}),
             ),
@@ -207,7 +211,7 @@ class Executions:
 
     async def start(self, request: Request, grant: Grant) -> Response:
         about = self._about(request)
-        # All but these four fields is let go before the wait: a body of 64 KiB is 2 MB of objects.
+        # Only these four fields are kept during the wait: a parsed body of 64 KiB takes 2 MB of memory.
         asked = await read_body(request, Start)
         query = _query_of(asked, grant.accounts, about)
         execution = await self._service.execute(

@@ -1,8 +1,8 @@
-"""Exports: `POST /api/v1/logs` asks for the records of a window, `GET /api/v1/logs/{requestId}` tells how far that is,
-`POST /api/v1/logs/_list` lists what was asked for; `/exports/{id}` brings the object.
+"""Exports: `POST /api/v1/logs` requests the records of a time range, `GET /api/v1/logs/{requestId}` returns the state,
+`POST /api/v1/logs/_list` lists the requests, and `/exports/{id}` downloads the file.
 
-Errors are {message, reason, code}: the document has `message`, its client prints `reason`, others read `code`. Answers
-have the documented fields and `reason`, for people: what an export waits for, how far it is, why it ended as it did.
+Errors are {message, reason, code}: the document has `message`, its client prints `reason`, others read `code`.
+Responses have the documented fields and `reason`, for people: what an export waits for, how far it is, or why it ended.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _DATABASE_ACCEPTED = (
 )
 _PART_MAX = 200
 _DAY_NS = 86_400 * 1_000_000_000
-# Any other status has the code of its class, which is how HTTP wants it understood (RFC 9110, 15).
+# Any other status gets the code of its class (RFC 9110, section 15).
 _CODES = {
     400: "invalid_argument",
     401: "unauthorized",
@@ -67,26 +67,26 @@ _CODES = {
 _NOT_RUNNING = Failure(
     503,
     "no process runs exports now",
-    "Start `asgi-audit serve` on the same home, then ask again.",
+    "Start `asgi-audit serve` or `asgi-audit export` with the same home, then try again.",
     {"retry-after": "5"},
 )
 _NO_URL = Failure(
     503,
-    "no URL can be made for the storage of the exports now",
-    "Try again; if it stays, the operator of this API finds the reason in its log.",
+    "no URL can be made for the export storage now",
+    "Try again. If the error persists, the operator of this API finds the reason in its log.",
     {"retry-after": "5"},
 )
 _log = logging.getLogger("asgi_audit.api")
 
 
 class Error(Model):
-    message: str
-    reason: str
-    code: str
+    message: str = Field(description="What is wrong and what the client can do.")
+    reason: str = Field(description="What is wrong.")
+    code: str = Field(description="Kind of error, such as `invalid_argument` or `not_found`.")
 
 
 class Moment(NamedTuple):
-    """`text`: as it was sent, which answers repeat."""
+    """`text`: as the client sent it; responses repeat it."""
 
     ns: int
     text: str
@@ -96,7 +96,7 @@ def _moment(value: Any) -> Moment:
     try:
         ns = instant_ns(value) if isinstance(value, str) else None
     except ValueError:
-        raise Refusal(f"{shown(value)} is no such day or time; accepted: {_MOMENT_ACCEPTED}") from None
+        raise Refusal(f"{shown(value)} is not a valid date and time; accepted: {_MOMENT_ACCEPTED}") from None
     if ns is None:
         raise ValueError
     return Moment(ns, value)
@@ -120,37 +120,51 @@ Database = Annotated[
     Checked(
         _database,
         _DATABASE_ACCEPTED,
-        # Region group and one to three parts; that they are percent-encoded, a pattern does not say.
+        # Region group and one to three parts; the pattern does not check their percent-encoding.
         {"type": "string", "maxLength": DATABASE_LENGTH_MAX, "pattern": "^[^/]+(/[^/]+){1,3}$"},
     ),
 ]
 
 
 class Which(Model):
-    """Of which logs."""
+    """Parameters of the documented API."""
 
-    type: Type = Field(description="Type of logs.")
-    regionGroup: Group | None = Field(None, description="A region group.")
+    type: Type = Field(description="Type of logs; always `query`.")
+    regionGroup: Group | None = Field(
+        None,
+        description="A region group of this API (setting `export_regions`). The list then shows only exports of this "
+        "group; a request only checks that the group exists.",
+    )
 
 
 class WhichOne(Model):
-    """What clients send when they poll."""
+    """Parameters that clients send when they poll."""
 
-    type: Type = Field("query", description="Type of logs.")
-    regionGroup: Group | None = Field(None, description="A region group.")
+    type: Type = Field("query", description="Type of logs; always `query`.")
+    regionGroup: Group | None = Field(
+        None, description="A region group of this API (setting `export_regions`). It is checked and has no effect."
+    )
 
 
 class Ask(Model):
-    """What the export holds."""
+    """Which records to export. One of `database` and `region_group` is required."""
 
     database: Database | None = Field(
-        None, description="region group/account[/service[/instance]], each part percent-encoded."
+        None,
+        description="Records of one account, service or instance: `region group/account[/service[/instance]]`, each "
+        "part percent-encoded.",
     )
-    region_group: Group | None = Field(None, description="All accounts of the key in this region group.")
-    regionGroup: Group | None = Field(None, description="Another spelling of region_group.")
-    time_start: Time = Field(description="Start of the window, inclusive.")
-    time_end: Time = Field(description="End of the window, exclusive. It may lie in the future.")
-    idempotency_token: Token | None = Field(None, description="Requests with the same one in 24 hours are one request.")
+    region_group: Group | None = Field(
+        None, description="Records of all accounts of the key in this region group. Ignored beside `database`."
+    )
+    regionGroup: Group | None = Field(None, description="The same as `region_group`.")
+    time_start: Time = Field(description="Start of the time range, inclusive.")
+    time_end: Time = Field(
+        description="End of the time range, exclusive; at most 90 days after `time_start`. It may be in the future."
+    )
+    idempotency_token: Token | None = Field(
+        None, description="Requests with the same token within 24 hours are one export; retries return it again."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Ask:
@@ -158,7 +172,7 @@ class Ask(Model):
             raise Refusal("region_group: it is missing; accepted: one of region_group and database")
         both = {self.region_group, self.regionGroup} - {None}
         if self.database is None and len(both) > 1:
-            raise Refusal("region_group: it differs from regionGroup; accepted: one of the two")
+            raise Refusal("region_group: it differs from regionGroup; accepted: only one of the two")
         if self.time_start.ns > self.time_end.ns:
             raise Refusal("time_start: it is later than time_end; accepted: time_start before time_end")
         if self.time_end.ns - self.time_start.ns > WINDOW_DAYS_MAX * _DAY_NS:
@@ -172,48 +186,59 @@ class Ask(Model):
 
 class Id(Model):
     export: str = Field(
-        alias="requestId", description="The request_id of an export.", json_schema_extra={"maxLength": 200}
+        alias="requestId", description="`request_id` of the export.", json_schema_extra={"maxLength": 200}
     )
 
 
 class Signed(Model):
-    """Of a URL that an answer brought: all or none of it is right."""
+    """Parameters of a signed URL. Use the whole URL as you received it."""
 
-    expires: str = Field(description="Seconds since the epoch.")
-    key: str = Field(description="Id of the key that it was made for.")
-    nonce: str
-    signature: str
+    expires: str = Field(description="When the URL expires, in seconds since 1970-01-01T00:00:00Z.")
+    key: str = Field(description="Id of the key that requested the URL. The URL fails when that key is revoked.")
+    nonce: str = Field(description="Random part of the URL.")
+    signature: str = Field(description="Signature of the path and the other parameters.")
 
 
 class Answer(Model):
-    request_id: str
-    database: str | None = None
-    region_group: str | None = None
-    time_start: str
-    time_end: str
-    state: StateName
-    presigned_url: str | None = Field(None, description="Brings the object, for an hour; only when it is Complete.")
-    presigned_url_expiration_time: str | None = None
-    reason: str = Field("", description="What it waits for, how far it is, or why it ended so; for people.")
+    """An export."""
+
+    request_id: str = Field(description="Id of the export.")
+    database: str | None = Field(None, description="As requested.")
+    region_group: str | None = Field(None, description="As requested.")
+    time_start: str = Field(description="As requested.")
+    time_end: str = Field(description="As requested.")
+    state: StateName = Field(
+        description="`Requested`: not begun; `Pending`: waits until the index is complete for the time range, or is "
+        "being written; `CreatingNewUrl`: all records are written, the file is being completed; `Complete`: "
+        "`presigned_url` downloads the file; `DoesNotExist`: the time range has no records; `Failed`: see `reason`; "
+        "`TimedOut`: the index was not complete 15 minutes after the request and the end of the time range."
+    )
+    presigned_url: str | None = Field(
+        None, description="URL of the file, valid for an hour. Each poll returns a new one. Only when `Complete`."
+    )
+    presigned_url_expiration_time: str | None = Field(None, description="When `presigned_url` expires.")
+    reason: str = Field("", description="For people: what the export waits for, how far it is, or why it ended.")
 
 
 class Lists(Model):
-    """Which exports."""
+    """Which exports to list."""
 
     states: Annotated[list[StateName], Field(fail_fast=True)] | None = Field(
-        None, description="Only those in one of these states; none: all."
+        None, description="Only exports in one of these states. Default: all."
     )
-    next_token: Annotated[str, text(1, 200)] | None = Field(None, description="From the page before.")
+    next_token: Annotated[str, text(1, 200)] | None = Field(
+        None, description="`next_token` of the previous page. Default: the first page."
+    )
     max_results: Annotated[int, whole(1, RESULTS_MAX)] | None = Field(
-        None, description=f"Exports of a page, at most; {RESULTS_MAX} when it is absent."
+        None, description=f"Largest number of exports of the page. Default: {RESULTS_MAX}."
     )
 
 
 class Listed(Model):
-    """The newest first."""
+    """A page of exports."""
 
-    next_token: str | None = Field(description="Brings the page after it; null on the last one.")
-    results: list[Answer]
+    next_token: str | None = Field(description="Token of the next page; null on the last page.")
+    results: list[Answer] = Field(description="The exports, newest first.")
 
 
 def _says(failure: Failure) -> Error:
@@ -227,7 +252,7 @@ EXPORTS = Dialect(
     error=Error,
     says=_says,
     words={"page_token": "next_token", "export": "requestId"},
-    about="The records of a window as one file of JSON lines.",
+    about="All records of a time range as one compressed file of JSON lines.",
 )
 
 
@@ -252,8 +277,10 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             parameters=Which,
             request=Ask,
             answer=Answer,
-            summary="Ask for an export.",
-            description="Its window may end in the future; it is written when that has passed and is complete.",
+            summary="Request an export.",
+            description="Returns at once. Poll `GET /api/v1/logs/{requestId}` until the state is `Complete`. The time "
+            "range may end in the future: the file is written when that time has passed and the index is complete "
+            "until then.",
             more_failures=(404,),
             example=Example(
                 query={"type": "query"},
@@ -271,7 +298,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             parameters=Which,
             request=Lists,
             answer=Listed,
-            summary="The exports that were asked for, newest first.",
+            summary="List the requested exports, newest first.",
             example=Example(
                 query={"type": "query"},
                 body={"max_results": 10},
@@ -283,12 +310,12 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             id="exports.result",
             method="GET",
             path=f"{PATH}/{{export}}",
-            is_recorded=False,  # asked again and again for one export
+            is_recorded=False,  # clients poll it many times for one export
             handle=handlers.result,
             path_values=Id,
             parameters=WhichOne,
             answer=Answer,
-            summary="How far an export is, and where its file is.",
+            summary="State of an export, and the URL of its file.",
             example=Example(query={"type": "query", "regionGroup": "classic"}, answer=complete),
             follows=Follows("exports.request", {"export": "request_id"}),
             **common,
@@ -304,10 +331,10 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path_values=Id,
             parameters=Signed,
             signed=True,
-            summary="The file of an export: gzip of JSON lines.",
-            description="Takes `Range`, and conditions such as `If-None-Match`.",
+            summary="Download the file of an export: JSON lines, compressed with gzip.",
+            description="Supports `Range` and conditional requests, such as `If-None-Match`.",
             content_type=CONTENT_TYPE,
-            more_answers={206: "A part of it."},
+            more_answers={206: "The requested part of it."},
             more_failures=(400, 403, 416, 429),
             follows=Follows("exports.result", {}, url="presigned_url"),
         ),
@@ -317,13 +344,13 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path="/exports/{export}/manifest",
             dialect=EXPORTS,
             roles=frozenset(),
-            is_recorded=False,  # it tells what the download, which is recorded, holds
+            is_recorded=False,  # it only describes the file, whose download is recorded
             handle=handlers.manifest,
             path_values=Id,
             parameters=Signed,
             signed=True,
-            summary="What the file of an export holds, and its digests.",
-            more_answers={206: "A part of it."},
+            summary="Manifest of an export: what its file contains, and its digests.",
+            more_answers={206: "The requested part of it."},
             more_failures=(400, 403, 416, 429),
             follows=Follows("exports.download", {}, url="link"),
         ),
@@ -345,7 +372,7 @@ class _Handlers:
             except NotRunning:
                 return EXPORTS.fail(_NOT_RUNNING)
             if not is_new:
-                leave_out(request)  # the first one is recorded
+                leave_out(request)  # the first request is recorded
             return await self._answered(grant, export, completeness)
 
     async def result(self, request: Request, grant: Grant) -> Response:
@@ -371,7 +398,7 @@ class _Handlers:
         found = await self._open(request)
 
         async def begins() -> None:
-            # One download in several pieces is one; a HEAD brings nothing.
+            # A download in several ranges is recorded once; a HEAD downloads nothing.
             if request.method == "HEAD" or (not await self._is_first(found) and asks_for_a_part(request.scope)):
                 leave_out(request)
 
@@ -397,7 +424,7 @@ class _Handlers:
         try:
             return await asyncio.to_thread(self._exports.is_first_download, found.link)
         except StoreError:
-            return True  # rather recorded twice than not at all
+            return True  # better recorded twice than not at all
 
     async def _answered(self, grant: Grant, export: Export, completeness: Completeness) -> Response:
         answer, headers = _answer(export), audit_headers(completeness)
@@ -425,7 +452,7 @@ class _Handlers:
             said["database"] = ask.database
             if grant.accounts is not None and account not in grant.accounts:
                 raise QueryError(
-                    "database: there is no such account", kind="missing", hint="Use a key that may see the account."
+                    "database: there is no such account", kind="missing", hint="Use a key for this account."
                 )
             accounts = frozenset({account})
         assert group is not None
@@ -455,7 +482,7 @@ class _Handlers:
         return group
 
     def _region(self, group: str, field: str) -> str | None:
-        """The region of records that a group means; None for all. Raises QueryError."""
+        """The region of the records in this group; None for all regions. Raises QueryError."""
         region = self._exports.regions.get(group)
         if region is None:
             accepted = ", ".join(self._exports.regions)

@@ -38,31 +38,37 @@ LIMIT_MAX = 10_000
 
 class Asked(Model):
     after: Token | None = Field(
-        None, description="The cursor of the page before. Without it, from the first record on."
+        None, description="`cursor` of the previous page. Default: begin with the first record of the index."
     )
     start: Span | None = Field(
         None,
-        description="In place of `after`: from the first record on that was indexed with such a time or a later one. "
-        "What was indexed after it follows, whatever its time.",
+        description="Where to begin, in place of `after`: the first indexed record with this time or a later one. All "
+        "records that were indexed after it follow, including late ones with an earlier time.",
     )
-    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(
+        LIMIT_DEFAULT, description="Largest number of records of the page."
+    )
     wait: Annotated[int, digits(0, WAIT_SECONDS_MAX)] = Field(
-        0, description="How many seconds to wait for a record when there is none; less when many wait."
+        0,
+        description="Seconds to wait for a record when there is none (long polling). The wait may be shorter when many "
+        "clients wait.",
     )
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
         if self.after is not None and self.start is not None:
-            raise Refusal("start: it cannot be given beside after; accepted is one of the two")
+            raise Refusal("start: it cannot be combined with after")
         return self
 
 
 class Fed(Model):
-    """As it is sent; `PageResponse` joins it."""
+    """A page of the feed."""
 
-    records: list[AuditRecord] = Field(description="In the order in which they were indexed.")
-    cursor: str = Field(description="For the next request, as `after`; also when there was no record.")
-    more: bool = Field(description="Whether the next page has records already; else ask again later, or with `wait`.")
+    records: list[AuditRecord] = Field(description="The records, in the order in which they were indexed.")
+    cursor: str = Field(description="Send it as `after` of the next request. Every page has one, an empty page too.")
+    more: bool = Field(
+        description="`true`: the next page has records already. `false`: request it later, or with `wait`."
+    )
 
 
 class _Rest(Model):
@@ -82,8 +88,10 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_feed, service),
             parameters=Asked,
             answer=Fed,
-            summary="Every record once, in the order in which they were indexed.",
-            description="JSON, or by `Accept` NDJSON. 410: nobody can go on from this cursor without missing records.",
+            summary="Read every record once, in the order in which they were indexed.",
+            description="JSON, or NDJSON by `Accept`. Store `cursor` with the records that you stored, and continue "
+            "from it after a failure: no record is missed, some may come twice. 410: records after this cursor were "
+            "purged, or it belongs to another index; begin again without `after`, or with `start`.",
             more_content_types=(NDJSON,),
             more_failures=(406, 410),
             headers=("Audit-Cursor", "Audit-More", "Link"),
@@ -106,7 +114,9 @@ async def _feed(service: QueryService, request: Request, grant: Grant) -> Respon
     )
     try:
         if asked.after is not None:
-            leave_out(request)  # it goes on with a feed whose beginning is recorded; its own record would be the next
+            leave_out(
+                request
+            )  # the first request of a feed is recorded; a record of each poll would itself appear in the feed
         headers = {
             **audit_headers(page.completeness),
             **next_link("after", page.cursor, asked.limit),

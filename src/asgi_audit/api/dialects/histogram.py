@@ -36,28 +36,34 @@ _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Asked(RolledUp):
-    by: Literal["level", "status"] = Field("level", description="`status`: by class, such as `4xx`.")
+    by: Literal["level", "status"] = Field("level", description="Count by level, or by class of status, such as `4xx`.")
     minutes: Annotated[int, digits(1, MINUTES_MAX)] | None = Field(
         None,
-        description="Of a bucket, from 1970-01-01T00:00:00Z on: 60 are the hours, 1440 the days of UTC. Without it the "
-        "shortest of 1, 5, 15, 60, 360, 1440 and 10080 that makes at most 300 buckets.",
+        description="Length of a bucket in minutes, counted from 1970-01-01T00:00:00Z: 60 are hours, 1440 are days of "
+        "UTC. Default: the shortest of 1, 5, 15, 60, 360, 1440 and 10080 that gives at most 300 buckets.",
     )
 
 
 class Bucket(Model):
-    """`counts` of the records from `start` on, before the next bucket begins, that lie in the window."""
+    """The number of records in one bucket of time."""
 
-    start: str = Field(json_schema_extra={"format": "date-time"})
-    counts: dict[str, int] = Field(description="By level or class of status, 0 as well; the same names in each bucket.")
+    start: str = Field(
+        description="Start of the bucket, inclusive. It ends where the next one begins.",
+        json_schema_extra={"format": "date-time"},
+    )
+    counts: dict[str, int] = Field(
+        description="Number of records by level or class of status; zeros are included. All buckets have the same "
+        "names."
+    )
 
 
 class Histogram(Model):
-    start: str = Field(description="Of the window, inclusive.", json_schema_extra={"format": "date-time"})
-    end: str = Field(description="Of the window, exclusive.", json_schema_extra={"format": "date-time"})
-    by: str
-    minutes: int
-    total: int
-    buckets: list[Bucket] = Field(description="Oldest first, without a gap.")
+    start: str = Field(description="Start of the time range, inclusive.", json_schema_extra={"format": "date-time"})
+    end: str = Field(description="End of the time range, exclusive.", json_schema_extra={"format": "date-time"})
+    by: str = Field(description="`level` or `status`, as requested.")
+    minutes: int = Field(description="Length of a bucket in minutes.")
+    total: int = Field(description="Number of records in all buckets.")
+    buckets: list[Bucket] = Field(description="The buckets, oldest first, without gaps.")
 
 
 def operations(service: QueryService) -> list[Operation]:
@@ -72,8 +78,9 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_show, service),
             parameters=Asked,
             answer=Histogram,
-            summary="How many records over time.",
-            description="Counted when they were indexed: exact, and no record is looked at.",
+            summary="Count records over time.",
+            description="The counts are exact, and fast: they were made when the records were indexed. `start` or "
+            "`since` is required.",
             example=Example(
                 query={"start": "2024-01-01", "end": "2024-01-01", "by": "status", "minutes": "1440"},
                 answer={
@@ -109,8 +116,8 @@ async def _show(service: QueryService, request: Request, grant: Grant) -> Respon
     if last - first > HISTOGRAM_BUCKETS_MAX:
         fewest = -(-(end - start) // ((HISTOGRAM_BUCKETS_MAX - 1) * _MINUTE_MS))
         raise QueryError(
-            f"minutes: {minutes} make {last - first} buckets of the window; accepted: at most {HISTOGRAM_BUCKETS_MAX} "
-            f"buckets, so {fewest} minutes or more, or a shorter window"
+            f"minutes: {minutes} would give {last - first} buckets; accepted: at most {HISTOGRAM_BUCKETS_MAX} buckets, "
+            f"so {fewest} minutes or more, or a shorter time range"
         )
     summed = await service.listings.histogram(grant, asked.query(start, end), by=asked.by, minutes=minutes)
     found = dict(summed.buckets)

@@ -72,17 +72,27 @@ Span = Annotated[
 
 
 class Asked(Model):
-    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Entries of a page, at most.")
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(
+        LIMIT_DEFAULT, description="Largest number of entries of the page."
+    )
     offset: (
         Annotated[
             int,
-            digits(0, OFFSET_MAX, hint="Page on with the cursor that each page brings, or narrow the window."),
+            digits(0, OFFSET_MAX, hint="Use the cursor of each page for the next one, or a shorter time range."),
         ]
         | None
-    ) = Field(None, description="Entries to skip; 0 when it is absent. Not beside `cursor`.")
-    startDate: Span | None = Field(None, description="Entries from then on. A plain date is a day in UTC.")
-    endDate: Span | None = Field(None, description="Entries up to then, inclusive. A plain date is a day in UTC.")
-    level: Level | None = Field(None, description="Exactly this one.")
+    ) = Field(None, description="Number of entries to skip. Default: 0. Cannot be combined with `cursor`.")
+    startDate: Span | None = Field(
+        None,
+        description="Start of the time range, inclusive. A date without a time means the start of that day (UTC). "
+        "Default: no limit.",
+    )
+    endDate: Span | None = Field(
+        None,
+        description="End of the time range, inclusive. A date without a time means the end of that day (UTC). Default: "
+        "no limit.",
+    )
+    level: Level | None = Field(None, description="Only entries of exactly this level.")
     service: (
         Annotated[
             str,
@@ -93,46 +103,52 @@ class Asked(Model):
             ),
         ]
         | None
-    ) = Field(None, description="Without it, reads of this API (service `logs`) are left out.")
-    search: Search | None = Field(
-        None, description='Words and "phrases" that all stand in the message; at least one word.'
+    ) = Field(
+        None,
+        description="Only entries of this service. Default: all services except `logs`, which holds the reads of this "
+        "API.",
     )
-    cursor: Token | None = Field(None, description="From the page before; the filters must be the same.")
+    search: Search | None = Field(
+        None, description='Words and "quoted phrases" that must all occur in the message; at least one word.'
+    )
+    cursor: Token | None = Field(None, description="`cursor` of the previous page. Other filters must be unchanged.")
 
     @model_validator(mode="after")
     def _in_order(self) -> Asked:
         if self.cursor is not None and self.offset is not None:
-            raise Refusal("offset: it cannot be given beside cursor; accepted is one of the two")
+            raise Refusal("offset: it cannot be combined with cursor")
         if self.startDate is not None and self.endDate is not None and self.startDate[0] > self.endDate[1]:
             raise Refusal("startDate: it is later than endDate; accepted: startDate before endDate, or equal to it")
         return self
 
 
 class Error(Model):
-    status: str
-    message: str
+    status: str = Field(description="Always `error`.")
+    message: str = Field(description="What is wrong.")
 
 
 class Pagination(Model):
-    """`nextOffset` and `cursor` are null on the last page, both offsets on a page that was asked for by cursor."""
+    """Position of this page in the whole result."""
 
-    total: int
-    limit: int
-    offset: int | None
-    nextOffset: int | None
-    cursor: str | None
+    total: int = Field(description="Exact number of entries on all pages.")
+    limit: int = Field(description="Largest number of entries of a page.")
+    offset: int | None = Field(description="Number of skipped entries; null on a page requested by `cursor`.")
+    nextOffset: int | None = Field(
+        description="`offset` of the next page; null on the last page and on a page requested by `cursor`."
+    )
+    cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class Data(Model):
-    logs: list[Entry]
-    pagination: Pagination
+    logs: list[Entry] = Field(description="The entries, newest first.")
+    pagination: Pagination = Field(description="Position of this page in the whole result.")
 
 
 class Found(Model):
-    """As it is sent; `PageResponse` joins it."""
+    """A page of log entries."""
 
-    status: str
-    data: Data
+    status: str = Field(description="Always `success`.")
+    data: Data = Field(description="The page.")
 
 
 def _says(failure: Failure) -> Error:
@@ -169,7 +185,7 @@ _EXAMPLE = {
 
 LOGS = Dialect(
     name="logs",
-    about="Log entries of the requests of all services.",
+    about="Requests of all services as log entries, without headers and bodies.",
     error=Error,
     says=_says,
     words={"start": "startDate", "end": "endDate", "levels": "level", "text": "search", "page_token": "cursor"},
@@ -189,8 +205,9 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_list, service),
             parameters=Asked,
             answer=Found,
-            summary="Records as log entries, newest first.",
-            description="`total` is exact. What arrives meanwhile changes no page that a cursor brings.",
+            summary="Read records as log entries, newest first.",
+            description="`total` is exact. All pages read by `cursor` show the same snapshot; each page read by "
+            "`offset` shows the newest state.",
             example=Example(query={"startDate": "2024-01-01", "endDate": "2024-01-01", "limit": "10"}, answer=_EXAMPLE),
         )
     ]

@@ -16,31 +16,35 @@ __all__ = ["Details", "Entry", "entry_of"]
 
 
 class Details(Model):
-    """What is unknown is left out."""
+    """The request and its response. Unknown fields are absent."""
 
-    record_id: str
-    request_id: str
-    account_id: str
-    instance_id: str
-    method: str
-    path: str
-    status_code: int
-    route: str | None = Field(None, description="The template that the application matched.")
-    duration_ms: float | None = Field(None, description="With at most three decimals.")
-    user_id: str | None = Field(None, description="The principal.")
-    ip_address: str | None = Field(None, description="Of the peer.")
-    user_agent: str | None = None
-    outcome: str
-    error: str | None = Field(None, description="Name of the exception's class.")
-    annotations: dict[str, Any] | None = Field(None, description="What the application said more.")
+    record_id: str = Field(description="Id of the record, for `GET /records/{id}`.")
+    request_id: str = Field(description="`X-Request-ID` of the request, or a new id.")
+    account_id: str = Field(description="Account of the record.")
+    instance_id: str = Field(description="Instance of the service.")
+    method: str = Field(description="HTTP method.")
+    path: str = Field(description="Path without the query.")
+    status_code: int = Field(description="HTTP status of the response.")
+    route: str | None = Field(None, description="Route template, such as `/orders/{id}`.")
+    duration_ms: float | None = Field(None, description="Duration in milliseconds, with at most three decimals.")
+    user_id: str | None = Field(None, description="The caller (principal).")
+    ip_address: str | None = Field(None, description="Address of the client.")
+    user_agent: str | None = Field(None, description="`User-Agent` of the request.")
+    outcome: str = Field(
+        description="How the exchange ended: `completed`, `failed`, `disconnected`, `cancelled` or `interrupted`."
+    )
+    error: str | None = Field(None, description="Class name of the exception that the application raised.")
+    annotations: dict[str, Any] | None = Field(None, description="Values that the application added to the record.")
 
 
 class Entry(Model):
-    timestamp: str = Field(description="UTC, with three decimals and `Z`.", json_schema_extra={"format": "date-time"})
-    level: Level
-    service: str
-    message: str
-    details: Details
+    timestamp: str = Field(
+        description="When the request began: UTC, with milliseconds.", json_schema_extra={"format": "date-time"}
+    )
+    level: Level = Field(description="Level of the record.")
+    service: str = Field(description="Service of the record.")
+    message: str = Field(description="One line, such as `POST /login → 401 Unauthorized, alice, 12 ms`.")
+    details: Details = Field(description="The request and its response.")
 
 
 class _Metadata(msgspec.Struct, gc=False):

@@ -11,7 +11,7 @@ __all__ = ["AUDITORS", "EXAMPLE", "RECORDS"]
 
 RECORDS = problem_dialect(
     "records",
-    "Whole records, by every filter, as JSON, NDJSON or CSV; how many there are over time.",
+    "Whole records by any filter, as JSON, NDJSON or CSV; counts over time; and a feed of all records.",
     {"levels": "level", "statuses": "status", "page_token": "cursor"},
 )
 AUDITORS = frozenset({"auditor"})

@@ -31,7 +31,7 @@ __all__ = ["operations"]
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
-FIELDS_LENGTH_MAX = 2_000  # they stand in the Link header
+FIELDS_LENGTH_MAX = 2_000  # the Link header contains them
 
 
 def _fields(value: Any) -> Columns:
@@ -40,14 +40,14 @@ def _fields(value: Any) -> Columns:
     try:
         return columns_of(value)
     except ValueError as e:
-        raise Refusal(f"{e}; accepted: names of the record's JSON Schema with dots, several with commas") from None
+        raise Refusal(f"{e}; accepted: dotted names of the record's JSON Schema, separated by commas") from None
 
 
 Fields = Annotated[
     Columns,
     Checked(
         _fields,
-        "names of the record's JSON Schema with dots, several with commas",
+        "dotted names of the record's JSON Schema, separated by commas",
         {
             "type": "string",
             "maxLength": FIELDS_LENGTH_MAX,
@@ -59,22 +59,31 @@ Fields = Annotated[
 
 
 class Shown(Model):
-    fields: Fields | None = Field(None, description="What is shown of a record, by dotted names; all without it.")
+    fields: Fields | None = Field(
+        None, description="Fields to return, as dotted names separated by commas. Default: whole records."
+    )
 
 
 class Asked(Filters, Shown):
-    order: Literal["newest", "oldest"] | None = Field(None, description="What comes first; newest without it.")
-    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(LIMIT_DEFAULT, description="Records of a page, at most.")
-    cursor: Token | None = Field(None, description="From the page before. It holds the filters and the window.")
-    count: Flag = Field(True, description="Whether the first page says how many records there are: `total`.")
+    order: Literal["newest", "oldest"] | None = Field(None, description="Order by time. Default: `newest` first.")
+    limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(
+        LIMIT_DEFAULT, description="Largest number of records of the page."
+    )
+    cursor: Token | None = Field(
+        None,
+        description="`cursor` of the previous page. It contains the filters and the time range; do not change them.",
+    )
+    count: Flag = Field(True, description="Whether to count all matching records (`total`). `false` is faster.")
 
 
 class Found(Model):
-    """As it is sent; `PageResponse` joins it. `cursor`: null on the last page."""
+    """A page of records."""
 
-    records: list[AuditRecord | dict[str, Any]] = Field(description="With `fields` parts of records.")
-    total: int | None = Field(description="Of all pages, exact; null with `count=false`.")
-    cursor: str | None
+    records: list[AuditRecord | dict[str, Any]] = Field(
+        description="The records; with `fields`, only these fields of them."
+    )
+    total: int | None = Field(description="Exact number of records on all pages; null with `count=false`.")
+    cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class One(Model):
@@ -84,12 +93,12 @@ class One(Model):
 _FORMATS: dict[str, Any] = {
     "more_content_types": (NDJSON, CSV),
     "more_failures": (406,),
-    "description": "JSON, or by `Accept` NDJSON or CSV.",
+    "description": "JSON, or NDJSON or CSV by `Accept`.",
 }
 
 
 class Whole(Model, extra="allow"):
-    """A record; with `fields` a part of it."""
+    """A whole record; with `fields`, only these fields of it."""
 
 
 def operations(service: QueryService) -> list[Operation]:
@@ -104,7 +113,7 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_list, service),
             parameters=Asked,
             answer=Found,
-            summary="Records, newest or oldest first.",
+            summary="Query whole records by any filter.",
             headers=("Audit-Total", "Audit-Cursor", "Link"),
             example=Example(
                 query={"start": "2024-01-01", "end": "2024-01-01", "limit": "10"},
@@ -123,7 +132,7 @@ def operations(service: QueryService) -> list[Operation]:
             path_values=One,
             parameters=Shown,
             answer=Whole,
-            summary="One record by its id.",
+            summary="Read one record by its id.",
             example=Example(answer=EXAMPLE),
             follows=Follows("records.list", {"id": "id"}, is_sealed=False),
             **_FORMATS,
@@ -148,7 +157,7 @@ async def _list(service: QueryService, request: Request, grant: Grant) -> Respon
             is_counted=asked.count,
         )
         if asked.cursor is not None:
-            leave_out(request)  # it goes on with a list whose first page is recorded
+            leave_out(request)  # the first page of a list is recorded
         headers = audit_headers(listed.completeness)
         if listed.total is not None:
             headers["audit-total"] = str(listed.total)

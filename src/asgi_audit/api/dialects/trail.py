@@ -21,15 +21,17 @@ _RECORD = {name: value for name, value in RECORD.items() if name not in ("servic
 
 
 class OfExecution(Model):
-    execution: Token = Field(alias="queryExecutionId", description="From the answer that started the query.")
+    execution: Token = Field(
+        alias="queryExecutionId", description="`queryExecutionId` of the response that started the query."
+    )
 
 
 class TrailMetadata(Metadata):
-    service: str
+    service: str = Field(description="Service of the record.")
 
 
 class TrailRecord(RecordPart):
-    """The documented fields of a record."""
+    """A record with the fields of the documented trail API."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -41,12 +43,16 @@ class TrailRecord(RecordPart):
 
 
 class Found(Model):
-    data: list[TrailRecord]
-    nextToken: str = Field("", description="Brings the page after it; absent on the last one.")
+    data: list[TrailRecord] = Field(description="The records, newest first.")
+    nextToken: str = Field("", description="Token of the next page; absent on the last page.")
 
 
 TRAIL = Dialect(
-    name="trail", error=Error, says=says, words=WORDS, about="The requests of a whole account, over all services."
+    name="trail",
+    error=Error,
+    says=says,
+    words=WORDS,
+    about="Requests and responses of a whole account, over all services, with headers and bodies.",
 )
 
 

@@ -17,18 +17,20 @@ __all__ = ["USAGE", "operations"]
 
 
 class About(Model):
-    """What a usage query is about."""
+    """The service instance that is queried."""
 
-    service: ServiceName
-    instance: InstanceId = Field(alias="instanceResourceId")
+    service: ServiceName = Field(description="Name of the service, such as `gateway`.")
+    instance: InstanceId = Field(alias="instanceResourceId", description="Id of the instance of the service.")
 
 
 class AboutExecution(About):
-    execution: Token = Field(alias="queryExecutionId", description="From the answer that started the query.")
+    execution: Token = Field(
+        alias="queryExecutionId", description="`queryExecutionId` of the response that started the query."
+    )
 
 
 class UsageRecord(RecordPart):
-    """The documented fields of a record."""
+    """A record with the fields of the documented usage API."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -42,12 +44,16 @@ class UsageRecord(RecordPart):
 
 
 class Found(Model):
-    data: list[UsageRecord]
-    nextToken: str = Field("", description="Brings the page after it; absent on the last one.")
+    data: list[UsageRecord] = Field(description="The records, newest first.")
+    nextToken: str = Field("", description="Token of the next page; absent on the last page.")
 
 
 USAGE = Dialect(
-    name="usage", error=Error, says=says, words=WORDS, about="The requests of one instance of a service, whole."
+    name="usage",
+    error=Error,
+    says=says,
+    words=WORDS,
+    about="Requests and responses of one instance of a service, with headers and bodies.",
 )
 
 

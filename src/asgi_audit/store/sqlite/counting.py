@@ -96,7 +96,7 @@ def check_histogram(query: Query, minutes: int) -> None:
     width = minutes * _MINUTE_MS
     if -(-query.end // width) - query.start // width > HISTOGRAM_BUCKETS_MAX:
         raise QueryError(
-            f"minutes: {minutes} make more than {HISTOGRAM_BUCKETS_MAX:,} buckets of the window",
+            f"minutes: {minutes} would give more than {HISTOGRAM_BUCKETS_MAX:,} buckets",
             field="minutes",
             hint="Ask for longer buckets or for less time.",
         )

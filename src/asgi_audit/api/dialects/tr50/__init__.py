@@ -1,9 +1,8 @@
 """`POST /api`, TR50: several commands in one request, `usage.api.list` among them.
 
-There is one kind of request: an object of commands under ids that the client chose, and the answer of each stands
-under the same id. A command fails alone, with status 200 and `success: false`; the failure of a whole request stands at
-the root (see `says`). Credentials stand in a header, in the envelope or in a command (see `who`); a key in a header
-serves as well as a session.
+A request is an object of commands under ids that the client chose; each result has the same id. Each command can fail
+by itself, with status 200 and `success: false`; when the whole request fails, the response is that error (see `says`).
+Credentials are in a header, in the envelope or in a command (see `who`); a key in a header works as well as a session.
 """
 
 from __future__ import annotations
@@ -60,9 +59,9 @@ def operations(service: QueryService) -> list[Operation]:
             handle=partial(_call, service),
             request=Requested,
             answer=Answered,
-            summary="Up to 20 commands, each under an id of yours.",
-            description="What fails, fails with status 200 and `success: false`. The credentials may stand in the body:"
-            " `api.authenticate` opens a session, `auth.sessionId` names one.",
+            summary="Run up to 20 commands, each under an id that you choose.",
+            description="A command that fails has `success: false`; the status is 200 all the same. Credentials may be "
+            "sent in the body: `api.authenticate` opens a session, `auth.sessionId` uses one.",
             example=Example(
                 answer={"list": {"success": True, "params": {"count": 0, "result": None}}},
                 body={
@@ -183,7 +182,7 @@ class _Call:
     async def _end(self, asked: Ended, who: Who) -> bytes:
         session_id = asked.id or who.session_id
         if not session_id:
-            raise QueryError("id: it is missing; accepted: the id of a session of this key")
+            raise QueryError("id: it is missing; accepted: the id of one of this key's sessions")
         if not await self._keys.end_session(session_id, who.grant):
             raise QueryError("id: this key has no such session", kind="missing")
         return _DONE

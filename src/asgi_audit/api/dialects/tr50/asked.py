@@ -1,4 +1,4 @@
-"""What `usage.api.list` and the other commands are asked with: the models of their `params`."""
+"""The models of the commands and of their `params`."""
 
 from __future__ import annotations
 
@@ -42,31 +42,41 @@ Duration = Annotated[
 
 
 class Asked(Model):
-    """Of `usage.api.list`."""
+    """Parameters of `usage.api.list`. Empty strings and null count as absent."""
 
     absent = (None, "")
 
-    who: _Text | None = Field(None, description="Principal that asked.")
-    service: _Text | None = Field(None, description="Without it, reads of this API (service `logs`) are left out.")
-    command: _Text | None = Field(None, description="Operation; needs `service`.")
-    offset: Annotated[
-        int, whole(0, OFFSET_MAX, hint="Go on with a narrower window: end at the ts of the last result that you have.")
-    ] = Field(0, description="Results to skip.")
-    limit: Annotated[int, whole(0, (1 << 63) - 1)] = Field(
-        0, description=f"Results at most; 0, and more than {LIMIT_MAX:,}, mean {LIMIT_MAX:,}."
+    who: _Text | None = Field(None, description="Only calls of this caller (principal).")
+    service: _Text | None = Field(
+        None,
+        description="Only calls of this service. Default: all services except `logs`, which holds the reads of this "
+        "API.",
     )
-    showAll: bool = Field(False, description="True needs a key for all accounts, which see all anyway.")
-    last: Duration | None = Field(None, description="From so long ago on. Not beside `start` or `end`.")
-    start: Instant | None = Field(None, description="From then on, inclusive.")
-    end: Instant | None = Field(None, description="Up to then, inclusive.")
-    hasFailure: bool = Field(False, description="True: failures alone.")
+    command: _Text | None = Field(None, description="Only calls of this operation. Requires `service`.")
+    offset: Annotated[
+        int, whole(0, OFFSET_MAX, hint="Use a shorter time range: set end to the ts of the last result that you have.")
+    ] = Field(0, description="Number of results to skip.")
+    limit: Annotated[int, whole(0, (1 << 63) - 1)] = Field(
+        0, description=f"Largest number of results; 0 and numbers above {LIMIT_MAX:,} mean {LIMIT_MAX:,}."
+    )
+    showAll: bool = Field(
+        False, description="Show calls of all accounts. Requires a key for all accounts, which sees them in any case."
+    )
+    last: Duration | None = Field(
+        None,
+        description="Length of a time range that ends now: a Go duration, with `d` for 24 hours. Cannot be combined "
+        "with `start` or `end`.",
+    )
+    start: Instant | None = Field(None, description="Start of the time range, inclusive. Default: no limit.")
+    end: Instant | None = Field(None, description="End of the time range, inclusive. Default: no limit.")
+    hasFailure: bool = Field(False, description="`true`: only calls that failed (level ERROR or FATAL).")
 
     @model_validator(mode="after")
     def _together(self) -> Asked:
         if self.command is not None and self.service is None:
-            raise Refusal("command: it needs service beside it")
+            raise Refusal("command: it requires service")
         if self.last is not None and (self.start is not None or self.end is not None):
-            raise Refusal("last: it cannot be given beside start or end")
+            raise Refusal("last: it cannot be combined with start or end")
         if self.start is not None and self.end is not None and self.start > self.end:
             raise Refusal("start: it is later than end; accepted: start before end, or equal to it")
         return self
@@ -77,69 +87,77 @@ class Asked(Model):
 
 
 class Ended(Model):
-    """Of `session.end`."""
+    """Parameters of `session.end`."""
 
     absent = (None, "")
 
-    id: _Text | None = Field(None, description="Session that ends; without it, that of the request.")
+    id: _Text | None = Field(None, description="Id of the session to end. Default: the session of the request.")
 
 
 class Login(Model):
-    """Of `api.authenticate`: the key stands in `password`, or in `appToken`."""
+    """Parameters of `api.authenticate`. Send the key as `password`, or as `appToken`."""
 
     absent = (None, "")
 
-    username: _Text | None = None
-    password: _Text | None = None
-    appId: _Text | None = None
-    appToken: _Text | None = None
-    thingKey: _Text | None = None
+    username: _Text | None = Field(None, description="Accepted and not used.")
+    password: _Text | None = Field(None, description="The key.")
+    appId: _Text | None = Field(None, description="Accepted and not used.")
+    appToken: _Text | None = Field(None, description="The key, in place of `password`.")
+    thingKey: _Text | None = Field(None, description="Accepted and not used.")
 
 
 class Command(Model):
-    """Names of the envelope may be spelled in any case; others than these mean nothing."""
+    """A command. Its names (`command`, `params`, `sessionId`) may be in any case; other names are ignored."""
 
     model_config = ConfigDict(extra="ignore")
-    sessionId: str | None = Field(None, description="Session of this command alone; else that of the request.")
+    sessionId: str | None = Field(None, description="Session of this command. Default: the session of the request.")
 
 
 class ListCommand(Command):
-    command: Literal["usage.api.list"]
-    params: Asked | None = None
+    """Query API calls."""
+
+    command: Literal["usage.api.list"] = Field(description="Name of the command.")
+    params: Asked | None = Field(None, description="Parameters of the command.")
 
 
 class LoginCommand(Command):
-    command: Literal["api.authenticate"]
-    params: Login | None = None
+    """Log in with a key and open a session."""
+
+    command: Literal["api.authenticate"] = Field(description="Name of the command.")
+    params: Login | None = Field(None, description="Parameters of the command.")
 
 
 class EndCommand(Command):
-    command: Literal["session.end"]
-    params: Ended | None = None
+    """End a session."""
+
+    command: Literal["session.end"] = Field(description="Name of the command.")
+    params: Ended | None = Field(None, description="Parameters of the command.")
 
 
 class PlainCommand(Command):
-    command: Literal["diag.ping", "session.info"]
-    params: NoParameters | None = None
+    """Check that the API responds, or read the current session."""
+
+    command: Literal["diag.ping", "session.info"] = Field(description="Name of the command.")
+    params: NoParameters | None = Field(None, description="No parameters.")
 
 
 class Auth(Model):
     """A session for the whole request."""
 
     model_config = ConfigDict(extra="ignore")
-    sessionId: str | None = None
+    sessionId: str | None = Field(None, description="Id of a session.")
 
 
 class Requested(Model):
-    """Commands, each by an id that the client chose. It describes what is sent; `envelope` reads it."""
+    """Commands, each under an id that the client chooses."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, ListCommand | LoginCommand | EndCommand | PlainCommand] = Field(init=False)
 
     auth: LoginCommand | Auth | None = Field(
-        None, description="The session of all commands, or the login that opens one."
+        None, description="The session of all commands, or a login that opens one."
     )
-    sessionId: str | None = Field(None, description="The session of all commands.")
+    sessionId: str | None = Field(None, description="Id of the session of all commands; the same as `auth.sessionId`.")
 
 
 def query_of(asked: Asked, grant: Grant, now: float) -> Query:
@@ -148,7 +166,7 @@ def query_of(asked: Asked, grant: Grant, now: float) -> Query:
         raise QueryError(
             "showAll: it needs a key for all accounts",
             kind="forbidden",
-            hint="Leave it out, or make a key with --account '*'.",
+            hint="Omit it, or create a key with --account '*'.",
         )
     start, end = 0, TIME_END
     if asked.last is not None:
@@ -156,7 +174,7 @@ def query_of(asked: Asked, grant: Grant, now: float) -> Query:
     if asked.start is not None:
         start = ms_of(asked.start)
     if asked.end is not None:
-        # Up to the end of the whole ms that it lies in, for records have whole ones.
+        # Inclusive: up to the end of its millisecond, because records have whole milliseconds.
         end = ms_of((asked.end // _NS_PER_MS + 1) * _NS_PER_MS)
     return Query(
         accounts=grant.accounts,

@@ -68,7 +68,7 @@ def envelope_of(fields: Mapping[str, Any]) -> Envelope:
             hint="Send them in several requests.",
         )
     elif not commands:
-        problem = QueryError(f"body: it has no command; accepted: by an id of its own, {_ACCEPTED}")
+        problem = QueryError(f"body: it has no command; accepted: an id for each command, and under it {_ACCEPTED}")
     return Envelope(
         commands=tuple(commands[:COMMANDS_MAX]),
         sessions=tuple(session for session in (of_auth, of_root) if session),

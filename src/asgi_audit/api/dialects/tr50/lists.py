@@ -133,15 +133,19 @@ class Listing:
 def _too_many(number: int, left: int) -> QueryError:
     return QueryError(
         f"limit: {number} results are more than the {left} that are left of {RESULTS_MAX:,} for one request",
-        hint="Give a smaller limit, or ask in a request of its own.",
+        hint="Use a smaller limit, or send this command in a separate request.",
     )
 
 
 def _no_time() -> QueryError:
     return QueryError(
-        "the lists before it left no time to count this one", kind="too_costly", hint="Ask in a request of its own."
+        "no time was left to count this list after those before it",
+        kind="too_costly",
+        hint="Send this command in a separate request.",
     )
 
 
 def _no_room() -> QueryError:
-    return QueryError("limit: the answer has no room left for these results", hint="Ask in a request of its own.")
+    return QueryError(
+        "limit: these results do not fit into the response any more", hint="Send this command in a separate request."
+    )

@@ -1,13 +1,15 @@
 """Errors of TR50: `success: false` with codes and messages, at the root or under a command's id.
 
-Codes are negative. -90000 is an invalid session, whose message clients know by its first words: they log in again then.
--90008 is any other failure to show who asks. All others are the system's numbers (errno.h) of what is closest.
+Codes are negative. -90000 is an invalid session: clients recognise the first words of its message and log in again.
+-90008 is any other authentication failure. All other codes are the closest ones of errno.h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
+
+from pydantic import Field
 
 from ....errors import QueryError
 from ...failure import Failure
@@ -33,11 +35,11 @@ _CODE_OTHER = {4: -22, 5: -5}  # EINVAL, EIO
 
 
 class Error(Model):
-    """At the root when the whole request failed, else in place of a command's answer."""
+    """A failure: of one command, under its id; of the whole request, as the whole response."""
 
-    success: Literal[False]
-    errorCodes: list[int]
-    errorMessages: list[str]
+    success: Literal[False] = Field(description="Whether the command succeeded.")
+    errorCodes: list[int] = Field(description="Negative codes, such as -90000 for an invalid session.")
+    errorMessages: list[str] = Field(description="One message for each code.")
 
 
 def says(failure: Failure) -> Error:
@@ -56,9 +58,9 @@ def invalid_session(text: str) -> QueryError:
 
 TR50 = Dialect(
     name="tr50",
-    about="Commands of TR50, several in a request: `usage.api.list`, and what its clients send around it.",
+    about="TR50 commands, several in one request: `usage.api.list`, and the commands for sessions.",
     error=Error,
     says=says,
-    # A failure of what was asked, or of who asks, is an answer like any other.
+    # TR50 reports invalid requests and credentials with status 200.
     sends=lambda status: 200 if status in (400, 401, 403) else status,
 )
