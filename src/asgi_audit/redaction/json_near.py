@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 
 from .alarms import CODE_KEY, COMMAND, NAME, Alarm, Places
-from .layers import Edit, json_string
+from .layers import JSON_STRING, Edit, placed
 from .names import CODE, MADE, NO, YES
 from .record import MASK, Record, shown
 
-__all__ = ["BOOLEAN", "COUNT_MAX", "QUOTED_MASK", "TOOLS", "moved", "near_edits"]
+__all__ = ["BOOLEAN", "COUNT_MAX", "QUOTED_MASK", "TOOLS", "near_edits"]
 
 BOOLEAN = frozenset((b"true", b"false", b"null"))
 _ESCAPED = re.compile(rb"\\.", re.S)
@@ -49,8 +49,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
         quote = blank.rfind(b'"', done, place)
         end = blank.find(b'"', place)
         raw = data[quote + 1 : end]
-        layer = record.charged(json_string(raw)) if 92 in raw else None
-        plain = raw if layer is None else layer.plain
+        plain, layer = record.undone(raw, JSON_STRING)
         done = end + 1
         colon = _COLON.match(blank, done)
         if colon is None:
@@ -65,7 +64,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
             inside = None if layer is not None else places.of(quote + 1, end)
             found = record.inner(plain, depth + 1, inside)
             if found:
-                edits += layer.back(found, quote + 1) if layer is not None else moved(found, quote + 1)
+                edits += placed(found, quote + 1, layer)
                 hidden.append((quote, b""))
             continue
         if alarm.what != NAME or 61 in plain or 58 in plain:
@@ -79,13 +78,11 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
             continue
         if first == b'"':
             stop = blank.find(b'"', begin + 1)
-            value = data[begin + 1 : stop]
             done = stop + 1
-            under = record.charged(json_string(value)) if 92 in value else None
-            found = record.value(value if under is None else under.plain, kind, depth)
+            found = record.escaped_value(data[begin + 1 : stop], begin + 1, JSON_STRING, kind, depth)
             if not found:
                 continue
-            edits += under.back(found, begin + 1) if under is not None else moved(found, begin + 1)
+            edits += found
         else:
             scalar = _SCALAR_END.search(blank, begin)
             done = scalar.start() if scalar else len(data)
@@ -111,10 +108,6 @@ def _note(record: Record, blank: bytes, hidden: list[tuple[int, bytes]], base: s
         _walk_to(stack, blank, done, quote)
         done = quote
         record.note(base + "".join(stack) + ("." + shown(key) if key else ""))
-
-
-def moved(edits: list[Edit], base: int) -> list[Edit]:
-    return [Edit(base + s, base + e, new) for s, e, new in edits]
 
 
 def _may_bind(plain: bytes) -> bool:

@@ -7,10 +7,10 @@ import re
 from .alarms import Alarm, Places
 from .forms import cards
 from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, told_kinds
-from .json_near import BOOLEAN, COUNT_MAX, QUOTED_MASK, TOOLS, moved
+from .json_near import BOOLEAN, COUNT_MAX, QUOTED_MASK, TOOLS
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
 from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
-from .layers import Edit, json_string
+from .layers import JSON_STRING, Edit
 from .names import CODE, COUNT, MANY, NO, TEXT, YES, norm
 from .record import MASK, Record, TooCostly, shown
 from .tables import words
@@ -65,7 +65,7 @@ class Walk:
     def text(self, node: Node) -> bytes:
         """A string, decoded."""
         raw = self.data[node.start + 1 : node.end - (not node.open)]
-        return self.record.charged(json_string(raw)).plain if 92 in raw else raw
+        return self.record.undone(raw, JSON_STRING)[0]
 
     def leaves(self, node: Node) -> None:
         """All strings and numbers below are searched for in the record."""
@@ -147,12 +147,10 @@ class Walk:
         raw = self.data[node.start + 1 : node.end - (not node.open)]
         if node.open:
             raw = raw[: raw.rfind(b"\\")] if raw[-6:].find(b"\\") >= 0 else raw
-        layer = self.record.charged(json_string(raw)) if 92 in raw else None
-        found = self.record.value(raw if layer is None else layer.plain, kind, self.depth)
-        if found:
-            self.edits += layer.back(found, node.start + 1) if layer is not None else moved(found, node.start + 1)
-            if path:
-                self.record.note(path)
+        found = self.record.escaped_value(raw, node.start + 1, JSON_STRING, kind, self.depth)
+        self.edits += found
+        if found and path:
+            self.record.note(path)
 
     def describes(self, node: Node) -> bool:
         """Whether this object under a sensitive name describes the field: a schema of it, its label and errors."""
@@ -176,7 +174,7 @@ class Walk:
         for at, (key, item) in enumerate(node.items):
             kind = kinds[at]
             name = shape.shown[at]
-            if shape.long[at] and key is not None and self.alarmed(key) and self.key(key, shape.names[at], path):
+            if shape.long[at] and key is not None and self.alarmed(key) and self.key(key, path):
                 name = MASK.decode()
             if kind == NO and not item.open and not self.alarmed(item) and not columns:
                 continue
@@ -211,13 +209,14 @@ class Walk:
             known = self.shapes[raw] = _Shape(names, kinds, self.record.scan.form_min)
         return known
 
-    def key(self, key: Node, name: bytes, path: str) -> bool:
+    def key(self, key: Node, path: str) -> bool:
         """Masks what is secret in a key; returns whether something is."""
-        found = self.record.inner(name, self.depth + 1)
+        found = self.record.escaped_value(
+            self.data[key.start + 1 : key.end - 1], key.start + 1, JSON_STRING, NO, self.depth
+        )
         if not found:
             return False
-        raw = self.data[key.start + 1 : key.end - 1]
-        self.edits += json_string(raw).back(found, key.start + 1) if 92 in raw else moved(found, key.start + 1)
+        self.edits += found
         if path:
             self.record.note(path + "." + MASK.decode())
         return True

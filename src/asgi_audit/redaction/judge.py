@@ -8,7 +8,7 @@ import orjson
 
 from .alarms import BASE64, FORM, NAME, Alarm
 from .json_document import json_edits, may_need_partner
-from .layers import Edit, percent, splice
+from .layers import PERCENT, Edit, placed, splice
 from .lines import part_edits
 from .markup import in_tag, markup_edits
 from .pairs import pairs_edits
@@ -34,9 +34,9 @@ class Judge(Record):
         if alarms is None:
             alarms = self.alarms(plain)
         if not alarms and 37 in plain:  # `API%20KEY`
-            layer = self.charged(percent(plain))
-            if layer.plain != plain and self.alarms(layer.plain):
-                return layer.back(self.inner(layer.plain, depth + 1))
+            text, layer = self.undone(plain, PERCENT)
+            if text != plain and self.alarms(text):
+                return placed(self.inner(text, depth + 1), 0, layer)
         first = plain[:20].lstrip()[:1]
         if not alarms and not (self.cut and first in (b"{", b"[") and may_need_partner(plain)):
             return []
@@ -48,8 +48,8 @@ class Judge(Record):
             if found is not None:
                 return found
         if any(alarm.what == BASE64 for alarm in alarms):
-            text = base64_text(plain)
-            if text is not None and self.inner(text, depth + 1):
+            decoded = base64_text(plain)
+            if decoded is not None and self.inner(decoded, depth + 1):
                 return [self.mask(0, len(plain), plain)]
         if first == b"<" and _MARKUP.match(plain):
             return markup_edits(self, plain, alarms, depth)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from .tables import REDACTED
 
-__all__ = ["Edit", "Layer", "entities", "json_string", "percent", "splice", "unicode_escapes"]
+__all__ = ["ENTITIES", "JSON_STRING", "PERCENT", "UNICODE", "Edit", "Escapes", "Layer", "placed", "splice"]
 
 
 class Edit(NamedTuple):
@@ -41,22 +41,30 @@ def splice(data: bytes, edits: list[Edit]) -> bytes:
     return b"".join(parts)
 
 
+class Escapes(NamedTuple):
+    """A way to escape. mark: the byte that each escape begins with."""
+
+    mark: int
+    pattern: re.Pattern[bytes]
+    undo: Callable[[bytes], bytes]
+    escape: Callable[[bytes], bytes] = bytes
+
+
 class Layer:
-    """plain: the bytes without escapes. `base` is where the raw bytes begin in what the edits are for."""
+    """plain: the bytes without escapes."""
 
     __slots__ = ("_ends", "_escape", "_raw_ends", "_raw_starts", "_starts", "plain")
 
-    def __init__(
-        self, raw: bytes, pattern: re.Pattern[bytes], undo: Callable[[bytes], bytes], escape: Callable[[bytes], bytes]
-    ) -> None:
-        self._escape = escape
+    def __init__(self, raw: bytes, escapes: Escapes) -> None:
+        undo = escapes.undo
+        self._escape = escapes.escape
         self._starts: list[int] = []
         self._ends: list[int] = []
         self._raw_starts: list[int] = []
         self._raw_ends: list[int] = []
         parts: list[bytes] = []
         done = size = 0
-        for m in pattern.finditer(raw):
+        for m in escapes.pattern.finditer(raw):
             before = raw[done : m.start()]
             plain = undo(m[0])
             size += len(before)
@@ -75,7 +83,7 @@ class Layer:
         return len(self._starts)
 
     def back(self, edits: list[Edit], base: int = 0) -> list[Edit]:
-        """The edits of the plain text as edits of the raw bytes, which begin at `base`."""
+        """The edits of the plain text as edits of the raw bytes, which begin at `base`. See `placed`."""
         return [Edit(base + self._start(s), base + self._end(e), self._escape(new)) for s, e, new in edits]
 
     def _start(self, at: int) -> int:
@@ -91,13 +99,15 @@ class Layer:
         return self._raw_ends[k] if at <= self._ends[k] else self._raw_ends[k] + at - self._ends[k]
 
 
-_JSON = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\.", re.S)
+def placed(edits: list[Edit], base: int, layer: Layer | None = None) -> list[Edit]:
+    """Edits of a piece that begins at `base`, of its plain text when it is a layer, as edits of the whole."""
+    if layer is not None:
+        return layer.back(edits, base)
+    return [Edit(base + start, base + end, new) for start, end, new in edits]
+
+
 _SHORT = {b"\\n": b"\n", b"\\r": b"\r", b"\\t": b"\t", b"\\b": b"\b", b"\\f": b"\f"}
 _MASK = REDACTED.encode()
-_PERCENT = re.compile(rb"(?:%[0-9a-fA-F]{2})+")
-_FORM = re.compile(rb"(?:%[0-9a-fA-F]{2})+|\+")
-_UNICODE = re.compile(rb"(?<!\\)\\+u00[2-7][0-9a-fA-F]")
-_ENTITY = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
 def _json_undo(raw: bytes) -> bytes:
@@ -109,35 +119,17 @@ def _json_undo(raw: bytes) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _json_escape(new: bytes) -> bytes:
-    return new.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-
-
-def json_string(raw: bytes) -> Layer:
-    """raw: between the quotes."""
-    return Layer(raw, _JSON, _json_undo, _json_escape)
-
-
-def percent(raw: bytes, *, form: bool = False) -> Layer:
-    """form: a plus is a space."""
-    return Layer(
-        raw,
-        _FORM if form else _PERCENT,
-        lambda m: b" " if m == b"+" else bytes.fromhex(m.replace(b"%", b"").decode()),
-        lambda new: new if new == _MASK else quote(new, safe="[]").encode(),
-    )
-
-
-def unicode_escapes(raw: bytes) -> Layer:
-    """`\\u0070` however often escaped, in what is no JSON."""
-    return Layer(raw, _UNICODE, lambda m: bytes((int(m[-2:], 16),)), lambda new: new)
-
-
-def entities(raw: bytes) -> Layer:
-    """Character references of HTML and XML."""
-    return Layer(
-        raw,
-        _ENTITY,
-        lambda m: html.unescape(m.decode()).encode("utf-8", "replace"),
-        lambda new: new.replace(b'"', b"&quot;"),
-    )
+JSON_STRING = Escapes(
+    92, re.compile(rb"(?:\\u[0-9a-fA-F]{4})+|\\.", re.S), _json_undo,
+    lambda new: new.replace(b"\\", b"\\\\").replace(b'"', b'\\"'),
+)  # fmt: skip
+PERCENT = Escapes(
+    37, re.compile(rb"(?:%[0-9a-fA-F]{2})+"), lambda m: bytes.fromhex(m.replace(b"%", b"").decode()),
+    lambda new: new if new == _MASK else quote(new, safe="[]").encode(),
+)  # fmt: skip
+# `\\u0070` however often escaped, in what is no JSON.
+UNICODE = Escapes(92, re.compile(rb"(?<!\\)\\+u00[2-7][0-9a-fA-F]"), lambda m: bytes((int(m[-2:], 16),)))
+ENTITIES = Escapes(  # character references of HTML and XML
+    38, re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"),
+    lambda m: html.unescape(m.decode()).encode("utf-8", "replace"), lambda new: new.replace(b'"', b"&quot;"),
+)  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .alarms import NAME, Alarm
 from .forms import made
-from .layers import Edit
+from .layers import Edit, placed
 from .names import NO, YES
 from .record import Record, TooCostly
 from .tables import words
@@ -56,7 +56,7 @@ def part_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> 
             end = text.find(b"\n--", start)
             done = end = len(text) if end < 0 else end
             value = text[start:end].rstrip(b"\r\n")
-            edits += [Edit(start + e.start, start + e.end, e.new) for e in record.value(value, kind, depth)]
+            edits += placed(record.value(value, kind, depth), start)
     return edits
 
 

@@ -13,8 +13,8 @@ import re
 
 from .alarms import FORM, Alarm, Places
 from .forms import made
-from .layers import Edit, entities
-from .names import MANY, YES
+from .layers import ENTITIES, Edit, placed
+from .names import MANY, NO, YES
 from .record import Record, TooCostly, is_holder
 
 __all__ = ["in_tag", "markup_edits"]
@@ -94,8 +94,7 @@ class _Markup:
         kept = value.strip()
         if kept and not is_holder(kept):
             begin = start + len(value) - len(value.lstrip())
-            plain = entities(kept).plain if 38 in kept else kept
-            self.edits.append(self.record.mask(begin, begin + len(kept), plain))
+            self.edits.append(self.record.mask(begin, begin + len(kept), self.record.undone(kept, ENTITIES)[0]))
 
     def read(self, cut: bool) -> None:
         text = self.text
@@ -228,8 +227,7 @@ class _Markup:
             value = m[group]
             found.append((name, m[1], m.span(group)))
             if name in _NAMING or (name == b"id" and self.tag in _FIELDS):
-                plain = entities(value).plain if 38 in value else value
-                if names.is_field(plain):
+                if names.is_field(self.record.undone(value, ENTITIES)[0]):
                     sensitive = True
                     content = content or name != b"id"
             elif name == b"type" and value.lower() == b"password":
@@ -307,7 +305,7 @@ class _Markup:
         if self.forms.within(start, end):
             self.inner(start, end, raw=raw)
             return
-        plain = (entities(text).plain if 38 in text else text).strip()
+        plain = self.record.undone(text, ENTITIES)[0].strip()
         word = plain.rstrip(b" :=*\t\r\n")
         if len(word) <= 60 and self.record.names.is_field(word):
             self.named(opened, plain)
@@ -347,11 +345,8 @@ class _Markup:
 
     def inner(self, start: int, end: int, *, raw: bool = False) -> None:
         text = self.text[start:end]
-        escaped = 38 in text and not raw
-        if escaped:
-            self.record.check(text.count(b"&"))
-        layer = self.record.charged(entities(text)) if escaped else None
-        found = self.record.inner(text if layer is None else layer.plain, self.depth + 1)
-        self.edits += (
-            layer.back(found, start) if layer is not None else [Edit(start + s, start + e, n) for s, e, n in found]
-        )
+        if raw:
+            self.edits += placed(self.record.inner(text, self.depth + 1), start)
+            return
+        self.record.check(text.count(b"&"))
+        self.edits += self.record.escaped_value(text, start, ENTITIES, NO, self.depth)

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from .alarms import FORM, NAME, Alarm, Places
 from .forms import userinfo
-from .layers import Edit, percent
+from .layers import PERCENT, Edit
 from .names import CODE, NO, YES, norm
 from .paths import token_edits
 from .record import MASK, Record, TooCostly, shown
@@ -134,22 +134,12 @@ def _pair(
         kind = NO
     edits: list[Edit] = []
     if len(plain) > 6 and (not equals or kind == NO or _NO_NAME.search(plain)):
-        layer = record.charged(percent(name, form=True))
-        found = record.inner(layer.plain, depth + 1)
-        if found:
-            edits = layer.back(found, start)
-            if equals and _DOCUMENT.search(plain):  # a document as a name: its value was split off
-                return [*edits, *_whole(record, value, end)]
+        edits = record.escaped_value(name.replace(b"+", b" "), start, PERCENT, NO, depth)
+        if edits and equals and _DOCUMENT.search(plain):  # a document as a name: its value was split off
+            return [*edits, *_whole(record, value, end)]
     if not equals or not value:
         return edits
-    begin = start + len(name) + 1
-    if 37 not in value and 43 not in value:
-        return edits + [Edit(begin + s, begin + e, new) for s, e, new in record.value(value, kind, depth)]
-    layer = record.charged(percent(value, form=True))
-    found = record.value(layer.plain, kind, depth)
-    if len(found) == 1 and found[0][:2] == (0, len(layer.plain)):
-        return [*edits, Edit(begin, end, MASK)]
-    return edits + layer.back(found, begin)
+    return edits + record.escaped_value(value.replace(b"+", b" "), start + len(name) + 1, PERCENT, kind, depth)
 
 
 def _whole(record: Record, value: bytes, end: int) -> list[Edit]:

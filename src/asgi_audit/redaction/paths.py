@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from .alarms import FORM
 from .forms import made, userinfo
-from .layers import Edit, Layer, percent
+from .layers import PERCENT, Edit, Layer, placed
 from .names import NO, TEXT, YES
 from .record import MASK, Record
 
@@ -103,7 +103,7 @@ def _all_percent(part: bytes) -> list[Layer]:
     """The layers of a segment that is percent-encoded, also twice and three times."""
     layers: list[Layer] = []
     while 37 in part and len(layers) < 3:
-        layers.append(percent(part))
+        layers.append(Layer(part, PERCENT))
         part = layers[-1].plain
     return layers
 
@@ -120,7 +120,7 @@ def _segment(record: Record, part: bytes, layers: list[Layer], start: int) -> li
             found = record.inner(plain, 1)
     else:
         begin = len(name) + 1
-        found = [Edit(begin + s, begin + e, new) for s, e, new in record.value(value, record.names.kind(name), 0)]
+        found = placed(record.value(value, record.names.kind(name), 0), begin)
     for layer in reversed(layers):
         found = layer.back(found)
-    return [Edit(start + s, start + e, new) for s, e, new in found]
+    return placed(found, start)

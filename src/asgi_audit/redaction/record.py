@@ -14,7 +14,7 @@ import orjson
 from .alarms import Alarm
 from .budget import STEPS_MAX, Budget, TooCostly
 from .forms import made
-from .layers import Edit, Layer
+from .layers import Edit, Escapes, Layer, placed
 from .names import COUNT, MADE, MANY, TEXT, YES, Names
 from .path_rules import PathRules
 from .reflection import Redacted, hidden
@@ -135,9 +135,18 @@ class Record(Budget):
         if escapes + (escapes >> 1) > self.left:
             raise TooCostly
 
-    def charged(self, layer: Layer) -> Layer:
+    def undone(self, raw: bytes, escapes: Escapes) -> tuple[bytes, Layer | None]:
+        """The text without these escapes, and the way back when there are some."""
+        if escapes.mark not in raw:
+            return raw, None
+        layer = Layer(raw, escapes)
         self.spend(3 + layer.escapes + (layer.escapes >> 1))
-        return layer
+        return layer.plain, layer
+
+    def escaped_value(self, raw: bytes, start: int, escapes: Escapes, kind: int, depth: int) -> list[Edit]:
+        """Edits of a value that stands escaped at `start`, under a name of this kind."""
+        plain, layer = self.undone(raw, escapes)
+        return placed(self.value(plain, kind, depth), start, layer)
 
     def note(self, path: str) -> None:
         """A path of what was masked; the first 64."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from itertools import accumulate
 from urllib.parse import unquote_to_bytes
 
 from .alarms import Alarm, Places
 from .json_document import json_edits
-from .layers import Edit, Layer, json_string
+from .layers import JSON_STRING, Edit, Escapes, Layer, placed
 from .record import MASK, Record
 
 __all__ = ["is_sequence", "multipart_fields", "sequence_edits"]
@@ -22,7 +23,8 @@ _DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
 # At the beginning, or after a line feed: `^` would be tried at each byte.
 _JSON_FIRST = re.compile(rb"[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
 _JSON_LINE = re.compile(rb"\n[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
-_FOLDED = re.compile(rb"\r?\ndata:[ \t]?")
+_JSON_DATA = (b"data: {", b"data:{", b"data: [", b"data:[")
+_FOLDED = Escapes(10, re.compile(rb"\r?\ndata:[ \t]?"), lambda _: b"\n")
 _PIECE = re.compile(
     rb'"(content|text|delta|token|arguments|partial_json|output|response|completion|reasoning_content|thinking|transcript|generated_text)"'
     rb'[ \t]*:[ \t]*"([^"\\]*+(?:\\.[^"\\]*+)*)"'
@@ -51,7 +53,9 @@ def is_sequence(text: bytes, content_type: bytes) -> bool:
 def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, base: str) -> list[Edit]:
     edits: list[Edit] = []
     record.spend(text.count(b"\n") // 3)
-    payloads = _payloads(text)
+    payloads: list[tuple[int, int, bool]] = []
+    if alarms or record.cut or text.count(b"data:") > sum(map(text.count, _JSON_DATA)):
+        payloads = _payloads(text)
     places = Places(alarms)
     spans: list[tuple[int, int]] = []
     named = False
@@ -65,7 +69,7 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
                 continue
             record.spend(10)
             payload = text[start:end]
-            layer = Layer(payload, _FOLDED, lambda _: b"\n", lambda new: new) if folded else None
+            layer = Layer(payload, _FOLDED) if folded else None
             plain = payload if layer is None else layer.plain
             found_at = record.alarms(plain) if layer is not None else places.of(start, end)
             if plain[:1] in (b"{", b"["):
@@ -77,9 +81,7 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
                 found = record.plain(plain, found_at, depth) if layer is not None else None
             if found is None:
                 continue
-            edits += (
-                layer.back(found, start) if layer is not None else [Edit(start + s, start + e, n) for s, e, n in found]
-            )
+            edits += placed(found, start, layer)
             spans.append((start, end))
         edits += record.plain(text, _outside(alarms, spans), depth)
     edits += _joined(record, text, payloads, depth)
@@ -125,42 +127,41 @@ def _next_value(record: Record, text: bytes, start: int, end: int) -> list[Edit]
 
 
 def _joined(record: Record, text: bytes, payloads: list[tuple[int, int, bool]], depth: int) -> list[Edit]:
-    """Edits of what stands in pieces."""
-    if len(payloads) < 2:
-        return []
-    pieces: dict[bytes, list[tuple[int, int]]] = {}
-    for m in _PIECE.finditer(text):
-        pieces.setdefault(m[1], []).append(m.span(2))
+    """Edits of what stands in pieces: the values of one key, the plain data of events."""
+    edits: list[Edit] = []
+    pieces: dict[bytes, list[bytes]] = {}
+    for key, piece in _PIECE.findall(text):
+        pieces.setdefault(key, []).append(piece)
+    for key, raw in pieces.items():
+        if len(raw) > 1:
+            record.spend(len(raw) // 4)
+            joined = b"".join(raw)
+            if record.inner(record.undone(joined, JSON_STRING)[0], depth + 1):
+                spans = [m.span(2) for m in _PIECE.finditer(text) if m[1] == key]
+                edits += _of_pieces(record, text, spans, depth)
     plain = [(s, e) for s, e, folded in payloads if not folded and text[s : s + 1] not in (b"{", b"[")]
     if len(plain) > 1:
-        pieces[b""] = plain
+        record.spend(len(plain) // 4)
+        edits += _of_pieces(record, text, plain, depth, escaped=False)
+    return edits
+
+
+def _of_pieces(
+    record: Record, text: bytes, spans: list[tuple[int, int]], depth: int, *, escaped: bool = True
+) -> list[Edit]:
+    """Edits of the pieces of what is judged as a whole; a mask stands in the first of the pieces that it takes from."""
+    raw = [text[s:e] for s, e in spans]
+    undone = [record.undone(part, JSON_STRING) if escaped else (part, None) for part in raw]
+    parts = [part for part, _ in undone]
+    ends = list(accumulate(map(len, parts)))
     edits: list[Edit] = []
-    for key, spans in pieces.items():
-        if len(spans) < 2:
-            continue
-        record.spend(len(spans) // 4)
-        raw = [text[s:e] for s, e in spans]
-        layers = [json_string(part) if key and 92 in part else None for part in raw]
-        parts = [part if layer is None else layer.plain for part, layer in zip(raw, layers, strict=True)]
-        found = record.inner(b"".join(parts), depth + 1)
-        size = 0
-        ends = []
-        for part in parts:
-            size += len(part)
-            ends.append(size)
-        for start, end, new in found:
-            k = bisect_left(ends, start + 1)
-            while k < len(parts) and ends[k] - len(parts[k]) < end:
-                begin = ends[k] - len(parts[k])
-                local = [Edit(max(0, start - begin), min(end, ends[k]) - begin, new)]
-                layer = layers[k]
-                edits += (
-                    layer.back(local, spans[k][0])
-                    if layer is not None
-                    else [Edit(spans[k][0] + s, spans[k][0] + e, n) for s, e, n in local]
-                )
-                new = b""
-                k += 1
+    for start, end, new in record.inner(b"".join(parts), depth + 1):
+        k = bisect_left(ends, start + 1)
+        while k < len(parts) and ends[k] - len(parts[k]) < end:
+            begin = ends[k] - len(parts[k])
+            edits += placed([Edit(max(0, start - begin), min(end, ends[k]) - begin, new)], spans[k][0], undone[k][1])
+            new = b""
+            k += 1
     return edits
 
 

@@ -15,7 +15,7 @@ from .alarms import BASE64, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .commands import commanded, piped
 from .forms import made
 from .grid import grid_edits, labelled_rows
-from .layers import Edit, entities, percent, unicode_escapes
+from .layers import ENTITIES, PERCENT, UNICODE, Edit, placed
 from .lines import label_edits
 from .names import CODE, NO, YES
 from .record import CANDIDATE, Record, TooCostly, is_holder_in_prose
@@ -204,23 +204,22 @@ class _Text(Values):
         if what == BASE64:
             begin = left
             for m in _BASE64.finditer(word):
-                plain = base64_text(m[0])
-                if plain is not None and self.record.inner(plain, self.depth + 1):
+                decoded = base64_text(m[0])
+                if decoded is not None and self.record.inner(decoded, self.depth + 1):
                     self.add(begin + m.start(), begin + m.end())
             return run.end()
-        for mark, layered in ((37, percent), (92, unicode_escapes), (38, entities)):
-            if mark in word:
-                layer = self.record.charged(layered(word))
-                if layer.plain != word:
-                    # The value may stand behind the word: `pass%77ord: x`.
-                    found = self.record.inner(layer.plain, self.depth + 1)
-                    if found:
-                        self.edits += layer.back(found, left)
-                        return run.end()
-                    kind = self.record.names.kind(layer.plain.strip(b"\"':=-*"))
-                    if kind == YES:
-                        stripped = word.rstrip(b"\"':=")
-                        return max(run.end(), self.name(left, left + len(stripped), kind))
+        for escapes in (PERCENT, UNICODE, ENTITIES):
+            plain, layer = self.record.undone(word, escapes)
+            if plain != word:
+                # The value may stand behind the word: `pass%77ord: x`.
+                found = self.record.inner(plain, self.depth + 1)
+                if found:
+                    self.edits += placed(found, left, layer)
+                    return run.end()
+                kind = self.record.names.kind(plain.strip(b"\"':=-*"))
+                if kind == YES:
+                    stripped = word.rstrip(b"\"':=")
+                    return max(run.end(), self.name(left, left + len(stripped), kind))
         return run.end()
 
     # Names
