@@ -120,6 +120,11 @@ def _may_bind(plain: bytes) -> bool:
 def _walk_to(stack: list[str], blank: bytes, start: int, end: int) -> None:
     """Keeps the pieces of a path, of the containers that are open where a string begins, from one string to
     another."""
+    if not stack and blank[start : start + 1] == b"{":
+        stack.append("")
+        start += 1
+    if _BRACKET.search(blank, start, end) is None:
+        return
     pieces = blank[start:end].split(b'"')
     for k in range(0, len(pieces), 2):
         piece = pieces[k]

@@ -74,34 +74,39 @@ class Judge(Record):
         self.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
         self.cut = cut
         alarms = self.alarms(data)
-        first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
-        if b"css" in content_type:  # `.token:hover` is a selector
-            alarms = [a for a in alarms if a.what != NAME or data[a.start - 1 : a.start] not in (b".", b"#")]
-        edits: list[Edit] | None = None
-        if valid:
-            if not alarms:
-                return data
-            edits = json_edits(self, data, alarms, 0, base)
-        elif b"x-www-form-urlencoded" in content_type:
-            edits = pairs_edits(self, data, 0, base, alarms=alarms)
-        elif is_sequence(data, content_type) and not (
-            cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type
-        ):
-            edits = sequence_edits(self, data, alarms, 0, base)
-        elif first in (b"{", b"[") and cut:
-            if not alarms and not may_need_partner(data):
-                return data
-            edits = json_edits(self, data, alarms, 0, base, cut=True)
+        if valid and not alarms:
+            return data
+        edits = json_edits(self, data, alarms, 0, base) if valid else None
         if edits is None:
-            if not alarms and not (cut and first == b"<"):
-                return data
-            marked = _MARKUP.match(data) or b"html" in content_type or b"xml" in content_type
-            edits = markup_edits(self, data, alarms, 0, cut=cut) if marked else self.plain(data, alarms, 0)
+            edits = self.unchecked(data, alarms, content_type, base)
         if not edits:
             return data
         if not self.redacted or not valid:
             self.note(base)
         return splice(data, edits)
+
+    def unchecked(self, data: bytes, alarms: list[Alarm], content_type: bytes, base: str) -> list[Edit]:
+        """Edits of a whole body that is no valid JSON, or not known to be."""
+        cut = self.cut
+        first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
+        if b"css" in content_type:  # `.token:hover` is a selector
+            alarms = [a for a in alarms if a.what != NAME or data[a.start - 1 : a.start] not in (b".", b"#")]
+        if b"x-www-form-urlencoded" in content_type:
+            return pairs_edits(self, data, 0, base, alarms=alarms)
+        if is_sequence(data, content_type) and not (
+            cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type
+        ):
+            return sequence_edits(self, data, alarms, 0, base)
+        if first in (b"{", b"[") and cut:
+            if not alarms and not may_need_partner(data):
+                return []
+            edits = json_edits(self, data, alarms, 0, base, cut=True)
+            if edits is not None:
+                return edits
+        if not alarms and not (cut and first == b"<"):
+            return []
+        marked = _MARKUP.match(data) or b"html" in content_type or b"xml" in content_type
+        return markup_edits(self, data, alarms, 0, cut=cut) if marked else self.plain(data, alarms, 0)
 
 
 def _is_json(plain: bytes) -> bool:

@@ -31,27 +31,22 @@ _SHOWN_MAX = 40
 MASK = REDACTED.encode()
 _BOOLEANS = frozenset((b"true", b"false", b"null", b"none", b"yes", b"no", b"nil"))
 _COMMON = frozenset(word.encode() for word in words("common"))
-# Where a secret was, or will be put by a template. It is all that is kept of data under a sensitive name: people choose
-# passwords such as `$Summer2024` and `{Hunter2xy}`.
+# What is kept of data under a sensitive name: where a secret was, or will be put by a template (people choose passwords
+# such as `$Summer2024` and `{Hunter2xy}`); how a framework checks a field (`required|min:8|confirmed`); the version of
+# a package whose name is sensitive (`"jsonwebtoken": "^9.0.2"`).
 _HOLDER = re.compile(
     rb"\*+|\.{3,}|[xX]{4,}|\[[A-Z_ ]{3,20}\]|\[(?:redacted|filtered|masked|hidden|removed)\]|\$\{\{[^{}]{1,60}\}\}"
     rb"|\{\{[^{}]{1,60}\}\}|\$[A-Z_]{2,40}|\$\{[A-Z_]{2,40}\}"
+    rb"|(?:required|nullable|sometimes|present|string|confirmed|filled)(?:\|[a-z_]{1,30}(?::[A-Za-z0-9_,.]{1,40})?){1,12}"
+    rb"|[\^~]v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?|[0-9]\.[0-9]{1,2}\.[0-9]{1,2}"
 )
 # In source code and prose also these, when they have no digit and one case of letters.
 _IN_PROSE = re.compile(
     rb"<[\w -]{1,40}>|\$\{[^{}]{1,60}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
     rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
 )
-# How a framework checks a field: `required|min:8|confirmed`.
-_RULES = re.compile(
-    rb"(?:required|nullable|sometimes|present|string|confirmed|filled)(?:\|[a-z_]{1,30}(?::[A-Za-z0-9_,.]{1,40})?){1,12}"
-)
 _ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
 _SCHEMES = frozenset((b"bearer", b"basic", b"token", b"digest"))
-# Of a package whose name is sensitive: `"jsonwebtoken": "^9.0.2"`, `"csrf-tokens": "2.0.0"`.
-_VERSION = re.compile(
-    rb"[\^~]v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?|[0-9]\.[0-9]{1,2}\.[0-9]{1,2}"
-)
 _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
 
 
@@ -70,12 +65,7 @@ def is_holder(value: bytes) -> bool:
     if len(value) >= 80:
         return False
     value = _without_scheme(value)
-    return (
-        value.lower() in _COMMON
-        or _RULES.fullmatch(value) is not None
-        or _HOLDER.fullmatch(value) is not None
-        or _VERSION.fullmatch(value) is not None
-    )
+    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None
 
 
 def is_holder_in_prose(value: bytes) -> bool:

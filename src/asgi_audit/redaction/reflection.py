@@ -21,11 +21,12 @@ import html
 import re
 from base64 import b64decode
 from binascii import b2a_base64
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from json.encoder import encode_basestring_ascii
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, unquote
 
 import orjson
 
@@ -52,9 +53,14 @@ _COLLECTED_MAX = 256
 _SHORTEST = 6
 _ROUNDS_MAX = 4
 _ESCAPES_MAX = 4_000  # that are undone for one record
-_DECODED_MAX = 200  # strings of a record that are looked at closely: 25 to 60 µs each
+# What may be looked at closely of a record: a string counts as four secrets, and each secret that it may hold as one,
+# which takes about 5 µs. That are 240 strings with one secret each.
+_LOOKED_AT_MAX = 1_200
+_STRING_COST = 4
 _SINGLY_MAX = 4
-_WORK_MAX = 4 << 20  # bytes to be searched for all secrets of a record: 1 ns each, and twice
+_WORK_MAX = 2 << 20  # bytes of strings that are searched for all secrets of a record: 1 ns each, four times
+_FIND_BYTES = 100  # what a search costs, whatever it is in
+_NEEDLE_MAX = 24
 _MASK = REDACTED.encode()
 _MASKED = b'"' + _MASK + b'"'
 
@@ -78,6 +84,8 @@ _ENTITY = re.compile(rb"&#(?:[xX]0*" + _LETTER + rb"|0*(?:4[89]|5[0-7]|6[5-9]|[7
 # A string that nothing closes goes on to the end: tried at each quote in it, it would be quadratic.
 _STRING = re.compile(rb'"([^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*)(?:"|\\?\Z)(\s*+:)?|-?[0-9][0-9.eE+-]*+')
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
+_ESCAPED = re.compile("%[0-9A-F]{2}")
+_KEPT_IN_PATHS = {f"%{ord(c):02X}": c for c in "/:@!$&'()*+,;="}
 _BACKSLASH = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
@@ -162,10 +170,10 @@ class Search:
         self.secrets: list[bytes] = []
         self.found: dict[bytes, tuple[bytes, ...]] = {}
         self.work_left = _WORK_MAX
-        self.room = _DECODED_MAX
+        self.room = _LOOKED_AT_MAX
         self.escapes_left = _ESCAPES_MAX
         self.spelled: dict[bytes, Spelled] = {}
-        self.scan: Callable[[bytes], bool] | None = None
+        self.scan: Callable[[bytes], list[int]] | None = None
         size = 0
         for value in unique:
             if not _is_secret(value):
@@ -181,43 +189,31 @@ class Search:
                 self.secrets.append(value)
 
     def needles(self) -> dict[bytes, tuple[bytes, ...]]:
-        """By secret, bytes one of which stands wherever it does."""
+        """By secret, bytes one of which stands wherever it does: the ends of long ones, because tokens often begin
+        alike."""
         if not self.found:
-            self.found = {s: (*_needles(s), *_base64(s)) for s in self.secrets}
+            self.found = {s: tuple([n[-_NEEDLE_MAX:] for n in (*_needles(s), *_base64(s))]) for s in self.secrets}
         return self.found
+
+    def hits(self, data: bytes) -> list[int]:
+        """Places, in their order, where one of them may stand; of those that overlap, one."""
+        if self.scan is None:
+            every = [n for needles in self.needles().values() for n in needles]
+            self.scan = _scanner(every, few=len(self.secrets) <= _SINGLY_MAX)
+        return self.scan(data)
 
     def may_hit(self, record: bytes) -> bool:
         """Whether one of them may stand in these bytes, which are JSON, in any spelling."""
-        if not self.secrets:
-            return False
-        find = record.find
-        if len(self.secrets) > _SINGLY_MAX:
-            if self.scan is None:
-                every = [n for needles in self.needles().values() for n in needles]
-                self.scan = _scanner(every)
-            return self.scan(record) or _hides(record)
-        for needles in self.needles().values():
-            for needle in needles:
-                if find(needle) >= 0:
-                    return True
-        return _hides(record)
+        return bool(self.secrets) and (bool(self.hits(record)) or _hides(record))
 
     def masked(self, fragment: bytes, *, keys: bool = True, numbers: bool = True) -> bytes:
         """The fragment, which is JSON or a piece of an object, with the secrets masked in its strings; the very same
         object when there were none. keys: names of members are searched too."""
         hides = _hides(fragment)
-        if not hides and not self.may_hit(fragment):
+        hits = self.hits(fragment) if self.secrets else []
+        if not hides and not hits:
             return fragment
-        needles = self.needles()
-        present = self.secrets
-        if not hides:
-            present = [s for s in present if any(fragment.find(n) >= 0 for n in needles[s])]
-        spelled = [self.spelled.get(s) or self.spelled.setdefault(s, Spelled(s)) for s in present]
-        wanted = [n for s in present for n in needles[s] if hides or fragment.find(n) >= 0]
-        digits = [s for s in present if s.strip(b"-").replace(b".", b"").isdigit()] if numbers else []
-        self.work_left -= len(wanted) * len(fragment)
-        if self.work_left < 0:
-            return _left_out(fragment)
+        digits = [s for s in self.secrets if s.strip(b"-").replace(b".", b"").isdigit()] if numbers else []
 
         def one(m: re.Match[bytes]) -> bytes:
             token: bytes = m[0]
@@ -226,19 +222,12 @@ class Search:
                 return _MASKED if digits and _same_number(token, digits) else token
             if len(raw) < _SHORTEST or (m[2] is not None and not keys):
                 return token
-            for needle in wanted:
-                if raw.find(needle) >= 0:
-                    break
-            else:
-                if not hides or not _hides(raw):
-                    return token
-            here = spelled
-            if not hides or not _hides(raw):
-                here = [s for s in spelled if any(raw.find(needle) >= 0 for needle in needles[s.raw])]
-            self.room -= 1
-            if self.room < 0:
-                raise _TooMany
-            new = self.string(raw, here)
+            start, end = m.span(1)
+            at = bisect_left(hits, start)
+            riddled = hides and _hides(raw)
+            if not riddled and (at == len(hits) or hits[at] >= end):
+                return token
+            new = self.string(raw, self.secrets if riddled else self.within(raw))
             return token if new is None else new + (m[2] or b"")
 
         try:
@@ -247,8 +236,20 @@ class Search:
             return _left_out(fragment)
         return fragment if out == fragment else out
 
-    def string(self, raw: bytes, secrets: list[Spelled]) -> bytes | None:
-        """The string with what is found masked; None when nothing was. raw: between the quotes."""
+    def within(self, raw: bytes) -> list[bytes]:
+        """The secrets that may stand in this string, which hides none. Raises _TooMany."""
+        self.work_left -= len(self.secrets) * (len(raw) + _FIND_BYTES)
+        if self.work_left < 0:
+            raise _TooMany
+        return [s for s, needles in self.needles().items() if any(raw.find(needle) >= 0 for needle in needles)]
+
+    def string(self, raw: bytes, found: list[bytes]) -> bytes | None:
+        """The string with what is found of these secrets masked; None when nothing is. raw: between the quotes.
+        Raises _TooMany."""
+        self.room -= _STRING_COST + len(found)
+        if self.room < 0:
+            raise _TooMany
+        secrets = [self.spelled.get(s) or self.spelled.setdefault(s, Spelled(s)) for s in found]
         text: str = orjson.loads(b'"' + raw + b'"') if 92 in raw else raw.decode()
         new = text
         for secret in secrets:
@@ -291,11 +292,23 @@ def _left_out(fragment: bytes) -> bytes:
     return _MASKED
 
 
-def _scanner(needles: list[bytes]) -> Callable[[bytes], bool]:
-    if _AhoCorasick is None:
-        return lambda data: any(data.find(needle) >= 0 for needle in needles)
-    find = _AhoCorasick(needles).find_matches_as_indexes
-    return lambda data: bool(find(data))
+def _scanner(needles: list[bytes], *, few: bool) -> Callable[[bytes], list[int]]:
+    """A function of bytes that returns where needles stand. few: making an automaton would take longer than finding."""
+    if _AhoCorasick is not None and not few:
+        find = _AhoCorasick(needles).find_matches_as_indexes
+        return lambda data: [start for _, start, _ in find(data)]
+
+    def each(data: bytes) -> list[int]:
+        found: list[int] = []
+        for needle in needles:
+            at = data.find(needle)
+            while at >= 0:
+                found.append(at)
+                at = data.find(needle, at + len(needle))
+        found.sort()
+        return found
+
+    return each
 
 
 def _hides(data: bytes) -> bool:
@@ -349,10 +362,10 @@ def _spellings(text: str) -> list[str]:
     found = {text, json_ascii, json_text, twice, _json_ascii(json_ascii)}
     if _UNRESERVED.fullmatch(text):  # no URL and no HTML escapes it
         return sorted(found, key=len, reverse=True)
-    found.add(quote_plus(text))
-    for safe in ("", "/", "/:@!$&'()*+,;=~-._"):
-        once = quote(text, safe=safe)
-        found.update((once, re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), once), quote(once, safe="")))
+    once = quote(text, safe="")
+    for url in (once, once.replace("%2F", "/"), _ESCAPED.sub(lambda m: _KEPT_IN_PATHS.get(m[0], m[0]), once)):
+        found.update((url, _ESCAPED.sub(lambda m: m[0].lower(), url), url.replace("%", "%25")))
+    found.add(once.replace("%20", "+"))
     escaped = html.escape(text)
     found.update(
         (escaped, html.escape(text, quote=False), escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;"))

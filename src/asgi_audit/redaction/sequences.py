@@ -47,7 +47,9 @@ def is_sequence(text: bytes, content_type: bytes) -> bool:
         return True
     if text[:5] == b"data:" or text[:6] == b"event:":
         return True
-    return 10 in text and (_JSON_FIRST.match(text) is not None or _JSON_LINE.search(text) is not None)
+    if 10 not in text or (123 not in text and 91 not in text):
+        return False
+    return _JSON_FIRST.match(text) is not None or _JSON_LINE.search(text) is not None
 
 
 def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, base: str) -> list[Edit]:
