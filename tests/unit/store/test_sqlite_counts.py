@@ -1,4 +1,4 @@
-"""Goal: a reader counts a day once as long as its rows stay the same, and always again when they do not."""
+"""Goal: a reader counts a day once, then the rows that were added since, and all again when it is another file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from tests.support.records import DAY_MS, NOON, batch, everything, record
 
 from asgi_audit.errors import StoreError
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
+from asgi_audit.store.base import IndexVersion
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, counting
 from asgi_audit.store.sqlite import reader as module
-from asgi_audit.store.sqlite.counts import COUNTS_MAX, Counts, State, name_of_filters
+from asgi_audit.store.sqlite.counts import COUNTS_MAX, Counted, Counts, DayFile, name_of_filters
 
 DAYS = 4
 
@@ -37,16 +38,21 @@ def reader(writer: SqliteWriter) -> Iterator[SqliteReader]:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were counted."""
-    files: list[str] = []
-    count = module.count
+    """`count DAY` and `count_added DAY` of what was read of the days."""
+    read: list[str] = []
 
-    def noting(connection: Any, *asked: Any) -> int:
-        files.append(Path(connection.filename).name)
-        return count(connection, *asked)
+    def noting(name: str) -> Any:
+        original = getattr(module, name)
 
-    monkeypatch.setattr(module, "count", noting)
-    return files
+        def noted(connection: Any, *asked: Any) -> Any:
+            read.append(f"{name} {Path(connection.filename).stem.removeprefix('day-')}")
+            return original(connection, *asked)
+
+        return noted
+
+    for name in ("count", "count_added"):
+        monkeypatch.setattr(module, name, noting(name))
+    return read
 
 
 def total(reader: SqliteReader, published: int | None = None, **filters: Any) -> int:
@@ -54,7 +60,7 @@ def total(reader: SqliteReader, published: int | None = None, **filters: Any) ->
     return reader.count(everything(**filters), published=published)
 
 
-def test_day_is_not_counted_again_when_another_one_changed(
+def test_day_is_not_looked_at_again_when_another_one_changed(
     writer: SqliteWriter, reader: SqliteReader, counted: list[str]
 ) -> None:
     assert total(reader) == DAYS
@@ -62,32 +68,58 @@ def test_day_is_not_counted_again_when_another_one_changed(
     counted.clear()
     assert total(reader) == DAYS
     assert not counted
-    writer.write(batch([record(9, NOON + 1)]))
-    assert total(reader) == DAYS + 1
-    assert counted == ["day-2026-11-22.db"]
+    for n in range(3):
+        writer.write(batch([record(9 + n, NOON + n)]))
+        assert total(reader) == DAYS + 1 + n
+        assert total(reader, failure=True, start=NOON + n) == 0
+    assert [c for c in counted if "11-22" not in c] == []
+    assert counted.count("count_added 2026-11-22") == 3
 
 
-def test_past_day_is_counted_again_when_a_late_record_came(
+def test_late_record_of_a_past_day_is_counted_in_the_snapshots_that_have_it(
     writer: SqliteWriter, reader: SqliteReader, counted: list[str]
 ) -> None:
     before = reader.snapshot().published
     assert total(reader) == DAYS
-    writer.write(batch([record(9, NOON - DAY_MS)]))
+    writer.write(batch([record(9, NOON - DAY_MS), record(10, NOON - DAY_MS, account="beta")]))
     counted.clear()
     assert total(reader, before) == DAYS, "an older snapshot does not have it"
-    assert total(reader) == DAYS + 1
-    assert total(reader) == DAYS + 1
-    assert counted == ["day-2026-11-21.db"] * 2
+    for _ in range(2):
+        assert total(reader) == DAYS + 2
+    assert counted == ["count_added 2026-11-21"] * 2
     assert total(reader, before) == DAYS
+    assert counted[2:] == ["count 2026-11-21"], "of what is remembered only a later snapshot can be told"
+    assert total(reader) == DAYS + 2
+    assert len(counted) == 3, "the count of the later snapshot is kept"
+
+
+@pytest.mark.parametrize("most", [3, 2])
+def test_rows_that_were_added_are_counted_only_when_they_are_few(
+    writer: SqliteWriter, reader: SqliteReader, counted: list[str], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(counting, "_ADDED_MAX", most)
+    assert total(reader, service="gateway") == DAYS
+    writer.write(batch(record(9 + n, NOON + n) for n in range(3)))
+    counted.clear()
+    assert total(reader, service="gateway") == DAYS + 3
+    assert ("count 2026-11-22" in counted) == (most == 2)
+
+
+def test_search_counts_the_day_again(writer: SqliteWriter, reader: SqliteReader, counted: list[str]) -> None:
+    assert total(reader, text="orders") == DAYS
+    writer.write(batch([record(9, NOON + 1), record(10, NOON + 2, path="/invoices")]))
+    counted.clear()
+    assert total(reader, text="orders") == DAYS + 1
+    assert counted == ["count_added 2026-11-22", "count 2026-11-22"]
 
 
 def test_whole_days_are_counted_once_for_windows_that_differ(reader: SqliteReader, counted: list[str]) -> None:
     assert total(reader) == DAYS
     counted.clear()
     assert total(reader, start=NOON - DAY_MS + 1) == 1
-    assert counted == ["day-2026-11-21.db"], "the part of a day that the window begins in"
+    assert counted == ["count 2026-11-21"], "the part of a day that the window begins in"
     assert total(reader, start=NOON - DAY_MS) == 2
-    assert counted == ["day-2026-11-21.db"] * 2
+    assert counted == ["count 2026-11-21"] * 2
 
 
 def test_filters_and_accounts_have_counts_of_their_own(writer: SqliteWriter, reader: SqliteReader) -> None:
@@ -134,17 +166,16 @@ def test_purged_day_counts_no_more(writer: SqliteWriter, reader: SqliteReader) -
     assert total(reader) == 2
 
 
-def test_counts_are_bounded_and_the_oldest_one_goes_first() -> None:
+def test_counts_are_bounded_and_the_one_used_longest_ago_goes_first() -> None:
     counts = Counts()
-    state = State((("x", 1)), "2026-11-22", 0, 1, 2, 3, 4)  # type: ignore[arg-type]
+    file = DayFile(IndexVersion("x", 1), "2026-11-22", 0, 1, 2, 3)
+    counts.put(file, b"first", 0, 1, Counted(5, 7))
+    counts.put(file, b"first", 0, 1, Counted(4, 6))
     for n in range(COUNTS_MAX + 10):
-        assert counts.get(state, b"first", 0, 1) in (None, 7)
-        if n == 0:
-            counts.put(state, b"first", 0, 1, 7)
-        counts.put(state, b"", n, n + 1, n)
+        assert counts.get(file, b"first", 0, 1) == (5, 7), "used all the time"
+        counts.put(file, b"", n, n + 1, Counted(1, n))
     assert len(counts._found) == COUNTS_MAX
-    assert counts.get(state, b"first", 0, 1) == 7, "used all the time"
-    assert counts.get(state, b"", 0, 1) is None
+    assert counts.get(file, b"", 0, 1) is None
 
 
 def test_filters_have_one_name_whatever_the_order_of_their_values() -> None:

@@ -23,13 +23,14 @@ from ..query import Query
 from .selection import ROLLED_UP, Selection, checks_of, ids_of, is_of_all, kinds_of, select, unrolled
 from .transactions import read_transaction
 
-__all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count", "pass_over"]
+__all__ = ["COUNT_SECONDS", "Work", "add_buckets", "check_histogram", "count", "count_added", "pass_over"]
 
 _MINUTE_MS = 60_000
 _HOUR = 60  # minutes
 By = Literal["level", "status"]
 _Part = tuple[str, str, int, int, int]
 _LABELS: dict[By | None, str] = {None: "''", "level": "{}.level", "status": "({}.status / 100) || 'xx'"}
+_ADDED_MAX = 2_000  # rows: 2 ms
 _STEPS = 10_000  # SQLite VM instructions between two checks of the clock: below a millisecond
 
 
@@ -81,6 +82,30 @@ def count(connection: apsw.Connection, query: Query, published: int, work: Work)
             sum(whole.values())
             + _looked_at(connection, query, version, published, query.start, first * _MINUTE_MS)
             + _looked_at(connection, query, version, published, last * _MINUTE_MS, query.end)
+        )
+
+
+def count_added(connection: apsw.Connection, query: Query, after: int, published: int, work: Work) -> int | None:
+    """The number of matching rows of one day of batches above `after` and up to `published`; None when they are so many
+    that `count` costs less, or when the rows do not tell. Raises QueryError."""
+    with work.on(connection):
+        version = int(connection.pragma("user_version") or 0)
+        if version == 1 or query.text is not None:
+            return None
+        there: int = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM record INDEXED BY record_iseq WHERE iseq > ? AND iseq <= ? LIMIT ?)",
+            (after, published, _ADDED_MAX + 1),
+        ).get
+        if there > _ADDED_MAX:
+            return None
+        checks, checked = checks_of(query, version)
+        return int(
+            connection.execute(
+                "SELECT count(*) FROM record r INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid "
+                "CROSS JOIN shape h ON h.shape = r.shape "
+                f"WHERE r.iseq > ? AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?{checks}",
+                (after, published, query.start, query.end, *checked),
+            ).get
         )
 
 

@@ -30,8 +30,8 @@ from ..identity import Expected, IndexMemory
 from ..state import Completeness, Hold, Incident, Process, ReadUntil, Window
 from . import arrivals, completeness, extent, feeding, retention, rows
 from .blocks import Blocks
-from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count
-from .counts import Counts, State, name_of_filters
+from .counting import COUNT_SECONDS, Work, add_buckets, check_histogram, count, count_added
+from .counts import Counted, Counts, DayFile, name_of_filters
 from .days import day_is_gone, file_of, gone_days
 from .errors import reading
 from .fence import read_fence
@@ -197,31 +197,23 @@ class SqliteReader:
         for day, number, highest in self._days_and_batches(max(query.start, 0), query.end - 1):
             begin = _begin_of(day)
             of_day = replace(query, start=max(query.start, begin), end=min(query.end, begin + DAY_MS))
-            state = None
-            if highest is not None and highest <= published:
-                state = self._state(index, day, number, highest)
-            found += self._count_day((day, number), state, of_day, filters, published, work)
+            file = self._day_file(index, day, number)
+            known = None if file is None else self._counts.get(file, filters, of_day.start, of_day.end)
+            if known is not None and highest is not None and highest <= min(known.up_to, published):
+                found += known.rows
+                continue
+            rows = self._with_day((day, number), partial(_count_on, of_day, known, published, work)) or 0
+            found += rows
+            if file is not None and file == self._day_file(index, day, number):
+                self._counts.put(file, filters, of_day.start, of_day.end, Counted(published, rows))
         return found
 
-    def _count_day(
-        self, day: Day, state: State | None, query: Query, filters: bytes, published: int, work: Work
-    ) -> int:
-        """`state`: that of the day in the snapshot; None when it may not be the same for long. `query`: of this day
-        alone."""
-        known = None if state is None else self._counts.get(state, filters, query.start, query.end)
-        if known is not None:
-            return known
-        found = self._with_day(day, lambda connection: count(connection, query, published, work)) or 0
-        if state is not None and state == self._state(state.of_index, *day, state.highest):
-            self._counts.put(state, filters, query.start, query.end, found)
-        return found
-
-    def _state(self, index: IndexVersion, day: str, number: int, highest: int) -> State | None:
-        """The state of a day's file; None when it is not there."""
+    def _day_file(self, index: IndexVersion, day: str, number: int) -> DayFile | None:
+        """The file of a day as it is now; None when it is not there."""
         path = self.directory / day_name(day, number)
         with reading("look at", path):
             there = _stat(path)
-        return None if there is None else State.of(index, day, number, highest, there)
+        return None if there is None else DayFile.of(index, day, number, there)
 
     def histogram(
         self, query: Query, *, published: int, by: Literal["level", "status"], minutes: int
@@ -491,6 +483,15 @@ class SqliteReader:
             return read_fence(self.directory)
         except OSError as e:
             raise StoreError(f"could not read the fence in {self.directory}: {e.strerror}", retriable=True) from e
+
+
+def _count_on(query: Query, known: Counted | None, published: int, work: Work, connection: apsw.Connection) -> int:
+    """Counts the rows of one day. `known`: a count of the same query."""
+    if known is not None and known.up_to <= published:
+        added = count_added(connection, query, known.up_to, published, work)
+        if added is not None:
+            return known.rows + added
+    return count(connection, query, published, work)
 
 
 def _counts(connection: apsw.Connection, start: int, end: int, published: int) -> list[Any]:
