@@ -5,7 +5,7 @@ After any error the caller must drop the object: its cached names may have been 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -114,13 +114,12 @@ class DayWriter:
         pid_of, sid_of = self._pids.get, self._sids.get
         pids = [None if d.process is None else pid_of(d.process) for d in new]
         sids = [sid_of((d.account, d.service, d.instance)) or self._sid(d) for d in new]
-        brought: dict[tuple[int | None, int], list[Decoded]] = defaultdict(list)
-        for key, d in zip(zip(pids, sids, strict=True), new, strict=True):
-            brought[key].append(d)
+        brought = Counter(zip(pids, sids, strict=True))
+        one_of = dict(zip(zip(pids, sids, strict=True), new, strict=True))
         self._layout.insert(new, ids, pids, sids, [iseq] * len(new))
         connection.execute("DELETE FROM unpublished WHERE iseq <= ?", (published,))
         connection.executemany(
-            "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, p, s, len(of)) for (p, s), of in brought.items()]
+            "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, *key, count) for key, count in brought.items()]
         )
         connection.execute(
             "UPDATE state SET highest = ?, spill = ?, records = records + ?", (iseq, self._spill, len(new))
@@ -128,9 +127,7 @@ class DayWriter:
         connection.execute("COMMIT")
         self.highest = iseq
         self._top = max(self._top, *ids)
-        return [
-            Brought(of[0].process, of[0].account, of[0].service, of[0].instance, len(of)) for of in brought.values()
-        ]
+        return [Brought(d.process, d.account, d.service, d.instance, brought[key]) for key, d in one_of.items()]
 
     def take(
         self,

@@ -7,7 +7,7 @@ text compresses better.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Protocol
@@ -91,9 +91,11 @@ class LayoutTwo:
         self._compress = compressor.compress
         self._tokens = tokens
         self._block: int = connection.execute("SELECT max(block) FROM block").get or 0
-        self._shapes: dict[Shape, tuple[int, str, End]] = {}  # the number, and the words of the full text
+        self._shapes: dict[Shape, tuple[int, str, int]] = {}  # number, words of the full text, index in _ends
         self._whose: dict[int, tuple[str, str, str]] = {}  # sid -> words, account, service
-        self._kids: dict[tuple[int, End], tuple[int, int]] = {}  # of its kind, and of all with its level and class
+        self._ends: list[tuple[End, int]] = []  # and the kid of all records with its level and class of status
+        self._end_of: dict[End, int] = {}  # -> index in _ends
+        self._kids: dict[tuple[int, int], int] = {}  # (sid, index in _ends) -> kid
 
     def insert(
         self,
@@ -106,34 +108,36 @@ class LayoutTwo:
         if len(self._shapes) + len(self._whose) + len(self._kids) >= _CACHED_MAX:
             self.forget()
         shapes, texts, ends = self._derive(records, sids)
-        places = self._insert_blocks(records, sids)
+        blocks, places = self._insert_blocks([d.data for d in records], sids)
         self._connection.executemany(
             f"INSERT INTO record VALUES ({','.join('?' * 15)})",
             (
                 (
                     number, iseq, pid, d.sequence, sid, shape, d.timestamp, d.principal, d.client,
                     pack_uuid(d.request_id), pack_hex(d.trace_id), None if pid is not None else d.id,
-                    pack_cuts(d.cuts), *place,
+                    pack_cuts(d.cuts), block, place,
                 )
-                for d, number, iseq, pid, sid, shape, place in zip(
-                    records, ids, iseqs, pids, sids, shapes, places, strict=True
+                for d, number, iseq, pid, sid, shape, block, place in zip(
+                    records, ids, iseqs, pids, sids, shapes, blocks, places, strict=True
                 )
             ),
         )  # fmt: skip
         _insert_texts(self._connection, [d.message for d in records], texts, ids)
-        self._sum_up(records, sids, ends)
+        self._sum_up([d.timestamp // _MINUTE_MS for d in records], sids, ends)
 
     def forget(self) -> None:
         self._shapes.clear()
         self._whose.clear()
+        self._ends.clear()
+        self._end_of.clear()
         self._kids.clear()
 
-    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[End]]:
-        """Of each record: its shape, its tokens and how it ended (level, method, status)."""
+    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[int]]:
+        """Of each record: its shape, its tokens and how it ended (an index in `_ends`)."""
         shape_of, whose_of, own = self._shapes.get, self._whose.get, self._tokens.own
         shapes: list[int] = []
         texts: list[str] = []
-        ends: list[End] = []
+        ends: list[int] = []
         for d, sid in zip(records, sids, strict=True):
             key = (d.method, d.status, d.level, d.region, d.outcome, d.operation, d.route)
             shape, text, end = shape_of(key) or self._shape(key, d)
@@ -145,24 +149,34 @@ class LayoutTwo:
             ends.append(end)
         return shapes, texts, ends
 
-    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str, End]:
+    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str, int]:
         number = self._interned("shape", _SHAPE, key)
-        found = self._shapes[key] = (number, self._tokens.shape(d), (d.level, d.method, d.status))
+        found = self._shapes[key] = (number, self._tokens.shape(d), self._end((d.level, d.method, d.status)))
         return found
 
-    def _insert_blocks(self, records: Sequence[Decoded], sids: Sequence[int]) -> list[tuple[int, int]]:
-        """The location of each record: its block, and the offset of its line in the block."""
-        places: list[tuple[int, int]] = [(0, 0)] * len(records)
+    def _end(self, end: End) -> int:
+        """The index of this end in `_ends`."""
+        index = self._end_of.setdefault(end, len(self._ends))
+        if index == len(self._ends):
+            level, _, status = end
+            self._ends.append((end, self._interned("kind", _KIND, (None, None, level, None, status // 100 * 100))))
+        return index
+
+    def _insert_blocks(self, pieces: Sequence[bytes], sids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Inserts the bytes of records. The location of each: its block, and the offset of its line in the block."""
+        numbers = [0] * len(pieces)
+        offsets = [0] * len(pieces)
         blocks: list[bytes] = []
         lines: list[bytes] = []
         size = 0
         number = self._block + 1
-        for at in sorted(range(len(records)), key=sids.__getitem__):  # stable: by time within a stream
-            data = records[at].data
-            if lines and (len(lines) >= BLOCK_RECORDS or size + len(data) > _BLOCK_BYTES):
+        for at in sorted(range(len(pieces)), key=sids.__getitem__):  # stable: by time within a stream
+            data = pieces[at]
+            if lines and (len(lines) == BLOCK_RECORDS or size + len(data) > _BLOCK_BYTES):
                 blocks.append(b"\n".join(lines))
                 lines, size, number = [], 0, number + 1
-            places[at] = (number, size)
+            numbers[at] = number
+            offsets[at] = size
             lines.append(data)
             size += len(data) + 1
         blocks.append(b"\n".join(lines))
@@ -170,16 +184,15 @@ class LayoutTwo:
             "INSERT INTO block VALUES (?, ?)", enumerate(_frames(self._compress, blocks), self._block + 1)
         )
         self._block = number
-        return places
+        return numbers, offsets
 
-    def _sum_up(self, records: Sequence[Decoded], sids: Sequence[int], ends: Sequence[End]) -> None:
-        kid_of = self._kids.get
-        found: Counter[tuple[int, int]] = Counter()
-        minutes = [d.timestamp // _MINUTE_MS for d in records]
+    def _sum_up(self, minutes: Sequence[int], sids: Sequence[int], ends: Sequence[int]) -> None:
+        kid_of, end_of = self._kids.get, self._ends
+        found: defaultdict[tuple[int, int], int] = defaultdict(int)
         for (sid, end, minute), count in Counter(zip(sids, ends, minutes, strict=True)).items():
-            for kid in kid_of((sid, end)) or self._kinds(sid, end):
-                found[kid, minute] += count
-        hours: Counter[tuple[int, int]] = Counter()
+            found[kid_of((sid, end)) or self._kid(sid, end), minute] += count
+            found[end_of[end][1], minute] += count
+        hours: defaultdict[tuple[int, int], int] = defaultdict(int)
         for (kid, minute), count in found.items():
             hours[kid, minute // 60] += count
         for table, sums in (("minutes", found), ("hours", hours)):
@@ -188,12 +201,9 @@ class LayoutTwo:
                 ((*key, count) for key, count in sums.items()),
             )
 
-    def _kinds(self, sid: int, end: End) -> tuple[int, int]:
-        level, _, status = end
-        own = self._interned("kind", _KIND, (*self._whose[sid][1:], *end))
-        of_all = self._interned("kind", _KIND, (None, None, level, None, status // 100 * 100))
-        self._kids[sid, end] = own, of_all
-        return own, of_all
+    def _kid(self, sid: int, end: int) -> int:
+        kid = self._kids[sid, end] = self._interned("kind", _KIND, (*self._whose[sid][1:], *self._ends[end][0]))
+        return kid
 
     def _interned(self, table: str, columns: Sequence[str], values: tuple[str | int | None, ...]) -> int:
         """The number of these values in a table that stores each combination once."""

@@ -18,6 +18,7 @@ class Tokens:
     def __init__(self, version: int) -> None:
         self._version = version
         self._name: dict[tuple[str, str], str] = {}
+        self._who: dict[tuple[str, str], str] = {}
 
     def of(self, d: Decoded) -> str:
         return f"{self.whose(d)} {self.shape(d)} {self.own(d)}"
@@ -45,12 +46,24 @@ class Tokens:
         """The tokens of all other values."""
         # Request ids and trace ids are new with every record: caching them would only fill the cache.
         text = token("q", d.request_id, self._version)
+        who = self._who.get((d.principal, d.client))
+        if who is None:
+            who = self._whom(d.principal, d.client)
+        text = f"{text}{who}"
+        return f"{text} {token('z', d.trace_id)}" if d.trace_id and self._version > 1 else text
+
+    def _whom(self, principal: str, client: str) -> str:
+        """The tokens of principal and client, each after a space."""
         if self._version == 1:
-            return f"{text} {self._of('p', d.principal)}" if d.principal else text
-        text = f"{text} {self._of('p', d.principal)}"
-        if d.client:
-            text = f"{text} {self._of('h', d.client)}"
-        return f"{text} {token('z', d.trace_id)}" if d.trace_id else text
+            found = f" {token('p', principal, 1)}" if principal else ""
+        else:
+            found = f" {token('p', principal)}"
+            if client:
+                found = f"{found} {token('h', client)}"
+        if len(self._who) >= _CACHED_MAX:
+            self._who.clear()
+        self._who[principal, client] = found
+        return found
 
     def _of(self, kind: str, value: str) -> str:
         found = self._name.get((kind, value))
