@@ -366,7 +366,7 @@ class World:
             self._append(p, e)
 
     def _append(self, p: Proc, e: Event) -> None:
-        self.partitions[p.partition].entries.append((e._replace(partition=p.partition), self.now))
+        self.partitions[p.partition].entries.append((msgspec.structs.replace(e, partition=p.partition), self.now))
 
     def stood_in_topic(self, p: Proc, e: Exchange, at: int) -> bool:
         """Whether a message by which this exchange could be expected stood in the topic then: retention had not taken

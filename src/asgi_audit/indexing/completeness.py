@@ -178,11 +178,10 @@ class Tracker:
         statement in the same batch is not missing."""
         touched: dict[bytes, Tracked] = {}
         statements: list[tuple[Tracked, Stated, Checked | None]] = []
-        process, partition, p = b"", "", None
         for e in consumed.events:
-            if e.process != process or p is None or e.partition != partition:
-                process, partition = e.process, e.partition
-                p = touched[process] = self._heard(e, consumed, touched.get(process), known.get(process))
+            p = touched.get(e.process)
+            if p is None or p.state.partition != e.partition:
+                p = touched[e.process] = self._heard(e, consumed, p, known.get(e.process))
             if isinstance(e, Stated):
                 statements.append((p, e, p.checked(e.statement, e.digest)))
             else:

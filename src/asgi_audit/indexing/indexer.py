@@ -294,7 +294,6 @@ class Indexer:
         events: list[Seen | Stated] = []
         statements: list[Statement] = []
         name = self._source.name
-        new = tuple.__new__
         dead = [DeadLetter(name, partition, at, why, data) for partition, at, why, data in found.damaged]
         skipped = 0
         for m in found.messages:
@@ -305,7 +304,7 @@ class Indexer:
                     records.append(d)
                     if d.process is not None:
                         leaf = leaf_hash(m.payload)
-                        events.append(new(Seen, (d.process, m.partition, d.sequence, d.timestamp, leaf, False)))
+                        events.append(Seen(d.process, m.partition, d.sequence, d.timestamp, leaf, False))
                 elif kind == Kind.STATEMENT:
                     process, s = self._statement(m)
                     statements.append(s)

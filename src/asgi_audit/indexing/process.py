@@ -25,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from ..record.ids import started_ms
 from ..record.merkle import Tree
 from ..record.statement import Statement
@@ -41,7 +43,7 @@ _PROMISES_MAX = 64
 _CUT_MS = 15_000
 
 
-class Seen(NamedTuple):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """A record (also one that the store will drop as a duplicate), a dead letter whose process and sequence are known,
     or a loss entry. `leaf`: the RFC 6962 hash of the record's bytes."""
 
@@ -53,7 +55,7 @@ class Seen(NamedTuple):
     is_loss: bool = False
 
 
-class Stated(NamedTuple):
+class Stated(msgspec.Struct, frozen=True):
     """`digest`: SHA-256 of the statement's bytes, hex."""
 
     process: bytes

@@ -241,7 +241,7 @@ def _cuts(data: bytes, parts: _Parts, timestamp: int) -> Cuts | None:
     account_end, service_end = ends
     metadata_end = instance_end + 11 + len(memoryview(parts.metadata))
     timestamp_end = len(data) - 12 - length if length else len(data) - 1
-    return tuple.__new__(Cuts, (account_end, service_end, instance_end, metadata_end, timestamp_end))
+    return Cuts(account_end, service_end, instance_end, metadata_end, timestamp_end)
 
 
 def _in_wire_order(data: bytes) -> tuple[bytes, Cuts]:

@@ -22,6 +22,9 @@ _LONG_BYTES = 1 << 16  # 0.1 ms: long enough to release the GIL for
 
 def leaf_hash(record: bytes) -> bytes:
     leaf = _LEAF.copy()
+    if len(record) <= _PART_BYTES:
+        leaf.update(record)
+        return leaf.digest()
     size = len(record) if len(record) > _LONG_BYTES else _PART_BYTES
     for at in range(0, len(record), size):
         leaf.update(record[at : at + size])

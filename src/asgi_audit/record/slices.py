@@ -7,14 +7,15 @@ searching, because a body may contain any text. They are stored beside the recor
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+import msgspec
 
 __all__ = ["Cuts", "pack_cuts", "trail_slice", "unpack_cuts", "usage_slice"]
 
 _FORMAT = struct.Struct("<5I")
 
 
-class Cuts(NamedTuple):
+class Cuts(msgspec.Struct, frozen=True, gc=False):
     """Byte offsets into one record in wire order."""
 
     account_end: int  # of the comma before "service"
@@ -26,7 +27,7 @@ class Cuts(NamedTuple):
 
 def pack_cuts(cuts: Cuts) -> bytes:
     """20 bytes, little endian."""
-    return _FORMAT.pack(*cuts)
+    return _FORMAT.pack(cuts.account_end, cuts.service_end, cuts.instance_end, cuts.metadata_end, cuts.timestamp_end)
 
 
 def unpack_cuts(data: bytes) -> Cuts:
@@ -40,13 +41,12 @@ def usage_slice(record: bytes, cuts: Cuts) -> bytes:
 
 def trail_slice(record: bytes, cuts: Cuts) -> bytes:
     """The record with the documented fields of trail: `service` inside `metadata`, no `instance_id`."""
-    account_end, service_end, instance_end, metadata_end, timestamp_end = cuts
     return b"".join(
         (
-            record[:account_end],
-            record[instance_end:metadata_end],
-            record[account_end:service_end],
-            record[metadata_end:timestamp_end],
+            record[: cuts.account_end],
+            record[cuts.instance_end : cuts.metadata_end],
+            record[cuts.account_end : cuts.service_end],
+            record[cuts.metadata_end : cuts.timestamp_end],
             b"}",
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from tests.support.digest import root_of
 
 from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
@@ -495,7 +496,7 @@ def test_all_is_missing_when_the_partition_began_at_its_beginning() -> None:
 def test_missing_is_judged_after_a_fence_when_the_partition_changed() -> None:
     i = Indexer()
     i.take(rec(1), said(1, 1, 1, at=10), now=10)
-    elsewhere = said(2, 2, 3, at=20)._replace(partition="q")
+    elsewhere = msgspec.structs.replace(said(2, 2, 3, at=20), partition="q")
     i.take(elsewhere, now=20, fence=None)
     assert i.incidents == {}
     i.take(rec(2), rec(3), now=25, fence=None)
