@@ -105,12 +105,20 @@ def test_rows_that_were_added_are_counted_only_when_they_are_few(
     assert ("count 2026-11-22" in counted) == (most == 2)
 
 
-def test_search_counts_the_day_again(writer: SqliteWriter, reader: SqliteReader, counted: list[str]) -> None:
+def test_search_counts_the_day_again_only_when_what_was_added_lies_far_apart(
+    writer: SqliteWriter, reader: SqliteReader, counted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "_ADDED_MAX", 2)
     assert total(reader, text="orders") == DAYS
-    writer.write(batch([record(9, NOON + 1), record(10, NOON + 2, path="/invoices")]))
+    writer.write(batch([record(9, NOON + 9), record(10, NOON + 10, path="/invoices")]))
     counted.clear()
     assert total(reader, text="orders") == DAYS + 1
-    assert counted == ["count_added 2026-11-22", "count 2026-11-22"]
+    assert total(reader, text="nowhere") == 0
+    counted.clear()
+    writer.write(batch([record(11, NOON + 11), record(12, NOON + 1)]))
+    assert total(reader, text="orders") == DAYS + 3
+    assert total(reader, text="nowhere") == 0
+    assert counted == ["count_added 2026-11-22", "count 2026-11-22"] * 2
 
 
 def test_whole_days_are_counted_once_for_windows_that_differ(reader: SqliteReader, counted: list[str]) -> None:

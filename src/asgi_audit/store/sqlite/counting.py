@@ -86,27 +86,43 @@ def count(connection: apsw.Connection, query: Query, published: int, work: Work)
 
 
 def count_added(connection: apsw.Connection, query: Query, after: int, published: int, work: Work) -> int | None:
-    """The number of matching rows of one day of batches above `after` and up to `published`; None when they are so many
-    that `count` costs less, or when the rows do not tell. Raises QueryError."""
+    """The number of matching rows of one day of batches above `after` and up to `published`; None when `count` may cost
+    less: there are many, or they lie far apart and a search has to look at what lies between them. Raises
+    QueryError."""
     with work.on(connection):
         version = int(connection.pragma("user_version") or 0)
-        if version == 1 or query.text is not None:
+        if version == 1:
             return None
-        there: int = connection.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM record INDEXED BY record_iseq WHERE iseq > ? AND iseq <= ? LIMIT ?)",
+        number, low, high = connection.execute(
+            "SELECT count(*), min(id), max(id) FROM "
+            "(SELECT id FROM record INDEXED BY record_iseq WHERE iseq > ? AND iseq <= ? LIMIT ?)",
             (after, published, _ADDED_MAX + 1),
         ).get
-        if there > _ADDED_MAX:
+        if not number:
+            return 0
+        if number > _ADDED_MAX:
             return None
-        checks, checked = checks_of(query, version)
-        return int(
-            connection.execute(
-                "SELECT count(*) FROM record r INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid "
-                "CROSS JOIN shape h ON h.shape = r.shape "
-                f"WHERE r.iseq > ? AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?{checks}",
-                (after, published, query.start, query.end, *checked),
+        if query.text is None:
+            checks, checked = checks_of(query, version)
+            found = Selection(
+                "record r INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid "
+                "CROSS JOIN shape h ON h.shape = r.shape",
+                f"r.iseq > ? AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?{checks}",
+                [after, published, query.start, query.end, *checked],
+                "r.id",
+            )
+        else:  # only the full text knows the words
+            between: int = connection.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM record WHERE id BETWEEN ? AND ? LIMIT ?)",
+                (low, high, _ADDED_MAX + 1),
             ).get
-        )
+            if between > _ADDED_MAX:
+                return None
+            selected = select(connection, query, version, published, low, high + 1)
+            if selected is None:
+                return 0
+            found = selected._replace(where=f"{selected.where} AND r.iseq > ?", values=[*selected.values, after])
+        return int(connection.execute(f"SELECT count(*) FROM {found.source} WHERE {found.where}", found.values).get)
 
 
 def check_histogram(query: Query, minutes: int) -> None:
