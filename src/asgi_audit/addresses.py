@@ -98,7 +98,7 @@ def parse(address: str) -> Path | KafkaAddress | None:
     if scheme != "memory":
         return url_path(address)
     if not _MEMORY.fullmatch(address):
-        raise ConfigError(f"{shown_value(address)} is no address in memory; accepted: {ACCEPTED['memory']}")
+        raise ConfigError(f"{shown_value(address)} is not an address in memory; accepted: {ACCEPTED['memory']}")
     return None
 
 
@@ -121,19 +121,19 @@ def kafka_address(url: str) -> KafkaAddress:
     if "@" in url:
         # Never show any part of it: the text before the @ is probably a password.
         raise ConfigError(
-            f"the address of Kafka has an '@' in it; accepted: {_KAFKA}",
-            hint="User and password are settings of their own, so that no log line shows them.",
+            f"the Kafka address has an '@'; accepted: {_KAFKA}",
+            hint="User and password are separate settings, so that no log line shows them.",
         )
     scheme, slashes, rest = url.partition("://")
     if not slashes or scheme not in ("kafka", "kafkas"):
-        raise ConfigError(f"{shown_value(url)} is no address of Kafka; accepted: {_KAFKA}")
+        raise ConfigError(f"{shown_value(url)} is not a Kafka address; accepted: {_KAFKA}")
     if "?" in url or "#" in url:
-        raise ConfigError(f"the address of Kafka has a '?' or '#' in it; accepted: {_KAFKA}")
+        raise ConfigError(f"the Kafka address has a '?' or '#'; accepted: {_KAFKA}")
     hosts, _, topic = rest.partition("/")
     if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise ConfigError(
             f"{shown_value(url)} names no topic; accepted: {_KAFKA}, "
-            "the topic being 1 to 249 letters, digits, '.', '_', '-'"
+            "with a topic of 1 to 249 letters, digits, '.', '_', '-'"
         )
     return KafkaAddress(tuple(_server(server, url) for server in hosts.split(",")), topic, scheme == "kafkas")
 
@@ -143,5 +143,5 @@ def _server(server: str, url: str) -> str:
     if not colon or (server.startswith("[") and server.endswith("]")):
         host, port = server, str(_DEFAULT_PORT)
     if not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65_535:
-        raise ConfigError(f"{shown_value(server)} in {shown_value(url)} is no host:port; accepted: {_KAFKA}")
+        raise ConfigError(f"{shown_value(server)} in {shown_value(url)} is not host:port; accepted: {_KAFKA}")
     return f"{host}:{int(port[:6])}"

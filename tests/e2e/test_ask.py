@@ -130,7 +130,7 @@ def test_an_export_is_a_file_whose_digest_was_checked(home: Path, served: tuple[
     to = tmp_path / "all.gz"
     done = ask(home, "export", "--since", "1h", "--account", "acme", "--to", str(to), "--url", url, ASGI_AUDIT_KEY=key)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{len(FIRST)} records in {to}; its digest is that of the manifest\n"
+    assert done.stdout == f"{len(FIRST)} records in {to}; verified by its manifest\n"
     assert len(gzip.decompress(to.read_bytes()).splitlines()) == len(FIRST)
 
 
@@ -151,7 +151,7 @@ def test_what_comes_is_shown_when_it_follows(home: Path) -> None:
         (["--path", "orders"], "--path is 'orders'"),
         (["usage", "shop"], "SERVICE INSTANCE"),
         (["trail", "--principal", "ada"], "takes no --principal"),
-        (["export", "--since", "1h"], "needs an API"),
+        (["export", "--since", "1h"], "requires an API"),
         (["--since", "yesterday"], 'since: it is "yesterday"'),
         (["-n", "-1"], "--lines is -1"),
         (["logs", "--csv"], "takes no --csv"),

@@ -86,7 +86,7 @@ def test_restored_index_is_said_and_no_record_is_skipped_silently(home: Path) ->
     assert run("restore", "copy", cwd=home).returncode == 0
     done = ask(home, "feed", "--cursor", "siem.cursor")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot go on from the cursor in siem.cursor without missing records" in done.stderr
+    assert "cannot continue from the cursor in siem.cursor without missing records" in done.stderr
     assert "remove siem.cursor" in done.stderr
     assert (home / "siem.cursor").read_text() == before
     (home / "siem.cursor").unlink()

@@ -143,7 +143,7 @@ def test_tail_says_so_when_there_is_nothing(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "asgi-audit: there are no records in .asgi-audit/journal and .asgi-audit/index. "
-        "Look elsewhere with --home, or --from and --store.\n"
+        "Use another place with --home, or --from and --store.\n"
     )
 
 

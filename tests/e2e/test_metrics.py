@@ -94,6 +94,6 @@ def test_api_shows_metrics_and_is_not_ready_while_its_indexer_is_away(tmp_path: 
         pid = (tmp_path / ".asgi-audit/index/lease").read_text().split()[0]
         subprocess.run(["kill", "-9", pid], check=True)
         until(lambda: get(port, "/health/ready")[0] == 503, "it has noticed")
-        assert json.loads(get(port, "/health/ready")[1])["reasons"] == ["the indexer beside is not running"]
+        assert json.loads(get(port, "/health/ready")[1])["reasons"] == ["the indexer process is not running"]
         until(lambda: get(port, "/health/ready")[0] == 200, "the indexer is there again")
         assert serve.stop() == 0

@@ -106,7 +106,7 @@ def test_days_are_purged_by_the_indexer_when_a_retention_is_set(tmp_path: Path) 
     ("arguments", "said"),
     [
         (["--before", "soon"], "--before is 'soon'; accepted: a date such as 2026-10-01"),
-        (["--before", (TODAY + DAY).strftime("%Y-%m-%d")], "today's records stay"),
+        (["--before", (TODAY + DAY).strftime("%Y-%m-%d")], "the records of today stay"),
         (["--before", "2020-01-01"], "there is no index in .asgi-audit/index"),
         ([], "required: --before"),
     ],

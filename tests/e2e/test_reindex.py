@@ -30,7 +30,7 @@ def test_day_is_made_new_beside_a_running_indexer(tmp_path: Path) -> None:
         until(lambda: indexed(tmp_path) == 14, "all records are indexed")
         done = run("reindex", "--day", day(3), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert done.stderr.endswith("1 days, 7 records made new\n")
+        assert done.stderr.endswith("1 days, 7 records rebuilt\n")
         index.wait_for("1 days were replaced by their reindexed copies")
         assert {p.name for p in index_directory.glob("day-*.db")} == {f"day-{day(3)}.1.db", f"day-{day(0)}.db"}
         record_days_ago(3, 5, tmp_path)

@@ -33,18 +33,18 @@ COMMANDS = {
     "export": "run the exports requested through the API; `serve` does this too",
     "forward": "send the journals of applications to Kafka",
     "topics": "create the Kafka topic, or explain how it differs",
-    "ask": "query who called what, in the index here or through an API",
+    "ask": "query who called what, in the index of this machine or through an API",
     "tail": "show the newest records; needs no server and no key",
     "completeness": "show until when the index is complete, and what is missing",
     "purge": "permanently remove the days before a date from the index",
-    "reindex": "rebuild days of an earlier version, so that every filter finds their records",
-    "dead-letters": "show messages that are not records, and try to index them again",
+    "reindex": "rebuild days that an earlier version indexed, so that every filter works for them",
+    "dead-letters": "show messages that could not be indexed, and try again",
     "backup": "back up the index while it is in use",
     "restore": "restore an index from a backup",
-    "doctor": "check everything that records pass through, and advise what to do",
+    "doctor": "check journal, Kafka, index and settings, and say what to do",
     "keys": "create, list and revoke the keys that queries need",
     "schema": "print the JSON Schema of a record",
-    "completion": "print a completion script for a shell",
+    "completion": "print a script that completes commands and flags in a shell",
 }
 _TRACEBACK = "ASGI_AUDIT_TEST_TRACEBACK"
 MODULES = {name: f".{name}" for name in COMMANDS} | {

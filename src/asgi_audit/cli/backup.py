@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--with-keys",
         action="store_true",
-        help="also copy control.db; with it, anybody can make tokens that the API accepts: keep it secret",
+        help="also copy control.db; keep it secret: with it, anyone can create tokens that the API accepts",
     )
     add_settings(parser, "home", "store", "share_with_group")
 

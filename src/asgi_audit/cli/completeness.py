@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-age",
         metavar="AGE",
-        help="exit with 4 when T is older, such as 120s or 5m; a single long request exceeds values below 75s",
+        help="exit with 4 when T is older than this, such as 120s or 5m; below 75s a single long request is enough",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument(
@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif too_old:
         print(f"asgi-audit: {too_old}", file=sys.stderr)
     elif found.lost:
-        print(f"asgi-audit: complete, but for {found.lost:,} losses that were stated", file=sys.stderr)
+        print(f"asgi-audit: complete, except for {found.lost:,} records stated as lost", file=sys.stderr)
     return code
 
 
@@ -161,14 +161,18 @@ def _why_not(found: _Shown) -> list[str]:
     """Reasons why the window is not complete; [] when it is."""
     until, begins = found.completeness.until, found.completeness.begins
     if until is None:
-        return ["no process has stated anything yet, or the source was not read to a fence yet"]
+        return [
+            "T is not known yet: no process has written a statement, or the source has not been read to its end once"
+        ]
     reasons = []
     if begins is None:
-        reasons.append("the source was not read to a fence since its partitions changed")
+        reasons.append("the source has not been read to its end since its partitions changed")
     elif found.start < begins:
         reasons.append(f"nothing is claimed before {_time(begins)}")
     if until < found.end or (begins is not None and found.end < begins):
-        reasons.append(f"T has not reached {_time(found.end)}" if until < found.end else "the window ends before that")
+        reasons.append(
+            f"T has not reached {_time(found.end)}" if until < found.end else "the time range ends before that"
+        )
     elif begins is not None and until < begins:
         reasons.append(f"T has not reached {_time(begins)}")
     if count := found.completeness.incidents - found.acknowledged:
@@ -194,14 +198,14 @@ def _give_up(settings: Settings, partition: str) -> int:
     if partition not in holding:
         shown = ", ".join(f"{_PARTITION}{name}" for name in holding[:10]) or "there is none"
         raise ConfigError(
-            f"--acknowledge is {_PARTITION + partition[:40]!r}; accepted: a partition that holds T: {shown}"
+            f"--acknowledge is {_PARTITION + partition[:40]!r}; accepted: a partition that T waits for: {shown}"
         )
     if not give_up_partition(settings, partition, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
-            f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
+            f"the indexer did not store the acknowledgement within {_WAIT_SECONDS:g} s",
             hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
         )
-    print(f"acknowledged: partition {partition} is lost for ever", file=sys.stderr)
+    print(f"acknowledged: partition {partition} is permanently lost", file=sys.stderr)
     return 0
 
 
@@ -221,10 +225,10 @@ def _acknowledge(settings: Settings, text: str) -> int:
         raise ConfigError(f"--acknowledge is {text[:40]!r}; accepted: a process that is silent: {shown}") from None
     if not open_admin(settings).acknowledge(process, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
-            f"the indexer has not yet written down what was acknowledged after {_WAIT_SECONDS:g} s",
+            f"the indexer did not store the acknowledgement within {_WAIT_SECONDS:g} s",
             hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
         )
-    print(f"acknowledged: process {process} is gone for good", file=sys.stderr)
+    print(f"acknowledged: process {process} will not come back", file=sys.stderr)
     return 0
 
 
@@ -247,14 +251,14 @@ def _show(found: _Shown) -> None:
         print()
     for h in found.holds:
         if h.is_lost:
-            print(f"partition {h.partition} is lost for ever, as acknowledged: {h.reason}")
+            print(f"partition {h.partition} is permanently lost, as acknowledged: {h.reason}")
         else:
-            print(f"T stands because of partition {h.partition} since {_time(h.since)}: {h.reason}")
-            print(f"  if it is lost for ever: asgi-audit completeness --acknowledge {_PARTITION}{h.partition}")
+            print(f"T waits for partition {h.partition} since {_time(h.since)}: {h.reason}")
+            print(f"  if it is permanently lost: asgi-audit completeness --acknowledge {_PARTITION}{h.partition}")
     for p in found.holders[:_HOLDERS_SHOWN]:
         of = f"{p.service} on {p.host}" if p.host else p.service or "of which nothing more is known"
-        since = f"has said nothing since {_time(p.low)}" if p.low else "has stated nothing yet"
-        print(f"T waits for process {p.process} ({of}), which {since}; after 120 s of silence T goes on without it")
+        since = f"was last heard of at {_time(p.low)}" if p.low else "has written no statement yet"
+        print(f"T waits for process {p.process} ({of}), which {since}; after 120 s of silence T advances without it")
     if len(found.holders) > _HOLDERS_SHOWN:
         print(f"  and for {len(found.holders) - _HOLDERS_SHOWN:,} more")
     c = found.completeness

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("-n", type=int, default=20, metavar="N", help="show at most N (default: %(default)s)")
     listing.add_argument("--json", action="store_true", help="one JSON object per line")
     show = actions.add_parser(
-        "show", prog="asgi-audit dead-letters show", help="show the bytes of one", allow_abbrev=False
+        "show", prog="asgi-audit dead-letters show", help="print the bytes of one message", allow_abbrev=False
     )
     show.add_argument("number", type=int)
     replay = actions.add_parser(
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         return _show(admin, arguments.number)
     if arguments.all == bool(arguments.number):
-        raise ConfigError("replay: name the numbers, or --all")
+        raise ConfigError("replay: give numbers, or --all")
     numbers = [letter.id for letter in _every(admin) if not letter.is_cut] if arguments.all else arguments.number
     return _replay(admin, numbers)
 
@@ -90,7 +90,7 @@ def _replay(admin: Admin, numbers: list[int]) -> int:
             raise ConfigError(f"there is no dead letter {number}", hint="`asgi-audit dead-letters list` shows them.")
         if not admin.replay(number, wait_seconds=_WAIT_SECONDS):
             raise StoreError(
-                f"the indexer has not tried dead letter {number} within {_WAIT_SECONDS:g} s",
+                f"the indexer did not try dead letter {number} within {_WAIT_SECONDS:g} s",
                 hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
             )
         found = admin.dead_letter(number)

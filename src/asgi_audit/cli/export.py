@@ -21,7 +21,7 @@ __all__ = ["SETTINGS", "add_arguments", "run"]
 SETTINGS = ("export_path", "export_bucket", "export_endpoint", "export_days")
 _log = logging.getLogger("asgi_audit.exports")
 # Safe: unconfirmed data is written again at the next start.
-_LATE = "the export was not left within %g s; ending without it, it goes on at the next start"
+_LATE = "the running export did not stop within %g s; it continues at the next start"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

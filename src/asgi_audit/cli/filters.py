@@ -20,30 +20,30 @@ _INSTANT = "2026-01-31, or a time with its zone such as 2026-01-31T12:00:00Z"
 _DATE_LENGTH = len("2026-01-31")
 _DAY_MS = 86_400_000
 _FLAGS = {
-    "since": ("DURATION", "from so long ago, such as 15m, 1h30m or 7d"),
-    "start": ("TIME", "from then on: 2026-01-31, or 2026-01-31T12:00:00Z"),
-    "end": ("TIME", "up to then, inclusive"),
+    "since": ("DURATION", "only the last 15m, 1h30m, 7d, …"),
+    "start": ("TIME", "start, inclusive: 2026-01-31, or 2026-01-31T12:00:00Z"),
+    "end": ("TIME", "end, inclusive; a date means its whole day (UTC)"),
     "account": ("NAME", "one account"),
-    "service": ("NAME", "one service; without it, reads of the API (service logs) are left out"),
+    "service": ("NAME", "one service; default: all except logs, the reads of the API"),
     "instance": ("NAME", "one instance"),
-    "level": ("LEVELS", "DEBUG, INFO, WARN, ERROR, FATAL; several with commas"),
-    "status": ("STATUS", "404, 4xx or 400-499; several with commas"),
+    "level": ("LEVELS", "DEBUG, INFO, WARN, ERROR, FATAL; separated by commas"),
+    "status": ("STATUS", "404, 4xx or 400-499; separated by commas"),
     "method": ("METHOD", "GET, POST, …"),
-    "path": ("PATH", "the route's template begins with it, by whole segments: /orders, or '/orders/*'"),
-    "route": ("TEMPLATE", "the whole template of the route, such as '/orders/{id}'"),
-    "principal": ("NAME", "who called"),
-    "client": ("ADDRESS", "from which address"),
-    "operation": ("NAME", "which operation"),
-    "outcome": ("OUTCOME", "completed, disconnected, error, …"),
+    "path": ("PATH", "route template begins with these segments: /orders, or '/orders/*'"),
+    "route": ("TEMPLATE", "exactly this route template, such as '/orders/{id}'"),
+    "principal": ("NAME", "the caller"),
+    "client": ("ADDRESS", "address of the client"),
+    "operation": ("NAME", "name of the operation"),
+    "outcome": ("OUTCOME", "completed, failed, disconnected, cancelled or interrupted"),
     "region": ("REGION", "global or eu"),
-    "request-id": ("ID", "the request that carried it"),
-    "trace-id": ("ID", "the trace that it belongs to"),
-    "text": ("WORDS", 'words, or a "quoted phrase", of the message'),
+    "request-id": ("ID", "X-Request-ID of the request"),
+    "trace-id": ("ID", "trace of the request"),
+    "text": ("WORDS", 'words, or a "quoted phrase", in the message'),
 }
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("filters", "all that are given have to hold")
+    group = parser.add_argument_group("filters", "records must match all of them")
     for name, (metavar, help) in _FLAGS.items():
         group.add_argument(f"--{name}", metavar=metavar, dest=f"filter_{name.replace('-', '_')}", help=help)
 
@@ -68,7 +68,7 @@ def query_of(given: Mapping[str, Any], now: float) -> Query:
     if levels is not None:
         found["levels"] = frozenset(level.strip() for level in levels.split(","))
         if not found["levels"] <= set(LEVELS):
-            raise ConfigError(f"--level is {levels!r}; accepted: {', '.join(LEVELS)}, several with commas")
+            raise ConfigError(f"--level is {levels!r}; accepted: {', '.join(LEVELS)}, separated by commas")
     try:
         if "status" in found:
             found["statuses"] = statuses_of(found.pop("status"), field="--status")
@@ -82,7 +82,7 @@ def window_of(given: Mapping[str, Any], now: float) -> tuple[int, int]:
     start, end = 0, TIME_END
     if "since" in given:
         if "start" in given or "end" in given:
-            raise ConfigError("--since cannot be given beside --start and --end")
+            raise ConfigError("--since cannot be combined with --start or --end")
         try:
             start = max(0, int(now * 1000) - duration_ns(given["since"]) // 1_000_000)
         except ValueError:

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         _log.info("%d entries sent, %d refused", stats.acknowledged, stats.refused)
     if not is_all:
-        _log.warning("not all is sent; the rest stays in %s. %s", settings.journal_path, stats.last_error)
+        _log.warning("not everything was sent; the rest stays in %s. %s", settings.journal_path, stats.last_error)
     return 0 if is_all else 1
 
 
@@ -121,7 +121,7 @@ class _Shown:
 
     def unready(self) -> str:
         is_connected = self._stats()["forward_connected"]
-        return "" if is_connected else "Kafka takes nothing now, the log says why; what was recorded is in the journal"
+        return "" if is_connected else "Kafka accepts nothing now; the log says why. The records are in the journal"
 
     def complete_age(self) -> float | None:
         return None  # there is no index here

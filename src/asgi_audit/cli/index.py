@@ -35,7 +35,7 @@ __all__ = ["ProgressLine", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.index")
 # Safe: the source delivers uncommitted records again.
-_LATE = "the batch was not done within %g s; ending without it, it will be indexed again"
+_LATE = "the batch was not finished within %g s; it will be indexed again at the next start"
 _STANDBY_SECONDS = 1.0
 _SHOW_SECONDS = 1.0
 _PATH_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -79,7 +79,7 @@ def _show_to(text: Text, sidecar: Sidecar) -> None:
         try:
             text.write(sidecar.own_text())
         except Exception as e:  # an error in the metrics must never stop indexing
-            _log.warning("the metrics could not be shown: %s", type(e).__name__)
+            _log.warning("the metrics could not be computed: %s", type(e).__name__)
         time.sleep(_SHOW_SECONDS)
 
 
@@ -120,7 +120,7 @@ def _lease(settings: Settings, stop: threading.Event, *, new_index: bool) -> Wri
             if not e.retriable:
                 raise
             if _cannot_be_made(e):
-                hint = "Name a directory that this user can make and write, with --to or --home."
+                hint = "Use a directory that this user can create and write, with --to or --home."
                 raise StoreError(str(e), retriable=False, hint=hint) from e
             if str(e) != said:
                 said = str(e)

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--role", choices=("reader", "auditor"), required=True, help="reader: usage and trail; auditor: all dialects"
     )
     create.add_argument(
-        "--account", action="append", required=True, metavar="NAME", help="may be given several times; '*' means all"
+        "--account", action="append", required=True, metavar="NAME", help="can be repeated; '*' means all accounts"
     )
     listing = actions.add_parser(
         "list", prog="asgi-audit keys list", help="show all keys without their secrets", allow_abbrev=False
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             key_id, clear = control.create_key(arguments.role, arguments.account)
             print(clear)
             shown = "every account" if arguments.account == ["*"] else "account " + ", ".join(arguments.account)
-            print(f"key {key_id}: {arguments.role}, {shown}; it is shown this once", file=sys.stderr)
+            print(f"key {key_id}: {arguments.role}, {shown}; shown only once", file=sys.stderr)
         elif arguments.action == "list":
             _show(control.list_keys())
         else:

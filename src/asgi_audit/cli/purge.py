@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{day.day}  {day.records:>12,} records  {size_text(day.bytes):>10}")
     elif not admin.purge(before, wait_seconds=_WAIT_SECONDS):
         raise StoreError(
-            f"the indexer has not yet purged {settings.store_url} after {_WAIT_SECONDS:g} s",
+            f"the indexer did not purge {settings.store_url} within {_WAIT_SECONDS:g} s",
             hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
         )
     records, size = sum(d.records for d in days), sum(d.bytes for d in days)
@@ -58,7 +58,7 @@ def _day(text: str) -> int:
         raise ConfigError(f"--before is {text[:40]!r}; accepted: a date such as 2026-10-01") from None
     today = datetime.datetime.now(datetime.UTC).date()
     if day > today:
-        raise ConfigError(f"--before is {day}; accepted: a date up to today, {today} (UTC): today's records stay")
+        raise ConfigError(f"--before is {day}; accepted: a date up to today, {today} (UTC); the records of today stay")
     return int(datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()) * 1000
 
 

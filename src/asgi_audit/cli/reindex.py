@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     admin = open_admin(settings)
     days = {found.day: found for found in admin.days()}
     if missing := [day for day in wanted if day not in days]:
-        raise ConfigError(f"--day is {missing[0]}; accepted are the days of the index: asgi-audit reindex --list")
+        raise ConfigError(f"--day is {missing[0]}; accepted: a day of the index, see asgi-audit reindex --list")
     if arguments.list:
         for found in days.values():
-            note = "  reindex makes it new" if found.is_old else ""
+            note = "  needs reindex" if found.is_old else ""
             print(f"{found.day}  version {found.version}  {found.records:>12,} records{note}")
         return 0
     with admin.reindexing(wait_seconds=_WAIT_SECONDS) as reindexing:
@@ -55,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
         for day in chosen:
             if not reindexing.renew(day, _Progress(day)):
                 raise StoreError(
-                    f"the day {day} is made new, and the indexer has not yet taken it after {_WAIT_SECONDS:g} s",
+                    f"the day {day} is rebuilt, but the indexer did not take it over within {_WAIT_SECONDS:g} s",
                     hint="The indexer has the request and will do it as soon as it can; its log shows why it waits.",
                 )
         records = sum(days[day].records for day in chosen)
-        print(f"{len(chosen):,} days, {records:,} records made new", file=sys.stderr)
+        print(f"{len(chosen):,} days, {records:,} records rebuilt", file=sys.stderr)
     return 0
 
 

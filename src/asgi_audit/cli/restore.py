@@ -38,5 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     where = settings.absolute().store_path
     print(f"{made.files:,} files, {size_text(made.bytes)}, of {at:%Y-%m-%d %H:%M:%S}Z, in {where}", file=sys.stderr)
     if made.has_journal:
-        print("an incident covers what was taken from the journal since: asgi-audit completeness", file=sys.stderr)
+        print(
+            "records taken from the journal after the backup are missing; an incident covers them: asgi-audit "
+            "completeness",
+            file=sys.stderr,
+        )
     return 0

@@ -48,7 +48,7 @@ _CHILD_SECONDS = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_new_index(parser)
-    parser.add_argument("--no-index", action="store_true", help="do not index: another process does")
+    parser.add_argument("--no-index", action="store_true", help="do not index; another process does it")
     parser.add_argument(
         "--account", metavar="NAME", help="account of the first key; default: the setting account_id, '*' means all"
     )
@@ -142,7 +142,7 @@ def _alone(
             child.ask_to_stop()
 
     beside = Beside(
-        unready=lambda: "the indexer beside is not running" if indexer and not indexer.running() else "",
+        unready=lambda: "the indexer process is not running" if indexer and not indexer.running() else "",
         measures=restarts,
         text=lambda: metrics.read(METRICS_SECONDS),
     )
@@ -176,7 +176,7 @@ def _listen(host: str, port: int) -> socket.socket:
                 f"port {port} of {host} is in use", hint="choose another one with --port, or 0 for any free one"
             ) from e
         if e.errno == errno.EACCES:
-            raise AuditError(f"port {port} of {host} may not be used by this user", hint="choose one above 1023") from e
+            raise AuditError(f"this user may not use port {port} of {host}", hint="choose one above 1023") from e
         raise ConfigError(f"setting host is {host!r}: {e.strerror or e}; accepted: an address of this machine") from e
     return listening
 
@@ -186,19 +186,19 @@ def _first_key(control: Any, settings: Settings, base: str, account: str | None)
     more = "asgi-audit keys create --role auditor --account NAME"
     if settings.accepts_tokens and account is None and not control.list_keys():
         if not is_json():  # no key that nobody asked for
-            print(f"Ask with a token of {settings.jwt_issuer}; a key: {more}", flush=True)
+            print(f"Query with a token of {settings.jwt_issuer}, or create a key: {more}", flush=True)
         return
     if control.list_keys():
         if not is_json():
-            print(f"Ask with a key of yours (`asgi-audit keys list`); another one: {more}", flush=True)
+            print(f"Query with an existing key (`asgi-audit keys list`), or create one: {more}", flush=True)
         return
     if is_json():  # log collectors must not get a secret
-        _log.warning("there is no key yet: make one with `%s`", more)
+        _log.warning("there is no key yet; create one with `%s`", more)
         return
     name = account or settings.account_id
     clear = control.create_key("auditor", [name])[1]
     whose = "every account" if name == "*" else f"account {name!r}"
-    print(f"\nThis is the first key, for {whose}; it is shown this once. Ask with it what was recorded:\n")
+    print(f"\nThis is the first key, for {whose}; it is shown only once. Query the records with it:\n")
     for line in ask_lines(base, clear):
         print("  " + line)
     print(f"\nMore keys: {more}\n", flush=True)

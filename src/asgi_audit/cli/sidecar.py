@@ -165,8 +165,8 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
             except OSError:
                 raise  # the client left
             except Exception as e:  # an error here must never stop the work
-                _log.warning("%s could not be answered: %s", self.path[:100], type(e).__name__)
-                _log.debug("it failed here", exc_info=True)
+                _log.warning("%s failed: %s", self.path[:100], type(e).__name__)
+                _log.debug("an internal error happened", exc_info=True)
                 self._answer(500, b'{"status":"error","message":"the log says which error"}')
             finally:
                 asking.release()
@@ -193,14 +193,14 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
             try:
                 max_age = age_seconds(given[0]) if given else MAX_AGE_SECONDS
             except ValueError:
-                message = f"max_age: accepted is {AGE_ACCEPTED}"
+                message = f"max_age: accepted: {AGE_ACCEPTED}"
                 self._answer(400, json.dumps({"status": "error", "message": message}).encode())
                 return
             age = sidecar.complete_age()
             if age is None:
-                why = "it is not known until when the index is complete"
+                why = "it is not known yet up to which time the index is complete"
             elif age > max_age:
-                why = f"the index is complete until {age:.1f} s ago, and max_age is {max_age:g} s"
+                why = f"the index is complete only until {age:.1f} s ago; max_age is {max_age:g} s"
             else:
                 self._answer(200, json.dumps({"status": "ok", "age_seconds": round(age, 3)}).encode())
                 return
@@ -223,12 +223,15 @@ def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | No
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
         def handle_error(self, request: object, client_address: object) -> None:
-            _log.debug("an answer to a probe failed", exc_info=True)
+            _log.debug("a response to a health check failed", exc_info=True)
 
     try:
         return Server((host, port), Handler)
     except OSError as e:
         _log.error(
-            "metrics and health cannot be shown on %s port %d: %s; going on without", host, port, e.strerror or e
+            "metrics and health cannot be served on %s port %d: %s; continuing without them",
+            host,
+            port,
+            e.strerror or e,
         )
         return None

@@ -69,7 +69,7 @@ class Supervised:
         while not self._stopping.wait(LOOK_SECONDS):
             if self._child.running():
                 if self._is_stuck():
-                    _log.error("the %s does not respond; it is killed", self._name)
+                    _log.error("the %s does not respond; killing it", self._name)
                     self._child.process.kill()
                 continue
             code = self._child.stop()  # it has ended; this closes the parent's end of its pipe

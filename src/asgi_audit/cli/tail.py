@@ -36,7 +36,7 @@ _COUNT_MAX = 100_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-n", "--lines", type=int, default=10, metavar="N", help="number of records to begin with; default: 10"
+        "-n", "--lines", type=int, default=10, metavar="N", help="number of records to show first; default: 10"
     )
     parser.add_argument("-f", "--follow", action="store_true", help="then show new records, until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="whole records as JSON, one per line")
@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     if shown or not arguments.lines:  # without lines nothing was read
         return 0
     if filters:
-        print("asgi-audit: no record is like that", file=sys.stderr)
+        print("asgi-audit: no matching records", file=sys.stderr)
         return 0
     places = " and ".join(str(path) for path in (settings.journal_path, settings.store_path) if path is not None)
-    raise StoreError(f"there are no records in {places}", hint="Look elsewhere with --home, or --from and --store.")
+    raise StoreError(f"there are no records in {places}", hint="Use another place with --home, or --from and --store.")
 
 
 def line_of(record: Decoded) -> str:
@@ -130,16 +130,14 @@ def _indexed(settings: Settings, query: Query, lines: int) -> list[Decoded]:
     try:
         reader = open_store_reader(settings)
     except ConfigError as e:
-        print(
-            f"asgi-audit: what is already indexed is not shown: {one_line(sentences(str(e), e.hint))}", file=sys.stderr
-        )
+        print(f"asgi-audit: indexed records are not shown: {one_line(sentences(str(e), e.hint))}", file=sys.stderr)
         return []
     try:
         published = reader.snapshot().published
         rows, _ = reader.page(query, published=published, before=None, limit=lines, bytes_max=64 << 20)
         return list(_decoded(row.record for row in rows))
     except StoreError as e:
-        print(f"asgi-audit: what is already indexed is not shown: {one_line(str(e))}", file=sys.stderr)
+        print(f"asgi-audit: indexed records are not shown: {one_line(str(e))}", file=sys.stderr)
         return []
     finally:
         reader.close()

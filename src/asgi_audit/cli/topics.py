@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     except TransportError as e:
         if not is_made:
             raise
-        print(f"topic {kafka_address(arguments.url).topic} made; it cannot be looked at: {e}")
+        print(f"topic {kafka_address(arguments.url).topic} created; it cannot be checked: {e}")
         return 0
     if found is None:
-        raise ConfigError(f"{arguments.url} was created and is missing again; is something deleting it?")
+        raise ConfigError(f"{arguments.url} was created but does not exist any more; is something deleting it?")
     name = kafka_address(arguments.url).topic
     known = found.settings
     shown = ", ".join(
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         if known is not None and key in known
     )
     if known is None:
-        shown = "its settings are not known: this user has no right to DescribeConfigs"
+        shown = "its settings are unknown: this user may not DescribeConfigs"
     print(
         f"topic {name} {'made' if is_made else 'is there already'}: {found.partitions} partitions, "
         f"{found.replication} replicas, {shown}"

@@ -170,7 +170,7 @@ def address(*, of_path: str, **shown: str) -> Check:
         try:
             addresses.parse(value)
         except ConfigError:
-            hint = "; user and password are settings of their own" if "@" in value and "kafka" in scheme else ""
+            hint = "; user and password are separate settings" if "@" in value and "kafka" in scheme else ""
             raise Wrong(addresses.ACCEPTED[scheme] + hint) from None
         return str(value)
 

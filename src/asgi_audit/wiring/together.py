@@ -113,7 +113,7 @@ class Together:
         self._words[self._mine + _BEAT] = int(self._monotonic() * _NS)
 
     def unready(self) -> str:
-        return "the indexer beside is not running" if self._words[_INDEXER] == ENDED else ""
+        return "the indexer process is not running" if self._words[_INDEXER] == ENDED else ""
 
     def measures(self) -> Values:
         return {

@@ -68,13 +68,13 @@ def test_forward_lives_and_is_not_ready_and_ends_when_kafka_is_away(
         assert get(command, "/health/live")[0] == 200
         status, text = get(command, "/health/ready")
         assert status == 503
-        assert "Kafka takes nothing now" in json.loads(text)["reasons"][0]
+        assert "Kafka accepts nothing now" in json.loads(text)["reasons"][0]
         shown = metrics(command)
         assert shown["asgi_audit_forward_connected"] == shown["asgi_audit_forward_sent_total"] == 0
         assert shown["asgi_audit_forward_errors_total"] >= 1
         assert shown["asgi_audit_journal_lag_bytes"] > 0
         assert command.stop() == 1
-        assert "not all is sent; the rest stays in" in command.said
+        assert "not everything was sent; the rest stays in" in command.said
         assert list((tmp_path / "journal" / process).glob("*.seg"))
 
 
@@ -87,4 +87,4 @@ def test_forward_ends_well_when_kafka_is_away_and_nothing_waits(
     with forward(tmp_path, "kafka://127.0.0.1:1/audit") as command:
         command.wait_for("Records wait in the journal")
         assert command.stop() == 0
-        assert "not all is sent" not in command.said
+        assert "not everything was sent" not in command.said

@@ -124,7 +124,7 @@ def test_secret_is_in_no_message_when_two_middlewares_want_different_ones(tmp_pa
     )  # fmt: skip
     assert "-secret" not in done.stdout + done.stderr
     assert "setting kafka_password is '***'" in done.stdout
-    assert "user and password are settings of their own" in done.stdout
+    assert "user and password are separate settings" in done.stdout
 
 
 def test_registry_of_the_application_shows_what_is_forwarded(address: str, tmp_path: Path) -> None:

@@ -504,7 +504,7 @@ def test_fresh_when_complete_until_is_at_most_max_age_ago(api: Api, query: str, 
         known = {"complete_until": "2024-01-01T00:59:00.000Z", "age_seconds": 60.0}
         assert answer.json() == {"status": "ok", **known}
     elif status == 503:
-        assert answer.json()["reasons"][0].startswith("the index is complete until 60.0 s ago, and max_age is ")
+        assert answer.json()["reasons"][0].startswith("the index is complete only until 60.0 s ago; max_age is ")
         assert answer.headers["retry-after"] == "1"
     else:
         assert answer.headers["content-type"] == "application/problem+json"
@@ -514,7 +514,7 @@ def test_not_fresh_while_nothing_is_known(api: Api) -> None:
     answer = ask(api, "GET", "/health/fresh?max_age=9999h")
     assert (answer.status_code, answer.json()["reasons"]) == (
         503,
-        ["it is not known yet until when the index is complete"],
+        ["it is not known yet up to which time the index is complete"],
     )
 
 

@@ -83,7 +83,7 @@ async def test_ready_says_why_when_what_stands_beside_is_not(api: Api) -> None:
     app = create_app(api.service, api.control, Settings(), api.exports, unready=lambda: why)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api") as client:
         assert (await client.get("/health/ready")).status_code == 200
-        why = "the indexer beside is not running"
+        why = "the indexer process is not running"
         answer = await client.get("/health/ready")
         assert (answer.status_code, answer.json()["reasons"]) == (503, [why])
         assert (await client.get("/health/live")).status_code == 200

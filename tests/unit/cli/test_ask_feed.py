@@ -48,7 +48,7 @@ def test_cursor_stays_as_it_was_when_a_step_fails(tmp_path: Path, step: str, mon
 def test_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, text: str) -> None:
     file = CursorFile(tmp_path / "notes.txt")
     file.path.write_text(text)
-    with pytest.raises(ConfigError, match=r"notes\.txt holds no cursor"):
+    with pytest.raises(ConfigError, match=r"notes\.txt contains no cursor"):
         file.read()
     assert file.path.read_text() == text
 
@@ -71,7 +71,7 @@ def test_place_that_cannot_be_written_is_said_before_a_record_is_read(tmp_path: 
         (["feed", "--csv"], "ask feed takes no --csv; accepted: --json, --curl, --follow, --cursor, --after and -n"),
         (["feed", "--status", "404"], "ask feed takes no --status; accepted: --since, --start"),
         (["trail", "--cursor", "x"], "ask trail takes no --cursor; accepted: --json, --curl and -n"),
-        (["feed", "word"], "ask feed was given 1 words; accepted: flags alone"),
+        (["feed", "word"], "ask feed has 1 words; accepted: no words"),
     ],
 )
 def test_flags_of_other_questions_are_refused(

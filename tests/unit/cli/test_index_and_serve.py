@@ -284,7 +284,7 @@ def test_index_ends_with_one_line_when_its_directory_cannot_be_made(tmp_path: Pa
         timeout=60,
     )
     assert done.returncode == 1
-    assert "No such file or directory. Name a directory that this user can make and write" in done.stderr
+    assert "No such file or directory. Use a directory that this user can create and write" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
 
 

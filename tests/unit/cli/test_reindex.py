@@ -35,8 +35,8 @@ def test_days_of_an_earlier_version_are_made_new(index: Path, capsys: pytest.Cap
     assert run(index, "--list") == 0
     assert capsys.readouterr().out.splitlines() == [
         "2026-11-22  version 2             1 records",
-        "2026-11-21  version 1             5 records  reindex makes it new",
-        "2026-11-20  version 1             6 records  reindex makes it new",
+        "2026-11-21  version 1             5 records  needs reindex",
+        "2026-11-20  version 1             6 records  needs reindex",
     ]
     assert run(index) == 0
     said = capsys.readouterr().err.splitlines()
@@ -45,18 +45,18 @@ def test_days_of_an_earlier_version_are_made_new(index: Path, capsys: pytest.Cap
         "2026-11-21  5 of 5 records, N a second",
         "2026-11-20  0 of 6 records, N a second",
         "2026-11-20  6 of 6 records, N a second",
-        "2 days, 11 records made new",
+        "2 days, 11 records rebuilt",
     ]
     reader = SqliteReader(index)
     assert len(walk(reader, everything(route="/orders"))) == 12
     reader.close()
     assert run(index) == 0
-    assert capsys.readouterr().err == "0 days, 0 records made new\n"
+    assert capsys.readouterr().err == "0 days, 0 records rebuilt\n"
 
 
 def test_day_that_is_named_is_made_new_whatever_its_version(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(index, "--day", "2026-11-22", "--day", "2026-11-20") == 0
-    assert capsys.readouterr().err.endswith("2 days, 7 records made new\n")
+    assert capsys.readouterr().err.endswith("2 days, 7 records rebuilt\n")
     assert {p.name for p in index.glob("day-*.db")} == {
         "day-2026-11-20.1.db", "day-2026-11-21.db", "day-2026-11-22.1.db",
     }  # fmt: skip
@@ -66,7 +66,7 @@ def test_day_that_is_named_is_made_new_whatever_its_version(index: Path, capsys:
     ("arguments", "said"),
     [
         (["--day", "soon"], "--day is 'soon'; accepted: a date such as 2026-11-22"),
-        (["--day", "2020-01-01"], "--day is 2020-01-01; accepted are the days of the index"),
+        (["--day", "2020-01-01"], "--day is 2020-01-01; accepted: a day of the index"),
     ],
 )
 def test_reindex_says_what_is_accepted(

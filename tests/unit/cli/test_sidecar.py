@@ -117,7 +117,7 @@ def test_port_in_use_is_one_error_line_and_no_end(caplog: pytest.LogCaptureFixtu
             pass
     (line,) = caplog.records
     assert line.levelno == logging.ERROR
-    assert f"port {port}: Address already in use; going on without" in line.message
+    assert f"port {port}: Address already in use; continuing without" in line.message
 
 
 def test_client_that_says_nothing_does_not_keep_others_from_asking(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,4 +146,4 @@ def test_metrics_that_cannot_be_read_are_a_500_and_no_dropped_connection(caplog:
         assert status == 500
         assert "secret" not in text
         assert get(port, "/health/live")[0] == 200
-    assert "/metrics could not be answered: RuntimeError" in caplog.text
+    assert "/metrics failed: RuntimeError" in caplog.text

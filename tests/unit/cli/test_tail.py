@@ -131,7 +131,7 @@ def test_filters_hold_for_what_is_indexed_and_for_what_is_not(
         (["--status", "teapot"], "--status: 'teapot' selects no status"),
         (["--level", "LOUD"], "--level is 'LOUD'; accepted: DEBUG"),
         (["--since", "1 day"], "--since is '1 day'; accepted: a duration"),
-        (["--since", "1h", "--end", "2026-03-20"], "--since cannot be given beside"),
+        (["--since", "1h", "--end", "2026-03-20"], "--since cannot be combined with"),
         (["--start", "yesterday"], "--start is 'yesterday'; accepted: 2026-01-31"),
         (["--end", "2026-03-20T09:46:40"], "--end is '2026-03-20T09:46:40'; accepted: 2026-01-31, or a time with"),
         (["--path", "*/x"], "--path is '*/x'"),

@@ -149,7 +149,7 @@ def test_parent_hears_of_each_worker(parent: Together, workers: list[Together], 
 def test_workers_hear_how_the_parent_sees_things(parent: Together, workers: list[Together]) -> None:
     assert workers[0].unready() == ""  # there is no indexer, or it was not yet looked at
     parent.note(indexer=False, workers=2, restarts={"indexer": 3, "worker": 4})
-    assert workers[2].unready() == "the indexer beside is not running"
+    assert workers[2].unready() == "the indexer process is not running"
     assert workers[2].measures() == {
         "asgi_audit_serve_workers": 2.0,
         "asgi_audit_serve_restarts": {"exporter": 0.0, "indexer": 3.0, "worker": 4.0},

@@ -54,8 +54,8 @@ class Asking:
         words = self._arguments.words
         needed = {"usage": 2}.get(what, 0)
         if what != "tr50" and len(words) != needed:
-            accepted = "SERVICE INSTANCE" if needed else "flags alone"
-            raise ConfigError(f"ask {what} was given {len(words)} words; accepted: {accepted}")
+            accepted = "SERVICE INSTANCE" if needed else "no words"
+            raise ConfigError(f"ask {what} has {len(words)} words; accepted: {accepted}")
         flags = _FLAGS.get(what, ())
         for flag in ("csv", "count", "follow", "oldest", "fields", "cursor", "after"):
             if getattr(self._arguments, flag) and flag not in flags:
@@ -70,7 +70,7 @@ class Asking:
             return 0
         fields = self._arguments.fields
         if fields and not (self._arguments.json or self._arguments.csv):
-            raise ConfigError("--fields goes with --json or --csv")
+            raise ConfigError("--fields requires --json or --csv")
         order = "oldest" if self._arguments.oldest or self._arguments.follow else "newest"
         if self._arguments.follow:
             return await self._follow()
@@ -104,7 +104,7 @@ class Asking:
         if table is not None:
             table.end()
             if not shown:
-                print("no record is like that", file=sys.stderr)
+                print("no matching records", file=sys.stderr)
         return shown
 
     async def _follow(self) -> int:
@@ -186,7 +186,7 @@ class Asking:
         for word in words[1:]:
             name, is_one, value = word.partition("=")
             if not is_one:
-                raise ConfigError(f"{word!r} is no parameter; accepted: name=value, such as last=24h")
+                raise ConfigError(f"{word!r} is not a parameter; accepted: name=value, such as last=24h")
             params[name] = _value(value)
         if self._arguments.curl:
             return self._curl("POST", "/api", {}, {"1": {"command": words[0], "params": params}})
@@ -203,10 +203,12 @@ class Asking:
         if any(parts):
             given = list(itertools.takewhile(bool, parts))
             if len(given) != sum(map(bool, parts)):
-                raise ConfigError("ask export takes --service with --account, and --instance with --service")
+                raise ConfigError(
+                    "ask export accepts --service only with --account, and --instance only with --service"
+                )
             database = "/".join(quote(str(part), safe="") for part in (group, *given))
         if start == _EVER[0]:
-            raise ConfigError("ask export needs --since or --start; accepted: at most 90 days")
+            raise ConfigError("ask export requires --since or --start; accepted: at most 90 days")
         where: dict[str, Any] = {"database": database} if database else {"group": group}
         if self._arguments.curl:
             body = {"database": database} if database else {"region_group": group}
@@ -219,7 +221,7 @@ class Asking:
                 raise AuditError(f"export {export.id} ended as {export.state}", hint=export.reason)
             to = Path(self._arguments.to or f"{export.id}.ndjson.gz")
             done = await self._client.download(export, to, on_bytes=progress.bytes)
-        checked = "its digest is that of the manifest" if done.manifest else "no manifest was named: not checked"
+        checked = "verified by its manifest" if done.manifest else "not verified: the response named no manifest"
         print(f"{done.records:,} records in {to}; {checked}")
         return 0
 

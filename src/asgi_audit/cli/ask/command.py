@@ -64,12 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--oldest", action="store_true", help="oldest first; records only")
     shown.add_argument("--fields", metavar="NAMES", help="dotted names, separated by commas, for --json and --csv")
     shown.add_argument(
-        "-f", "--follow", action="store_true", help="then show new records, until Ctrl-C; records and feed"
+        "-f", "--follow", action="store_true", help="continue with new records, until Ctrl-C; records and feed"
     )
     shown.add_argument(
-        "--cursor", metavar="FILE", help="for feed: keep the place in this file, and go on there; written after records"
+        "--cursor",
+        metavar="FILE",
+        help="for feed: continue from the cursor in this file, and store the new one there after each page",
     )
-    shown.add_argument("--after", metavar="CURSOR", help="for feed: go on after this cursor; --cursor FILE goes first")
+    shown.add_argument(
+        "--after", metavar="CURSOR", help="for feed: continue after this cursor; --cursor FILE takes precedence"
+    )
     shown.add_argument("--to", metavar="FILE", help="for export: the file to write; default: ID.ndjson.gz")
     shown.add_argument("--group", metavar="NAME", help="for export: the region group; default: classic (all regions)")
     where = parser.add_argument_group("where")
@@ -112,7 +116,7 @@ async def _client(arguments: argparse.Namespace) -> AsyncIterator[AsyncClient]:
         return
     if arguments.key or arguments.what in ("export", "tr50"):
         what = "--key" if arguments.key else f"ask {arguments.what}"
-        raise ConfigError(f"{what} needs an API", hint="Give its address with --url, such as http://localhost:8400.")
+        raise ConfigError(f"{what} requires an API", hint="Give its address with --url, such as http://localhost:8400.")
     import httpx
 
     from ...wiring.local import local_api
@@ -121,7 +125,7 @@ async def _client(arguments: argparse.Namespace) -> AsyncIterator[AsyncClient]:
     if not settings.store_path.exists():
         raise StoreError(
             f"there is no index at {settings.absolute().store_path}",
-            hint="Look elsewhere with --home or --store, or ask an API with --url. `asgi-audit serve` or `index` makes "
+            hint="Use another index with --home or --store, or an API with --url. `asgi-audit serve` or `index` makes "
             "an index; `asgi-audit tail` shows what waits for it.",
         )
     local = local_api(settings)

@@ -57,7 +57,7 @@ class CursorFile:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise AuditError(
-                    f"another run uses the cursor in {self.path}", hint="Give each run a cursor file of its own."
+                    f"another run uses the cursor in {self.path}", hint="Use a separate cursor file for each run."
                 ) from None
             yield
         finally:
@@ -75,7 +75,9 @@ class CursorFile:
         except UnicodeDecodeError:
             text = ""
         if not 0 < len(text) <= _CURSOR_MAX or len(text.split()) != 1:
-            raise ConfigError(f"--cursor: {self.path} holds no cursor", hint="Name another file, or remove this one.")
+            raise ConfigError(
+                f"--cursor: {self.path} contains no cursor", hint="Name another file, or remove this one."
+            )
         return text
 
     def write(self, cursor: str) -> None:
@@ -178,9 +180,9 @@ class _Feeding:
 
     def _gone(self, error: ApiError) -> AuditError:
         where = f"the cursor in {self._file.path}" if self._file is not None else "this cursor"
-        again = f"remove {self._file.path}" if self._file is not None else "leave --after out"
+        again = f"remove {self._file.path}" if self._file is not None else "omit --after"
         return AuditError(
-            f"the feed cannot go on from {where} without missing records: {error}",
+            f"the feed cannot continue from {where} without missing records: {error}",
             hint=f"To begin again, {again}: all records there are come once more; with --start TIME only those from "
             "then on.",
         )

@@ -62,8 +62,8 @@ def source(s: Settings) -> Iterator[Found]:
     topics = [name for name in facts.sources if name.startswith("kafka:")] if facts is not None else []
     if topics and not s.is_kafka:
         name = topics[-1].rpartition(":")[2]
-        text = f"the index is fed from the Kafka topic {name}, and these settings name no Kafka address"
-        yield Found("warn", "source", text, f"Give the address that `serve` has: --from kafka://host:port/{name}.")
+        text = f"the index reads the Kafka topic {name}, but these settings have no Kafka address"
+        yield Found("warn", "source", text, f"Use the same address as `serve`: --from kafka://host:port/{name}.")
 
 
 def journal(s: Settings) -> Iterator[Found]:
@@ -76,7 +76,7 @@ def journal(s: Settings) -> Iterator[Found]:
     used = sum(j.bytes for j in look_at_journal(s))
     share = used / s.journal_bytes_max
     text = f"{_size(used)} of {_size(s.journal_bytes_max)} used ({share:.0%})"
-    do = "Start `asgi-audit index`, or look why it does not keep up; over the bound records are lost and stated."
+    do = "Start `asgi-audit index`, or find out why it does not keep up. A full journal loses records."
     yield Found(
         "bad" if share >= 0.9 else "warn" if share >= 0.5 else "ok", "journal", text, do if share >= 0.5 else ""
     )
@@ -85,7 +85,7 @@ def journal(s: Settings) -> Iterator[Found]:
         yield Found(
             "warn",
             "journal",
-            f"{_size(free)} free on its disk: it is full before the journal is",
+            f"{_size(free)} free on its disk, which fills up before the journal reaches its limit",
             "Lower journal_bytes_max, or free space.",
         )
 
@@ -131,7 +131,7 @@ def clock(s: Settings) -> Iterator[Found]:
         if facts.snapshot.read_until > now + _AHEAD_SECONDS:
             ahead.append(f"the indexer's clock is {_age(facts.snapshot.read_until - now)} ahead of this one")
     for text in ahead:
-        yield Found("warn", "clock", text, "Look at the time synchronisation of the machines (chronyc tracking).")
+        yield Found("warn", "clock", text, "Check the time synchronisation of the machines (chronyc tracking).")
     if not ahead:
         yield Found("ok", "clock", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}Z, nothing lies in the future")
 
@@ -145,7 +145,7 @@ def index(s: Settings) -> Iterator[Found]:
         return
     damage = open_admin(s).damage()
     if damage:
-        do = "Stop the indexer, keep a copy, restore main.db from a backup."
+        do = "Stop the indexer, copy the directory, then restore a backup (asgi-audit restore)."
         yield Found("bad", "index", f"main.db is damaged: {damage}", do)
     days = (
         f"{len(facts.days)} {'day' if len(facts.days) == 1 else 'days'} from {facts.days[0]}"
@@ -162,9 +162,9 @@ def index(s: Settings) -> Iterator[Found]:
     )
     at = facts.snapshot.read_until
     if not at:
-        yield Found("warn", "index", "nothing proves yet that all was read", "Look at the indexer's log.")
+        yield Found("warn", "index", "the source has not been read to its end yet", "Look at the indexer's log.")
     elif time.time() - at > _LAG_SECONDS:
-        text = f"what was written in the last {_age(time.time() - at)} may not be read"
+        text = f"records of the last {_age(time.time() - at)} may not be indexed yet"
         yield Found("warn", "index", text, "Start `asgi-audit index`, or look at its log.")
     else:
         yield Found("ok", "index", f"everything was read up to {_age(max(0.0, time.time() - at))} ago")
@@ -176,7 +176,7 @@ def lease(s: Settings) -> Iterator[Found]:
     if facts is None:
         waiting = 0 if s.is_kafka or _journal_path(s) is None else sum(j.waiting_bytes for j in look_at_journal(s))
         if waiting:
-            yield Found("bad", "lease", f"no indexer runs, and {_size(waiting)} of the journal wait", start)
+            yield Found("bad", "lease", f"no indexer runs, and {_size(waiting)} of the journal wait for it", start)
         return
     if facts.held_by is None:
         yield Found("bad", "lease", "no indexer runs", start)
@@ -185,8 +185,8 @@ def lease(s: Settings) -> Iterator[Found]:
     standing = _standing_seconds(s, facts)
     if standing is None:
         return
-    text = f"the indexer, {facts.held_by}, holds the lease and has read nothing for {_age(standing)}"
-    do = "Look at its log: its disk or its source may not answer. If it says nothing, restart it."
+    text = f"the indexer, {facts.held_by}, holds the lease but has read nothing for {_age(standing)}"
+    do = "Look at its log: its disk or its source may not respond. If the log has no reason, restart it."
     yield Found("bad", "lease", text, do)
 
 
@@ -256,14 +256,14 @@ def completeness(s: Settings) -> Iterator[Found]:
     finally:
         reader.close()
     if found.until is None:
-        yield Found("ok", "completeness", "no process has stated anything yet")
+        yield Found("ok", "completeness", "no process has written a statement yet")
         return
     text = f"complete until {datetime.fromtimestamp(found.until / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
     if acknowledged:
         text += f", {acknowledged:,} acknowledged incident{'s' * (acknowledged != 1)}"
     if count := found.incidents - acknowledged:
         text += f", {count:,} open incident{'s' * (count != 1)}"
-        do = "`asgi-audit completeness` shows them. Records may be missing; every answer says so in Audit-Incidents."
+        do = "`asgi-audit completeness` shows them. Records may be missing; every response counts them."
         yield Found("warn", "completeness", text, do)
     else:
         yield Found("ok", "completeness", text)
@@ -310,22 +310,22 @@ def _directory(about: str, path: Path) -> Iterator[Found]:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        yield Found("bad", about, f"{there} is no directory", "Name another one in the settings.")
+        yield Found("bad", about, f"{there} is not a directory", "Use another path in the settings.")
         return
     if not os.access(there, os.W_OK | os.X_OK):
-        do = f"Give it to the user that runs this: chown or chmod {there}."
-        yield Found("bad", about, f"this user may not write in {there}", do)
+        do = f"Give this user access: chown or chmod {there}."
+        yield Found("bad", about, f"this user cannot write to {there}", do)
         return
     kind = file_system(there)
     shown = f"{path} on {kind}" if kind else str(path)
     if kind in _EPHEMERAL:
-        do = "Put it on a volume: what stands here goes with the container or at a restart."
-        yield Found("warn", about, f"{shown}, which does not last", do)
+        do = "Put it on a volume: files here are lost with the container or at a restart."
+        yield Found("warn", about, f"{shown}, which is not persistent", do)
     elif kind in _REMOTE:
         do = "Use a local disk: locks and shared memory do not work reliably over a network."
-        yield Found("bad", about, f"{shown}, which is not local", do)
+        yield Found("bad", about, f"{shown}, which is not a local disk", do)
     else:
-        yield Found("ok", about, shown if path.exists() else f"{shown}, not made yet")
+        yield Found("ok", about, shown if path.exists() else f"{shown}, not created yet")
     free = shutil.disk_usage(there).free
     if free < _FREE_WARN:
         level: Level = "bad" if free < _FREE_BAD else "warn"

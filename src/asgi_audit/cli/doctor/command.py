@@ -35,7 +35,7 @@ ALL: Sequence[Check] = (
     issuer,
     exports,
 )  # in the order of a record's path
-_LOOK = "Look at that path; run this as the user of the indexer; if it stays, please report it."
+_LOOK = "Check that path, and run this as the user of the indexer. If the error persists, please report it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         settings = settings_of(arguments)
     except ConfigError as e:
-        found.append(Found("bad", "settings", str(e), e.hint or "Nothing else was looked at: set this right first."))
+        found.append(Found("bad", "settings", str(e), e.hint or "Nothing else was checked: correct this first."))
         _show(found[0], arguments.json)
     else:
         for one in examine(settings):
@@ -93,10 +93,10 @@ def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found
                 said[str(e)] = about
                 yield Found("bad", about, str(e), e.hint or _LOOK)
         except Exception as e:
-            what = f"could not look: {type(e).__name__}: {without_passwords(str(e))}"
+            what = f"could not check: {type(e).__name__}: {without_passwords(str(e))}"
             yield Found("bad", about, what, _LOOK)
     for first, others in kept.items():
-        yield Found("bad", "not looked at", f"{', '.join(others)}: see {first!r}", "Set that right first.")
+        yield Found("bad", "not checked", f"{', '.join(others)}: see {first!r}", "Correct that first.")
 
 
 def _show(found: Found, is_json: bool) -> None:

@@ -24,17 +24,19 @@ def exports(s: Settings) -> Iterator[Found]:
         control.close()
     url = public_url(s)
     if not url.startswith("https://") and (may_ask or counts or s.public_url) and not s.export_bucket:
-        do = "Set public_url to the https address under which clients reach the API: they download over https alone."
+        do = "Set public_url to the https address under which clients reach the API: clients download only over https."
         yield Found("warn", "exports", f"URLs of exports begin with {url}", do)
     if not counts:
         if may_ask:
-            yield Found("ok", "exports", "none was asked for")
+            yield Found("ok", "exports", "none requested")
         return
     text = ", ".join(f"{count:,} {state}" for state, count in counts.items())
     waiting = sum(counts.get(state, 0) for state in ("Requested", "Pending", "CreatingNewUrl"))
     if waiting and not is_running:
-        yield Found("warn", "exports", f"{text}; no process runs them", "Start `asgi-audit serve`, or `export`.")
+        yield Found(
+            "warn", "exports", f"{text}; no process runs them", "Start `asgi-audit serve` or `asgi-audit export`."
+        )
     elif counts.get("Failed"):
-        yield Found("warn", "exports", text, "The log of `serve` says why they failed; ask for them again.")
+        yield Found("warn", "exports", text, "The log of `serve` says why they failed. Request them again.")
     else:
         yield Found("ok", "exports", text)

@@ -22,8 +22,8 @@ def issuer(s: Settings) -> Iterator[Found]:
     except ConfigError:
         raise  # a package that is missing: its hint says which
     except AuditError as e:
-        do = e.hint or "Tokens are refused, or judged by the keys known so far; keys of asgi-audit work all the same."
-        yield Found("bad", "issuer", f"the public keys of {s.jwt_issuer} cannot be had: {e}", do)
+        do = e.hint or "Until then, tokens are refused or checked with the known keys. API keys still work."
+        yield Found("bad", "issuer", f"the public keys of {s.jwt_issuer} cannot be loaded: {e}", do)
         return
     if not ids:
         do = "Set jwt_algorithms to what the issuer signs with."

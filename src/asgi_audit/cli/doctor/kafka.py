@@ -23,45 +23,50 @@ def kafka(s: Settings) -> Iterator[Found]:
     try:
         found = topic.describe(seconds=_SECONDS)
     except TransportError as e:
-        do = e.hint or "Records wait in the journal until it answers; look at the broker."
+        do = e.hint or "Records wait in the journal until the broker responds. Check the broker."
         yield Found("bad", "broker", str(e), do)
         return
     if found is None:
-        yield Found("ok", "broker", "the cluster answers")
+        yield Found("ok", "broker", "the cluster responds")
         do = f"asgi-audit topics create {s.transport}. Records wait in the journal until then."
         yield Found("bad", "topic", f"{name} does not exist", do)
         return
     brokers = f"{found.brokers} broker{'s' if found.brokers != 1 else ''}"
-    yield Found("ok", "broker", f"cluster {found.cluster_id} answers, {brokers}")
+    yield Found("ok", "broker", f"cluster {found.cluster_id} responds, {brokers}")
     shown = f"{name}: {found.partitions} partitions, {found.replication} replicas"
     if found.in_sync_least < found.replication:
-        text = f"{shown}, of some partition only {found.in_sync_least} in sync"
+        text = f"{shown}; one partition has only {found.in_sync_least} in sync"
         yield Found("warn", "topic", text, "A broker is away or behind: bring it back.")
     else:
         yield Found("ok", "topic", shown)
     yield from _rights(found.may_write, found.may_read)
     if found.settings is None:
-        text = "its settings were not looked at: this user has no right to DescribeConfigs"
-        yield Found("ok", "topic", text, "Run `asgi-audit doctor` as a user that has it, once.")
+        text = "its settings were not checked: this user may not DescribeConfigs"
+        yield Found("ok", "topic", text, "Run `asgi-audit doctor` once as a user with this right.")
     least = int((found.settings or {}).get("max.message.bytes", 1 << 40))
     if s.record_bytes_max >= least:
         text = f"record_bytes_max is {s.record_bytes_max} and the topic's max.message.bytes {least}"
-        yield Found("bad", "topic", text, "Lower the one or raise the other: a larger record is refused and lost.")
+        yield Found(
+            "bad",
+            "topic",
+            text,
+            "Lower the first or raise the second: Kafka refuses larger records, and they are lost.",
+        )
     for d in found.differences(topic.wanted(partitions=1)):
         if d.setting != "max.message.bytes":
-            do = f"Set it to {d.wanted} at the broker, if that is not meant so."
+            do = f"Set it to {d.wanted} at the broker, unless this is intended."
             yield Found("bad" if d.severe else "warn", "topic", f"{d.setting} is {d.found}: {d.why}", do)
     if found.without_leader:
-        do = "Bring back the brokers that hold them; the other partitions go on."
+        do = "Bring back the brokers of these partitions. The other partitions continue."
         yield Found("bad", "topic", found.without_leader, do)
 
 
 def _rights(may_write: bool | None, may_read: bool | None) -> Iterator[Found]:
     """What this user may do; None: not known. Write alone is enough for an application, Read alone for an indexer."""
     if may_write is False and may_read is False:
-        do = "Fine for a user that only looks. Give an application Write and an indexer Read: docs/kafka.md."
-        yield Found("warn", "topic", "this user may neither write to it nor read it", do)
+        do = "This is enough for a user that only looks. An application needs Write, an indexer Read: docs/kafka.md."
+        yield Found("warn", "topic", "this user may neither write nor read it", do)
     elif may_write is False:
-        yield Found("ok", "topic", "this user may read it, and not write: enough for `index`, not for an application")
+        yield Found("ok", "topic", "this user may read but not write it: enough for `index`, not for an application")
     elif may_read is False:
-        yield Found("ok", "topic", "this user may write to it, and not read: enough for an application, not to index")
+        yield Found("ok", "topic", "this user may write but not read it: enough for an application, not for `index`")

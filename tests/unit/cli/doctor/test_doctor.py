@@ -123,7 +123,7 @@ def test_share_of_the_journals_bound_decides(home: Path, count: int, level: str)
     [
         (1 << 20, "bad", "only 1 MiB free"),
         (100 << 20, "warn", "only 100 MiB free"),
-        (300 << 20, "warn", "it is full before"),
+        (300 << 20, "warn", "which fills up before"),
     ],
 )
 def test_free_space_decides(home: Path, free: int, journal: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_index_that_nobody_feeds_is_warned_of(home: Path) -> None:
     writer.purge(NOW)
     writer.close()
     found = examined(home)
-    assert found["index"][2].message == "what was written in the last 10 minutes may not be read"
+    assert found["index"][2].message == "records of the last 10 minutes may not be indexed yet"
     assert "purged before " in found["index"][1].message
     assert (found["lease"][0].level, found["lease"][0].message) == ("bad", "no indexer runs")
 
@@ -203,7 +203,7 @@ def test_indexer_that_holds_the_lease_and_does_not_move_is_named(home: Path, mon
     finally:
         writer.close()
     assert found.level == "bad"
-    assert found.message == "the indexer, this very process, holds the lease and has read nothing for 10 minutes"
+    assert found.message == "the indexer, this very process, holds the lease but has read nothing for 10 minutes"
 
 
 def test_indexer_that_catches_up_is_no_matter_of_the_lease(home: Path) -> None:
@@ -231,7 +231,7 @@ def test_indexer_that_catches_up_is_no_matter_of_the_lease(home: Path) -> None:
 def test_journal_that_waits_for_its_first_indexer_is_bad(home: Path) -> None:
     journal_of(home, PROCESS, 3).close()
     (found,) = examined(home)["lease"]
-    assert (found.level, found.message.endswith(" of the journal wait")) == ("bad", True)
+    assert (found.level, found.message.endswith(" of the journal wait for it")) == ("bad", True)
 
 
 def test_what_keeps_several_checks_from_looking_is_said_once(home: Path) -> None:
@@ -251,7 +251,7 @@ def test_what_keeps_several_checks_from_looking_is_said_once(home: Path) -> None
     assert [(f.level, f.about, f.message) for f in found] == [
         ("bad", "index", "the index is gone"),
         ("bad", "other", "something else"),
-        ("bad", "not looked at", "lease: see 'index'"),
+        ("bad", "not checked", "lease: see 'index'"),
     ]
 
 
@@ -263,9 +263,9 @@ def test_index_that_is_fed_from_kafka_is_not_taken_for_one_of_the_journal(home: 
     (found,) = examined(home)["source"]
     assert (found.level, found.message) == (
         "warn",
-        "the index is fed from the Kafka topic audit-records, and these settings name no Kafka address",
+        "the index reads the Kafka topic audit-records, but these settings have no Kafka address",
     )
-    assert found.do == "Give the address that `serve` has: --from kafka://host:port/audit-records."
+    assert found.do == "Use the same address as `serve`: --from kafka://host:port/audit-records."
 
 
 def test_partitions_without_a_leader_are_a_sentence() -> None:
@@ -330,7 +330,7 @@ def test_check_that_fails_does_not_keep_the_next_from_looking(home: Path) -> Non
         yield Found("ok", "works", "fine")
 
     first, second = examine(Settings(home=home), [breaks, works])
-    assert (first.level, first.about, first.message) == ("bad", "breaks", "could not look: RuntimeError: unforeseen")
+    assert (first.level, first.about, first.message) == ("bad", "breaks", "could not check: RuntimeError: unforeseen")
     assert second == Found("ok", "works", "fine")
 
 

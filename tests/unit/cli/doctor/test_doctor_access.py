@@ -68,7 +68,7 @@ def test_link_in_place_of_a_file_is_named(name: str, home: Path) -> None:
     path.rename(home / "elsewhere")
     path.symlink_to(home / "elsewhere")
     assert [one.message for one in found(home) if one.level == "bad"] == [
-        f"{path} is a symbolic link where a file of asgi-audit should be"
+        f"{path} is a symbolic link in place of a file of asgi-audit"
     ]
 
 
@@ -83,7 +83,7 @@ def test_home_of_another_user_is_named(home: Path) -> None:
     os.chown(home, OTHER, OTHER)
     first = found(home)[0]
     assert first.level == "warn"  # to root, who may look at everything; to every other user it is broken
-    assert f"made by another user (uid {OTHER})" in first.message
+    assert f"was created by another user (uid {OTHER})" in first.message
 
 
 def test_nothing_is_said_when_nothing_is_there(tmp_path: Path) -> None:

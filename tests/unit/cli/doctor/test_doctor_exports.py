@@ -36,8 +36,8 @@ def test_url_that_is_not_https_is_a_warning(tmp_path: Path, control: Control) ->
     control.create_key("auditor", ["acme"])
     assert said(tmp_path)[0] == ("warn", "URLs of exports begin with http://127.0.0.1:8400")
     assert said(tmp_path, public_url="http://audit.example.com")[0][0] == "warn"
-    assert said(tmp_path, public_url=HTTPS) == [("ok", "none was asked for")]
-    assert said(tmp_path, export_bucket="s3://bucket") == [("ok", "none was asked for")]
+    assert said(tmp_path, public_url=HTTPS) == [("ok", "none requested")]
+    assert said(tmp_path, export_bucket="s3://bucket") == [("ok", "none requested")]
 
 
 def test_exports_that_nothing_runs_and_that_failed_are_warnings(tmp_path: Path, control: Control) -> None:

@@ -31,7 +31,7 @@ def test_keys_are_named(tmp_path: Path) -> None:
 
 def test_file_that_is_away_or_no_key_set_is_bad(tmp_path: Path) -> None:
     jwks = tmp_path / "jwks.json"
-    begin = f"the public keys of {ISSUER} cannot be had: "
+    begin = f"the public keys of {ISSUER} cannot be loaded: "
     assert said(jwks) == [("bad", f"{begin}{jwks} cannot be read: No such file or directory")]
     jwks.write_text("<html>")
     assert said(jwks) == [("bad", f'{begin}the key set is no JSON object with an array "keys"')]
