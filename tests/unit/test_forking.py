@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import asgi_audit
@@ -51,11 +52,17 @@ os.waitpid(pid, 0)
     assert out.splitlines() == ["last step", "broken", "goes on"]
 
 
+def nodes_of_files_with(text: str) -> Iterator[tuple[Path, ast.AST]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        source = path.read_text("utf-8")
+        if text in source:
+            yield from ((path, node) for node in ast.walk(ast.parse(source)))
+
+
 def test_nobody_registers_with_the_interpreter_beside_it() -> None:
     found = [
         path.relative_to(SOURCE).as_posix()
-        for path in sorted(SOURCE.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for path, node in nodes_of_files_with("register_at_fork")
         if isinstance(node, ast.Attribute) and node.attr == "register_at_fork"
     ]
     assert found == ["forking.py"]
@@ -67,8 +74,7 @@ def test_every_step_is_registered_by_one_module() -> None:
 
     found = [
         node.args[0].attr
-        for path in sorted(SOURCE.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for _, node in nodes_of_files_with("after_fork_in_child")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "after_fork_in_child"
         if isinstance(node.args[0], ast.Attribute)
     ]

@@ -104,7 +104,7 @@ def test_nothing_is_missing_when_the_broker_is_killed_and_restarted_while_record
         assert reader.source.incidents == ()
     finally:
         reader.end()
-        assert forwarder.stop(10), forwarder.stats()
+        assert forwarder.stop(60), forwarder.stats()
 
 
 def test_forwarder_delivers_when_kafka_comes_up_after_it(local: LocalKafka, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_forwarder_delivers_when_kafka_comes_up_after_it(local: LocalKafka, tmp_
     finally:
         local.restart()
     until(lambda: source.committed == 1000)
-    assert forwarder.stop(5)
+    assert forwarder.stop(60)
     assert _first_seen(read_all(config, 1000)) == [record(n) for n in range(1, 1001)]
 
 

@@ -81,7 +81,7 @@ def test_forwarder_removes_only_what_is_acknowledged_when_the_source_is_a_journa
     forwarder.start()
     until(lambda: forwarder.stats().acknowledged == 6000)
     until(lambda: len(list((root / process).iterdir())) < segments - 4)
-    assert forwarder.stop(5)
+    assert forwarder.stop(60)
     assert forwarder.state is KafkaState.STOPPED
     assert [m.payload for m in read_all(config, 6000)] == [record(n, 1000) for n in range(1, 6001)]
 
@@ -161,7 +161,7 @@ def test_forwarder_waits_and_says_so_when_the_topic_does_not_exist(
     until(lambda: forwarder.state is KafkaState.NO_TOPIC)
     made = make_topic(address, name=name)
     until(lambda: forwarder.stats().acknowledged == 1)
-    assert forwarder.stop(5)
+    assert forwarder.stop(60)
     assert [m.payload for m in read_all(made, 1)] == [record(1)]
     said = [r.getMessage() for r in caplog.records if "does not exist" in r.getMessage()]
     assert len(said) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.api import DAY_MS, Api
 from tests.support.records import record
@@ -102,7 +102,6 @@ def expected(query: dict[str, str], own: list[Decoded]) -> list[str]:
     return [d.request_id for d in left]
 
 
-@settings(max_examples=120, deadline=None)
 @given(records, st.lists(queries, min_size=1, max_size=4))
 def test_no_byte_of_one_account_reaches_the_other(facts: list[Any], asked: list[dict[str, str]]) -> None:
     every = [made(n, *fact) for n, fact in enumerate(facts, 1)]

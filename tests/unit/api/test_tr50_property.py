@@ -49,7 +49,7 @@ def is_failure(answer: Any) -> bool:
 
 
 @pytest.mark.parametrize("with_key", [True, False])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=bodies | values)
 def test_any_json_gets_one_answer_in_the_shape_of_the_protocol(api: Tr50, with_key: bool, body: Any) -> None:
     headers = {"X-API-Key": api.auditor} if with_key else {}

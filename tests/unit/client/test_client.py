@@ -134,7 +134,7 @@ def test_an_export_is_downloaded_and_checked(api: Api, tmp_path: Path) -> None:
         export = await client.request_export(DAY["from"], DAY["to"], group="classic")
         api.run_exports()
         seen: list[str] = []
-        export = await client.wait_for_export(export.id, seconds=5, on_state=lambda e: seen.append(e.state))
+        export = await client.wait_for_export(export.id, seconds=60, on_state=lambda e: seen.append(e.state))
         assert seen[-1] == "Complete"
         return await client.download(export, to)
 
@@ -150,7 +150,7 @@ def test_a_download_that_is_not_what_its_manifest_states_leaves_no_file(api: Api
     async def ask(client: AsyncClient) -> str:
         export = await client.request_export(DAY["from"], DAY["to"], group="classic")
         api.run_exports()
-        export = await client.wait_for_export(export.id, seconds=5)
+        export = await client.wait_for_export(export.id, seconds=60)
         (stored,) = (tmp_path / "exports").glob("*.gz")
         whole = stored.read_bytes()
         said = []

@@ -310,7 +310,7 @@ def test_process_states_at_once_when_an_exchange_begins_after_it_closed(
 def test_process_states_at_once_when_its_clock_was_set(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_audit.recording.writing._IDLE_SECONDS", 3600.0)
     go(house.recorder)
-    assert house.recorder.flush(5)
+    assert house.recorder.flush(60)
     parked(house)
     before = len(house.read()[1])
     clock = house.recorder._state.clock

@@ -2,13 +2,12 @@
 
 Goal: the grammars meet what no writer of them thought of. Method: hypothesis takes a document of the corpora, breaks it in
 up to six places (pieces of other grammars in, bytes out, parts twice, cut), and puts a line with a secret between two of
-its lines. 40 examples by default; ASGI_AUDIT_TEST_MUTATIONS=5000 for more.
+its lines. Few examples by default; ASGI_AUDIT_TEST_FULL=1 for more.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import pytest
@@ -36,7 +35,6 @@ LINES = (
     '{{"password":"{}"}}', '"api_key": "{}",', "password={}", "client_secret: {}", "<password>{}</password>", "token = '{}'",
     "export DB_PASSWORD={}", "Authorization: Bearer {}",
 )  # fmt: skip
-EXAMPLES = int(os.environ.get("ASGI_AUDIT_TEST_MUTATIONS", "40"))
 
 
 @st.composite
@@ -58,7 +56,7 @@ def broken(draw: Any) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("cut", [False, True])
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(document=broken(), line=st.sampled_from(LINES), number=st.integers(10**6, 10**7), place=st.integers(0, 10**6))
 def test_broken_document_makes_a_valid_record_without_its_secret(
     caplog: pytest.LogCaptureFixture, cut: bool, document: tuple[str, bytes], line: str, number: int, place: int

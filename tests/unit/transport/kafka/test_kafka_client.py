@@ -151,7 +151,7 @@ thread.start()
 while not rounds:
     pass
 assert not thread.join(0.05)
-assert thread.park(5)
+assert thread.park(60)
 before = rounds
 assert not thread.join(0.05) and rounds == before
 sys.exit(7)
