@@ -29,6 +29,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.waiting import until
+
 KINDS = ("greedy", "deaf", "leaving", "unknown", "silent", "endless-body")
 WINDOW = json.dumps({"from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"})
 PAGE_RECORDS = 1_000
@@ -106,9 +108,7 @@ def serving(home: Path, descriptors: int | None) -> Iterator[tuple[subprocess.Po
         assert found is not None, log.read_text()
         port = int(found[1])
         target = Target(port, bad, good, "", "")
-        until = time.monotonic() + 60
-        while ask(target, "GET", "/health/live")[0] != 200:
-            assert time.monotonic() < until, "the server did not answer within 60 s"
+        until(lambda: ask(target, "GET", "/health/live")[0] == 200, "the server answers")
         for key, name in ((bad, "bad_execution"), (good, "good_execution")):
             status, body = ask(target, "POST", "/trail", key, WINDOW)
             assert status == 200, body

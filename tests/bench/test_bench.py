@@ -14,6 +14,7 @@ from . import exports, kafka, query, stall
 from .indexing import Figures
 
 
+@pytest.mark.timeout(900)
 def test_bench_measures_every_part_when_run_tiny() -> None:
     figures = bench.main(["--tiny"])
     path = figures["path"]

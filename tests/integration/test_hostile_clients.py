@@ -13,7 +13,7 @@ import os
 import pytest
 from tests.bench.hostile import KINDS, measure
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 FULL = os.environ.get("ASGI_AUDIT_TEST_HOSTILE") == "full"
 RSS_MAX = 288 << 20  # idle it takes 64 MiB, of which the models of the API are 20

@@ -91,7 +91,7 @@ class ListRecorder:
         return True
 
     def _wake(self, wake: Wake, answer: bool) -> None:
-        time.sleep(0.01)
+        time.sleep(0.01)  # the writing of the journal
         self.log.append("durable")
         wake(answer)
 

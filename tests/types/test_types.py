@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # What a fragment of the README takes as given.
@@ -34,7 +34,7 @@ def mypy(files: list[Path], directory: Path) -> Refused:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", "--hide-error-context",
          f"--cache-dir={ROOT / '.mypy_cache' / 'types'}", *map(str, files)],
-        cwd=directory, capture_output=True, text=True, timeout=280,
+        cwd=directory, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     found = re.findall(r"^(.+?):(\d+): error: (.*)$", done.stdout, re.MULTILINE)
@@ -45,7 +45,7 @@ def basedpyright(files: list[Path], directory: Path) -> Refused:
     done = subprocess.run(
         [sys.executable, "-m", "basedpyright", "--level", "error", "--outputjson", "--pythonpath", sys.executable,
          *map(str, files)],
-        cwd=directory, capture_output=True, text=True, timeout=280,
+        cwd=directory, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)["generalDiagnostics"]
