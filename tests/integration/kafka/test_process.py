@@ -37,7 +37,7 @@ audited = AuditMiddleware(app)
 assert not [t for t in threading.enumerate() if t.name.startswith("asgi-audit")]
 asyncio.run(requests())
 if "fork" in sys.argv:
-    until(lambda: audited.stats()["forward_acknowledged"] >= 3)
+    until(lambda: audited.stats().get("forward_acknowledged", 0) >= 3)
     child = os.fork()
     if not child:
         asyncio.run(requests())
