@@ -45,7 +45,7 @@ test: $(STAMP) ## while working: under three minutes on two cores, without Java 
 	$(PYTEST) -m "not full"
 
 test-all: $(STAMP) ## everything; tests that need what the machine lacks skip and say how to get it, with CI=true they fail
-	$(PYTEST)
+	$(PYTEST) --durations=20 --durations-min=10
 
 check: $(STAMP) ## formatting, lint, types
 	$(VENV)/bin/ruff format --check .

@@ -27,11 +27,12 @@ from asgi_audit.store.base import Query
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal.writer import JournalWriter
 from tests.support.kafka import HOW_TO_GET_ONE, any_broker
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 from .indexing import exchanges
 from .load import BODY, percentile
-from .serving import free_port, wait_for
+from .serving import wait_for
 
 PROBES_PER_SECOND = 20  # requests of which we note when they appear in the index
 ROOT = Path(__file__).parents[2]

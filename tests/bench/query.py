@@ -31,10 +31,11 @@ from asgi_audit.store.base import Batch, Query
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 from asgi_audit.store.state import ReadUntil
 from asgi_audit.transport.base import Position
+from tests.support.ports import free_port
 
 from .load import percentile
 from .mixture import ACCOUNTS, INSTANCE, SERVICES, Mixture
-from .serving import free_port, wait_for
+from .serving import wait_for
 
 DAYS = 7
 _DAY_MS = 86_400_000

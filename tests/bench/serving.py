@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.waiting import listens, until
 
 from .load import BODY, median, percentile
@@ -96,12 +96,6 @@ async def _load(port: int, rate: int, seconds: float) -> list[float]:
         _, writer = connections.get_nowait()
         writer.close()
     return took
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

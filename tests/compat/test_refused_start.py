@@ -18,9 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.e2e.commands import Running, running
+from tests.support.ports import free_port
 from tests.support.waiting import until
-
-from asgi_audit.cli.processes import free_port
 
 APPLICATION = Path(__file__).with_name("refused_app.py")
 SAID = "setting ASGI_AUDIT_DELIVERY is 'durabel'; accepted: one of buffered, durable; did you mean durable?"

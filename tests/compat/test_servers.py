@@ -24,6 +24,7 @@ import httpx
 import orjson
 import pytest
 from tests.e2e.commands import Running, running
+from tests.support.ports import free_port
 from tests.support.schema import checked
 from tests.support.waiting import until
 
@@ -138,10 +139,7 @@ async def _in_parts(data: bytes) -> Any:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+    return free_port()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 from .commands import COMMAND, run, running
@@ -100,9 +100,7 @@ def test_export_is_refused_where_nothing_runs_exports_and_taken_when_something_d
     record_days_ago(1, 3, tmp_path)
     key = new_key(tmp_path)
     (tmp_path / "app.py").write_text("import asgi_audit\napp = asgi_audit.create_app()\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     uvicorn = str(Path(COMMAND).parent / "uvicorn")
     now = datetime.now(UTC)
     body = {

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fault.kafka_rig import Account, Load, Process, Rig, percentile
-from tests.support.kafka import LocalKafka, free_ports
+from tests.support.kafka import LocalKafka
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 __all__ = ["ROWS", "Row"]
@@ -137,7 +138,7 @@ def standby(rig: Rig, choice: random.Random, tiny: bool) -> Account:
     rig.load(port)
     first = rig.sidecar()
     until(lambda: rig.indexed() > 0, "the first one indexes")
-    (metrics,) = free_ports(1)
+    metrics = free_port()
     second = rig.sidecar("--metrics-port", str(metrics))
     until(lambda: "waiting to take over" in second.said, "the second one waits")
     ready = until(lambda: _status(f"http://127.0.0.1:{metrics}/health/ready"), "the standby answers")

@@ -24,7 +24,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.kafka import docker_answers, free_ports
+from tests.support.kafka import docker_answers
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import uuid
 import warnings
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_ports
 from tests.support.waiting import until
 
 KAFKA_VERSION = "4.3.1"
@@ -109,17 +109,6 @@ def any_broker(directory: Path) -> Iterator[str | None]:
         yield cluster.start().address
     finally:
         cluster.stop()
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for s in held:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in held]
-    finally:
-        for s in held:
-            s.close()
 
 
 def read_with_java(jars: Path, address: str, topic: str, count: int, *, seconds: int = 30) -> list[tuple[str, bytes]]:
@@ -333,4 +322,4 @@ class LocalKafka:
             assert self._processes[broker].poll() is None, what()
             return self._started(broker) > before
 
-        until(has_started, what, 90)
+        until(has_started, what, 180)

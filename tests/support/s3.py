@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.waiting import listens, until
 
 __all__ = ["BUCKET", "HOW_TO_GET_ONE", "found", "serving"]
@@ -33,9 +33,7 @@ def found() -> str | None:
 @contextlib.contextmanager
 def serving(command: str, directory: Path) -> Iterator[str]:
     """The URL of a server with an empty bucket, over `directory`."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     root, beside = directory / "buckets", directory / "attributes"
     (root / BUCKET).mkdir(parents=True)
     beside.mkdir()
