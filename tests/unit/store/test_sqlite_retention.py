@@ -156,6 +156,32 @@ def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, 
     writer.close()
 
 
+def test_no_record_of_a_closed_day_is_kept_in_memory(index: Path, reader: SqliteReader) -> None:
+    """Days are closed when they are purged, and when others are needed: then their purge would not be noticed."""
+
+    def kept() -> int:
+        page = reader.page(everything(), published=published, before=None, limit=1_000, bytes_max=1 << 20)
+        assert page[0]
+        assert {day for day, _ in reader._blocks._data} == {file.get() for file in reader._days.values()}
+        assert reader._blocks._size == sum(map(len, reader._blocks._data.values()))
+        return len(reader._days)
+
+    published = reader.snapshot().published
+    assert kept() > 1
+    for day in range(1, 9):
+        reader._day(f"2026-01-0{day}")
+    assert not reader._blocks._data
+    assert reader._blocks._size == 0
+    reader._days.clear()
+    assert kept() > 1
+    writer = SqliteWriter(index, clock=clock)
+    writer.purge(NOON)
+    writer.close()
+    reader.snapshot()
+    assert len({day for day, _ in reader._blocks._data}) == 1
+    assert kept() == 1
+
+
 def unlinked_and_open(index: Path) -> list[str]:
     """Files of the index that this process has open, and that are gone from it: they still take room on the disk."""
     found = []

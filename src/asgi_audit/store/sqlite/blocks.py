@@ -35,10 +35,10 @@ class Blocks:
     def of(self, day: apsw.Connection) -> BlocksOfDay:
         return BlocksOfDay(self, day)
 
-    def forget(self) -> None:
-        """Frees all blocks: those of a purged day must not stay."""
-        self._data.clear()
-        self._size = 0
+    def drop(self, day: apsw.Connection) -> None:
+        """Frees the blocks of a file that is closed: it may be a purged one."""
+        for key in [key for key in self._data if key[0] is day]:
+            self._size -= len(self._data.pop(key))
 
     def get(self, day: apsw.Connection, block: int) -> bytes:
         """The lines of a block; b"" when the day has no such block. Raises apsw's errors and StoreError."""

@@ -66,12 +66,15 @@ class _File:
         stopped: Callable[[], bool],
         version: int = DAY_VERSION,
         opened: Callable[[Path], apsw.Connection] = open_reading,
+        closing: Callable[[apsw.Connection], None] = lambda connection: None,
     ) -> None:
-        """`version`: the newest version; a file of an earlier version may be migrated while it is open."""
+        """`version`: the newest version; a file of an earlier version may be migrated while it is open. `closing`: told
+        of each connection that is closed."""
         self.path = path
         self._stopped = stopped
         self._newest = version
         self._open = opened
+        self._closing = closing
         self._version = 0
         self._connection: apsw.Connection | None = None
         self._identity: tuple[int, int] = (0, 0)
@@ -122,6 +125,7 @@ class _File:
 
     def close(self) -> None:
         if self._connection is not None:
+            self._closing(self._connection)
             self._connection.close(True)
             self._connection = None
 
@@ -394,11 +398,8 @@ class SqliteReader:
                 f"SELECT day, file FROM day WHERE day IN ({marks})", list(self._days)
             ).fetchall()
         known = dict(rows)
-        gone = [d for d, file in self._days.items() if file.path.name != day_name(d, known.get(d, -1))]
-        for day in gone:
+        for day in [d for d, file in self._days.items() if file.path.name != day_name(d, known.get(d, -1))]:
             self._days.pop(day).close()
-        if gone:
-            self._blocks.forget()
 
     # -- days
 
@@ -475,7 +476,7 @@ class SqliteReader:
             found.close()
         while len(self._days) >= _OPEN_MAX:
             self._days.popitem(last=False)[1].close()
-        self._days[day] = found = _File(path, self._is_stopped)
+        self._days[day] = found = _File(path, self._is_stopped, closing=self._blocks.drop)
         return found
 
     def _read_fence(self) -> tuple[int, ReadUntil] | None:
