@@ -4,17 +4,14 @@ kind of a resource, a query with variables."""
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from .json_reading import Reading
 from .json_tree import ARRAY, OBJECT, STRING, Node
 from .names import NO, TEXT, YES, norm
 from .record import TooCostly
 from .tables import words
 
-if TYPE_CHECKING:
-    from .json_walk import Walk
-
-__all__ = ["LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "told_kinds"]
+__all__ = ["LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "may_bind", "told_kinds"]
 
 LABELS, WEAK_LABELS, _VALUED, MEANT = (frozenset(words(t)) for t in ("labels", "weak_labels", "valued", "meant"))
 _OAUTH = frozenset(map(norm, words("oauth")))
@@ -34,10 +31,10 @@ _POSITIONAL = re.compile(rb"\?|%s|[$:][0-9]")
 _KEY_PARTS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))  # RFC 7518, section 6
 
 
-def told_kinds(walk: Walk, node: Node, lows: list[str]) -> dict[int, int]:
+def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
     """Kinds of members, by their place, that something beside them tells."""
     kinds: dict[int, int] = {}
-    strong, weak = label(walk, node, lows)
+    strong, weak = label(reading, node, lows)
     if node.open and strong is None:
         cut_label = any(low in LABELS and item.open for low, (_, item) in zip(lows, node.items, strict=True))
         for at, low in enumerate(lows):
@@ -54,26 +51,26 @@ def told_kinds(walk: Walk, node: Node, lows: list[str]) -> dict[int, int]:
     if "code" in present and (present & _OAUTH):
         at = lows.index("code")
         item = node.items[at][1]
-        if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or _long(walk, item):
+        if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or _long(reading, item):
             kinds[at] = YES
     if "kty" in present:  # a JSON web key: its private parts
         kinds.update({at: YES for at, low in enumerate(lows) if low in _KEY_PARTS})
     for at, (_, item) in enumerate(node.items):
         if item.what != STRING:
             continue
-        if lows[at] == "kind" and walk.text(item) == b"Secret":  # of Kubernetes
+        if lows[at] == "kind" and reading.text(item) == b"Secret":  # of Kubernetes
             kinds.update({k: YES for k, low in enumerate(lows) if low in ("data", "stringdata")})
-        elif lows[at] in QUERIES and walk.alarmed(item):
-            bind(walk, node, lows, walk.text(item), kinds)
+        elif lows[at] in QUERIES and reading.alarmed(item):
+            bind(reading, node, lows, reading.text(item), kinds)
     return kinds
 
 
-def _long(walk: Walk, node: Node) -> bool:
+def _long(reading: Reading, node: Node) -> bool:
     """`code` beside `state` alone: one of OAuth's is long."""
-    return node.what == STRING and node.end - node.start >= 14 and 32 not in walk.data[node.start : node.end]
+    return node.what == STRING and node.end - node.start >= 14 and 32 not in reading.data[node.start : node.end]
 
 
-def label(walk: Walk, node: Node, lows: list[str]) -> tuple[bytes | None, bytes | None]:
+def label(reading: Reading, node: Node, lows: list[str]) -> tuple[bytes | None, bytes | None]:
     """The sensitive names that members of this object say it is about: surely, and perhaps."""
     strong = weak = None
     for low, (_, item) in zip(lows, node.items, strict=True):
@@ -81,17 +78,17 @@ def label(walk: Walk, node: Node, lows: list[str]) -> tuple[bytes | None, bytes 
         if not sure and low not in WEAK_LABELS:
             continue
         text = None
-        if item.what == STRING and not item.open and walk.alarmed(item):
-            text = walk.text(item)
-            if low in ("question", "prompt") and text[-1:] in (b"?", b":") and walk.alarmed(item):
+        if item.what == STRING and not item.open and reading.alarmed(item):
+            text = reading.text(item)
+            if low in ("question", "prompt") and text[-1:] in (b"?", b":") and reading.alarmed(item):
                 weak = b"password"
             if low == "id" and text.find(b"/secrets/") >= 0:  # of a vault
                 strong = b"secret"
             if low in _PATHS and len(text) <= 200:
                 text = _LAST.split(text.strip(b"/.[]#"))[-1]
         elif item.what == ARRAY and low in ("loc", "path", "location"):
-            text = next((walk.text(part) for _, part in reversed(item.items) if part.what == STRING), None)
-        if text and walk.names.is_field(text):
+            text = next((reading.text(part) for _, part in reversed(item.items) if part.what == STRING), None)
+        if text and reading.names.is_field(text):
             if sure:
                 strong = text
             else:
@@ -99,11 +96,18 @@ def label(walk: Walk, node: Node, lows: list[str]) -> tuple[bytes | None, bytes 
     return strong, weak
 
 
-def bind(walk: Walk, node: Node, lows: list[str], query: bytes, kinds: dict[int, int]) -> None:
+def may_bind(plain: bytes) -> bool:
+    """Whether this may be a query whose variables stand elsewhere: `login(password:$p)`, `password = ?`."""
+    return (36 in plain or 58 in plain or 63 in plain or b"%s" in plain) and (
+        _PLACEHOLDER.search(plain) is not None or _POSITIONAL.search(plain) is not None
+    )
+
+
+def bind(reading: Reading, node: Node, lows: list[str], query: bytes, kinds: dict[int, int]) -> None:
     """The variables of a query: those that a sensitive name takes, or all when they go by place."""
     if len(query) > 20_000:
         raise TooCostly
-    bound = {m[2] for m in _PLACEHOLDER.finditer(query) if walk.names.kind(m[1]) in (YES, TEXT)}
+    bound = {m[2] for m in _PLACEHOLDER.finditer(query) if reading.names.kind(m[1]) in (YES, TEXT)}
     by_place = _POSITIONAL.search(query) is not None
     for at, low in enumerate(lows):
         item = node.items[at][1]
@@ -113,7 +117,7 @@ def bind(walk: Walk, node: Node, lows: list[str], query: bytes, kinds: dict[int,
             kinds[at] = YES
         elif item.what == OBJECT:
             for key, member in item.items:
-                if key is not None and (walk.text(key) in bound):
-                    walk.mask(member, "")
+                if key is not None and (reading.text(key) in bound):
+                    reading.mask(member, "")
         elif item.what == STRING:
             kinds[at] = YES

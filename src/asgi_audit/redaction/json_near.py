@@ -6,25 +6,21 @@ from __future__ import annotations
 import re
 
 from .alarms import CODE_KEY, COMMAND, NAME, Alarm, Places
+from .json_beside import may_bind
+from .json_reading import BOOLEAN, QUOTED_MASK
 from .layers import JSON_STRING, Edit, placed
 from .names import CODE, MADE, NO, YES
-from .record import MASK, Record, shown
+from .record import Record, shown
 
-__all__ = ["BOOLEAN", "COUNT_MAX", "QUOTED_MASK", "TOOLS", "near_edits"]
+__all__ = ["COUNT_MAX", "TOOLS", "near_edits"]
 
-BOOLEAN = frozenset((b"true", b"false", b"null"))
 _ESCAPED = re.compile(rb"\\.", re.S)
 _COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 _SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
 _BRACKET = re.compile(rb"[\[\]{}]")
-QUOTED_MASK = b'"' + MASK + b'"'
 _PATHS_NEAR = 200  # values whose paths are noted
 _SEPARATORS = frozenset((b":", b": ", b",", b", ", b" : ", b" :", b",\n"))
 COUNT_MAX = 9  # digits of a number that may count something
-_PLACEHOLDER = re.compile(
-    rb"\b([A-Za-z_]\w{0,60})\b[\"'`\])]{0,3}\s{0,3}(?:[:=]|=>|like|in)\s{0,3}\(?\s?[$:@]([A-Za-z_]\w{0,60})", re.I
-)
-_POSITIONAL = re.compile(rb"\?|%s|[$:][0-9]")
 TOOLS = frozenset((b"curl", b"mysql", b"mysqldump", b"docker", b"sshpass", b"psql", b"wget", b"redis-cli", b"http"))
 
 
@@ -59,7 +55,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
                 return None
             if len(plain) <= 60 and (alarm.what == NAME or layer is not None) and names.is_field(plain):
                 return None  # a label
-            if alarm.what == NAME and _may_bind(plain):
+            if alarm.what == NAME and may_bind(plain):
                 return None
             inside = None if layer is not None else places.of(quote + 1, end)
             found = record.inner(plain, depth + 1, inside)
@@ -108,13 +104,6 @@ def _note(record: Record, blank: bytes, hidden: list[tuple[int, bytes]], base: s
         _walk_to(stack, blank, done, quote)
         done = quote
         record.note(base + "".join(stack) + ("." + shown(key) if key else ""))
-
-
-def _may_bind(plain: bytes) -> bool:
-    """Whether this may be a query whose variables stand elsewhere: `login(password:$p)`, `password = ?`."""
-    return (36 in plain or 58 in plain or 63 in plain or b"%s" in plain) and (
-        _PLACEHOLDER.search(plain) is not None or _POSITIONAL.search(plain) is not None
-    )
 
 
 def _walk_to(stack: list[str], blank: bytes, start: int, end: int) -> None:

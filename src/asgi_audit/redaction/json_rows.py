@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from .json_reading import Reading
 from .json_tree import ARRAY, OBJECT, STRING, Node
 from .tables import words
-
-if TYPE_CHECKING:
-    from .json_walk import Walk
 
 __all__ = ["COLUMNS", "columns_of", "mask_rows", "pairs_or_table"]
 
@@ -22,63 +19,63 @@ _HEADING = re.compile(
 )
 
 
-def columns_of(walk: Walk, node: Node, lows: list[str]) -> set[int]:
+def columns_of(reading: Reading, node: Node, lows: list[str]) -> set[int]:
     """Places of the sensitive columns that a member of this object names."""
     for at, (_, item) in enumerate(node.items):
-        if lows[at] in COLUMNS and item.what == ARRAY and walk.alarmed(item):
-            found = {k for k, (_, cell) in enumerate(item.items[:500]) if names_column(walk, cell)}
+        if lows[at] in COLUMNS and item.what == ARRAY and reading.alarmed(item):
+            found = {k for k, (_, cell) in enumerate(item.items[:500]) if names_column(reading, cell)}
             if found:
                 return found
     return set()
 
 
-def names_column(walk: Walk, cell: Node) -> bool:
+def names_column(reading: Reading, cell: Node) -> bool:
     if cell.what == STRING:
-        return walk.alarmed(cell) and walk.names.is_field(walk.text(cell))
-    if cell.what != OBJECT or not walk.alarmed(cell):
+        return reading.alarmed(cell) and reading.names.is_field(reading.text(cell))
+    if cell.what != OBJECT or not reading.alarmed(cell):
         return False
     return any(
-        key is not None and item.what == STRING and walk.text(key) in _NAMES_COLUMN
-        and walk.names.is_field(walk.text(item))
+        key is not None and item.what == STRING and reading.text(key) in _NAMES_COLUMN
+        and reading.names.is_field(reading.text(item))
         for key, item in cell.items
     )  # fmt: skip
 
 
-def mask_rows(walk: Walk, table: Node, columns: set[int], path: str) -> None:
+def mask_rows(reading: Reading, table: Node, columns: set[int], path: str) -> None:
     flat = bool(table.items) and table.items[0][1].what not in (ARRAY, OBJECT)
     for row in [table] if flat else [item for _, item in table.items]:
         if row.what == ARRAY:
-            walk.record.spend(1)
+            reading.record.spend(1)
             for column in columns:
                 if column < len(row.items):
-                    walk.mask(row.items[column][1], path)
+                    reading.mask(row.items[column][1], path)
 
 
-def pairs_or_table(walk: Walk, rows: list[Node], path: str) -> None:
+def pairs_or_table(reading: Reading, rows: list[Node], path: str) -> None:
     """`[["Authorization", "x"], …]`, and `[["id", "password"], [1, "x"]]` under a header."""
     first = rows[0].items
-    head = {k for k, (_, cell) in enumerate(first[:500]) if names_column(walk, cell)}
+    head = {k for k, (_, cell) in enumerate(first[:500]) if names_column(reading, cell)}
     pairs = all(len(row.items) == 2 or row.open for row in rows) and head <= {0}
-    if pairs and len(rows) > 1 and head == {0} and _heads(walk, first[1][1]):
+    if pairs and len(rows) > 1 and head == {0} and _heads(reading, first[1][1]):
         pairs = False
     for number, row in enumerate(rows):
-        walk.record.spend(1)
+        reading.record.spend(1)
         cells = [cell for _, cell in row.items]
         if head and not pairs and number:
             for column in head:
                 if column < len(cells):
-                    walk.mask(cells[column], path)
-        elif pairs and len(cells) == 2 and names_column(walk, cells[0]):
-            walk.mask(cells[1], path)
+                    reading.mask(cells[column], path)
+        elif pairs and len(cells) == 2 and names_column(reading, cells[0]):
+            reading.mask(cells[1], path)
         elif (
             len(cells) == 3
             and cells[1].what == STRING
-            and walk.text(cells[1]).lower() in _OPERATORS
-            and names_column(walk, cells[0])
+            and reading.text(cells[1]).lower() in _OPERATORS
+            and names_column(reading, cells[0])
         ):
-            walk.mask(cells[2], path)
+            reading.mask(cells[2], path)
 
 
-def _heads(walk: Walk, cell: Node) -> bool:
+def _heads(reading: Reading, cell: Node) -> bool:
     """`[["password", "email"], ["x", "y"]]`: both are names, so that this is a header and no pair."""
-    return cell.what == STRING and _HEADING.fullmatch(walk.text(cell)) is not None
+    return cell.what == STRING and _HEADING.fullmatch(reading.text(cell)) is not None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from .alarms import Alarm, Places
+from .alarms import Alarm
 from .forms import cards
 from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, told_kinds
-from .json_near import BOOLEAN, COUNT_MAX, QUOTED_MASK, TOOLS
+from .json_near import COUNT_MAX, TOOLS
+from .json_reading import Reading
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
 from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
-from .layers import JSON_STRING, Edit
+from .layers import JSON_STRING
 from .names import CODE, COUNT, MANY, NO, TEXT, YES, norm
 from .record import MASK, Record, TooCostly, shown
 from .tables import words
@@ -46,53 +47,13 @@ class _Shape:
         self.long = [len(name) >= form_min or _KEY_MAY_HOLD.search(name) is not None for name in names]
 
 
-class Walk:
+class Walk(Reading):
     """Visits what holds an alarm."""
 
     def __init__(self, record: Record, data: bytes, alarms: list[Alarm], depth: int) -> None:
-        self.record = record
-        self.names = record.names
-        self.data = data
-        self.places = Places(alarms)
-        self.depth = depth
-        self.edits: list[Edit] = []
+        super().__init__(record, data, alarms, depth)
         self.said = False  # the object that is visited next tells errors by field
         self.shapes: dict[tuple[bytes, ...], _Shape] = {}
-
-    def alarmed(self, node: Node) -> bool:
-        return self.places.within(node.start, node.end)
-
-    def text(self, node: Node) -> bytes:
-        """A string, decoded."""
-        raw = self.data[node.start + 1 : node.end - (not node.open)]
-        return self.record.undone(raw, JSON_STRING)[0]
-
-    def leaves(self, node: Node) -> None:
-        """All strings and numbers below are searched for in the record."""
-        todo = [node]
-        while todo:
-            node = todo.pop()
-            if node.what == STRING:
-                self.record.hide(self.text(node))
-            elif node.what == OTHER:
-                self.record.hide(self.data[node.start : node.end])
-            else:
-                todo += [item for _, item in node.items]
-
-    def mask(self, node: Node, path: str) -> None:
-        """All of a value, but true, false, null and what is empty."""
-        if node.what == OTHER:
-            if self.data[node.start : node.end] in BOOLEAN:
-                return
-        elif node.what == STRING:
-            if not self.text(node):
-                return
-        elif not node.items:
-            return
-        self.leaves(node)
-        self.edits.append(Edit(node.start, node.end, QUOTED_MASK))
-        if path:
-            self.record.note(path)
 
     def visit(self, node: Node, kind: int, path: str, deep: int = 0) -> None:
         if kind == NO and not node.open and not self.alarmed(node):

@@ -9,8 +9,8 @@ import orjson
 from .alarms import BASE64, FORM, NAME, Alarm
 from .json_document import json_edits, may_need_partner
 from .layers import PERCENT, Edit, placed, splice
-from .lines import part_edits
 from .markup import in_tag, markup_edits
+from .multipart import part_edits
 from .pairs import pairs_edits
 from .record import DEPTH_MAX, Record
 from .sequences import is_sequence, sequence_edits

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import quote
 
+from .budget import Budget
 from .tables import REDACTED
 
 __all__ = ["ENTITIES", "JSON_STRING", "PERCENT", "UNICODE", "Edit", "Escapes", "Layer", "placed", "splice"]
@@ -55,7 +56,9 @@ class Layer:
 
     __slots__ = ("_ends", "_escape", "_raw_ends", "_raw_starts", "_starts", "plain")
 
-    def __init__(self, raw: bytes, escapes: Escapes) -> None:
+    def __init__(self, raw: bytes, escapes: Escapes, budget: Budget) -> None:
+        """Each escape is paid for as it comes: thousands of them would be when it is too late. Raises TooCostly."""
+        budget.spend(3)
         undo = escapes.undo
         self._escape = escapes.escape
         self._starts: list[int] = []
@@ -75,12 +78,11 @@ class Layer:
             self._raw_starts.append(m.start())
             done = m.end()
             self._raw_ends.append(done)
+            if len(self._starts) & 63 == 0:
+                budget.spend(96)
         parts.append(raw[done:])
         self.plain = b"".join(parts)
-
-    @property
-    def escapes(self) -> int:
-        return len(self._starts)
+        budget.spend(3 * (len(self._starts) & 63) >> 1)
 
     def back(self, edits: list[Edit], base: int = 0) -> list[Edit]:
         """The edits of the plain text as edits of the raw bytes, which begin at `base`. See `placed`."""

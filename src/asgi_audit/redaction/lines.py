@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 from .alarms import NAME, Alarm
 from .forms import made
-from .layers import Edit, placed
-from .names import NO, YES
-from .record import Record, TooCostly
+from .names import YES
+from .record import Record
 from .tables import words
 
-__all__ = ["block_end", "block_is_described", "label_edits", "part_edits"]
+__all__ = ["block_end", "block_is_described", "label_edits"]
 
 _LINES_MAX = 2_000
 _NEAR = 4
@@ -30,44 +29,8 @@ _LABEL = re.compile(
 _VALUE = re.compile(rb"[ \t-]*\"?(?i:value|content|default|data|val)\"?[ ]?[:=][ ]?([^\n]+)")
 _ITEM = re.compile(rb"[ \t]*+(?:- )?- [\"']?([^\n\"']{2,200})[\"']?[ \t\r]{0,20}$", re.M)
 _COMPLEX_KEY = re.compile(rb"^[ \t]*+\? *+([\w.-]{2,60})[ \t]*\r?\n[ \t]*: *([^\n]+)$", re.M)
-_HEADERS_END = re.compile(rb"\n\r?\n")
-_HEADERS_MAX = 1_500
 _SECRET = re.compile(rb"^kind: *[\"']?Secret\b", re.M)
 _DATA = re.compile(rb"^([ \t]*+)(?:data|stringData):[ \t\r]*$", re.M)
-
-
-def part_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
-    """Edits of the sensitive fields of a multipart body that no label tells."""
-    edits: list[Edit] = []
-    if text.find(b"form-data") < 0 or not any(alarm.what == NAME for alarm in alarms):
-        return edits
-    done = 0
-    for number, (at, name) in enumerate(_part_names(text)):
-        if number > 200:
-            raise TooCostly
-        record.spend(4)
-        kind = record.names.kind(name)
-        if kind == NO or at < done:
-            continue
-        record.spend(_HEADERS_MAX >> 5)
-        headers = _HEADERS_END.search(text, at, at + _HEADERS_MAX)
-        if headers is not None:
-            start = headers.end()
-            end = text.find(b"\n--", start)
-            done = end = len(text) if end < 0 else end
-            value = text[start:end].rstrip(b"\r\n")
-            edits += placed(record.value(value, kind, depth), start)
-    return edits
-
-
-def _part_names(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """(where its line ends, name) of each `Content-Disposition: form-data; name="x"`."""
-    at = text.find(b"form-data;")
-    while at >= 0:
-        line = text[at : at + 300].partition(b"\n")[0].rstrip(b"\r")
-        rest = line.replace(b";name=", b"; name=").partition(b" name=")[2]
-        yield at + len(line), rest[1:].partition(b'"')[0] if rest[:1] == b'"' else rest.partition(b";")[0].strip()
-        at = text.find(b"form-data;", at + 10)
 
 
 def block_end(record: Record, text: bytes, at: int, indent: int, *, dash: bool) -> int:

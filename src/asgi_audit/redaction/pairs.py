@@ -14,7 +14,7 @@ from .forms import userinfo
 from .layers import PERCENT, Edit
 from .names import CODE, NO, YES, norm
 from .paths import token_edits
-from .record import MASK, Record, TooCostly, shown
+from .record import CANDIDATE, MASK, Record, TooCostly, shown
 from .tables import words
 
 __all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "url_edits"]
@@ -59,6 +59,7 @@ def pairs_edits(
     for start, end in spans:
         if not (told or start in starts or alarmed.within(start, end)):
             continue
+        record.spend(CANDIDATE)
         found = _pair(record, raw, start, end, depth, told, url=url)
         if found and base:
             name = decoded(raw[start:end].partition(b"=")[0])
@@ -106,6 +107,7 @@ def _told(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> frozenset
     has_variables = raw.find(b"variables=") >= 0 or raw.find(b"params=") >= 0
     if not (has_code or has_value or has_variables):
         return frozenset()
+    record.spend(2 * len(spans))
     told: set[str] = set()
     names = set()
     for start, end in spans:

@@ -80,7 +80,7 @@ def path_edits(record: Record, path: bytes) -> list[Edit]:
     edits = [record.mask(s, e, path[s:e]) for s, e in userinfo(path)]
     edits += token_edits(record, path, whole=True)
     apart = path.replace(b"/", b"\n")
-    if not record.alarms(apart) and not any(record.alarms(layer.plain) for layer in _all_percent(apart)):
+    if not record.alarms(apart) and not any(record.alarms(layer.plain) for layer in _all_percent(record, apart)):
         return edits
     at = 0
     alarmed = 0
@@ -88,7 +88,7 @@ def path_edits(record: Record, path: bytes) -> list[Edit]:
         start, at = at, at + len(part)
         if len(part) < 4:
             continue
-        layer = _all_percent(part)
+        layer = _all_percent(record, part)
         if not record.alarms(layer[-1].plain if layer else part):
             continue
         alarmed += 1
@@ -99,11 +99,11 @@ def path_edits(record: Record, path: bytes) -> list[Edit]:
     return edits
 
 
-def _all_percent(part: bytes) -> list[Layer]:
+def _all_percent(record: Record, part: bytes) -> list[Layer]:
     """The layers of a segment that is percent-encoded, also twice and three times."""
     layers: list[Layer] = []
     while 37 in part and len(layers) < 3:
-        layers.append(Layer(part, PERCENT))
+        layers.append(Layer(part, PERCENT, record))
         part = layers[-1].plain
     return layers
 

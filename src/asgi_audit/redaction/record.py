@@ -120,17 +120,11 @@ class Record(Budget):
     def alarms(self, data: bytes) -> list[Alarm]:
         return self.scan.alarms(data, self, cut=self.cut)
 
-    def check(self, escapes: int) -> None:
-        """Refuses a layer that the budget cannot pay for, before it is made. Raises TooCostly."""
-        if escapes + (escapes >> 1) > self.left:
-            raise TooCostly
-
     def undone(self, raw: bytes, escapes: Escapes) -> tuple[bytes, Layer | None]:
         """The text without these escapes, and the way back when there are some."""
         if escapes.mark not in raw:
             return raw, None
-        layer = Layer(raw, escapes)
-        self.spend(3 + layer.escapes + (layer.escapes >> 1))
+        layer = Layer(raw, escapes, self)
         return layer.plain, layer
 
     def escaped_value(self, raw: bytes, start: int, escapes: Escapes, kind: int, depth: int) -> list[Edit]:

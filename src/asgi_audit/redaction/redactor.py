@@ -21,13 +21,13 @@ from .fields import header_kind, mask_header
 from .forms import own_secret
 from .judge import Judge
 from .layers import splice
+from .multipart import hide_fields
 from .names import Names
 from .pairs import pairs_edits
 from .path_rules import PathRules
 from .paths import may_hide, path_edits
 from .record import MASK
 from .scan import Scan
-from .sequences import multipart_fields
 
 __all__ = ["RecordRedactor", "Redactor"]
 
@@ -123,7 +123,7 @@ class RecordRedactor(Judge):
         """A body is left out of the record: the secrets in it are searched for in the rest."""
         try:
             if content_type.startswith(b"multipart/"):
-                multipart_fields(self, data, content_type)
+                hide_fields(self, data, content_type)
             else:
                 self.inner(data[:_LOOKED_AT], 0)
         except Exception as error:

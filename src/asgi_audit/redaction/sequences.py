@@ -1,4 +1,4 @@
-"""The grammar of sequences: events of a server (`data:` lines), JSON lines, parts of a multipart body.
+"""The grammar of sequences: events of a server (`data:` lines), JSON lines.
 
 Each payload that is JSON is masked as JSON, the rest as text. What a stream tells in pieces is put together before it
 is judged: the successive values of one key (`"content"` of each delta), and the plain data of successive events; what
@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from itertools import accumulate
-from urllib.parse import unquote_to_bytes
 
 from .alarms import Alarm, Places
 from .json_document import json_edits
 from .layers import JSON_STRING, Edit, Escapes, Layer, placed
 from .record import MASK, Record
 
-__all__ = ["is_sequence", "multipart_fields", "sequence_edits"]
+__all__ = ["is_sequence", "sequence_edits"]
 
 _DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
 # At the beginning, or after a line feed: `^` would be tried at each byte.
@@ -71,7 +70,7 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
                 continue
             record.spend(10)
             payload = text[start:end]
-            layer = Layer(payload, _FOLDED) if folded else None
+            layer = Layer(payload, _FOLDED, record) if folded else None
             plain = payload if layer is None else layer.plain
             found_at = record.alarms(plain) if layer is not None else places.of(start, end)
             if plain[:1] in (b"{", b"["):
@@ -165,23 +164,3 @@ def _of_pieces(
             new = b""
             k += 1
     return edits
-
-
-_BOUNDARY = re.compile(rb'boundary="?([^";\s]{1,200})', re.I)
-_PART_NAME = re.compile(rb'[; ]name="([^"]{0,200})"', re.I)
-_PARTS_MAX = 200
-
-
-def multipart_fields(record: Record, data: bytes, content_type: bytes) -> bytes:
-    """A multipart body is left out; the secrets in its fields are searched for in the record. Returns nothing."""
-    boundary = _BOUNDARY.search(content_type) or re.match(rb"--([^\r\n]{1,200})", data)
-    if boundary is None:
-        return b""
-    for part in data.split(b"--" + boundary[1])[1:_PARTS_MAX]:
-        head, _, body = part.partition(b"\r\n\r\n")
-        name = _PART_NAME.search(head)
-        if name is None or head.lower().find(b"filename") >= 0:
-            continue
-        kind = record.names.kind(unquote_to_bytes(name[1]))
-        record.value(body.removesuffix(b"\r\n")[:20_000], kind, 0)
-    return b""

@@ -1,0 +1,71 @@
+"""The fields of multipart/form-data: in a body that is omitted, and in text that holds such a body."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+from .alarms import NAME, Alarm
+from .layers import Edit, placed
+from .names import NO
+from .record import Record, TooCostly
+
+__all__ = ["hide_fields", "part_edits"]
+
+_BOUNDARY = re.compile(rb'boundary="?([^";\s]{1,200})', re.I)
+_BEGUN = re.compile(rb"--([^\r\n]{1,200})")
+_HEADERS_END = re.compile(rb"\n\r?\n")
+_HEADERS_MAX = 1_500
+_PARTS_MAX = 200
+_FIELD_MAX = 20_000
+
+
+def hide_fields(record: Record, data: bytes, content_type: bytes) -> None:
+    """A multipart body is left out; the secrets in its fields are searched for in the record."""
+    boundary = _BOUNDARY.search(content_type) or _BEGUN.match(data)
+    if boundary is None:
+        return
+    for number, (name, is_file, start, end) in enumerate(_fields(data, b"\n--" + boundary[1])):
+        if number >= _PARTS_MAX:
+            break
+        if not is_file:
+            record.value(data[start : min(end, start + _FIELD_MAX)], record.names.kind(name), 0)
+
+
+def part_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
+    """Edits of the sensitive fields of such a body that no label tells."""
+    edits: list[Edit] = []
+    if text.find(b"form-data") < 0 or not any(alarm.what == NAME for alarm in alarms):
+        return edits
+    for number, (name, _, start, end) in enumerate(_fields(text, b"\n--")):
+        if number > _PARTS_MAX:
+            raise TooCostly
+        record.spend(8)
+        kind = record.names.kind(name)
+        if kind != NO:
+            edits += placed(record.value(text[start:end], kind, depth), start)
+    return edits
+
+
+def _fields(text: bytes, mark: bytes) -> Iterator[tuple[bytes, bool, int, int]]:
+    """(name, whether it is a file, start and end of the value) of each part with `Content-Disposition: form-data;
+    name="x"`. mark: what a part ends with."""
+    at = text.find(b"form-data;")
+    while at >= 0:
+        line = text[at : at + 300].partition(b"\n")[0].rstrip(b"\r")
+        rest = line.replace(b";name=", b"; name=").partition(b" name=")[2]
+        name = rest[1:].partition(b'"')[0] if rest[:1] == b'"' else rest.partition(b";")[0].strip()
+        begun = at + len(line)
+        headers = _HEADERS_END.search(text, begun, begun + _HEADERS_MAX)
+        if headers is not None:
+            end = text.find(mark, headers.end() - 1)
+            begun = len(text) if end < 0 else end
+            value = text[headers.end() : begun]
+            yield (
+                unquote_to_bytes(name),
+                b"filename" in line.lower(),
+                headers.end(),
+                headers.end() + len(value.rstrip(b"\r\n")),
+            )
+        at = text.find(b"form-data;", begun)
