@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ACCEPTED", "AGE_ACCEPTED", "AGE_PATTERN", "PATTERN", "age_seconds", "duration_ns"]
+__all__ = ["ACCEPTED", "AGE_ACCEPTED", "AGE_PATTERN", "PATTERN", "TEXT_MAX", "age_seconds", "duration_ns"]
 
 ACCEPTED = "a duration such as 24h, 1h30m or 7d, with the units ns, us, ms, s, m, h and d"
 AGE_ACCEPTED = "a duration such as 90s or 5m, or a whole number of seconds"
@@ -25,20 +25,21 @@ _UNITS = {
 _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d)")
 _PARTS = "(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h|d))+)"
 PATTERN = rf"^\+?{_PARTS}$"
-"""Of what `duration_ns` takes, for a JSON Schema; that it is at most 292 years, a pattern does not say."""
+"""Of what `duration_ns` takes, for a JSON Schema, with at most `TEXT_MAX` characters."""
 AGE_PATTERN = rf"^([0-9]{{1,9}}|\+?{_PARTS})$"
 _NS_MAX = (1 << 63) - 1  # maximum of Go's Duration: 292 years
-_TEXT_MAX = 200
+TEXT_MAX = 200
 
 
 def duration_ns(text: str) -> int:
     """Parses a duration into nanoseconds, 0 or more. Parts of a number and a unit are added; `0` needs no unit.
-    Fractions of a nanosecond are dropped. Raises ValueError, without a message, for a negative duration, one above 292
-    years, a number without a unit, and spaces."""
+    Fractions of a nanosecond are dropped. More than 292 years, the most that Go's Duration holds, count as 292 years:
+    no record is older. Raises ValueError, without a message, for a negative duration, a number without a unit, and
+    spaces."""
     rest = text.removeprefix("+")
     if rest == "0":
         return 0
-    if not rest or len(rest) > _TEXT_MAX:
+    if not rest or len(text) > TEXT_MAX:
         raise ValueError
     total = at = 0
     while at < len(rest):
@@ -51,10 +52,8 @@ def duration_ns(text: str) -> int:
         total += int(whole or "0") * _UNITS[unit]
         if fraction:
             total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
-        if total > _NS_MAX:
-            raise ValueError
         at = part.end()
-    return total
+    return min(total, _NS_MAX)
 
 
 def age_seconds(text: str) -> float:

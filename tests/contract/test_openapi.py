@@ -21,14 +21,15 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.support.api import Api
-from tests.support.operations import PATHS, TABLE, Asker, find, name_of
+from tests.support.operations import NOBODY, PATHS, TABLE, Asker, find, name_of
 
 from asgi_audit import __version__
-from asgi_audit.api.app import application
+from asgi_audit.api.app import application, operations
 from asgi_audit.api.auth import Keys
 from asgi_audit.api.docs import DOCS, Described
 from asgi_audit.api.docs_page import page_of
 from asgi_audit.api.failure import STATUSES
+from asgi_audit.api.health import Health
 from asgi_audit.api.measured import Measured
 from asgi_audit.api.models import alias_of
 from asgi_audit.api.operation import Operation
@@ -231,8 +232,25 @@ def test_document_describes_what_is_served(asker: Asker) -> None:
     assert "/usage/{service}/{instanceResourceId}" in document["paths"]
     assert "/trail" not in document["paths"]
     whole = asker.send("GET", "/openapi.json")
-    assert whole.json() == DOCUMENT
+    rows = operations(NOBODY, asker.api.exports, Health(NOBODY, NOBODY), Measured(dict))
+    assert whole.json() == json.loads(Described(rows).openapi)
     assert whole.headers["content-type"] == "application/json"
+
+
+def test_region_groups_of_the_settings_are_in_the_document(asker: Asker) -> None:
+    groups = ["classic", "eu-std", "us-std"]
+    document = asker.send("GET", "/openapi.json").json()
+    [parameter] = [p for p in document["paths"]["/api/v1/logs"]["post"]["parameters"] if p["name"] == "regionGroup"]
+    fields = document["components"]["schemas"]["exports.Ask"]["properties"]
+    assert parameter["schema"]["enum"] == fields["region_group"]["anyOf"][0]["enum"] == groups
+    pattern = fields["database"]["anyOf"][0]["pattern"]
+    for database, is_one in (
+        ("us-std/acme", True),
+        ("us-std/a%2Fb/c/d", True),
+        ("mars/acme", False),
+        ("us-std", False),
+    ):
+        assert bool(re.search(pattern, database)) == is_one
 
 
 # -- the page

@@ -519,12 +519,12 @@ def test_what_the_server_refuses_is_said_in_words_of_the_path_whatever_the_metho
     dialect = next(o.dialect for o, p in PATHS if p == path)
     for target in (where, f"http://x{where}", f"{where}?a=1"):
         scope = refused_scope(f"GET {target} HTTP/1.1\r\nHost: x".encode(), TOO_LONG, client=None)
-        assert is_failure(answered(asker.app, scope), dialect, 431)
+        assert is_failure(answered(asker.app, scope), dialect, 400)
 
 
 @pytest.mark.parametrize("head", [b"", b"\r\n", b"GET", b"GET  HTTP/1.1", b"\xff" * 9_000, b"GET /" + b"x" * 9_000])
 def test_what_the_server_refuses_is_said_in_words_of_usage_when_it_has_no_path(asker: Asker, head: bytes) -> None:
-    assert is_failure(answered(asker.app, refused_scope(head, TOO_LONG, client=None)), DIALECTS["usage"], 431)
+    assert is_failure(answered(asker.app, refused_scope(head, TOO_LONG, client=None)), DIALECTS["usage"], 400)
 
 
 def answered(app: Any, scope: dict[str, Any]) -> httpx.Response:

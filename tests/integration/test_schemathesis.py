@@ -28,7 +28,11 @@ def run(directory: Path, *words: str) -> tuple[str, int]:
             "--header", f"Authorization: Bearer {served.auditor}", "--header", f"X-API-Key: {served.auditor}",
             "--checks", "all", "--no-color", "--no-shrink", *words,
         ]  # fmt: skip
-        environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "examples")}
+        environment = {
+            **os.environ,
+            "AUDITOR": served.auditor,
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(directory / "examples"),
+        }
         done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=1_500)
     said = done.stdout.replace(served.auditor, "…")
     summary = said[said.rfind("SUMMARY ====") :]

@@ -132,6 +132,61 @@ def _executions(dialect: str, path: str) -> list[Bad]:
     ]
 
 
+def _of_any_body(dialect: str, path: str, good: dict[str, Any], name: str) -> list[Bad]:
+    """What is wrong with a body whatever it asks for; `name`: a field, here given twice."""
+    sent = json.dumps(good)
+    twice = sent[:-1] + ("," if good else "") + f'"{name}":1,"{name}":1}}'
+    not_json = (
+        b" ", b"{", b"}", b"nul", b"{}{}", b"{'a':1}", b'{"a":1,}', b"[1,]", b"NaN", b"-Infinity", b'{"a":NaN}', b"\x00",
+        b'{"a":"\x00"}', b'{"a":"\n"}', b'{"a":01}', b'{"a":+1}', b'{"a":1.}', b'{"a":0x1}', b'{"a":"\\x"}', b'{"a":"\\u12"}',
+        b'{"a":"\xff"}', b'{"a":"\xc0\x80"}', b'{"a":"\xed\xa0\x80"}', b"\xff\xfe{\x00}\x00", b"\xfe\xff\x00{\x00}",
+        b"[" * 10_000, b'{"a":' * 10_000, b"[" * 10_000 + b"]" * 10_000, sent.encode("utf-16"), b'{"a":' + b"9" * 5_000 + b"}",
+    )  # fmt: skip
+    no_object = (b"null", b"true", b"[]", b"[{}]", b"0", b"-0", b"1e400", b"-1.5", b'""', b'"{}"')
+    return _asked(
+        dialect,
+        path,
+        *((body, 400, "body: it is not JSON in UTF-8") for body in not_json),
+        *((body, 400, "body: it is not a JSON object") for body in no_object),
+        (twice.encode(), 400, f"{name}: it is given more than once"),
+        (b"\xef\xbb\xbf" + twice.encode(), 400, f"{name}: it is given more than once"),  # a BOM is taken
+        (b"{}" + b" " * 65_536, 413, "65536"),
+    )
+
+
+def _of_any_path(dialect: str, path: str, method: str, status: int, says: str) -> list[Bad]:
+    """Ids that are none, however they are spelled; and paths beside them."""
+    ids = (
+        "x", "%00", "%0d%0aa:%20b", "%2e", "%2e%2e", "%2e%2e%2fetc", "%252e", "a%2Fb", ";a=b", "a;b=c", "%", "%zz", "%u0041", "*",
+        "'", "%22", "%EF%BB%BF", "%F0%9F%92%A9", "x" * 1_500, "x/", "~",
+    )  # fmt: skip
+    return [
+        *(Bad(dialect, method, f"{path}/{id}", None, status, says) for id in ids),
+        *(Bad(dialect, method, path + more, None, 404, "nothing at this path") for more in ("//x", "/x//", "/x/y/z/")),
+    ]
+
+
+def _of_any_method(dialect: str, path: str, allowed: tuple[str, ...]) -> list[Bad]:
+    methods = (
+        "GET",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "PROPFIND",
+        "X" * 30,
+    )
+    return [
+        Bad(dialect, method, path + slash, None, 405, "is not allowed")
+        for method in methods
+        if method not in allowed
+        for slash in ("", "/")
+    ]
+
+
 def _named(*wrong: tuple[str, str]) -> list[Bad]:
     """Usage: what stands in the path."""
     body = json.dumps(_DAY).encode()
@@ -215,6 +270,47 @@ BAD_INPUTS: list[Bad] = [
     *_got("exports", f"/api/v1/logs/{'f' * 32}", ("", 404, "no such export")),
     *_got("exports", f"/exports/{'f' * 32}", ("", 403, "not made by this API"), ("expires=1&key=a&nonce=b&signature=c", 403, "not made by this API")),
     Bad("exports", "PUT", "/api/v1/logs", b"{}", 405, "PUT is not allowed"),
+    *_of_any_body("exports", "/api/v1/logs?type=query", {**_GROUP, "time_start": "2024-01-01T00:00:00Z"}, "time_start"),
+    *_of_any_body("exports", "/api/v1/logs/_list?type=query", {}, "max_results"),
+    *_asked(
+        "exports", "/api/v1/logs?type=query",
+        *(({**_WINDOW, "database": f"classic/{part}"}, 400, "database: ") for part in (
+            "", "%", "%4", "%zz", "%C3x", "%ED%A0%80", "\ud800", "x" * 201, "a//b",
+        )),
+        ({**_GROUP, "region_group": "\ud800"}, 400, "region_group: "), ({**_GROUP, "region_group": ""}, 400, "region_group: "),
+        ({**_GROUP, "region_group": "CLASSIC"}, 400, "region_group: there is no region group"),
+        ({**_GROUP, "time_end": "2024-01-01"}, 400, "time_end: "), ({**_GROUP, "time_end": 1704067200}, 400, "time_end: "),
+        ({**_GROUP, "time_end": "0000-12-31T23:59:59Z"}, 400, "time_end: "), ({**_GROUP, "idempotency_token": None, "x": 1}, 400, "x: "),
+        ({**_GROUP, "idempotency_token": "{3fa85f64-5717-4562-b3fc-2c963f66afa6}"}, 400, "idempotency_token: "),
+        ({**_GROUP, "idempotency_token": "3fa85f6457174562b3fc2c963f66afa6"}, 400, "idempotency_token: "),
+        ({**_GROUP, "idempotency_token": "3fa85f64-5717-4562-b3fc-2c963f66afa6\n"}, 400, "idempotency_token: "),
+    ),
+    *_asked(
+        "exports", "/api/v1/logs/_list?type=query",
+        ({"states": [["Complete"]]}, 400, "states.0: "), ({"states": [None]}, 400, "states.0: "), ({"states": ["complete"]}, 400, "states.0: "),
+        ({"states": {"0": "Complete"}}, 400, "states: "), ({"max_results": 1.5}, 400, "max_results: "), ({"max_results": -0.5}, 400, "max_results: "),
+        ({"max_results": 2**63}, 400, "max_results: "), ({"next_token": "\ud800"}, 400, "next_token: "), ({"next_token": "x" * 201}, 400, "next_token: "),
+        (b'{"max_results":1e400}', 400, "max_results: "), ({"next_token": "\x00"}, 400, "next_token: "),
+    ),
+    *_got(
+        "exports", "/api/v1/logs/nowhere",
+        ("regionGroup=mars", 400, "regionGroup: there is no region group"), ("regionGroup=%FF", 400, "regionGroup: "),
+        ("type=query&type=query", 400, "type: it is given more than once"), ("Type=query", 400, "Type: there is no such parameter"),
+    ),
+    *_of_any_path("exports", "/api/v1/logs", "GET", 404, "no such export"),
+    *_of_any_path("exports", "/exports", "GET", 403, "not made by this API"),
+    *_of_any_method("exports", "/api/v1/logs", ("POST",)),
+    *_of_any_method("exports", "/api/v1/logs/_list", ("POST", "GET", "HEAD")),
+    *_of_any_method("exports", "/api/v1/logs/x", ("GET", "HEAD")),
+    *_of_any_method("exports", "/exports/x", ("GET", "HEAD")),
+    *_of_any_method("tr50", "/api", ("POST",)),
+    *_of_any_method("logs", "/logs", ("GET", "HEAD")),
+    *_of_any_method("records", "/records", ("GET", "HEAD")),
+    *_of_any_method("records", "/feed", ("GET", "HEAD")),
+    *_of_any_method("trail", "/trail/query-result/x", ("GET", "HEAD")),
+    *_of_any_path("records", "/records", "GET", 404, "no such record"),
+    *_of_any_path("trail", "/trail/query-result", "GET", 404, "queryExecutionId"),
+    *_of_any_path("usage", "/usage/gateway/acme-eu/query-result", "GET", 404, "queryExecutionId"),
     *_commands(
         (b"", 400, "body: it is not JSON"), (b"[]", 400, "body: it is not a JSON object"), (b" " * 65_537, 413, "65536"),
         ({str(n): {"command": "diag.ping"} for n in range(21)}, 400, "20"), (_list({"limit": -1}), 400, "limit: "),
@@ -228,6 +324,25 @@ BAD_INPUTS: list[Bad] = [
         ({"1": {"command": "session.end", "params": {"id": "x"}}}, 404, "id: "), ({"1": {"command": "diag.ping", "sessionId": "x"}}, 401, "Authentication session is invalid: x"),
     ),
     Bad("tr50", "GET", "/api", None, 405, "GET is not allowed"),
+    *_of_any_body("tr50", "/api", {"1": {"command": "diag.ping"}}, "1"),
+    *_commands(
+        *((_list({"start": date}), 400, "start: ") for date in BAD_DATES if date),
+        *((_list({"last": last}), 400, "last: ") for last in (5, True, [], "-1h", "1", "h", " 1h", "1h ", "1 h", "١h", "1h\n", "\ud800", "1" * 201)),
+        *((_list({name: wrong}), 400, f"{name}: ") for name in ("limit", "offset") for wrong in (-1, 0.5, True, "1", [], {}, 2**63)),
+        *((_list({name: wrong}), 400, f"{name}: ") for name in ("hasFailure", "showAll") for wrong in (0, 1, "true", [], {})),
+        *((_list({name: wrong}), 400, f"{name}: ") for name in ("who", "service", "command") for wrong in (5, True, [], {}, "\ud800", "x" * 4_097)),
+        (b'{"1":{"command":"usage.api.list","params":{"limit":1e400}}}', 400, "limit: "),
+        (b'{"1":{"command":"usage.api.list","params":{"limit":1,"limit":1}}}', 400, "limit: it is given more than once"),
+        ({"1": {"command": "usage.api.list", "Command": "diag.ping"}}, 400, "command: it is given more than once"),
+        ({"1": {"command": "\ud800"}}, 400, "command: there is no"), ({"1": {"command": "\x00"}}, 400, "command: there is no"),
+        ({"1": {"command": "DIAG.PING"}}, 400, "command: there is no"), ({"1": {"command": ["diag.ping"]}}, 400, "command: "),
+        ({"1": {"command": "diag.ping", "params": {"x": 1}}}, 400, "x: "), ({"1": {"command": "diag.ping", "params": "x"}}, 400, "params: "),
+        ({"1": {"command": "session.end", "params": {"id": 5}}}, 400, "id: "), ({"1": {"command": "session.end", "params": {"id": "\ud800"}}}, 400, "id: "),
+        ({"1": {"command": "diag.ping", "sessionId": 5}}, 400, "sessionId: "), ({"1": None}, 400, ""), ({"1": []}, 400, ""),
+        ({"auth": {"sessionId": ""}}, 400, "body: it has no command"), ({"auth": None}, 400, "body: it has no command"), ({}, 400, "body: it has no command"),
+        ({"auth": {"sessionId": "\x00"}, "1": {"command": "diag.ping"}}, 401, "Authentication session is invalid: "),
+    ),
+    Bad("tr50", "POST", "/api?x=1", b'{"1":{"command":"diag.ping"}}', 400, "x: there is no such parameter"),
     Bad("health", "POST", "/health/live", b"{}", 405, "POST is not allowed"),
     *_got("health", "/health/fresh", ("max_age=-1", 400, "max_age: "), ("maxage=1", 400, "maxage: there is no such parameter")),
 ]  # fmt: skip

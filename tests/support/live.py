@@ -30,7 +30,8 @@ class Live(NamedTuple):
 
 
 def fill(home: Path) -> None:
-    """600 records: three accounts, four services, all levels, two days of 2024 and now."""
+    """600 records: three accounts, four services, all levels, two days of 2024 and now. They are complete until
+    tomorrow, so that the index is fresh for every `max_age` although nothing feeds it."""
     now = int(time.time() * 1000)
     writer = SqliteWriter(home / "index", clock=time.time)
     records = []
@@ -57,7 +58,7 @@ def fill(home: Path) -> None:
             source="t",
             records=records,
             positions={"p": Position(len(records), b"")},
-            completion=Completion(extent(now, begins=DAY_MS - 86_400_000), [], []),
+            completion=Completion(extent(now + 86_400_000, begins=DAY_MS - 86_400_000), [], []),
         )
     )
     writer.read_until(read_until(time.time()))

@@ -157,6 +157,7 @@ Statuses = Annotated[
         "404, 4xx or 400-499, separated by commas",
         {
             "type": "string",
+            "format": "status-ranges",
             "pattern": r"^\s*([1-9]xx|[1-9]\d\d(-[1-9]\d\d)?)\s*(,\s*([1-9]xx|[1-9]\d\d(-[1-9]\d\d)?)\s*)*$",
             "examples": ["404", "4xx", "400-499,503"],
         },

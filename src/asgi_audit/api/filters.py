@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ..durations import ACCEPTED as DURATION_ACCEPTED
 from ..durations import PATTERN as DURATION_PATTERN
+from ..durations import TEXT_MAX as DURATION_TEXT_MAX
 from ..durations import duration_ns
 from ..errors import QueryError
 from ..query.model import Query
@@ -89,7 +90,7 @@ Since = Annotated[
     Checked(
         duration_ns,
         DURATION_ACCEPTED,
-        {"type": "string", "pattern": DURATION_PATTERN, "maxLength": 200, "examples": ["15m", "1h30m", "7d"]},
+        {"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_TEXT_MAX, "examples": ["15m"]},
     ),
 ]
 _LEVEL = "|".join(LEVELS)
@@ -109,7 +110,7 @@ Search = Annotated[
     Checked(
         _search,
         f"at most {SEARCH_BYTES_MAX} bytes in UTF-8",
-        {"type": "string", "maxLength": SEARCH_BYTES_MAX},
+        {"type": "string", "format": "words", "maxLength": SEARCH_BYTES_MAX},
     ),
 ]
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..control import Control
-from ..durations import AGE_ACCEPTED, AGE_PATTERN, age_seconds
+from ..durations import AGE_ACCEPTED, AGE_PATTERN, TEXT_MAX, age_seconds
 from ..errors import StoreError
 from ..query.model import Grant
 from ..query.service import QueryService
@@ -63,7 +63,11 @@ def _max_age(value: Any) -> float:
 
 Age = Annotated[
     float,
-    Checked(_max_age, AGE_ACCEPTED, {"type": "string", "pattern": AGE_PATTERN, "examples": ["90s", "5m", "120"]}),
+    Checked(
+        _max_age,
+        AGE_ACCEPTED,
+        {"type": "string", "pattern": AGE_PATTERN, "maxLength": TEXT_MAX, "examples": ["90s", "5m", "120"]},
+    ),
 ]
 
 

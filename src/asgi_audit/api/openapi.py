@@ -95,10 +95,9 @@ def _operation(
     if parameters := _parameters(operation):
         found["parameters"] = parameters
     if operation.request is not None:
-        content = {
-            "schema": components.reference(operation.dialect.name, operation.request, is_sent=False),
-            "example": operation.example.body,
-        }
+        schema = components.reference(operation.dialect.name, operation.request, is_sent=False)
+        components.narrow(schema, operation.narrowed)
+        content = {"schema": schema, "example": operation.example.body}
         is_needed = operation.credentials_in_body or any(
             f.is_required() for f in operation.request.model_fields.values()
         )
@@ -133,6 +132,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found = [*parameters_in(operation.path_values, "path"), *parameters_in(operation.parameters, "query")]
     path = {alias_of(operation.path_values, name): value for name, value in operation.example.path.items()}
     for parameter in found:
+        parameter["schema"].update(operation.narrowed.get(parameter["name"], {}))
         example = {**path, **operation.example.query}.get(parameter["name"])
         if example is not None:
             parameter["example"] = int(example) if parameter["schema"].get("type") == "integer" else example

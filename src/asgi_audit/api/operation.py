@@ -102,7 +102,8 @@ class Operation:
     it may fail with beside those that follow from its models and roles. `more_answers`: statuses of other successes to
     what they mean; they have the same content. `content_type`: of the answer; text when there is no model.
     `more_content_types`: what else the answer may come as. `headers`: of the answer, those of `responses.HEADERS` that
-    not every answer has. `signed`: the parameters of the URL are the key."""
+    not every answer has. `signed`: the parameters of the URL are the key. `narrowed`: what the settings of this server
+    accept of a parameter or field, by its name, as JSON Schema beside that of its model."""
 
     id: str
     method: Literal["GET", "POST"]
@@ -126,6 +127,7 @@ class Operation:
     more_content_types: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     signed: bool = False
+    narrowed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     example: Example = field(default_factory=Example)
     follows: Follows | None = None
 

@@ -11,7 +11,6 @@ from typing import Any
 from ..control.keys import ROLES
 from ..errors import QueryError
 from .failure import STATUSES, Failure, failure_of, phrase_of
-from .head import TOO_LONG
 from .operation import Operation
 from .params import BODY_BYTES_MAX
 from .schemas import Components
@@ -76,14 +75,13 @@ _ERRORS = [
     QueryError("too many records to count within 2 s; narrow the window", kind="too_costly"),
 ]
 _FAILURES = {STATUSES[error.kind]: failure_of(error, {}) for error in _ERRORS} | {
-    431: TOO_LONG,
     500: Failure(500, "an unexpected error happened (reference 6f1d2c3b4a59)", "Try again."),
 }
 
 
 def failures_of(operation: Operation) -> list[int]:
     """Statuses of failures, before a dialect maps them to other ones. 405 is not one: routing sends it."""
-    found = {400, 431, 500, 503}  # 400 also for a request that is not HTTP
+    found = {400, 500, 503}  # 400 also for a request that is not HTTP
     if operation.roles:
         found |= {401, 429}
     if operation.roles and operation.roles != frozenset(ROLES):

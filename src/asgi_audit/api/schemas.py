@@ -5,6 +5,7 @@ Each dialect's models are named `dialect.Model`: two dialects may have an `Error
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -40,6 +41,14 @@ class Components:
             full = f"{dialect}.{name}"
             assert self.schemas.setdefault(full, part) == part, f"two schemas are called {full}"
         return {"$ref": f"{_PREFIX}{dialect}.{model.__name__}"}
+
+    def narrow(self, reference: Mapping[str, str], more: Mapping[str, Mapping[str, Any]]) -> None:
+        """Adds `more` of the fields with these names; null stays what it is."""
+        fields = self.schemas[reference["$ref"].removeprefix(_PREFIX)]["properties"]
+        for name in fields.keys() & more.keys():
+            for choice in fields[name].get("anyOf", [fields[name]]):
+                if choice != {"type": "null"}:
+                    choice.update(more[name])
 
 
 def parameters_in(model: type[Model] | None, where: str) -> list[dict[str, Any]]:

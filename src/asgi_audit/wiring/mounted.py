@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ..capture.middleware import CLOSE_SECONDS
@@ -167,6 +167,8 @@ def _refusing(settings: Settings, error: StoreError) -> server.Api:
         raise StoreError(str(error), hint=error.hint)
 
     class Unreadable:
+        regions: Mapping[str, str] = {}
+
         def __getattr__(self, name: str) -> Any:
             return fail()
 

@@ -129,14 +129,13 @@ def test_limit_is_at_most_two_thousand(api: Tr50) -> None:
         ({"limit": True}, "limit"),
         ({"limit": []}, "limit"),
         ({"offset": -1}, "offset"),
-        ({"offset": 100_001}, "narrower window"),
+        ({"offset": 100_001}, "shorter time range"),
         ({"offset": "0"}, "offset"),
         ({"last": "-1h"}, "last"),
         ({"last": "1w"}, "last"),
         ({"last": "24"}, "last"),
         ({"last": 24}, "last"),
         ({"last": "24 h"}, "last"),
-        ({"last": "200000d"}, "last"),
         ({"last": "1h", "start": "2024-01-01T00:00:00Z"}, "last"),
         ({"last": "1h", "end": "2024-01-01T00:00:00Z"}, "last"),
         ({"start": "2024-01-02T00:00:00Z", "end": "2024-01-01T00:00:00Z"}, "start"),
@@ -328,7 +327,7 @@ def test_answer_that_is_full_leaves_out_bodies_then_ends_early(api: Tr50, monkey
     assert sizes[70_000] == [100, 100]
     assert 1 <= sizes[1_800][0] < 100
     assert sizes[1_800][1] == 0
-    assert "room" in is_root_failure(found["2"], -22)
+    assert "do not fit" in is_root_failure(found["2"], -22)
 
 
 def test_list_whose_records_are_purged_while_it_is_made_is_empty(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,6 @@ _TYPES = {
     405: "method_not_allowed",
     413: "content_too_large",
     429: "too_many_requests",
-    431: "request_header_fields_too_large",
     500: "internal_server_error",
     503: "service_unavailable",
 }

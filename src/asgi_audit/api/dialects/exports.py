@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from pydantic import Field, model_validator
 from starlette.requests import Request
@@ -60,7 +62,6 @@ _CODES = {
     413: "content_too_large",
     416: "range_not_satisfiable",
     429: "too_many_requests",
-    431: "request_header_fields_too_large",
     500: "internal_error",
     503: "unavailable",
 }
@@ -102,10 +103,37 @@ def _moment(value: Any) -> Moment:
     return Moment(ns, value)
 
 
+# One character of a part: plain, or percent-encoded UTF-8 (RFC 3629, 4).
+_NEXT = "%[89ABab][0-9A-Fa-f]"
+_CHARACTER = (
+    r"[^/%]|%[0-7][0-9A-Fa-f]"
+    rf"|%(?:[Cc][2-9A-Fa-f]|[Dd][0-9A-Fa-f]){_NEXT}"
+    rf"|%[Ee](?:0%[ABab][0-9A-Fa-f]|[Dd]%[89][0-9A-Fa-f]|[1-9A-Ca-cEeFf]{_NEXT}){_NEXT}"
+    rf"|%[Ff](?:0%[9ABab][0-9A-Fa-f]|[1-3]{_NEXT}|4%8[0-9A-Fa-f]){_NEXT}{_NEXT}"
+)
+_PART = rf"(?:{_CHARACTER}){{1,{_PART_MAX}}}"
+_DATABASE = re.compile(rf"{_PART}(?:/{_PART}){{1,3}}")
+
+
 def _database(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > DATABASE_LENGTH_MAX or not 2 <= len(value.split("/")) <= 4:
+    if not isinstance(value, str) or len(value) > DATABASE_LENGTH_MAX or not _DATABASE.fullmatch(value):
         raise ValueError
+    value.encode()  # a lone half of a surrogate pair raises a ValueError
     return value
+
+
+def _of_regions(regions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The region groups that there are, for OpenAPI: they are a setting."""
+    groups = sorted(regions)
+    if not groups:
+        return {}
+    named = "|".join(quote(group, safe="").replace(".", "[.]") for group in groups)
+    choice = {"enum": groups}
+    return {
+        "regionGroup": choice,
+        "region_group": choice,
+        "database": {"pattern": rf"^(?:{named})(?:/{_PART}){{1,3}}$"},
+    }
 
 
 Time = Annotated[Moment, Checked(_moment, _MOMENT_ACCEPTED, {"type": "string", "format": "date-time"})]
@@ -120,8 +148,7 @@ Database = Annotated[
     Checked(
         _database,
         _DATABASE_ACCEPTED,
-        # Region group and one to three parts; the pattern does not check their percent-encoding.
-        {"type": "string", "maxLength": DATABASE_LENGTH_MAX, "pattern": "^[^/]+(/[^/]+){1,3}$"},
+        {"type": "string", "maxLength": DATABASE_LENGTH_MAX, "pattern": f"^{_DATABASE.pattern}$"},
     ),
 ]
 
@@ -259,7 +286,11 @@ EXPORTS = Dialect(
 def operations(service: QueryService, exports: ExportService) -> list[Operation]:
     handlers = _Handlers(service, exports)
     window = {"time_start": "2024-01-01T00:00:00.000Z", "time_end": "2024-01-01T00:00:01.000Z"}
-    common: dict[str, Any] = {"dialect": EXPORTS, "roles": ROLES}
+    common: dict[str, Any] = {
+        "dialect": EXPORTS,
+        "roles": ROLES,
+        "narrowed": _of_regions(getattr(exports, "regions", {})),
+    }
     answer = {"request_id": "0193e1a07c4ea5a4", "region_group": "classic", **window}
     complete = {
         **answer,
@@ -491,13 +522,8 @@ class _Handlers:
 
 
 def _parts(database: str) -> tuple[str, str, str | None, str | None]:
-    """Region group, account, service and instance. Raises QueryError."""
-    try:
-        found = [unquote_to_bytes(part).decode() for part in database.split("/")]
-    except UnicodeDecodeError:
-        found = []
-    if not 2 <= len(found) <= 4 or not all(0 < len(part) <= _PART_MAX for part in found):
-        raise QueryError(f"database: it is {shown(database)}; accepted: {_DATABASE_ACCEPTED}")
+    """Region group, account, service and instance."""
+    found = [unquote_to_bytes(part).decode() for part in database.split("/")]
     group, account, service, instance = [*found, None, None][:4]
     assert group is not None
     assert account is not None

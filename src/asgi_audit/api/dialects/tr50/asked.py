@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ....durations import ACCEPTED as DURATION_ACCEPTED
 from ....durations import PATTERN as DURATION_PATTERN
+from ....durations import TEXT_MAX as DURATION_TEXT_MAX
 from ....durations import duration_ns
 from ....errors import QueryError
 from ....query.model import Grant, Query
@@ -35,7 +36,14 @@ def _duration(value: Any) -> int:
 Duration = Annotated[
     int,
     Checked(
-        _duration, DURATION_ACCEPTED, {"type": "string", "pattern": DURATION_PATTERN, "examples": ["24h", "1h30m"]}
+        _duration,
+        DURATION_ACCEPTED,
+        {
+            "type": "string",
+            "pattern": DURATION_PATTERN,
+            "maxLength": DURATION_TEXT_MAX,
+            "examples": ["24h", "1h30m"],
+        },
     ),
 ]
 """Nanoseconds."""
