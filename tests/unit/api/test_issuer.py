@@ -169,6 +169,9 @@ WRONG = {
     "claims of another token": ".".join([token().split(".")[0], token(sub="eve").split(".")[1], token().split(".")[2]]),
     "crit": signed(b'{"alg":"ES256","kid":"k1","crit":["exp"]}', json.dumps(claims()).encode()),
     "b64": signed(b'{"alg":"ES256","kid":"k1","crit":["b64"],"b64":false}', json.dumps(claims()).encode()),
+    "an extension that is known elsewhere": signed(
+        b'{"alg":"ES256","kid":"k1","crit":["b64"],"b64":true}', json.dumps(claims()).encode()
+    ),
     "a claim twice": signed(HEADER, json.dumps(claims()).encode()[:-1] + b',"accounts":"*"}'),
     "a claim of a claim twice": signed(HEADER, json.dumps(claims()).encode()[:-1] + b',"x":{"a":1,"a":2}}'),
     "NaN": signed(HEADER, json.dumps(claims(exp=float("nan"))).encode()),
