@@ -28,9 +28,12 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from .issuer import Issuer
 
-__all__ = ["ACCESS_KEY", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
+__all__ = ["ACCESS_KEY", "TOKEN_CHARACTERS_MAX", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
 
 ACCESS_KEY = "asgi_audit.access"
+
+# Headers of a request may be longer; tokens with many groups have some thousand.
+TOKEN_CHARACTERS_MAX = 16_384
 
 _HINT = "Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one."
 _ID = re.compile(r"aa_([0-9a-f]{12})_")

@@ -20,11 +20,11 @@ import jwt
 
 from ..control.subjects import subject_id
 from ..query.model import Grant
+from .auth import TOKEN_CHARACTERS_MAX
 from .jwks import KeySet
 
-__all__ = ["TOKEN_CHARACTERS_MAX", "Issuer", "Rules", "rights"]
+__all__ = ["Issuer", "Rules", "rights"]
 
-TOKEN_CHARACTERS_MAX = 16_384
 _KEY_ID_MAX = 200
 _SUBJECT_MAX = 200
 _ACCOUNT_MAX = 200

@@ -21,6 +21,7 @@ from tests.unit.wiring.test_wiring import journal_of, within_lifespan
 
 import asgi_audit
 from asgi_audit.api.app import DIALECTS
+from asgi_audit.api.auth import TOKEN_CHARACTERS_MAX
 from asgi_audit.api.throttle import FAILURES_MAX
 from asgi_audit.errors import ConfigError
 from asgi_audit.settings import Settings, make_settings
@@ -201,6 +202,24 @@ def test_session_of_a_token_ends_with_it(settings: Settings, monkeypatch: pytest
     assert control.sessions.find(sessions[0]) is None
     control.close()
     assert sessions[0].encode() not in files_of(settings)
+
+
+def test_long_token_opens_a_session_and_a_wrong_one_is_not_quoted(settings: Settings) -> None:
+    long = token(groups=["0d7f3a52-6f0b-4a2e-8c9d-1e5b7a9c3f10"] * 250)
+    assert 10_000 < len(long) < TOKEN_CHARACTERS_MAX
+
+    async def work(client: httpx.AsyncClient) -> None:
+        answer = (await client.post("/api", json={"auth": login(long)})).json()
+        assert answer["auth"]["success"], answer
+        assert (await client.get("/records", headers=bearer(long))).status_code == 200
+        for wrong in ("hunter2" * 3_000, ["hunter2"], {"hunter2": 1}, 7002):
+            params = {"username": "ada", "password": wrong, "appToken": long}
+            said = (await client.post("/api", json={"auth": {"command": "api.authenticate", "params": params}})).text
+            assert '"success":false' in said
+            assert "hunter2" not in said
+            assert "7002" not in said
+
+    run(settings, work)
 
 
 def test_sessions_of_a_token_are_bounded_and_those_of_keys_stay(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from ....durations import duration_ns
 from ....errors import QueryError
 from ....query.model import Grant, Query
 from ....record.line import TIME_END
+from ...auth import TOKEN_CHARACTERS_MAX
 from ...fields import Instant, text, whole
 from ...instants import ms_of
 from ...models import Checked, Model, NoParameters, Refusal
@@ -25,6 +26,18 @@ _OWN_SERVICE = "logs"
 _NS_PER_MS = 1_000_000
 _TEXT_MAX = 4_096
 _Text = Annotated[str, text(1, _TEXT_MAX, f"a string of at most {_TEXT_MAX:,} characters")]
+_KEY = text(1, TOKEN_CHARACTERS_MAX, f"a string of at most {TOKEN_CHARACTERS_MAX:,} characters")
+
+
+def _unshown(value: Any) -> str:
+    """A key or token: unlike other values, a wrong one is not quoted in the error."""
+    try:
+        return str(_KEY.take(value))
+    except ValueError:
+        raise Refusal(f"it is none; accepted: {_KEY.accepted}") from None
+
+
+_Credential = Annotated[str, Checked(_unshown, _KEY.accepted, _KEY.schema)]
 
 
 def _duration(value: Any) -> int:
@@ -108,9 +121,9 @@ class Login(Model):
     absent = (None, "")
 
     username: _Text | None = Field(None, description="Accepted and not used.")
-    password: _Text | None = Field(None, description="The key.")
+    password: _Credential | None = Field(None, description="The key.")
     appId: _Text | None = Field(None, description="Accepted and not used.")
-    appToken: _Text | None = Field(None, description="The key, in place of `password`.")
+    appToken: _Credential | None = Field(None, description="The key, in place of `password`.")
     thingKey: _Text | None = Field(None, description="Accepted and not used.")
 
 
