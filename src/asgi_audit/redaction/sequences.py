@@ -68,7 +68,7 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
             named = False
             if not here and not (record.cut and end == len(text)):
                 continue
-            record.spend(10)
+            record.spend(6)
             payload = text[start:end]
             layer = Layer(payload, _FOLDED, record) if folded else None
             plain = payload if layer is None else layer.plain

@@ -5,16 +5,17 @@ More of it: `python -m tests.unit.redaction.measure` with `matrix`, `ordinary` o
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import random
+import sys
 from pathlib import Path
 
 import orjson
 import pytest
 from tests.support.exchanges import make_body, make_builder, make_exchange
-from tests.support.machine import processor_time, within
 from tests.support.schema import checked
 from tests.unit.redaction.adversarial import bodies
 from tests.unit.redaction.cells import PROMISE, cell, leaks, promise_table
@@ -76,16 +77,24 @@ def test_cut_document_without_a_secret_is_kept(kept: int) -> None:
 
 
 def test_adversarial_bodies_hold_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
-    """25 ms of CPU each, twice that on a machine that others use too; and none is left out because of an error."""
-    worst: tuple[float, int] = (0.0, 0)
+    """Counted: calls and returns while the record is made, of Python and of C. 400,000 of them take 25 ms of CPU on a
+    quiet core (`python -m tests.unit.redaction.measure adversarial` measures it). None is left out because of an error.
+    """
+    worst = (0, 0)
     with caplog.at_level(logging.WARNING, "asgi_audit"):
-        for number, (kind, data) in enumerate(bodies(120, seed=int(os.environ.get("ASGI_AUDIT_TEST_SEEDS", "7")))):
+        for number, (kind, data) in enumerate(bodies(60, seed=int(os.environ.get("ASGI_AUDIT_TEST_SEEDS", "7")))):
             x = make_exchange("POST", body=data, content_type=kind)
-            best = within(lambda x=x: processor_time(lambda: BUILDER.build(x)), 0.05)  # type: ignore[misc]
-            checked(BUILDER.build(x))
-            worst = max(worst, (best, number))
+            events = itertools.count()
+            profile = sys.getprofile()
+            sys.setprofile(lambda *_, events=events: next(events) and None)
+            try:
+                record = BUILDER.build(x)
+            finally:
+                sys.setprofile(profile)
+            checked(record)
+            worst = max(worst, (next(events), number))
     assert not caplog.records
-    assert worst[0] <= 0.05, worst
+    assert worst[0] <= 400_000, worst
 
 
 def test_mutated_documents_make_valid_records(caplog: pytest.LogCaptureFixture) -> None:

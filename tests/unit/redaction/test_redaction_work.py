@@ -175,6 +175,29 @@ def test_a_usual_body_of_64_kib_is_recorded() -> None:
         assert "[REDACTED]" in str(value["request"]["body"])
 
 
+ROW = "%d,m%d@example.com,Zk93hfQ2mv%dL8\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "row"),
+    [
+        (b"application/x-ndjson", "", '{"id":%d,"email":"m%d@example.com","password":"Zk93hfQ2mv%dL8"}\n'),
+        (b"text/csv", "id,email,password\n", ROW),
+        (b"text/plain", "", "2026-01-01 INFO user %d of m%d logged in with password=Zk93hfQ2mv%dL8\n"),
+        (b"application/yaml", "", "- id: %d\n  name: u%d\n  password: Zk93hfQ2mv%dL8\n"),
+        (b"text/plain", "", "SERVICE_%d_URL=http://h%d/\nSERVICE_API_KEY=Zk93hfQ2mv%dL8\n"),
+    ],
+)
+def test_a_body_with_700_secrets_is_masked_and_not_left_out(kind: bytes, head: str, row: str) -> None:
+    body = (head + "".join(row % (n, n, n) for n in range(700))).encode()
+    assert len(body) <= 65_536
+    record = REDACTOR.record()
+    kept = record.body(body, kind, "request.body")
+    assert kept is not None
+    assert kept.count(b"[REDACTED]") == 700
+    assert b"Zk93hfQ2mv" not in kept
+
+
 def test_budget_is_counted() -> None:
     budget = Budget()
     budget.spend(STEPS_MAX)
