@@ -117,8 +117,8 @@ def check_new(reader: SqliteReader, sequences_there: Iterable[int], others: Iter
         query = everything(**window, **given)
         expected = sorted(d.data for d in there if matches(query, d))
         assert sorted(r.record for r in walk(reader, query)) == expected, given
-        assert reader.count(query, published=1 << 40) == len(expected)
-    buckets = reader.histogram(everything(**window), published=1 << 40, by="level", minutes=1)
+        assert reader.count(query, published=reader.snapshot().published) == len(expected)
+    buckets = reader.histogram(everything(**window), published=reader.snapshot().published, by="level", minutes=1)
     assert sum(n for _, counts in buckets for n in counts.values()) == len(there)
 
 
@@ -223,7 +223,7 @@ def test_reader_that_met_the_old_file_in_main_finds_the_new_one(
         return found
 
     monkeypatch.setattr(reader, "_days_between", late)
-    assert reader.count(everything(), published=1 << 40) == 103
+    assert reader.count(everything(), published=reader.snapshot().published) == 103
 
 
 class Crash(BaseException):
@@ -254,7 +254,7 @@ STEPS: dict[str, tuple[str, Callable[[], Callable[..., Any]]]] = {
     "it is asked": ("retention.ask_to_take", lambda: crash_after(retention.ask_to_take)),
     "the copy is finished": ("day.DayWriter.finish", lambda: crash_after(DayWriter.finish)),
     "it has its name": ("reindexing.retention.sync", lambda: _crash),
-    "it is opened": ("writer.DayWriter", lambda: crash_after(DayWriter)),
+    "it is opened": ("open_days.DayWriter", lambda: crash_after(DayWriter)),
     "main.db says so": ("writer.remove", lambda: _crash),
     "the old file is gone": ("writer.remove", lambda: crash_after(reindexing.remove)),
 }
