@@ -31,8 +31,7 @@ from tests.support.records import (
 
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Row, Snapshot, Written
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, dead_letters, schema
-from asgi_audit.store.sqlite import writer as writer_module
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, dead_letters, open_days, schema
 from asgi_audit.store.sqlite.fence import FENCE_NAME
 from asgi_audit.store.state import Completion, DeadLetter
 
@@ -349,7 +348,7 @@ def test_io_error_is_what_is_seen_and_retriable_when_it_ended_the_transaction(
 def test_days_are_closed_when_many_are_written(index: Path, reader: SqliteReader) -> None:
     writer = SqliteWriter(index, clock=clock)
     writer.write(batch(record(s, NOON - s * DAY_MS) for s in range(1, 41)))
-    assert len(writer._days) == writer_module._DAYS_OPEN_MAX
+    assert len(writer._days.writers()) == open_days._OPEN_MAX
     assert sequences(walk(reader)) == list(range(1, 41))
     assert len(reader._days) <= 16
     writer.close()
@@ -419,7 +418,7 @@ def test_writer_waits_as_standby_when_another_holds_the_lease(index: Path) -> No
 def test_connections_sync_fully_and_map_nothing(index: Path) -> None:
     writer = SqliteWriter(index, clock=clock)
     writer.write(batch([record(1)]))
-    (day,) = writer._days.values()
+    (day,) = writer._days.writers()
     for connection in (writer._main, day._connection):
         assert connection is not None
         assert connection.pragma("synchronous") == 2

@@ -20,11 +20,9 @@ import logging
 import threading
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import apsw
 
@@ -36,11 +34,10 @@ from ..base import Batch, Written
 from ..identity import Expected, IndexMemory, Seen
 from ..maintenance import Purged
 from ..state import DeadLetter, Known, ReadUntil, Resumed
-from . import arrivals, believed, completeness, dead_letters, extent, retention
+from . import arrivals, believed, completeness, dead_letters, extent, recovery, retention
 from .arrivals import Arrived
-from .codec import Compressor
-from .day import Brought, DayWriter
-from .days import day_is_gone, files_there, gone_days, holds, remove
+from .day import Brought
+from .days import remove
 from .dead_letters import bury
 from .errors import translated
 from .fence import FENCE_NAME, FenceFile, read_fence_of
@@ -48,10 +45,10 @@ from .files import files_of, mend
 from .lease import Lease
 from .low_disk import give_back, make_room
 from .main import MAIN, bring_up
+from .open_days import OpenDays
 from .processes import count_indexed, take_statement
-from .reindexing import chosen, finish_copy, remove_leftovers
+from .reindexing import finish_copy, remove_leftovers
 from .schema import (
-    DAY_VERSION,
     MAIN_NAME,
     MAIN_VERSION,
     day_name,
@@ -59,17 +56,14 @@ from .schema import (
     index_id,
     made_at_ms,
     open_writing,
-    raise_generation,
 )
 from .sorting import sort
 from .standing import Standing, with_logs
-from .tokens import Tokens
 
 __all__ = ["SqliteWriter"]
 
 _log = logging.getLogger("asgi_audit.store")
 
-_DAYS_OPEN_MAX = 4
 _LOOK_SECONDS = 1.0  # while idle, how often to check that the index is still in place
 _KNOWN_MAX = 100_000  # streams cached as present in main.db
 
@@ -99,10 +93,7 @@ class SqliteWriter:
         self._expected = Expected(directory, memory or Seen(), retriable=False)
         self._new_index = new_index
         self._clock = clock
-        self._compressor = Compressor()
-        self._tokens = {version: Tokens(version) for version in (1, DAY_VERSION)}
-        self._days: OrderedDict[str, DayWriter] = OrderedDict()
-        self._known_days: dict[str, int] = {}  # day -> file number: see `day_name`
+        self._days = OpenDays(directory, access)
         self._known_streams: set[tuple[str, str, str]] = set()
         self._main: apsw.Connection | None = None
         self._standing = Standing(())
@@ -135,7 +126,7 @@ class SqliteWriter:
 
     def write(self, batch: Batch) -> Written:
         with self._changing(with_days=True) as main:
-            make_room(self.directory, main, self._days.values(), batch, self._access)
+            make_room(self.directory, main, self._days.writers(), batch, self._access)
             return self._write(main, batch)
 
     def read_until(self, mark: ReadUntil) -> None:
@@ -144,7 +135,7 @@ class SqliteWriter:
             assert self._fence is not None
             if not self._looked_at <= (now := time.monotonic()) < self._looked_at + _LOOK_SECONDS:
                 self._looked_at = now
-                self._still_ours(())
+                self._still_ours()
             self._fence.write(self._batches, mark)
 
     def resumed(self) -> Resumed:
@@ -158,7 +149,7 @@ class SqliteWriter:
             return completeness.known(main, process)
 
     def close(self) -> None:
-        for day in self._days.values():
+        for day in self._days.writers():
             try:
                 day.checkpoint()
             except apsw.Error as e:  # it stays in the WAL and the next writer finds it
@@ -184,9 +175,7 @@ class SqliteWriter:
         with self._changing("purge") as main:
             now = int(self._clock() * 1000)
             horizon = retention.forward(main, min(before, now))
-            for day in [d for d in self._days if d < retention.day_of(horizon)]:
-                self._days.pop(day).abandon()
-            self._known_days = {d: n for d, n in self._known_days.items() if d >= retention.day_of(horizon)}
+            self._days.forget_before(retention.day_of(horizon))
             days, size = retention.sweep(self.directory, horizon)
             retention.forget_dead_letters(main, horizon)
             retention.forget_statements(main, horizon)
@@ -249,16 +238,15 @@ class SqliteWriter:
 
     def _take_reindexed(self, main: apsw.Connection, day: str) -> bool:
         """Puts the copy of a day in place. False when that failed; the copy is then removed."""
-        file = self._known_days.get(day)
-        if (is_open := self._days.pop(day, None)) is not None:
-            is_open.close()  # nothing may be written to the old file from here on
+        file = self._days.files.get(day)
+        self._days.leave(day)  # nothing may be written to the old file from here on
         new = None if file is None else finish_copy(self.directory, day, file, self._access)
         if file is None:
             remove(self.directory / retention.copy_name(day))
         if file is not None and new is not None:
-            self._days[day] = DayWriter(new, self._compressor, self._tokens, self._access)
+            self._days.replace(day, new)
             main.execute("UPDATE day SET file = ? WHERE day = ?", (file + 1, day))
-            self._known_days[day] = file + 1
+            self._days.files[day] = file + 1
             remove(self.directory / day_name(day, file))
         retention.request_to_take(self.directory, day).unlink(missing_ok=True)
         return new is not None
@@ -283,7 +271,9 @@ class SqliteWriter:
         main = self._opened()
         try:
             with translated(what, path or self.directory):
-                self._still_ours(self._days if with_days else ())
+                self._still_ours()
+                if with_days:
+                    self._days.are_there()
                 yield main
         except BaseException:
             self._abandon()
@@ -355,74 +345,34 @@ class SqliteWriter:
 
     def _recover(self, main: apsw.Connection) -> None:
         self._published = published = int(main.execute("SELECT published FROM state").get)
-        main.executemany("UPDATE day SET file = ?2 WHERE day = ?1", list(chosen(main, self.directory).items()))
-        known: Any = main.execute("SELECT day, file FROM day").fetchall()
-        self._known_days = dict(known)
-        self._days_are_there(main)
+        self._days.files = recovery.days_listed(main, self.directory)
+        now = int(self._clock() * 1000)
+        for day in recovery.give_up_gone_days(main, self.directory, may=self._new_index, now=now):
+            del self._days.files[day]
         self._known_streams.clear()
         # Finish an interrupted purge: its days must not be opened again.
         horizon = retention.horizon_of(main)
         if horizon is not None:
             retention.sweep(self.directory, horizon)
-        highest = published
-        brought: list[Brought] = []
-        arrived: list[Arrived] = []
-        noted = arrivals.days_noted(main)
-        days: dict[str, int] = {}
-        remove_leftovers(self.directory, self._known_days)
-        for day, numbers in files_there(self.directory).items():
-            number = self._known_days.get(day, numbers[-1])
-            with translated("recover", self.directory / day_name(day, number)):
-                file = self._day(day, number)
-                of_day = file.unlearned(published, is_known=day in self._known_days)
-                brought += of_day
-                if day not in noted:
-                    arrived.append(Arrived(day, frozenset(b.account for b in of_day), 0, file.highest))
-                elif file.highest > published:
-                    accounts = frozenset(b.account for b in of_day if b.records)
-                    arrived.append(Arrived(day, accounts, published + 1, file.highest))
-                if day not in self._known_days:
-                    days[day] = number
-                highest = max(highest, file.highest)
-        if highest > published or days or arrived:
+        remove_leftovers(self.directory, self._days.files)
+        left = recovery.left_behind(main, self.directory, self._days, published)
+        if left.highest > published or left.days or left.arrived:
             main.execute("BEGIN IMMEDIATE")
-            self._learn(main, days, brought)
-            arrivals.note(main, arrived)
-            main.execute("UPDATE state SET published = ?", (highest,))
+            self._learn(main, left.days, left.brought)
+            arrivals.note(main, left.arrived)
+            main.execute("UPDATE state SET published = ?", (left.highest,))
             main.execute("COMMIT")
-            self._learned(days, brought)
-            self._published = highest
-            remove_leftovers(self.directory, self._known_days)
-            records = sum(b.records for b in brought)
+            self._learned(left.days, left.brought)
+            self._published = left.highest
+            remove_leftovers(self.directory, self._days.files)
+            records = sum(b.records for b in left.brought)
             if records:
                 _log.info("recovered %d records that an interrupted write had left unpublished", records)
 
-    def _days_are_there(self, main: apsw.Connection) -> None:
-        """Checks that every day listed in main.db has its file: a file is created before its day is listed, and a purge
-        removes the day from the list first."""
-        gone = gone_days(main, self.directory)
-        if not gone:
-            return
-        if not self._new_index:
-            raise day_is_gone(self.directory, gone[0], retriable=False)
-        _log.error("the day files of %s are gone for good, as --new-index says: %s", self.directory, ", ".join(gone))
-        main.execute("BEGIN IMMEDIATE")
-        main.executemany("DELETE FROM day WHERE day = ?", [(day,) for day in gone])
-        main.executemany("DELETE FROM arrival WHERE day = ?", [(day,) for day in gone])
-        raise_generation(main)  # a feed that continued would skip their records
-        # T still covers the day, so an incident reports the missing records.
-        completeness.note_lost_days(main, map(retention.ms_of, gone), int(self._clock() * 1000))
-        main.execute("COMMIT")
-        for day in gone:
-            del self._known_days[day]
-
-    def _still_ours(self, days: Iterable[str]) -> None:
+    def _still_ours(self) -> None:
         """Raises StoreError when a file was moved: writing to removed files would silently lose records."""
         if self._standing.moved() is not None or self._lease.lost():
             raise self._lost()
-        for day in days:
-            if day in self._days and self._days[day].moved() is not None:
-                raise day_is_gone(self.directory, day, self._known_days.get(day, 0), retriable=False)
 
     def _lost(self) -> StoreError:
         return StoreError(
@@ -433,9 +383,7 @@ class SqliteWriter:
 
     def _abandon(self) -> None:
         """Close everything but the lease; uncommitted changes are rolled back."""
-        days, self._days = list(self._days.values()), OrderedDict()
-        for day in days:
-            day.abandon()
+        self._days.abandon()
         if self._main is not None:
             try:
                 if self._main.in_transaction:
@@ -448,28 +396,6 @@ class SqliteWriter:
         if self._fence is not None:
             self._fence.close()
             self._fence = None
-
-    def _day(self, day: str, file: int | None = None) -> DayWriter:
-        """The open writer of a day. `file`: its file number, when main.db does not list the day yet."""
-        found = self._days.get(day)
-        if found is not None:
-            self._days.move_to_end(day)
-            return found
-        while len(self._days) >= _DAYS_OPEN_MAX:
-            _, oldest = self._days.popitem(last=False)
-            try:
-                oldest.checkpoint()
-            finally:
-                oldest.close()
-        file = self._known_days.get(day, file or 0)
-        path = self.directory / day_name(day, file)
-        made = not holds(path)
-        if made and day in self._known_days:
-            raise day_is_gone(self.directory, day, file, retriable=False)
-        self._days[day] = found = DayWriter(path, self._compressor, self._tokens, self._access)
-        if made:
-            retention.sync(self.directory)
-        return found
 
     # -- one batch
 
@@ -489,19 +415,20 @@ class SqliteWriter:
             if of_day:
                 arrived.append(Arrived(day, frozenset(b.account for b in of_day), iseq, iseq))
         inserted = sum(b.records for b in brought)
-        days = {day: self._known_days.get(day, 0) for day in sorted(by_day)}
+        days = {day: self._days.files.get(day, 0) for day in sorted(by_day)}
         self._write_main(main, batch, dead, days, brought, arrived, iseq if inserted else published)
         # Check again before acknowledging to the source: files removed since the first check would take the records
         # with them.
-        self._still_ours(by_day)
+        self._still_ours()
+        self._days.are_there(by_day)
         if batch.read_until is not None:
             assert self._fence is not None
             self._fence.write(self._batches, batch.read_until)
         return Written(inserted, taken - inserted, expired, len(dead))
 
     def _write_day(self, day: str, records: Sequence[Decoded], iseq: int, published: int) -> list[Brought]:
-        with translated("write", self.directory / day_name(day, self._known_days.get(day, 0))):
-            return self._day(day).write(records, iseq, published)
+        with translated("write", self._days.path(day)):
+            return self._days.writer(day).write(records, iseq, published)
 
     def _write_main(
         self,
@@ -540,7 +467,7 @@ class SqliteWriter:
 
     def _learn(self, main: apsw.Connection, days: Mapping[str, int], brought: Sequence[Brought]) -> None:
         """Adds to main.db what the batch brought. `days`: day -> file number."""
-        new = [(day, file) for day, file in days.items() if day not in self._known_days]
+        new = [(day, file) for day, file in days.items() if day not in self._days.files]
         main.executemany("INSERT OR IGNORE INTO day VALUES (?, ?)", new)
         streams = {(b.service, b.instance, b.account) for b in brought} - self._known_streams
         main.executemany("INSERT OR IGNORE INTO stream VALUES (?, ?, ?)", list(streams))
@@ -548,7 +475,7 @@ class SqliteWriter:
 
     def _learned(self, days: Mapping[str, int], brought: Sequence[Brought]) -> None:
         """Updates the caches; only after the commit."""
-        self._known_days.update(days)
+        self._days.files.update(days)
         if len(self._known_streams) > _KNOWN_MAX:
             self._known_streams.clear()
         self._known_streams.update((b.service, b.instance, b.account) for b in brought)
