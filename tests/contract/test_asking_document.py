@@ -86,7 +86,7 @@ def test_every_face_has_a_request() -> None:
 
 
 def test_table_has_every_filter() -> None:
-    table = DOCUMENT.split("| parameter | finds |")[1].split("\n\n")[0]
+    table = DOCUMENT.split("| parameter | records |")[1].split("\n\n")[0]
     named = {
         name
         for line in table.splitlines()
