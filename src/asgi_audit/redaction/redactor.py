@@ -81,7 +81,7 @@ class RecordRedactor(Judge):
 
     def path_may_hide(self, path: str) -> bool:
         """Whether `path` may change it: the most are kept as they are for one short search."""
-        return may_hide(path) is not None or self.scan.has_own_forms or bool(self.rules)
+        return may_hide(path) or self.scan.has_own_forms or bool(self.rules)
 
     def path(self, path: bytes) -> bytes:
         try:
