@@ -136,12 +136,16 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                 headers = [*message["headers"], (b"connection", b"close")]
                 reason = phrase_of(message["status"])
                 event = h11.Response(status_code=message["status"], headers=headers, reason=reason)
-            self.transport.write(self.conn.send(event) or b"")
+            write(event)
+
+        def write(event: h11.Event) -> None:
+            if not self.transport.is_closing():  # else the client has left, and h11 sends nothing more
+                self.transport.write(self.conn.send(event) or b"")
 
         of_us = {"client": self.client, "server": self.server, "scheme": self.scheme, "state": self.app_state.copy()}
         try:
             await self._application(refused_scope(self._head, refusal, **of_us), receive, send)
-            self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+            write(h11.EndOfMessage())
         finally:
             self.transport.close()
 
@@ -232,8 +236,11 @@ class _Transport:
             self._transport.close()
             return
         self._is_ending = True
-        self._transport.write_eof()  # after what was written
-        self._transport.resume_reading()
+        try:
+            self._transport.write_eof()  # after what was written
+            self._transport.resume_reading()
+        except OSError:
+            self._transport.abort()  # the client has reset the connection
 
     def is_closing(self) -> bool:
         return self._is_ending or self._transport.is_closing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -214,3 +215,35 @@ async def test_a_head_of_one_byte_at_a_time_is_remembered_up_to_its_bound() -> N
             await asyncio.sleep(0)
         await _turns()
         assert len(connection._head) <= LINE_BYTES_MAX
+
+
+async def test_client_that_leaves_before_it_is_refused_leaves_no_error() -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    async with connected() as (connection, client, app, _):
+        client.send(b"GET /\r\n\r\n")
+        await _phase(connection, Phase.LINGER)
+        client.close()
+        await until_in_loop(connection.transport.is_closing)
+        [refusing] = connection.tasks
+        app.may_answer.set()
+        await asyncio.wait([refusing])
+        assert refusing.exception() is None
+    assert errors == []
+
+
+async def test_connection_that_the_client_has_reset_is_closed_at_once() -> None:
+    async with connected() as (connection, client, app, _):
+        client.send(b"GET /\r\n\r\n")
+        await _phase(connection, Phase.LINGER)
+        [refusing] = connection.tasks
+        inner = connection.transport._transport  # type: ignore[attr-defined]
+
+        def reset() -> None:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+        inner.write_eof = reset  # as the system does it, when the reset came just before
+        app.may_answer.set()
+        await asyncio.wait([refusing])
+        assert refusing.exception() is None
+        assert inner.is_closing()
