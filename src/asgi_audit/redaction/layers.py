@@ -30,6 +30,8 @@ class Edit(NamedTuple):
 
 def splice(data: bytes, edits: list[Edit]) -> bytes:
     """The bytes with the edits done; of two that overlap the later is part of the earlier."""
+    if not edits:
+        return data
     parts: list[bytes] = []
     done = 0
     for start, end, new in sorted(edits):

@@ -22,7 +22,7 @@ _DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
 # At the beginning, or after a line feed: `^` would be tried at each byte.
 _JSON_FIRST = re.compile(rb"[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
 _JSON_LINE = re.compile(rb"\n[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
-_JSON_DATA = (b"data: {", b"data:{", b"data: [", b"data:[")
+_PLAIN_DATA = re.compile(rb"\ndata:[ \t]?+[^{\[\r\n]")
 _FOLDED = Escapes(10, re.compile(rb"\r?\ndata:[ \t]?"), lambda _: b"\n")
 _PIECE = re.compile(
     rb'"(content|text|delta|token|arguments|partial_json|output|response|completion|reasoning_content|thinking|transcript|generated_text)"'
@@ -55,7 +55,7 @@ def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int,
     edits: list[Edit] = []
     record.spend(text.count(b"\n") // 3)
     payloads: list[tuple[int, int, bool]] = []
-    if alarms or record.cut or text.count(b"data:") > sum(map(text.count, _JSON_DATA)):
+    if alarms or record.cut or _PLAIN_DATA.search(text) is not None:
         payloads = _payloads(text)
     places = Places(alarms)
     spans: list[tuple[int, int]] = []
@@ -130,10 +130,9 @@ def _next_value(record: Record, text: bytes, start: int, end: int) -> list[Edit]
 def _joined(record: Record, text: bytes, payloads: list[tuple[int, int, bool]], depth: int) -> list[Edit]:
     """Edits of what stands in pieces: the values of one key, the plain data of events."""
     edits: list[Edit] = []
-    pieces: dict[bytes, list[bytes]] = {}
-    for key, piece in _PIECE.findall(text):
-        pieces.setdefault(key, []).append(piece)
-    for key, raw in pieces.items():
+    pieces: list[tuple[bytes, bytes]] = _PIECE.findall(text)
+    for key in dict.fromkeys([key for key, _ in pieces]):
+        raw = [piece for name, piece in pieces if name == key]
         if len(raw) > 1:
             record.spend(len(raw) // 4)
             joined = b"".join(raw)

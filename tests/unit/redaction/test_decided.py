@@ -8,6 +8,8 @@ import pytest
 from tests.support.exchanges import make_body, make_builder, make_exchange
 from tests.support.schema import checked
 
+from asgi_audit.redaction import Redactor
+
 BUILDER = make_builder()
 S = "Zk93hfQ2mvL8"
 M = "[REDACTED]"
@@ -168,3 +170,19 @@ def test_text_that_ends_in_the_sign_of_base64_is_no_name() -> None:
 )
 def test_secret_that_is_cut_itself_is_masked(text: str, kind: str) -> None:
     assert text[-8:] not in kept(text, kind, cut=len(text))
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: ghp_16C7e42F292c\n\ndata: 6912E7710c838347Ae178B4a\n\n",
+        b"data:  ghp_16C7e42F292c\n\ndata:6912E7710c838347Ae178B4a\n\n",  # a piece may begin with a blank
+        b'data: {"a":1}\r\n\r\ndata: ghp_16C7e42F292c\r\n\r\ndata: 6912E7710c838347Ae178B4a\r\n\r\n',
+    ],
+)
+def test_a_token_in_two_plain_events_is_masked(stream: bytes) -> None:
+    kept = Redactor().record().body(stream, b"text/event-stream", "response.body")
+    assert kept is not None
+    assert kept.count(b"[REDACTED]") == 1
+    assert b"16C7e42F292c" not in kept
+    assert b"6912E7710c838347" not in kept
