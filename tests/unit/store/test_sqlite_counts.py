@@ -121,6 +121,14 @@ def test_search_counts_the_day_again_only_when_what_was_added_lies_far_apart(
     assert counted == ["count_added 2026-11-22", "count 2026-11-22"] * 2
 
 
+def test_snapshot_that_the_index_has_not_reached_is_not_remembered(writer: SqliteWriter, reader: SqliteReader) -> None:
+    """That of an index which was here before: its batches are to come in this one."""
+    assert total(reader, 99) == DAYS
+    writer.write(batch([record(9, NOON + 1)]))
+    assert total(reader, 99) == DAYS + 1
+    assert total(reader) == DAYS + 1
+
+
 def test_whole_days_are_counted_once_for_windows_that_differ(reader: SqliteReader, counted: list[str]) -> None:
     assert total(reader) == DAYS
     counted.clear()

@@ -213,16 +213,16 @@ def test_reader_that_met_the_old_file_in_main_finds_the_new_one(
     old: Path, writer: SqliteWriter, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Method: the day changes after main.db was read and before its file is opened."""
-    days_between = reader._days_between
+    days_of = reader._days_and_batches
 
     def late(*args: Any, **given: Any) -> Any:
-        found = days_between(*args, **given)
+        found = days_of(*args, **given)
         with reindexing.SqliteReindexing(old, beside(writer)) as work:
             work.renew(DAY)
-        monkeypatch.setattr(reader, "_days_between", days_between)
+        monkeypatch.setattr(reader, "_days_and_batches", days_of)
         return found
 
-    monkeypatch.setattr(reader, "_days_between", late)
+    monkeypatch.setattr(reader, "_days_and_batches", late)
     assert reader.count(everything(), published=reader.snapshot().published) == 103
 
 

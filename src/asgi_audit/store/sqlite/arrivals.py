@@ -64,12 +64,12 @@ def days_noted(main: apsw.Connection) -> set[str]:
     return {day for (day,) in rows}
 
 
-def last_batches(main: apsw.Connection, first: str, last: str) -> list[tuple[str, int, int | None]]:
-    """(day, number of its file, last batch that brought records of it, or a later one) of the days from `first` to
-    `last`; None when no batch is noted."""
+def last_batches(main: apsw.Connection, first: str, last: str) -> list[tuple[str, int, int | None, int]]:
+    """(day, number of its file, last batch that brought records of it, or a later one, last batch that is published) of
+    the days from `first` to `last`; None when no batch is noted."""
     rows: list[Any] = main.execute(
-        "SELECT d.day, d.file, a.highest FROM day d LEFT JOIN arrival a ON a.whose = ? AND a.day = d.day "
-        "WHERE d.day BETWEEN ? AND ? ORDER BY d.day",
+        "SELECT d.day, d.file, a.highest, (SELECT published FROM state) FROM day d "
+        "LEFT JOIN arrival a ON a.whose = ? AND a.day = d.day WHERE d.day BETWEEN ? AND ? ORDER BY d.day",
         (_ALL, first, last),
     ).fetchall()
     return rows

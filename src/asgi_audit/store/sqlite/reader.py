@@ -198,7 +198,7 @@ class SqliteReader:
         work = Work(work_seconds)
         index, filters = self.index(), name_of_filters(query)
         found = 0
-        for day, number, highest in self._days_and_batches(max(query.start, 0), query.end - 1):
+        for day, number, highest, newest in self._days_and_batches(max(query.start, 0), query.end - 1):
             begin = _begin_of(day)
             of_day = replace(query, start=max(query.start, begin), end=min(query.end, begin + DAY_MS))
             file = self._day_file(index, day, number)
@@ -208,7 +208,8 @@ class SqliteReader:
                 continue
             rows = self._with_day((day, number), partial(_count_on, of_day, known, published, work)) or 0
             found += rows
-            if file is not None and file == self._day_file(index, day, number):
+            # A snapshot of another index may lie above: then rows are still to come of batches up to it.
+            if published <= newest and file is not None and file == self._day_file(index, day, number):
                 self._counts.put(file, filters, of_day.start, of_day.end, Counted(published, rows))
         return found
 
@@ -415,9 +416,9 @@ class SqliteReader:
             ).fetchall()
         return days
 
-    def _days_and_batches(self, first: int, last: int) -> list[tuple[str, int, int | None]]:
-        """Like `_days_between`, and of each day the last batch that brought records of it, or a later one; None when
-        main.db does not say."""
+    def _days_and_batches(self, first: int, last: int) -> list[tuple[str, int, int | None, int]]:
+        """Like `_days_between`, oldest first, and of each day the last batch that brought records of it, or a later
+        one (None when main.db does not say), and the last batch of all that is visible."""
         main = self._opened()
         if main is None or last < first:
             return []
