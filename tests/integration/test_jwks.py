@@ -74,6 +74,15 @@ def test_what_is_wrong_is_said_without_the_answer() -> None:
     assert "cannot be reached" in failure(server.url)
 
 
+def test_key_set_of_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serving(ONE) as server:
+        assert load_keys(settings(server.url))() == ONE
+
+
 def test_redirect_is_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(ONE)
@@ -132,7 +141,6 @@ def test_serve_takes_tokens_while_the_issuer_hangs_and_with_several_workers(tmp_
         "ASGI_AUDIT_JWT_ISSUER": ISSUER,
         "ASGI_AUDIT_JWT_AUDIENCE": AUDIENCE,
         "ASGI_AUDIT_HOME": str(tmp_path / "home"),
-        "NO_PROXY": "*",
     }
     with serving(ONE) as server:
         environment["ASGI_AUDIT_JWT_JWKS"] = server.url

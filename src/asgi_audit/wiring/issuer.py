@@ -89,13 +89,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _fetch(url: str) -> bytes:
-    """Proxies are those of the environment, as for other programs."""
+    """Proxies are those of the environment, as for other programs; none for this machine."""
     request = urllib.request.Request(
         url, headers={"accept": "application/json", "user-agent": f"asgi-audit/{__version__}"}
     )
     until = time.monotonic() + _LOAD_SECONDS
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_CONNECT_SECONDS) as response:
+        local = [urllib.request.ProxyHandler({})] if url.startswith("http://") else []
+        with urllib.request.build_opener(_NoRedirect, *local).open(request, timeout=_CONNECT_SECONDS) as response:
             data = b""
             while len(data) <= JWKS_BYTES_MAX and (piece := response.read1(65_536)):
                 data += piece
