@@ -64,6 +64,7 @@ def test_each_record_comes_once_across_runs(home: Path) -> None:
     assert ask(home, "feed", "--cursor", "siem.cursor", "--since", "1h").stdout == ""
 
 
+@pytest.mark.full
 def test_cursor_stays_where_it_was_when_records_cannot_be_written(home: Path) -> None:
     ask(home, "feed", "--cursor", "siem.cursor", "-n", "2")
     before = (home / "siem.cursor").read_text()

@@ -136,6 +136,7 @@ def test_what_is_no_http_is_given_up() -> None:
         assert failure(url) == f"{url} does not answer as HTTP: BadStatusLine"
 
 
+@pytest.mark.full
 def test_serve_takes_tokens_while_the_issuer_hangs_and_with_several_workers(tmp_path: Path) -> None:
     environment = {
         "ASGI_AUDIT_JWT_ISSUER": ISSUER,
