@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import logging
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,11 @@ from typing import NamedTuple
 import pytest
 from tests.support.api import Api
 from tests.support.operations import PATHS, TABLE, Asker
+from tests.support.process import process_restored
 from tests.support.waiting import until
 
 from asgi_audit.api.operation import Dialect
-from asgi_audit.api.server import _NOISY, RepeatFilter, Server
+from asgi_audit.api.server import Server
 
 DEADLINE = 60.0
 DIALECTS = {operation.dialect.name: operation.dialect for operation in TABLE}
@@ -103,15 +103,10 @@ def says(answer: Answer, dialect: Dialect, status: int) -> bool:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    interval = sys.getswitchinterval()
-    made = Served(tmp_path_factory.mktemp("api"))
-    yield made
-    made.close()
-    # What the server changes of its process:
-    sys.setswitchinterval(interval)
-    for logger in map(logging.getLogger, _NOISY):
-        for known in [known for known in logger.filters if isinstance(known, RepeatFilter)]:
-            logger.removeFilter(known)
+    with process_restored():
+        made = Served(tmp_path_factory.mktemp("api"))
+        yield made
+        made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -197,7 +197,7 @@ def test_log_line_that_repeats_is_bounded_and_says_how_many_were_left_out() -> N
     assert line("another") == "another"
     assert line("closed %d\nprotocol: <at 0x1>", 5) is None  # the first line says which text it is
     now = REPEATS_SECONDS
-    assert str(line("closed %d", 7)).startswith("closed 7 (and 99")
+    assert str(line("closed %d", 7)).startswith("closed 7 (99")
     for n in range(10_000):
         line(f"text {n}")
     assert len(repeats._seen) <= 1_001

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-import sys
 from typing import Any
+
+from tests.support.process import process_restored
 
 from asgi_audit.api.server import Server
 
@@ -28,9 +29,8 @@ def test_objects_of_the_start_are_not_traversed_again_while_it_serves() -> None:
         server.should_exit = True
 
     server = Server(app, beat=beat)
-    before, interval = gc.get_freeze_count(), sys.getswitchinterval()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    before = gc.get_freeze_count()
+    with process_restored(), socket.create_server(("127.0.0.1", 0)) as listening:
         asyncio.run(server.serve([listening]))
-    sys.setswitchinterval(interval)
     assert frozen[0] > before + 10_000
     assert gc.get_freeze_count() == 0
