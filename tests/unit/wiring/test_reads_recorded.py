@@ -21,6 +21,7 @@ from tests.support.operations import PATHS, TABLE, Asker, name_of
 from tests.unit.wiring.test_wiring import journal_of
 
 from asgi_audit.api.auth import Keys
+from asgi_audit.api.head import TOO_LONG, refused_scope
 from asgi_audit.api.operation import Operation
 from asgi_audit.api.params import BODY_BYTES_MAX
 from asgi_audit.api.throttle import FAILURES_MAX
@@ -247,6 +248,23 @@ def test_refusals_of_a_valid_key_are_recorded_however_many_they_are(reads: Reads
     for method, path, status in asked * 2:
         made, answer = reads.made_by(partial(reads.asker.send, method, path, reads.key))
         assert (answer.status_code, made) == (status, 1)
+
+
+def test_what_is_no_request_is_not_recorded(reads: Reads) -> None:
+    """Its key is not read, so it would be a stranger's."""
+    head = f"GET /logs HTTP/1.1\r\nAuthorization: Bearer {reads.key}\r\n\r\n".encode()
+    before = reads.sealed()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    asyncio.run(reads.wired(refused_scope(head, TOO_LONG, client=("192.0.2.1", 1)), receive, send))
+    assert sent[0]["status"] == 400
+    assert reads.sealed() == before
 
 
 def test_client_that_leaves_before_its_poll_is_answered_makes_no_record(reads: Reads) -> None:
