@@ -84,9 +84,7 @@ class Access(NamedTuple):
         except FileExistsError:
             there = os.lstat(path)
             if stat.S_ISLNK(there.st_mode) and there.st_uid not in (0, os.geteuid()):
-                text = (
-                    f"a symbolic link of another user (uid {there.st_uid}) is where a directory of asgi-audit should be"
-                )
+                text = f"a symbolic link of another user (uid {there.st_uid}) is in place of a directory of asgi-audit"
                 raise OSError(errno.ELOOP, text, str(path)) from None
             if not path.is_dir():
                 raise
@@ -133,4 +131,4 @@ def _differs(there: os.stat_result, access: Access, mode: int) -> bool:
 
 
 def _is_link(path: Path) -> OSError:
-    return OSError(errno.ELOOP, f"{path.name} is a symbolic link where a file of asgi-audit should be", str(path))
+    return OSError(errno.ELOOP, f"{path.name} is a symbolic link in place of a file of asgi-audit", str(path))

@@ -238,7 +238,7 @@ def test_text_is_never_syntax_when_it_looks_like_it(store: Store, text: str) -> 
     if any(c.isalnum() for c in text):
         assert walk(store.reader, everything(text=text)) == []
     else:
-        with pytest.raises(QueryError, match="text: there is no word in it"):
+        with pytest.raises(QueryError, match="text: it has no word"):
             everything(text=text)
 
 

@@ -170,7 +170,7 @@ def test_journal_feeds_one_index_at_a_time(tmp_path: Path) -> None:
         first.stop()
     said = refused(tmp_path, "index", "--to", "sqlite:///other")
     assert "is gone" in said
-    assert ".asgi-audit/journal names it" in said
+    assert ".asgi-audit/journal expects that index" in said
     assert not (tmp_path / "other").exists()
 
 

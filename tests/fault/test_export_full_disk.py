@@ -47,7 +47,7 @@ def test_full_disk_ends_in_failed_and_gives_the_room_back(tmp_path: Path, small_
     finally:
         child.kill()
         child.wait()
-    assert (found.state, found.reason) == (State.FAILED, "there is no room left for it on the disk of the exports")
+    assert (found.state, found.reason) == (State.FAILED, "the disk of the exports has too little free space for it")
     assert list(exports.iterdir()) == []
     assert os.statvfs(small_disk).f_bavail > before - (1 << 20) // os.statvfs(small_disk).f_frsize
     home.close()

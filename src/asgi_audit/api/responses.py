@@ -69,10 +69,10 @@ _ERRORS = [
     QueryError("form: there is no such parameter; accepted: from", kind="invalid"),
     QueryError("a valid API key is required", kind="unauthorized"),
     QueryError("the role reader may not do this", kind="forbidden"),
-    QueryError("there is no such thing, or it has expired", kind="missing"),
+    QueryError("not found, or it has expired", kind="missing"),
     QueryError(f"body: it is longer than {BODY_BYTES_MAX} bytes", kind="too_large"),
-    QueryError("this key has 64 answers in flight, which is the most", kind="busy"),
-    QueryError("too many records to count within 2 s; narrow the window", kind="too_costly"),
+    QueryError("this key has 64 responses in flight, which is the limit", kind="busy"),
+    QueryError("too many records to count within 2 s; use a shorter time range", kind="too_costly"),
 ]
 _FAILURES = {STATUSES[error.kind]: failure_of(error, {}) for error in _ERRORS} | {
     500: Failure(500, "an unexpected error happened (reference 6f1d2c3b4a59)", "Try again."),

@@ -113,7 +113,7 @@ def store_errors(operation: str, path: Path) -> Iterator[None]:
     except OSError as e:
         raise StoreError(
             f"{operation} in {path} failed: {type(e).__name__}: {e.strerror}",
-            hint="The file and its directory must be readable and writable for this user.",
+            hint="This user must be able to read and write the file and its directory.",
         ) from e
 
 
@@ -194,7 +194,7 @@ def _version(connection: apsw.Connection, path: Path) -> int:
     version = int(connection.pragma("user_version"))
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{path} has schema {version}; this version of asgi-audit knows {SCHEMA_VERSION}",
+            f"{path} has schema {version}; this version of asgi-audit supports {SCHEMA_VERSION}",
             retriable=False,
             hint="It was written by a newer version of asgi-audit: upgrade this one.",
         )

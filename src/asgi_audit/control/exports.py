@@ -139,9 +139,9 @@ class Exports:
             if open_ >= UNFINISHED_MAX or kept >= KEPT_MAX:
                 which = f"{open_} exports that have not ended" if open_ >= UNFINISHED_MAX else f"{kept} exports kept"
                 raise QueryError(
-                    f"the accounts of this key have {which}, which is the most",
+                    f"the accounts of this key have {which}, which is the limit",
                     kind="busy",
-                    hint="Wait until some have ended; what has ended is removed after some days.",
+                    hint="Wait until some have ended. Exports are removed some days after their end.",
                     retry_seconds=60,
                 )
             made = Export(
@@ -207,9 +207,9 @@ class Exports:
         at, id_ = before or (1 << 62, "")
         rows = self._read(
             "listing exports",
-            f"SELECT {_COLUMNS} FROM exports WHERE reach = ? AND (created_ms, id) < (?, ?) "
-            f"AND state IN ({_marks(chosen)}) AND region_group = ifnull(?, region_group) "
-            "AND ifnull(ended_ms, ?) > ? ORDER BY created_ms DESC, id DESC LIMIT ?",
+            f"SELECT {_COLUMNS} FROM exports WHERE reach = ? AND (created_ms, id) < (?, ?) AND state IN "
+            f"({_marks(chosen)}) AND region_group = ifnull(?, region_group) AND ifnull(ended_ms, ?) > ? ORDER BY "
+            "created_ms DESC, id DESC LIMIT ?",
             (_reach(grant.accounts), at, id_, *chosen, group, self._now_ms(), self._horizon(days), limit + 1),
         )
         return [_export(row) for row in rows[:limit]], len(rows) > limit
@@ -263,8 +263,8 @@ class Exports:
         first."""
         rows = self._read(
             "reading which exports to run",
-            f"SELECT {_COLUMNS} FROM exports WHERE (state IN (?, ?) AND until_ms <= ?) OR state = ? "
-            "ORDER BY created_ms, id LIMIT ?",
+            f"SELECT {_COLUMNS} FROM exports WHERE (state IN (?, ?) AND until_ms <= ?) OR state = ? ORDER BY "
+            "created_ms, id LIMIT ?",
             (State.PENDING, State.CREATING, self._now_ms(), State.REQUESTED, limit),
         )
         return [_export(row) for row in rows]
@@ -313,8 +313,8 @@ class Exports:
         assert state in ENDED
         with self._writing("noting how an export ended") as connection:
             connection.execute(
-                "UPDATE exports SET state = ?, reason = ?, ended_ms = ?, manifest = ? "
-                f"WHERE id = ? AND state IN ({_marks(_BEGUN)})",
+                "UPDATE exports SET state = ?, reason = ?, ended_ms = ?, manifest = ? WHERE id = ? AND state IN "
+                f"({_marks(_BEGUN)})",
                 (state, reason, self._now_ms(), manifest, id_, *_BEGUN),
             )
             return connection.changes() == 1

@@ -97,7 +97,7 @@ class Control:
         """Creates a key. Returns (key id, the key in clear text); the clear text cannot be read again. `accounts`:
         names, or '*' for all. Raises ConfigError."""
         if role not in ROLES:
-            raise ConfigError(f"role is {role!r}; accepted are {', '.join(ROLES)}")
+            raise ConfigError(f"role is {role!r}; accepted: {', '.join(ROLES)}")
         stored = json.dumps(_checked(accounts), ensure_ascii=False)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         with self._writing("creating a key") as connection:

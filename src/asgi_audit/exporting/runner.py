@@ -48,7 +48,7 @@ _BEAT_SECONDS = 5.0
 _SWEEP_SECONDS = 60.0
 _REST_SECONDS = 5.0  # after a retriable error
 _FREE_BYTES = 512 << 20  # left free for journal and index, often on the same disk; a twentieth of a small disk
-_WAITS_FOR_OTHERS = "it waits for exports that were asked for before it"
+_WAITS_FOR_OTHERS = "it waits for exports that were requested earlier"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("asgi_audit.exports")
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Runner:
                     worked = False
                     if str(e) != said:
                         said = str(e)
-                        _log.error("exports cannot go on: %s; trying again", e)
+                        _log.error("exports cannot continue: %s; trying again", e)
                 if not worked:
                     stop.wait(_POLL_SECONDS)
         finally:
@@ -163,7 +163,7 @@ class Runner:
         if export.progress is not None:
             self._take_up(export, export.progress)
         elif now < query.end:
-            self._exports.say(export.id, f"it waits until its window has passed, {shown_time(query.end)}")
+            self._exports.say(export.id, f"it waits until its time range has passed, {shown_time(query.end)}")
         else:
             until = self._ask(lambda reader: complete_until(reader, query.start, query.end, query.accounts))
             if until is not None and until >= query.end:
@@ -259,7 +259,9 @@ class Runner:
             job.part.resume(job.progress.bytes, job.progress.plain_bytes, self._beat)
         except Damaged:
             if job.progress.bytes:
-                _log.warning("export %s: its part does not match the noted progress; it starts again", job.export.id)
+                _log.warning(
+                    "export %s: its partial file does not match the stored progress; starting again", job.export.id
+                )
             job.progress = Progress(index=job.progress.index, published=job.progress.published)
             job.export = replace(job.export, state=State.PENDING)
             self._exports.advance(job.export.id, job.progress, _so_far(job.progress))
@@ -289,7 +291,7 @@ class Runner:
             work()
         except OSError as e:
             if e.errno in _FULL:
-                self._fail(export, "there is no room left for it on the disk of the exports")
+                self._fail(export, "the disk of the exports has too little free space for it")
             else:
                 self._trouble(export, f"its file could not be written: {e.strerror}", e)
         except QueryError as e:
@@ -313,7 +315,7 @@ class Runner:
             raise
         except Exception as e:
             _log.error("export %s failed: %s", export.id, types_and_places(e))
-            self._fail(export, "an unexpected error happened; the server's log says which")
+            self._fail(export, "an unexpected error happened; the server's log has details")
 
     def _trouble(self, export: Export, why: str, error: Exception) -> None:
         """Schedules a retry, until `PATIENCE_MS` is over. After an error of its file the part is resumed first, because
@@ -324,7 +326,7 @@ class Runner:
             _log.warning("export %s: %s (%s); trying again", export.id, why, error)
         since = now if before is None else before.since
         if abs(now - since) >= PATIENCE_MS:
-            self._fail(export, f"{why}; the server's log says more")
+            self._fail(export, f"{why}; the server's log has details")
             return
         self._troubled[export.id] = _Trouble(since, self._monotonic() + _REST_SECONDS)
         job = self._jobs.get(export.id)
@@ -357,7 +359,7 @@ class Runner:
             if discard:
                 job.part.discard()
         except OSError as e:
-            _log.warning("export %s: its part could not be removed: %s", job.export.id, e.strerror)
+            _log.warning("export %s: its partial file could not be removed: %s", job.export.id, e.strerror)
         finally:
             job.part.close()
 

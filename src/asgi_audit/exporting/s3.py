@@ -101,7 +101,7 @@ class S3Target:
             )
 
     def discard(self, id_: str) -> None:
-        with _errors("removing what an upload left"):
+        with _errors("removing the rest of an upload"):
             self._abort_uploads(id_)
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + manifest_name(id_))
 
@@ -143,5 +143,5 @@ def _errors(operation: str) -> Iterator[None]:
         raise TargetError(
             f"{operation} failed: {type(e).__name__}{f' ({code})' if code else ''}",
             retriable=not is_for_good,
-            hint="Look at export_bucket, export_endpoint and the credentials of AWS's tools.",
+            hint="Check export_bucket, export_endpoint and the AWS credentials.",
         ) from e

@@ -106,9 +106,9 @@ class ExportService:
         link = self._links.opened(id_, given, self._clock(), manifest=manifest)
         if link is None or not self._may_still(link.key_id):
             raise QueryError(
-                "this URL was not made by this API, was altered or has expired, or its key was revoked",
+                "this URL is not of this API, was changed or has expired, or its key was revoked",
                 kind="forbidden",
-                hint="Ask for the export again: each answer brings a new URL, which is good for an hour.",
+                hint="Poll the export again: each response has a new URL, valid for an hour.",
             )
         found = self._exports.get(id_, days=self._days)
         path = self._target.open_path(id_, manifest=manifest)
@@ -147,9 +147,9 @@ class ExportService:
         position, _, mac = token.rpartition(".")
         if not token.isascii() or not hmac.compare_digest(mac, self._mac(grant, position)):
             raise QueryError(
-                "page_token: it is no token of a page of this API, or was changed",
+                "page_token: it is not a page token of this API, or was changed",
                 field="page_token",
-                hint="Send the token of the page before, unchanged, or none to begin with the first page.",
+                hint="Send the token of the previous page unchanged, or omit it for the first page.",
             )
         created, _, id_ = position.partition(".")
         return int(created), id_
@@ -163,5 +163,5 @@ def _missing() -> QueryError:
     return QueryError(
         "there is no such export, or it was removed",
         kind="missing",
-        hint="Ask with a key of the same accounts; what has ended is removed after some days.",
+        hint="Use a key with the same accounts. Exports are removed some days after their end.",
     )

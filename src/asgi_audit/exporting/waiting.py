@@ -34,9 +34,9 @@ def what_holds(reader: Reader, end: int, until: int | None, accounts: frozenset[
         if not h.is_lost
     ]
     if not read_until:
-        names.append("nothing was indexed yet")
+        names.append("nothing is indexed yet")
     elif read_until - MARGIN_MS < end:
-        names.append(f"the indexer has read what came until {shown_time(read_until)}")
+        names.append(f"the indexer has read everything up to {shown_time(read_until)}")
     waited = [p for p in reader.processes() if p.standing == "active" and p.low < end]
     names += [
         f"process {p.process}{f' of service {p.service}' if is_operator else ''} is settled until {shown_time(p.low)}"

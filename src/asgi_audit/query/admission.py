@@ -85,10 +85,10 @@ class Admission:
         # Count first, then check: two processes that check at once cannot exceed the bound together.
         if self._tally.add(key, 1) > self._in_flight_key_max:
             self._tally.add(key, -1)
-            raise _busy(f"this key has {self._in_flight_key_max} answers in flight, which is the most")
+            raise _busy(f"this key has {self._in_flight_key_max} responses in flight, which is the limit")
         if self._in_flight >= self._in_flight_max:
             self._tally.add(key, -1)
-            raise _busy("this API has as many answers in flight as it can have")
+            raise _busy("this API has the largest possible number of responses in flight")
         self._in_flight += 1
         return Lease(self, key)
 
@@ -101,7 +101,7 @@ class Admission:
             async with asyncio.timeout(WAIT_SECONDS):
                 await claim.granted
         except TimeoutError:
-            raise _busy("the pages that are being sent leave no room for another one") from None
+            raise _busy("the pages being sent use all memory for pages") from None
         finally:
             self._withdraw(claim)
 
@@ -179,5 +179,5 @@ class Lease(contextlib.AbstractContextManager["Lease"]):
 
 def _busy(why: str) -> QueryError:
     return QueryError(
-        why, kind="busy", hint="Wait as many seconds as Retry-After says, then ask again; read what you asked for."
+        why, kind="busy", hint="Wait as many seconds as Retry-After says, then try again. Read responses to their end."
     )

@@ -150,7 +150,7 @@ class Feeds:
         after = None
         if token is not None and (token.index or token.published):
             if token.index != mark:
-                raise gone("it belongs to another index, or to one that was restored since")
+                raise gone("it belongs to another index, or the index was restored since")
             after = Place(token.published, token.before or 0, token.total or 0)
         fed = reader.feed(grant.accounts, after=after, since=since, limit=limit, bytes_max=self._page_bytes_max)
         rows = [row._replace(record=show(row.record)) for row in fed.rows]

@@ -69,7 +69,7 @@ class Readers:
                 answer: T = await asyncio.wrap_future(asked.answer)
                 return answer
         except TimeoutError:
-            raise StoreError(f"the index gave no answer within {ANSWER_SECONDS:g} s") from None
+            raise StoreError(f"the index did not respond within {ANSWER_SECONDS:g} s") from None
         finally:
             self._abandon(asked)
 

@@ -203,10 +203,10 @@ class QueryService:
         query = execution.query
         if of is not None and of != (query.service, query.instance):
             raise QueryError(
-                "execution: no such query execution, or it has expired",
+                "execution: unknown query execution, or it has expired",
                 field="execution",
                 kind="missing",
-                hint="Ask under the service and the instance that the query was started for.",
+                hint="Use the service and the instance of the query.",
             )
         before = execution.before
         if page_token is not None:
@@ -215,7 +215,7 @@ class QueryService:
                 raise QueryError(
                     "page_token: it belongs to another query execution",
                     field="page_token",
-                    hint="Use it with the query execution whose page brought it, or start a new query with it.",
+                    hint="Use it with the query execution of its page, or start a new query with it.",
                 )
             before = token.before
         if query.start >= query.end:
@@ -303,10 +303,10 @@ class QueryService:
             await self._settled(arrival)
             return await self._must_have_seen(grant, service, instance, None)
         raise QueryError(
-            f"instance: no record of service {service!r} and instance {instance!r} was ever seen",
+            f"instance: no record of service {service!r} and instance {instance!r} exists",
             field="instance",
             kind="missing",
-            hint="Compare with the middleware's settings service and instance_id, and with the accounts of the key.",
+            hint="Compare the settings service and instance_id of the middleware, and the accounts of the key.",
         )
 
     async def _snapshot(self) -> Snapshot:

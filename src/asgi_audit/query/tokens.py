@@ -114,7 +114,7 @@ class Sealer:
         as if it did not exist."""
         data = self._opened(text, kind)
         if data is None:
-            raise refuse(kind, "is none of this API, or was changed")
+            raise refuse(kind, "is not of this API, or was changed")
         try:
             payload = msgspec.msgpack.decode(data, type=_Payload)
             query = Query(accounts=accounts, **dict(zip(_FIELDS, payload.query, strict=False)))
@@ -172,7 +172,7 @@ def index_mark(index: IndexVersion) -> bytes:
 def of_index(token: Token, index: IndexVersion) -> None:
     """Raises QueryError when the token's numbers belong to another index or to an earlier generation."""
     if token.index and token.index != index_mark(index):
-        raise refuse(token.kind, "belongs to another index, or to one that was restored since")
+        raise refuse(token.kind, "belongs to another index, or the index was restored since")
 
 
 def same_query(known: Query, asked: Query) -> None:
@@ -180,16 +180,16 @@ def same_query(known: Query, asked: Query) -> None:
     for name in (field.name for field in dataclasses.fields(Query)):
         if getattr(known, name) != getattr(asked, name):
             raise QueryError(
-                f"{name}: it differs from the query that the token of the page belongs to",
+                f"{name}: it differs from the query of the page token",
                 field=name,
-                hint="Repeat the query's own values beside its token, or leave the token out.",
+                hint="Repeat the values of that query, or omit the token.",
             )
 
 
 def refuse(kind: TokenKind, why: str) -> QueryError:
     if kind is TokenKind.EXECUTION:
         return QueryError(
-            "execution: no such query execution, or it has expired",
+            "execution: unknown query execution, or it has expired",
             field="execution",
             kind="missing",
             hint="Start the query again.",
@@ -198,12 +198,12 @@ def refuse(kind: TokenKind, why: str) -> QueryError:
         return QueryError(
             f"after: it {why}",
             field="after",
-            hint="Send the cursor of the page before, unchanged, or none to begin with the first record.",
+            hint="Send the cursor of the previous page unchanged, or omit it to begin with the first record.",
         )
     return QueryError(
         f"page_token: it {why}",
         field="page_token",
-        hint="Send the token of the page before, unchanged, or none to begin with the first page.",
+        hint="Send the token of the previous page unchanged, or omit it for the first page.",
     )
 
 

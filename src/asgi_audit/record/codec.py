@@ -154,9 +154,9 @@ def decode(data: bytes) -> Decoded:
     if metadata.version != RECORD_VERSION and not metadata.version.startswith("1."):
         raise RecordError(f"metadata.version is {metadata.version[:16]!r}; this version reads 1.x")
     if not 0 <= timestamp < TIME_END:
-        raise RecordError(f"timestamp is {timestamp}; accepted are milliseconds since the epoch up to the year 2248")
+        raise RecordError(f"timestamp is {timestamp}; accepted: milliseconds since the epoch, up to the year 2248")
     if not 100 <= status <= 999:
-        raise RecordError(f"response.statusCode is {status}; accepted are 100 to 999")
+        raise RecordError(f"response.statusCode is {status}; accepted: 100 to 999")
     process: bytes | None = None
     sequence = 0
     capture = context.capture
@@ -167,7 +167,7 @@ def decode(data: bytes) -> Decoded:
             raise RecordError(f"context.capture.sequence is {sequence}; it counts from 1")
     duration = context.durationNs
     if duration is not None and not 0 <= duration < 1 << 63:
-        raise RecordError(f"context.durationNs is {duration}; accepted are 0 to 2**63 - 1")
+        raise RecordError(f"context.durationNs is {duration}; accepted: 0 to 2**63 - 1")
     cuts = _cuts(data, parts, timestamp)
     if cuts is None:
         data, cuts = _in_wire_order(data)
@@ -212,7 +212,7 @@ def _process(text: str) -> bytes:
     try:
         process = uuid.UUID(text).bytes
     except ValueError as e:
-        raise RecordError("context.capture.process is no UUID") from e
+        raise RecordError("context.capture.process is not a UUID") from e
     if len(_processes) >= _HEADS_MAX:
         _processes.clear()
     _processes[text] = process

@@ -79,7 +79,7 @@ class OpenPart(RecordPart):
     @classmethod
     def _no_null(cls, value: Any) -> Any:
         if value is None:
-            raise ValueError("it is null; what is unknown is left out")
+            raise ValueError("it is null; unknown values must be absent")
         return value
 
 

@@ -97,7 +97,7 @@ def encode_statement(statement: Statement) -> bytes:
 def decode_statement(data: bytes) -> Statement:
     """Raises RecordError."""
     if len(data) > STATEMENT_BYTES_MAX:
-        raise RecordError(f"not a statement: {len(data)} bytes are more than the {STATEMENT_BYTES_MAX} of the longest")
+        raise RecordError(f"not a statement: {len(data)} bytes are more than the limit of {STATEMENT_BYTES_MAX}")
     found = decode_line(_decoder.decode, data, "statement")
     if found.lost:
         sizes = [r.last - r.first + 1 for r in found.lost]

@@ -67,8 +67,8 @@ def phrases_of(text: str, *, field: str = "text") -> Phrases:
     found.pop((), None)
     if not found:
         raise QueryError(
-            f"{field}: there is no word in it; a search needs at least one word of letters or digits",
+            f"{field}: it has no word; accepted: at least one word of letters or digits",
             field=field,
-            hint="Words are found whole; punctuation and spaces only divide them.",
+            hint="Only whole words are found; punctuation and spaces separate them.",
         )
     return tuple(found)

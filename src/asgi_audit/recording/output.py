@@ -59,7 +59,7 @@ class Output:
             self._log(
                 logging.ERROR,
                 "open",
-                "asgi-audit: no journal, records are kept in memory (%d MiB) until there is one: %s",
+                "asgi-audit: the journal cannot be opened; records stay in memory (at most %d MiB) until it can: %s",
                 _HELD_BYTES_MAX >> 20,
                 why,
             )
@@ -151,7 +151,7 @@ class Output:
                     self._log(
                         logging.ERROR,
                         "append",
-                        "asgi-audit: the journal cannot be written, records wait in memory: %s%s",
+                        "asgi-audit: the journal cannot be written; records wait in memory: %s%s",
                         e,
                         f" ({e.hint})" if e.hint else "",
                     )
@@ -191,7 +191,7 @@ class Output:
             self.writer.sync()
         except TransportError as e:
             self._state.count("sync_errors")
-            self._log(logging.ERROR, "sync", "asgi-audit: records may not survive the machine: %s", e)
+            self._log(logging.ERROR, "sync", "asgi-audit: records may not survive a crash of the machine: %s", e)
             return False
         return True
 

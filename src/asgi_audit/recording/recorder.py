@@ -245,7 +245,7 @@ def shared_recorder(
             name = name.removesuffix("_path")  # `journal` or `home`, whichever says where it is
             raise ConfigError(
                 f"setting {name} is {theirs!r}; accepted: {ours!r}, as another middleware of this process has it",
-                hint=f"both write to {settings.transport_url}; give them the same {name} or journals of their own",
+                hint=f"both write to {settings.transport_url}; use the same {name} for both, or separate journals",
             )
     return Recorder(thread, settings, builder_factory)
 

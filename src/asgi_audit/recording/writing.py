@@ -197,7 +197,7 @@ class Writing:
         """A turn failed, because of a bug or lack of memory."""
         self._take_stock()
         self._state.count("internal_errors")
-        self._log(logging.ERROR, "broken", "asgi-audit: the recorder failed and goes on: %s", type(e).__name__)
+        self._log(logging.ERROR, "broken", "asgi-audit: the recorder failed and continues: %s", type(e).__name__)
 
     def _take_stock(self) -> None:
         """Bring every exchange to a defined place after a turn was interrupted: what was in progress is lost, and will
@@ -299,7 +299,7 @@ class Writing:
         before, self._refused = self._refused, reason
         lost = self._state.counts.get(f"lost_{reason or before}", 0)
         if reason:
-            text = "asgi-audit: %d records are lost so far, reason %s; they are counted and stated; %s"
+            text = "asgi-audit: %d records are lost so far, reason %s; they are counted and stated as lost; %s"
             why = "the journal is full, " if reason == "journal_full" else "the journal cannot be written, "
             self._log(logging.ERROR, reason, text, lost, reason, why + self._state.what_empties())
         else:

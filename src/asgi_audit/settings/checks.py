@@ -270,7 +270,7 @@ def jwks(value: Any) -> str:
         or not _URL.fullmatch(value)
         or not (value.startswith("https://") or _LOCAL.fullmatch(value))
     ):
-        raise Wrong("an https:// URL without user and query, http:// for this machine alone, or a path")
+        raise Wrong("an https:// URL without user and query, an http:// URL of this machine, or a path")
     return value
 
 
@@ -284,7 +284,7 @@ def algorithms(value: Any) -> tuple[str, ...]:
 
 def claim(value: Any) -> str:
     if not isinstance(value, str) or not _CLAIM.fullmatch(value):
-        raise Wrong("the name of a claim, or the way to it with dots, such as realm_access.roles")
+        raise Wrong("the name of a claim, or its path with dots, such as realm_access.roles")
     return value
 
 

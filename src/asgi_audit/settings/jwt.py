@@ -18,18 +18,17 @@ class Jwt:
     jwt_issuer: str = setting(
         "",
         checks.text,
-        "Issuer whose tokens (JWT) the API accepts beside keys: exactly their `iss`. Needs `jwt_audience` and "
+        "Issuer whose tokens (JWT) the API accepts beside keys; must equal their `iss`. Requires `jwt_audience` and "
         "`jwt_jwks`; see docs/operating.md.",
         only="server",
     )
     jwt_audience: tuple[str, ...] = setting(
-        (), checks.names, "A token must name one of these in its `aud`, separated by commas.", only="server"
+        (), checks.names, "Audiences, separated by commas: `aud` of a token must contain one of them.", only="server"
     )
     jwt_jwks: str = setting(
         "",
         checks.jwks,
-        "Public keys of the issuer, a JSON Web Key Set: an `https://` URL, a path, or an `http://` URL of this "
-        "machine.",
+        "Public keys of the issuer (JSON Web Key Set): an `https://` URL, a path, or a local `http://` URL.",
         only="server",
     )
     jwt_algorithms: tuple[str, ...] = setting(
@@ -42,7 +41,7 @@ class Jwt:
     jwt_leeway_seconds: float = setting(
         30.0,
         checks.seconds(0, 300),
-        "How far the clocks of issuer and API may differ.",
+        "Largest accepted difference between the clocks of issuer and API.",
         only="server",
     )
     jwt_role_claim: str = setting(
@@ -75,5 +74,5 @@ class Jwt:
         if 0 < len(missing) < len(_TOGETHER):
             given = next(name for name in _TOGETHER if name not in missing)
             raise ConfigError(
-                f"setting {given} is given without {' and '.join(missing)}; accepted: all three, or none of them"
+                f"setting {given} is given without {' and '.join(missing)}; accepted: all three of them, or none"
             )

@@ -67,7 +67,7 @@ def own_name(text: str) -> str:
     """Checks a name of fields and headers. Raises ValueError whose text describes what is accepted."""
     letters = sum(c.isalnum() for c in text)
     if not letters or len(text.encode()) > _NAME_MAX:
-        raise ValueError(f"a name has a letter or digit, and at most {_NAME_MAX} bytes")
+        raise ValueError(f"a name needs a letter or digit and has at most {_NAME_MAX} bytes")
     return text
 
 
@@ -75,10 +75,10 @@ def own_path(text: str) -> PathRule:
     """Parses a path template. Raises ValueError whose text describes what is accepted."""
     segments = [s for s in text.strip("/").split("/") if s]
     if not all(_SEGMENT.fullmatch(s) for s in segments) or len(segments) > _SEGMENTS_MAX:
-        raise ValueError("segments are fixed, `*`, or `{name}` for one to mask: /share/{token}")
+        raise ValueError("a segment is fixed text, `*`, or `{name}` for a segment to mask: /share/{token}")
     rule = tuple(None if s[0] == "{" else s for s in segments)
     if None not in rule or all(s in (None, "*") for s in rule):
-        raise ValueError("a path has a fixed segment and a `{name}` to mask: /share/{token}")
+        raise ValueError("a path needs a fixed segment and a `{name}` to mask: /share/{token}")
     return rule
 
 
@@ -90,9 +90,9 @@ def own_form(text: str) -> OwnForm:
     parts = _Reader(text[4:] if any_case else text, any_case).parts()
     for at, part in enumerate(parts):
         if part.low != part.high and not part.firsts().isdisjoint(_after(parts, at)):
-            raise ValueError("what is repeated or optional may not be followed by a character that it takes itself")
+            raise ValueError("a repeated or optional part must not be followed by a character that it also matches")
     if sum(part.low * (min(map(len, part.words)) if part.words else 1) for part in parts) < _SHORTEST:
-        raise ValueError(f"a form matches no text below {_SHORTEST} characters")
+        raise ValueError(f"a form must match at least {_SHORTEST} characters")
     longest = sum(part.high * (max(map(len, part.words)) if part.words else 1) for part in parts)
     if longest > 4 * LONGEST:
         raise ValueError(f"a form matches at most {4 * LONGEST} characters")
@@ -155,7 +155,7 @@ class _Reader:
                 words = self.words()
                 optional = self.take("?")
                 if self.text[self.at : self.at + 1] in tuple("*+{?"):
-                    raise ValueError("a group of words is not repeated")
+                    raise ValueError("a group of words must not be repeated")
                 found.append(_Part(frozenset(), 0 if optional else 1, 1, words))
             else:
                 found.append(_Part(self.characters(), *self.repeat()))
@@ -171,12 +171,12 @@ class _Reader:
         inside = self.text[self.at + 1 : end].removeprefix("?:")
         words = inside.split("|")
         if end < 0 or not all(re.fullmatch(r"[A-Za-z0-9_:/-]+", word) for word in words):
-            raise ValueError("a group holds fixed words: (live|test)")
+            raise ValueError("a group contains only fixed words: (live|test)")
         self.at = end + 1
         if self.any_case:
-            raise ValueError("(?i) is accepted without groups")
+            raise ValueError("(?i) cannot be combined with groups")
         if any(a != b and b.startswith(a) for a in words for b in words) or len(set(words)) < len(words):
-            raise ValueError("no word of a group begins another one of it")
+            raise ValueError("no word of a group may be the beginning of another")
         return tuple(word.encode() for word in words)
 
     def characters(self) -> frozenset[int]:
@@ -187,7 +187,7 @@ class _Reader:
         elif c == "\\":
             found = self.escape()
         elif c in ".^$*+?{}|)]":
-            raise ValueError(f"`{c}` is accepted as `\\{c}` alone" if c not in ".^$" else _NO_PLACE.format(c))
+            raise ValueError(f"`{c}` must be written as `\\{c}`" if c not in ".^$" else _NO_PLACE.format(c))
         else:
             found = frozenset((ord(c),))
         return _both_cases(found) if self.any_case else found
@@ -209,11 +209,11 @@ class _Reader:
 
     def inside_class(self) -> frozenset[int]:
         if self.take("^"):
-            raise ValueError("a class names the characters that it takes: `[^…]` is not accepted")
+            raise ValueError("a class lists its characters: `[^…]` is not accepted")
         found: set[int] = set()
         while not self.take("]"):
             if self.at >= len(self.text):
-                raise ValueError("a class ends with `]`")
+                raise ValueError("a class must end with `]`")
             first = self.one()
             if self.text[self.at : self.at + 1] == "-" and self.text[self.at + 1 : self.at + 2] not in ("]", ""):
                 self.at += 1
@@ -224,7 +224,7 @@ class _Reader:
             else:
                 found |= first
         if not found:
-            raise ValueError("a class is not empty")
+            raise ValueError("a class must not be empty")
         return frozenset(found)
 
     def one(self) -> frozenset[int]:
@@ -250,7 +250,7 @@ class _Reader:
             if not low <= high <= LONGEST or high == 0:
                 raise ValueError(f"a repeat goes from a number to a greater one, at most {LONGEST}")
         if self.text[self.at : self.at + 1] in ("?", "+", "*", "{"):
-            raise ValueError("one repeat follows another")
+            raise ValueError("one repeat must not follow another")
         return low, high
 
 

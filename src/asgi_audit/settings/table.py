@@ -215,8 +215,8 @@ def refuse_others(given: Iterable[str]) -> None:
             continue
         if name in accepted:
             raise ConfigError(
-                f"{name!r} is no setting of an application: it belongs to the index",
-                hint=f"Give it to `asgi-audit index` or `serve`, as a flag or as {environment_name(name)}.",
+                f"{name!r} is not a setting of an application: it belongs to the index or the API",
+                hint=f"Set it for `asgi-audit index` or `serve`, as a flag or as {environment_name(name)}.",
             )
         raise _unknown(name, [name for name, is_ours in accepted.items() if is_ours])
 
@@ -229,7 +229,7 @@ def refuse_others_of_api(given: Iterable[str]) -> None:
 
 
 def _unknown(name: str, accepted: Iterable[str]) -> ConfigError:
-    return ConfigError(f"{name!r} is no setting{meant(name, accepted) or '; accepted are ' + ', '.join(accepted)}")
+    return ConfigError(f"{name!r} is not a setting{meant(name, accepted) or '; accepted are ' + ', '.join(accepted)}")
 
 
 _OF_THE_CLIENT = ("URL", "KEY")
@@ -251,12 +251,12 @@ def warnings_about(environment: Mapping[str, str], given: Mapping[str, Any]) -> 
             found[key] = _retired(name.lower(), key)
         else:
             like = meant(name, known).replace("mean ", f"mean {PREFIX}")
-            found[key] = f"the environment variable {key} is no setting of this version and has no effect{like}"
+            found[key] = f"the environment variable {key} is not a setting of this version and has no effect{like}"
     return found
 
 
 def _retired(name: str, shown: str) -> str:
-    return f"setting {shown} has no effect any more: {RETIRED[name]}; remove it, the next version does not know it"
+    return f"setting {shown} has no effect any more: {RETIRED[name]}; remove it; the next version will not know it"
 
 
 def is_turned_off(environment: Mapping[str, str]) -> bool:

@@ -82,7 +82,7 @@ class Expected:
     def absent(self, what: str = "nothing") -> None:
         """Called when there is no index (but `what`). Raises StoreError when one is expected."""
         for who, index in self._named(None).items():
-            text = f"the index {index} is gone: {what} stands in {self._directory}, and {who} names it"
+            text = f"the index {index} is gone: {what} is in {self._directory}, but {who} expects that index"
             raise self._error(text, f"Mount or restore it, or {_MEANT}.")
 
     def found(self, index: str | None) -> None:
@@ -91,10 +91,8 @@ class Expected:
         for who, other in self._named(index).items():
             if other != index:
                 here = f"the index {index}" if index else "an index without an id, of version 0.1.0,"
-                text = f"{here} stands in {self._directory}, and {who} names the index {other}"
-                raise self._error(
-                    text, f"Name the directory of the right one with --store, or restore it, or {_MEANT}."
-                )
+                text = f"{here} is in {self._directory}, but {who} expects the index {other}"
+                raise self._error(text, f"Set the directory of the right one with --store, or restore it, or {_MEANT}.")
         if index is not None and self._memory is not None:
             self._memory.remember(index)
         _said.clear(self._directory)

@@ -65,11 +65,11 @@ class Query:
             object.__setattr__(self, "statuses", tuple((low, high) for low, high in self.statuses))
         for name in ("outcome", "client", "route", "path_prefix", "trace_id"):
             if getattr(self, name) == "":
-                raise QueryError(f"{name}: it is empty; leave it out to ask for all", field=name)
+                raise QueryError(f"{name}: it is empty; omit it for all", field=name)
         if self.path_prefix is not None and not self.path_prefix.startswith("/"):
             raise QueryError(f"path_prefix: it must begin with '/', not {self.path_prefix[:1]!r}", field="path_prefix")
         if self.order not in ("newest", "oldest"):
-            raise QueryError("order: accepted are newest and oldest", field="order")
+            raise QueryError("order: accepted: newest, oldest", field="order")
         if self.text is not None:
             _ = self.phrases
 
@@ -111,7 +111,7 @@ def statuses_of(text: str, *, field: str = "status") -> tuple[StatusRange, ...]:
             found.append((int(low), int(high or low)))
         else:
             raise QueryError(
-                f"{field}: {part.strip()[:40]!r} selects no status; accepted are 404, 4xx and 400-499, from 100 to 999",
+                f"{field}: {part.strip()[:40]!r} selects no status; accepted: 404, 4xx and 400-499, from 100 to 999",
                 field=field,
             )
     return tuple(found)

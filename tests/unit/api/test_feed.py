@@ -124,7 +124,7 @@ def test_feed_begins_at_a_time(api: Api) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("after=x", "after: it is none of this API"),
+        ("after=x", "after: it is not of this API"),
         ("after=x&start=2024-01-01", "start: it cannot be combined with after"),
         ("start=now", "start: it is"),
         ("limit=0", "limit: it is"),

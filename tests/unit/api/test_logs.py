@@ -223,13 +223,13 @@ def test_cursor_of_the_longest_filters_opens(api: Api) -> None:
 
 def test_what_takes_too_long_to_count_is_503_and_says_what_to_do(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def count(query: Query, **_: Any) -> int:
-        raise QueryError("too many records to count within 2 s; narrow the window", kind="too_costly")
+        raise QueryError("too many records to count within 2 s; use a shorter time range", kind="too_costly")
 
     monkeypatch.setattr(api.store, "count", count)
     answer = ask(api)
     assert answer.status_code == 503
     assert answer.json()["status"] == "error"
-    assert "narrow the window" in answer.json()["message"]
+    assert "use a shorter time range" in answer.json()["message"]
     assert api.service.admission.in_flight == 0
 
 

@@ -310,7 +310,7 @@ def test_parameters_are_taken_when_they_fit_and_absent_when_empty() -> None:
     ("query", "said"),
     [
         ("level=warn", 'level: it is "warn"; accepted: DEBUG, INFO, WARN, ERROR, FATAL'),
-        ("status=99", "status: '99' selects no status; accepted are 404, 4xx and 400-499, from 100 to 999"),
+        ("status=99", "status: '99' selects no status; accepted: 404, 4xx and 400-499, from 100 to 999"),
         ("flag=1", 'flag: it is "1"; accepted: true or false'),
         ("count=6", 'count: it is "6"; accepted: a whole number from 0 to 5'),
         ("count=%2B5", 'count: it is "+5"; accepted: a whole number from 0 to 5'),

@@ -374,7 +374,7 @@ def test_list_that_cannot_be_counted_in_time_fails_alone(api: Tr50, monkeypatch:
 
     def counting(query: Any, **given: Any) -> int:
         if query.service == "slow":
-            raise QueryError("too many records to count", kind="too_costly", hint="Ask for less time.")
+            raise QueryError("too many records to count", kind="too_costly", hint="Use a shorter time range.")
         return count(query, **given)
 
     monkeypatch.setattr(api.store, "count", counting)

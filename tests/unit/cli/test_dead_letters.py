@@ -73,7 +73,7 @@ def test_replayed_record_is_indexed_and_what_is_none_stays_with_its_reason(
     one, two, three = capsys.readouterr().out.splitlines()
     assert one == "1: indexed"
     assert two.startswith("2: replayed: ")
-    assert three == "3: replayed: of its 70000 bytes 65536 were kept: it cannot be replayed"
+    assert three == "3: replayed: only 65536 of its 70000 bytes were kept, so it cannot be replayed"
     assert indexed(home) == [1, 7]
     ask(home, "list", "--json")
     assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [3, 2]

@@ -234,8 +234,8 @@ def test_a_call_is_sent_again_when_the_api_says_when_to_come() -> None:
 
 
 def test_a_call_is_not_sent_again_without_a_time_to_come() -> None:
-    app, asked = answering((503, {}, b'{"detail": "narrow the window"}'))
-    with pytest.raises(ApiError, match="narrow the window"):
+    app, asked = answering((503, {}, b'{"detail": "use a shorter time range"}'))
+    with pytest.raises(ApiError, match="use a shorter time range"):
         asking(app, lambda c: c.count())
     assert len(asked) == 1
 

@@ -113,7 +113,7 @@ def test_window_that_ends_in_the_future_is_pending_until_it_has_passed(world: Wo
     found = world.get(export)
     assert (found.state, found.reason) == (
         State.PENDING,
-        "it waits until its window has passed, 2024-01-02T01:00:00.000Z",
+        "it waits until its time range has passed, 2024-01-02T01:00:00.000Z",
     )
     world.now += 3600
     assert world.settle(export).state is State.COMPLETE
@@ -146,7 +146,7 @@ def test_export_times_out_a_quarter_of_an_hour_after_the_later_of_request_and_en
     found = world.get(early)
     assert found.state is State.TIMED_OUT
     assert found.reason == (
-        "the index is complete until 2024-01-01T00:00:00.000Z: partition p0; nothing was indexed yet"
+        "the index is complete until 2024-01-01T00:00:00.000Z: partition p0; nothing is indexed yet"
     )
     assert world.get(late).state is State.PENDING
     world.now += 3600
@@ -288,7 +288,7 @@ def test_full_disk_ends_in_failed_and_gives_the_space_back(tmp_path: Path, monke
     assert world.files() == [f"{export.id}.part"]
     monkeypatch.setattr(Part, "append", _raise(OSError(errno.ENOSPC, "No space left on device")))
     found = world.settle(export)
-    assert (found.state, found.reason) == (State.FAILED, "there is no room left for it on the disk of the exports")
+    assert (found.state, found.reason) == (State.FAILED, "the disk of the exports has too little free space for it")
     assert world.files() == []
     world.close()
 
@@ -297,7 +297,7 @@ def test_export_leaves_the_index_room_on_the_disk(tmp_path: Path) -> None:
     world = World(tmp_path, free_bytes_min=1 << 62)
     world.add(1)
     found = world.settle(world.ask())
-    assert (found.state, found.reason) == (State.FAILED, "there is no room left for it on the disk of the exports")
+    assert (found.state, found.reason) == (State.FAILED, "the disk of the exports has too little free space for it")
     world.close()
 
 
@@ -340,7 +340,7 @@ def test_index_that_cannot_be_read_is_tried_again_and_then_fails(world: World) -
     world.now += PATIENCE_MS / 1000
     runner.step()
     found = world.get(again)
-    assert (found.state, found.reason) == (State.FAILED, "the index could not be read; the server's log says more")
+    assert (found.state, found.reason) == (State.FAILED, "the index could not be read; the server's log has details")
     gone, failure[0] = world.ask(), StoreError("/secret/path is gone", retriable=False)
     runner.step()
     found = world.get(gone)
@@ -367,7 +367,7 @@ def test_unexpected_error_fails_one_export_and_no_other(world: World, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Part, "append", _raise(RuntimeError("hunter2")))
         found = world.settle(export)
-    assert (found.state, found.reason) == (State.FAILED, "an unexpected error happened; the server's log says which")
+    assert (found.state, found.reason) == (State.FAILED, "an unexpected error happened; the server's log has details")
     assert world.settle(world.ask()).state is State.COMPLETE
 
 
@@ -432,7 +432,7 @@ def test_exports_of_some_accounts_do_not_hold_up_those_of_others(tmp_path: Path)
     states = [world.get(export) for export in long]
     assert sum(export.progress is not None for export in states) == JOBS_OF_ACCOUNTS_MAX
     waiting = {export.reason for export in states if export.progress is None}
-    assert waiting == {"it waits for exports that were asked for before it"}
+    assert waiting == {"it waits for exports that were requested earlier"}
     for export in long:
         assert world.settle(export).state is State.COMPLETE
     world.close()

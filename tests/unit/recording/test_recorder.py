@@ -434,7 +434,7 @@ def test_records_are_held_until_there_is_a_journal_when_it_cannot_be_opened(capl
     until(lambda: answers == [False])
     go(house.recorder)
     assert not house.recorder.flush(0.2)
-    assert caplog.text.count("no journal, records are kept in memory") == 1
+    assert caplog.text.count("the journal cannot be opened; records stay in memory") == 1
     is_broken[0] = False
     until(lambda: len(house.read()[0]) == 2)
     assert house.recorder.flush(60, close=True)

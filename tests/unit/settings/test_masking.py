@@ -54,39 +54,39 @@ def test_accepted_form_matches_what_the_expression_means(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a", "no text below 8 characters"),
-        ("acme_", "no text below 8 characters"),
-        ("acme_[a-z]*", "no text below 8 characters"),
+        ("a", "at least 8 characters"),
+        ("acme_", "at least 8 characters"),
+        ("acme_[a-z]*", "at least 8 characters"),
         ("ac[0-9]{9}", "at least 3 fixed characters"),
         ("#acme[0-9]{9}", "the first of them a letter"),
         ("[a-z]{20}", "at least 3 fixed characters"),
         ("acme_.{20}", r"written `\."),
         ("^acme_[0-9]{9}", r"written `\^"),
-        ("acme_[a-z]+[a-z0-9]{4}", "may not be followed by a character that it takes itself"),
-        ("acme_a?abcdefgh", "may not be followed by a character that it takes itself"),
-        ("acme_[a-z]+[0-9]*[a-f]{8}", "may not be followed by a character that it takes itself"),
-        ("acme_(a|ab)[0-9]{9}", "begins another one"),
-        ("acme_(aaaaaaaa)+", "not repeated"),
+        ("acme_[a-z]+[a-z0-9]{4}", "must not be followed by a character that it also matches"),
+        ("acme_a?abcdefgh", "must not be followed by a character that it also matches"),
+        ("acme_[a-z]+[0-9]*[a-f]{8}", "must not be followed by a character that it also matches"),
+        ("acme_(a|ab)[0-9]{9}", "beginning of another"),
+        ("acme_(aaaaaaaa)+", "not be repeated"),
         ("acme_(a+)+aaaaaaaa", "fixed words"),
         ("acme_(?=x)aaaaaaa", "fixed words"),
-        ("(?i)acme_(a|b)[0-9]{9}", "without groups"),
+        ("(?i)acme_(a|b)[0-9]{9}", "combined with groups"),
         ("acme_(a", "fixed words"),
         (r"acme_\bxxxxxxxx", r"not `\b`"),
         ("acme_\\", "not `\\`"),
         ("acme_é[a-z]{9}", "ASCII"),
         ("acme_" + "a" * 200, "at most 200 characters"),
-        ("acme_[^a]{9}", "names the characters"),
-        ("acme_[a-z", "ends with `]`"),
+        ("acme_[^a]{9}", "lists its characters"),
+        ("acme_[a-z", "must end with `]`"),
         ("acme_[z-a]{9}", "a range goes from"),
-        ("acme_[]{9}", "not empty"),
+        ("acme_[]{9}", "not be empty"),
         ("acme_[a-z]{3", "{3,40}"),
-        ("acme_[a-z]{9}{4}", "one repeat follows another"),
-        ("acme_[a-z]{4,9}?xxxx", "one repeat follows another"),
+        ("acme_[a-z]{9}{4}", "one repeat must not follow another"),
+        ("acme_[a-z]{4,9}?xxxx", "one repeat must not follow another"),
         ("acme_[a-z]{9,4}", "to a greater one"),
         ("acme_[a-z]{9999}", "at most 4096"),
         ("acme_[a-z]+_[a-z]+_[a-z]+_[a-z]+", "at most 16384 characters"),
-        ("acme_*+aaaaaaaaaaaaaa", "one repeat follows another"),
-        ("acme_aaaaaaaa|b", r"`|` is accepted as `\|` alone"),
+        ("acme_*+aaaaaaaaaaaaaa", "one repeat must not follow another"),
+        ("acme_aaaaaaaa|b", r"`|` must be written as `\|`"),
     ],
 )
 def test_refused_form_says_what_is_accepted(text: str, why: str) -> None:
@@ -129,7 +129,7 @@ def test_refused_path_says_what_is_accepted(text: str) -> None:
 def test_refused_name_says_what_is_accepted(text: str) -> None:
     with pytest.raises(ValueError, match="a letter or digit"):
         own_name(text)
-    with pytest.raises(ConfigError, match="of number 1: a name has a letter or digit"):
+    with pytest.raises(ConfigError, match="of number 1: a name needs a letter or digit"):
         make_settings({}, redact_names=[text])
 
 

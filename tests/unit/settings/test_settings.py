@@ -112,7 +112,7 @@ def test_wrong_environment_variable_is_named_as_the_operator_wrote_it() -> None:
 
 
 def test_unknown_names_are_refused_and_other_programs_variables_are_not() -> None:
-    with pytest.raises(ConfigError, match=r"'colour' is no setting; accepted are .*service"):
+    with pytest.raises(ConfigError, match=r"'colour' is not a setting; accepted are .*service"):
         make_settings({}, colour="red")
     environment = {
         "COLOUR": "red",
@@ -123,7 +123,7 @@ def test_unknown_names_are_refused_and_other_programs_variables_are_not() -> Non
     }
     assert make_settings(environment) == Settings()
     ((name, said),) = warnings_about(environment, {}).items()
-    assert said == f"the environment variable {name} is no setting of this version and has no effect"
+    assert said == f"the environment variable {name} is not a setting of this version and has no effect"
     assert name == "ASGI_AUDIT_COLOUR"
 
 
@@ -147,7 +147,7 @@ def test_wrong_word_names_the_accepted_one_that_it_resembles(name: str, value: s
 
 
 def test_wrong_name_names_the_setting_that_it_resembles() -> None:
-    with pytest.raises(ConfigError, match=r"^'servce' is no setting; did you mean service\?$"):
+    with pytest.raises(ConfigError, match=r"^'servce' is not a setting; did you mean service\?$"):
         make_settings({}, servce="shop")
     assert warnings_about({"ASGI_AUDIT_DELIVRY": "durable"}, {})["ASGI_AUDIT_DELIVRY"].endswith(
         "has no effect; did you mean ASGI_AUDIT_DELIVERY?"
@@ -259,7 +259,7 @@ def test_retired_setting_warns_and_has_no_effect_however_it_is_given(name: str) 
     assert list(found) == [name, variable]
     for shown, text in found.items():
         assert text.startswith(f"setting {shown} has no effect any more: ")
-        assert text.endswith("; remove it, the next version does not know it")
+        assert text.endswith("; remove it; the next version will not know it")
     assert warnings_about({}, {name: None}) == {}
 
 
@@ -314,14 +314,16 @@ def test_words_that_the_types_complete_are_those_that_are_accepted() -> None:
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings) if f.metadata["only"] == "server"])
 def test_setting_of_the_index_is_refused_in_an_application(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^'{name}' is no setting of an application: it belongs to the index"):
+    with pytest.raises(
+        ConfigError, match=f"^'{name}' is not a setting of an application: it belongs to the index or the API"
+    ):
         AuditMiddleware(None, **{name: "1"})  # type: ignore[arg-type, misc]
 
 
 def test_misspelled_setting_of_an_application_names_only_what_it_accepts() -> None:
-    with pytest.raises(ConfigError, match=r"^'servce' is no setting; did you mean service\?$"):
+    with pytest.raises(ConfigError, match=r"^'servce' is not a setting; did you mean service\?$"):
         refuse_others(["servce"])
-    with pytest.raises(ConfigError, match=r"^'x' is no setting; accepted are enabled, home") as caught:
+    with pytest.raises(ConfigError, match=r"^'x' is not a setting; accepted are enabled, home") as caught:
         refuse_others(["x"])
     assert "retention_days" not in str(caught.value)
 

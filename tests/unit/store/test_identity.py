@@ -273,7 +273,7 @@ def test_idle_writer_notices_within_a_second_that_its_index_is_gone(
     writer.read_until(read_until(1.0))
     gone(index)
     at[0] += 1.0
-    with pytest.raises(StoreError, match="removed or replaced"):
+    with pytest.raises(StoreError, match="removed, replaced"):
         writer.read_until(read_until(2.0))
     writer.close()
 
@@ -410,7 +410,7 @@ def test_purge_is_not_asked_of_another_index(index: Path) -> None:
     memory = Seen()
     SqliteReader(index, memory).snapshot()
     replaced(index)
-    with pytest.raises(StoreError, match="names the index"):
+    with pytest.raises(StoreError, match="expects the index"):
         purge_directory(index, NOON, wait_seconds=0, memory=memory)
     assert not list(index.glob("purge-*"))
 

@@ -163,7 +163,7 @@ def test_keys_are_copied_on_request_alone(index: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "with").iterdir():
         assert path.stat().st_mode & 0o777 == 0o600, path
     elsewhere = SqliteAdmin(tmp_path / "home" / "index")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         elsewhere.restore(tmp_path / "with", control=tmp_path / "control.db")
     elsewhere.restore(tmp_path / "with", control=tmp_path / "home" / "control.db")
     again = Control(tmp_path / "home" / "control.db")
@@ -173,11 +173,11 @@ def test_keys_are_copied_on_request_alone(index: Path, tmp_path: Path) -> None:
 
 def test_place_must_be_free_and_a_backup_must_be_one(index: Path, tmp_path: Path) -> None:
     back_up(index, tmp_path / "backup")
-    with pytest.raises(ConfigError, match="is there already; accepted: a directory that is not there yet"):
+    with pytest.raises(ConfigError, match="exists already; accepted: a new or empty directory"):
         back_up(index, tmp_path / "backup")
-    with pytest.raises(ConfigError, match="there is an index at"):
+    with pytest.raises(ConfigError, match="there is already an index at"):
         restore(tmp_path / "backup", index)
-    with pytest.raises(ConfigError, match=f"holds no {MANIFEST_NAME}"):
+    with pytest.raises(ConfigError, match=f"contains no {MANIFEST_NAME}"):
         restore(index, tmp_path / "restored")
     with pytest.raises(StoreError, match="there is no index at"):
         back_up(tmp_path / "nothing", tmp_path / "other")
@@ -197,7 +197,7 @@ def test_damaged_backup_is_refused_before_anything_is_made(index: Path, tmp_path
         day.unlink()
     else:
         (tmp_path / "backup" / MANIFEST_NAME).write_text("{")
-    with pytest.raises(StoreError, match=r"damaged|is not what was backed up"):
+    with pytest.raises(StoreError, match=r"damaged|differs from the backed up file"):
         restore(tmp_path / "backup", tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
 

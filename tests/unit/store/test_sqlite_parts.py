@@ -274,7 +274,7 @@ def _other_process(directory: Path) -> str:
 @pytest.mark.parametrize("at", range(4))
 def test_index_that_is_made_while_it_is_looked_at_is_one_of_ours(tmp_path: Path, at: int) -> None:
     """Method: the tables come in after the first, second … statement of whoever checks the file. Seen as `a database,
-    but no index of asgi-audit` by a reader that started together with the indexer."""
+    but not an index of asgi-audit` by a reader that started together with the indexer."""
     path = tmp_path / "main.db"
     made = apsw.Connection(str(path))
     made.execute("PRAGMA journal_mode=wal").fetchall()

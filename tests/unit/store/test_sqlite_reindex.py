@@ -330,10 +330,10 @@ def test_disk_gets_its_space_back_when_it_is_full(
             writer._main.set_authorizer(
                 lambda action, table, *rest: full() if (action, table) == (apsw.SQLITE_UPDATE, "day") else 0
             )
-        with pytest.raises(StoreError, match="full" if at != "finishing" else "stays as it was"):
+        with pytest.raises(StoreError, match="full" if at != "finishing" else "the day is unchanged"):
             work.renew(DAY)
     if at == "finishing":
-        assert "was not made new: could not take" in caplog.text
+        assert "was not rebuilt and is unchanged: could not take" in caplog.text
     writer.close()
     SqliteWriter(old, clock=clock).close()
     assert files(old) - {f"reindexed-{DAY}"} == there | {"reindexing"}
@@ -381,7 +381,7 @@ def test_unfinished_copies_are_discarded_when_asked(old: Path, writer: SqliteWri
 def test_one_at_a_time_makes_days_new(old: Path, writer: SqliteWriter) -> None:
     with (
         reindexing.SqliteReindexing(old, beside(writer)),
-        pytest.raises(LeaseHeld, match="another reindex works on the index"),
+        pytest.raises(LeaseHeld, match="another reindex is running"),
     ):
         reindexing.SqliteReindexing(old, beside(writer))
     with reindexing.SqliteReindexing(old, beside(writer)):
@@ -395,7 +395,10 @@ def test_day_stays_when_its_copy_lacks_a_record(
     day = apsw.Connection(str(old / OLD))
     day.execute("UPDATE state SET records = records + 1")
     day.close()
-    with reindexing.SqliteReindexing(old, beside(writer)) as work, pytest.raises(StoreError, match="stays as it was"):
+    with (
+        reindexing.SqliteReindexing(old, beside(writer)) as work,
+        pytest.raises(StoreError, match="the day is unchanged"),
+    ):
         work.renew(DAY)
     assert "says that it holds 101 records, and 100 stand in its copy" in caplog.text
     assert (digest_of(reader), files(old)) == (before, {OLD, "day-2026-11-22.db", "reindexing"})

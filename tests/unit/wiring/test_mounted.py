@@ -344,7 +344,7 @@ def test_hosts_of_single_dialects_are_a_setting(home: Home) -> None:
         ({"dialect_hosts": "a.example.com"}, "accepted: host=dialect"),
         ({"dialect_hosts": {"a b": "trail"}}, "accepted: host=dialect"),
         ({"dialect_hosts": 7}, "accepted: host=dialect"),
-        ({"detail": "bodies"}, "'detail' is no setting"),
+        ({"detail": "bodies"}, "'detail' is not a setting"),
         ({"hom": "x"}, "did you mean home"),
     ],
 )

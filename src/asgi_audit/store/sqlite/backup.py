@@ -71,9 +71,9 @@ def back_up(
     """Copy the index to `to`, which must be missing or empty. `control`: the keys' database to copy with it. Raises
     ConfigError and StoreError."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ConfigError(f"{to} is there already; accepted: a directory that is not there yet, or is empty")
+        raise ConfigError(f"{to} exists already; accepted: a new or empty directory")
     if not (directory / MAIN_NAME).is_file():
-        raise StoreError(f"there is no index at {directory}", retriable=False, hint="Name it with --store or --home.")
+        raise StoreError(f"there is no index at {directory}", retriable=False, hint="Set it with --store or --home.")
     with translated("back up", directory):
         access.makedirs(to.absolute().parent)
         for old in to.absolute().parent.glob(f"{to.name}{_PARTIAL}*"):  # left by an interrupted backup
@@ -118,7 +118,7 @@ def check_backup(backup: Path) -> BackedUp:
             files: dict[str, str] = manifest["files"]
         except (FileNotFoundError, NotADirectoryError):
             raise ConfigError(
-                f"{backup} holds no {MANIFEST_NAME}; accepted: a directory that `asgi-audit backup` made"
+                f"{backup} contains no {MANIFEST_NAME}; accepted: a directory that `asgi-audit backup` created"
             ) from None
         except (ValueError, KeyError, TypeError):
             raise StoreError(f"{backup / MANIFEST_NAME} is damaged", retriable=False) from None
@@ -127,9 +127,9 @@ def check_backup(backup: Path) -> BackedUp:
             path = backup / name
             if "/" in name or not path.is_file() or _digest(path) != digest:
                 raise StoreError(
-                    f"{path} is not what was backed up",
+                    f"{path} differs from the backed up file",
                     retriable=False,
-                    hint="Take another one: it is damaged.",
+                    hint="The backup is damaged: use another one.",
                 )
             size += path.stat().st_size
     return BackedUp(
@@ -156,13 +156,13 @@ def restore(
     found = check_backup(backup)
     if (directory / MAIN_NAME).exists():
         raise ConfigError(
-            f"there is an index at {directory} already; accepted: a place without one",
-            hint="Stop what writes it and move it away first; keep it until the restored one serves.",
+            f"there is already an index at {directory}; accepted: a directory without one",
+            hint="Stop its indexer and move it away first. Keep it until the restored one works.",
         )
     if directory.is_dir() and (who := holder(directory)) is not None:
         raise StoreError(f"an indexer holds the lease of {directory}: {who}", hint="Stop it first.")
     if control is not None and found.has_keys and control.exists():
-        raise ConfigError(f"{control} is there already", hint="Move it away, or restore without --with-keys.")
+        raise ConfigError(f"{control} exists already", hint="Move it away, or restore without --with-keys.")
     with translated("restore", directory):
         access.makedirs(directory.absolute().parent)
         for old in directory.absolute().parent.glob(f"{directory.name}{_PARTIAL}*"):
@@ -208,7 +208,7 @@ def _copy_index(directory: Path, to: Path, access: Access) -> dict[str, Any]:
         for path in to.iterdir():
             path.unlink()
     raise StoreError(
-        f"{directory} changes faster than it can be copied", hint="Late records come for many days: try again later."
+        f"{directory} changes faster than it can be copied", hint="Late records arrive for many days: try again later."
     )
 
 

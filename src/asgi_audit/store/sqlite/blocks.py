@@ -72,7 +72,7 @@ class BlocksOfDay:
             raise StoreError(
                 f"a stored record is damaged: none begins at byte {place} of block {block}",
                 retriable=False,
-                hint="Restore its day file from a backup.",
+                hint="Restore the file of this day from a backup.",
             )
         end = data.find(b"\n", place)
         return data[place:] if end < 0 else data[place:end]

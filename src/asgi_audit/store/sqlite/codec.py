@@ -70,5 +70,5 @@ class Decompressor:
             return decompressor.decompress(frame, max_output_size=0)
         except zstandard.ZstdError as e:
             raise StoreError(
-                f"a stored record is damaged: {e}", retriable=False, hint="Restore its day file from a backup."
+                f"a stored record is damaged: {e}", retriable=False, hint="Restore the file of this day from a backup."
             ) from e

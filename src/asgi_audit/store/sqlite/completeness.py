@@ -70,9 +70,9 @@ def write(main: apsw.Connection, completion: Completion) -> None:
     extent.write(main, completion)
     main.executemany(
         "INSERT INTO process (process, started, standing, low, lost, missing, open_count, open_from, open_to, state) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET standing = excluded.standing, "
-        "low = excluded.low, lost = excluded.lost, missing = excluded.missing, open_count = excluded.open_count, "
-        "open_from = excluded.open_from, open_to = excluded.open_to, state = excluded.state",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET standing = excluded.standing, low = "
+        "excluded.low, lost = excluded.lost, missing = excluded.missing, open_count = excluded.open_count, open_from = "
+        "excluded.open_from, open_to = excluded.open_to, state = excluded.state",
         [
             (
                 s.process,
@@ -105,14 +105,14 @@ def forget(main: apsw.Connection, horizon: int) -> None:
     main.execute("BEGIN IMMEDIATE")
     # Ids are never reused, even when the incident with the highest id is deleted and a lower one stays.
     main.execute(
-        "INSERT INTO meta SELECT 'last_incident', id FROM incident WHERE 1 ORDER BY id DESC LIMIT 1 "
-        "ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
+        "INSERT INTO meta SELECT 'last_incident', id FROM incident WHERE 1 ORDER BY id DESC LIMIT 1 ON CONFLICT DO "
+        "UPDATE SET value = max(value, excluded.value)"
     )
     # Keep open incidents of active processes: the indexer holds them in memory.
     forgotten: list[Any] = main.execute(
         'DELETE FROM incident WHERE ifnull("end", resolved_at) <= ? AND '
-        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM process WHERE standing = 'active')) "
-        "RETURNING process, resolved_at",
+        "(resolved_at IS NOT NULL OR process NOT IN (SELECT process FROM process WHERE standing = 'active')) RETURNING "
+        "process, resolved_at",
         (horizon,),
     ).fetchall()
     for process in {process for process, resolved_at in forgotten if resolved_at is None}:
@@ -128,10 +128,9 @@ def forget(main: apsw.Connection, horizon: int) -> None:
     while True:
         main.execute("BEGIN IMMEDIATE")
         rows: list[Any] = main.execute(
-            "SELECT process, max(last, indexed), excluded, indexed FROM process p "
-            "WHERE standing <> 'active' AND low < iif(closed IN ('final', 'adopted'), ?1, ?2) "
-            "AND (open_count = 0 OR open_to < ?1) AND NOT EXISTS "
-            "(SELECT 1 FROM incident i WHERE i.process = p.process AND resolved_at IS NULL) LIMIT ?3",
+            "SELECT process, max(last, indexed), excluded, indexed FROM process p WHERE standing <> 'active' AND low < "
+            "iif(closed IN ('final', 'adopted'), ?1, ?2) AND (open_count = 0 OR open_to < ?1) AND NOT EXISTS (SELECT 1 "
+            "FROM incident i WHERE i.process = p.process AND resolved_at IS NULL) LIMIT ?3",
             (before, before - _WAIT_MS, _FORGET_EACH),
         ).fetchall()
         gone = [row[:1] for row in rows]
@@ -157,7 +156,7 @@ def acknowledge(main: apsw.Connection, process: bytes) -> int:
     found = [i for i in (_incident.decode(data) for (data,) in rows) if i.kind == "silent"]
     for i in found:
         i.end = max(i.opened_at, i.start + 1)
-        i.detail = f"{i.detail}; acknowledged: it did not go on"
+        i.detail = f"{i.detail}; acknowledged: it did not come back"
         i.acknowledged = True
         main.execute('UPDATE incident SET "end" = ?, data = ? WHERE id = ?', (i.end, _encode(i), i.id))
     main.execute("COMMIT")
@@ -169,7 +168,7 @@ def note_lost_days(main: apsw.Connection, starts: Iterable[int], now: int) -> No
     Inside the caller's transaction."""
     for start in starts:
         day = datetime.fromtimestamp(start // 1000, UTC).date()
-        detail = f"the file of {day} was gone; --new-index gave up what stood in it"
+        detail = f"the file of {day} was missing; --new-index accepted the loss"
         i = Incident(
             id=_last_incident(main) + 1, kind="day_lost", process=NO_PROCESS, opened_at=now, start=start,
             end=start + DAY_MS, detail=detail,
@@ -193,8 +192,8 @@ def _put(main: apsw.Connection, i: Incident) -> None:
 def _last_incident(main: apsw.Connection) -> int:
     """The highest id ever used."""
     found: int = main.execute(
-        "SELECT max((SELECT ifnull(max(id), 0) FROM incident), "
-        "ifnull((SELECT value FROM meta WHERE key = 'last_incident'), 0))"
+        "SELECT max((SELECT ifnull(max(id), 0) FROM incident), ifnull((SELECT value FROM meta WHERE key = "
+        "'last_incident'), 0))"
     ).get
     return found
 
@@ -218,9 +217,8 @@ def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
         found[process] = max(0, refused)
         if stated:
             said: Any = main.execute(
-                "SELECT data FROM statement WHERE process = ?1 AND watermark >= "
-                "ifnull((SELECT max(watermark) FROM statement WHERE process = ?1 AND watermark < ?2), 0) "
-                "ORDER BY number",
+                "SELECT data FROM statement WHERE process = ?1 AND watermark >= ifnull((SELECT max(watermark) FROM "
+                "statement WHERE process = ?1 AND watermark < ?2), 0) ORDER BY number",
                 (process, start),
             ).fetchall()
             found[process] += losses_in([decode_statement(data) for (data,) in said], start, end)
@@ -254,8 +252,8 @@ def read(
     found: Any = main.execute(
         "SELECT (SELECT count(*) FROM incident "
         'WHERE resolved_at IS NULL AND start < :end AND ifnull("end" > :start, 1)), '
-        "(SELECT ifnull(sum(open_count), 0) FROM process "
-        "WHERE open_count > 0 AND open_from < :end AND open_to >= :start)",
+        "(SELECT ifnull(sum(open_count), 0) FROM process WHERE open_count > 0 AND open_from < :end AND open_to >= "
+        ":start)",
         {"start": start, "end": end},
     ).get
     count, open_count = found
@@ -267,9 +265,8 @@ def read(
 def _open_elsewhere(main: apsw.Connection, start: int, end: int, accounts: frozenset[str]) -> int:
     """How many of the open exchanges that `read` counts are known to belong to none of these accounts."""
     found: Any = main.execute(
-        "SELECT ifnull(sum(a.count), 0) FROM process p JOIN open_account a USING (process) "
-        "WHERE p.open_count > 0 AND p.open_from < :end AND p.open_to >= :start "
-        "AND a.account NOT IN (SELECT value FROM json_each(:accounts))",
+        "SELECT ifnull(sum(a.count), 0) FROM process p JOIN open_account a USING (process) WHERE p.open_count > 0 AND "
+        "p.open_from < :end AND p.open_to >= :start AND a.account NOT IN (SELECT value FROM json_each(:accounts))",
         {"start": start, "end": end, "accounts": json.dumps(sorted(accounts))},
     ).get
     return int(found)

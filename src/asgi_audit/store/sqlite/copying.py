@@ -125,7 +125,7 @@ class Copy:
             raise StoreError(
                 f"{self._source_path} says that it holds {records:,} records, and {copied:,} stand in its copy",
                 retriable=False,
-                hint="The day stays as it is. Restore its file from a backup, or report this.",
+                hint="The day is unchanged. Restore its file from a backup, or report this.",
             )
         self._writer.checkpoint()
 
@@ -145,9 +145,9 @@ class Copy:
             of_day = self._blocks.of(source)
             found: Any = source.execute(
                 f"SELECT {_OF_VERSION[self._version]} {by} "
-                f"{'' if self._version == 1 else 'CROSS JOIN shape h ON h.shape = r.shape '}"
-                "CROSS JOIN stream s ON s.sid = r.sid LEFT JOIN process p ON p.pid = r.pid "
-                "WHERE r.id > ? AND r.iseq > ? AND r.iseq <= ? ORDER BY r.id LIMIT ?",
+                f"{'' if self._version == 1 else 'CROSS JOIN shape h ON h.shape = r.shape '}CROSS JOIN stream s ON "
+                "s.sid = r.sid LEFT JOIN process p ON p.pid = r.pid WHERE r.id > ? AND r.iseq > ? AND r.iseq <= ? "
+                "ORDER BY r.id LIMIT ?",
                 (last, done, target, _EACH),
             ).fetchall()
             return [

@@ -64,9 +64,9 @@ class Work:
 
     def _error(self) -> QueryError:
         return QueryError(
-            f"too many records to count within {self._seconds:g} s; narrow the window",
+            f"too many records to count within {self._seconds:g} s; use a shorter time range",
             kind="too_costly",
-            hint=f"Ask for less time, or filter by {', '.join(ROLLED_UP)} alone.",
+            hint=f"Use a shorter time range, or filter only by {', '.join(ROLLED_UP)}.",
         )
 
 
@@ -94,8 +94,8 @@ def count_added(connection: apsw.Connection, query: Query, after: int, published
         if version == 1:
             return None
         number, low, high = connection.execute(
-            "SELECT count(*), min(id), max(id) FROM "
-            "(SELECT id FROM record INDEXED BY record_iseq WHERE iseq > ? AND iseq <= ? LIMIT ?)",
+            "SELECT count(*), min(id), max(id) FROM (SELECT id FROM record INDEXED BY record_iseq WHERE iseq > ? AND "
+            "iseq <= ? LIMIT ?)",
             (after, published, _ADDED_MAX + 1),
         ).get
         if not number:
@@ -105,8 +105,8 @@ def count_added(connection: apsw.Connection, query: Query, after: int, published
         if query.text is None:
             checks, checked = checks_of(query, version)
             found = Selection(
-                "record r INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid "
-                "CROSS JOIN shape h ON h.shape = r.shape",
+                "record r INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid CROSS JOIN shape h ON h.shape = "
+                "r.shape",
                 f"r.iseq > ? AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?{checks}",
                 [after, published, query.start, query.end, *checked],
                 "r.id",
@@ -129,17 +129,15 @@ def check_histogram(query: Query, minutes: int) -> None:
     """Raises QueryError ('invalid')."""
     name = unrolled(query)
     if name is not None:
-        raise QueryError(
-            f"{name}: a histogram cannot be filtered by it; accepted are {', '.join(ROLLED_UP)}", field=name
-        )
+        raise QueryError(f"{name}: a histogram cannot be filtered by it; accepted: {', '.join(ROLLED_UP)}", field=name)
     if minutes < 1:
-        raise QueryError("minutes: a bucket of a histogram has at least 1", field="minutes")
+        raise QueryError("minutes: accepted: 1 or more", field="minutes")
     width = minutes * _MINUTE_MS
     if -(-query.end // width) - query.start // width > HISTOGRAM_BUCKETS_MAX:
         raise QueryError(
             f"minutes: {minutes} would give more than {HISTOGRAM_BUCKETS_MAX:,} buckets",
             field="minutes",
-            hint="Ask for longer buckets or for less time.",
+            hint="Use longer buckets or a shorter time range.",
         )
 
 
@@ -230,9 +228,9 @@ def _rolled_up(
         found = _sums(connection, query, parts, minutes, by)
     checks, checked = checks_of(query, 2)
     rows = connection.execute(
-        f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM record r "
-        "INDEXED BY record_iseq CROSS JOIN stream s ON s.sid = r.sid CROSS JOIN shape h ON h.shape = r.shape "
-        f"WHERE r.iseq > ? AND r.timestamp >= ? AND r.timestamp < ?{checks} GROUP BY 1, 2",
+        f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM record r INDEXED BY "
+        "record_iseq CROSS JOIN stream s ON s.sid = r.sid CROSS JOIN shape h ON h.shape = r.shape WHERE r.iseq > ? "
+        f"AND r.timestamp >= ? AND r.timestamp < ?{checks} GROUP BY 1, 2",
         (minutes, published, first * _MINUTE_MS, last * _MINUTE_MS, *checked),
     )
     for bucket, label, records in rows:
@@ -249,9 +247,9 @@ def _sums(
     for table, column, length, low, high in parts:
         is_one = by is None and low * length // minutes == (high * length - 1) // minutes  # nothing to sort
         rows: Any = connection.execute(
-            f"SELECT u.{column} * {length} / ?, {_LABELS[by].format('k')}, ifnull(sum(u.records), 0) "
-            f"FROM kind k CROSS JOIN {table} u ON u.kid = k.kid AND u.{column} >= ? AND u.{column} < ? "
-            f"WHERE 1{conditions} {'' if is_one else 'GROUP BY 1, 2'}",
+            f"SELECT u.{column} * {length} / ?, {_LABELS[by].format('k')}, ifnull(sum(u.records), 0) FROM kind k CROSS "
+            f"JOIN {table} u ON u.kid = k.kid AND u.{column} >= ? AND u.{column} < ? WHERE 1{conditions} "
+            f"{'' if is_one else 'GROUP BY 1, 2'}",
             (minutes, low, high, *values),
         )
         for bucket, label, records in rows:
@@ -291,8 +289,8 @@ def _labelled(
     if "shape h" not in source:
         source += " CROSS JOIN shape h ON h.shape = r.shape"
     rows: Any = connection.execute(
-        f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM {source} "
-        f"WHERE {found.where} GROUP BY 1, 2",
+        f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM {source} WHERE {found.where} "
+        "GROUP BY 1, 2",
         (minutes, *found.values),
     )
     return Counter({(bucket, label): records for bucket, label, records in rows})

@@ -62,5 +62,5 @@ def day_is_gone(directory: Path, day: str, file: int = 0, *, retriable: bool = T
     return StoreError(
         f"the file {day_name(day, file)} of the index in {directory} is gone or empty",
         retriable=retriable,
-        hint="Restore it; or start `index` or `serve` once with --new-index to give it up.",
+        hint="Restore it, or start `index` or `serve` once with --new-index to accept the loss.",
     )

@@ -95,7 +95,7 @@ def record_of(main: apsw.Connection, number: int) -> Decoded | None:
         return None
     payload, size = row
     if len(payload) < size:
-        raise RecordError(f"of its {size} bytes {len(payload)} were kept: it cannot be replayed")
+        raise RecordError(f"only {len(payload)} of its {size} bytes were kept, so it cannot be replayed")
     return decode(bytes(payload))
 
 

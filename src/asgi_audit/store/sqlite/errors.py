@@ -18,34 +18,36 @@ from ...errors import StoreError
 
 __all__ = ["MAPPED", "reading", "translated"]
 
-_OURS = "This is a bug of asgi-audit: please report it with the message above."
+_OURS = "This is a bug in asgi-audit: please report it with the message above."
 _DAMAGED = (
-    "Stop the indexer, keep a copy of the directory, and restore the file from a backup; "
-    "a damaged day file can also be moved away and given up, by one start with --new-index: its day is then missing "
-    "from answers."
+    "Stop the indexer, keep a copy of the directory, and restore the file from a backup; a damaged day file can also "
+    "be moved away and given up, by one start with --new-index: its day is then missing from answers."
 )
 
 MAPPED: dict[type[Exception], tuple[bool, str]] = {
-    apsw.FullError: (True, "Free space on the disk that holds the index; the indexer goes on by itself."),
-    apsw.IOError: (True, "Look at the disk that holds the index; the indexer goes on by itself when it works again."),
-    apsw.BusyError: (True, "Another process holds a lock on the index for long; look for a stuck backup or shell."),
+    apsw.FullError: (True, "Free space on the disk of the index. The indexer then continues by itself."),
+    apsw.IOError: (True, "Check the disk of the index. The indexer continues by itself when it works again."),
+    apsw.BusyError: (
+        True,
+        "Another process has held a lock on the index for a long time: look for a stuck backup or shell.",
+    ),
     apsw.LockedError: (True, ""),
     apsw.ProtocolError: (True, ""),
     apsw.NoMemError: (True, "The machine is out of memory."),
     apsw.InterruptError: (True, ""),
     apsw.AbortError: (True, ""),
     apsw.SchemaChangeError: (True, ""),
-    apsw.CantOpenError: (True, "Look at the directory's owner and permissions and at the limit of open files."),
+    apsw.CantOpenError: (True, "Check owner and permissions of the directory, and the limit of open files."),
     apsw.ReadOnlyError: (True, "The file system or the file is read-only; make it writable."),
-    apsw.PermissionsError: (True, "Look at the directory's owner and permissions."),
+    apsw.PermissionsError: (True, "Check owner and permissions of the directory."),
     apsw.CorruptError: (False, _DAMAGED),
     apsw.NotADBError: (
         False,
-        "A file of this name exists and is not a database of asgi-audit; name another directory.",
+        "A file of this name exists and is not a database of asgi-audit. Use another directory.",
     ),
     apsw.FormatError: (False, _DAMAGED),
-    apsw.TooBigError: (False, "A record is larger than SQLite stores in one row (1 GB)."),
-    apsw.NoLFSError: (False, "The file system has no files above 2 GB; name another directory."),
+    apsw.TooBigError: (False, "A record is larger than a SQLite row can be (1 GB)."),
+    apsw.NoLFSError: (False, "The file system does not support files above 2 GB. Use another directory."),
     apsw.NoFTS5Error: (False, "This build of apsw lacks FTS5; install the package `apsw` from PyPI."),
     apsw.AuthError: (False, _OURS),
     apsw.BindingsError: (False, _OURS),
@@ -57,7 +59,10 @@ MAPPED: dict[type[Exception], tuple[bool, str]] = {
     apsw.ExecTraceAbort: (False, _OURS),
     apsw.ExecutionCompleteError: (False, _OURS),
     apsw.ExtensionLoadingError: (False, _OURS),
-    apsw.ForkingViolationError: (False, "A store that was opened before fork is used after it; open it in the child."),
+    apsw.ForkingViolationError: (
+        False,
+        "A store that was opened before a fork is used after it. Open it in the child.",
+    ),
     apsw.IncompleteExecutionError: (False, _OURS),
     apsw.InternalError: (False, _OURS),
     apsw.InvalidContextError: (False, _OURS),
@@ -67,7 +72,7 @@ MAPPED: dict[type[Exception], tuple[bool, str]] = {
     apsw.RangeError: (False, _OURS),
     apsw.SQLError: (
         False,
-        "The schema is not the one this version makes; look at the versions that share this directory.",
+        "The schema is not that of this version. Check which versions share this directory.",
     ),
     apsw.ThreadingViolationError: (False, _OURS),
     apsw.VFSFileClosedError: (False, _OURS),
@@ -110,7 +115,7 @@ class translated(AbstractContextManager[None]):
             raise StoreError(
                 f"could not {self._doing} {self._path}: {e.strerror or e}",
                 retriable=e.errno not in (errno.ELOOP, errno.ENOTDIR),  # a link or a file where a directory is expected
-                hint="Look at the disk and the permissions of the index; the indexer goes on by itself.",
+                hint="Check disk and permissions of the index. The indexer then continues by itself.",
                 is_full=e.errno in (errno.ENOSPC, errno.EDQUOT),
             ) from e
 

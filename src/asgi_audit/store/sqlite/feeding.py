@@ -59,11 +59,11 @@ def stands(main: apsw.Connection, accounts: frozenset[str] | None, after: Place 
     with read_transaction(main):
         published = int(main.execute("SELECT published FROM state").get)
         if after is not None and after.iseq > published:
-            raise gone("it lies beyond what this index has")
+            raise gone("it is beyond the newest record of this index")
         # In the middle of a batch the rest of that batch is unread.
         read = 0 if after is None else after.iseq - (after.id < END)
         if after is not None and arrivals.unread(main, accounts, read, after.horizon):
-            raise gone("records behind it were purged before they were read")
+            raise gone("records after it were purged before they were read")
         return Stands(arrivals.between(main, accounts, read, published), published, horizon_of(main) or 0)
 
 

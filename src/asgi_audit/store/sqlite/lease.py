@@ -57,7 +57,7 @@ class Lease:
                 raise LeaseHeld(
                     f"{what} of {directory}{self._holder()}",
                     retriable=True,
-                    hint="Only one may run at a time; stop the other one, or let this one wait.",
+                    hint="Only one indexer may run at a time. Stop the other one, or let this one wait.",
                 )
 
     def _take(self) -> bool:
@@ -117,7 +117,7 @@ def holder(directory: Path) -> str | None:
         except FileNotFoundError:
             return None
         except PermissionError:
-            return "unknown: the file may not be opened"
+            return "unknown: this user may not read the file"
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):

@@ -56,7 +56,7 @@ def make_room(
     if len(batch.records) > 1:
         raise StoreError(
             f"could not write {directory}: {len(batch.records)} records may need {needed} bytes, {free} are free",
-            hint="Free space on the disk that holds the index; the indexer goes on by itself.",
+            hint="Free space on the disk of the index. The indexer then continues by itself.",
             is_full=True,
         )
     retention.lend_reserve(directory)

@@ -66,7 +66,7 @@ class PageReader:
                     self.more = True
                     return
                 if stopped():
-                    raise StoreError("the query was stopped: its client no longer waits")
+                    raise StoreError("the query was stopped because its client disconnected")
                 record = blocks.decompress(where) if version == 1 else of_day.record(where, place)
                 if len(record) > self._left and self.rows:
                     self.more = True

@@ -24,7 +24,7 @@ def take_statement(main: apsw.Connection, s: Statement) -> None:
     try:
         process = uuid.UUID(s.process).bytes
     except ValueError:
-        raise StoreError(f"a statement's process is {s.process!r}, no UUID", retriable=False) from None
+        raise StoreError(f"the process of a statement is {s.process!r}, not a UUID", retriable=False) from None
     main.execute(
         "INSERT OR IGNORE INTO statement VALUES (?, ?, ?, ?, ?)",
         (process, s.number, s.last, s.watermark, encode_statement(s)),
@@ -42,8 +42,8 @@ def take_statement(main: apsw.Connection, s: Statement) -> None:
         (process, s.service, s.host, s.started),
     )
     main.execute(
-        "UPDATE process SET stated_lost = stated_lost + ?1, lost = lost + ?1, last = max(last, ?2), "
-        "watermark = max(watermark, ?3), proven = min(proven, ?4) WHERE process = ?5",
+        "UPDATE process SET stated_lost = stated_lost + ?1, lost = lost + ?1, last = max(last, ?2), watermark = "
+        "max(watermark, ?3), proven = min(proven, ?4) WHERE process = ?5",
         (lost, s.last, s.watermark, int(s.proven), process),
     )
     # Only the latest statement is current: it revokes an earlier provisional `closed`.
@@ -62,9 +62,9 @@ def count_indexed(main: apsw.Connection, brought: Sequence[Brought]) -> None:
             service, number = records.get(b.process, (b.service, 0))
             records[b.process] = (service, number + b.records)
     main.executemany(
-        "INSERT INTO process (process, service, started, indexed) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET indexed = indexed + excluded.indexed, service = iif(service = '', excluded.service, service), "
-        "started = iif(started = 0, excluded.started, started)",
+        "INSERT INTO process (process, service, started, indexed) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "indexed = indexed + excluded.indexed, service = iif(service = '', excluded.service, service), started = "
+        "iif(started = 0, excluded.started, started)",
         # A statement will bring a more exact start time.
         [(process, service, started_ms(process) or 0, number) for process, (service, number) in records.items()],
     )

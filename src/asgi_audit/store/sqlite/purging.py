@@ -157,7 +157,7 @@ def check_is_there(directory: Path, memory: IndexMemory | None) -> None:
     finally:
         reader.close()
     if not (directory / MAIN_NAME).is_file():
-        raise StoreError(f"there is no index in {directory}", retriable=False, hint="Name its directory with --store.")
+        raise StoreError(f"there is no index in {directory}", retriable=False, hint="Set its directory with --store.")
 
 
 def _done(

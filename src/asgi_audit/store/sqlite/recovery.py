@@ -49,7 +49,7 @@ def give_up_gone_days(main: apsw.Connection, directory: Path, *, may: bool, now:
         return ()
     if not may:
         raise day_is_gone(directory, gone[0], retriable=False)
-    _log.error("the day files of %s are gone for good, as --new-index says: %s", directory, ", ".join(gone))
+    _log.error("accepted by --new-index: the day files of %s are permanently lost: %s", directory, ", ".join(gone))
     main.execute("BEGIN IMMEDIATE")
     main.executemany("DELETE FROM day WHERE day = ?", [(day,) for day in gone])
     main.executemany("DELETE FROM arrival WHERE day = ?", [(day,) for day in gone])

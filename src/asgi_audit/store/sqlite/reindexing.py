@@ -70,7 +70,7 @@ class SqliteReindexing:
         self._take = take
         self._access = access
         with translated("open", directory / LOCK_NAME):
-            self._lock = Lease(directory, access=access, name=LOCK_NAME, what="another reindex works on the index")
+            self._lock = Lease(directory, access=access, name=LOCK_NAME, what="another reindex is running")
 
     def __enter__(self) -> Self:
         return self
@@ -95,9 +95,9 @@ class SqliteReindexing:
         now = self._file(day)
         if now == before:
             raise StoreError(
-                f"the day {day} could not be taken as it was made new; it stays as it was",
+                f"the rebuilt day {day} could not be taken over; the day is unchanged",
                 retriable=False,
-                hint="The log of the index's writer shows the reason; then run `asgi-audit reindex` again.",
+                hint="The log of the indexer shows the reason. Then run `asgi-audit reindex` again.",
             )
         return True
 
@@ -135,7 +135,7 @@ class SqliteReindexing:
             raise StoreError(
                 f"the disk of {self._directory} has less than {2 * LOW_BYTES >> 20} MiB free",
                 retriable=True,
-                hint="A day that is made new takes as much room again until it is done; what it took is given back.",
+                hint="A day needs its own size again while it is rebuilt. The partial copy was removed.",
                 is_full=True,
             )
 
@@ -160,7 +160,7 @@ def finish_copy(directory: Path, day: str, file: int, access: Access) -> Path | 
     try:
         with translated("take", path):
             if not holds(path):
-                raise StoreError(f"there is no copy of the day {day} to take", retriable=False)
+                raise StoreError(f"there is no rebuilt copy of the day {day}", retriable=False)
             copy = Copy(directory / day_name(day, file), path, access)
             try:
                 copy.finish()
@@ -172,7 +172,7 @@ def finish_copy(directory: Path, day: str, file: int, access: Access) -> Path | 
             retention.sync(directory)
             return new
     except StoreError as e:
-        _log.error("the day %s stays as it is, and was not made new: %s. %s", day, e, e.hint)
+        _log.error("the day %s was not rebuilt and is unchanged: %s. %s", day, e, e.hint)
         remove(path)
         return None
 
@@ -182,7 +182,7 @@ def remove_leftovers(directory: Path, known: dict[str, int]) -> None:
     for day, files in files_there(directory).items():
         for file in files:
             if day in known and file != known[day] and known[day] in files:
-                _log.info("removing %s: it was made new, or could not be", day_name(day, file))
+                _log.info("removing %s: its day was rebuilt, or could not be", day_name(day, file))
                 remove(directory / day_name(day, file))
 
 

@@ -26,7 +26,7 @@ def record_of(connection: apsw.Connection, blocks: Blocks) -> Callable[[int], Ro
         def read_1(number: int) -> Row:
             found: Any = connection.execute("SELECT cuts, data FROM record WHERE id = ?", (number,)).get
             if found is None:
-                raise StoreError("a row of the index went while it was read")
+                raise StoreError("a row of the index was removed while it was read")
             cuts, data = found
             return Row(number, blocks.decompress(data), unpack_cuts(cuts))
 
@@ -36,7 +36,7 @@ def record_of(connection: apsw.Connection, blocks: Blocks) -> Callable[[int], Ro
     def read(number: int) -> Row:
         found: Any = connection.execute("SELECT cuts, block, place FROM record WHERE id = ?", (number,)).get
         if found is None:
-            raise StoreError("a row of the index went while it was read")
+            raise StoreError("a row of the index was removed while it was read")
         cuts, block, place = found
         return Row(number, of_day.record(block, place), unpack_cuts(cuts))
 

@@ -280,7 +280,7 @@ def check_version(connection: apsw.Connection, path: Path) -> int:
     version = int(connection.pragma("user_version") or 0)
     if (version or is_filled) and connection.pragma("application_id") != _APPLICATION:
         raise StoreError(
-            f"{path} is a database, but no index of asgi-audit", retriable=False, hint="Name another directory."
+            f"{path} is a database, but not an index of asgi-audit", retriable=False, hint="Use another directory."
         )
     if version > VERSION:
         raise StoreError(

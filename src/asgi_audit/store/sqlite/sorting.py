@@ -41,7 +41,7 @@ def sort(batch: Batch, now: int, earliest: int) -> Sorted:
             elif at < earliest:
                 expired += 1
             elif len(d.data) >= RECORD_BYTES_MAX:
-                dead.append(dead_of(batch.source, d, f"{len(d.data)} bytes are more than the store takes"))
+                dead.append(dead_of(batch.source, d, f"{len(d.data)} bytes are more than the index accepts"))
             else:
                 records = by_number.get(at // DAY_MS)
                 if records is None:

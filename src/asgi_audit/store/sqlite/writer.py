@@ -322,7 +322,7 @@ class SqliteWriter:
         days = [path.name for path in files_of(self.directory) if day_of_name(path.name)]
         if days:
             raise StoreError(
-                f"main.db of the index in {self.directory} is gone, and day files are there ({days[-1]})",
+                f"main.db of the index in {self.directory} is gone, but it has day files ({days[-1]})",
                 retriable=False,
                 hint="Restore main.db; or start `index` or `serve` once with --new-index, which takes in what stands "
                 "in the day files.",
@@ -376,9 +376,9 @@ class SqliteWriter:
 
     def _lost(self) -> StoreError:
         return StoreError(
-            f"the index in {self.directory} was removed or replaced (or cut) while it was written",
+            f"the index in {self.directory} was removed, replaced or truncated while it was written",
             retriable=False,
-            hint="Its last batch stays at the source. Restore the index, then start the indexer again.",
+            hint="Its last batch is still at the source. Restore the index, then start the indexer again.",
         )
 
     def _abandon(self) -> None:
@@ -454,8 +454,8 @@ class SqliteWriter:
                 "DELETE FROM position WHERE source = ? AND partition = ?", [(batch.source, p) for p in batch.forget]
             )
             main.executemany(
-                "INSERT INTO position VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET next = excluded.next, digest = excluded.digest",
+                "INSERT INTO position VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next, digest = "
+                "excluded.digest",
                 [(batch.source, partition, at.next, at.digest) for partition, at in batch.positions.items()],
             )
             main.execute("UPDATE state SET published = ? WHERE published <> ?", (published, published))
