@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -104,6 +105,28 @@ def open_to_all() -> Iterator[Path]:
         path = Path(directory)
         path.chmod(0o755)
         yield path
+
+
+@pytest.fixture(autouse=True)
+def logging_is_as_before() -> Iterator[None]:
+    """A test that changes our loggers for those that come after it fails itself."""
+    before = _loggers()
+    yield
+    assert {name: how for name, how in _loggers().items() if how != before.get(name, _UNTOUCHED)} == {}
+
+
+_UNTOUCHED = (logging.NOTSET, True, False)
+
+
+def _loggers() -> dict[str, tuple[int, bool, bool]]:
+    """(level, propagate, disabled) of each logger of ours."""
+    known = logging.Logger.manager.loggerDict.items()
+    found = {name: logger for name, logger in known if name.split(".")[0] == "asgi_audit"}
+    return {
+        name: (logger.level, logger.propagate, logger.disabled)
+        for name, logger in found.items()
+        if isinstance(logger, logging.Logger)
+    }
 
 
 _CAPTURING = ("test_frameworks", "test_transparency", "test_wiring", "test_api_socket")

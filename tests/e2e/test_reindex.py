@@ -18,7 +18,10 @@ from .test_purge import day, indexed, record_days_ago
 
 
 def records_in(file: Path) -> int:
+    """0 for a file whose tables are not made yet."""
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'record'").fetchone()[0]:
+            return 0
         return int(connection.execute("SELECT count(*) FROM record").fetchone()[0])
 
 
