@@ -76,7 +76,7 @@ def test_request_is_answered_by_usage_and_trail_when_it_went_through_kafka(addre
         looked = run(
             "doctor", "--from", url, "--home", home, "--to", f"sqlite:///{tmp_path}/.asgi-audit/index", cwd=tmp_path
         )
-        assert " answers, 1 broker" in looked.stdout, looked.stdout
+        assert " responds, 1 broker" in looked.stdout, looked.stdout
         assert "2 partitions, 1 replicas" in looked.stdout
         absent = run("doctor", "--from", url + "-not-there", "--home", home, cwd=tmp_path)
         assert absent.returncode == 1

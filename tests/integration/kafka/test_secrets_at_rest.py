@@ -127,7 +127,10 @@ def test_no_secret_rests_anywhere(address: str, tmp_path: Path) -> None:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return bytes(answer.read())
 
-        until(lambda: page().count(b'"salt"') == count, "all are indexed", seconds=90)
+        def indexed() -> int:
+            return page().count(b'"salt"')
+
+        until(lambda: indexed() == count, lambda: f"{count} are indexed, not {indexed()}\n{serve.said}", 180)
         said.append(page())
         window = {"from": began.isoformat(timespec="milliseconds")}
         window["to"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
