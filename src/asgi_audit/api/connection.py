@@ -96,7 +96,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.has_sent = True
-        if self.phase is not Phase.LINGER:
+        if self.phase is not Phase.LINGER and self.conn.their_state is not h11.ERROR:
             self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
             return
         self._discarded += nbytes

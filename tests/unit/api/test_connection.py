@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import h11
 import pytest
 import uvicorn
 from tests.support.waiting import until_in_loop
@@ -52,16 +53,22 @@ class Watch:
 class App:
     """Reads the body when it may, then answers with `PAGE` bytes when it may."""
 
+    reads = True
+
     def __init__(self) -> None:
         self.may_answer = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        while self.reads and (message := await receive())["type"] == "http.request" and message.get("more_body"):
             pass
         await self.may_answer.wait()
         headers = [(b"content-length", str(PAGE).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": bytes(PAGE)})
+        await send({"type": "http.response.body", "body": bytes(PAGE - 1), "more_body": True})
+        await self.may_end.wait()
+        await send({"type": "http.response.body", "body": b"."})
 
 
 class Clock:
@@ -247,3 +254,25 @@ async def test_connection_that_the_client_has_reset_is_closed_at_once() -> None:
         await asyncio.wait([refusing])
         assert refusing.exception() is None
         assert inner.is_closing()
+
+
+async def test_wrong_body_that_nobody_reads_is_discarded_and_its_response_sent() -> None:
+    async with connected() as (connection, client, app, _):
+        app.reads = False
+        app.may_end.clear()
+        app.may_answer.set()
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await until_in_loop(lambda: connection.is_reading_slowly)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, b"zz\r\n")
+        await until_in_loop(lambda: connection.conn.their_state is h11.ERROR)
+        kept = len(connection.conn.trailing_data[0])
+        for _ in range(16):
+            await loop.sock_sendall(client, bytes(65_536))
+        await until_in_loop(lambda: connection._discarded >= 1 << 20)
+        assert len(connection.conn.trailing_data[0]) == kept
+        app.may_end.set()
+        got = b""
+        while more := await loop.sock_recv(client, 1 << 16):  # until our side is closed
+            got += more
+        assert len(got.partition(b"\r\n\r\n")[2]) == PAGE
