@@ -514,7 +514,7 @@ def test_absent_body_counts_as_an_object_without_fields_where_none_is_required(
 def test_what_the_server_refuses_is_said_in_words_of_the_path_whatever_the_method(
     asker: Asker, operation: Operation, path: str
 ) -> None:
-    """`connection` makes such a scope of a head that is no HTTP/1.1."""
+    """`connection` makes such a scope of a head that is not HTTP/1.1."""
     where = path.replace("{", "").replace("}", "")
     dialect = next(o.dialect for o, p in PATHS if p == path)
     for target in (where, f"http://x{where}", f"{where}?a=1"):

@@ -181,7 +181,7 @@ NO_HTTP = {
 def test_what_is_no_http_is_400_in_the_words_of_its_path(served: Served, sent: bytes, name: str) -> None:
     answer = served.send(sent, closes=True)
     assert says(answer, DIALECTS[name], 400)
-    assert b"the request is no HTTP/1.1" in answer.body
+    assert b"the request is not HTTP/1.1" in answer.body
     assert answer.rest == b""
 
 

@@ -1,8 +1,8 @@
-"""Request heads that HTTP allows and uvicorn passes on as they are, and heads that it refuses.
+"""Reads request heads in ways that uvicorn does not.
 
 A target in absolute form, `GET http://host/logs HTTP/1.1`, means its path, and its authority replaces the `Host` header
-(RFC 9112, 3.2.2). A head that is no HTTP/1.1, or too long, has no scope; one is made of what can be read of it, so that
-the dialect of its path can say the failure.
+(RFC 9112, 3.2.2). A head that is not HTTP/1.1, or too long, has no scope; `refused_scope` makes one from what can be
+read of the head, so that the error has the format of the dialect at its path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LINE = re.compile(rb"\s*[!-~]{1,40} ([!-~]+)")
 _HOST = re.compile(rb"\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _NO_HTTP = Failure(
     400,
-    "the request is no HTTP/1.1",
+    "the request is not HTTP/1.1",
     "Check its first line, the headers (exactly one Host) and the length of the body.",
 )
 
