@@ -15,7 +15,7 @@ from asgi_audit.api.app import DIALECTS
 from asgi_audit.cli import COMMANDS, MODULES
 from asgi_audit.client.sending import KEY_VARIABLE, URL_VARIABLE
 from asgi_audit.record.schema import json_schema
-from asgi_audit.settings import Settings, markdown_table, table
+from asgi_audit.settings import Settings, table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -23,6 +23,22 @@ SETTINGS = ROOT / "docs/settings.md"
 BEGIN = "<!-- settings: generated from src/asgi_audit/settings; a test compares -->"
 SOME = "<!-- some settings: generated from src/asgi_audit/settings; a test compares -->"
 END = "<!-- end of settings -->"
+
+
+def markdown_table() -> str:
+    """The settings, but for those that only commands have."""
+    lines = ["| setting | environment | default | what it does |", "|---|---|---|---|"]
+    for name, environment, default, help, used_by in table():
+        if used_by not in ("", "middleware", "server"):
+            continue
+        if isinstance(default, bool):
+            shown = "`1`" if default else "`0`"
+        elif default in ("", (), None):
+            shown = ""
+        else:
+            shown = f"`{default}`"
+        lines.append(f"| `{name}` | `{environment}` | {shown} | {help} |")
+    return "\n".join(lines)
 
 
 def some(names: list[str]) -> str:

@@ -33,7 +33,6 @@ __all__ = [
     "environment_name",
     "is_turned_off",
     "make_settings",
-    "markdown_table",
     "of_an_application",
     "refuse_others",
     "refuse_others_of_api",
@@ -273,19 +272,3 @@ def _checked(f: dataclasses.Field[Any], value: Any, shown: str) -> Any:
         what = "***" if f.metadata["secret"] else shown_value(value)
         like = meant(value if e.word is None else e.word, e.words)
         raise ConfigError(f"setting {shown} is {what}; accepted: {e}{like}") from None
-
-
-def markdown_table(only: tuple[str, ...] = ("", "middleware", "server")) -> str:
-    """The settings as a Markdown table for the README; a test compares the two."""
-    lines = ["| setting | environment | default | what it does |", "|---|---|---|---|"]
-    for name, environment, default, help, used_by in table():
-        if used_by not in only:
-            continue
-        if isinstance(default, bool):
-            shown = "`1`" if default else "`0`"
-        elif default in ("", (), None):
-            shown = ""
-        else:
-            shown = f"`{default}`"
-        lines.append(f"| `{name}` | `{environment}` | {shown} | {help} |")
-    return "\n".join(lines)

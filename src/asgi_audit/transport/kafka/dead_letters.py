@@ -36,8 +36,6 @@ class DeadLetters:
     ) -> None:
         self.path = directory / "refused.jsonl"
         self.written = 0
-        self.cut = 0  # lines whose entry was left out, or that were not written at all
-        self.failed = 0
         self._bytes_max = bytes_max
         self._access = access
         self._open = opener or access.open
@@ -59,7 +57,6 @@ class DeadLetters:
                 size = os.fstat(handle).st_size
                 room = size + len(entry) <= self._bytes_max
                 if size >= 2 * self._bytes_max:
-                    self.cut += 1
                     return False
                 if room:
                     try:
@@ -75,8 +72,6 @@ class DeadLetters:
             finally:
                 os.close(handle)
         except OSError:
-            self.failed += 1
             return False
         self.written += 1
-        self.cut += not room
         return room

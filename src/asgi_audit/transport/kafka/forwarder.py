@@ -183,7 +183,6 @@ class Forwarder:
             pending=self._queues.entries,
             pending_bytes=self._queues.pending_bytes,
             dead_letters=self._dead_letters.written,
-            dead_letters_failed=self._dead_letters.failed,
             last_error=self._condition.last_error,
         )
 

@@ -132,7 +132,7 @@ class KafkaSource:
         self._retention_at = 0.0
         self._seen = 0
         self._ours = 0
-        self._counts = {"fetched": 0, "consumers": 0, "incidents": 0, "commits_failed": 0}
+        self._counts = {"fetched": 0, "consumers": 0, "incidents": 0}
 
     # ------------------------------------------------------------------------------------------------- contract
 
@@ -245,7 +245,6 @@ class KafkaSource:
             statement_delay=max((p.statement_delay for p in partitions if p.statement_delay is not None), default=None),
             consumers=self._counts["consumers"],
             incidents=self._counts["incidents"],
-            commits_failed=self._counts["commits_failed"],
             last_error=self._condition.last_error,
         )
 
@@ -539,5 +538,4 @@ class KafkaSource:
         try:
             await self._probe.commit(offsets)
         except vendor_errors():
-            self._counts["commits_failed"] += 1
             self._to_commit = {**offsets, **self._to_commit}

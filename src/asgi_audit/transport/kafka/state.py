@@ -44,7 +44,6 @@ class ForwarderStats(NamedTuple):
     pending: int
     pending_bytes: int
     dead_letters: int
-    dead_letters_failed: int
     last_error: str
 
 
@@ -60,7 +59,6 @@ class KafkaSourceStats(NamedTuple):
     statement_delay: float | None  # append time of each partition's last statement minus its watermark, the largest
     consumers: int
     incidents: int
-    commits_failed: int
     last_error: str
 
 
