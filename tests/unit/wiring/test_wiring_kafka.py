@@ -36,7 +36,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Forwarder]:
 
     def counted(*arguments: object, **named: object) -> Forwarder:
         forwarder = real(*arguments, **named)  # type: ignore[arg-type]
-        forwarder._counts.update(acknowledged=7, refused=2, retries=3, refused_records=1)
+        forwarder._counts.update(acknowledged=7, retries=3)
+        forwarder._refusals.counts.update(refused=2, refused_records=1)
         found.append(forwarder)
         return forwarder
 

@@ -12,8 +12,7 @@ Invariants:
 * Every wait for a broker is bounded, also at the end. A producer that failed is replaced (aiokafka #1017), after a
   pause with jitter.
 * Every message has the header `asgi-audit-kind`, so that other consumers can tell records from statements.
-* An entry that the broker refuses does not block those behind it. The batch is halved until the entry to blame is sent
-  alone; it goes to the local dead letters, and a loss entry with its leaf hash takes its place.
+* An entry that the broker refuses does not block those behind it (see `refusals.py`).
 
 A crash loses nothing: what was not acknowledged is still at the source, and the next forwarder sends it.
 """
@@ -32,15 +31,14 @@ from typing import Any
 
 from ...disk import PRIVATE, Access
 from ...errors import AuditError, TransportError
-from ...record.loss import Loss, encode_loss
-from ...record.merkle import leaf_hash
 from ..base import Kind, Polled, Source
 from .client import LoopThread, cause_of, connection_options, cut_off, dispose, new_producer
 from .config import KafkaConfig
 from .dead_letters import DeadLetters
-from .errors import blames_batch_size, blames_clock, blames_data, vendor_calls, vendor_errors
+from .errors import blames_clock, blames_data, vendor_calls, vendor_errors
 from .partition_queues import PartitionQueue, PartitionQueues
-from .state import Condition, ForwarderStats, KafkaState, log
+from .refusals import Refusals
+from .state import Condition, ForwarderStats, KafkaState
 
 __all__ = ["KIND_HEADER", "Forwarder"]
 
@@ -51,15 +49,11 @@ _READ_MAX = 2_000  # entries a read
 _BUFFER_BYTES = 8 << 20  # of entries that wait in memory
 # Entries packed before the loop yields: 0.5 ms, so that the application's threads get the interpreter.
 _SLICE = 200
-_BATCH_BYTES_MIN = 16_384
-_REFUSALS_MAX = 3  # attempts with a single entry that is refused as corrupt, because it can be corrupted on its way
 _TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
 _COMMIT_SECONDS = 0.5  # between two commits to the source: each costs some file operations
 _STOPPING_SECONDS = 0.02  # how often the source is read once a stop was asked for
-_CLOCK_SECONDS = 600.0  # for so long no timestamps are sent after the broker refused one
 # For other consumers. The index looks at the first bytes of the value: messages of 0.1.0 have no header.
 _HEADERS = {kind: [(KIND_HEADER, kind.name.lower().encode())] for kind in Kind}
-_NO_TIMESTAMP = -1  # Kafka's value for "none", which brokers do not check
 
 
 class Forwarder:
@@ -93,11 +87,9 @@ class Forwarder:
         self._config = config
         self._dead_letters = DeadLetters(dead_letters, access=access)
         self._linger = linger_seconds
-        self._batch_bytes = batch_bytes
         self._delivery = delivery_seconds
         self._backoff = backoff_seconds
         self._drain = drain
-        self._clock = clock
         self._thread = LoopThread("asgi-audit-forwarder", self._main, on_broken)
         self._stop_at = float("inf")  # monotonic: when a stop gives up what is left
         self._ended = threading.Event()
@@ -108,7 +100,6 @@ class Forwarder:
         self._idempotent = True
         self._failed: BaseException | None = None  # why the producer must be replaced
         self._reached = True  # the last attempt to get a producer succeeded, or there was none yet
-        self._timestamps_off_until = 0.0  # monotonic
         self._caught_up = False
         self._read_from = self._read_at = 0.0
         # (asked at, monotonic; set when everything from before that is sent)
@@ -118,6 +109,9 @@ class Forwarder:
         self._committed_at = 0.0  # monotonic
 
         self._condition = Condition("send to", config.address, "Records wait in the journal.")
+        self._refusals = Refusals(
+            self._queues, self._dead_letters, self._condition, batch_bytes=batch_bytes, clock=clock
+        )
         self._counts: Counter[str] = Counter()
         self._in_flight = 0
 
@@ -173,8 +167,8 @@ class Forwarder:
             state=self._condition.state,
             sent=c["sent"],
             acknowledged=c["acknowledged"],
-            refused=c["refused"],
-            refused_records=c["refused_records"],
+            refused=self._refusals.counts["refused"],
+            refused_records=self._refusals.counts["refused_records"],
             damaged=c["damaged"],
             batches=c["batches"],
             retries=c["retries"],
@@ -249,7 +243,7 @@ class Forwarder:
         # later batch of the partition as out of order. So a refused batch is taken apart by a producer without
         # idempotence.
         self._idempotent = not self._queues.careful
-        self._producer = new_producer(self._config, batch_bytes=self._batch_bytes, idempotent=self._idempotent)
+        self._producer = new_producer(self._config, batch_bytes=self._refusals.batch_bytes, idempotent=self._idempotent)
         with vendor_calls():
             await asyncio.wait_for(self._producer.start(), self._bounded(self._config.request_seconds))
         try:
@@ -356,7 +350,7 @@ class Forwarder:
         self._caught_up, self._read_from, self._read_at = not batch.more, began, time.monotonic()
         for process, offset, reason, data in batch.damaged:
             self._counts["damaged"] += 1
-            self._keep(process, 0, f"damaged at {offset}", reason, data)
+            self._refusals.keep(process, 0, f"damaged at {offset}", reason, data)
         self._queues.add(batch.messages, batch.positions, self._partitions)
 
     async def _send(self, queue: PartitionQueue) -> None:
@@ -375,7 +369,8 @@ class Forwarder:
             self._queues.acknowledge(queue, count)
             self._counts["acknowledged"] += count
         except vendor_errors() as e:
-            self._judge(queue, count, e)
+            if self._refusals.judge(queue, count, e, is_idempotent=self._idempotent):
+                self._failed = e
         except Exception as e:
             self._failed = e  # a defect: it ends the thread
         finally:
@@ -390,8 +385,7 @@ class Forwarder:
         with vendor_calls():
             batch = self._producer.create_batch()
         append = batch.append
-        off = time.monotonic() < self._timestamps_off_until
-        stamp = _NO_TIMESTAMP if off else self._now_ms()
+        stamp = self._refusals.timestamp()
         for key, entries in queue.slices(_SLICE):
             if batch.record_count():
                 await asyncio.sleep(0)  # meanwhile the queue is only appended to
@@ -415,69 +409,6 @@ class Forwarder:
             self._condition.once(str(e))
             return
         self._queues.forget(gone)
-
-    def _judge(self, queue: PartitionQueue, count: int, error: BaseException) -> None:
-        """Decide what made a batch of `count` entries fail: an entry, this machine's clock, or the producer."""
-        if blames_clock(error):
-            # Every batch of this machine would be refused; the broker accepts them without timestamps.
-            self._timestamps_off_until = time.monotonic() + _CLOCK_SECONDS
-            self._condition.once(self._condition.told(error))
-            self._failed = error
-            return
-        if not blames_data(error) or not count:
-            self._failed = error
-            return
-        if self._idempotent:
-            self._failed = error
-        if count > 1:
-            queue.suspect(count)
-            if blames_batch_size(error):
-                self._batch_bytes = max(_BATCH_BYTES_MIN, self._batch_bytes // 2)
-            return
-        queue.suspect(1)
-        queue.refusals += 1
-        if blames_batch_size(error) or queue.refusals >= _REFUSALS_MAX:
-            self._give_up(queue, error)
-
-    def _give_up(self, queue: PartitionQueue, error: BaseException) -> None:
-        """The broker refuses the entry at the head of the queue: keep it as a dead letter, and send a loss entry in its
-        place."""
-        message = queue.head
-        reason = self._condition.told(error)
-        self._counts["refused"] += 1
-        self._counts["refused_records"] += message.kind is Kind.RECORD
-        self._keep(message.partition, message.sequence, message.kind.name.lower(), reason, message.payload)
-        log.error(
-            "entry %d of process %s (%d bytes) is kept in %s: %s",
-            message.sequence,
-            message.partition,
-            len(message.payload),
-            self._dead_letters.path,
-            reason,
-        )
-        if message.kind is Kind.LOSS:
-            # A loss entry has a few hundred bytes and is not refused for its size. If it is refused all the same, skip
-            # it, so that the queue moves on; the index will report the sequence as missing.
-            self._queues.acknowledge(queue, 1)
-            return
-        loss = Loss(
-            process=message.partition,
-            sequence=message.sequence,
-            at=self._now_ms(),
-            reason="refused",
-            leaf=leaf_hash(message.payload).hex(),
-            bytes=len(message.payload),
-            detail=type(error).__name__,
-        )
-        self._queues.replace_head(queue, message._replace(kind=Kind.LOSS, payload=encode_loss(loss)))
-
-    def _keep(self, process: str, sequence: int, kind: str, reason: str, entry: bytes) -> None:
-        self._dead_letters.write(
-            at=self._now_ms(), process=process, sequence=sequence, kind=kind, reason=reason, entry=entry
-        )
-
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
 
     def _bounded(self, seconds: float) -> float:
         """At most as long as a stop that was asked for allows."""
