@@ -60,7 +60,7 @@ _STRING_COST = 4
 _SINGLY_MAX = 4
 _WORK_MAX = 2 << 20  # bytes of strings that are searched for all secrets of a record: 1 ns each, four times
 _FIND_BYTES = 100  # what a search costs, whatever it is in
-_NEEDLE_MAX = 24
+_NEEDLE_MAX = 24  # bytes, the last of a needle: an automaton of whole tokens takes 5 ms to make
 _MASK = REDACTED.encode()
 _MASKED = b'"' + _MASK + b'"'
 
@@ -173,7 +173,7 @@ class Search:
         self.room = _LOOKED_AT_MAX
         self.escapes_left = _ESCAPES_MAX
         self.spelled: dict[bytes, Spelled] = {}
-        self.scan: Callable[[bytes], list[int]] | None = None
+        self.scan: Callable[[bytes], list[tuple[int, int, int]]] | None = None
         size = 0
         for value in unique:
             if not _is_secret(value):
@@ -189,18 +189,26 @@ class Search:
                 self.secrets.append(value)
 
     def needles(self) -> dict[bytes, tuple[bytes, ...]]:
-        """By secret, bytes one of which stands wherever it does: the ends of long ones, because tokens often begin
-        alike."""
+        """By secret, bytes one of which stands wherever it does."""
         if not self.found:
-            self.found = {s: tuple([n[-_NEEDLE_MAX:] for n in (*_needles(s), *_base64(s))]) for s in self.secrets}
+            self.found = {s: (*_needles(s), *_base64(s)) for s in self.secrets}
         return self.found
 
     def hits(self, data: bytes) -> list[int]:
         """Places, in their order, where one of them may stand; of those that overlap, one."""
-        if self.scan is None:
-            every = [n for needles in self.needles().values() for n in needles]
-            self.scan = _scanner(every, few=len(self.secrets) <= _SINGLY_MAX)
-        return self.scan(data)
+        needles = [n for needles in self.needles().values() for n in needles]
+        if _AhoCorasick is not None and len(self.secrets) > _SINGLY_MAX:
+            if self.scan is None:
+                self.scan = _AhoCorasick([n[-_NEEDLE_MAX:] for n in needles]).find_matches_as_indexes
+            return [start for _, start, _ in self.scan(data)]
+        found: list[int] = []
+        for needle in needles:
+            at = data.find(needle)
+            while at >= 0:
+                found.append(at)
+                at = data.find(needle, at + len(needle))
+        found.sort()
+        return found
 
     def may_hit(self, record: bytes) -> bool:
         """Whether one of them may stand in these bytes, which are JSON, in any spelling."""
@@ -290,25 +298,6 @@ def _left_out(fragment: bytes) -> bytes:
     if fragment[:1] == b",":
         return b""
     return _MASKED
-
-
-def _scanner(needles: list[bytes], *, few: bool) -> Callable[[bytes], list[int]]:
-    """A function of bytes that returns where needles stand. few: making an automaton would take longer than finding."""
-    if _AhoCorasick is not None and not few:
-        find = _AhoCorasick(needles).find_matches_as_indexes
-        return lambda data: [start for _, start, _ in find(data)]
-
-    def each(data: bytes) -> list[int]:
-        found: list[int] = []
-        for needle in needles:
-            at = data.find(needle)
-            while at >= 0:
-                found.append(at)
-                at = data.find(needle, at + len(needle))
-        found.sort()
-        return found
-
-    return each
 
 
 def _hides(data: bytes) -> bool:
