@@ -1,6 +1,6 @@
 """The figures of the redaction, printed: the matrix of places and ways, ordinary documents, adversarial bodies.
 
-`python -m tests.unit.redaction.measure matrix [seeds]`, `… ordinary`, `… adversarial [bodies]`.
+`python -m tests.unit.redaction.measure matrix [seeds]`, `… blind [seeds]`, `… ordinary`, `… adversarial [bodies]`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,41 @@ def matrix(seeds: int) -> int:
             omitted[place],
         )
     print(sum(total.values()), "cells,", sum(leaked.values()), "leaks,", sum(omitted.values()), "omitted")
+    return sum(leaked.values())
+
+
+def blind_set(seeds: int) -> int:
+    """The leaks of the third matrix, by file; `-v` prints each template that leaks. `-n`, `-f`: also names, forms."""
+    from . import blind
+
+    builder = make_builder()
+    total: Counter[str] = Counter()
+    leaked: Counter[str] = Counter()
+    rows = [*blind.templates(), *(blind.named() if "-n" in sys.argv else ())]
+    made = [(t, blind.planted(t, seed)) for t in rows for seed in range(seeds)]
+    if "-f" in sys.argv:
+        made += [(m.template, m) for v in blind.vendors() for seed in range(seeds) for m in [blind.known(v, seed)]]
+    shown: set[str] = set()
+    for template, planted in made:
+        record = builder.build(planted.exchange)
+        total[template.group] += 1
+        if cells.leaks(planted.secret, record):
+            leaked[template.group] += 1
+            if "-v" in sys.argv and (template.text not in shown or template.group.startswith("vendor")):
+                shown.add(template.text)
+                print(
+                    template.group,
+                    "|",
+                    template.kind,
+                    "|",
+                    template.text.strip().replace("\n", "⏎"),
+                    "|",
+                    planted.secret,
+                )
+    for group in total:
+        if leaked[group] or not group.startswith(("name ", "vendor ")):
+            print(f"{group:24} {leaked[group]}/{total[group]}")
+    print(sum(total.values()), "planted in", len(rows), "documents,", sum(leaked.values()), "leaks")
     return sum(leaked.values())
 
 
@@ -104,5 +139,7 @@ def adversarial() -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "matrix":
         matrix(int(sys.argv[2]) if len(sys.argv) > 2 else 180)
+    elif sys.argv[1] == "blind":
+        blind_set(int(sys.argv[2]) if len(sys.argv) > 2 else 2)
     else:
         {"ordinary": ordinary, "adversarial": adversarial}[sys.argv[1]]()

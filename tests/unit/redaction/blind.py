@@ -1,0 +1,166 @@
+"""Secrets in documents that were written down before the engine had seen any of them: a third matrix, see `documents/`.
+
+`documents/*.txt` hold the templates: behind `%%% kind` each line is one, behind `%% kind` the lines up to the next mark.
+`§` is the secret, `§n` one of six digits, `§u` percent-encoded, `§6` in base64, `§b` in base64 behind `mira:`, `§j` in
+the base64 of a JSON document, `§h` in hex. `names.txt` stand in each of `structures.txt` (`¤`); `vendors.txt` are forms.
+Sources: the documentation of the service, tool or protocol whose format a template has.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import random
+import re
+import string
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, quote_plus
+
+from tests.support.exchanges import make_body, make_exchange
+
+from asgi_audit.exchange.sealed import Exchange
+
+from . import wild
+
+FOLDER = Path(__file__).parent / "documents"
+FILES = ("cloud", "identity", "services", "files", "rpc", "logs", "mails", "exports", "keys")
+TYPES = {
+    "json": b"application/json", "form": b"application/x-www-form-urlencoded", "xml": b"application/xml",
+    "html": b"text/html; charset=utf-8", "text": b"text/plain; charset=utf-8", "csv": b"text/csv",
+}  # fmt: skip
+_LETTERS = {
+    "a": string.ascii_lowercase + string.digits, "h": "0123456789abcdef", "A": string.ascii_letters + string.digits,
+    "U": string.ascii_uppercase + "234567", "w": string.ascii_letters + string.digits + "_-", "d": string.digits,
+    "B": string.ascii_letters + string.digits + "+/",
+}  # fmt: skip
+
+
+class Template(NamedTuple):
+    group: str
+    kind: str
+    text: str
+
+
+class Planted(NamedTuple):
+    template: Template
+    secret: str
+    exchange: Exchange
+
+
+def read(name: str) -> list[Template]:
+    """The templates of a file."""
+    found: list[Template] = []
+    kind, each_line = "", False
+    block: list[str] = []
+
+    def close() -> None:
+        if block:
+            found.append(Template(name, kind, "\n".join(block) + "\n"))
+        block.clear()
+
+    for line in (FOLDER / f"{name}.txt").read_text("utf-8").split("\n"):
+        if line.startswith("%%"):
+            close()
+            each_line = line.startswith("%%%")
+            kind = line.lstrip("% ").strip()
+        elif kind and each_line and line:
+            found.append(Template(name, kind, line))
+        elif kind and not each_line:
+            block.append(line)
+    if block and not block[-1]:
+        block.pop()
+    close()
+    return found
+
+
+@cache
+def templates() -> tuple[Template, ...]:
+    """Those of all services, tools and protocols."""
+    return tuple(template for name in FILES for template in read(name))
+
+
+@cache
+def named() -> tuple[Template, ...]:
+    """Each name in each structure."""
+    names = [n for n in (FOLDER / "names.txt").read_text("utf-8").split("\n") if n and n[0] != "#"]
+    return tuple(
+        Template(f"name {name}", t.kind, t.text.replace("¤", _spelled_name(name, t.kind)))
+        for t in read("structures")
+        for name in names
+    )
+
+
+def _spelled_name(name: str, kind: str) -> str:
+    return quote(name) if kind == "form" else name
+
+
+class Vendor(NamedTuple):
+    name: str
+    prefix: str
+    letters: str
+    size: int
+
+    def key(self, rng: random.Random) -> str:
+        return self.prefix + "".join(rng.choices(_LETTERS[self.letters], k=self.size))
+
+
+@cache
+def vendors() -> tuple[Vendor, ...]:
+    rows = [
+        line.split(" | ")
+        for line in (FOLDER / "vendors.txt").read_text("utf-8").split("\n")
+        if " | " in line and line[0] != "#"
+    ]
+    return tuple(Vendor(name, prefix, letters, int(size)) for name, prefix, letters, size in rows)
+
+
+def planted(template: Template, seed: int, kept: float | None = None) -> Planted:
+    """The exchange with a secret in this template. kept: the part of the body that its limit left, from 0 to 1."""
+    rng = random.Random(f"{template.text} {seed}")
+    value = f"{rng.randrange(10**5, 10**6)}" if "§n" in template.text else wild.secret(rng)
+    return _exchange(rng, template, value, filled(template, value), kept)
+
+
+def known(vendor: Vendor, seed: int) -> Planted:
+    """A vendor's key under a harmless name."""
+    rng = random.Random(f"{vendor} {seed}")
+    value = vendor.key(rng)
+    kind, text = rng.choice([
+        ("json", '{"note":"§","n":1}'), ("json", '{"items":[{"text":"see § there"}]}'), ("text", "INFO saw § in it\n"),
+        ("text", "note = §\n"), ("html", "<p>x <i>§</i></p>"), ("csv", "id,note\n1,§\n"), ("xml", "<a><b>§</b></a>"),
+        ("form", "note=§&a=1"),
+    ])  # fmt: skip
+    template = Template(f"vendor {vendor.name}", kind, text)
+    return _exchange(rng, template, value, filled(template, value), None)
+
+
+def filled(template: Template, value: str) -> str:
+    """The template with the secret in it, spelled as its format demands."""
+    plain = quote_plus(value) if template.kind == "form" else value
+    if template.kind in ("xml", "html") or "&quot;" in template.text:
+        plain = html.escape(value)
+    spellings = {
+        "b": base64.b64encode(f"mira:{value}".encode()).decode(),
+        "6": base64.b64encode(value.encode()).decode(),
+        "j": base64.b64encode(json.dumps({"username": "m", "password": value}).encode()).decode(),
+        "u": quote(value, safe=""),
+        "h": value.encode().hex(),
+    }
+    return re.sub("§([nub6jh]?)(?![a-z])|§", lambda m: spellings.get(m[1], plain), template.text)
+
+
+def _exchange(rng: random.Random, template: Template, value: str, text: str, kept: float | None) -> Planted:
+    data = text.encode()
+    side = rng.choice(["request", "response"])
+    kind = TYPES[template.kind]
+    if side == "request":
+        x = make_exchange("POST", body=data, content_type=kind)
+    else:
+        x = make_exchange("POST", answer=data, answer_type=kind)
+    if kept is not None:
+        size = max(1, round(len(data) * kept))
+        setattr(x, f"{side}_body", make_body(data + b" " * 10, kept=size))
+    return Planted(template, value, x)
