@@ -35,6 +35,7 @@ _FOLD = bytes.maketrans(
 # Letters, digits and what may stand inside an identifier, for the search for its ends.
 _IDENT = bytes(97 if chr(c).isalnum() or c in b"_-$" or c > 127 else 32 for c in range(256))
 _IDENT_MAX = 48
+_WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _BLANKS = bytes.maketrans(b"\t\r\n_-+\"'\\", b"         ")
 # Full-width colon, equals and comma, ideographic blank, dashes; what says "is" in Chinese, Japanese and Korean.
 _WIDE_SIGN = re.compile(
@@ -172,6 +173,19 @@ class Scan:
             )
             for needle, (what, told) in needles.items()
         ]
+        # Triggers that a name's word may begin in: `berlin_api_key` holds the trigger `lin_api_`.
+        begun = {needle[:size] for needle, (what, _) in needles.items() if what == NAME for size in range(1, 13)}
+        self._shadows = frozenset(
+            number
+            for number, (needle, (what, _)) in enumerate(needles.items())
+            if what == FORM and any(needle[at] != 95 and needle[at:][:12] in begun for at in range(1, len(needle)))
+        )
+        # Where a letter before the trigger says that it is none: `info ` is no token of a service with `nfo_`.
+        self._edged = frozenset(
+            number
+            for number, (_, _, found) in enumerate(self._told)
+            if found and all(form.edge and not form.back for form in found)
+        )
         self._search = searcher(list(needles))
 
     def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
@@ -240,8 +254,9 @@ class Scan:
                 spent, misses = 0, self.names.misses
             what, told, forms = self._told[number]
             if forms:
-                span = self._formed(forms, data, start, budget, cut)
-                spent += 4
+                inside = number in self._edged and start and data[start - 1] in _WORD and data[start - 2] != 92
+                span = None if inside else self._formed(forms, data, start, budget, cut)
+                spent += 0 if inside else 4
                 if span is not None:
                     out.append(Alarm(*span, FORM))
                     done = span[1]
@@ -249,7 +264,14 @@ class Scan:
                 if forms[0].name == "json web token":
                     out.append(Alarm(start, end, BASE64))  # of a JSON document
                 if what == FORM:
-                    continue
+                    again = self._search(folded[start + 1 : end + _IDENT_MAX]) if number in self._shadows else ()
+                    if not again or again[0][1] + start + 1 >= end:
+                        continue
+                    number, begin, stop = again[0]
+                    start, end = start + 1 + begin, start + 1 + stop
+                    what, told, _ = self._told[number]
+                    if what != NAME:
+                        continue
                 end = start + len(folded[start:end].rstrip(b"_"))
             if what == CARD:
                 card = True

@@ -1,9 +1,9 @@
-"""Secrets in documents that were written down before the engine had seen any of them: a third matrix, see `documents/`.
+"""Secrets in documents that were written before the engine had seen any of them: a third matrix, see `documents/`.
 
-`documents/*.txt` hold the templates: behind `%%% kind` each line is one, behind `%% kind` the lines up to the next mark.
-`§` is the secret, `§n` one of six digits, `§u` percent-encoded, `§6` in base64, `§b` in base64 behind `mira:`, `§j` in
-the base64 of a JSON document, `§h` in hex. `names.txt` stand in each of `structures.txt` (`¤`); `vendors.txt` are forms.
-Sources: the documentation of the service, tool or protocol whose format a template has.
+`documents/*.txt` hold the templates: behind `%%% kind` each line is one, behind `%% kind` the lines up to the next
+mark. `§` is the secret, `§n` one of six digits, `§u` percent-encoded, `§6` in base64, `§b` in base64 behind `mira:`,
+`§j` in the base64 of a JSON document, `§h` in hex. `names.txt` stand in each of `structures.txt` (`¤`); `vendors.txt`
+holds forms. Sources: the documentation of the service, tool or protocol whose format a template has.
 """
 
 from __future__ import annotations
