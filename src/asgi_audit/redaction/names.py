@@ -32,7 +32,9 @@ NO, MADE, COUNT, TEXT, MANY, YES, CODE = range(7)
 
 _KEYS = tuple(f"{word}_key" for word in words("keys"))
 STEMS = (*words("strong"), *_KEYS, *words("weak"))
-_STRONG = frozenset(w.replace("_", "") for w in (*words("strong"), *_KEYS))
+_FOREIGN_WORD = re.compile(r"[^\W_]+")
+# As a name is spelled when it is looked at: without separators, and without the vowel signs of Hindi and Thai.
+_STRONG = frozenset("".join(_FOREIGN_WORD.findall(w)) for w in (*words("strong"), *_KEYS))
 _WEAK = frozenset(words("weak"))
 _SHORT = frozenset(words("short"))
 _AMBIGUOUS = frozenset(words("ambiguous"))
@@ -45,7 +47,6 @@ _HARMLESS = re.compile(alternation(words("harmless")))
 _GLUED = re.compile("(?:" + alternation(words("glued")) + ")(?:" + "|".join(sorted(_SHORT)) + ")")
 _NO_PIN = frozenset({"isp", "xpat", "xpass", "jpat"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_FOREIGN_WORD = re.compile(r"[^\W_]+")
 _ESCAPE = re.compile(r"(?<!\\)\\+u00([2-7][0-9a-fA-F])")
 _NUMBERED = re.compile(r"-[0-9]{1,9}\Z")  # PIN-12 is a thing, pin_1 and pins[0] are fields
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")

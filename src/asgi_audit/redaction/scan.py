@@ -45,6 +45,7 @@ _WIDE_SIGN = re.compile(
 _COUNTED = re.compile(
     rb"\\{0,3}[\"']?[ \t]{0,3}[:=][ \t]{0,3}\\{0,3}[\"']?[0-9]{1,9}(?:\.[0-9]{1,6})?\\{0,3}[\"']?(?![0-9A-Za-z.])"
 )
+_FOREIGN_ESCAPE = re.compile(rb"_u[0-9a-f]{4}")  # folded
 _ESCAPE_LETTERS = frozenset(b"nrtbf")
 _IN_BASE64 = (
     "password",
@@ -78,6 +79,11 @@ FORM_MIN, OWN_FORM_MIN = 16, 8
 # Steps: of a call, and of a name that the cache does not know.
 _CALL = 8
 _MISS = 12
+
+
+def _is_foreign(needle: bytes) -> bool:
+    """Whether it stands in no text that is ASCII and has no escapes."""
+    return not needle.isascii() or _FOREIGN_ESCAPE.search(needle) is not None
 
 
 def _separated(word: str) -> Iterator[bytes]:
@@ -164,6 +170,9 @@ class Scan:
         for folded, found in triggers.items():  # `private key` and `bearer` are names, too
             is_name = any(names.kind(t.strip(b"- ")) != NO for form in found for t in form.triggers)
             needles.setdefault(folded, (NAME if is_name else FORM, None))
+        # Words in other letters, as they are and as JSON escapes them, stand last: most bodies hold none of these letters.
+        ordered = sorted(needles, key=_is_foreign)
+        needles = {needle: needles[needle] for needle in ordered}
         # By needle: what it is, what must stand there, and the forms of which a trigger begins it.
         self._told = [
             (
@@ -186,14 +195,17 @@ class Scan:
             for number, (_, _, found) in enumerate(self._told)
             if found and all(form.edge and not form.back for form in found)
         )
-        self._search = searcher(list(needles))
+        self._search_all = searcher(ordered)
+        self._search_ascii = searcher([needle for needle in ordered if not _is_foreign(needle)])
 
     def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
         """In their order. cut: a form at the end may be unfinished. Raises TooCostly."""
         # A name may be the last word.
         folded = data.translate(_FOLD) + b"_"
         out: list[Alarm] = []
-        found = self._search(folded)
+        plain = data.isascii() and (92 not in data or data.find(b"\\u") < 0)
+        search = self._search_ascii if plain else self._search_all
+        found = search(folded)
         cards_here = cut
         if found:
             cards_here = self._asked(data, folded, found, out, budget, cut) or cut
@@ -264,7 +276,7 @@ class Scan:
                 if forms[0].name == "json web token":
                     out.append(Alarm(start, end, BASE64))  # of a JSON document
                 if what == FORM:
-                    again = self._search(folded[start + 1 : end + _IDENT_MAX]) if number in self._shadows else ()
+                    again = self._search_all(folded[start + 1 : end + _IDENT_MAX]) if number in self._shadows else ()
                     if not again or again[0][1] + start + 1 >= end:
                         continue
                     number, begin, stop = again[0]
