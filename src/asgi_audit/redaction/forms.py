@@ -19,7 +19,7 @@ __all__ = ["at_trigger", "aws_secrets", "cards", "made", "may_hold_user", "own_s
 _AT = {form.name: re.compile(form.expression).match for form in FORMS}
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _BACK_MAX = 240
-_RUN = re.compile(rb"[A-Za-z0-9_./+= -]{4,4096}")
+_RUN = re.compile(rb"[A-Za-z0-9_./+=: -]{4,4096}")
 _ESCAPES = frozenset(b"nrtbf")
 
 
@@ -45,7 +45,15 @@ def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[
         return None
     if form.check == "basic" and not (cut and end == len(data)) and not _is_basic(data[start:end]):
         return None
-    if form.check == "token" and end - start < 20 and not any(48 <= c <= 57 for c in data[start:end]):
+    if form.check == "made" and not (cut and end == len(data)) and not made(data[start:end]):
+        return None  # `/invite/friends-and-family`
+    unfinished = cut and end == len(data)
+    if (
+        form.check == "token"
+        and not unfinished
+        and end - start < 20
+        and not any(48 <= c <= 57 for c in data[start:end])
+    ):
         return None  # `Bearer of`, and a quoted scheme
     if form.stop:
         stop = data.find(form.stop, start, end)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .alarms import NAME, Alarm
+from .alarms import NAME, Alarm, Places
 from .forms import made
 from .layers import Edit
 from .names import YES
@@ -39,8 +39,9 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
     edits: list[Edit] = []
     tables: list[tuple[int, int]] = []
     done = tried = 0
-    for alarm in alarms:
-        if alarm.what != NAME or alarm.start < done:
+    places = Places([alarm for alarm in alarms if alarm.what == NAME])
+    for alarm in places.alarms:
+        if alarm.start < done:
             continue
         start = text.rfind(b"\n", done, alarm.start) + 1 or done
         end = text.find(b"\n", alarm.end)
@@ -52,7 +53,7 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
         tried += 1
         header = _header(record, text, start, end)
         if header is not None:
-            found, done = _rows(record, text, *header)
+            found, done = _rows(record, text, *header, places)
             edits += found
             tables.append((start, done))
     return edits, tables
@@ -142,7 +143,9 @@ def _is_made(cell: bytes) -> bool:
     )
 
 
-def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: dict[int, int]) -> tuple[list[Edit], int]:
+def _rows(
+    record: Record, text: bytes, at: int, mark: bytes, columns: dict[int, int], places: Places
+) -> tuple[list[Edit], int]:
     """Edits of the rows from `at` on, to an empty line or one without the mark; and where that is."""
     edits: list[Edit] = []
     cell_of = _CELLS[mark].match
@@ -164,6 +167,10 @@ def _rows(record: Record, text: bytes, at: int, mark: bytes, columns: dict[int, 
             assert cell is not None  # it matches nothing
             if column in columns and (columns[column] == YES or _is_made(cell[0].strip(b' \t\r"'))):
                 edits += _cell(record, text, *cell.span())
+            elif places.within(*cell.span()):  # a URL, a document or a note with a pair in it
+                base = cell.start()
+                inside = record.inner(cell[0], 2, places.of(*cell.span()))
+                edits += [Edit(base + start, base + end, plain) for start, end, plain in inside]
             column += 1
             at = cell.end() + 1
             if text[cell.end() : at] != mark:

@@ -44,6 +44,8 @@ def names_column(reading: Reading, cell: Node) -> bool:
 def mask_rows(reading: Reading, table: Node, columns: set[int], path: str) -> None:
     flat = bool(table.items) and table.items[0][1].what not in (ARRAY, OBJECT)
     for row in [table] if flat else [item for _, item in table.items]:
+        if row.what == OBJECT and len(row.items) == 1:  # {"f": [{"v": "x"}]}, of BigQuery, {"c": […]}, of Google Charts
+            row = row.items[0][1]
         if row.what == ARRAY:
             reading.record.spend(1)
             for column in columns:

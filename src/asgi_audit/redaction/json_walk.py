@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .alarms import Alarm
+from .alarms import FORM, Alarm
 from .forms import cards
 from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, told_kinds
 from .json_near import COUNT_MAX, TOOLS
@@ -52,6 +52,7 @@ class Walk(Reading):
 
     def __init__(self, record: Record, data: bytes, alarms: list[Alarm], depth: int) -> None:
         super().__init__(record, data, alarms, depth)
+        self.told = {alarm.start: alarm.end for alarm in alarms if alarm.what == FORM}
         self.said = False  # the object that is visited next tells errors by field
         self.shapes: dict[tuple[bytes, ...], _Shape] = {}
 
@@ -108,6 +109,8 @@ class Walk(Reading):
         raw = self.data[node.start + 1 : node.end - (not node.open)]
         if node.open:
             raw = raw[: raw.rfind(b"\\")] if raw[-6:].find(b"\\") >= 0 else raw
+        if self.told.get(node.start + 1) == node.start + 1 + len(raw):  # by what stands around it: see `surroundings`
+            kind = YES
         found = self.record.escaped_value(raw, node.start + 1, JSON_STRING, kind, self.depth)
         self.edits += found
         if found and path:

@@ -39,6 +39,7 @@ _HARMLESS = _NAMING | frozenset(
 _NO_CONTENT = frozenset(b"a form label button fieldset iframe section nav h1 h2 h3 h4 h5 h6 html body".split())
 _VOID = frozenset(b"input meta link img br hr wbr col area base embed source track".split())
 _FIELDS = frozenset(b"input textarea select option field param".split())
+_TITLES = frozenset((b"placeholder", b"aria-label"))
 _SURE = frozenset(b"key name k n dt td th param property".split())
 _VALUES = frozenset(b"value v val string data content".split())
 _SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd td label input".split())
@@ -230,7 +231,9 @@ class _Markup:
                 if names.is_field(self.record.undone(value, ENTITIES)[0]):
                     sensitive = True
                     content = content or name != b"id"
-            elif name == b"type" and value.lower() == b"password":
+            elif (name == b"type" and value.lower() == b"password") or (
+                name in _TITLES and self.tag in _FIELDS and names.is_field(value)
+            ):
                 sensitive = True
             elif name == b"for":
                 self.label_for = value
@@ -280,6 +283,9 @@ class _Markup:
         if self.pending and text.strip() in _SIGNS:  # `<b>Password</b>: <i>x</i>`
             self.pending = 2
             return
+        if self.pending and text.lstrip()[:1] in (b":", b"="):  # `<b>Password</b>: x`
+            start += len(text) - len(text.lstrip()) + 1
+            text, self.pending = self.text[start:end], 2
         pending, self.pending = self.pending, 0
         if pending and not comment and self.tag not in (b"label", b"button", b"a"):
             plain = text.strip()

@@ -37,6 +37,7 @@ _FOREIGN_WORD = re.compile(r"[^\W_]+")
 _STRONG = frozenset("".join(_FOREIGN_WORD.findall(w)) for w in (*words("strong"), *_KEYS))
 _WEAK = frozenset(words("weak"))
 _SHORT = frozenset(words("short"))
+_MADE_WORDS = frozenset(w.replace("_", "") for w in words("made"))
 _AMBIGUOUS = frozenset(words("ambiguous"))
 _NEUTRAL, _TAILS, _HEADS, _COUNTERS = (frozenset(words(t)) for t in ("neutral", "tails", "heads", "counters"))
 _TRIED = frozenset({"failed", "invalid", "wrong", "existing", "forgotten", "missing"})
@@ -113,6 +114,8 @@ class Names:
         glued = "".join(parts)
         if glued == "code":
             return CODE
+        if glued in _MADE_WORDS or glued + name[-1:] in _MADE_WORDS:  # `key1`: the digit is part of it
+            return MADE
         if len(parts) > 1 and parts[0] in _HEADS:
             # `wrong_password` may be a message, `show_password` a switch, or what was typed.
             if parts[0] in _TRIED and _STEM.search(glued):
@@ -135,7 +138,11 @@ class Names:
         parts = plain.split(" ")
         if len(parts[-1]) >= 12 and made(parts[-1].encode()):
             return False
-        return len(parts) == 1 or (len(parts) == 2 and not any(part.lower() in _ABOUT for part in parts))
+        return (
+            len(parts) == 1
+            or _glued(plain) in _STRONG
+            or (len(parts) == 2 and not any(part.lower() in _ABOUT for part in parts))
+        )
 
 
 def _is_word(harmless: re.Match[str], ends: set[int]) -> bool:

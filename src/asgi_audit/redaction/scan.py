@@ -22,7 +22,8 @@ from .alarms import BASE64, CARD, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .budget import Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found, searcher
-from .names import COUNT, NO, STEMS, Names
+from .names import COUNT, NO, STEMS, YES, Names
+from .surroundings import nested_secret, sent_code
 from .tables import COMMANDS, FORMS, Form, words
 
 __all__ = ["Scan"]
@@ -78,6 +79,7 @@ _ESCAPES_MAX = 3_000
 FORM_MIN, OWN_FORM_MIN = 16, 8
 # Steps: of a call, and of a name that the cache does not know.
 _CALL = 8
+_IN_QUOTES, _KEY_IN_QUOTES = object(), object()
 _MISS = 12
 
 
@@ -96,6 +98,7 @@ def _separated(word: str) -> Iterator[bytes]:
         if not joined.isascii():
             yield upper  # CONTRASEÑA: only ASCII is folded
             yield joined.decode().title().encode().translate(_FOLD)
+            yield joined.decode().capitalize().encode().translate(_FOLD)
 
 
 def _own(name: str) -> Iterator[bytes]:
@@ -146,8 +149,13 @@ class Scan:
         for name in own:
             for spelling in _own(name):
                 needles[spelling] = NAME, None
-        needles[b"code_"] = CODE_KEY, None
+        for word in ("code", "código", "код", "Код"):
+            needles[word.encode().translate(_FOLD) + b"_"] = CODE_KEY, None
         needles[b"kty_"] = CODE_KEY, None
+        needles[b"_key__"] = CODE_KEY, _KEY_IN_QUOTES
+        for word in words("made"):  # the same
+            for spelling in _separated(word):
+                needles[b"_" + spelling + b"__"] = NAME, _IN_QUOTES
         for digits in _CARD_NUMBER:
             needles[digits] = CARD, None
         for number, command in enumerate(COMMANDS):
@@ -168,9 +176,9 @@ class Scan:
                 else:
                     self._bare.append((re.compile(re.escape(trigger)), form))
         for folded, found in triggers.items():  # `private key` and `bearer` are names, too
-            is_name = any(names.kind(t.strip(b"- ")) != NO for form in found for t in form.triggers)
+            is_name = any(names.kind(t.strip(b"- ")) == YES for form in found for t in form.triggers)
             needles.setdefault(folded, (NAME if is_name else FORM, None))
-        # Words in other letters, as they are and as JSON escapes them, stand last: most bodies hold none of these letters.
+        # Words in other letters, as they are and as JSON escapes them, stand last: most bodies hold none of them.
         ordered = sorted(needles, key=_is_foreign)
         needles = {needle: needles[needle] for needle in ordered}
         # By needle: what it is, what must stand there, and the forms of which a trigger begins it.
@@ -187,7 +195,8 @@ class Scan:
         self._shadows = frozenset(
             number
             for number, (needle, (what, _)) in enumerate(needles.items())
-            if what == FORM and any(needle[at] != 95 and needle[at:][:12] in begun for at in range(1, len(needle)))
+            if what in (FORM, COMMAND)
+            and any(needle[at] != 95 and needle[at:][:12] in begun for at in range(1, len(needle)))
         )
         # Where a letter before the trigger says that it is none: `info ` is no token of a service with `nfo_`.
         self._edged = frozenset(
@@ -195,6 +204,16 @@ class Scan:
             for number, (_, _, found) in enumerate(self._told)
             if found and all(form.edge and not form.back for form in found)
         )
+        # What a trigger is before it is folded: `confirm ` is no `confirm/`.
+        self._exact = {
+            number: frozenset(
+                trigger.lower() for form in found for trigger in form.triggers if trigger.translate(_FOLD) == needle
+            )
+            for number, (needle, (_, _, found)) in enumerate(zip(ordered, self._told, strict=True))
+            if found
+            and b" " not in b"".join(trigger for form in found for trigger in form.triggers)
+            and all(any(trigger.translate(_FOLD) == needle for trigger in form.triggers) for form in found)
+        }
         self._search_all = searcher(ordered)
         self._search_ascii = searcher([needle for needle in ordered if not _is_foreign(needle)])
 
@@ -251,10 +270,19 @@ class Scan:
                 budget.spend(form.longest >> 7)
         return None
 
+    def _shadowed(self, number: int, folded: bytes, start: int, end: int) -> tuple[int, int, int, object] | None:
+        """The word of a name that begins inside of what was found here, and is none; None."""
+        again = self._search_all(folded[start + 1 : end + _IDENT_MAX]) if number in self._shadows else ()
+        if not again or again[0][1] + start + 1 >= end:
+            return None
+        found, begin, stop = again[0]
+        what, told, _ = self._told[found]
+        return (start + 1 + begin, start + 1 + stop, what, told) if what == NAME and told is None else None
+
     def _asked(self, data: bytes, folded: bytes, found: Found, out: list[Alarm], budget: Budget, cut: bool) -> bool:
         """Adds to `out` those that are none of a harmless kind. Returns whether a card number may stand there."""
         done = spent = 0
-        card = False
+        card = unsorted = False
         codes: list[Alarm] = []
         misses = self.names.misses
         for number, start, end in found:
@@ -266,9 +294,11 @@ class Scan:
                 spent, misses = 0, self.names.misses
             what, told, forms = self._told[number]
             if forms:
-                inside = number in self._edged and start and data[start - 1] in _WORD and data[start - 2] != 92
+                inside = number in self._exact and data[start:end].lower() not in self._exact[number]
+                if not inside and number in self._edged and start:
+                    inside = data[start - 1] in _WORD and data[start - 2] != 92
                 span = None if inside else self._formed(forms, data, start, budget, cut)
-                spent += 0 if inside else 4
+                spent += 4 if span is not None else 0 if inside else 1
                 if span is not None:
                     out.append(Alarm(*span, FORM))
                     done = span[1]
@@ -276,24 +306,38 @@ class Scan:
                 if forms[0].name == "json web token":
                     out.append(Alarm(start, end, BASE64))  # of a JSON document
                 if what == FORM:
-                    again = self._search_all(folded[start + 1 : end + _IDENT_MAX]) if number in self._shadows else ()
-                    if not again or again[0][1] + start + 1 >= end:
+                    overlapping = self._shadowed(number, folded, start, end)
+                    if overlapping is None:
                         continue
-                    number, begin, stop = again[0]
-                    start, end = start + 1 + begin, start + 1 + stop
-                    what, told, _ = self._told[number]
-                    if what != NAME:
-                        continue
+                    start, end, what, told = overlapping
                 end = start + len(folded[start:end].rstrip(b"_"))
             if what == CARD:
                 card = True
                 continue
+            if told is _KEY_IN_QUOTES:  # the first of an object in an array is told at once
+                if data[start - 1] == 123 and data[start - 2] in b",[":
+                    continue
+                if data[start] == 34 == data[start + 4]:
+                    span = nested_secret(data, start + 1, start + 4, self.names)
+                    if span is not None:
+                        out.append(Alarm(*span, FORM))
+                continue
+            if told is _IN_QUOTES:
+                if data[start] != 34 or data[end - 2] != 34:
+                    continue
+                start, end = start + 1, end - 2
             if what == CODE_KEY:
                 m = None if data[start - 1 : start] in _IDENT_ENDS else _CODE.match(data, start)
                 if m is not None and data[start] | 32 == 107:  # k
                     out.append(Alarm(start, m.end(), CODE_KEY))
                 elif m is not None:
                     codes.append(Alarm(start, m.end(), CODE_KEY))
+                sent = sent_code(data, start)
+                if sent is None and data[start - 1 : start] == b'"' == data[start + 4 : start + 5]:
+                    sent = nested_secret(data, start, start + 4, self.names)
+                if sent is not None:
+                    out.append(Alarm(*sent, FORM))
+                    unsorted = True
                 continue
             if what == ESCAPE:  # a name in other letters, as JSON escapes it
                 assert isinstance(told, frozenset)
@@ -314,7 +358,10 @@ class Scan:
                     or not data[start - 1 : start].isalnum()
                 ):
                     out.append(Alarm(_ident_start(data, start) if inside else start, end, COMMAND, command))
-                if not is_name:
+                overlapping = None if is_name else self._shadowed(number, folded, start, end)
+                if overlapping is not None:
+                    start, end, what, told = overlapping
+                elif not is_name:
                     continue
                 end = start + len(folded[start:end].rstrip(b"_"))
             # The identifier around the word decides.
@@ -337,6 +384,8 @@ class Scan:
             out.append(Alarm(left, right, NAME, kind))
         if codes and any(data.find(word) >= 0 for word in _OAUTH_BESIDE):
             out += codes
+            unsorted = True
+        if unsorted:
             out.sort()
         budget.spend(spent + _MISS * (self.names.misses - misses))
         return card

@@ -28,20 +28,26 @@ __all__ = ["base64_text", "text_edits"]
 _CANDIDATES_MAX = 3_000
 
 _ASSIGN = re.compile(
-    rb"(?:\\{0,3}[\"'`\])*}%]|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
+    rb"(?:\\{0,3}[\"'`\])*}%]|</?[a-z]{1,8}>|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
     # `password string = "x"`, `API key provided: x`, `Password for mira: x`, `Password ..... : x`
-    rb"(?:(?:string|String|&str|str|provided|given|used|received|sent|for [\"']?(?:https?://)?[^\s:=]{1,60})"
+    rb"(?:(?:[0-9]{1,2}(?=:)|string|String|&str|str|provided|given|used|received|sent|is now"
+    rb"|(?:is generated )?for (?:the |user |my |our )?[\"']?(?:https?://)?[^\s:=]{1,60})"
     rb"[ \t]{0,3}(?=[:=])"
     rb"|\.{2,40}[ \t]{0,10})?"
-    rb"(:=|=>|->|===?|=|<<<|\xe2(?:\x86\x92|\x9e\x9c|\x87\x92)|:(?!//|:)|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
+    rb"(:=|::(?=[ ][A-Za-z0-9+/]*[0-9+/=])|=>|->|===?|=|<<<|\xe2(?:\x86\x92|\x9e\x9c|\x87\x92)"
+    rb"|:(?!//|:)|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
     rb"(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}[ \t]*"
 )
 # `password is x` in some languages; without blanks in Chinese, Japanese and Korean.
 _SAYS = re.compile(
-    rb"[\"'`*)]{0,3}(?:[ \t\r\n]{1,3}(?i:is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|to|-"
+    rb"[\"'`*)]{0,3}(?:[ \t]{1,3}for (?:the |my |our |user )?[\w.@-]{1,40}(?=[ ](?:is|was)[ ]))?"
+    rb"(?:[ \t\r\n]{1,3}(?i:is now|is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|to|-|este|je"
+    rb"|adalah|anda adalah|dvs\. este|c\xe1\xbb\xa7a b\xe1\xba\xa1n l\xc3\xa0"
+    rb"|\xcf\x83\xce\xb1\xcf\x82 \xce\xb5\xce\xaf\xce\xbd\xce\xb1\xce\xb9"
+    rb"|\xd7\xa9\xd7\x9c\xd7\x9a \xd7\x94\xd7\x95\xd7\x90|\xd8\xa7\xd9\x84\xd8\xae\xd8\xa7\xd8\xb5 \xd8\xa8\xd9\x83"
     rb"|\xe2\x80[\x93\x94])(:?)[ \t\r\n]{1,4}"
     rb"|(?:\xe3\x81\xaf|\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xeb\x8a\x94|\xec\x9d\x80)[ \t:\xef\xbc\x9a]{0,3}"
-    rb"(?=[!-~]))[\"'`(*]{0,3}"
+    rb"(?:\xe3\x80\x8c|\xe2\x80\x9c)?(?=[!-~]))[\"'`(*]{0,3}"
 )
 _CHANGED = re.compile(
     rb"[ \t]{1,3}(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)(?: from ([^\s\"']{1,200}))? to [\"']?"
@@ -66,12 +72,16 @@ _BLANK = re.compile(rb"\]?[ \t]{1,8}(?:([057])[ \t]{1,3})?(?=[^\s:=])")
 _SETS = re.compile(
     rb"[ \t>$#]{0,8}(?:setx|SetEnv|setenv|ENV|ARG"
     rb"|[^\n]{0,80}(?:[ \t]config|configure|secrets?|variables?|env)[ :](?:--)?(?:set|add|put)"
-    rb"|[^\n]{0,80}wifi connect[ \t][^\s]+"
+    rb"|username[ \t]+[^\s]+[^\n]{0,40}|set[ \t]system[^\n]{0,60}|[^\n]{0,80}wifi connect[ \t][^\s]+"
     rb"|machine[ \t]+[^\s]+(?:[ \t]+login[ \t]+[^\s]+)?|default(?:[ \t]+login[ \t]+[^\s]+)?|login[ \t]+[^\s]+)"
     rb"[ \t]+(?:[^\s]{0,60}[:/_])?\Z"
 )
-_WORD = re.compile(rb"[\"']?([^\s\"'$<>]{3,400})[\"']?(?:[ \t\r]{0,20}(?:\n|\Z)|[ \t]{1,3}(?:&&|\||;|-|account\b))")
-_BAR = re.compile(rb"[ \t]{0,40}\|[ \t]{0,10}([^\s|][^|\n]{0,400})(?:\n|\Z)")
+_WORD = re.compile(
+    rb"[\"']?([^\s\"'$<>]{3,400})[\"']?(?:[ \t\r]{0,20}(?:\n|\Z)|[ \t]{1,3}(?:&&|\||;|-|account\b|login\b))"
+)
+_BAR = re.compile(
+    rb"[\"'`*]{0,3}[ \t]{0,40}\|[ \t`]{0,10}([^\s|`][^|\n`]{0,400})`?[ \t]{0,10}\|?[ \t\r]{0,10}(?:\n|\Z)"
+)
 _NEXT_CELL = re.compile(rb"[\"']?[ ]?[,;][ ]?[\"']?([^\s,;|\"']{4,400})")
 _NEXT_LINE = re.compile(rb"[ \t]{0,10}\r?\n")
 # `Invalid value "x" for field password`
@@ -80,6 +90,28 @@ _FOR_FIELD = re.compile(
     rb"(?:field|parameter|key|header|property|option|column|argument)[ \t]{0,2}\\{0,3}[\"'`]?\Z"
 )
 _KEY_END = re.compile(rb"([A-Za-z]{1,12}[0-9])L")
+# `123456 is your OTP`, `use x as password`, `"x" is the password`
+_SAID_BEFORE = re.compile(
+    rb"([^\s\"'`*<>]{4,100})[\"'`*]{0,3}[ ](?:is|as)(?:[ ](?:your|the|my|our|a|their))?"
+    rb"(?:[ ][\w-]{1,20}){0,2}[ ]{0,2}\Z"
+)
+# What is done with a secret: `using token x`, `your password x`, `Benutzer m, Passwort x`.
+_DONE_WITH = re.compile(
+    rb"(?i:\b(?:using|use|used|loaded|loading|with|rotate|rotated|try|tried|send|sending|sent|got"
+    rb"|getting|verify|generated|your|my|new|dein|ihr|votre|tu|su)"
+    rb"|\xd0\xb2\xd0\xb0\xd1\x88|\xd0\x92\xd0\xb0\xd1\x88)(?:[ ](?:the|a|this|your|my|new))?[ ]\Z|[,/][ ]\Z"
+)
+# In brackets that a name opens: `password(x)`, `password[x]`.
+_IN_BRACKETS = re.compile(rb"[(\[{</#]([^\s()\[\]{}<>/#:=,;\"'|]{8,100})(?=[)\]}>]|[\s.]|\Z)")
+# Where no blank stands between words: `验证码123456`, `认证码 [123456]`.
+_GLUED_CODE = re.compile(rb"[\x80-\xff]([0-9]{4,8})\Z")
+_BRACKETED_CODE = re.compile(rb"[ ]?[(\[]([0-9]{4,8})[)\]]")
+# The header of a section whose every value is one: `[secrets]`.
+_SECTION = re.compile(rb"\][ \t\r]{0,20}\n")
+_SECTION_PAIR = re.compile(
+    rb"[ \t]{0,20}[\w.\"'-]{1,60}[ \t]{0,20}=[ \t]{0,20}[\"']?([^\s\"'#;\[]{1,400})[\"']?[ \t\r]{0,20}(?:\n|\Z)"
+)
+_SECTION_MAX = 200
 _FOR = (b"field", b"parameter", b"key", b"header", b"property", b"option", b"column", b"argument")
 _BLOCK_DEFAULT = re.compile(rb"\"[ \t]{0,3}\{[^{}]{0,400}?\b(?:default|value)[ \t]{0,40}=[ \t]{0,3}")
 _IDENTIFIER = re.compile(rb"[a-z][a-z_ ]*")
@@ -88,7 +120,7 @@ _CALLED = re.compile(rb"[A-Za-z_.]+\(")  # `varchar(255)`
 _ALPHABETS = bytes(c for c in range(256) if chr(c).isalpha() or c > 127)
 _DATED = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}:[0-9]{2}|v?[0-9]+\.[0-9]+")
 # What separates a name from its value, escaped: `access_token%3Dx`, `password&quot;:`.
-_ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;)|\\{1,4}u00(?:3[aAdD]|22)")
+_ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;|gt;)|\\{1,4}u00(?:3[aAdD]|22)")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _COMMANDS_MAX = 60
 _NEAR_END = 8  # a name that the end of a value took with it may have a value of its own: a quote was never closed
@@ -236,13 +268,43 @@ class _Text(Values):
         assign = _ASSIGN.match(text, end)
         if assign is not None:
             return self.assigned(start, assign.end(), kind, assign[1], first)
+        if text[start:end].endswith(b"stdin") and (span := piped(text, start)) is not None:
+            self.add(*span)  # echo x | docker login --password-stdin
+            return end
         if kind != YES:
             return end
-        for told in (self.spoken, self.beside, self.before):
+        for told in (self.glued, self.spoken, self.beside, self.before):
             done = told(start, end)
             if done:
                 return done
         return self.blank(start, end, first)
+
+    def glued(self, start: int, end: int) -> int:
+        """No blank between words, and sections of secrets. Returns where to go on, as the next ones do; 0: nothing."""
+        text = self.text
+        if text[start - 1 : start] == b"[" and text[end - 1] | 32 == 115 and (head := _SECTION.match(text, end)):
+            return self.section(head.end())
+        digits = _GLUED_CODE.search(text, max(start, end - 12), end)
+        if digits is not None:
+            self.add(*digits.span(1))
+            return end
+        code = _BRACKETED_CODE.match(text, end)
+        if code is not None:
+            self.add(*code.span(1))
+            return code.end()
+        return 0
+
+    def section(self, at: int) -> int:
+        """`[secrets]`: values that look like some."""
+        for _ in range(_SECTION_MAX):
+            pair = _SECTION_PAIR.match(self.text, at)
+            if pair is None:
+                break
+            self.record.spend(2)
+            if self.looks(*pair.span(1)) == pair.end(1):
+                self.add(*pair.span(1))
+            at = pair.end()
+        return at
 
     def spoken(self, start: int, end: int) -> int:
         """Words or quotes say that the value follows. Returns where to go on, as the next ones do; 0: nothing does."""
@@ -340,18 +402,32 @@ class _Text(Values):
                 if at >= 0:
                     begin = at + len(word) + 2
                     self.add(begin, self.stop(begin, self.end))
+        said = _SAID_BEFORE.search(seen) if b" is " in seen or b" as " in seen else None
+        if said is not None:
+            base = start - len(seen)
+            stop = self.looks(base + said.start(1), base + said.end(1))
+            if stop == base + said.end(1):
+                self.add(base + said.start(1), stop)
+                return end
         if b"|" in seen and (span := piped(text, start)) is not None:
             self.add(*span)
         return 0
 
     def blank(self, start: int, end: int, first: bool) -> int:
-        """Only white space stands between the name and what may be its value."""
+        """Only white space, or a bracket, stands between the name and what may be its value."""
         text = self.text
+        enclosed = _IN_BRACKETS.match(text, end)
+        if enclosed is not None and text[start - 1 : start] != b"/" and self.looks(*enclosed.span(1)):
+            value = enclosed[1]
+            if made(value) or (value.translate(None, b"0123456789") not in (value, b"") and not value.isdigit()):
+                self.add(*enclosed.span(1))
+                return enclosed.end(1)
         blank = _BLANK.match(text, end)
         if blank is not None:
             at = blank.end()
             stop = self.looks(at, self.end)
-            if stop and (first or blank[1] or made(text[at:stop])):
+            told = first or blank[1] or _DONE_WITH.search(text[max(self.begin, start - 30) : start]) is not None
+            if stop and (told or made(text[at:stop])):
                 self.add(at, stop)
                 return stop
             if _SETS.match(text[max(self.begin, start - 200) : start]) is not None:
@@ -359,16 +435,16 @@ class _Text(Values):
                 if word is not None and not is_holder_in_prose(word[1]):
                     self.add(*word.span(1))
                     return word.end(1)
+        bar = None if text[self.begin : start][-60:].strip(b" \t|*`\"'") else _BAR.match(text, end)
+        if bar is not None and self.looks(bar.start(1), bar.end(1)) and not self.record.names.is_field(bar[1].strip()):
+            self.add(*bar.span(1))
+            return bar.end(1)
         if not first:
             return end
         cell = _NEXT_CELL.match(text, end)
         if cell is not None and cell.end(1) - cell.start(1) >= 8 and self.looks(*cell.span(1)) == cell.end(1):
             self.add(*cell.span(1))
             return cell.end(1)
-        bar = _BAR.match(text, end)
-        if bar is not None and self.looks(bar.start(1), bar.end(1)) and not self.record.names.is_field(bar[1].strip()):
-            self.add(*bar.span(1))
-            return bar.end(1)
         if _NEXT_LINE.match(text, end) is not None and not text[self.begin : start].strip():
             return self.below(end)
         return end

@@ -1,9 +1,10 @@
 """Secrets in documents that were written before the engine had seen any of them: a third matrix, see `documents/`.
 
 `documents/*.txt` hold the templates: behind `%%% kind` each line is one, behind `%% kind` the lines up to the next
-mark. `§` is the secret, `§n` one of six digits, `§u` percent-encoded, `§6` in base64, `§b` in base64 behind `mira:`,
-`§j` in the base64 of a JSON document, `§h` in hex. `names.txt` stand in each of `structures.txt` (`¤`); `vendors.txt`
-holds forms. Sources: the documentation of the service, tool or protocol whose format a template has.
+mark. `§` is the secret, `§m` one that looks made by a machine, `§n` of six digits, `§u` percent-encoded, `§6` in
+base64, `§b` in base64 behind `mira:`, `§j` in the base64 of a JSON document, `§h` in hex. `names.txt` stand in each of
+`structures.txt` (`¤`); `vendors.txt` holds forms. What leaks, and is not promised, stands in `not_promised.txt` with
+the reason behind its kind. Sources: the documentation of the service, tool or protocol whose format a template has.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ TYPES = {
     "json": b"application/json", "form": b"application/x-www-form-urlencoded", "xml": b"application/xml",
     "html": b"text/html; charset=utf-8", "text": b"text/plain; charset=utf-8", "csv": b"text/csv",
 }  # fmt: skip
+# Templates in which what tells stands behind the secret, or in which the secret stands twice: when that is cut off,
+# nothing tells.
+_TOLD_LATER = re.compile(
+    "§[mn]?[\"']?(?: \\||[@>]| is (?:my|your|the)\\b| as | login |&s(?:tate|cope)=| /add)"
+    "|basic_auth|Auth=|[?]?auth=|data-secret|^G-|(?s:§.*§)|ENV\\[|ss://|client.login"
+)
 _LETTERS = {
     "a": string.ascii_lowercase + string.digits, "h": "0123456789abcdef", "A": string.ascii_letters + string.digits,
     "U": string.ascii_uppercase + "234567", "w": string.ascii_letters + string.digits + "_-", "d": string.digits,
@@ -53,21 +60,22 @@ class Planted(NamedTuple):
 def read(name: str) -> list[Template]:
     """The templates of a file."""
     found: list[Template] = []
-    kind, each_line = "", False
+    group, kind, each_line = name, "", False
     block: list[str] = []
 
     def close() -> None:
         if block:
-            found.append(Template(name, kind, "\n".join(block) + "\n"))
+            found.append(Template(group, kind, "\n".join(block) + "\n"))
         block.clear()
 
     for line in (FOLDER / f"{name}.txt").read_text("utf-8").split("\n"):
         if line.startswith("%%"):
             close()
             each_line = line.startswith("%%%")
-            kind = line.lstrip("% ").strip()
+            kind, _, reason = line.lstrip("% ").strip().partition(" | ")
+            group = reason or name
         elif kind and each_line and line:
-            found.append(Template(name, kind, line))
+            found.append(Template(group, kind, line))
         elif kind and not each_line:
             block.append(line)
     if block and not block[-1]:
@@ -80,6 +88,12 @@ def read(name: str) -> list[Template]:
 def templates() -> tuple[Template, ...]:
     """Those of all services, tools and protocols."""
     return tuple(template for name in FILES for template in read(name))
+
+
+@cache
+def cuttable() -> tuple[Template, ...]:
+    """Those that tell the secret also when the end is cut off."""
+    return tuple(template for template in templates() if not _TOLD_LATER.search(template.text))
 
 
 @cache
@@ -120,7 +134,11 @@ def vendors() -> tuple[Vendor, ...]:
 def planted(template: Template, seed: int, kept: float | None = None) -> Planted:
     """The exchange with a secret in this template. kept: the part of the body that its limit left, from 0 to 1."""
     rng = random.Random(f"{template.text} {seed}")
-    value = f"{rng.randrange(10**5, 10**6)}" if "§n" in template.text else wild.secret(rng)
+    value = wild.secret(rng)
+    if "§n" in template.text:
+        value = f"{rng.randrange(10**5, 10**6)}"
+    elif "§m" in template.text:
+        value = "zK7" + "".join(rng.choices(string.ascii_letters + string.digits, k=29)) + "4"
     return _exchange(rng, template, value, filled(template, value), kept)
 
 
@@ -149,7 +167,7 @@ def filled(template: Template, value: str) -> str:
         "u": quote(value, safe=""),
         "h": value.encode().hex(),
     }
-    return re.sub("§([nub6jh]?)(?![a-z])|§", lambda m: spellings.get(m[1], plain), template.text)
+    return re.sub("§([nub6jhm]?)(?![a-z])|§", lambda m: spellings.get(m[1], plain), template.text)
 
 
 def _exchange(rng: random.Random, template: Template, value: str, text: str, kept: float | None) -> Planted:

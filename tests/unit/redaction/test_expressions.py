@@ -50,6 +50,13 @@ BOUNDED = {
     "text._SETS": 200,
     "text._KEY_END": 160,
     "commands._ECHO": 300,
+    "surroundings._YOUR_CODE": 70,
+    "surroundings._NO_CODE": 12,
+    "surroundings._SENT_BEHIND": 70,
+    "surroundings._SENT_BEFORE": 70,
+    "surroundings._PARENT": 64,
+    "text._SAID_BEFORE": 160,
+    "text._DONE_WITH": 30,
 }
 _ONE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN, codes.ANY)
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from asgi_audit.redaction import Redactor
-from asgi_audit.redaction.names import MANY, TEXT, YES, Names
+from asgi_audit.redaction.names import MADE, MANY, TEXT, YES, Names
 from asgi_audit.redaction.tables import COMMANDS, FORMS, Command, Form, rows, words
 
 REDACTOR = Redactor()
@@ -21,6 +21,16 @@ def test_example_of_a_name_is_sensitive(row: dict[str, str]) -> None:
     text = f'{{"{row["example"]}":"Hx7sunflower9Zq"}}'.encode()
     kept = REDACTOR.record().body(text, b"application/json", "b", valid=True)
     assert kept == text.replace(b"Hx7sunflower9Zq", b"[REDACTED]")
+
+
+@pytest.mark.parametrize("row", rows("made"), ids=str)
+def test_example_of_a_name_that_says_little_takes_what_a_machine_made(row: dict[str, str]) -> None:
+    assert NAMES.kind(row["example"].encode()) == MADE
+    assert row["source"]
+    made, kept = f'{{"{row["example"]}":"Hx7sUn9Zq4Tb2Lm8"}}', f'{{"{row["example"]}":"read"}}'
+    record = REDACTOR.record()
+    assert b"Hx7" not in record.body(made.encode(), b"application/json", "b", valid=True)
+    assert record.body(kept.encode(), b"application/json", "b", valid=True) == kept.encode()
 
 
 @pytest.mark.parametrize("row", rows("ambiguous"), ids=str)
