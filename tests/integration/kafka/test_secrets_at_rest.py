@@ -1,8 +1,8 @@
 """Secrets of requests, answers, annotations and errors are nowhere that bytes rest: the whole road with a real Kafka.
 
-Goal: none of 200 planted secrets is in the journal, the topic, the index, dead letters, exports, the control database,
-logs, what processes say, or a `repr`. Method: exchanges of the two matrices go through the middleware as a server calls
-it; `serve` indexes the topic; then every file is read, raw and unpacked, and so is everything that the API gives.
+Goal: none of 700 planted secrets is in the journal, the topic, the index, dead letters, exports, the control database,
+logs, what processes say, or a `repr`. Method: exchanges of the three matrices go through the middleware as a server
+calls it; `serve` indexes the topic; then every file is read, raw and unpacked, and so is everything that the API gives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.commands import COMMAND, clean_environment, run, running
 from tests.e2e.test_five_minutes import port_of
 from tests.support.waiting import until
-from tests.unit.redaction import cells, wild
+from tests.unit.redaction import blind, cells, wild
 
 from asgi_audit.cli.demo.ask import Client
 
@@ -81,6 +81,10 @@ def exchanges() -> list[tuple[str, object]]:
         cell = cells.cell(place, way, 1_000 + seed)
         if place != "json key":
             found.append((cell.secret, cell.exchange))
+    for number, template in enumerate(blind.templates()):
+        if number % 3 == 0 and "§n" not in template.text:  # six digits may stand in any record by chance
+            made = blind.planted(template, 1_000)
+            found.append((made.secret, made.exchange))
     return found
 
 
