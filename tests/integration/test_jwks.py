@@ -125,10 +125,10 @@ def dripping(head: bytes, drop: bytes) -> Iterator[str]:
 def test_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wired, "_LOAD_SECONDS", 0.05)
     with dripping(b"HTTP/1.1 200 OK\r\n\r\n", b" ") as url:
-        assert failure(url) == f"{url} does not answer in time"
+        assert failure(url) == f"{url} does not respond in time"
     monkeypatch.setattr(wired, "_CONNECT_SECONDS", 0.05)
     with dripping(b"", b"") as url:
-        assert failure(url) in (f"{url} does not answer in time", f"{url} cannot be reached: timed out")
+        assert failure(url) in (f"{url} does not respond in time", f"{url} cannot be reached: timed out")
 
 
 def test_what_is_no_http_is_given_up() -> None:

@@ -168,7 +168,9 @@ class Tracker:
         if not hold.is_lost:
             self._holds[partition] = Hold(partition, hold.reason, hold.since, True)
             start = 0 if self.until is None else self.until
-            self._book.of_source("partition_lost", at, start, f"partition {partition} is lost for ever: acknowledged")
+            self._book.of_source(
+                "partition_lost", at, start, f"partition {partition} is permanently lost: acknowledged"
+            )
         return True
 
     # -- one batch
@@ -279,10 +281,10 @@ class Tracker:
                 p.state.standing = "off"
                 touched[process] = p
                 if p.claim is None:
-                    p.claim = p.open("silent", p.low, None, "no message of it came for 120 s")
+                    p.claim = p.open("silent", p.low, None, "it sent no message for 120 s")
                 else:
                     p.claim.kind, p.claim.end = "silent", None
-                    p.claim.detail = "no message of it came for 120 s"
+                    p.claim.detail = "it sent no message for 120 s"
                     self._book.changed(p.claim)
 
     def _publish(self) -> Extent:

@@ -146,7 +146,7 @@ class Tracked:
             if len(self.above) > _RANGES_MAX:
                 self.above.close_smallest_gap()
                 if not any(incident.kind == "unproven" for incident in self.others):
-                    detail = "more gaps than can be kept until a statement comes"
+                    detail = "more gaps than can be kept until the next statement"
                     self.open("unproven", s.low, self.book.now, detail)
         elif self.waiting and self._no_longer_waits(sequence, sequence, is_loss=e.is_loss):
             self.book.refused += e.is_loss
@@ -202,7 +202,7 @@ class Tracked:
         self._check(e, checked, window)
         self._cover(said, window)
         if not said.proven:
-            self.open("unproven", *window, "it ended in a way that leaves no proof of its last sequence")
+            self.open("unproven", *window, "it ended without proof of its last sequence")
         self._note_open(said, window)
         if said.watermark:
             s.promises.append((max(s.last, said.last), self._promise(said)))
@@ -249,9 +249,9 @@ class Tracked:
         count = self.waiting.total()
         window = s.waiting_from, s.waiting_to
         if count > s.waiting_more:
-            self.open_ranges("missing", self.waiting, *window, "absent after everything before a fence was read")
+            self.open_ranges("missing", self.waiting, *window, "absent although everything written before was read")
         elif self.waiting_numbers:
-            self.open_ranges("gap", self.waiting_numbers, *window, "absent after everything before a fence was read")
+            self.open_ranges("gap", self.waiting_numbers, *window, "absent although everything written before was read")
         self.waiting, self.waiting_numbers = Ranges(), Ranges()
         s.waiting_more = s.waiting_from = s.waiting_to = 0
         self.settle()

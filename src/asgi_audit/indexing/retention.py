@@ -67,11 +67,11 @@ class Retention:
                 self._purge(asked, "as asked")
             acknowledged = self._writer.acknowledge_asked()
             if acknowledged:
-                _log.info("acknowledged, as asked: %d silent processes are gone for good", acknowledged)
+                _log.info("acknowledged, as requested: %d silent processes will not come back", acknowledged)
             if replayed := self._writer.replay_asked():
-                _log.info("%d dead letters were indexed, as asked", replayed)
+                _log.info("%d dead letters were indexed, as requested", replayed)
             if renewed := self._writer.take_reindexed():
-                _log.info("%d days were replaced by their reindexed copies, as asked", renewed)
+                _log.info("%d days were replaced by their reindexed copies, as requested", renewed)
             if now >= self._next_purge:
                 wall = self._clock()
                 if self._believed(wall, now):
@@ -85,7 +85,7 @@ class Retention:
                 raise
             self._next_look = now + _AGAIN_SECONDS
             if not self._is_failing:
-                _log.warning("the index cannot be purged or looked after yet, trying again until it works: %s", e)
+                _log.warning("purging or maintaining the index failed; trying again until it works: %s", e)
             self._is_failing = True
         else:
             self._is_failing = False
@@ -104,7 +104,7 @@ class Retention:
             return True
         if self._days:
             _log.warning(
-                "the clock is %.1f days ahead of what was last believed; days are purged in an hour if it stays so",
+                "the clock is %.1f days ahead of its last accepted time; if it stays so, days are purged in an hour",
                 ahead / DAY_SECONDS,
             )
         return False

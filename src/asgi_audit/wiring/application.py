@@ -113,7 +113,7 @@ def install(app: Any, *, metrics: Registry | None = None, **settings: Unpack[App
     from ..capture.install import has_stack, install_on
 
     if isinstance(app, AuditMiddleware):
-        raise ConfigError("install was given an application that AuditMiddleware wraps", hint="Remove one of the two.")
+        raise ConfigError("the application of install has an AuditMiddleware already", hint="Remove one of the two.")
     if not has_stack(app):
         if not callable(app) or isinstance(app, type):
             raise ConfigError(

@@ -105,10 +105,10 @@ def _fetch(url: str) -> bytes:
     except urllib.error.HTTPError as e:
         with contextlib.closing(e):
             to = e.headers.get("location", "") if 300 <= e.code < 400 else ""
-            hint = f"Redirects are not followed: name the place itself{_shown(to)}." if to else ""
+            hint = f"Redirects are not followed: set the final URL{_shown(to)}." if to else ""
             raise AuditError(f"{url} answers with status {e.code}", hint=hint) from e
     except TimeoutError as e:
-        raise AuditError(f"{url} does not answer in time") from e
+        raise AuditError(f"{url} does not respond in time") from e
     except urllib.error.URLError as e:
         raise AuditError(f"{url} cannot be reached: {e.reason}") from e
     except Exception as e:  # of http.client, and ValueError of a broken answer

@@ -135,7 +135,7 @@ class MountedApi:
         try:
             api, until = server.build_api(self._settings), float("inf")
         except StoreError as e:
-            _log.error("the API cannot answer: %s", sentences(str(e), e.hint))
+            _log.error("the API cannot serve requests: %s", sentences(str(e), e.hint))
             api, until = _refusing(self._settings, e), time.monotonic() + _AGAIN_SECONDS
 
         def close() -> None:

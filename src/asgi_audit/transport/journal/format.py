@@ -63,7 +63,7 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
     sign, pack, crc32 = _SIGNED.pack, struct.Struct("<I").pack, zlib.crc32
     for kind, sequence, payload in entries:
         if len(payload) > ENTRY_BYTES_MAX:
-            raise ValueError(f"an entry of {len(payload)} bytes; accepted are at most {ENTRY_BYTES_MAX}")
+            raise ValueError(f"an entry of {len(payload)} bytes; accepted: at most {ENTRY_BYTES_MAX}")
         head = sign(MARK, kind, sequence, len(payload))
         parts += (head, pack(crc32(payload, crc32(head))), payload)
     return b"".join(parts)

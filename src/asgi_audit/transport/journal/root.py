@@ -67,7 +67,7 @@ def read_root(root: Path, files: Files | None = None) -> RootFacts | None:
         raise TransportError(
             f"the file {root / ROOT_NAME} of the journal cannot be understood: {e}",
             retriable=False,
-            hint="Restore it from a copy, or remove it: then it is unknown since when the journal is kept.",
+            hint="Restore it from a copy, or remove it. Without it, the creation time of the journal is unknown.",
         ) from e
 
 
@@ -143,7 +143,7 @@ def _lock(root: Path, fd: int, files: Files, sleep: Callable[[float], None]) -> 
         if files.lock_directory(fd):
             return
         sleep(_STEP_SECONDS)
-    raise OSError(errno.EWOULDBLOCK, "another process holds the lock of the journal's root for long", str(root))
+    raise OSError(errno.EWOULDBLOCK, "another process has held the lock of the journal for a long time", str(root))
 
 
 def _written(root: Path, facts: RootFacts, files: Files) -> Path:
