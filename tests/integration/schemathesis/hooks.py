@@ -147,7 +147,7 @@ def filter_query(context: Any, query: Any) -> bool:
 
 def is_nothing(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(name == "" and (v == "" or is_nothing(v)) for name, v in value.items())
+        return all(name == "" for name in value)  # an object is sent as its names
     if isinstance(value, list):
         return len(value) < 2 or all(v == "" or is_nothing(v) for v in value)
     return value is None or value == ""
