@@ -332,7 +332,7 @@ class Scan:
                     out.append(Alarm(start, m.end(), CODE_KEY))
                 elif m is not None:
                     codes.append(Alarm(start, m.end(), CODE_KEY))
-                sent = sent_code(data, start)
+                sent = sent_code(data, start) if data[end - 1 : end] != b"=" else None
                 if sent is None and data[start - 1 : start] == b'"' == data[start + 4 : start + 5]:
                     sent = nested_secret(data, start, start + 4, self.names)
                 if sent is not None:
