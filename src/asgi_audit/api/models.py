@@ -1,17 +1,16 @@
-"""The models of requests and answers: what is accepted, in one place for checks, refusals and OpenAPI.
+"""Base of the models of requests and responses: one definition for checks, refusals and OpenAPI.
 
-A field has our name, and the client's as its alias; refusals and OpenAPI say the client's. A dialect reads what it is
-sent with `read_path`, `read_parameters` and `read_body`, which return the model or raise QueryError: `name: it is X;
-accepted: Y`, for the first field that is wrong. Names that the model does not have and names that come twice are
-refused by name before anything else is looked at.
+A field has our name; its alias is the client's name, which refusals and OpenAPI use. A dialect reads a request with
+`read_path`, `read_parameters` and `read_body`. They return the model or raise QueryError for the first wrong field:
+`name: it is X; accepted: Y`. Unknown and repeated names are refused first.
 
-pydantic checks and describes. Field types of our own are `Checked`: a function, the words of its refusal, and the JSON
-Schema, side by side; the common ones are in `fields`. A plain `str`, `bool`, `Literal[…]`, `list[…]` or model works as
-well, strictly: text is no number. Lists of a body want `Field(fail_fast=True)`, so that 20,000 wrong items cost no more
-than one. All of it runs in the event loop, in time of the length of the input, which `params` bounds.
+pydantic checks and describes. Our own field types are `Checked`: a function, the text of its refusal, and the JSON
+Schema; `fields` has the common ones. A plain `str`, `bool`, `Literal[…]`, `list[…]` or model works too, strictly: text
+is not a number. Lists in a body need `Field(fail_fast=True)`, so that 20,000 wrong items cost no more than one. All of
+this runs in the event loop, in time linear in the length of the input, which `params` limits.
 
-Answers are models as well. `answer_bytes` leaves out what has the value of its default. Where an answer is joined from
-stored bytes, the model only describes it, and the contract suite holds it against the bytes that are sent.
+Responses are models too. `answer_bytes` omits fields with their default value. Where a response is joined from stored
+bytes, the model only describes it; the contract tests compare it with the bytes that are sent.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def _show_absent(schema: dict[str, Any], model: type[Model]) -> None:
 
 
 class Model(BaseModel):
-    """`extra="ignore"` in a model of one's own takes unknown names silently, where a document says so. `absent`: values
-    that count as if their field was not there."""
+    """A model that refuses unknown names. A subclass may set `extra="ignore"` where a document requires it. `absent`:
+    values that count as if the field was absent."""
 
     absent: ClassVar[tuple[Any, ...]] = ()
     model_config = ConfigDict(
@@ -71,9 +70,9 @@ class NoParameters(Model):
 
 
 class Refusal(ValueError):
-    """Raised by a check in place of a plain ValueError when it says better what is wrong. `said` follows the name of
-    the field and a colon; with `whole` it is the sentence of a document, in which `{name}` stands for the name.
-    `hint`: what the client can do."""
+    """Raised by a check, in place of a plain ValueError, with a more precise message. `said` follows the name of the
+    field and a colon; with `whole` it is the complete message, in which `{name}` is replaced by the name. `hint`: what
+    the client can do."""
 
     def __init__(self, said: str, *, hint: str = "", whole: bool = False) -> None:
         super().__init__(said)
@@ -84,9 +83,9 @@ class Refusal(ValueError):
 
 @dataclass(frozen=True, eq=False)  # `X | None` hashes it
 class Checked:
-    """The type of a field, as `Annotated[int, Checked(…)]`. `take`: the value of what was sent (text from a URL,
-    JSON from a body) or ValueError. `accepted`: the end of a refusal, such as "a whole number from 1 to 9". `schema`:
-    JSON Schema of what is sent; no narrower than `take`."""
+    """The type of a field, as `Annotated[int, Checked(…)]`. `take`: converts what was sent (text from a URL, JSON from a
+    body), or raises ValueError. `accepted`: the end of a refusal, such as "a whole number from 1 to 9". `schema`: JSON
+    Schema of the input; it accepts everything that `take` accepts."""
 
     take: Callable[[Any], Any]
     accepted: str
@@ -108,12 +107,12 @@ async def read_body(request: Request, model: type[M]) -> M:
 
 
 def read_parameters(request: Request, model: type[M]) -> M:
-    """The parameters of the URL; an empty one counts as absent."""
+    """Reads the parameters of the URL; an empty one counts as absent."""
     return read_fields(model, parameters_of(request), "parameter", absent=("",))
 
 
 def read_path(request: Request, model: type[M]) -> M:
-    """The values of the names in the path, each of which a field of the model has."""
+    """Reads the values of the names in the path; the model has a field for each."""
     return read_fields(model, {alias_of(model, name): value for name, value in request.path_params.items()}, "name")
 
 
@@ -122,8 +121,8 @@ def answer_bytes(answer: Model) -> bytes:
 
 
 def read_fields(model: type[M], given: Mapping[str, Any], kind: str, *, absent: tuple[Any, ...] = ()) -> M:
-    """What was sent, by the client's names. `kind`: what a refusal calls a name. `absent`: values that count as
-    not sent, beside the model's own. Raises QueryError."""
+    """Checks `given`, by the client's names. `kind`: the word for a name in a refusal. `absent`: values that count as
+    absent, in addition to the model's own. Raises QueryError."""
     accepted = [alias_of(model, name) for name in model.model_fields]
     if model.model_config.get("extra") == "forbid":
         for name in given:
@@ -178,7 +177,7 @@ def _inner(model: type[Model], loc: tuple[int | str, ...]) -> type[Model] | None
 
 
 def _field_at(model: type[Model], loc: tuple[int | str, ...]) -> tuple[Any, list[Any]]:
-    """Type and metadata of the field that `loc` leads to, as far as models tell."""
+    """Type and metadata of the field at `loc`, as far as the models define it."""
     annotation: Any = model
     metadata: list[Any] = []
     for part in loc:
@@ -195,12 +194,12 @@ def _field_at(model: type[Model], loc: tuple[int | str, ...]) -> tuple[Any, list
 
 
 def _items(annotation: Any) -> Any:
-    """Of what an array consists; None for what is none."""
+    """The item type of an array; None for any other type."""
     return next((get_args(p)[0] for p in _parts(annotation) if get_origin(p) is list), None)
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """The annotation and all that it is made of."""
+    """The annotation and all types inside it."""
     found = [annotation]
     for argument in get_args(annotation) if get_origin(annotation) is not Literal else ():
         found += _parts(argument)

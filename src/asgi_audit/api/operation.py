@@ -1,4 +1,4 @@
-"""One row of the table of operations, and what all rows of one dialect share.
+"""One row of the table of operations, and the properties that all rows of a dialect share.
 
 A row defines everything that differs by route, and `routing` applies it: the roles that may call, whether the call is
 recorded, the dialect of errors. The suite `tests/contract/test_operations.py` checks all of it for each row, with the
@@ -7,16 +7,16 @@ row's example: a dialect in the table is tested automatically.
 How to add a dialect (`dialects/logs.py` is a short one, `dialects/executions.py` one with two operations that follow
 each other):
 
-1. A file `dialects/NAME.py`. Its models first, each a `Model`: of the names in the path, the parameters, the body, the
-   answer, the error. Field types come from `fields`; a field whose name is the client's has it as its alias:
+1. A file `dialects/NAME.py`. First its models, each a `Model`: names in the path, parameters, body, response, error.
+   Field types come from `fields`; the client's name of a field is its alias:
    `start: Instant = Field(alias="startDate", description="…")`. A rule between two fields is a `model_validator` that
    raises `Refusal("name: what is wrong; accepted: …")`.
-2. Its `Dialect`: the error model, `says` that fills it, `words` from our names of `QueryError.field` to the client's.
+2. Its `Dialect`: the error model, `says` that fills it, and `words`, which maps our names of fields to the client's.
 3. A handler `async (request, grant) -> Response`. It reads with `read_path`, `read_parameters`, `read_body` from
-   `models`, makes a `Query`, asks the query service, and returns `json_response(answer_bytes(Answer(…)))` or a
+   `models`, makes a `Query`, calls the query service, and returns `json_response(answer_bytes(Answer(…)))` or a
    `PageResponse`, with `audit_headers`.
-4. `operations(service)`, one `Operation` a route, with the same models in its row; a line in `app.operations`.
-5. Tests: the documents' requests and answers in `tests/contract/`; the table's suite tests the rest.
+4. `operations(service)`: one `Operation` per route, with the same models; and a line in `app.operations`.
+5. Tests: requests and responses of the document in `tests/contract/`; the suite of the table tests the rest.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Handler = Callable[[Request, Grant], Awaitable[Response]]
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """`name`: of its tokens, which open in no other dialect, and in metrics. `about`: what it is for, a sentence.
-    `error`: the model of its error body, which `says` makes for any status from 400 to 599. `words`: our names of
-    fields (`QueryError`'s) to those that its clients know; what is missing there is named as we name it. `sends`: the
-    status that goes out for a failure's, where the documents want another one. `sentences`: the documents' own message
-    of a status, whatever went wrong."""
+    """`name`: used in metrics and in tokens, which are valid in this dialect only. `about`: its purpose, one sentence.
+    `error`: the model of the error body; `says` fills it for any status from 400 to 599. `words`: maps our names of
+    fields (of `QueryError`) to the names that clients know; other names are used unchanged. `sends`: maps the status of
+    a failure to the status that is sent, where the documents require another one. `sentences`: fixed messages of the
+    documents, by status."""
 
     name: str
     error: type[Model]
@@ -65,8 +65,8 @@ class Dialect:
 
 
 class Example(NamedTuple):
-    """A request that is answered with success when there are records of 2024-01-01 (UTC). `path`: values of the names
-    in the path. `body`: as JSON, None for none. `answer`: such as it may be, as JSON, to be shown; None for none."""
+    """A request that succeeds when there are records of 2024-01-01 (UTC). `path`: values of the names in the path.
+    `body`: JSON, None for none. `answer`: a possible response for the documentation, JSON; None for none."""
 
     path: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
@@ -75,9 +75,10 @@ class Example(NamedTuple):
 
 
 class Follows(NamedTuple):
-    """Values of the path that another operation's answer gives, as OpenAPI's links. `takes`: name in the path to the
-    field of that answer. `url`: the field, or the header, that holds the whole URL in place of them. `is_sealed`: they
-    open for the accounts alone that the answer was for; else for whoever may read what they name."""
+    """An OpenAPI link: values of the path come from the response of another operation. `takes`: maps the name in the
+    path to the field of that response. `url`: the field, or the header, with the whole URL, in place of `takes`.
+    `is_sealed`: the values are valid only for the accounts of that response; otherwise for every key that may read the
+    data."""
 
     operation: str
     takes: Mapping[str, str]
