@@ -83,8 +83,8 @@ class Refusal(ValueError):
 
 @dataclass(frozen=True, eq=False)  # `X | None` hashes it
 class Checked:
-    """The type of a field, as `Annotated[int, Checked(…)]`. `take`: converts what was sent (text from a URL, JSON from a
-    body), or raises ValueError. `accepted`: the end of a refusal, such as "a whole number from 1 to 9". `schema`: JSON
+    """The type of a field, as `Annotated[int, Checked(…)]`. `take`: converts the input (text of a URL, JSON of a body)
+    or raises ValueError. `accepted`: the end of a refusal, such as "a whole number from 1 to 9". `schema`: JSON
     Schema of the input; it accepts everything that `take` accepts."""
 
     take: Callable[[Any], Any]
