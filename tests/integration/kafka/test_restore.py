@@ -1,6 +1,6 @@
 """A backup restored beside a real Kafka: the index is lost, restored, and catches up from the backup's offsets, with no
-record twice and none missing; killed with SIGKILL in the middle of the restore and of the catch-up. Installed commands
-as processes."""
+record twice and none missing; killed with SIGKILL in the middle of the restore and of the catch-up. And what retention
+took from the topic meanwhile is an incident, not silence. Installed commands as processes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.commands import COMMAND, clean_environment, run, running
+from tests.integration.kafka.conftest import admin
 from tests.support.waiting import until
 
 from asgi_audit.errors import StoreError
@@ -23,6 +24,9 @@ from asgi_audit.record.codec import decode
 from asgi_audit.store.sqlite import SqliteReader
 
 pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
+
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 # Sends requests r-FIRST … r-LAST, each with a body that no compression makes small.
 APP = """
@@ -153,3 +157,28 @@ def test_restored_index_catches_up_when_killed_at_any_point(address: str, tmp_pa
         assert indexer.stop() == 0
     assert road.completeness()[1]["incidents"] == []
     assert road.records() == ids((1, 810))
+
+
+def test_what_retention_took_since_the_backup_is_an_incident(address: str, tmp_path: Path) -> None:
+    road = Road(tmp_path, address)
+    road.send(50)
+    with road.indexing() as indexer:
+        until(lambda: road.records() == ids((1, 50)), "the first are indexed")
+        assert indexer.stop() == 0
+    assert run("backup", "copy", "--store", str(road.index), cwd=tmp_path).returncode == 0
+    road.send(50)  # the index would have had them
+    with road.indexing() as indexer:
+        until(lambda: road.records() == ids((1, 100)), "the second are indexed")
+        assert indexer.stop() == 0
+    everything = {TopicPartition(road.topic, partition): RecordsToDelete(-1) for partition in range(2)}
+    admin(address, "delete_records", everything)
+    road.lose()
+    assert run("restore", "copy", "--store", str(road.index), cwd=tmp_path).returncode == 0
+    road.send(50)
+    with road.indexing() as indexer:
+        until(lambda: road.records() == ids((1, 50), (101, 150)), lambda: f"{len(road.records())}")
+        until(lambda: bool(road.completeness()[1]["incidents"]), "it is said")
+        code, said = road.completeness()
+        assert code == 1
+        assert {incident["kind"] for incident in said["incidents"]} >= {"retention_passed"}, said["incidents"]
+        assert indexer.stop() == 0

@@ -206,7 +206,7 @@ def test_source_reads_partitions_that_are_added_while_it_runs(address: str) -> N
         send(config, _records(6, 10), partition=2)
         messages, positions = read_from(source, 5)
         assert [m.payload for m in messages] == _records(6, 10)
-        assert set(positions) == {"2"}
+        assert set(positions) - {"1"} == {"2"}  # a fence may have passed, which says that 1 is empty
         assert source.incidents == ()
     finally:
         source.close()

@@ -103,6 +103,7 @@ class Partition:
         self._begin = 0
         self._answered_at: int | None = None
         self.is_cut = False  # its beginning was removed, which no chunk has told yet
+        self.is_unread = False  # it has no position, and no message was read
         self.position = self.next or 0  # the offset after everything that was read, control records included
         self.moved_at = self.placed_at = self.heard_at  # when `position` moved last, and when it was placed
 
@@ -121,6 +122,7 @@ class Partition:
         self._begin = begin
         if at is None or (at == 0 and (anew or begin == 0)):
             self.is_cut = at is None and begin > 0
+            self.is_unread = self.is_unread or at is None
             self.next = self.position = begin
             return begin, None
         if anew or end < at:
@@ -183,7 +185,14 @@ class Partition:
 
     def queued(self, chunk: Chunk) -> None:
         """The chunk is in the queue: continue after it."""
+        self.is_unread = False
         self.next, self._value, self._read_until = chunk.last
+
+    @property
+    def beginning(self) -> Position:
+        """Of a partition without a message: stored with the fence that proves it. Without a position, what retention
+        removes before the next start would look like messages from before the first one."""
+        return Position(self.next or 0, b"")
 
     def handed_out(self, chunk: Chunk) -> None:
         count, since = 0, chunk.since

@@ -7,7 +7,7 @@ fetching, so the queue may exceed its bounds by one fetch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..base import Fence, Message, Position, digest_of
@@ -18,10 +18,11 @@ __all__ = ["ReadQueue", "Taken"]
 
 class _Passed(NamedTuple):
     """A fence, placed after everything that it covers. `cut`: partitions whose beginning was removed and that had no
-    message to tell so."""
+    message to tell so. `empty`: where partitions begin of which no message was read."""
 
     fence: Fence
     cut: tuple[str, ...] = ()
+    empty: Mapping[str, Position] = {}
 
 
 class Taken(NamedTuple):
@@ -54,9 +55,9 @@ class ReadQueue:
         self.messages += len(chunk.messages)
         self._bytes += chunk.size
 
-    def put_fence(self, fence: Fence, cut: tuple[str, ...]) -> None:
-        """Everything before the fence is in the queue, or was taken from it. `cut`: see `_Passed`."""
-        self._items.append(_Passed(fence, cut))
+    def put_fence(self, fence: Fence, cut: tuple[str, ...], empty: Mapping[str, Position] = {}) -> None:
+        """Everything before the fence is in the queue, or was taken from it. `cut`, `empty`: see `_Passed`."""
+        self._items.append(_Passed(fence, cut, empty))
 
     def drop_fences(self) -> None:
         self._items = deque(item for item in self._items if isinstance(item, Chunk))
@@ -74,6 +75,7 @@ class ReadQueue:
                 self._items.popleft()
                 taken = taken._replace(fence=first.fence)
                 taken.begins.update(dict.fromkeys(first.cut))
+                taken.positions.update(first.empty)
                 continue
             room = messages_max - len(taken.messages)
             if room <= 0:

@@ -175,6 +175,9 @@ class KafkaSource:
                     hint="Is it the right topic? Nothing of it is indexed until one comes.",
                 )
             taken = self._queue.take(messages_max, self._handed_out)
+            for number in taken.positions:
+                if (partition := self._partitions.get(int(number))) is not None:
+                    partition.is_unread = False
             has_changed, self._has_changed = self._has_changed, False
             more, holds, recovered = bool(self._queue), self._fences.holds, self._fences.recovered()
         return Polled(
@@ -482,8 +485,9 @@ class KafkaSource:
         cut_off = [p for p in self._partitions.values() if p.is_cut]
         for partition in cut_off:
             partition.is_cut = False
+        empty = {str(p.number): p.beginning for p in self._partitions.values() if p.is_unread}
         with self._ready:
-            self._queue.put_fence(fence, tuple(str(p.number) for p in cut_off))
+            self._queue.put_fence(fence, tuple(str(p.number) for p in cut_off), empty)
             self._ready.notify_all()
 
     async def _take_fences(self) -> None:

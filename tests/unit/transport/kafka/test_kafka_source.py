@@ -16,7 +16,7 @@ from aiokafka import errors as vendor
 
 from asgi_audit.errors import TransportError
 from asgi_audit.metrics import TABLE
-from asgi_audit.transport.base import Polled
+from asgi_audit.transport.base import Fence, Polled, Position
 from asgi_audit.transport.kafka.client import TopicFacts
 from asgi_audit.transport.kafka.config import KafkaConfig
 from asgi_audit.transport.kafka.partition import Partition
@@ -109,6 +109,29 @@ def test_fetch_passes_a_statement_on_when_it_is_poison() -> None:
     source, _ = made({0: [Rec(0), Rec(1, b'{"statement":' + b"[" * 100_000)], 1: [Rec(0)]})
     fetch(source)
     assert offsets(source) == {"0": [0, 1], "1": [0]}
+
+
+@pytest.mark.parametrize("begin", [0, 7])
+def test_position_of_a_partition_without_a_message_comes_with_the_fence_that_proves_it_once(begin: int) -> None:
+    """Else nothing would tell, after a restart, that retention removed messages which came to it meanwhile."""
+    source, _ = made({0: [Rec(0)], 1: []})
+    source._partitions[0].place(0, 1, False, NOW)
+    source._partitions[1].place(begin, begin, False, NOW)
+    fetch(source)
+    assert source.poll(1000, 0).positions.keys() == {"0"}, "no fence has passed yet"
+    fences = [Fence(NOW + n, float(n), "boot") for n in range(3)]
+    source._fences.add(fences[0], {0: 1, 1: begin}, {}, is_full=False)
+    asyncio.run(source._look_at_fences())
+    source._queue.drop_fences()  # the partitions changed: the next one says it
+    for fence in fences[1:]:
+        source._fences.add(fence, {0: 1, 1: begin}, {}, is_full=False)
+        asyncio.run(source._look_at_fences())
+    batch = source.poll(1000, 0)
+    assert batch.fence == fences[2]
+    assert batch.positions == {"1": Position(begin, b"")}
+    source._fences.add(Fence(NOW + 3, 3.0, "boot"), {0: 1, 1: begin}, {}, is_full=False)
+    asyncio.run(source._look_at_fences())
+    assert source.poll(1000, 0).positions == {}
 
 
 def ago(days: float) -> int:
