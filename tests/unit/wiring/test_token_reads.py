@@ -4,6 +4,7 @@ that are bounded like those of keys. The key set is a file; that of a server is 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -222,11 +223,15 @@ def test_long_token_opens_a_session_and_a_wrong_one_is_not_quoted(settings: Sett
     run(settings, work)
 
 
-def test_sessions_of_a_token_are_bounded_and_those_of_keys_stay(settings: Settings) -> None:
+def test_sessions_of_a_token_are_bounded_and_those_of_keys_stay(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from asgi_audit.control.sessions import SESSIONS_MAX
     from asgi_audit.query.model import Grant
 
     control = open_control(settings)
+    now = itertools.count(time.time(), 0.01)  # two sessions of one millisecond have no order: the first must be older
+    monkeypatch.setattr(control, "_clock", lambda: next(now))
     key_id, _ = control.create_key("auditor", "*")
     of_key = control.sessions.open(key_id)
     grant = Grant(key_id="jwt_1_2", role="auditor", accounts=None, subject="ada", expires=time.time() + 9_000)
