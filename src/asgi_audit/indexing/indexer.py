@@ -8,7 +8,7 @@
 Invariants:
 * At most one batch is in memory: at most `batch_max` messages and, estimated from the last ones, about 32 MiB.
 * Positions are committed to the source after the store has the batch for good. A crash at any point only repeats a
-  batch, and the store drops the records that it has.
+  batch, and the store drops duplicates.
 * A batch that the store cannot take now (full disk, lock) is kept and tried again. Nothing is dead-lettered for it, and
   no later batch goes first.
 * A batch that does not fit on the disk is written in halves, each with its own positions. What the source may remove
@@ -60,8 +60,8 @@ T = TypeVar("T")
 
 class IndexerProgress(NamedTuple):
     """Counters since the indexer began. `lag`: seconds since the newest fence that has passed was taken (everything
-    that was appended before it is indexed); None before the first. `paused`: the error that it waits out, '' when it
-    works."""
+    that was appended before it is indexed); None before the first. `paused`: the error after which it tries again,
+    '' when it works."""
 
     indexed: int = 0
     duplicates: int = 0
@@ -149,7 +149,7 @@ class Indexer:
                 self._retention.tend()
                 self._look_for_lost_partitions()
                 found = self._insist("read the source", self._gather)
-                # After the poll, whose messages may be the first ones of a topic that was made again.
+                # After the poll, whose messages may be the first ones of a topic that was created again.
                 incidents = self._source.take_incidents()
                 if found.messages or found.damaged or found.positions or self._to_forget or incidents:
                     self._index(found, incidents)
@@ -162,23 +162,23 @@ class Indexer:
 
     def _begin_tracking(self) -> None:
         resumed = self._insist("read how far the index is complete", self._writer.resumed)
-        made = self._insist("ask when the source was made", self._source.made_at)
+        made = self._insist("read when the source was created", self._source.made_at)
         self._tracker = Tracker(resumed, begins=resumed.made_at if made is None else int(made * 1000))
         self._source.ignore(self._tracker.lost_partitions)
 
     def _look_for_lost_partitions(self) -> None:
-        """An operator may have acknowledged that a partition is lost for ever."""
+        """An operator may have acknowledged that a partition is permanently lost."""
         now = time.monotonic()
         if now - self._asked_at < _ASKED_SECONDS:
             return
         self._asked_at = now
-        for partition in self._insist("look for what is acknowledged", self._writer.partitions_lost):
+        for partition in self._insist("read which partitions are acknowledged as lost", self._writer.partitions_lost):
             if self._tracker.give_up(partition, int(self._clock() * 1000)):
-                _log.warning("acknowledged, as asked: partition %s is lost for ever", partition)
+                _log.warning("acknowledged by the operator: partition %s is permanently lost", partition)
             self._index(transport.Polled((), {}))
             self._source.ignore(self._tracker.lost_partitions)
             noted = functools.partial(self._writer.partition_noted, partition)
-            self._insist("note what is acknowledged", noted)
+            self._insist("store the acknowledgement of a lost partition", noted)
 
     def _note_incidents(self, incidents: Sequence[transport.SourceIncident]) -> None:
         """What happened to the source itself becomes incidents, stored with this batch."""
@@ -190,8 +190,8 @@ class Indexer:
                 self._tracker.note("retention_passed", int(i.at * 1000), detail)
             else:
                 detail = (
-                    f"partition {i.partition} was deleted and made again: message {i.start} is gone, read again from "
-                    f"{i.end}"
+                    f"partition {i.partition} was deleted and created again: message {i.start} is gone; reading "
+                    f"continues at {i.end}"
                 )
                 self._tracker.note("topic_recreated", int(i.at * 1000), detail)
 
@@ -208,7 +208,7 @@ class Indexer:
             second = self._source.poll(room - len(first.messages), 0)
         except TransportError as e:
             # The first poll's messages must not be lost with this error; the next poll will meet it again.
-            _log.debug("the second look at the source failed: %s", e)
+            _log.debug("the second poll of the source failed: %s", e)
             return first
         return transport.Polled(
             [*first.messages, *second.messages],
@@ -231,7 +231,9 @@ class Indexer:
         except _TooLarge:
             if not self._said_narrow:
                 self._said_narrow = True
-                _log.warning("the disk of the index has no room for %d messages: trying less", len(found.messages))
+                _log.warning(
+                    "the disk of the index has too little space for %d messages; trying fewer", len(found.messages)
+                )
             first, second = _halves(found)
             self._size, self._narrow = len(first.messages), _NARROW_BATCHES
             # The tracker has taken the whole batch already: begin again from what is stored, as after a crash.
@@ -255,7 +257,7 @@ class Indexer:
             completion=completion,
         )
         can_be_less = len(found.messages) > 1
-        written = self._insist("write to the store", lambda: self._write(batch), can_be_less=can_be_less)
+        written = self._insist("write to the index", lambda: self._write(batch), can_be_less=can_be_less)
         self._to_forget.clear()
         self._count(written, len(statements), skipped)
         self._adapt(found)
@@ -266,7 +268,7 @@ class Indexer:
         unknown = self._tracker.unknown(events)
         known: dict[bytes, Known] = {}
         if unknown:
-            stored = self._insist("read what is known of a process", lambda: [self._writer.known(p) for p in unknown])
+            stored = self._insist("read the state of a process", lambda: [self._writer.known(p) for p in unknown])
             known = {k.state.process: k for k in stored if k is not None}
         lost = self._tracker.lost_partitions
         completion = self._tracker.take(
@@ -316,7 +318,8 @@ class Indexer:
                     if not self._said_skipped:
                         self._said_skipped = True
                         _log.warning(
-                            "%s offset %d: this version does not know entries of kind %s; they are skipped and counted",
+                            "%s offset %d: this version does not support entries of kind %s; they are skipped and "
+                            "counted",
                             m.partition, m.offset, getattr(m.kind, "name", m.kind),
                         )  # fmt: skip
             except RecordError as e:
@@ -329,7 +332,7 @@ class Indexer:
     def _record(self, m: Message) -> Decoded:
         d = decode(m.payload)
         if m.sequence and d.sequence != m.sequence:  # not every source has a header of its own
-            raise RecordError(f"the entry's header says sequence {m.sequence}, its record {d.sequence}")
+            raise RecordError(f"the entry's header has sequence {m.sequence}, its record {d.sequence}")
         # The common case is decided here: a call would cost a tenth of what a record costs without its decoding.
         if d.process is not None and self._uuids.get(m.partition) != d.process:
             self._same_process(m.partition, d.process)
@@ -340,10 +343,10 @@ class Indexer:
         try:
             process = uuid.UUID(s.process).bytes
         except ValueError:
-            raise RecordError("the statement's process is no UUID") from None
+            raise RecordError("the statement's process is not a UUID") from None
         self._same_process(m.partition, process)
         if m.sequence and s.last != m.sequence:
-            raise RecordError(f"the entry's header says the statement covers up to {m.sequence}, it says {s.last}")
+            raise RecordError(f"the entry's header has sequence {m.sequence}, its statement ends at {s.last}")
         return process, s
 
     def _loss(self, m: Message) -> Seen:
@@ -351,14 +354,14 @@ class Indexer:
         try:
             process, leaf = uuid.UUID(loss.process).bytes, bytes.fromhex(loss.leaf)
         except ValueError:
-            raise RecordError("the loss entry's process is no UUID, or its leaf no hash") from None
+            raise RecordError("the loss entry's process is not a UUID, or its leaf is not a hash") from None
         self._same_process(m.partition, process)
         return Seen(process, m.partition, loss.sequence, None, leaf, is_loss=True)
 
     def _same_process(self, partition: str, process: bytes) -> None:
         known = self._process_of(partition)
         if known is not None and known != process:
-            raise RecordError(f"it is of process {uuid.UUID(bytes=process)}, but stands in the journal of {partition}")
+            raise RecordError(f"it is of process {uuid.UUID(bytes=process)}, but in the journal of {partition}")
 
     def _process_of(self, partition: str) -> bytes | None:
         """The process whose journal this partition is; None when the partition's name is no UUID, as with Kafka."""
@@ -386,7 +389,7 @@ class Indexer:
             if not e.retriable:
                 raise
             if not self._commit_failing:
-                _log.warning("what is indexed cannot be removed from the source yet: %s", _said(e))
+                _log.warning("indexed records cannot be removed from the source yet: %s", _said(e))
             self._commit_failing = True
             return
         self._commit_failing = False
@@ -405,9 +408,9 @@ class Indexer:
         mark = self._tracker.mark if found.fence is not None else None
         if completion is not None:
             batch = Batch(source=self._source.name, positions={}, read_until=mark, completion=completion)
-            self._insist("write to the store", lambda: self._writer.write(batch))
+            self._insist("write to the index", lambda: self._writer.write(batch))
         elif mark is not None:
-            self._insist("write to the store", lambda: self._writer.read_until(mark))
+            self._insist("write to the index", lambda: self._writer.read_until(mark))
         if self._commit_failing:
             self._commit({})
 
@@ -436,7 +439,7 @@ class Indexer:
                 if can_be_less and isinstance(e, StoreError) and e.is_full:
                     raise _TooLarge from e
                 if not self._progress.paused:
-                    _log.warning("cannot %s, trying again until it works: %s", doing, _said(e))
+                    _log.warning("cannot %s; trying again until it works: %s", doing, _said(e))
                     self._progress = self._progress._replace(paused=_said(e))
                     self._tell()
                 if self._stop.wait(pause):

@@ -244,7 +244,7 @@ def shared_recorder(
                 ours = theirs = "***"
             name = name.removesuffix("_path")  # `journal` or `home`, whichever says where it is
             raise ConfigError(
-                f"setting {name} is {theirs!r}; accepted: {ours!r}, as another middleware of this process has it",
+                f"setting {name} is {theirs!r}; accepted: {ours!r}, the value of another middleware in this process",
                 hint=f"both write to {settings.transport_url}; use the same {name} for both, or separate journals",
             )
     return Recorder(thread, settings, builder_factory)

@@ -99,7 +99,7 @@ class Incident(msgspec.Struct, kw_only=True):
     arrive), `silent` (the process was written off: unproven from `start` on), `late` (a statement arrived after T had
     passed its window), `unproven` (the process that adopted its journal could not know where it ended), `altered` (root
     or chain do not match the records received). Of the source (`process` is `NO_PROCESS`): `retention_passed` (messages
-    were removed before they were read), `topic_recreated` (the topic was deleted and made again, with or without all
+    were removed before they were read), `topic_recreated` (the topic was deleted and created again, with or without all
     that it had held), `partition_lost` (an operator acknowledged that a partition is permanently lost). Of the index
     itself (also `NO_PROCESS`): `day_lost` (the file of a day was missing and `--new-index` gave it up), `restored`
     (restored from a backup; records taken from a journal since the backup are gone)."""

@@ -69,14 +69,14 @@ class Message(NamedTuple):
 
 class Position(NamedTuple):
     """Where to continue: the next offset, and the digest of the message before it, by which a partition that was
-    deleted and made again is recognised."""
+    deleted and created again is recognised."""
 
     next: int
     digest: bytes
 
 
 class SourceIncident(NamedTuple):
-    """Something happened to the history of a partition. `kind` is `topic_recreated` (the topic was deleted and made
+    """Something happened to the history of a partition. `kind` is `topic_recreated` (the topic was deleted and created
     again: `start` was the position, reading continues at the beginning, `end`) or `retention_passed` (the offsets from
     `start` to `end`, exclusive, were removed before they were read). `at`: when it was noticed, seconds since the
     epoch."""

@@ -34,8 +34,8 @@ def memory_of(settings: Settings) -> HomeMemory:
 
 
 class HomeMemory:
-    """See `store.identity.IndexMemory`. A journal that is forwarded to Kafka feeds no index and remembers none: then
-    only the keys' database remembers the index, and `index` and `serve` create it in their home."""
+    """See `store.identity.IndexMemory`. A journal that is forwarded to Kafka has no index and remembers none: then only
+    the keys' database remembers the index, and `index` and `serve` create that database in their home."""
 
     def __init__(self, settings: Settings, root: Path | None) -> None:
         self._control = settings.control_path
@@ -68,7 +68,7 @@ class HomeMemory:
                 self._read()
             except AuditError as e:  # a full or read-only disk: the next process that opens the index tries again
                 if self._root is None and not self._control.is_file():
-                    _log.warning("%s; a new index would be made should this one be gone at the next start", e)
+                    _log.warning("%s; if the index is missing at the next start, a new one is created", e)
 
     def forget(self) -> None:
         """Forget the remembered index. Raises AuditError when that cannot be stored."""
@@ -81,7 +81,9 @@ class HomeMemory:
             try:
                 forget_index(self._root, Files.shared(self._access))
             except OSError as e:
-                raise TransportError(f"could not note a new index in {self._root}: {e.strerror or e}") from e
+                raise TransportError(
+                    f"could not clear the stored index of the journal {self._root}: {e.strerror or e}"
+                ) from e
         self._elsewhere = None
 
     def _name(self, index: str | None) -> None:

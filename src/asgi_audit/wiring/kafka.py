@@ -128,7 +128,7 @@ class Forwarding:
             forwarder.start()
         except (RuntimeError, MemoryError) as e:
             # The journal stays open and in use: this process cannot open a second one.
-            log.error("asgi-audit: records wait in the journal: no thread can be started to forward them: %s", e)
+            log.error("asgi-audit: cannot start the forwarder's thread; records wait in the journal: %s", e)
 
     def _launch_again(self, process: str, error: BaseException) -> None:
         """Called in the thread of a failed forwarder: starts another one at the committed position. Entries sent but
@@ -136,7 +136,7 @@ class Forwarding:
         if self._is_ending.is_set():
             return
         # Log no exception text: it may contain contents of an entry.
-        log.error("asgi-audit: the forwarder's thread broke (%s) and is started again", type(error).__name__)
+        log.error("asgi-audit: the forwarder's thread failed (%s) and is restarted", type(error).__name__)
         if time.monotonic() - self._launched_at > 2 * _RESTART_SECONDS[1]:
             self._pause = _RESTART_SECONDS[0]
         is_ending = self._is_ending.wait(self._pause)
@@ -174,8 +174,8 @@ class Forwarding:
             return "nothing is sent to Kafka yet."
         stats = forwarders[-1].stats()
         if stats.state.name == "RUNNING":
-            return "records come faster than Kafka takes them."
-        return f"Kafka takes nothing: {stats.last_error or 'no answer yet'}."
+            return "records arrive faster than Kafka accepts them."
+        return f"Kafka accepts no records: {stats.last_error or 'no response yet'}."
 
     def stats(self) -> dict[str, int]:
         """Counters since this process began to forward, also after the end; {} before."""
@@ -229,10 +229,10 @@ def open_forwarder(settings: Settings, *, drain: bool) -> Forwarder:
     with extra():
         from ..transport.kafka import forwarder  # noqa: F401
     if not settings.is_kafka:
-        hint = "Name the topic with --to kafka://host:port[,host:port]/topic, or with ASGI_AUDIT_TRANSPORT."
+        hint = "Set the topic with --to kafka://host:port[,host:port]/topic, or with ASGI_AUDIT_TRANSPORT."
         if not settings.transport:
-            raise ConfigError("no topic is named to which the journal should be sent", hint=hint)
-        raise ConfigError(f"{shown_value(settings.transport)} is no Kafka topic to send to", hint=hint)
+            raise ConfigError("no Kafka topic is set to send the journal to", hint=hint)
+        raise ConfigError(f"{shown_value(settings.transport)} is not a Kafka topic", hint=hint)
     return _forwarder(settings, kafka_of(settings), _journal_of(settings), drain=drain)
 
 
@@ -263,7 +263,7 @@ def _forwarder(
 def _journal_of(settings: Settings) -> Path:
     root = settings.journal_path
     if root is None:
-        raise ConfigError("there is no journal to forward from; accepted: journal:///path")
+        raise ConfigError("there is no journal to send; accepted: journal:///path")
     return root
 
 

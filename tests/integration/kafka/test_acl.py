@@ -164,7 +164,7 @@ def test_doctor_names_the_right_that_is_missing_when_there_is_none(topic: str, t
     assert done.returncode == 1
     [line] = [line for line in done.stdout.splitlines() if "TopicAuthorizationFailed" in line]
     assert line.startswith("bad ")
-    assert "Give this user Write on the topic to send, Read to index" in line
+    assert "Grant this user rights on the topic: Write to send, Read to index" in line
 
 
 def test_topic_is_made_when_its_maker_may_not_look_at_it(cluster: LocalKafka) -> None:
@@ -177,7 +177,7 @@ def test_topic_is_not_made_when_the_right_is_missing(cluster: LocalKafka) -> Non
     refused = run("app", "topics", "create", url(cluster, "another"))
     assert refused.returncode == 1
     assert "AuthorizationFailed" in refused.stderr
-    assert "Create to make it" in refused.stderr or "Create is needed" in refused.stderr
+    assert "Create to create it" in refused.stderr or "Create is required" in refused.stderr
 
 
 def test_records_wait_in_the_journal_when_a_user_may_not_write(cluster: LocalKafka, topic: str, tmp_path: Path) -> None:

@@ -85,14 +85,14 @@ def test_records_come_into_the_index_when_the_broker_wants_tls_and_sasl(
 
 
 CASES = {
-    "wrong CA": ("tls", "ca", "certificate verify failed", "Give the CA of the broker's certificate"),
-    "no CA": ("tls", "no ca", "certificate verify failed", "Give the CA of the broker's certificate"),
-    "another name": ("name", "", "Hostname mismatch", "use the name that stands in it"),
+    "wrong CA": ("tls", "ca", "certificate verify failed", "Set kafka_ca_file to the CA of the broker's certificate"),
+    "no CA": ("tls", "no ca", "certificate verify failed", "Set kafka_ca_file to the CA of the broker's certificate"),
+    "another name": ("name", "", "Hostname mismatch", "use a host name in it"),
     "wrong password": ("tls", "password", "SaslAuthenticationFailed: Authentication failed", "Check the user name and"),
-    "no user": ("tls", "no user", "KafkaConnection", "for TLS (kafkas://) and SASL as they are set"),
-    "TLS to a port without": ("plain", "", "Connection", "for TLS (kafkas://) and SASL as they are set"),
-    "no TLS to a port with": ("no tls", "no ca", "KafkaConnection", "for TLS (kafkas://) and SASL as they are set"),
-    "SASL to a port without": ("plain without tls", "no ca", "IllegalSaslState", "The listener may not want SASL"),
+    "no user": ("tls", "no user", "KafkaConnection", "settings of TLS (kafkas://) and SASL"),
+    "TLS to a port without": ("plain", "", "Connection", "settings of TLS (kafkas://) and SASL"),
+    "no TLS to a port with": ("no tls", "no ca", "KafkaConnection", "settings of TLS (kafkas://) and SASL"),
+    "SASL to a port without": ("plain without tls", "no ca", "IllegalSaslState", "The listener may not use SASL"),
 }
 
 

@@ -155,13 +155,13 @@ def test_indexing_goes_on_at_the_stored_positions_and_says_them_to_the_source(st
     [
         (Kind.RECORD, 1, b"{no json", "not a JSON record"),
         (Kind.RECORD, 1, b"\xff", "not a JSON record"),
-        (Kind.RECORD, 2, payload(1), "header says sequence 2, its record 1"),
-        (Kind.RECORD, 1, payload(1, process=OTHER), f"of process {OTHER}, but stands in the journal of {PROCESS}"),
-        (Kind.RECORD, 1, payload(0, process=None), "header says sequence 1, its record 0"),
+        (Kind.RECORD, 2, payload(1), "header has sequence 2, its record 1"),
+        (Kind.RECORD, 1, payload(1, process=OTHER), f"of process {OTHER}, but in the journal of {PROCESS}"),
+        (Kind.RECORD, 1, payload(0, process=None), "header has sequence 1, its record 0"),
         (Kind.STATEMENT, 1, b'{"statement":"1.0"}', "not a statement"),
-        (Kind.STATEMENT, 5, encode_statement(statement(1, 1, 4)), "covers up to 5, it says 4"),
-        (Kind.STATEMENT, 4, encode_statement(statement(1, 1, 4, process=OTHER)), "stands in the journal of"),
-        (Kind.STATEMENT, 4, encode_statement(statement(1, 1, 4, process="x")), "no UUID"),
+        (Kind.STATEMENT, 5, encode_statement(statement(1, 1, 4)), "header has sequence 5, its statement ends at 4"),
+        (Kind.STATEMENT, 4, encode_statement(statement(1, 1, 4, process=OTHER)), "but in the journal of"),
+        (Kind.STATEMENT, 4, encode_statement(statement(1, 1, 4, process="x")), "not a UUID"),
     ],
 )
 def test_entry_becomes_a_dead_letter_with_reason_and_position(
@@ -205,7 +205,7 @@ def test_intent_is_counted_and_said_once_and_is_no_dead_letter(
     running.until(lambda: running.indexer.progress.skipped == 2)
     assert running.indexer.progress.dead == 0
     assert [r.getMessage() for r in caplog.records] == [
-        f"{P} offset 2: this version does not know entries of kind INTENT; they are skipped and counted"
+        f"{P} offset 2: this version does not support entries of kind INTENT; they are skipped and counted"
     ]
     assert store.positions("test")[P].next == 4
 
@@ -314,7 +314,7 @@ def test_batch_is_halved_when_the_store_has_no_room_for_it(
     progress = running.indexer.progress
     assert (progress.indexed, progress.duplicates, progress.dead, progress.statements) == (25, 0, 3, 1)
     assert progress.paused == ""
-    assert caplog.text.count("trying less") == 1
+    assert caplog.text.count("trying fewer") == 1
     at: dict[str, int] = {}
     for batch in store.batches:
         of_process = {PROCESS.bytes: P, OTHER.bytes: str(OTHER)}

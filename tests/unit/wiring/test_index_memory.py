@@ -120,7 +120,7 @@ def test_index_of_a_topic_is_made_and_says_so_when_its_home_cannot_remember_it(
     mine.keep()
     mine.remember(A)
     assert mine.named() == {"this process": A}
-    assert "a new index would be made should this one be gone" in caplog.text
+    assert "if the index is missing at the next start, a new one is created" in caplog.text
 
 
 def test_new_index_is_taken_when_another_process_was_told_so(home: Path, at: list[float]) -> None:

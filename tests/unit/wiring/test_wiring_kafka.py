@@ -75,10 +75,10 @@ def test_counters_of_forwarding_stay_when_it_ended(settings: Settings, made: lis
 
 
 def test_forward_says_which_flag_is_missing(settings: Settings) -> None:
-    with pytest.raises(ConfigError, match=r"^no topic is named to which the journal should be sent") as none:
+    with pytest.raises(ConfigError, match=r"^no Kafka topic is set to send the journal to") as none:
         open_forwarder(dataclasses.replace(settings, transport=""), drain=True)
     assert "--to kafka://" in none.value.hint
-    with pytest.raises(ConfigError, match=r"^'journal:////j' is no Kafka topic to send to"):
+    with pytest.raises(ConfigError, match=r"^'journal:////j' is not a Kafka topic"):
         open_forwarder(dataclasses.replace(settings, transport="journal:////j"), drain=True)
 
 
@@ -88,7 +88,7 @@ def test_what_holds_the_journal_is_named(settings: Settings, made: list[Forwarde
     assert forwarding.what_holds() == "nothing is sent to Kafka yet."
     started(forwarding)
     try:
-        assert forwarding.what_holds().startswith("Kafka takes nothing: ")
+        assert forwarding.what_holds().startswith("Kafka accepts no records: ")
     finally:
         forwarding.closed(0.0, True)
     assert made[0].join(60)
@@ -181,7 +181,7 @@ def test_forwarder_is_started_again_when_its_thread_breaks(
         forwarding.closed(1.0, True)
     assert all(forwarder.join(60) for forwarder in made)
     assert len(made) == 4
-    assert caplog.text.count("thread broke (SystemExit)") == 3
+    assert caplog.text.count("thread failed (SystemExit)") == 3
     assert "hunter2" not in caplog.text
 
 

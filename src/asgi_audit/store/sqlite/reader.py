@@ -531,11 +531,11 @@ def _stat(path: Path) -> os.stat_result | None:
 def _not_indexed(name: str, day: str) -> QueryError:
     works = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
     return QueryError(
-        f"{name}: the records up to {day} were indexed by an earlier version and cannot be asked for it; it works from "
+        f"{name}: the records up to {day} were indexed by an earlier version, which did not store it; it works from "
         f"{works} (UTC) on",
         field=name,
-        hint=f"Ask from {works}T00:00:00Z on, or leave {name} out. Whoever runs the index can make these days new with "
-        "`asgi-audit reindex`.",
+        hint=f"Start at {works}T00:00:00Z or later, or omit {name}. The operator of the index can rebuild these days "
+        "with `asgi-audit reindex`.",
     )
 
 

@@ -324,8 +324,8 @@ class SqliteWriter:
             raise StoreError(
                 f"main.db of the index in {self.directory} is gone, but it has day files ({days[-1]})",
                 retriable=False,
-                hint="Restore main.db; or start `index` or `serve` once with --new-index, which takes in what stands "
-                "in the day files.",
+                hint="Restore main.db, or start `index` or `serve` once with --new-index, which keeps the records of "
+                "the day files.",
             )
 
     def _identity(self) -> str:

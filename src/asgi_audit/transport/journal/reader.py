@@ -131,14 +131,14 @@ class SegmentReader:
         return position
 
     def _pass_damage(self, offset: int, limit: int, damaged: list[Damage]) -> int:
-        """Report the bytes at `offset` that are no entry, up to the next entry. Returns their number (at least 1)."""
+        """Report the bytes at `offset`, up to the next entry, as damaged. Returns their number (at least 1)."""
         data = self._files.pread(self._fd, limit - offset, offset - self._base)
         following = fmt.next_entry(data, 1)
         length = following if following > 0 else limit - offset
         if not data:
-            reason = f"the segment ends {length} bytes before its successor begins"
+            reason = f"the segment ends {length} bytes before the next segment begins"
         else:
-            reason = f"{length} bytes that are no entry"
+            reason = f"{length} bytes are not a valid entry"
         damaged.append((self.name, offset, reason, data[: min(length, _DAMAGE_BYTES_MAX)]))
         return length
 
@@ -154,7 +154,7 @@ class SegmentReader:
         if not holding:
             if not bases or bases[0] >= end:
                 return False
-            # Somebody else removed the segments before the first one that is left; what they held will be missing.
+            # Another program removed the segments before the first one that is left; their records will be missing.
             damaged.append((self.name, self.at, f"segments up to offset {bases[0]} are gone", b""))
             self.at = bases[0]
             holding = bases[:1]
@@ -216,7 +216,7 @@ class SegmentReader:
             finally:
                 walk.close()
         log.warning(
-            "asgi-audit: journal %s does not hold the message before offset %d; it is read again from its beginning",
+            "asgi-audit: journal %s no longer has the message before offset %d; it is read again from its beginning",
             self.name,
             self.at,
         )

@@ -283,14 +283,14 @@ class JournalSource:
             names = self._files.names(directory)
             is_old = self._wall() - self._files.stat(directory).st_mtime >= LEFTOVER_SECONDS
         except OSError:
-            return False  # removed, or made again, in this moment: look again at the next poll
+            return False  # removed, or created again, at this moment: look again at the next poll
         if "counters" in names:
             return False
         if any(fmt.segment_base(name) is not None for name in names):
             self._log_rarely(
                 f"page {partition.name}",
-                "asgi-audit: journal %s: its file `counters` was removed, so it is not read; a running process makes "
-                "it again with its next record; if the process is dead, `touch %s` lets the journal be adopted",
+                "asgi-audit: journal %s: its file `counters` was removed, so it is not read. A running process creates "
+                "the file with its next record. If the process is dead, run `touch %s`: the journal is then adopted",
                 partition.name,
                 directory / "lock",
             )
@@ -378,8 +378,8 @@ class JournalSource:
             )  # fmt: skip
 
     def _claim(self) -> None:
-        """Write down which index takes records from this root. Done before anything is read, and again every second,
-        because an operator may have given the root to another index."""
+        """Store which index reads this root. Done before anything is read, and again every second,
+        because an operator may have assigned the root to another index."""
         try:
             self.root_facts = found = claim_root(self.root, self._index, self._files)
         except FileNotFoundError:
@@ -389,11 +389,10 @@ class JournalSource:
             return
         if found.index not in (None, self._index):
             raise TransportError(
-                f"the journal {self.root} feeds the index {found.index}; the one that takes from it now is "
-                f"{self._index}",
+                f"the journal {self.root} belongs to the index {found.index}, but is read by the index {self._index}",
                 retriable=False,
-                hint="Name the index that belongs to this journal with --store (`asgi-audit doctor` shows ids), or say "
-                "with --new-index that another one is meant.",
+                hint="Set the index of this journal with --store (`asgi-audit doctor` shows ids), or accept this one "
+                "with --new-index.",
             )
 
     # ------------------------------------------------------------------------------------------ adopting and removing

@@ -125,10 +125,10 @@ class JournalWriter:
                 self._scan()
                 if self._used + len(data) > self._bytes_max:
                     raise TransportError(
-                        f"journal append: {self._used} bytes in {self.root} and {len(data)} more; accepted are at most "
+                        f"journal append: {self._used} bytes in {self.root} and {len(data)} more; accepted: at most "
                         f"{self._bytes_max}",
                         retriable=len(data) <= self._bytes_max,
-                        hint="an indexer or forwarder must take records from the journal",
+                        hint="an indexer or forwarder must read the journal",
                     )
             if self._is_torn:
                 self._mend_directory()
@@ -341,7 +341,7 @@ class JournalWriter:
         self._say_mended()
 
     def _say_mended(self) -> None:
-        log.warning("asgi-audit: files of the journal %s were removed while it is written; made again", self._directory)
+        log.warning("asgi-audit: files of the journal %s were removed while in use; created again", self._directory)
 
     def _begin_making(self) -> Path:
         make_root(self.root, self._files, self._root_since)
@@ -355,7 +355,7 @@ class JournalWriter:
     def _made_lock(self, making: Path) -> DirectoryLock:
         lock = take(making, self._name, self._files, create=True)
         if lock is None:
-            raise OSError(errno.EWOULDBLOCK, "the directory of a new process is locked by another", str(making))
+            raise OSError(errno.EWOULDBLOCK, "the directory of a new process is locked by another process", str(making))
         return lock
 
     def _made_page(self, making: Path, counts: bytes) -> mmap.mmap:
@@ -460,12 +460,12 @@ class JournalWriter:
             pass
 
     def _error(self, operation: str, e: OSError) -> TransportError:
-        elsewhere = "name another place with `home`, `transport` or `journal`"
+        elsewhere = "set another place with `home`, `transport` or `journal`"
         hint = {
             errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the quota is used up",
+            errno.EDQUOT: "the disk quota is exceeded",
             errno.EROFS: f"the file system is read-only; {elsewhere}",
-            errno.ENOTDIR: f"a file stands where a directory is named; {elsewhere}",
-            errno.EACCES: f"the process may not write there; mend the permissions, or {elsewhere}",
+            errno.ENOTDIR: f"a file is in place of the directory; {elsewhere}",
+            errno.EACCES: f"the process may not write there; correct the permissions, or {elsewhere}",
         }.get(e.errno or 0, "")
         return TransportError(f"journal {operation} in {self._directory}: {e.strerror or e}", retriable=True, hint=hint)

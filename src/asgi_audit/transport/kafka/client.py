@@ -4,7 +4,7 @@ and an end within a bounded time.
 Invariants: aiokafka only runs in these threads. Every wait for a broker has a timeout. An object of aiokafka that does
 not stop in time is cut off: its connections are closed and its tasks cancelled (aiokafka #1101, #1013).
 
-Log lines of aiokafka from these threads are dropped: it writes several a second while a broker does not answer, and at
+Log lines of aiokafka from these threads are dropped: it writes several a second while a broker does not respond, and at
 DEBUG it writes whole requests, including the password of SASL PLAIN. `state.Condition` writes one line for each change
 of state instead.
 """
@@ -49,7 +49,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_TOPIC_RESOURCE = 2  # Kafka's number of the kind of thing whose settings are asked for
+_TOPIC_RESOURCE = 2  # Kafka's number of the resource type whose settings are requested
 STOP_SECONDS = 2.0  # how long a producer, consumer or client may take to stop
 
 # Every logger of aiokafka 0.14 that is used here (`grep getLogger`).
@@ -73,7 +73,7 @@ _filter = _NotFromUs()
 
 class _Loop(asyncio.SelectorEventLoop):
     """Not the loop of the policy, which the application may have set to uvloop; our tests do not cover that. It keeps a
-    list of its connections: aiokafka forgets those that it gave up, and with a frozen broker they would never close."""
+    list of its connections: aiokafka forgets those that it abandons, and with a frozen broker they would stay open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class LoopThread:
 
 async def cut_off(seconds: float = 0.2) -> None:
     """End all other tasks of this loop, and all its connections, within about `seconds`. Nothing else uses the loop, so
-    they belong to an object of aiokafka that was given up."""
+    they belong to an abandoned object of aiokafka."""
     loop = asyncio.get_running_loop()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in rest:
@@ -221,7 +221,7 @@ def run_bounded(work: Callable[[], Coroutine[Any, Any, T]], seconds: float, oper
     if error:
         raise error[0]
     if not result:
-        raise TransportError(f"Kafka: {operation}: no answer in {seconds:g} s")
+        raise TransportError(f"Kafka: {operation}: no response within {seconds:g} s")
     return result[0]
 
 
@@ -311,9 +311,9 @@ async def cause_of(config: KafkaConfig, error: BaseException) -> BaseException:
 
 class TopicFacts(NamedTuple):
     """The topic now, as the cluster describes it. `leaders`: partition to node; -1: it has no leader. `topic_id`: 16
-    bytes, another one after a topic was deleted and made again; None when the broker or aiokafka does not support it.
+    bytes, different after a topic was deleted and created again; None when the broker or aiokafka does not support it.
     `error`: None when the topic exists. `rights`: a bit for each operation that this user may do with the topic, by
-    Kafka's numbers of operations; None when it was not asked for, or the broker does not say."""
+    Kafka's numbers of operations; None when it was not requested, or the broker does not tell."""
 
     cluster_id: str
     topic_id: bytes | None
@@ -375,7 +375,7 @@ class Probe:
 
     async def ends(self, leaders: Mapping[int, int]) -> tuple[dict[int, int], dict[int, str]]:
         """(the offset after the last readable message, by partition; for the other partitions, why it is not known). A
-        broker that has just become leader refuses to answer until it knows (KIP-207)."""
+        broker that has just become leader refuses the request until it knows its end (KIP-207)."""
         refused = {partition: "it has no leader" for partition, node in leaders.items() if node < 0}
         by_node: dict[int, list[int]] = {}
         for partition, node in leaders.items():
@@ -399,7 +399,7 @@ class Probe:
                         await self._client.force_metadata_update()
                     answer = await self._client.send(node, request)
         except vendor_errors() as e:
-            return {}, dict.fromkeys(partitions, f"broker {node} does not answer: {type(e).__name__}")
+            return {}, dict.fromkeys(partitions, f"broker {node} does not respond: {type(e).__name__}")
         for _topic, answered in answer.topics:
             for partition, code, *rest in answered:
                 kind = vendor.for_code(code)
@@ -410,7 +410,7 @@ class Probe:
         return found, refused
 
     async def retention_ms(self) -> int | None:
-        """How long the topic keeps a message; None: for ever, or the right to ask is missing. Raises what aiokafka
+        """How long the topic keeps a message; None: for ever, or this user may not read it. Raises what aiokafka
         raises."""
         answer = await self._ask(DescribeConfigsRequest([(_TOPIC_RESOURCE, self._config.topic, ["retention.ms"])]))
         for code, _text, _kind, _name, entries in answer.resources:

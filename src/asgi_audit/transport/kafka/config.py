@@ -62,14 +62,14 @@ class KafkaConfig:
         try:
             context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
             if self.cert_file:
-                # Not None, with which OpenSSL would ask for a password on the terminal and wait for ever.
+                # Not None, because OpenSSL would then ask for a password on the terminal and wait for ever.
                 key = str(self.key_file) if self.key_file else None
                 context.load_cert_chain(str(self.cert_file), key, password=self.key_password or "")
         except (OSError, ssl.SSLError) as e:
             files = ", ".join(str(f) for f in (self.ca_file, self.cert_file, self.key_file) if f)
             raise ConfigError(
                 f"the TLS files of Kafka ({files or 'the system CA store'}) cannot be used: {e}; "
-                "accepted are PEM files that this process can read"
+                "accepted: PEM files that this process can read"
             ) from None
         return context
 
@@ -96,14 +96,14 @@ def kafka_config(
     to a broker."""
     address = kafka_address(url)
     if tls is False and address.is_tls:
-        raise ConfigError("kafkas:// and TLS turned off contradict each other; use kafka:// without TLS")
+        raise ConfigError("kafkas:// cannot be combined with TLS turned off; use kafka:// without TLS")
     tls = address.is_tls or bool(tls)
     if not tls:
         for name, value in (("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)):
             if value:
                 raise ConfigError(f"Kafka's {name} is given but TLS is off; use kafkas:// in place of kafka://")
     if key_file and not cert_file:
-        raise ConfigError("Kafka's key_file needs a cert_file beside it")
+        raise ConfigError("Kafka's key_file requires a cert_file")
     if username and not sasl_mechanism:
         sasl_mechanism = "SCRAM-SHA-512"
     if sasl_mechanism:
@@ -113,7 +113,7 @@ def kafka_config(
                 f"SASL mechanism {sasl_mechanism[:40]!r} is unknown; accepted: {', '.join(SASL_MECHANISMS)}"
             )
         if not username or not password:
-            raise ConfigError(f"SASL {sasl_mechanism} needs a user name and a password")
+            raise ConfigError(f"SASL {sasl_mechanism} requires a user name and a password")
     elif password:
         raise ConfigError("a password for Kafka is given without a user name")
     if not 1 <= request_seconds <= 300:

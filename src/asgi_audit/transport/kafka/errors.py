@@ -1,8 +1,8 @@
 """The one place where exceptions of aiokafka are translated.
 
-It decides three things: what the operator is told; whether the same attempt can succeed later; and whether the *data*
-of a batch is to blame (then the batch is split) or something else (then it waits). Few errors count as errors of the
-data, because a wrong decision there would throw away good records.
+It decides three things: the message for the operator; whether the same attempt can succeed later; and whether the
+*data* of a batch caused the error (then the batch is split) or something else (then it waits). Few errors count as
+errors of the data, because a wrong decision there would throw away good records.
 """
 
 from __future__ import annotations
@@ -97,38 +97,38 @@ _FINAL: tuple[type[BaseException], ...] = (
 
 _NAMED = re.compile(r"^(\[Error \d+\] )?[A-Z]\w*(: |$)")
 _IN_SYNC = "Too few replicas are in sync for min.insync.replicas; start the missing brokers."
-_RIGHTS = "Give this user Write on the topic to send, Read to index, Create to make it."
-_CLUSTER = "Brokers before 2.8 want IdempotentWrite on the cluster; to make the topic, Create is needed."
+_RIGHTS = "Grant this user rights on the topic: Write to send, Read to index, Create to create it."
+_CLUSTER = "Brokers before 2.8 require IdempotentWrite on the cluster. To create the topic, Create is required."
 _REACH = (
-    "Check that the broker runs, that its advertised.listeners can be reached from here, and that the port is the one "
-    "for TLS (kafkas://) and SASL as they are set."
+    "Check that the broker runs, that its advertised.listeners can be reached from here, and that its port matches the "
+    "settings of TLS (kafkas://) and SASL."
 )
 
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (vendor.AuthenticationFailedError, "Check the user name and the password of Kafka."),
     (vendor.SaslAuthenticationFailed, "Check the user name and the password of Kafka."),
     (vendor.UnsupportedSaslMechanismError, "Choose a SASL mechanism that the broker has enabled."),
-    (vendor.IllegalSaslStateError, "The listener may not want SASL; check the port and the SASL settings."),
+    (vendor.IllegalSaslStateError, "The listener may not use SASL; check the port and the SASL settings."),
     (vendor.TopicAuthorizationFailedError, _RIGHTS),
-    (vendor.GroupAuthorizationFailedError, "Give this user Read on the consumer group."),
+    (vendor.GroupAuthorizationFailedError, "Grant this user Read on the consumer group."),
     (vendor.ClusterAuthorizationFailedError, _CLUSTER),
     (vendor.UnknownTopicOrPartitionError, "Create it with `asgi-audit topics create`."),
-    (vendor.InvalidReplicationFactorError, "The cluster has fewer brokers than replicas were asked for."),
+    (vendor.InvalidReplicationFactorError, "The cluster has fewer brokers than the requested number of replicas."),
     (vendor.UnsupportedCodecError, "Install the codecs: pip install 'asgi-audit[kafka]'."),
     (vendor.NotEnoughReplicasError, _IN_SYNC),
     (vendor.NotEnoughReplicasAfterAppendError, _IN_SYNC),
     (vendor.InvalidTimestampError, "The clocks of this machine and of the broker are more than an hour apart."),
     (vendor.KafkaStorageError, "A disk of the broker has failed; see the broker's log."),
-    (ssl.SSLCertVerificationError, "Give the CA of the broker's certificate, and use the name that stands in it."),
-    (ssl.SSLError, "The listener may not speak TLS; check the port, kafka:// or kafkas://."),
+    (ssl.SSLCertVerificationError, "Set kafka_ca_file to the CA of the broker's certificate; use a host name in it."),
+    (ssl.SSLError, "The listener may not use TLS; check the port, kafka:// or kafkas://."),
     (vendor.KafkaConnectionError, _REACH),
     (OSError, _REACH),
 )  # fmt: skip
 
 
 class VendorDefect(vendor.KafkaError):  # type: ignore[misc]
-    """aiokafka raised something that is no error of Kafka: it has assertions that fail after a connection was replaced,
-    and passes on what struct and the codecs raise for malformed bytes. A new client may work."""
+    """aiokafka raised an exception that is not an error of Kafka. Some of its assertions fail after a connection was
+    replaced, and it passes on what struct and the codecs raise for malformed bytes. A new client may work."""
 
     retriable = True
 
@@ -145,7 +145,7 @@ def vendor_calls() -> Iterator[None]:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise VendorDefect("a call was given up inside of aiokafka") from e
+        raise VendorDefect("a call was cancelled inside aiokafka") from e
     except vendor_errors():
         raise
     except NotImplementedError as e:  # raised when the broker knows no version of a request
@@ -176,7 +176,7 @@ def blames_clock(error: BaseException) -> bool:
 
 
 def blames_topic(error: BaseException) -> bool:
-    """Whether the cluster answers and has no such topic."""
+    """Whether the cluster responds and has no such topic."""
     return isinstance(error, vendor.UnknownTopicOrPartitionError)
 
 
@@ -197,9 +197,9 @@ def defect(operation: str, error: BaseException) -> TransportError:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
     return TransportError(
-        f"Kafka: {operation}: a defect of asgi-audit, {type(error).__name__}{place}",
+        f"Kafka: {operation}: a bug in asgi-audit, {type(error).__name__}{place}",
         retriable=False,
-        hint="Nothing is lost: what was not indexed or acknowledged is read again at the next start.",
+        hint="Nothing is lost: what is not indexed or acknowledged yet is read again at the next start.",
     )
 
 
@@ -208,13 +208,13 @@ def _said(error: BaseException) -> str:
     name = type(error).__name__.lstrip("_").removesuffix("Error").removesuffix("Exception") or "Error"
     try:
         text = " ".join(str(error).split())[:300]
-    except AttributeError:  # aiokafka's base class of broker errors cannot say itself
+    except AttributeError:  # str() of aiokafka's base class of broker errors fails
         text = ""
     # aiokafka writes the name before the text, with and without its number.
     if isinstance(error, vendor.KafkaError):
         text = _NAMED.sub("", text)
     if isinstance(error, asyncio.TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(error, asyncio.CancelledError):
-        return "given up"
+        return "cancelled"
     return f"{name}: {text}" if text else name

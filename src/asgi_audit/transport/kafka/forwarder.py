@@ -8,11 +8,11 @@ Invariants:
   in which they were read: one batch of a partition is in flight at a time, several partitions at once.
 * Nothing is removed from the source before the broker has acknowledged it with acks=all. What is sent again after a
   failure is in the topic twice; the index drops the second.
-* At most 8 MiB (plus one read of 2,000 entries) wait in memory. While no broker answers, only the journal grows.
+* At most 8 MiB (plus one read of 2,000 entries) wait in memory. While no broker responds, only the journal grows.
 * Every wait for a broker is bounded, also at the end. A producer that failed is replaced (aiokafka #1017), after a
   pause with jitter.
 * Every message has the header `asgi-audit-kind`, so that other consumers can tell records from statements.
-* An entry that the broker refuses does not block those behind it (see `refusals.py`).
+* An entry that the broker refuses does not block later entries (see `refusals.py`).
 
 A crash loses nothing: what was not acknowledged is still at the source, and the next forwarder sends it.
 """
@@ -51,7 +51,7 @@ _BUFFER_BYTES = 8 << 20  # of entries that wait in memory
 _SLICE = 200
 _TOPIC_SECONDS = 5.0  # how long a new producer may look for the topic
 _COMMIT_SECONDS = 0.5  # between two commits to the source: each costs some file operations
-_STOPPING_SECONDS = 0.02  # how often the source is read once a stop was asked for
+_STOPPING_SECONDS = 0.02  # how often the source is read after `stop` was called
 # For other consumers. The index looks at the first bytes of the value: messages of 0.1.0 have no header.
 _HEADERS = {kind: [(KIND_HEADER, kind.name.lower().encode())] for kind in Kind}
 
@@ -60,7 +60,7 @@ class Forwarder:
     """Sends everything that `source` has to `config.topic`. Only the forwarder's thread uses the source.
 
     dead_letters: the directory for what the broker refuses; `access` says who may read it.
-    on_broken(error): called last in the thread, when it ends because of a defect; the source is closed then.
+    on_broken(error): called last in the thread, when it ends because of a bug; the source is closed then.
     linger_seconds: how often a source that was empty is read again. More makes larger batches and a longer delay.
     delivery_seconds: how long one batch may take before its producer is replaced.
     drain: end when the source is empty and everything is acknowledged.
@@ -91,7 +91,7 @@ class Forwarder:
         self._backoff = backoff_seconds
         self._drain = drain
         self._thread = LoopThread("asgi-audit-forwarder", self._main, on_broken)
-        self._stop_at = float("inf")  # monotonic: when a stop gives up what is left
+        self._stop_at = float("inf")  # monotonic: when a stop ends without sending the rest
         self._ended = threading.Event()
 
         self._queues = PartitionQueues()
@@ -136,8 +136,8 @@ class Forwarder:
         return self._thread.park(timeout_seconds)
 
     def flush(self, timeout_seconds: float) -> bool:
-        """Send what the source has now, without waiting for a batch to grow, and go on. Returns whether all of it was
-        acknowledged in time. Returns False at once while Kafka does not answer: the entries stay in the journal."""
+        """Send what the source has now, without waiting for a batch to grow, and keep running. Returns whether all of
+        it was acknowledged in time; False at once while Kafka does not respond (the entries stay in the journal)."""
         if self._condition.state not in (KafkaState.RUNNING, KafkaState.STARTING) or self._ended.is_set():
             return False
         done = threading.Event()
@@ -195,7 +195,7 @@ class Forwarder:
                     await self._pump()
                     if self._failed is not None:
                         raise self._failed
-                except vendor_errors() as e:  # only these: a defect of our code would be met again
+                except vendor_errors() as e:  # only these: a bug in our code would fail again
                     if self._counts["acknowledged"] > before:
                         pauses = 0
                     if blames_data(e) or blames_clock(e):
@@ -218,8 +218,8 @@ class Forwarder:
             self._ended.set()
 
     def _over(self) -> bool:
-        """Whether to end: drained; or stopped, and nothing is left, the time is over, or Kafka does not answer. In that
-        last case nothing could be sent, and what waits is safe in the journal."""
+        """Whether to end: drained; or stopped, and nothing is left, the time is over, or Kafka does not respond. In the
+        last case nothing can be sent, and what waits is safe in the journal."""
         if self._stop.is_set() and (not self._reached or time.monotonic() >= self._stop_at):
             return True
         return (self._stop.is_set() or self._drain) and self._caught_up and not self._queues.entries
@@ -240,7 +240,7 @@ class Forwarder:
         self._failed, self._reached = None, False
         self._counts["producers"] += 1
         # After a refused batch the numbering of an idempotent producer has a gap, and the broker would refuse every
-        # later batch of the partition as out of order. So a refused batch is taken apart by a producer without
+        # later batch of the partition as out of order. So a refused batch is sent again in parts by a producer without
         # idempotence.
         self._idempotent = not self._queues.careful
         self._producer = new_producer(self._config, batch_bytes=self._refusals.batch_bytes, idempotent=self._idempotent)
@@ -321,7 +321,7 @@ class Forwarder:
             self._waiter.set_result(None)
 
     async def _finish(self, sends: set[asyncio.Task[None]]) -> None:
-        """Wait until each batch in flight has its answer or its timeout."""
+        """Wait until each batch in flight has its response or its timeout."""
         if sends:
             await asyncio.wait(sends, timeout=self._bounded(self._delivery))
             for task in sends:
@@ -338,7 +338,7 @@ class Forwarder:
         try:
             batch = self._source.poll(_READ_MAX, 0)
         except TransportError as e:
-            # The journal's disk failed, not Kafka: go on sending what is in memory; read again after the linger.
+            # The journal's disk failed, not Kafka: keep sending what is in memory; read again after the linger.
             self._condition.once(str(e))
             self._caught_up, self._read_at = True, time.monotonic()
             return
@@ -364,7 +364,7 @@ class Forwarder:
             self._counts["batches"] += 1
             async with asyncio.timeout(self._delivery):
                 with vendor_calls():
-                    # The first await sends, because a closed batch does not linger; the second waits for the answer.
+                    # The first await sends, because a closed batch does not linger; the second waits for the response.
                     await (await self._producer.send_batch(batch, self._config.topic, partition=queue.partition))
             self._queues.acknowledge(queue, count)
             self._counts["acknowledged"] += count
@@ -372,7 +372,7 @@ class Forwarder:
             if self._refusals.judge(queue, count, e, is_idempotent=self._idempotent):
                 self._failed = e
         except Exception as e:
-            self._failed = e  # a defect: it ends the thread
+            self._failed = e  # a bug: it ends the thread
         finally:
             self._in_flight = max(0, self._in_flight - count)
             queue.busy = False
@@ -411,7 +411,7 @@ class Forwarder:
         self._queues.forget(gone)
 
     def _bounded(self, seconds: float) -> float:
-        """At most as long as a stop that was asked for allows."""
+        """At most as long as a requested stop allows."""
         return max(0.1, min(seconds, self._stop_at - time.monotonic()))
 
     async def _pause(self, attempt: int) -> None:

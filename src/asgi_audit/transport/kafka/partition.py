@@ -1,8 +1,8 @@
 """One partition of the topic as the source sees it: where to continue, and whether it is still the same log.
 
-The idea. The index stores for each partition the next offset and a digest of the message before it. An offset alone is
-not enough: someone may delete the topic and make it again. An example: the stored position is offset 1,000; the topic
-was made again and has 1,200 new messages. A consumer that simply continues at 1,000 skips the first 1,000 of them
+The idea: the index stores for each partition the next offset and a digest of the message before it. An offset alone is
+not enough: someone may delete the topic and create it again. An example: the stored position is offset 1,000; the topic
+was created again and has 1,200 new messages. A consumer that simply continues at 1,000 skips the first 1,000 of them
 without an error. So on each connection the message at 999 is read again and its digest compared:
 
     the same digest            the same log: continue at 1,000
@@ -34,7 +34,7 @@ _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"int
 _HANDED_MAX = 64  # so many polls that are not stored yet are kept apart
 _LOG_APPEND_TIME = 1  # the type of a timestamp that the broker set, not the producer
 UNKNOWN = -1
-"""Stands for an append time (ms) that is not known, as in Kafka."""
+"""An unknown append time (ms); the value that Kafka uses."""
 
 
 class _Watermark(msgspec.Struct):
@@ -45,7 +45,7 @@ _watermark = msgspec.json.Decoder(_Watermark).decode
 
 
 def kind_of(payload: bytes) -> Kind:
-    """What an entry is, by its first bytes. Everything else counts as a record; decoding it will find out."""
+    """The kind of an entry, by its first bytes. Everything else counts as a record; decoding it shows whether it is."""
     for head, kind in _HEADS:
         if payload.startswith(head):
             return kind
@@ -102,7 +102,7 @@ class Partition:
         self._value: bytes | None = None  # of the last message; its digest is computed when it is needed
         self._begin = 0
         self._answered_at: int | None = None
-        self.is_cut = False  # its beginning was removed, which no chunk has told yet
+        self.is_cut = False  # its beginning was removed, which no chunk has reported yet
         self.is_unread = False  # it has no position, and no message was read
         self.position = self.next or 0  # the offset after everything that was read, control records included
         self.moved_at = self.placed_at = self.heard_at  # when `position` moved last, and when it was placed
@@ -146,7 +146,7 @@ class Partition:
         if digest_of(first.value or b"") == expected:
             self._read_until = first.timestamp
             return records[1:], None
-        return (), self._restart("topic_recreated", self._begin, now, "another message stands there")
+        return (), self._restart("topic_recreated", self._begin, now, "another message is at that offset")
 
     def _restart(self, kind: str, begin: int, now: float, detail: str) -> SourceIncident:
         incident = SourceIncident(kind, str(self.number), self.next or 0, begin, now, detail)
@@ -202,7 +202,7 @@ class Partition:
 
     def stored(self, following: int) -> None:
         """Everything before this offset that `poll` returned is stored. Searched from the newest on, because before the
-        topic was made again the offsets may have been higher."""
+        topic was created again the offsets may have been higher."""
         for at in range(len(self._handed) - 1, -1, -1):
             if self._handed[at][0] == following:
                 for _ in range(at + 1):
@@ -233,8 +233,8 @@ class Partition:
                 self.statement_delay = (appended - watermark) / 1000
 
     def heard(self, answered_at: int | None, high: int | None, position: int) -> None:
-        """Called after each fetch. `answered_at`: when the broker answered last (ms); `high`: the high watermark in
-        that answer; `position`: where the next fetch begins. A fetch is sent after the answer to the one before it."""
+        """Called after each fetch. `answered_at`: when the broker responded last (ms); `high`: the high watermark in
+        that response; `position`: where the next fetch begins, which is sent after that response."""
         before = self._answered_at
         if answered_at != before:
             self._answered_at = answered_at

@@ -2,7 +2,7 @@
 
 A `PartitionQueue` holds the entries for one partition of the topic, in order. All entries of a process wait in one
 queue, in the order in which they were read, so what is acknowledged of a process is always a prefix of what was read.
-That is how the source's positions are settled: a position that was read behind the first 500 entries of a process may
+That is how the source's positions are settled: a position that was read after the first 500 entries of a process may
 be committed when 500 of its entries are acknowledged. A `_Track` counts both for one process.
 """
 
@@ -51,7 +51,7 @@ class _Run:
 @dataclass
 class PartitionQueue:
     """`careful`: so many entries at the head belong to a batch that was refused. They are sent `step` at a time until
-    the one that is to blame is sent alone; `refusals` counts how often it was refused alone."""
+    the refused entry is sent alone; `refusals` counts how often it was refused alone."""
 
     partition: int
     runs: deque[_Run] = field(default_factory=deque)

@@ -17,8 +17,8 @@ __all__ = ["ReadQueue", "Taken"]
 
 
 class _Passed(NamedTuple):
-    """A fence, placed after everything that it covers. `cut`: partitions whose beginning was removed and that had no
-    message to tell so. `empty`: where partitions begin of which no message was read."""
+    """A fence, placed after everything that it covers. `cut`: partitions whose beginning was removed, and no
+    message has reported it. `empty`: the beginnings of partitions of which no message was read."""
 
     fence: Fence
     cut: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""What a failed batch means: an entry that the broker refuses, this machine's clock, or a producer that is broken.
+"""Decides why a batch failed: the broker refuses an entry, this machine's clock is wrong, or the producer is broken.
 
-Place in the path: the forwarder asks after each batch that was not acknowledged. An entry that the broker refuses does
-not block those behind it: the batch is halved until the entry to blame is sent alone; it goes to the local dead
-letters, and a loss entry with its leaf hash takes its place.
+Place in the path: the forwarder calls it after each batch that was not acknowledged. An entry that the broker refuses
+does not block later entries: the batch is halved until the refused entry is sent alone. The entry goes to the local
+dead letters, and a loss entry with its leaf hash takes its place.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Refusals:
         self.counts["refused_records"] += message.kind is Kind.RECORD
         self.keep(message.partition, message.sequence, message.kind.name.lower(), reason, message.payload)
         log.error(
-            "entry %d of process %s (%d bytes) is kept in %s: %s",
+            "Kafka refused entry %d of process %s (%d bytes); it is kept in %s: %s",
             message.sequence,
             message.partition,
             len(message.payload),
@@ -96,8 +96,8 @@ class Refusals:
             reason,
         )
         if message.kind is Kind.LOSS:
-            # A loss entry has a few hundred bytes and is not refused for its size. If it is refused all the same, skip
-            # it, so that the queue moves on; the index will report the sequence as missing.
+            # A loss entry has a few hundred bytes and is not refused for its size. If it is refused nevertheless, skip
+            # it so that later entries are sent; the index reports its sequence as missing.
             self._queues.acknowledge(queue, 1)
             return
         loss = Loss(

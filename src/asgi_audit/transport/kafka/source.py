@@ -5,11 +5,11 @@ Place in the path: Kafka ═► *KafkaSource* ═► Indexer. A thread with its 
 
 Invariants:
 * A partition continues exactly at its position. On every connection the message before it is read again and its digest
-  compared (see `partition.py`): a topic that was made again, or a range that retention removed, is an *incident* and
+  compared (see `partition.py`): a topic that was created again, or a range that retention removed, is an *incident* and
   never skipped unseen. Between connections a new topic id and each "offset out of range" lead to the same check.
 * Every 250 ms it takes a fence (see `transport/fences.py`): the clock, fresh metadata, then the end of each partition
   from its leader. A fence has passed when everything before its ends is in the queue; it is put into the queue after
-  that. When a partition has no leader, or its end cannot be found out, there is no fence, and `holds` names the
+  that. When a partition has no leader, or its end is not known, there is no fence, and `holds` names the
   partition; the others are read on.
 * Ignored partitions do not count for fences until they are read up to the end that their leader named last.
 * At most `queue_messages` messages and 32 MiB (plus one fetch) wait in memory; then fetching stops.
@@ -55,18 +55,18 @@ __all__ = ["KafkaSource"]
 
 _QUEUE_BYTES = 32 << 20
 _FETCH_MAX = 2_000  # messages from one call of getmany
-_FOREIGN_SAMPLE = 100  # when none of so many first messages is ours, it is the wrong topic
+_FOREIGN_SAMPLE = 100  # when none of so many first messages is of asgi-audit, it is the wrong topic
 _COMMIT_SECONDS = 1.0
-_RETENTION_SECONDS = 60.0  # how often the topic's retention is asked for
+_RETENTION_SECONDS = 60.0  # how often the topic's retention is requested
 _RECORD_HEAD = b'{"account_id":'
 
 
 class FetchTimeout(vendor.KafkaError):  # type: ignore[misc]
-    """No fetch was answered for `silent_seconds`."""
+    """No response to a fetch for `silent_seconds`."""
 
 
 class _Anew(vendor.KafkaError):  # type: ignore[misc]
-    """The partitions changed, or the topic was made again: begin a new session."""
+    """The partitions changed, or the topic was created again: begin a new session."""
 
     retriable = True
 
@@ -90,8 +90,8 @@ class KafkaSource:
         backoff_seconds: tuple[float, float] = (0.2, 15.0),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`fetch_wait_ms`: how long a broker may wait for messages before it answers. `facts_seconds`: how often a
-        fence is taken, for which the topic's partitions and their ends are asked for. Raises ConfigError."""
+        """`fetch_wait_ms`: how long a broker may wait for messages before it responds. `facts_seconds`: how often a
+        fence is taken, which requests the topic's partitions and their ends. Raises ConfigError."""
         connection_options(config)
         self._config = config
         self._fetch_wait_ms = fetch_wait_ms
@@ -111,9 +111,9 @@ class KafkaSource:
         self._incidents: deque[SourceIncident] = deque(maxlen=1000)
         self._retention_ms: int | None = None
         self._condition = Condition("read", config.address, "Nothing is read.")
-        # True while none of the first hundred or more messages is ours: most likely the topic is the wrong one. Then
+        # True while none of the first hundred or more messages is of asgi-audit: it is probably the wrong topic. Then
         # `poll` raises, so that a foreign topic does not become a flood of dead letters. What is read meanwhile stays
-        # in the queue and is returned as soon as a message of ours comes.
+        # in the queue and is returned as soon as a message of asgi-audit arrives.
         self._wrong = False
         self._defect: Exception | None = None  # why the thread ended
 
@@ -145,7 +145,7 @@ class KafkaSource:
             self._raise_defect()
             if not is_known:
                 raise TransportError(
-                    f"Kafka: connect to {self._config.address}: {self._condition.last_error or 'no answer in time'}",
+                    f"Kafka: connect to {self._config.address}: {self._condition.last_error or 'no response in time'}",
                     hint="Check that the broker runs and that its advertised.listeners can be reached from here.",
                 )
             return f"kafka:{self._cluster}:{self._config.topic}"
@@ -153,13 +153,13 @@ class KafkaSource:
     def open(self, positions: Mapping[str, Position]) -> None:
         """May be called once. The thread checks the positions; `poll` returns nothing of a partition before that."""
         if self._opened.is_set():
-            raise TransportError("a KafkaSource is opened once; make a new one", retriable=False)
+            raise TransportError("a KafkaSource can be opened only once; create a new one", retriable=False)
         self._positions = dict(positions)
         self._opened.set()
         self._start()
 
     def made_at(self) -> float | None:
-        return 0.0  # what a topic has removed shows in where its partitions begin
+        return 0.0  # what a topic has removed is seen from where its partitions begin
 
     def ignore(self, partitions: Collection[str]) -> None:
         self._fences.ignored = frozenset(partitions)
@@ -172,7 +172,7 @@ class KafkaSource:
             if self._wrong:
                 raise TransportError(
                     f"none of the first {self._seen} messages of {self._config.address} is a record of asgi-audit",
-                    hint="Is it the right topic? Nothing of it is indexed until one comes.",
+                    hint="Check the name of the topic. Nothing of it is indexed until a record of asgi-audit arrives.",
                 )
             taken = self._queue.take(messages_max, self._handed_out)
             for number in taken.positions:
@@ -299,7 +299,7 @@ class KafkaSource:
                 low, high = self._backoff
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(stop.wait(), min(high, low * 2.0 ** min(attempt, 16)))
-        except Exception as e:  # a defect: the next session would meet it again
+        except Exception as e:  # a bug: the next session would fail in the same way
             with self._ready:
                 self._defect = e
                 self._ready.notify_all()
@@ -416,7 +416,7 @@ class KafkaSource:
         if incident.kind == "retention_passed":
             text = "offsets %d to %d were removed before they were read (%s)"
         else:
-            text = "the topic was deleted and made again: position %d is gone, reading continues at %d (%s)"
+            text = "the topic was deleted and created again: offset %d is gone, reading continues at %d (%s)"
         log.error(
             "partition %s of %s: " + text,
             incident.partition,
@@ -435,7 +435,7 @@ class KafkaSource:
                     consumer.getmany(timeout_ms=self._fetch_wait_ms, max_records=_FETCH_MAX), self._silent_seconds
                 )
         except vendor.OffsetOutOfRangeError as e:
-            # Retention, or a topic that was made again: the next session finds out.
+            # Retention, or a topic that was created again: the next session finds out.
             raise _Anew("a position is out of range") from e
         taken: list[tuple[Partition, Chunk]] = []
         anew = False
@@ -459,14 +459,14 @@ class KafkaSource:
         if not anew:
             await self._look_at_fences()
         if anew:  # only now: the queue has the messages of the other partitions
-            raise _Anew("another message stands at a position")
+            raise _Anew("another message is at a stored position")
 
     def _sample(self, messages: Sequence[Message]) -> None:
         self._seen += len(messages)
         self._ours += sum(m.kind is not Kind.RECORD or m.payload.startswith(_RECORD_HEAD) for m in messages)
         was_wrong, self._wrong = self._wrong, self._seen >= _FOREIGN_SAMPLE and not self._ours
         if self._wrong and not was_wrong:
-            log.error("none of the first %d messages of %s is a record of asgi-audit: is it the right topic?",
+            log.error("none of the first %d messages of %s is a record of asgi-audit; check the name of the topic",
                       self._seen, self._config.address)  # fmt: skip
 
     async def _look_at_fences(self) -> None:
@@ -498,7 +498,7 @@ class KafkaSource:
             try:
                 facts = await self._probe.facts()
             except vendor_errors():
-                pass  # no broker answers: if that lasts, the fetches fail
+                pass  # no broker responds: if that lasts, the fetches fail
             else:
                 self._check_topic(facts)
                 ends, refused = await self._probe.ends(facts.leaders)
@@ -515,8 +515,8 @@ class KafkaSource:
             raise _Anew("a partition has a leader again")
 
     async def _chores(self) -> None:
-        """A task that runs during the session: commits offsets, and raises FetchTimeout when fetches are not
-        answered."""
+        """A task that runs during the session: commits offsets, and raises FetchTimeout when fetches get no
+        response."""
         assert self._probe is not None
         committed_at = 0.0
         while True:
@@ -525,13 +525,13 @@ class KafkaSource:
             asked = [self._partitions[number] for number in self._assigned - self._leaderless]
             silent = [p for p in asked if now - p.heard_at > self._silent_seconds]
             if silent:
-                raise FetchTimeout(f"no answer to a fetch for {self._silent_seconds:g} s")
+                raise FetchTimeout(f"no response to a fetch for {self._silent_seconds:g} s")
             if now - committed_at >= _COMMIT_SECONDS:
                 committed_at = now
                 await self._commit_offsets()
             if now - self._retention_at >= _RETENTION_SECONDS:
                 self._retention_at = now
-                with contextlib.suppress(*vendor_errors()):  # only for a metric, and the right to ask may be missing
+                with contextlib.suppress(*vendor_errors()):  # only for a metric, and this user may lack the right
                     self._retention_ms = await self._probe.retention_ms()
 
     async def _commit_offsets(self) -> None:

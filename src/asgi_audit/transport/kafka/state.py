@@ -1,7 +1,7 @@
 """The state of the forwarder and the source, and one log line for each change of it.
 
-While a broker does not answer, attempts fail several times a second. The operator needs to know that it does not
-answer, and since when; not each attempt.
+While a broker does not respond, attempts fail several times a second. The operator needs to know that it does not
+respond, and since when; not each attempt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class KafkaState(enum.Enum):
     RUNNING = "running"
     WAITING = "waiting for Kafka"
     NO_TOPIC = "the topic does not exist"
-    DENIED = "Kafka refuses us until something is changed"
+    DENIED = "Kafka refuses this client until something is changed"
     STOPPED = "stopped"
 
 
@@ -51,10 +51,8 @@ class KafkaSourceStats(NamedTuple):
     state: KafkaState
     fetched: int
     queued: int
-    lag: (
-        int | None
-    )  # messages before the high watermarks as last heard that are not stored; None before the first answer
-    # Seconds until retention takes the oldest message that is not stored, or one that came now; None: not known.
+    lag: int | None  # messages below the last known high watermarks that are not stored; None before the first response
+    # Seconds until retention removes the oldest message that is not stored, or one appended now; None: not known.
     expires_in: float | None
     statement_delay: float | None  # append time of each partition's last statement minus its watermark, the largest
     consumers: int
@@ -105,7 +103,7 @@ class Condition:
         return str(translate(f"{self._operation} {self._address}", error))
 
     def once(self, text: str) -> None:
-        """Log a line that is no change of state, unless it repeats the last line."""
+        """Log a line without a change of state, unless it repeats the last line."""
         if text != self.last_error:
             self.last_error = text
             log.warning("%s", text)

@@ -1,7 +1,7 @@
 """The fences of a topic: which have passed, which partitions hold them back, and which of them are ignored.
 
-`KafkaSource` takes the fences and tells what it has read; what follows from both is decided here. Pure bookkeeping, in
-the source's thread; only `recovered` may be called from any thread.
+`KafkaSource` takes the fences and reports what it has read; this module decides which fences have passed. Pure
+bookkeeping, in the source's thread; only `recovered` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class TopicFences:
         self._ends = {}
 
     def add(self, fence: Fence, ends: Mapping[int, int], refused: Mapping[int, str], *, is_full: bool) -> None:
-        """`ends`: the end of each partition that told it after the fence's clock was read; `refused`: why the others
-        did not. `is_full`: the queue has no room, so that a partition without progress is not to blame."""
+        """`ends`: the end of each partition that was known after the fence's clock was read; `refused`: why the other
+        ends are not known. `is_full`: the queue has no room, so a partition without progress is not reported."""
         self._ends = {str(number): end for number, end in ends.items()}
         self.holds = self._stuck(is_full) | {str(number): why for number, why in refused.items()}
         if not self.holds.keys() - self.ignored:

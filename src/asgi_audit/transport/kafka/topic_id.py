@@ -1,6 +1,6 @@
 """Kafka's Metadata request in version 12, which returns topic ids (brokers from 3.0). aiokafka 0.14 stops at version 5.
 
-Only a topic id proves that a topic was deleted and made again while it is being read. The layouts follow
+Only a topic id proves that a topic was deleted and created again while it is being read. The layouts follow
 MetadataRequest.json and MetadataResponse.json of Apache Kafka. The module uses aiokafka's protocol classes, which may
 change; when it cannot be imported, `client` works without topic ids.
 """

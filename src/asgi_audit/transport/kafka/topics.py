@@ -1,5 +1,5 @@
-"""Make the topic, and explain one that differs from what the audit trail needs. For `asgi-audit topics create` and
-`doctor`.
+"""Create the topic, and explain how an existing one differs from what the audit trail needs. For
+`asgi-audit topics create` and `doctor`.
 
 Synchronous: each call runs in a thread and loop of its own, at most `seconds`. Errors are TransportErrors with a hint.
 """
@@ -49,8 +49,8 @@ class TopicWanted:
                 raise ConfigError(f"{name} of the topic is {value}; accepted: a whole number from {low} to {high}")
         if self.min_insync and self.replication and self.min_insync > self.replication:
             raise ConfigError(
-                f"min_insync is {self.min_insync} and replication {self.replication}: nothing could ever be written; "
-                "accepted: at most as many in sync as there are replicas"
+                f"min_insync is {self.min_insync} with replication {self.replication}, so nothing could be written; "
+                f"accepted: at most {self.replication}"
             )
 
 
@@ -88,8 +88,8 @@ class TopicFound(NamedTuple):
         return f"{number} no leader: their records wait in the journal"
 
     def differences(self, wanted: TopicWanted) -> list[Difference]:
-        """What of an existing topic differs from what is wanted, the severe first; of what this user may see. Nothing
-        is changed at the broker."""
+        """The settings of an existing topic that differ from what is wanted, severe ones first. Settings that this
+        user may not see are left out. Changes nothing at the broker."""
         differences: list[Difference] = []
 
         def differ(setting: str, is_found: object, is_wanted: object, why: str, *, severe: bool = False) -> None:
@@ -99,32 +99,32 @@ class TopicFound(NamedTuple):
         replication = wanted.replication or min(3, self.brokers)
         min_insync = wanted.min_insync or (2 if replication >= 3 else 1)
         if settings.get("cleanup.policy", "delete") != "delete":
-            why = "compaction keeps one record of each process and throws the others away"
+            why = "compaction keeps only one record of each process"
             differ("cleanup.policy", settings["cleanup.policy"], "delete", why, severe=True)
         if self.replication < replication:
-            why = "a broker that is lost takes its records with it"
+            why = "the loss of a broker can lose records"
             differ("replication", self.replication, replication, why, severe=self.replication < 2 <= replication)
         if int(settings.get("min.insync.replicas", min_insync)) < min_insync:
-            why = "a record may be acknowledged while one broker alone has it"
+            why = "a record may be acknowledged while only one broker has it"
             differ("min.insync.replicas", settings["min.insync.replicas"], min_insync, why, severe=True)
         elif self.replication > 1 and int(settings.get("min.insync.replicas", 1)) >= self.replication:
-            why = "when one broker is away, nothing can be written; records wait in the journal"
+            why = "while one broker is down, nothing can be written; records wait in the journal"
             differ("min.insync.replicas", settings["min.insync.replicas"], self.replication - 1, why)
         if settings.get("unclean.leader.election.enable") == "true":
-            why = "a replica that lags may become leader, and acknowledged records are gone"
+            why = "a lagging replica may become leader, which loses acknowledged records"
             differ("unclean.leader.election.enable", "true", "false", why, severe=True)
         retention = int(settings.get("retention.ms", wanted.retention_ms))
         if retention != -1 and (wanted.retention_ms == -1 or retention < wanted.retention_ms):
-            why = "an indexer that stands still for longer loses records"
+            why = "an indexer that is stopped for longer loses records"
             differ("retention.ms", retention, wanted.retention_ms, why, severe=retention < 86_400_000)
         if int(settings.get("retention.bytes", -1)) != -1:
-            why = "a burst may push records out before they are indexed"
+            why = "a burst may remove records before they are indexed"
             differ("retention.bytes", settings["retention.bytes"], -1, why)
         if int(settings.get("max.message.bytes", wanted.message_bytes)) < wanted.message_bytes:
             why = "a larger record is refused and goes to the dead letters"
             differ("max.message.bytes", settings["max.message.bytes"], wanted.message_bytes, why, severe=True)
         if settings.get("message.timestamp.type", "LogAppendTime") != "LogAppendTime":
-            why = "completeness then depends on the clocks of the senders, not on the broker's alone"
+            why = "completeness then depends on the clocks of the senders, not only on the broker's"
             differ("message.timestamp.type", settings["message.timestamp.type"], "LogAppendTime", why)
         if self.partitions < wanted.partitions:
             why = "fewer processes can be forwarded at the same time"
@@ -133,7 +133,7 @@ class TopicFound(NamedTuple):
 
 
 class Topic:
-    """One topic, to be made or explained."""
+    """One topic, to be created or described."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
@@ -144,12 +144,12 @@ class Topic:
         return TopicWanted(**{name: value for name, value in given.items() if value is not None})
 
     def create(self, wanted: TopicWanted, *, seconds: float = 30.0) -> bool:
-        """True when it was made, False when it was there already (see `TopicFound.differences`). Raises
+        """True when it was created, False when it existed already (see `TopicFound.differences`). Raises
         TransportError."""
         return run_bounded(lambda: _create(self._config, wanted), seconds, f"create topic {self._config.address}")
 
     def describe(self, *, seconds: float = 15.0) -> TopicFound | None:
-        """None when the cluster answers and the topic is not there. Raises TransportError."""
+        """None when the cluster responds and the topic does not exist. Raises TransportError."""
         return run_bounded(lambda: _describe(self._config), seconds, f"describe topic {self._config.address}")
 
 
@@ -173,8 +173,8 @@ async def _create(config: KafkaConfig, wanted: TopicWanted) -> bool:
         replication = wanted.replication or min(3, brokers)
         if wanted.min_insync and wanted.min_insync > replication:
             raise ConfigError(
-                f"min_insync is {wanted.min_insync} and the cluster of {brokers} can keep {replication} replicas; "
-                f"accepted: at most {replication}"
+                f"min_insync is {wanted.min_insync}, but the topic would have {replication} replicas on {brokers} "
+                f"brokers; accepted: at most {replication}"
             )
         topic = NewTopic(config.topic, wanted.partitions, replication, topic_configs=_settings_of(wanted, replication))
         with vendor_calls():
@@ -192,14 +192,14 @@ async def _create(config: KafkaConfig, wanted: TopicWanted) -> bool:
 
 
 async def _visible(config: KafkaConfig) -> None:
-    """Wait until every partition has a leader: a topic that was just made is not at once known to all."""
+    """Wait until every partition has a leader: not every broker knows a new topic at once."""
     probe = Probe(config)
     try:
         await probe.connect()
         while True:
             facts = await probe.facts()
             if isinstance(facts.error, vendor.TopicAuthorizationFailedError):
-                return  # the topic is made, and this user may not look at it
+                return  # the topic exists now, and this user may not describe it
             if facts.error is None and facts.leaders and -1 not in facts.leaders.values():
                 return
             await asyncio.sleep(0.05)

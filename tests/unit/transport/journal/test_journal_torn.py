@@ -60,7 +60,7 @@ def test_journal_is_mended_within_a_second_when_its_files_are_removed(
     assert page is not None
     assert page.last == 77
     if removed != ["/"]:  # else it is made with the next segment, as ever
-        assert "were removed while it is written" in caplog.text
+        assert "were removed while in use" in caplog.text
     found = read(source) + read(source)
     has_segments = removed not in (["*"], ["/"])
     assert found == ([3, 4] if is_source_before or not has_segments else [1, 2, 3, 4])

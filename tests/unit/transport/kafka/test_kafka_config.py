@@ -49,7 +49,7 @@ def test_address_is_never_shown_when_it_may_hold_a_password(url: str) -> None:
     ("given", "told"),
     [
         ({"sasl_mechanism": "GSSAPI", "username": "u", "password": "s3cret"}, "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
-        ({"sasl_mechanism": "PLAIN", "username": "u"}, "needs a user name and a password"),
+        ({"sasl_mechanism": "PLAIN", "username": "u"}, "requires a user name and a password"),
         ({"password": "s3cret"}, "without a user name"),
         ({"request_seconds": 0}, "1 to 300"),
         ({"ca_file": "/ca.pem"}, "TLS is off"),

@@ -71,7 +71,7 @@ def test_data_is_blamed_only_for_what_the_broker_says_of_the_data() -> None:
 @pytest.mark.parametrize(
     ("error", "told", "hint"),
     [
-        (TimeoutError(), "no answer in time", "advertised.listeners"),
+        (TimeoutError(), "no response in time", "advertised.listeners"),
         (ConnectionRefusedError(111, "refused"), "refused", "advertised.listeners"),
         (ssl.SSLCertVerificationError("bad"), "bad", "CA of the broker"),
         (vendor.UnknownTopicOrPartitionError(), "UnknownTopicOrPartition", "topics create"),
@@ -134,5 +134,5 @@ def test_defect_names_its_place_and_not_what_a_record_holds() -> None:
     except KeyError as e:
         ours = errors.defect("read h:9092/t", e)
     assert not ours.retriable
-    assert str(ours).startswith("Kafka: read h:9092/t: a defect of asgi-audit, KeyError at test_kafka_errors.py:")
+    assert str(ours).startswith("Kafka: read h:9092/t: a bug in asgi-audit, KeyError at test_kafka_errors.py:")
     assert "secret" not in str(ours)

@@ -383,7 +383,7 @@ def test_defect_of_ours_ends_the_reading_and_is_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(source, "_session", session)
     source.open({})
     for _ in range(2):  # the thread is over; what ended it stays
-        with pytest.raises(TransportError, match="a defect of asgi-audit, KeyError at test_kafka_source") as raised:
+        with pytest.raises(TransportError, match="a bug in asgi-audit, KeyError at test_kafka_source") as raised:
             source.poll(10, 30.0)
         assert not raised.value.retriable
         assert "record holds" not in str(raised.value)
