@@ -103,7 +103,7 @@ def test_any_other_application_is_wrapped_when_installed() -> None:
     assert isinstance(app, asgi_audit.AuditMiddleware)
     server = call(app, "/")
     assert (server.status, b"x-request-id" in dict(server.headers)) == (204, True)
-    with pytest.raises(ConfigError, match="wraps"):
+    with pytest.raises(ConfigError, match="has an AuditMiddleware already"):
         asgi_audit.install(app, transport="memory://")
 
 

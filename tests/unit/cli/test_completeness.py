@@ -197,5 +197,5 @@ def test_day_that_was_given_up_makes_its_window_incomplete(tmp_path: Path, capsy
     assert run(index, *window) == 1
     shown = capsys.readouterr().out
     assert re.search(r"^day_lost +- +2026-11-22T00:00:00.000Z +2026-11-23T00:00:00.000Z +- ", shown, re.M)
-    assert "2026-11-22 was gone" in shown
+    assert "the file of 2026-11-22 was missing" in shown
     assert "incidents 0 open, 1 acknowledged" in shown
