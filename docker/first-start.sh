@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes what the first start needs, and may be run again at any time: a key, kept in the home for its owner alone, and the
-# topic that ASGI_AUDIT_TRANSPORT names, with the arguments of `asgi-audit topics create`.
+# Creates what the first start needs: a key, stored in the home and readable by its owner only, and the topic in
+# ASGI_AUDIT_TRANSPORT, with the arguments of `asgi-audit topics create`. May be run again at any time.
 set -eu
 umask 077
 key="$ASGI_AUDIT_HOME/first-key"
 if [ ! -s "$key" ]; then
-  # Written beside and renamed: a start that was cut short leaves no half a key.
+  # Written to a temporary file and renamed, so an interrupted start leaves no partial key.
   asgi-audit keys create --role auditor --account '*' >"$key.new"
   mv "$key.new" "$key"
 fi

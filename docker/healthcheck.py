@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether the command of this container lives: exit code 0 or 1. `healthcheck [URL]`; needs nothing but Python.
+"""Checks whether the command of this container is alive: exit code 0 or 1. `healthcheck [URL]`; needs only Python.
 
 Without a URL the address follows from the container's command: `serve` answers on ASGI_AUDIT_PORT, `index` and
 `forward` on ASGI_AUDIT_METRICS_PORT. Every other command lives as long as its container runs.
@@ -11,14 +11,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-SECONDS = 4  # less than the timeout of HEALTHCHECK, so that the reason is told
+SECONDS = 4  # less than the timeout of HEALTHCHECK, so that the reason is shown
 CMDLINE = Path("/proc/1/cmdline")
 METRICS = ("ASGI_AUDIT_METRICS_PORT", "9400")
 PORTS = {"serve": ("ASGI_AUDIT_PORT", "8400"), "index": METRICS, "forward": METRICS}
 
 
 def address() -> str:
-    """'' for a command that answers nowhere."""
+    """'' for a command without a health address."""
     words = CMDLINE.read_bytes().decode(errors="replace").split("\0")
     command = next((word for word in words if word in PORTS), "")
     if not command:
@@ -31,7 +31,7 @@ def main() -> int:
     url = sys.argv[1] if len(sys.argv) > 1 else address()
     if not url:
         return 0
-    # Without this, a proxy of the environment would be asked for 127.0.0.1.
+    # Without this, requests to 127.0.0.1 would go to a proxy of the environment.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=SECONDS) as answer:

@@ -1,4 +1,4 @@
-"""What pip has to bring for some extras of a pyproject.toml, and to build the project: one requirement a line.
+"""Prints the requirements of some extras of a pyproject.toml, and of building the project: one a line.
 
 python docker/requirements.py pyproject.toml all        the dependencies alone
 python docker/requirements.py pyproject.toml all build  and what builds the wheel
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def requirements(pyproject: Path, *wanted: str) -> list[str]:
-    """`wanted`: names of extras; `build` stands for the build system's. Extras of the project itself are followed."""
+    """`wanted`: names of extras; `build`: those of the build system. Extras of the project itself are followed."""
     content = tomllib.loads(pyproject.read_text())
     project = content["project"]
     ours = re.compile(re.escape(project["name"]) + r"\[([^\]]+)\]")

@@ -3,7 +3,7 @@
     ASGI_AUDIT_KEY=… python -m examples.ask                      the trail: all services of the key's accounts
     ASGI_AUDIT_KEY=… python -m examples.ask usage app default    one service instance
 
-ASGI_AUDIT_URL is where `asgi-audit serve` answers (http://127.0.0.1:8400); KEY_FILE may name a file that holds the key.
+ASGI_AUDIT_URL: address of `asgi-audit serve` (http://127.0.0.1:8400). KEY_FILE: optional, a file that holds the key.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from asgi_audit.client import ApiError, Client
 
-SECONDS = 30  # how long to ask again while there is no record: the first one may be on its way
+SECONDS = 30  # how long to try again while there is no record: the first one may not be indexed yet
 
 
 def main(dialect: str = "trail", service: str = "app", instance: str = "default") -> int:

@@ -1,9 +1,9 @@
-"""An independent consumer of the topic: it reads everything that stands there now, and checks records against the
+"""An independent consumer of the topic: it reads all present messages, and checks records against the
 statements of their processes. It uses nothing of asgi-audit; docs/formats.md describes what it checks.
 
     python -m examples.check_topic localhost:9092 audit-records
 
-Exit code 0: everything fits; 1: something does not, and a line says what.
+Exit code 0: everything matches; 1: something does not, and a printed line says what.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ HEADS = {b'{"statement":': "statement", b'{"loss":': "loss"}
 
 
 def kind_of(headers: Any, value: bytes) -> str:
-    """`record`, `statement` or `loss`. Messages of version 0.1.0 have no header: then the first bytes tell."""
+    """`record`, `statement` or `loss`. Messages of version 0.1.0 have no header: then the first bytes decide."""
     for name, found in headers:
         if name == KIND:
             return str(found.decode())
@@ -53,7 +53,7 @@ class Process:
         if is_loss and sequence <= self.last:
             return  # a loss after its statement was read; its record, which came before, has been checked
         if sequence <= self.last or sequence in self.leaves:
-            self.duplicates += 1  # sent twice, because the first answer of the broker was lost
+            self.duplicates += 1  # sent twice, because the first response of the broker was lost
             return
         self.leaves[sequence] = leaf
         self.lost += is_loss
@@ -70,7 +70,7 @@ class Process:
             self.problems.append(f"statement {said['number']} follows another one than the one that was read")
         if follows:
             self.cover(said)
-        # Else the beginning of the topic is gone, or a statement: what this one covers cannot be checked.
+        # Otherwise the beginning of the topic or a statement is gone, and this statement cannot be checked.
         self.number, self.last = said["number"], max(self.last, said["last"])
         self.digest = hashlib.sha256(value).hexdigest()
         self.leaves = {sequence: leaf for sequence, leaf in self.leaves.items() if sequence > self.last}

@@ -13,7 +13,7 @@ ORDERS: dict[int, dict[str, object]] = {}
 def create_order(order: dict[str, object]) -> dict[str, object]:
     number = len(ORDERS) + 1
     ORDERS[number] = order
-    annotate(principal="alice", order=number)  # optional: who it was, and whatever helps an auditor
+    annotate(principal="alice", order=number)  # optional: who made the request, and other facts for an auditor
     return {"order": number}
 
 

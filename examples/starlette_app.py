@@ -1,6 +1,6 @@
-"""A shop of Starlette alone, audited by one line. Run: uvicorn examples.starlette_app:app --port 8000
+"""A shop in plain Starlette, audited by one line. Run: uvicorn examples.starlette_app:app --port 8000
 
-The compose file runs this one: it needs nothing beside asgi-audit.
+The compose file runs this one: it has no other dependency than asgi-audit.
 """
 
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ ORDERS: dict[int, dict[str, object]] = {}
 async def create_order(request: Request) -> JSONResponse:
     number = len(ORDERS) + 1
     ORDERS[number] = await request.json()
-    annotate(principal="alice", order=number)  # optional: who it was, and whatever helps an auditor
+    annotate(principal="alice", order=number)  # optional: who made the request, and other facts for an auditor
     return JSONResponse({"order": number}, 201)
 
 

@@ -6,9 +6,9 @@
         for record in audit.records(status="5xx", since="1h"):
             print(record["metadata"]["id"], record["request"]["path"])
 
-`AsyncClient` has the same methods for `async for` and `await`. Lists page by themselves while they are iterated. A call
-that the API answers with 429, or with 503 and Retry-After, is sent again after that time, four times at most. What the
-API refuses raises `ApiError`, no connection `NotReachable`. A key is sent in the header `Authorization` alone.
+`AsyncClient` has the same methods for `async for` and `await`. Iterating a list requests its pages as needed. A call
+with the response 429, or 503 with Retry-After, is sent again after that time, at most four times. An error response
+raises `ApiError`, a failed connection `NotReachable`. The key is sent only in the header `Authorization`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client that blocks."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 
 class Client:
-    """`url`: of the API, with the path that it is mounted at; without it ASGI_AUDIT_URL, else http://127.0.0.1:8400.
-    `key`: without it ASGI_AUDIT_KEY. `timeout`: seconds for each step of a call. `transport`: of httpx, for tests and
+    """`url`: of the API, with the path where it is mounted; default: ASGI_AUDIT_URL, else http://127.0.0.1:8400.
+    `key`: default: ASGI_AUDIT_KEY. `timeout`: seconds for each step of a call. `transport`: of httpx, for tests and
     proxies. Not for several threads at a time. Close it, or use it in `with`."""
 
     def __init__(
@@ -42,21 +42,21 @@ class Client:
         self, *, order: str | None = None, fields: str | list[str] | None = None, page: int = questions.PAGE,
         **filters: Unpack[Filters],
     ) -> Iterator[dict[str, Any]]:  # fmt: skip
-        """Whole records, or those `fields` of them (dotted names). `order`: `newest` (default) or `oldest` first.
-        `page`: how many are asked for at a time, 1 to 1,000."""
+        """Whole records, or only these `fields` of them (dotted names). `order`: `newest` (default) or `oldest`
+        first. `page`: records per request, 1 to 1,000."""
         return self._items(questions.records(filters, order, fields, page))
 
     def lines(
         self, *, csv: bool = False, order: str | None = None, fields: str | list[str] | None = None,
         most: int | None = None, **filters: Unpack[Filters],
     ) -> Iterator[str]:  # fmt: skip
-        """Records as they are stored, one JSON object a line; or with `csv` rows, the names of the columns first.
-        `most`: how many records."""
+        """Records as they are stored, one JSON object a line; with `csv`: rows, after a row of column names.
+        `most`: the largest number of records."""
         params = {**filters, "order": order, "fields": fields}
         return self._items(questions.lines(params, questions.CSV if csv else questions.NDJSON, most))
 
     def count(self, **filters: Unpack[Filters]) -> int:
-        """How many records there are, exact."""
+        """The exact number of records."""
         return self._result(questions.count(filters))
 
     def record(self, id: str) -> dict[str, Any]:
@@ -77,9 +77,9 @@ class Client:
         follow: bool = False,
         page: int = questions.PAGE,
     ) -> Iterator[FeedPage]:
-        """Every record in the order in which it was indexed, so that none that comes late is missed. `after`: the
-        cursor of the last page that was stored; without it from the first record on, or from `start` on. `follow`: wait
-        for more at the end. Raises ApiError with status 410 for a cursor of another index."""
+        """Pages of all records, in the order in which they were indexed, so that no late record is missed. `after`:
+        the cursor of the last stored page; without it, from the first record or from `start`. `follow`: wait for more
+        at the end. Raises ApiError with status 410 for a cursor of another index."""
         return self._items(questions.feed(after, start, follow, page))
 
     def feed_lines(
@@ -90,8 +90,8 @@ class Client:
         follow: bool = False,
         most: int | None = None,
     ) -> Iterator[FeedLines]:
-        """As `feed`, with records as they are stored, one JSON object a line. `most`: how many records. With `follow`
-        also pages without a record, each some seconds: their cursor is newer."""
+        """Like `feed`, with records as they are stored, one JSON object a line. `most`: the largest number of records.
+        With `follow`, every few seconds also pages without records: their cursor is newer."""
         return self._items(questions.feed_lines(after, start, follow, most))
 
     def logs(
@@ -117,7 +117,7 @@ class Client:
         return self._items(questions.trail(start, end, method))
 
     def command(self, name: str, **params: Any) -> Any:
-        """`params` of the answer to one command of `POST /api`, such as `usage.api.list`."""
+        """`params` of the response to one command of `POST /api`, such as `usage.api.list`."""
         return self._result(command(name, params))
 
     def request_export(
@@ -130,27 +130,28 @@ class Client:
         token: str | None = None,
     ) -> Export:
         """`end` is exclusive. `group`: a region group, or `database`: `group/account[/service[/instance]]`. `token`: a
-        UUID; requests with the same one in 24 hours are one request."""
+        UUID; requests with the same token within 24 hours are one request."""
         return self._result(questions.request_export(start, end, group, database, token))
 
     def export(self, id: str) -> Export:
-        """How far it is."""
+        """The state of an export."""
         return self._result(questions.export(id))
 
     def wait_for_export(
         self, id: str, *, seconds: float | None = None, on_state: Callable[[Export], None] | None = None
     ) -> Export:
-        """Until its state is final. `seconds`: how long at most; then ApiError. `on_state`: is told each state seen."""
+        """Wait until its state is final, at most `seconds`; then ApiError. `on_state` is called with each new state."""
         return self._result(questions.finished_export(id, seconds, on_state))
 
     def download(
         self, export: Export, to: str | Path, *, on_bytes: Callable[[int, int], None] | None = None
     ) -> Download:
-        """The object of a complete export into the file `to`, checked against its manifest; the file is there whole or
-        not at all. `on_bytes`: is told (bytes so far, bytes in all). Raises ProtocolError when the check fails."""
+        """Download the object of a complete export to the file `to` and check it against its manifest. The file is
+        complete or absent. `on_bytes` is called with (bytes so far, all bytes). Raises ProtocolError when the check
+        fails."""
         incoming = Incoming(export, Path(to), on_bytes)
         try:
-            # Without the key: the URL is one, and may be of another host.
+            # Without the key: the URL itself gives access, and may be of another host.
             with self._plain.stream("GET", incoming.url) as response:
                 if response.status_code != 200:
                     raise error_of(response.status_code, response.read())
@@ -166,7 +167,7 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Of the API, without a slash at its end."""
+        """The address of the API, without a trailing slash."""
         return str(self._http.base_url).rstrip("/")
 
     def close(self) -> None:

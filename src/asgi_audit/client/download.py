@@ -1,4 +1,4 @@
-"""A downloaded export, checked while it comes: its records and their digest against its manifest."""
+"""Downloads an export and checks it while it arrives: its records and their digest against its manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PIECE_BYTES = 4096
 @dataclass(frozen=True)
 class Download:
     """`path`: the gzip file. `records`: lines in it. `sha256`: of the uncompressed bytes, in hexadecimal. `manifest`:
-    what the server states of it, which was compared; None where the store of the objects names none."""
+    the server's statement, which was compared; None when the storage has no manifest."""
 
     path: Path
     records: int
@@ -33,8 +33,8 @@ class Download:
 
 
 class Incoming:
-    """One download: to a file beside `to`, which gets its name when all of it came and is right. Its memory is one
-    piece. Raises ProtocolError for an export without a URL."""
+    """One download. It is written to a temporary file beside `to`, which is renamed when it is complete and
+    verified. Uses the memory of one chunk. Raises ProtocolError for an export without a URL."""
 
     def __init__(self, export: Export, to: Path, on_bytes: Callable[[int, int], None] | None) -> None:
         if export.url is None:
@@ -54,7 +54,7 @@ class Incoming:
 
     @contextlib.contextmanager
     def writing(self, headers: Mapping[str, str]) -> Iterator[None]:
-        """`headers`: of the response. What came is removed when it is left with an exception."""
+        """`headers`: of the response. An exception in the block removes the partial file."""
         self._headers = headers
         length = headers.get("content-length", "")
         self._expected = int(length) if length.isdigit() else 0
@@ -66,12 +66,12 @@ class Incoming:
             raise
 
     def feed(self, data: bytes) -> None:
-        """Raises ProtocolError for what is no gzip file. A file may have several members."""
+        """Raises ProtocolError for data that is not gzip. A file may have several members."""
         assert self._file is not None
         self._file.write(data)
         self._bytes += len(data)
         try:
-            for at in range(0, len(data), _PIECE_BYTES):  # one piece may become a thousand times as long
+            for at in range(0, len(data), _PIECE_BYTES):  # a chunk may become a thousand times longer
                 self._unpack(data[at : at + _PIECE_BYTES])
         except zlib.error:
             raise ProtocolError("the download is no gzip file", hint="Download it again.") from None
@@ -88,13 +88,13 @@ class Incoming:
 
     @property
     def manifest_url(self) -> str | None:
-        """The download itself names it; a store that cannot leaves that to the API's answer about the export."""
+        """From the download's headers; if the storage does not send it, from the API's response about the export."""
         found = MANIFEST_LINK.search(self._headers.get("link", ""))
         return urljoin(self.url, found[1]) if found else self._export.manifest_url
 
     def end(self, manifest: bytes | None) -> Download:
-        """`manifest`: what `manifest_url` brought, None where there is none. Raises ProtocolError when something does
-        not agree; the file is gone then."""
+        """`manifest`: the content of `manifest_url`, None without one. Raises ProtocolError, and removes the file, when
+        they do not match."""
         try:
             stated = None if manifest is None else self._compared(manifest)
             if not self._gunzip.eof:

@@ -1,4 +1,4 @@
-"""What can go wrong when the API is asked."""
+"""Errors of the client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ApiError", "NotReachable", "ProtocolError", "error_of"]
 
 class ApiError(AuditError):
     """The API refused or failed. `status`: of HTTP, 400 to 599; 200 for a command of `usage.api.list` that failed.
-    The text is the API's own message; `hint` what it advises, or ''."""
+    The text is the API's own message; `hint`: its advice, or ''."""
 
     def __init__(self, status: int, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -21,15 +21,15 @@ class ApiError(AuditError):
 
 
 class NotReachable(AuditError):
-    """No connection, or it broke before the response was complete."""
+    """No connection, or it was lost before the response was complete."""
 
 
 class ProtocolError(AuditError):
-    """Something else than this API answered, or a download is not what its manifest says."""
+    """The response is not of this API, or a download does not match its manifest."""
 
 
 def error_of(status: int, content: bytes) -> ApiError:
-    """From the error body of any dialect, or of a proxy before it."""
+    """From the error body of any dialect, or of a proxy in front of the API."""
     try:
         body: Any = json.loads(content)
     except ValueError:

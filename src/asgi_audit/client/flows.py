@@ -1,8 +1,8 @@
-"""What is asked, without input and output: one description for the client that blocks and the one that awaits.
+"""The requests of both clients, synchronous and asynchronous, without input and output.
 
-A flow is a generator. It yields a `Call`, and is sent the `Reply`; a `Pause`, and is resumed after it; an `Item`, which
-whoever iterates gets. What it returns is the result of a flow that has one. So paging, polling and checking stand here
-once, and `sync` and `asynchronous` only send and wait.
+A flow is a generator. It yields a `Call` and is sent its `Reply`; or it yields a `Pause` and is resumed after it; or an
+`Item`, which the caller's iteration gets. Its return value, if any, is the result. So paging, polling and checking are
+written once, here, and `blocking` and `asynchronous` only send and wait.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
     "parameters",
 ]
 
-TRIES = 5  # of a call that is answered 429, or 503 with Retry-After
+TRIES = 5  # of a call with the response 429, or 503 with Retry-After
 _WAIT_SECONDS_MAX = 30.0
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ Flow = Generator["Call | Pause | Item", "Reply | None", T]
 
 
 def asked(call: Call) -> Flow[Reply]:
-    """The reply of a call that succeeded. One that is told to come again is sent again, some times. Raises ApiError."""
+    """The reply of a successful call. After 429, or 503 with Retry-After, it is sent again. Raises ApiError."""
     for left in reversed(range(TRIES)):
         reply = cast(Reply, (yield call))
         if reply.status < 400:
@@ -86,7 +86,7 @@ def asked(call: Call) -> Flow[Reply]:
 
 
 def parameters(given: Mapping[str, Any], **more: Any) -> dict[str, str]:
-    """As the query string takes them: None is left out, an instant gets its ISO form, a list is joined by commas.
+    """For the query string: None is left out, an instant becomes ISO 8601, a list is joined by commas.
     Raises ValueError for an instant without a zone."""
     return {name: _text(value) for name, value in {**given, **more}.items() if value is not None}
 
@@ -118,7 +118,7 @@ def execution(path: str, question: Mapping[str, Any], limit: int) -> Flow[None]:
 def by_cursor(
     path: str, params: Mapping[str, str], rows: Callable[[Any], list[Any]], cursor: Callable[[Any], str | None]
 ) -> Flow[None]:
-    """Each entry of a list that pages by `cursor`. `rows`, `cursor`: of one answer."""
+    """Each entry of a list that pages by `cursor`. `rows`, `cursor`: of one response."""
     following: str | None = None
     while True:
         more = params if following is None else {**params, "cursor": following}
@@ -131,12 +131,12 @@ def by_cursor(
 
 
 def got(call: Call) -> Flow[Any]:
-    """The JSON that a call is answered with."""
+    """The JSON of the response to a call."""
     return (yield from asked(call)).json()
 
 
 def command(name: str, params: Mapping[str, Any]) -> Flow[Any]:
-    """`params` of the answer of one command of `POST /api`. Raises ApiError with the command's own messages."""
+    """`params` of the response to one command of `POST /api`. Raises ApiError with the command's own messages."""
     answer = yield from got(Call("POST", "/api", body={"1": {"command": name, "params": dict(params)}}))
     result = answer.get("1")
     if not isinstance(result, dict):  # the whole request failed

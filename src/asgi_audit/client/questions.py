@@ -1,4 +1,4 @@
-"""The questions of both clients: what each method sends, as a flow, and the types that callers see."""
+"""The methods of both clients: the requests of each one, as a flow, and the types that callers see."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["Export", "FeedLines", "FeedPage", "Filters", "HistogramFilters", "Wi
 Instant = datetime | str
 PAGE = 500
 MANIFEST_LINK = re.compile(r'<([^<>]*)>;\s*rel="?describedby"?')
-FEED_WAIT_SECONDS = 10  # that a request of a feed waits for a record
+FEED_WAIT_SECONDS = 10  # how long a request of a feed waits for a record
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 
 
 class Window(TypedDict, total=False):
-    """`start`, `end`: instants with a zone (datetime, or ISO 8601), or plain dates (UTC), both inclusive. `since`: the
-    time from so long ago, such as `1h` or `7d`, in place of both."""
+    """`start`, `end`: instants with a zone (datetime, or ISO 8601), or plain dates (UTC), both inclusive. `since`: in
+    place of both, a duration before now, such as `1h` or `7d`."""
 
     start: Instant
     end: Instant
@@ -45,8 +45,8 @@ class HistogramFilters(Window, total=False):
 
 
 class Filters(HistogramFilters, total=False):
-    """What records have to be like; all that are given have to hold. `path_prefix`: of the route's template, by whole
-    segments. `text`: words, or a "quoted phrase", of the message."""
+    """Conditions that records must meet, all of them. `path_prefix`: of the route's template, by whole segments.
+    `text`: words, or a "quoted phrase", of the message."""
 
     instance: str
     principal: str
@@ -62,14 +62,14 @@ class Filters(HistogramFilters, total=False):
 
 
 class FeedPage(NamedTuple):
-    """`cursor`: goes on after these records; keep it when they are stored. `records` may be empty."""
+    """`cursor`: continues after these records; store it after storing them. `records` may be empty."""
 
     records: list[dict[str, Any]]
     cursor: str
 
 
 class FeedLines(NamedTuple):
-    """Records as they are stored, one JSON object a line. `cursor`: as of a FeedPage."""
+    """Records as they are stored, one JSON object a line. `cursor`: as in FeedPage."""
 
     lines: list[str]
     cursor: str
@@ -78,8 +78,8 @@ class FeedLines(NamedTuple):
 @dataclass(frozen=True)
 class Export:
     """A requested export. `state`: Requested, Pending, CreatingNewUrl, Complete, DoesNotExist, Failed or TimedOut.
-    `url`: where a complete one is downloaded for an hour, else None. `reason`: what it waits for, how far it is, or why
-    it ended so. `manifest_url`, `manifest_sha256`: of the manifest beside a complete one."""
+    `url`: where a complete one is downloaded for an hour, else None. `reason`: what it waits for, its progress, or why
+    it ended. `manifest_url`, `manifest_sha256`: of the manifest beside a complete one."""
 
     id: str
     state: str
@@ -124,7 +124,7 @@ def records(filters: Mapping[str, Any], order: str | None, fields: Any, page: in
 
 
 def lines(params: Mapping[str, Any], accept: str, most: int | None) -> Flow[None]:
-    """Of NDJSON and CSV, as they are sent; the columns' names of CSV once. `most`: records."""
+    """Lines of NDJSON or CSV as they are sent; the column names of CSV only once. `most`: records."""
     cursor: str | None = None
     left = most
     while left is None or left > 0:
@@ -165,7 +165,7 @@ def feed(after: str | None, start: Instant | None, follow: bool, page: int) -> F
 
 
 def feed_lines(after: str | None, start: Instant | None, follow: bool, most: int | None) -> Flow[None]:
-    """With `follow`, empty pages too: their cursor is newer."""
+    """With `follow`, also empty pages: their cursor is newer."""
     left = most
     while left is None or left > 0:
         wait = FEED_WAIT_SECONDS if follow and after is not None else None
@@ -183,7 +183,7 @@ def feed_lines(after: str | None, start: Instant | None, follow: bool, most: int
 
 
 def _lines(reply: Reply) -> list[str]:
-    """Not `splitlines`: U+2028 and others, which it takes for a line's end, may stand in a record's text."""
+    """Not `splitlines`: it also splits at U+2028 and others, which a record's text may contain."""
     found = reply.content.decode().split("\n")
     return [line.removesuffix("\r") for line in (found if found[-1] else found[:-1])]
 
@@ -207,7 +207,7 @@ def export(id: str) -> Flow[Export]:
 
 
 def finished_export(id: str, seconds: float | None, on_state: Callable[[Export], None] | None) -> Flow[Export]:
-    """Until the state is final. Raises ApiError after `seconds`."""
+    """Wait until the state is final. Raises ApiError after `seconds`."""
     waited, pause = 0.0, 0.2
     while True:
         found = yield from export(id)

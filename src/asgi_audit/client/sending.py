@@ -1,4 +1,4 @@
-"""What both clients need to send: address, headers, errors of httpx in our words."""
+"""Address, headers and translated errors of httpx, for both clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client_arguments(url: str | None, key: str | None, timeout: float) -> dict[s
 
 
 def arguments(call: Call) -> dict[str, Any]:
-    """Of one request."""
+    """The arguments of one request."""
     found: dict[str, Any] = {
         "method": call.method,
         "url": call.path,
@@ -57,7 +57,7 @@ def reply_of(response: httpx.Response) -> Reply:
 
 
 def failed(error: httpx.HTTPError, address: object) -> NotReachable:
-    what = "no answer in time" if isinstance(error, httpx.TimeoutException) else (str(error) or type(error).__name__)
+    what = "no response in time" if isinstance(error, httpx.TimeoutException) else (str(error) or type(error).__name__)
     return NotReachable(f"{address}: {what}", hint="Is `asgi-audit serve` running there?")
 
 

@@ -5,8 +5,8 @@ last use, with its key or token, and by `end`. Other processes see a use within 
 session may end up to a minute early. A key has at most `SESSIONS_MAX`: a further one ends the least recently used, so
 that a client that never ends its sessions neither locks others out nor fills the file. Sessions survive a restart.
 
-Sessions of tokens have a table of their own, which holds the token's rights. It is made by the first one, so that the
-layout of the others stays.
+Sessions of tokens have a separate table, which holds the token's rights. The first such session creates it, so the
+layout of the other tables is unchanged.
 """
 
 from __future__ import annotations

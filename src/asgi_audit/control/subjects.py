@@ -1,7 +1,7 @@
-"""Ids of callers whom an issuer's tokens name. They stand where the id of a key does: limits, sessions, signed URLs.
+"""Ids for callers with tokens of an issuer. They are used like the id of a key: for limits, sessions, signed URLs.
 
-An id is made of digests of issuer and subject, so it is short, tells no name, and shows whether the issuer is still the
-one that is accepted.
+An id consists of digests of issuer and subject. So it is short, reveals no name, and shows whether it belongs to the
+issuer that is accepted now.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def is_subject_of(issuer: str, id_: str) -> bool:
 
 
 def principal_of(id_: str) -> str:
-    """How records name the caller with this id, where no more of it is known."""
+    """The principal in records for the caller with this id, when its name is not known."""
     return id_ if id_.startswith("jwt_") else f"key:{id_}"
 
 

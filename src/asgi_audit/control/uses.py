@@ -58,7 +58,7 @@ class Uses:
                     self._writer = ThreadPoolExecutor(1, thread_name_prefix="asgi-audit-keys")
                 if first:  # one job writes all uses noted meanwhile, so at most one job is queued
                     self._writer.submit(self._write)
-            except RuntimeError:  # no thread available, or the interpreter is ending: the request goes on
+            except RuntimeError:  # no thread available, or the interpreter is ending: the request continues
                 self._unwritten.clear()
 
     def close(self) -> None:

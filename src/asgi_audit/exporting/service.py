@@ -101,8 +101,8 @@ class ExportService:
         return Presigned(self._links.url(link), link.expires), self._links.url(link, manifest=True)
 
     def open(self, id_: str, given: dict[str, str], *, manifest: bool = False) -> Download:
-        """What a URL of ours opens. Raises QueryError: 'forbidden' for one that is not valid (any more), or whose key
-        was revoked, 'missing' when the export is gone."""
+        """The file that a signed URL gives access to. Raises QueryError: 'forbidden' for a URL that is not valid (any
+        more), or whose key was revoked; 'missing' when the export is gone."""
         link = self._links.opened(id_, given, self._clock(), manifest=manifest)
         if link is None or not self._may_still(link.key_id):
             raise QueryError(

@@ -14,7 +14,7 @@ _NAMED_MAX = 3
 
 def complete_until(reader: Reader, start: int, end: int, accounts: frozenset[str] | None) -> int | None:
     """T (ms, exclusive). When there are no statements, because only other producers write records, the time of the last
-    fence stands in for T. None when neither exists."""
+    fence is used in place of T. None when neither exists."""
     until = reader.completeness(start, end, accounts).until
     if until is not None:
         return until

@@ -1,4 +1,4 @@
-"""One engine that masks secrets before a byte leaves the process. README.md teaches the idea in a page."""
+"""One engine that masks secrets before a byte leaves the process. README.md explains the idea on one page."""
 
 from __future__ import annotations
 

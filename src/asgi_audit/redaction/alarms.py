@@ -1,4 +1,4 @@
-"""Where the scan found something that a grammar must look at."""
+"""Positions at which the scan found something that a grammar must examine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one record may cost: counted, not timed, so that the same bytes always give the same record."""
+"""How much work one record may cost: counted, not timed, so that the same bytes always give the same record."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The grammar of commands: `curl -u mira:x`, `docker login -p x`, `echo x | passwd --stdin`.
 
-What a command does with its arguments tells that one is a secret. All knowledge is in commands.toml; here is how a row
-is matched where the scan found its word, and what stands before a pipe.
+Which argument is a secret depends on the command. All knowledge is in commands.toml; this module matches a row where
+the scan found the word of a command, and finds a secret before a pipe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Headers, by the kind that their name tells: hidden, cookies, URLs, hosts, sub-protocols, and plain text."""
+"""Headers, by a kind that depends on their name: hidden, cookies, URLs, hosts, sub-protocols, and plain text."""
 
 from __future__ import annotations
 

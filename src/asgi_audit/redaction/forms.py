@@ -1,8 +1,8 @@
 """Question two: is this value, or a part of it, a secret by its form? All knowledge is in forms.toml.
 
-Each form is tried where the scan found one of its triggers, never elsewhere, and what a match consumed is not looked at
-again: linear. What is no expression stands here: the checks of `Bearer` and `Basic`, user information in URLs, card
-numbers with their Luhn digit, AWS secrets beside an id, words that look made by a machine.
+Each form is tried only where the scan found one of its triggers, and matched bytes are not examined again, so the cost
+is linear. This module has the forms that are not regular expressions: `Bearer` and `Basic`, user information in URLs,
+card numbers with their Luhn digit, AWS secrets near an id, words that look machine-generated.
 """
 
 from __future__ import annotations

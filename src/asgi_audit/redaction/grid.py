@@ -1,7 +1,7 @@
 """The grammar of tables in text: CSV with comma, semicolon, tab or bar, Markdown, what `psql` prints.
 
-A table begins with a header: a line with a sensitive name in one of its cells, all of them short, none after a line of
-the same kind, and a row below it. The cells of the sensitive columns are masked, the rest stays.
+A table begins with a header: a line of short cells, one of them a sensitive name, which does not follow a line of the
+same kind and has a row below it. The cells of the sensitive columns are masked; the rest is unchanged.
 """
 
 from __future__ import annotations

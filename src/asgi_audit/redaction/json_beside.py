@@ -1,5 +1,5 @@
-"""What stands beside a member of a JSON object and tells that its value is a secret: a label, OAuth's parameters, the
-kind of a resource, a query with variables."""
+"""Members of a JSON object that show that a neighbouring value is a secret: a label, OAuth's parameters, the kind of a
+resource, a query with variables."""
 
 from __future__ import annotations
 

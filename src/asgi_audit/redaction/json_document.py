@@ -1,11 +1,11 @@
 """The grammar of JSON: valid, and cut at the end.
 
-Where the usual case allows it the decision falls near the alarm: a scalar behind its key, a text that holds a secret by
-its own form. A tree is made only where context is needed: containers under a sensitive name, labels, tables, GraphQL
-variables, cut documents. Of the tree only what holds an alarm is visited.
+The usual cases are decided near the alarm, without a tree: a scalar after its key, or a text that contains a secret by
+form. A tree is built only when context is needed: containers under a sensitive name, labels, tables, GraphQL variables,
+cut documents. Only parts of the tree with an alarm are visited.
 
-A cut document is closed where it ends. What a name that was cut off might have told about is masked: a `value` beside a
-label that did not come yet, `rows` without their `columns`, `variables` without their query.
+A cut document is closed where it ends. A value is masked when a name that was cut off might make it a secret: a `value`
+whose label is missing, `rows` without their `columns`, `variables` without their query.
 """
 
 from __future__ import annotations

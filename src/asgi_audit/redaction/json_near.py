@@ -1,5 +1,5 @@
-"""The usual case of JSON: an alarm in a key with a scalar behind it, or in a text of its own, is decided where it
-stands, without a tree."""
+"""The usual case of JSON: an alarm in a key before a scalar, or in a string value, is decided at its position, without
+a tree."""
 
 from __future__ import annotations
 

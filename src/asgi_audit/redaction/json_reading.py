@@ -1,4 +1,4 @@
-"""What is read of a JSON document's tree, and masked in it: shared by the walk, by labels and by tables."""
+"""Reading and masking in the tree of a JSON document: shared by the walk, labels and tables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The tree of a JSON document, valid or cut, with the places of its values in the bytes.
+"""The tree of a JSON document, valid or cut, with the positions of its values in the bytes.
 
-A cut document is closed where it ends: what is open there is marked so.
+A cut document is closed where it ends; values that are still open there are marked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The walk through the tree of a JSON document, where context is needed. Only what holds an alarm is visited."""
+"""The walk through the tree of a JSON document, where context is needed. Only parts with an alarm are visited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which grammar a text is looked at with, and the depth to which texts in texts are followed."""
+"""Chooses the grammar for a text, and limits the depth of texts inside texts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Escapes undone, with the way back: what is found in the plain text is masked in the bytes as they were.
+"""Decodes escapes with a map back, so that a secret found in the decoded text is masked in the original bytes.
 
-A `Layer` is made of raw bytes and knows for each place of its plain text where that stands in the raw bytes. An edit of
-the plain text becomes one of the raw bytes: its span mapped to whole escapes, its replacement escaped as the layer is.
+A `Layer` is made from raw bytes and knows for each position of its decoded text the position in the raw bytes. An edit
+of the decoded text becomes an edit of the raw bytes: its span is extended to whole escapes, and its replacement is
+escaped like the layer.
 """
 
 from __future__ import annotations

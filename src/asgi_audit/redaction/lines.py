@@ -1,4 +1,4 @@
-"""What stands on neighbouring lines of text: blocks and lists of YAML, `name: password` above `value: x`, Secrets of
+"""Secrets on neighbouring lines of text: blocks and lists of YAML, `name: password` above `value: x`, Secrets of
 Kubernetes, a value on the line after its name."""
 
 from __future__ import annotations

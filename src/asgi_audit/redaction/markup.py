@@ -1,10 +1,11 @@
-"""The grammar of HTML and XML, tag by tag: the name of a secret and its value stand in two attributes of any order, in
-two elements, in two cells of a row, on two lines.
+"""The grammar of HTML and XML, tag by tag. The name of a secret and its value may be in two attributes in any order, in
+two elements, in two cells of a row, or on two lines.
 
-A tag whose attribute names a sensitive field loses the values of its attributes but the harmless ones, and the text in
-its element. An element of a sensitive name loses its text, tags stay. A text that is a sensitive name takes the next
-one with it: surely in `<key>`, `<dt>` or a cell, elsewhere when that looks like a secret. Other text and attributes are
-judged as documents of their own. Of a document that is cut inside a tag the values in that tag go.
+When an attribute of a tag names a sensitive field, the values of its other attributes (except harmless ones) and the
+text of its element are masked. In an element with a sensitive name the text is masked, and tags stay. After a text that
+is a sensitive name, the next text is masked: always in `<key>`, `<dt>` or a cell, elsewhere when it looks like a
+secret. Other text and attributes are judged as separate documents. When a document is cut inside a tag, the values in
+that tag are masked.
 """
 
 from __future__ import annotations

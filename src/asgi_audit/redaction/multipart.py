@@ -1,4 +1,4 @@
-"""The fields of multipart/form-data: in a body that is omitted, and in text that holds such a body."""
+"""The fields of multipart/form-data: in a body that is omitted, and in text that contains such a body."""
 
 from __future__ import annotations
 

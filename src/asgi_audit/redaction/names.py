@@ -1,17 +1,17 @@
 """Question one: is this name sensitive? All knowledge is in names.toml; the code splits a name and looks its words up.
 
-A name is split at separators and humps (`userPin`, `user_pin`, `user[pin]`), escapes undone, numbers at its end left
-out. The kinds:
+A name is decoded, split at separators and capital letters (`userPin`, `user_pin`, `user[pin]`), and numbers at its end
+are left out. The kinds:
 
 * NO.
-* MADE: a weak word with an unknown one after it (`tokenStore`): only what looks made by a machine is masked.
-* COUNT: `max_tokens`: a text that is no number is masked.
-* TEXT: `session`, `auth`: any text but a count is masked; an object's own fields decide.
-* MANY: `tokens`: the same, but an object or array with a text in it is masked whole.
-* YES: whatever it is, but true, false and null.
-* CODE: `code`, a secret beside OAuth's parameters only.
+* MADE: a weak word with an unknown one after it (`tokenStore`): only machine-generated values are masked.
+* COUNT: `max_tokens`: a text that is not a number is masked.
+* TEXT: `session`, `auth`: any text except a count is masked; in an object, its own fields decide.
+* MANY: `tokens`: the same, but an object or array that contains a text is masked whole.
+* YES: every value except true, false and null is masked.
+* CODE: `code`, a secret only beside parameters of OAuth.
 
-The cache holds names alone (letters, separators, two last digits, numbers between separators as zeros; at most 48
+The cache holds only names (letters, separators, two last digits, numbers between separators as zeros; at most 48
 characters, at most 2,048 of them), never a value.
 """
 

@@ -1,7 +1,7 @@
 """The grammars of pairs: query, form and URL.
 
-A pair is looked at when it holds an alarm, as it stands or decoded. Its value is masked by its name, or judged as a
-document of its own; what is masked inside an escaped value is escaped as it was.
+A pair is examined when it has an alarm, encoded or decoded. Its value is masked because of its name, or judged as a
+separate document; an edit inside an escaped value is escaped in the same way.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the grammars share while one record is made: its budget, what was masked, and the two questions.
+"""The state that the grammars share while one record is built: its budget, the masked values, and the two questions.
 
-Invariants: all work is charged to the record's budget; beyond, `TooCostly` is raised and what is being looked at is
+Invariants: all work is charged to the record's budget; when it is spent, `TooCostly` is raised and the examined data is
 omitted.
 """
 

@@ -1,4 +1,4 @@
-"""The only face of this room: an operator's names, forms and paths come in here, and so would a compiled twin.
+"""The only interface of this package; it takes an operator's names, forms and paths.
 
     redactor = Redactor(["tax_number"], [r"acme_[a-z0-9]{32}"], ["/share/{token}"])
     record = redactor.record()                      # one for each record
@@ -6,8 +6,8 @@
     record.header(redactor.header_kind("referer"), b"https://…")
     record.redacted                                 # the paths, and the values for the search in the whole record
 
-Invariants: nothing here raises for any bytes (what fails is omitted), and nothing remembers a value. One redactor per
-builder; not thread safe. All work is bounded by the record's budget (see `record`).
+Invariants: no input makes it raise (a value that fails is omitted), and no value is remembered between records. One
+redactor per builder; not thread-safe. All work is bounded by the record's budget (see `record`).
 """
 
 from __future__ import annotations

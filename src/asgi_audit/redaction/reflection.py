@@ -1,18 +1,18 @@
-"""Secrets that were masked in one place of an exchange and stand in another under a harmless name.
+"""Finds secrets that were masked at one place of an exchange and occur at another one under a harmless name.
 
-`?token=abc` that the application answers as `"args": ["abc"]`, the `input` of a validation error, a form filled in
-again, a `Location`: names do not tell. So the values that were masked are remembered while a record is built, and its
-fragments are searched for them before it is sealed.
+Example: the request has `?token=abc`, and the response `"args": ["abc"]`. The same happens with the `input` of a
+validation error, a form that is filled in again, or a `Location`. So the masked values are remembered while a record is
+built, and its fragments are searched for them before it is sealed.
 
-In the usual record nothing is found, and that must be cheap: each secret costs four searches of the record's bytes,
-for its longest run of letters and digits (which no escaping of JSON, URLs or HTML changes) and for its base64 at the
-three offsets. Only where one of them hits, or letters are escaped, each string is decoded, what is found is replaced
-there by the mask, and a string that still holds the secret in a spelling that we cannot replace is masked whole.
+A usual record contains none, and this case must be cheap. Each secret costs four searches of the record's bytes: for
+its longest run of letters and digits (which escaping for JSON, URLs or HTML does not change), and for its base64 at the
+three offsets. Only when one of them matches, or letters are escaped, the strings are decoded and the secret is replaced
+by the mask. A string that still contains it in a spelling that cannot be replaced is masked whole.
 
-Bounds: at most `SECRETS_MAX` secrets, `SECRET_BYTES_MAX` of them together; a fragment with more than a few of them
-and many strings is left out. Not collected, because they would take harmless text along: values below six characters,
-short words, media types, names of fields (a password `password`), cookies that do not look made by a machine. Not
-recognised: a secret in other letter case, hashed, cut or compressed. Values live as long as their record's building.
+Bounds: at most `SECRETS_MAX` secrets of `SECRET_BYTES_MAX` bytes together; a fragment with more than a few of them and
+many strings is left out. Not collected, because harmless text would be masked too: values below six characters, short
+words, media types, names of fields (a password `password`), cookies that do not look machine-generated. Not recognised:
+a secret in other letter case, hashed, cut or compressed. The values are dropped when their record is built.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The prefilter: where in some bytes a sensitive name or a known form may stand. No alarm: they go through untouched.
+"""The prefilter: finds where bytes may contain a sensitive name or a known form. Bytes without an alarm pass unchanged.
 
-The bytes are folded one to one (letters to lower case, what separates words to `_`), so that places in the folded bytes
-are places in the bytes, and searched once for the words of both tables. Then each find is asked at once: a form is
-matched there, a word is widened to its whole identifier (`prompt_tokens`, `tokenizer`) and dropped when that is
-harmless. What is left are the alarms, and only tokens that hold one are decoded.
+The bytes are folded one to one (letters to lower case, separators of words to `_`), so positions in the folded bytes
+are positions in the original. They are searched once for the words of all tables. Each match is examined at once: a
+form is matched at that position; a word is extended to its whole identifier (`prompt_tokens`, `tokenizer`) and dropped
+when that is harmless. The remaining matches are the alarms, and only tokens with an alarm are decoded.
 
-Invariants: linear; an alarm may be false, which costs time only; no name is missed that stands in the bytes with at
-most one separator where the table allows one; percent, JSON or HTML escapes of letters are an alarm of their own.
+Invariants: linear; a false alarm only costs time; every name with at most one separator where the table allows one is
+found; percent, JSON or HTML escapes of letters are alarms too.
 """
 
 from __future__ import annotations

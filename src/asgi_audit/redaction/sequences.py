@@ -1,8 +1,8 @@
 """The grammar of sequences: events of a server (`data:` lines), JSON lines.
 
-Each payload that is JSON is masked as JSON, the rest as text. What a stream tells in pieces is put together before it
-is judged: the successive values of one key (`"content"` of each delta), and the plain data of successive events; what
-is masked in the whole is cut out of the pieces. A name in one event and its value in the next are one pair.
+Each payload that is JSON is masked as JSON, the rest as text. A text that a stream sends in pieces is joined before it
+is judged: the successive values of one key (`"content"` of each delta), and the plain data of successive events. Masked
+parts of the joined text are then cut out of the pieces. A name in one event and its value in the next are one pair.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The grammar of SQL where columns tell what values are: INSERT and COPY."""
+"""The grammar of SQL statements with named columns: INSERT and COPY."""
 
 from __future__ import annotations
 

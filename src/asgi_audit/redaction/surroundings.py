@@ -1,5 +1,5 @@
-"""Secrets that only their surroundings tell, decided where the scan stands: a one-time code in a message, a name that
-is split over two levels of JSON."""
+"""Secrets that only their surroundings reveal, decided during the scan: a one-time code in a message, a name that is
+split over two levels of JSON."""
 
 from __future__ import annotations
 

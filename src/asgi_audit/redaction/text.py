@@ -1,9 +1,8 @@
-"""The grammar of text: `name: value` of every kind, sentences, commands, SQL; lists and blocks stand in `lines`.
+"""The grammar of text: `name: value` of every kind, sentences, commands, SQL; lists and blocks are in `lines`.
 
-Each alarm is asked once, in order: what stands after the name tells whether a value follows, and the value consumes
-what it takes, to its closing quote or bracket, to the next pair, to the end of the line, or over the deeper lines
-below. So no byte is looked at twice by the grammar. Words of a harmless kind, types (`token: str`) and placeholders end
-an alarm.
+Each alarm is examined once, in order. The text after the name shows whether a value follows. The value consumes its
+bytes: to its closing quote or bracket, to the next pair, to the end of the line, or over the indented lines below. So
+the grammar examines no byte twice. Words of a harmless kind, types (`token: str`) and placeholders end an alarm.
 """
 
 from __future__ import annotations

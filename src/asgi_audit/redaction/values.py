@@ -1,5 +1,5 @@
-"""What a value takes in text, from the place behind its sign: to its closing quote or bracket, to the next pair, to the
-end of the line, or over the deeper lines below. What is consumed is not looked at again."""
+"""Finds the end of a value in text, from the position after its separator: its closing quote or bracket, the next pair,
+the end of the line, or the end of the indented lines below. Consumed bytes are not examined again."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Incident(msgspec.Struct, kw_only=True):
     or chain do not match the records received). Of the source (`process` is `NO_PROCESS`): `retention_passed` (messages
     were removed before they were read), `topic_recreated` (the topic was deleted and created again, with or without all
     that it had held), `partition_lost` (an operator acknowledged that a partition is permanently lost). Of the index
-    itself (also `NO_PROCESS`): `day_lost` (the file of a day was missing and `--new-index` gave it up), `restored`
+    itself (also `NO_PROCESS`): `day_lost` (the file of a day was missing and `--new-index` accepted that), `restored`
     (restored from a backup; records taken from a journal since the backup are gone)."""
 
     id: int
@@ -152,7 +152,7 @@ class ProcessState(msgspec.Struct, kw_only=True):
     at: int = 0  # when the last statement was made, ms
     latest: int = 0  # latest creation time of a statement by its clock (ms), which may have been set back since
     clock_steps: int = 0  # how often its clock was set, by its last statement
-    stale: int = 0  # W as it stood when its clock was set: it says nothing of what began since
+    stale: int = 0  # W when its clock was set: it says nothing about later exchanges
     digest: str = ""  # SHA-256 of the last statement's bytes
     closed: str = ""
     lost: int = 0

@@ -12,8 +12,8 @@ too. Nothing touches a disk.
 `assert_transparent(app)` runs an application with and without the middleware and compares both streams, message by
 message.
 
-pytest loads this module in every run, so it imports neither a framework nor the rooms of the package before they are
-used.
+pytest loads this module in every run, so it imports neither a framework nor other modules of the package before their
+first use.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ __all__ = ["AuditRecords", "ClientRequest", "assert_transparent", "audit_records
 
 try:
     from .records import audit_records
-except ImportError:  # without pytest the fixture alone is missing
+except ImportError:  # without pytest only the fixture is missing
     pass

@@ -1,8 +1,8 @@
-"""The decompressed blocks of records that one reader keeps.
+"""A cache of decompressed blocks of records, for one reader.
 
-A page in the order of time takes its rows from the blocks of all streams of a batch, and the next page takes its rows
-from the same blocks again. 100 rows of 100 streams lie in some 70 blocks of 50 KB: decompressing them cost more than
-all else of such a page.
+A page in time order takes its rows from the blocks of all streams of a batch, and the next page from the same blocks.
+Example: 100 rows of 100 streams are in about 70 blocks of 50 KB. Decompressing these costs more than the rest of the
+page.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from .codec import Decompressor
 
 __all__ = ["BLOCKS_BYTES_MAX", "Blocks", "BlocksOfDay"]
 
-# The blocks of a batch of 4,000 records take 6 MiB; a walk along them with 4 MiB decompresses a third of them again.
+# The blocks of a batch of 4,000 records take 6 MiB. With a cache of 4 MiB, reading them in order decompresses a third
+# of them again.
 BLOCKS_BYTES_MAX = 8 << 20
 _NEWLINE = 10
 
 
 class Blocks:
-    """The blocks that were used last, at most `BLOCKS_BYTES_MAX` bytes of them. Used by one thread."""
+    """The most recently used blocks, at most `BLOCKS_BYTES_MAX` bytes. Used by one thread."""
 
     def __init__(self, decompress: Decompressor | None = None) -> None:
         self.decompress = decompress or Decompressor()
-        # A connection stands for its file: it stays the same file while the connection is open, and a stored block
-        # never changes.
+        # The key is a connection: its file stays the same while it is open, and a stored block never changes.
         self._data: OrderedDict[tuple[apsw.Connection, int], bytes] = OrderedDict()
         self._size = 0
 
@@ -36,7 +36,7 @@ class Blocks:
         return BlocksOfDay(self, day)
 
     def drop(self, day: apsw.Connection) -> None:
-        """Frees the blocks of a file that is closed: it may be a purged one."""
+        """Frees the blocks of a file that is closed, because it may have been purged."""
         for key in [key for key in self._data if key[0] is day]:
             self._size -= len(self._data.pop(key))
 

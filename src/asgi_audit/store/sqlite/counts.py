@@ -1,13 +1,13 @@
-"""Counts of days that one reader remembers.
+"""Remembers counts of days, for one reader.
 
-A first page counts every day of its window, and a client that asks again, or asks for another window with the same
-filters, counts the same days again: 30 ms for a week of a million records, though only some of today's are new.
+A first page counts every day of its window. A client that repeats the query, or uses another window with the same
+filters, would count the same days again: 30 ms for a week of a million records, though only some rows of today are new.
 
-A count is of the rows of one file up to one batch. Rows are only added, by batches with higher numbers, so that count
-stays true, and the count up to a later batch is the sum of it and of the rows added since. Main.db notes the last batch
-that brought records of a day before the batch is visible: while that is no later one, no row was added. A file is named
-by its number, inode and time of change, the index by its id and generation: what is put in place of a file or restored
-is counted again.
+A remembered count covers the rows of one file up to one batch. Rows are only added, by batches with higher numbers. So
+the count stays right, and the count up to a later batch is the old count plus the rows added since. Before a batch
+becomes visible, main.db stores for each of its days that this batch is the last one with rows of the day. If that last
+batch is already covered, no row was added and nothing is counted. The key of a count has the file's number, inode and
+change time, and the index's id and generation, so a replaced file or a restored index is counted again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..query import Query
 
 __all__ = ["COUNTS_MAX", "Counted", "Counts", "DayFile", "name_of_filters"]
 
-COUNTS_MAX = 4_096  # of one day and query each, some 400 bytes
+COUNTS_MAX = 4_096  # one per day and query, about 400 bytes each
 _WINDOW = ("start", "end", "order")
 _FILTERS = tuple(f.name for f in fields(Query) if f.name not in _WINDOW)
 
 
 class DayFile(NamedTuple):
-    """One file of a day, as long as its main part is not written to."""
+    """Identifies one file of a day, until its main part is written to."""
 
     of_index: IndexVersion
     day: str
@@ -54,7 +54,7 @@ _Key = tuple[DayFile, bytes, int, int]
 
 
 class Counts:
-    """The counts that were used last, at most `COUNTS_MAX`. Used by one thread."""
+    """The most recently used counts, at most `COUNTS_MAX`. Used by one thread."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[_Key, Counted] = OrderedDict()
@@ -68,7 +68,7 @@ class Counts:
         return found
 
     def put(self, file: DayFile, filters: bytes, start: int, end: int, counted: Counted) -> None:
-        """A count up to an earlier batch is kept no longer."""
+        """Replaces a count up to an earlier batch."""
         key = file, filters, start, end
         self._found[key] = max(counted, self._found.get(key, counted))
         self._found.move_to_end(key)
@@ -77,8 +77,8 @@ class Counts:
 
 
 def name_of_filters(query: Query) -> bytes:
-    """A digest of all of the query but its window and order: a key of a thousand accounts must not be kept a thousand
-    times."""
+    """A digest of the query without its window and order. A digest, because a query may have thousands of
+    accounts."""
     values = [getattr(query, name) for name in _FILTERS]
     text = repr([sorted(value) if isinstance(value, frozenset) else value for value in values])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()

@@ -1,4 +1,4 @@
-"""The day files that the writer has open: the four written last. And which file is a day's, as main.db lists it."""
+"""The day files that the writer has open (the four written last), and the file of each day that main.db lists."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class OpenDays:
         return found
 
     def replace(self, day: str, path: Path) -> None:
-        """`path` is the day's file from now on. `leave` the day before."""
+        """`path` is the day's file from now on. Call `leave` for the day first."""
         self._opened(day, path)
 
     def leave(self, day: str) -> None:
@@ -67,7 +67,7 @@ class OpenDays:
             is_open.close()
 
     def forget_before(self, day: str) -> None:
-        """The days before this one are purged."""
+        """Forgets the days before this one: they are purged."""
         for earlier in [d for d in self._open if d < day]:
             self._open.pop(earlier).abandon()
         self.files = {d: file for d, file in self.files.items() if d >= day}

@@ -1,4 +1,4 @@
-"""What an interrupted writer left behind: batches in day files that main.db does not know, and days without a file."""
+"""Finds what an interrupted writer left: batches in day files that main.db does not know, and days without a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("asgi_audit.store")
 
 
 class Left(NamedTuple):
-    """What main.db must still record. `days`: day -> file number, of days that it does not list. `highest`: the highest
+    """What main.db must still store. `days`: day -> file number, of days that it does not list. `highest`: the highest
     batch number of any day file, or what is published."""
 
     days: dict[str, int]
