@@ -33,7 +33,7 @@ class Access(NamedTuple):
 
     @property
     def directory_mode(self) -> int:
-        """The set-group-id bit makes new entries belong to the group, whoever creates them."""
+        """The set-group-id bit makes new entries belong to the group, regardless of their creator."""
         return 0o700 if self.group is None else 0o2770
 
     def open(self, path: Path, flags: int) -> int:

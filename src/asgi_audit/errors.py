@@ -108,7 +108,7 @@ class QueryError(AuditError):
         self.kind: QueryErrorKind = kind
 
     def said_with(self, words: Mapping[str, str]) -> str:
-        """The message with a dialect's field names. `words`: {field of ours: name in the dialect}; other fields keep
+        """The message with a dialect's field names. `words`: {our field: name in the dialect}; other fields keep
         their names."""
         message = str(self)
         mine = f"{self.field}:"

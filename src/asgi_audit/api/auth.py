@@ -206,7 +206,7 @@ def check_role(grant: Grant, roles: Collection[str]) -> None:
         raise QueryError(
             "the token gives no role and accounts of this API",
             kind="forbidden",
-            hint="Ask whoever runs the issuer; the log of this API says which claim it is.",
+            hint="Ask the operator of the issuer; the log of this API names the claim.",
         )
     if grant.role not in roles:
         raise QueryError(

@@ -111,7 +111,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls it where h11 refused what came, while h11's exception is handled."""
         if self.conn.our_state is h11.SEND_BODY:
-            self.cycle.keep_alive = False  # the body, which nobody reads, is wrong: the response goes on
+            self.cycle.keep_alive = False  # the body, which is not read, is wrong: the response continues
             return
         self._enter(Phase.LINGER)
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

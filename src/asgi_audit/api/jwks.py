@@ -1,7 +1,7 @@
 """The public keys of an issuer, from its JSON Web Key Set (RFC 7517).
 
 Keys are loaded in a thread, never in the event loop, one load at a time. They are loaded again after `FRESH_SECONDS`,
-while requests go on with the known ones, and when a token names an unknown key: at most once in `AGAIN_SECONDS`, so
+while requests continue with the known ones, and when a token names an unknown key: at most once in `AGAIN_SECONDS`, so
 that tokens with invented key ids cannot make us flood the issuer. While the issuer is away, the known keys stay for
 `KEPT_SECONDS`.
 

@@ -92,7 +92,7 @@ class Operation:
     that stand at the root; every row's `path` goes before them. `roles`: who may call; empty: everybody, without a key.
     `is_recorded`: whether a call of it becomes a record of service `logs`; what is asked again and again for one
     question does not, unless it is refused (any status from 400 on); a handler may leave out (`leave_out`) a call that
-    succeeds and goes on with a recorded one. Rows that need neither a key nor a signed URL are never recorded then.
+    succeeds and continues a recorded one. Rows that need neither a key nor a signed URL are never recorded then.
     `path_values`, `parameters`, `request`, `answer`: the models of the names in the path, of the parameters of the URL,
     and of the bodies; None where there is none. Without `parameters`, a row that needs a key refuses all of them.
     `credentials_in_body`: the handler reads them there, gets a grant that allows nothing, and takes `roles` and whoever

@@ -36,7 +36,7 @@ _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 PATH_BYTES_MAX = 8_192
 # First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
 _TO_COME = frozenset({"checkpoint", "tile"})
-# Documented services whose names are paths of ours too; their literal roots have another number of segments.
+# Documented services whose names are also paths of this API; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
 _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # a caller without a key sees nothing
 
@@ -150,7 +150,7 @@ class Resource:
 
 
 class Path(BaseRoute):
-    """One path: literal segments and `{names}`, each of which stands for one segment, not empty.
+    """One path: literal segments and `{names}`, each of which matches one segment, not empty.
 
     `reserved`: values that the first segment must not have, when it is a name."""
 
@@ -286,7 +286,7 @@ def _decoded(part: bytes) -> str:
 
 
 def _without_root(raw: bytes, root_path: str) -> bytes:
-    """The path as it was sent without what it is mounted under. Whoever mounts matches the decoded path, and the client
+    """The path as it was sent, without the mount path. The outer framework matches the decoded path, and the client
     may have spelled it in another way (`/%61udit` for `/audit`), so it is decoded byte by byte. A path that does not
     begin with the root is left alone: some servers cut it off themselves."""
     root = root_path.rstrip("/").encode("utf-8", "surrogateescape")

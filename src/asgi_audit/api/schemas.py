@@ -33,8 +33,8 @@ class Components:
         self._models: dict[str, type[BaseModel]] = {}
 
     def reference(self, dialect: str, model: type[BaseModel], *, is_sent: bool) -> dict[str, str]:
-        """A reference to the model's schema, which is then here. `is_sent`: it is an answer of ours, in which what has
-        no value is left out, never null."""
+        """A reference to the model's schema, which is then here. `is_sent`: of a response, which omits fields
+        without a value instead of sending null."""
         schema = _schema_of(model, f"{dialect}.", is_sent=is_sent)
         parts = schema.pop("$defs", {})
         for name, part in {**parts, model.__name__: schema}.items():

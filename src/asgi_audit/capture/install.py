@@ -1,6 +1,6 @@
-"""Putting the middleware around everything of a Starlette or FastAPI application, its error handling included.
+"""Puts the middleware around a whole Starlette or FastAPI application, including its error handling.
 
-`add_middleware` stands inside ServerErrorMiddleware and the body limit: their 500s and 413s pass outside of it. Both
+`add_middleware` puts a layer inside ServerErrorMiddleware and the body limit: their 500s and 413s do not pass it. Both
 frameworks build their stack of middleware late, by the method `build_middleware_stack`; the application keeps its
 identity and type, and its method is replaced by one that wraps what the original built. Starlette itself is not
 imported.

@@ -1,8 +1,8 @@
-"""Replaces an application whose audit layer could not start: it refuses every call, and says why.
+"""Replaces an application whose audit layer could not start: it refuses every call, with the reason.
 
 Starlette, and what is built on it, makes the layers of `add_middleware` and of the `middleware` list at the first call
 of the application. With most servers that is the lifespan call. Servers interpret an exception there as "this
-application does not support lifespan" and go on, and every request fails. Only `lifespan.startup.failed` stops them.
+application does not support lifespan" and continue, and every request fails. Only `lifespan.startup.failed` stops them.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def _first_key(control: Any, settings: Settings, base: str, account: str | None)
     """Creates the first key and prints it with example commands; on later starts prints how to create another one."""
     more = "asgi-audit keys create --role auditor --account NAME"
     if settings.accepts_tokens and account is None and not control.list_keys():
-        if not is_json():  # no key that nobody asked for
+        if not is_json():  # no key without a request for one
             print(f"Query with a token of {settings.jwt_issuer}, or create a key: {more}", flush=True)
         return
     if control.list_keys():

@@ -2,7 +2,7 @@
 `index` `/health/fresh`.
 
 Place: in daemon threads beside the command's loop. Invariants: off unless a port is set; when the port cannot be bound,
-one error is logged and the work goes on; at most `_ASKING_MAX` requests at a time, others are refused. No key is
+one error is logged and the command continues; at most `_ASKING_MAX` requests at a time, others are refused. No key is
 needed: responses hold numbers and the state of this process, never the name of an account, a service or a path.
 """
 

@@ -1,6 +1,6 @@
 """T: until when the index is complete, and the incidents that limit this claim.
 
-The idea. Two shops send their receipts to one office in numbered envelopes. Now and then a shop encloses a note: "every
+The idea: two shops send their receipts to one office in numbered envelopes. Now and then a shop encloses a note: "every
 sale before 10:04 has a number of at most 57". When the office has all envelopes of both shops up to the numbers of such
 notes, it can say "complete until 10:04". But a third shop may have opened, which the office does not know yet. So the
 office also notes when it last emptied its letter box: a shop that began to sell before that, and posts its first
@@ -15,7 +15,7 @@ The rule: T = max(T, min(low(p) over the active processes, read_until − 2 s)).
   as p's records, so differences between clocks do no harm.
 * read_until is the time of the newest fence that has passed (`transport/fences.py`), checked by `source_time.py`.
 * A process is active from its first message until it has closed and is settled, or is written off after 120 s without
-  a message. Then T goes on without it, and a `silent` incident says from when on the process is unproven. The incident
+  a message. Then T advances without it, and a `silent` incident says from when on the process is unproven. The incident
   is resolved when the process's journal is read after all. A process that has stated nothing yet holds T.
 * After the source was opened, or its partitions changed, T does not move before a fence has passed that was taken after
   that.
@@ -23,7 +23,7 @@ The rule: T = max(T, min(low(p) over the active processes, read_until − 2 s)).
   the same commit. It is resolved when the process has caught up with T.
 
 The limit of T. A process of which no broker (or journal root) has received anything is unknown. It makes a statement
-when it opens its journal, and at once when it goes on after it closed. If that statement needs more than 2 s to be
+when it opens its journal, and at once when it continues after it closed. If that statement needs more than 2 s to be
 appended, because the host is cut off, T passes the process's start. When the statement arrives this becomes an
 incident; it is never passed over.
 
@@ -31,7 +31,7 @@ T has a beginning, `complete_from`. What was removed from the source before this
 nothing is claimed about it.
 
 This module is pure: it has no clock and no disk. The indexer passes in what it read, and stores the result in the
-transaction that stores the positions. Only active processes are kept in memory. A batch that comes twice changes
+transaction that stores the positions. Only active processes are kept in memory. A repeated batch changes
 nothing.
 """
 
@@ -160,8 +160,8 @@ class Tracker:
         self._book.of_source(kind, at, 0 if self.until is None else self.until, detail)
 
     def give_up(self, partition: str, at: int) -> bool:
-        """An operator acknowledged (`at`, ms) that this partition is lost for ever: T goes on without it, and an
-        incident stays. Returns False when the partition does not hold T. The next `take` returns the change."""
+        """An operator acknowledged (`at`, ms) that this partition is permanently lost: T advances without it, and an
+        incident remains. Returns False when the partition does not hold T. The next `take` returns the change."""
         hold = self._holds.get(partition)
         if hold is None:
             return False
@@ -176,7 +176,7 @@ class Tracker:
     # -- one batch
 
     def _settle(self, consumed: Consumed, known: Mapping[bytes, Known]) -> dict[bytes, Tracked]:
-        """Take all records of the batch first and apply its statements after that: a record that stands behind its
+        """Take all records of the batch first and apply its statements after that: a record that comes after its
         statement in the same batch is not missing."""
         touched: dict[bytes, Tracked] = {}
         statements: list[tuple[Tracked, Stated, Checked | None]] = []

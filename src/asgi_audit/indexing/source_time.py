@@ -1,13 +1,13 @@
 """Until when the source has been read, checked against a second clock; and for how long a process has been silent.
 
 The time of a fence comes from the indexer's wall clock. If that clock is set ahead by mistake, T must not follow.
-Therefore each fence is compared with CLOCK_BOOTTIME, which counts since the machine started, never steps, and goes on
+Therefore each fence is compared with CLOCK_BOOTTIME, which counts since the machine started, never steps, and continues
 while the machine sleeps. When the wall clock is more than a second further ahead of it than at the fence before, that
 is a *step*: for ten minutes the boot clock carries the time on; a step that still exists then is believed. A clock that
 is set back is believed at once, because that only claims less.
 
-An example: fences at 10:00:00 and, 1 s later by the boot clock, at 13:00:01. read_until goes on as 10:00:01, 10:00:02 …
-and becomes the wall clock's time at 13:10:01.
+An example: fences at 10:00:00 and, 1 s later by the boot clock, at 13:00:01. read_until continues as 10:00:01,
+10:00:02 … and becomes the wall clock's time at 13:10:01.
 
 Silence is counted in steps of at most 10 s between two fences: after a laptop slept, or the indexer was not running,
 the processes are not silent all at once. Until a first fence has passed, the append times of messages are used, each

@@ -1,4 +1,4 @@
-"""The only read path: all dialects call this module, and it alone applies account scope, snapshot, position and
+"""The only read path: all dialects call this module, and only it applies account scope, snapshot, position and
 waiting.
 
 Place in the path: api -> **QueryService** -> store.base.Reader. Invariants: the accounts of a query are always those of

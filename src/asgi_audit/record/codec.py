@@ -1,8 +1,8 @@
-"""From the bytes of a message to what the index needs of it: one `Decoded`, or a RecordError that says why not.
+"""Decodes a message into what the index needs: one `Decoded`, or a RecordError with the reason.
 
 Invariants: a `Decoded.data` is one line of valid UTF-8 JSON in the wire order, compact at its top level, with nothing
 beside the fields of the schema there; a record that arrives in another order or spacing (a foreign producer) is put
-into it, its bodies byte for byte. Records of ours pass through untouched: `data` is the very object that came in.
+into it, its bodies byte for byte. Records of our middleware pass unchanged: `data` is the same object.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def decode(data: bytes) -> Decoded:
     error, fatal = ("", False) if context.error is None else (context.error.type, context.error.fatal)
     outcome = context.outcome or "completed"
     principal = context.principal
-    # A level that is none of ours (a foreign producer's) would be found by no query.
+    # No query would find an unknown level (of a foreign producer).
     level = context.level
     if level not in LEVELS:
         level = level_of(method, status, outcome, error, fatal)
@@ -220,10 +220,10 @@ def _process(text: str) -> bytes:
 
 
 def _cuts(data: bytes, parts: _Parts, timestamp: int) -> Cuts | None:
-    """The cuts of a record in wire order whose head was seen before; None when that cannot be told here.
+    """The cuts of a record in wire order whose head was seen before; None when this function cannot decide it.
 
-    That the parts and the literals between them make up the whole proves that nothing else stands there, no second
-    `account_id` at the end either, of which a parser would take the last and a slice the first."""
+    The parts and the literals between them make up the whole record. That proves that it contains nothing else, in
+    particular no second `account_id` at the end: a parser would take the last one, a slice the first."""
     instance_end = data.find(b',"metadata":')
     head = data[:instance_end]
     ends = _heads.get(head)
@@ -287,6 +287,6 @@ def _in_wire_order(data: bytes) -> tuple[bytes, Cuts]:
     ]  # fmt: skip
     if context:
         ordered += [b',"context":', bytes(top.context)]
-    # What stood beside the known fields at the top level is no part of schema 1.0 and is not kept; of a repeated field
-    # the last stands, which is the one that was decoded.
+    # Unknown fields at the top level are not part of schema 1.0 and are not kept; of a repeated field the last one is
+    # kept, which is the decoded one.
     return _in_wire_order(b"".join([*ordered, b"}"]))

@@ -225,8 +225,8 @@ class Ledger:
 
 
 def split(statement: Statement, *, watermark_before: int) -> list[Statement]:
-    """The same as several statements when its losses are too many for one. Numbers go on from its own; the last has
-    its W and `closed`, those before promise no more than was promised."""
+    """The same as several statements when its losses are too many for one. Numbers continue from its own; the last has
+    its W and `closed`, the earlier ones promise no more than was promised before."""
     if len(statement.lost) <= _RANGES_EACH:
         return [statement]
     parts: list[Statement] = []

@@ -29,7 +29,7 @@ _SHED_BODIES, _SHED_HEADERS = 0.90, 0.95
 
 
 class Output:
-    """Used by the recorder's thread alone. After a broken turn, and in the thread that follows, `Writing` puts `held`
+    """Used only by the recorder's thread. After a broken turn, and in the thread that follows, `Writing` puts `held`
     in order before anything is appended."""
 
     def __init__(self, state: RecorderState, log: RecorderLog) -> None:

@@ -12,7 +12,7 @@ Invariants:
 * A forked child begins with nothing: a new process id, sequence 1, a journal of its own.
 
 The lock is reentrant: the garbage collector may close an abandoned request, and so seal it, while this very thread
-holds the lock. Therefore no call stands between reading and writing one of the counters.
+holds the lock. Therefore there is no call between reading and writing one of the counters.
 """
 
 from __future__ import annotations
@@ -222,11 +222,11 @@ def shared_recorder(
     process over one journal share their thread; the first call makes it, and its callbacks stay:
 
     open_writer: opens the journal; called in the thread.
-    on_closed(seconds, is_end): called when all is written, at a shutdown (`is_end` False: the process may go on) or at
-        the end. It may take at most so many seconds, to send on what is in the journal.
-    on_begun(): called when the journal has a first statement of this process, or the first after one that said
+    on_closed(seconds, is_end): called when all is written, at a shutdown (`is_end` False: the process may keep running)
+        or at the end. It may take at most so many seconds, to send what is in the journal.
+    on_begun(): called when the journal has a first statement of this process, or the first after one with
         `closed`.
-    what_empties(): a sentence for the log, about what should empty a journal that fills up.
+    what_empties(): a sentence for the log, about what should read a journal that fills up.
 
     Raises ConfigError when two callers configure the shared part differently."""
     with _threads_lock:

@@ -120,7 +120,7 @@ class RecorderState:
         self.in_progress: list[SealedExchange] = []  # what the thread builds and has not given back
         self.open: dict[int, int] = {}  # when it started (ns since the epoch), by ticket
         self.accounts: dict[int, str | HasAccount] = {}  # by ticket of an open exchange: its account, or the middleware
-        # Tickets go on: an exchange that began before fork must not be mistaken for one of the child's.
+        # Tickets continue: an exchange that began before fork must not be mistaken for one of the child's.
         self.tickets += self.begun
         self.begun = 0
         self.last = 0

@@ -31,7 +31,7 @@ RESTART_SECONDS = (0.05, 2.0)
 
 
 class Work(Protocol):
-    """What the thread does. It belongs to the process and not to the thread: the next thread goes on with it."""
+    """The work of the thread. It belongs to the process, not to the thread: the next thread continues it."""
 
     def run(self, thread: RecorderThread) -> None:
         """Until the recorder ends. Whatever it raises ends this thread only."""

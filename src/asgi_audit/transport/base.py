@@ -93,7 +93,7 @@ class Polled(NamedTuple):
     """What one poll found.
 
     `positions`: of each partition that moved, the position after this batch.
-    `more`: more was waiting than was asked for.
+    `more`: more messages are waiting.
     `fence`: the newest fence that passes with this batch (everything before its ends is in this batch or an earlier
     one); None when none passes.
     `damaged`: (partition, offset, reason, bytes) of what cannot be read: dead letters.

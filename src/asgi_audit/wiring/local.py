@@ -46,8 +46,8 @@ def local_api(settings: Settings) -> LocalApi:
     settings = settings.absolute()
     reader = open_store_reader(settings)  # raises here, not in the first response
     try:
-        # Tokens belong to the index, so a later command goes on with the cursor of an earlier one. It is no secret:
-        # whoever can read the index needs none, and the API has another.
+        # Tokens belong to the index, so a later command can continue with the cursor of an earlier one. This is not a
+        # secret: a user who can read the index needs no cursor, and the API uses another secret.
         secret = hashlib.sha256(f"asgi-audit local {reader.index().id}".encode()).digest()
     finally:
         reader.close()

@@ -542,7 +542,7 @@ def _answer(export: Export) -> Answer:
 
 
 def _parameters(request: Request) -> dict[str, str]:
-    """Of a signed URL; {} when one comes twice: that is none of ours."""
+    """The parameters of a signed URL; {} when one occurs twice: this API makes no such URL."""
     try:
         return parameters_of(request)
     except QueryError:

@@ -230,7 +230,7 @@ async def _list(service: QueryService, request: Request, grant: Grant) -> Respon
         )
         pagination = answer_bytes(_pagination(listed, asked.limit, None if asked.cursor else offset))
         if asked.cursor is not None:
-            leave_out(request)  # it goes on with a list whose first page is recorded
+            leave_out(request)  # it continues a list whose first page is recorded
         return PageResponse(
             listed.rows,
             lambda entry, _: entry,

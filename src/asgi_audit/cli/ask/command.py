@@ -16,7 +16,7 @@ The dialects of the API, as in their documents:
 
 Every record once, in the order in which it was indexed, one JSON object a line, for a SIEM:
 
-  asgi-audit ask feed --cursor siem.cursor --follow        goes on where the last run ended
+  asgi-audit ask feed --cursor siem.cursor --follow        continues where the last run ended
 
 Without --url it reads the index of this machine: this needs no server and no key, only permission to read its files.
 `export` and `tr50` need an API. ASGI_AUDIT_URL and ASGI_AUDIT_KEY replace --url and --key.

@@ -1,7 +1,7 @@
-"""`ask feed`: every record once, in the order in which it was indexed, for a SIEM that is fed from a shell.
+"""`ask feed`: every record once, in the order in which it was indexed, for a SIEM that reads from a shell.
 
-Records go to standard output, one JSON object a line. With `--cursor FILE` the place is kept in a file: the next run
-goes on there. The file is written after the records are: flushed, and on disk where standard output is a file. So a
+Records go to standard output, one JSON object a line. With `--cursor FILE` the cursor is kept in a file: the next run
+continues there. The file is written after the records are: flushed, and on disk where standard output is a file. So a
 run that is killed at any point repeats records of its last page (at most `questions.PAGE`), and skips none.
 
 Only one run at a time may use a cursor file: it holds a lock on FILE.lock, which the system frees when the run ends.
@@ -100,7 +100,7 @@ class CursorFile:
 
 
 async def feed(client: AsyncClient, arguments: argparse.Namespace, filters: dict[str, Any]) -> int:
-    """Runs the command. Raises AuditError when the feed cannot go on without missing records."""
+    """Runs the command. Raises AuditError when the feed cannot continue without missing records."""
     refuse_others(filters, ("since", "start"), "feed")
     start = start_of(filters)
     if arguments.cursor is None:
@@ -109,7 +109,7 @@ async def feed(client: AsyncClient, arguments: argparse.Namespace, filters: dict
     file = CursorFile(Path(arguments.cursor))
     with file.locked():
         known = file.read()
-        # `--after` and `--start` say where the first run begins: the same command line goes on later.
+        # `--after` and `--start` say where the first run begins: later runs of the same command line continue.
         await _Feeding(client, arguments, file).run(known or arguments.after, None if known else start)
     return 0
 

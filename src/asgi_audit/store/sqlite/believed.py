@@ -23,7 +23,7 @@ _KEY = "believed_ms"
 
 def prepare(main: apsw.Connection) -> int | None:
     """Called when an index is opened for writing. Returns the last believed time, ms since the epoch. Writes only a
-    missing row. On a full disk it goes on without it, because the purge that follows may free the space."""
+    missing row. On a full disk it continues without it, because the purge that follows may free the space."""
     at: int | None = main.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).get
     newest = main.execute("SELECT max(day) FROM day").get
     if at is None and newest is not None:

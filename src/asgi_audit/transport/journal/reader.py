@@ -30,7 +30,7 @@ Damage = tuple[str, int, str, bytes]
 class Taken(NamedTuple):
     messages: list[Message]
     damaged: list[Damage]
-    more: bool  # there was more than asked for
+    more: bool  # more entries are available
 
 
 class SegmentReader:
@@ -76,7 +76,7 @@ class SegmentReader:
         return int(_WORD.unpack(data)[0]) if len(data) == 8 else 0
 
     def page_is_gone(self) -> bool:
-        """Whether the directory was removed, and perhaps made again, since it was opened."""
+        """Whether the directory was removed (and perhaps created again) since it was opened."""
         return self._page_fd >= 0 and self._files.fstat(self._page_fd).st_nlink == 0
 
     # -------------------------------------------------------------------------------------------------------- reading

@@ -24,7 +24,7 @@ __all__ = ["ProcessJournal", "look"]
 
 
 class ProcessJournal(NamedTuple):
-    """The journal of one process. `is_alive`: None when it was not asked for. `waiting_since`: when the first entry
+    """The journal of one process. `is_alive`: None when it was not requested. `waiting_since`: when the first entry
     that is not indexed yet was written, seconds since the epoch; None when all are indexed."""
 
     process: str

@@ -139,7 +139,7 @@ class JournalWriter:
 
     def sync(self) -> None:
         """See `EntryWriter`. After a failure the kernel may have dropped the written pages, and a second sync would
-        succeed without writing them. So the open segment is given up, and the caller appends again what must be
+        succeed without writing them. So the open segment is abandoned, and the caller appends again what must be
         durable."""
         failed: OSError | None = None
         for fd in self._unsynced:

@@ -114,8 +114,8 @@ class Partition:
 
     def place(self, begin: int, end: int, anew: bool, now: float) -> tuple[int, SourceIncident | None]:
         """(the offset to read from, an incident or None). `begin`: the first offset of the log; `end`: the one after
-        its last; `anew`: the topic has another id than before; `now`: seconds since the epoch. The message before
-        `next` is read again if it still exists."""
+        its last; `anew`: the topic has a new id, so it was created again; `now`: seconds since the epoch. The message
+        before `next` is read again if it still exists."""
         at = self.next
         self.expected = self._answered_at = self.lag = None
         self.heard_at = self.placed_at = time.monotonic()

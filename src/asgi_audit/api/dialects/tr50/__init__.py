@@ -133,7 +133,7 @@ class _Call:
         headers: dict[str, str] = {}
         items: dict[int, list[bytes]] = {}
         if self._wanted:
-            # What stands around the items: a brace or a comma, a colon, and the frame of each list.
+            # The bytes around the items: a brace or a comma, a colon, and the frame of each list.
             around = sum(map(len, ids)) + sum(map(len, answers)) + len(commands) * 2 + len(self._wanted) * _FRAME + 1
             found, completeness = await Listing(self._service).of(
                 list(self._wanted.values()), self._lease, ANSWER_BYTES_MAX - around
@@ -192,7 +192,7 @@ class _Call:
         return answer_bytes(says(failure_of(error, TR50.words)))
 
 
-_FRAME = 512  # bytes kept for what stands around the items of a list, or says why it failed
+_FRAME = 512  # bytes kept for the frame around the items of a list, or for its error
 
 
 def _framed(found: Found) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The envelope of TR50: one JSON object of command ids to commands, and the places where a session stands.
+"""The envelope of TR50: one JSON object of command ids to commands, and the places where a session can be.
 
     {"auth": {"sessionId": "…"}, "1": {"command": "usage.api.list", "params": {"last": "24h"}}}
 
@@ -26,7 +26,7 @@ _ACCEPTED = "an object with command and params"
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """`session`: the one that stands in the command itself, or ''. `is_auth`: it stands under the reserved id."""
+    """`session`: the one in the command itself, or ''. `is_auth`: the command has the reserved id."""
 
     id: str
     name: str
@@ -106,7 +106,7 @@ def _command(id: str, value: Any, *, is_auth: bool) -> Command:
 
 
 def _own(value: Any, name: str) -> Any:
-    """What stands in an object of the envelope under this name, however it is spelled; None when it is absent."""
+    """The value under this name, in any spelling, in an object of the envelope; None when it is absent."""
     if not isinstance(value, dict):
         return None
     return next((found for spelled, found in value.items() if spelled.lower() == name), None)

@@ -10,8 +10,8 @@ stored. How much of it is shown is one `Cut` for a whole answer, so that it fits
 | `NONE` | left out | as stored |
 | `BARE` | left out | method, path and status alone; texts of at most 1,024 characters |
 
-A body that was cut, here or when it was captured, is a string; one that is left out is no more there. Beside both
-stands `bodyTruncated: true`. Whatever was cut, the text parses.
+A body that was cut, here or when it was captured, is a string; one that is left out is absent. In both cases
+`bodyTruncated` is true. The text always parses.
 """
 
 from __future__ import annotations

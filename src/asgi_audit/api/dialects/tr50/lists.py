@@ -70,7 +70,7 @@ class Listing:
         if any(shown):
             await lease.reserve(ANSWER_BYTES_MAX)
         for cut in Cut:
-            lists: list[list[bytes]] = []  # those with longer bodies are let go before others are made
+            lists: list[list[bytes]] = []  # those with longer bodies are freed before others are made
             lists, is_full = await self._made(wanted, shown, look.published, cut, room)
             if not is_full:
                 break

@@ -70,7 +70,7 @@ async def who_asks(
 
 
 def _nearest(logins: Sequence[Who | QueryError | None], n: int) -> Who | QueryError | None:
-    """The login that stands nearest before the command, else the first one after it."""
+    """The last login before the command, else the first one after it."""
     before = [login for login in logins[:n] if login is not None]
     after = [login for login in logins[n:] if login is not None]
     return before[-1] if before else (after[0] if after else None)
