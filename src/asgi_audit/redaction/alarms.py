@@ -22,7 +22,7 @@ class Alarm(NamedTuple):
 
 
 class Places:
-    """Alarms, in their order, to be asked by places."""
+    """Alarms in order, to be looked up by position."""
 
     __slots__ = ("alarms", "starts")
 

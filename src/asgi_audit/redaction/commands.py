@@ -21,7 +21,7 @@ _ECHO = re.compile(
 
 
 def commanded(command: Command, text: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """The span of the secret in the line of this command, whose word stands from `start` to `end`; None."""
+    """The span of the secret in the line of this command, whose word is at `start` to `end`; None without one."""
     m = command.rest(text, end - text[start:end].endswith(b" "))
     if m is None or (command.plain and not m["secret"].strip(_PORT)):
         return None

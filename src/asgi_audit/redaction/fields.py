@@ -25,7 +25,7 @@ _COOKIES_MAX = 300  # browsers send 180 at most
 
 
 def header_kind(name: str, names: Names) -> int:
-    """How the value of a header of this lower-case name is treated."""
+    """How to treat the value of a header with this lower-case name."""
     kind = _KINDS.get(name)
     if kind is not None:
         return kind
@@ -73,7 +73,7 @@ def _plain(record: Record, value: bytes) -> list[Edit]:
 
 
 def _cookies(record: Record, value: bytes) -> bytes:
-    """The pairs with their values masked; what stands after the first 300 is masked whole."""
+    """The pairs with their values masked; everything after the first 300 is masked whole."""
     parts = value.split(b";", _COOKIES_MAX)
     rest = parts.pop() if len(parts) > _COOKIES_MAX else b""
     try:

@@ -24,7 +24,7 @@ _ESCAPES = frozenset(b"nrtbf")
 
 
 def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[int, int] | None:
-    """The span to mask of this form whose trigger stands at `at`, in any letter case; None: it is none.
+    """The span to mask of this form whose trigger is at `at`, in any letter case; None: no match.
 
     cut: what reaches the end of the data may be the beginning of one."""
     if form.back:
@@ -155,7 +155,7 @@ def _user_of(data: bytes, begin: int, end: int) -> tuple[int, int] | None:
 
 # Cards
 
-# The look behind stands after the first digit: before it, the search would try at each byte.
+# The look-behind comes after the first digit: before it, the search would try at each byte.
 _CARD = re.compile(rb"[2-6](?<![0-9].)(?:[ +-]?[0-9]){14,15}(?![0-9A-Za-z])")
 _CARD_CUT = re.compile(rb"(?<![0-9A-Za-z.-])[2-6](?:[ +-]?[0-9]){7,15}[ +-]?\Z")
 _ISSUER = re.compile(rb"4|5[1-5]|2[2-7]|6(?:011|4|5|2)|35")
@@ -166,7 +166,7 @@ _CARDS_MAX = 1_000
 def cards(data: bytes, *, escaped: bool = False, cut: bool = False) -> Iterator[tuple[int, int]]:
     """Spans of card numbers: 15 or 16 digits of a known issuer whose last is the Luhn digit of the others.
 
-    What follows a thousand numbers that could be some is taken for one. escaped: a letter before it may be JSON's.
+    After a thousand candidates, the rest of the data is one span. escaped: a letter before it may be JSON's.
     cut: the end of the data may be the middle of one."""
     if cut and (end := _CARD_CUT.search(data, max(0, len(data) - 40))):
         yield end.span()
@@ -194,7 +194,7 @@ _FORTY = re.compile(rb"[A-Za-z0-9/+=]{40,}")
 
 
 def aws_secrets(data: bytes) -> Iterator[tuple[int, int]]:
-    """Spans of what may be the secret of an id of AWS, of which one stands nearby."""
+    """Spans that may be the secret of an AWS id that is nearby."""
     for m in _FORTY.finditer(data):
         word = m[0]
         if (
@@ -216,7 +216,7 @@ _MADE_MAX = 4_096
 
 
 def made(word: bytes) -> bool:
-    """Whether a machine made it: no words, no date, but letters and digits, or small and capital letters, in turn."""
+    """Whether it looks machine-generated: no words, no date, but alternating letters and digits, or letter cases."""
     size = len(word)
     if size < 8 or size > _MADE_MAX or b" " in word or b"://" in word or _DATED.match(word):
         return False

@@ -29,7 +29,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
     blank = _ESCAPED.sub(b"__", data) if 92 in data else data
     names = record.names
     if data.find(b'"logprob"') >= 0 or data.find(b"rrors") >= 0:
-        return None  # what stands beside a name, or above it, says that it holds no secret
+        return None  # the text beside the name, or above it, shows that it holds no secret
     edits: list[Edit] = []
     hidden: list[tuple[int, bytes]] = []
     done = 0

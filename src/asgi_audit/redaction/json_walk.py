@@ -93,7 +93,7 @@ class Walk(Reading):
             self.array(node, path + "[]" if path else "", deep)
 
     def has_text(self, node: Node) -> bool:
-        """Whether a string, or a number too long for a count, stands in this container."""
+        """Whether this container has a string, or a number too long for a count."""
         todo = [item for _, item in node.items]
         while todo:
             node = todo.pop()
@@ -109,7 +109,7 @@ class Walk(Reading):
         raw = self.data[node.start + 1 : node.end - (not node.open)]
         if node.open:
             raw = raw[: raw.rfind(b"\\")] if raw[-6:].find(b"\\") >= 0 else raw
-        if self.told.get(node.start + 1) == node.start + 1 + len(raw):  # by what stands around it: see `surroundings`
+        if self.told.get(node.start + 1) == node.start + 1 + len(raw):  # by its surroundings: see `surroundings`
             kind = YES
         found = self.record.escaped_value(raw, node.start + 1, JSON_STRING, kind, self.depth)
         self.edits += found

@@ -82,14 +82,14 @@ _WORD = re.compile(rb"[a-z]{2,20}(?:[_-][a-z]{2,20}){0,3}")
 
 
 def line_is_bare(block: bytes, key: bytes) -> bool:
-    """Whether nothing stands behind this key on its line."""
+    """Whether nothing follows this key on its line."""
     at = block.find(key)
     line = block[at + len(key) : block.find(b"\n", at) if block.find(b"\n", at) >= 0 else len(block)]
     return not line.strip(b" \t\r\"':=")
 
 
 def label_edits(record: Record, text: bytes, alarms: list[Alarm]) -> Iterator[tuple[int, int, bytes]]:
-    """(start, end, plain) of values whose name stands on a line beside them."""
+    """(start, end, plain) of values whose name is on a neighbouring line."""
     if not any(alarm.what == NAME for alarm in alarms):
         return
     starts = [alarm.start for alarm in alarms if alarm.what == NAME]

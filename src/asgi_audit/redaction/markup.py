@@ -219,7 +219,7 @@ class _Markup:
         names = self.record.names
         found = []
         sensitive = content = False
-        outside = False  # an alarm stands in no attribute
+        outside = False  # an alarm is in no attribute
         done = start
         for m in _ATTRIBUTE.finditer(self.text, start, end):
             outside = outside or self.alarmed(done, m.start())

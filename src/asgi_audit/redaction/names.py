@@ -64,7 +64,7 @@ _ABOUT = frozenset(words("about"))
 
 
 def norm(name: str) -> str:
-    """A key as the lists of labels, columns and values spell it."""
+    """A key in the spelling of the lists of labels, columns and values."""
     return name.lower().replace("_", "").replace("-", "")
 
 
@@ -159,7 +159,7 @@ def _glued(name: str) -> str:
 
 
 def _stemmed(name: str, parts: list[str], glued: str, stem: re.Match[str]) -> int:
-    """A name with one of the strong or weak words in it; what stands after the last of them decides."""
+    """A name with one of the strong or weak words in it; the words after the last of them decide."""
     last = parts[-1]
     if last in ("tokens", "token") and len(parts) > 1:
         if parts[0] in _COUNTERS:

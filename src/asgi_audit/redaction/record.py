@@ -51,7 +51,7 @@ _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
 
 
 def shown(name: bytes) -> str:
-    """A name as it stands in a path of `redacted`: cut, and without what could be a value."""
+    """A name for a path of `redacted`: cut, and without text that could be a value."""
     text = name.decode("utf-8", "replace")
     if "=" in text or ":" in text:
         return REDACTED
@@ -128,7 +128,7 @@ class Record(Budget):
         return layer.plain, layer
 
     def escaped_value(self, raw: bytes, start: int, escapes: Escapes, kind: int, depth: int) -> list[Edit]:
-        """Edits of a value that stands escaped at `start`, under a name of this kind."""
+        """Edits of a value that is escaped at `start`, under a name of this kind."""
         plain, layer = self.undone(raw, escapes)
         return placed(self.value(plain, kind, depth), start, layer)
 
@@ -149,7 +149,7 @@ class Record(Budget):
             hidden(self.redacted, word[0])
 
     def mask(self, start: int, end: int, plain: bytes) -> Edit:
-        """plain: what stands there, without escapes."""
+        """plain: the decoded text at that position."""
         self.hide(plain)
         return Edit(start, end, MASK)
 
@@ -173,5 +173,5 @@ class Record(Budget):
         raise NotImplementedError
 
     def plain(self, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
-        """Edits of what is markup or text, and no document of another grammar. See `judge`."""
+        """Edits of markup or text that is no document of another grammar. See `judge`."""
         raise NotImplementedError

@@ -51,7 +51,7 @@ class Redactor:
         return RecordRedactor(self.names, self.scan, self.rules)
 
     def header_kind(self, name: str) -> int:
-        """How a header of this lower-case name is treated, for `RecordRedactor.header`."""
+        """How to treat a header with this lower-case name, for `RecordRedactor.header`."""
         return header_kind(name, self.names)
 
     def alarms(self, data: bytes) -> bool:
@@ -72,7 +72,7 @@ class RecordRedactor(Judge):
     __slots__ = ()
 
     def header(self, kind: int, value: bytes) -> bytes:
-        """A header's value as it may be kept; the very same object when nothing was masked. Latin-1."""
+        """A header's value with its secrets masked; the same object when nothing was masked. Latin-1."""
         try:
             return mask_header(self, kind, value) or MASK
         except Exception as error:

@@ -37,7 +37,7 @@ _AhoCorasick: Any
 try:
     from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-    _AhoCorasick = partial(BytesAhoCorasick, implementation=Implementation.NoncontiguousNFA)  # the fastest to make
+    _AhoCorasick = partial(BytesAhoCorasick, implementation=Implementation.NoncontiguousNFA)  # the fastest to build
 except ImportError:
     _AhoCorasick = None
 
@@ -64,7 +64,7 @@ _NEEDLE_MAX = 24  # bytes, the last of a needle: an automaton of whole tokens ta
 _MASK = REDACTED.encode()
 _MASKED = b'"' + _MASK + b'"'
 
-# Values that stand under sensitive names and are no secrets.
+# Values under sensitive names that are no secrets.
 _COMMON = frozenset({
     "anonymous", "required", "optional", "disabled", "undefined", "unauthorized", "forbidden", "redacted", "username",
     "accesstoken", "refreshtoken", "idtoken", "csrftoken", "xsrftoken", "clientsecret", "setcookie", "bearertoken",
@@ -75,13 +75,13 @@ _COMMON = frozenset({
 _MEDIA_TYPE = re.compile(rb"(?:application|text|image|audio|video|font|multipart|message)/[a-z0-9.+*-]+")
 _LETTERS = bytes(c if bytes((c,)).isalnum() else 32 for c in range(256))
 _QUOTES = b" \t\r\n\"'"
-# Letters and digits that are escaped, which only somebody who hides does; a secret may stand there in any spelling.
+# Escaped letters and digits, which only a text that hides something has; it may contain a secret in any spelling.
 # Three expressions that each begin with a literal: one of all three takes 100 µs a kB.
 _LETTER = rb"(?:3[0-9]|[46][1-9a-fA-F]|[57][0-9aA])"
 _PERCENT = re.compile(rb"%(?:25)*" + _LETTER)
 _UNICODE = re.compile(rb"\\u00" + _LETTER)
 _ENTITY = re.compile(rb"&#(?:[xX]0*" + _LETTER + rb"|0*(?:4[89]|5[0-7]|6[5-9]|[78][0-9]|9[0789]|1[01][0-9]|12[0-2]))")
-# A string that nothing closes goes on to the end: tried at each quote in it, it would be quadratic.
+# An unclosed string continues to the end: tried at each quote in it, the search would be quadratic.
 _STRING = re.compile(rb'"([^"\\]*+(?:\\[\x00-\xff][^"\\]*+)*)(?:"|\\?\Z)(\s*+:)?|-?[0-9][0-9.eE+-]*+')
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _ESCAPED = re.compile("%[0-9A-F]{2}")
@@ -158,7 +158,7 @@ def _is_secret(value: bytes) -> bool:
 
 
 class _TooMany(Exception):
-    """More strings than may be looked at closely."""
+    """More strings than may be examined closely."""
 
 
 class Search:
@@ -189,7 +189,7 @@ class Search:
                 self.secrets.append(value)
 
     def needles(self) -> dict[bytes, tuple[bytes, ...]]:
-        """By secret, bytes one of which stands wherever it does."""
+        """By secret: byte strings, at least one of which occurs wherever the secret does."""
         if not self.found:
             self.found = {s: (*_needles(s), *_base64(s)) for s in self.secrets}
         return self.found
@@ -269,7 +269,7 @@ class Search:
         return None if new == text else orjson.dumps(new)
 
     def still(self, text: str, secrets: list[Spelled]) -> bool:
-        """Whether a secret stands in the text in a spelling that was not replaced."""
+        """Whether the text contains a secret in a spelling that was not replaced."""
         if not _hides(text.encode()) and not any(not s.core or s.core in text for s in secrets):
             return False
         if any(s.text in text for s in secrets):
@@ -291,7 +291,7 @@ class Search:
 
 
 def _left_out(fragment: bytes) -> bytes:
-    """What stands for a fragment in which it would take too long to find them: of the same type, as far as that is
+    """The replacement of a fragment in which the search would take too long: of the same type, as far as that is
     promised."""
     if fragment[:1] == b"{":
         return b'{"%b":%b}' % (_MASK, _MASKED)
@@ -314,7 +314,8 @@ def _longest_run(secret: bytes) -> bytes:
 
 
 def _needles(secret: bytes) -> list[bytes]:
-    """Bytes one of which stands wherever the secret does, whatever JSON, URL and HTML escape, unless letters are."""
+    """Byte strings, at least one of which occurs wherever the secret does, also when escaped for JSON, URLs or HTML,
+    unless letters are escaped."""
     if secret.isalnum():
         return [secret]
     run = _longest_run(secret)
@@ -324,7 +325,7 @@ def _needles(secret: bytes) -> list[bytes]:
 
 
 def _base64(secret: bytes) -> list[bytes]:
-    """What stands in the base64 of any text with the secret in it; of both alphabets."""
+    """Byte strings that occur in the base64 of any text with the secret; of both alphabets."""
     size = len(secret)
     # Three copies encoded at once, which begin at the three offsets inside a group of three bytes.
     fill = b"\0" * (1 + -size % 3)
@@ -344,7 +345,7 @@ def _base64(secret: bytes) -> list[bytes]:
 
 
 def _spellings(text: str) -> list[str]:
-    """The spellings that frameworks write, the longest first; none stands inside another one that is left."""
+    """The spellings that frameworks write, the longest first; none is part of another one that is left."""
     json_ascii = _json_ascii(text)
     json_text = orjson.dumps(text.encode("utf-8", "replace").decode())[1:-1].decode()
     twice = orjson.dumps(json_text)[1:-1].decode()
@@ -368,7 +369,7 @@ def _json_ascii(text: str) -> str:
 
 
 class Spelled:
-    """A secret with all that is searched for it."""
+    """A secret with everything that is searched for it."""
 
     __slots__ = ("core", "forms", "raw", "text")
 

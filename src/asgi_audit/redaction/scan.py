@@ -84,7 +84,7 @@ _MISS = 12
 
 
 def _is_foreign(needle: bytes) -> bool:
-    """Whether it stands in no text that is ASCII and has no escapes."""
+    """Whether it cannot occur in a text that is ASCII and has no escapes."""
     return not needle.isascii() or _FOREIGN_ESCAPE.search(needle) is not None
 
 
@@ -117,7 +117,7 @@ def _own(name: str) -> Iterator[bytes]:
 
 
 def _in_base64(word: str) -> Iterator[bytes]:
-    """What stands in the base64 of any text with the word in it: at three offsets, whole characters only."""
+    """Byte strings that occur in the base64 of any text with the word: at three offsets, whole characters only."""
     for offset in range(3):
         code = b64encode(b"\0" * offset + word.encode() + b"\0" * (-(offset + len(word)) % 3)).rstrip(b"=")
         yield code[(0, 2, 3)[offset] : len(code) - (2 if (offset + len(word)) % 3 else 0)]
@@ -260,7 +260,7 @@ class Scan:
     def _formed(
         self, forms: tuple[Form, ...], data: bytes, at: int, budget: Budget, cut: bool
     ) -> tuple[int, int] | None:
-        """The span of the first of these forms that stands here."""
+        """The span of the first of these forms that matches here."""
         for form in forms:
             span = at_trigger(form, data, at, cut=cut)
             if span is not None:
@@ -314,7 +314,7 @@ class Scan:
             if what == CARD:
                 card = True
                 continue
-            if told is _KEY_IN_QUOTES:  # the first of an object in an array is told at once
+            if told is _KEY_IN_QUOTES:  # the first of an object in an array is reported at once
                 if data[start - 1] == 123 and data[start - 2] in b",[":
                     continue
                 if data[start] == 34 == data[start + 4]:

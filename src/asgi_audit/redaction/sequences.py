@@ -128,7 +128,7 @@ def _next_value(record: Record, text: bytes, start: int, end: int) -> list[Edit]
 
 
 def _joined(record: Record, text: bytes, payloads: list[tuple[int, int, bool]], depth: int) -> list[Edit]:
-    """Edits of what stands in pieces: the values of one key, the plain data of events."""
+    """Edits of texts in pieces: the values of one key, the plain data of events."""
     edits: list[Edit] = []
     pieces: list[tuple[bytes, bytes]] = _PIECE.findall(text)
     for key in dict.fromkeys([key for key, _ in pieces]):
@@ -149,7 +149,7 @@ def _joined(record: Record, text: bytes, payloads: list[tuple[int, int, bool]], 
 def _of_pieces(
     record: Record, text: bytes, spans: list[tuple[int, int]], depth: int, *, escaped: bool = True
 ) -> list[Edit]:
-    """Edits of the pieces of what is judged as a whole; a mask stands in the first of the pieces that it takes from."""
+    """Edits of the pieces of a joined text; a mask is put into the first piece that it removes bytes from."""
     raw = [text[s:e] for s, e in spans]
     undone = [record.undone(part, JSON_STRING) if escaped else (part, None) for part in raw]
     parts = [part for part, _ in undone]

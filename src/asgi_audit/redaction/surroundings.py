@@ -11,7 +11,7 @@ from .tables import words
 
 __all__ = ["nested_secret", "sent_code"]
 
-# Codes that a message brings: `Your Acme code is 123456`, `G-123456 is your Google verification code`.
+# Codes in a message: `Your Acme code is 123456`, `G-123456 is your Google verification code`.
 _SENT_BEHIND = re.compile(
     rb"(?i:code|c\xc3\xb3digo|\xd0[\xba\x9a]\xd0\xbe\xd0\xb4)(?i: is| lautet| es| \xc3\xa9| est)?:?"
     rb"[ \r\n]{1,4}[\"'*`(\[]{0,2}"

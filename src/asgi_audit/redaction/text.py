@@ -102,7 +102,7 @@ _DONE_WITH = re.compile(
 )
 # In brackets that a name opens: `password(x)`, `password[x]`.
 _IN_BRACKETS = re.compile(rb"[(\[{</#]([^\s()\[\]{}<>/#:=,;\"'|]{8,100})(?=[)\]}>]|[\s.]|\Z)")
-# Where no blank stands between words: `验证码123456`, `认证码 [123456]`.
+# Without a blank between words: `验证码123456`, `认证码 [123456]`.
 _GLUED_CODE = re.compile(rb"[\x80-\xff]([0-9]{4,8})\Z")
 _BRACKETED_CODE = re.compile(rb"[ ]?[(\[]([0-9]{4,8})[)\]]")
 # The header of a section whose every value is one: `[secrets]`.
@@ -256,7 +256,7 @@ class _Text(Values):
     # Names
 
     def name(self, start: int, end: int, kind: int) -> int:
-        """A sensitive name in text: what follows tells whether a value does. Returns where to go on."""
+        """A sensitive name in text: the text after it shows whether a value follows. Returns where to continue."""
         text = self.text
         if kind in (NO, CODE):
             return end
@@ -279,7 +279,7 @@ class _Text(Values):
         return self.blank(start, end, first)
 
     def glued(self, start: int, end: int) -> int:
-        """No blank between words, and sections of secrets. Returns where to go on, as the next ones do; 0: nothing."""
+        """No blank between words, and sections of secrets. Returns where to continue, like the next; 0: nothing."""
         text = self.text
         if text[start - 1 : start] == b"[" and text[end - 1] | 32 == 115 and (head := _SECTION.match(text, end)):
             return self.section(head.end())
@@ -306,7 +306,7 @@ class _Text(Values):
         return at
 
     def spoken(self, start: int, end: int) -> int:
-        """Words or quotes say that the value follows. Returns where to go on, as the next ones do; 0: nothing does."""
+        """Words or quotes say that the value follows. Returns where to continue, like the next ones; 0: nowhere."""
         text = self.text
         says = _SAYS.match(text, end)
         if says is not None:
@@ -385,7 +385,7 @@ class _Text(Values):
         return 0
 
     def before(self, start: int, end: int) -> int:
-        """The value stands before the name."""
+        """The value is before the name."""
         text = self.text
         seen = text[max(self.begin, start - 160) : start]
         if seen.rstrip(b" \t\"'`\\").endswith(_FOR):
@@ -413,7 +413,7 @@ class _Text(Values):
         return 0
 
     def blank(self, start: int, end: int, first: bool) -> int:
-        """Only white space, or a bracket, stands between the name and what may be its value."""
+        """Only white space, or a bracket, is between the name and its possible value."""
         text = self.text
         enclosed = _IN_BRACKETS.match(text, end)
         if enclosed is not None and text[start - 1 : start] != b"/" and self.looks(*enclosed.span(1)):
@@ -449,7 +449,7 @@ class _Text(Values):
         return end
 
     def below(self, end: int) -> int:
-        """Words alone on the lines below a name that stands alone on its line, such as a table of one column."""
+        """Single words on the lines below a name that is alone on its line, such as a table of one column."""
         at = self.end + 1
         while at < len(self.text):
             stop = self.text.find(b"\n", at)

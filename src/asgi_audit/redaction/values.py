@@ -115,7 +115,7 @@ class Values:
         return m.start() if m is not None else end
 
     def assigned(self, start: int, at: int, kind: int, sign: bytes, first: bool) -> int:
-        """A separator follows the name: the value from `at` on. Returns where to go on."""
+        """A separator follows the name: the value from `at` on. Returns where to continue."""
         text = self.text
         if at > self.end:
             self.line(at)
