@@ -41,6 +41,8 @@ SEND_BYTES_A_SECOND = 131_072
 # What a client sends on after its last response, until it sees that our side is closed.
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 4 << 20
+# Of the client, as h11 names it: what comes now is no request. `MUST_CLOSE`: it asked for the end of the connection.
+_NO_MORE = (h11.ERROR, h11.MUST_CLOSE, h11.CLOSED)
 
 
 class Phase(Enum):
@@ -96,7 +98,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.has_sent = True
-        if self.phase is not Phase.LINGER and self.conn.their_state is not h11.ERROR:
+        if self.phase is not Phase.LINGER and self.conn.their_state not in _NO_MORE:
             self.data_received(bytes(memoryview(self._buffer)[:nbytes]))
             return
         self._discarded += nbytes
@@ -151,7 +153,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def _begin_to_close(self) -> bool:
         """Whether the client may still send; what it sends is discarded from now on."""
-        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+        if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR) and not self._discarded:
             return False
         self._enter(Phase.LINGER)
         return True
@@ -192,6 +194,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         scope = in_origin_form(scope)
         self._enter(Phase.BODY if _has_body(scope) else Phase.ANSWER)
+        if _has_two_lengths(scope):
+            self.cycle.keep_alive = False
 
         async def receiving() -> Any:
             message = await receive()
@@ -218,6 +222,12 @@ def _has_body(scope: Any) -> bool:
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in scope["headers"]
     )
+
+
+def _has_two_lengths(scope: Any) -> bool:
+    """Whether the body is chunked and has a Content-Length as well. A proxy in front may have taken the other one, and
+    would take the rest of the body for the next request (RFC 9112, 6.1: the connection must be closed)."""
+    return {b"transfer-encoding", b"content-length"} <= {name for name, _ in scope["headers"]}
 
 
 class _Transport:

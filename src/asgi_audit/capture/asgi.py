@@ -19,8 +19,8 @@ def as_asgi3(app: Any) -> ASGIApp:
     """`app`; an ASGI 2 application, called as `app(scope)(receive, send)`, gets a function of ASGI 3 around it.
 
     Servers accept both and tell them apart by the application's signature, which the middleware hides. Only a callable
-    that takes one argument and does not take three counts as ASGI 2. Never raises."""
-    if isinstance(app, type) or not _takes(app, 1) or _takes(app, 3):
+    that is no coroutine function, takes one argument and does not take three counts as ASGI 2. Never raises."""
+    if isinstance(app, type) or _is_coroutine_function(app) or not _takes(app, 1) or _takes(app, 3):
         return app  # type: ignore[no-any-return]
 
     async def asgi3(scope: Scope, receive: Receive, send: Send) -> Any:
@@ -29,9 +29,17 @@ def as_asgi3(app: Any) -> ASGIApp:
     return asgi3
 
 
+def _is_coroutine_function(app: Any) -> bool:
+    try:
+        return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__)
+    except Exception:
+        return False
+
+
 def _takes(app: Any, count: int) -> bool:
     try:
-        inspect.signature(app).bind(*[None] * count)
+        # Not that of a function which `functools.wraps` names, an endpoint of one argument for example.
+        inspect.signature(app, follow_wrapped=False).bind(*[None] * count)
     except Exception:  # also a signature that cannot be read, of a callable written in C
         return False
     return True

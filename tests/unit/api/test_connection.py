@@ -276,3 +276,34 @@ async def test_wrong_body_that_nobody_reads_is_discarded_and_its_response_sent()
         while more := await loop.sock_recv(client, 1 << 16):  # until our side is closed
             got += more
         assert len(got.partition(b"\r\n\r\n")[2]) == PAGE
+
+
+async def _response(client: socket.socket) -> bytes:
+    """Until our side is closed."""
+    got = b""
+    while more := await asyncio.get_running_loop().sock_recv(client, 1 << 16):
+        got += more
+    return got
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["an empty line", "a request"])
+async def test_what_follows_the_last_request_is_discarded_and_that_request_answered(more: bytes) -> None:
+    async with connected() as (connection, client, app, _):
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await _phase(connection, Phase.ANSWER)
+        client.send(more)
+        await until_in_loop(lambda: connection._discarded == len(more))
+        assert connection.phase is Phase.ANSWER
+        app.may_answer.set()
+        head, _, body = (await _response(client)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert len(body) == PAGE
+
+
+async def test_a_body_of_two_lengths_ends_the_connection() -> None:
+    async with connected() as (_, client, app, _):
+        app.may_answer.set()
+        body = b"0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.send(head.encode() + body)
+        assert (await _response(client)).count(b"HTTP/1.1 ") == 1

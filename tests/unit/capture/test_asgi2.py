@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -40,6 +41,35 @@ def decorated(*args: Any, **kwargs: Any) -> Any:
     return three(*args, **kwargs)
 
 
+def endpoint(request: Any) -> Any: ...
+
+
+@functools.wraps(endpoint)
+async def wrapping(scope: Any, receive: Any, send: Any) -> None:
+    await three(scope, receive, send)
+
+
+@functools.wraps(endpoint)
+def wrapping_later(scope: Any, receive: Any, send: Any) -> Any:
+    return three(scope, receive, send)
+
+
+class Wrapping:
+    def __init__(self) -> None:
+        functools.update_wrapper(self, endpoint)
+
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        return three(scope, receive, send)
+
+
+class SaysOther:
+    """Its signature is that of what it stands for."""
+
+    __signature__ = inspect.signature(endpoint)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
 class Unreadable:
     @property
     def __signature__(self) -> Any:
@@ -56,7 +86,24 @@ def test_application_of_asgi_2_is_recorded(app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "app", [three, Three(), functools.partial(three), decorated, MagicMock(), Unreadable(), Three, None, print, 3]
+    "app",
+    [
+        three,
+        Three(),
+        functools.partial(three),
+        decorated,
+        wrapping,
+        wrapping_later,
+        functools.partial(wrapping),
+        Wrapping(),
+        SaysOther(),
+        MagicMock(),
+        Unreadable(),
+        Three,
+        None,
+        print,
+        3,
+    ],
 )
 def test_all_else_is_left_as_it_is(app: Any) -> None:
     assert as_asgi3(app) is app
