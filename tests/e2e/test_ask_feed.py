@@ -78,6 +78,14 @@ def test_cursor_stays_where_it_was_when_records_cannot_be_written(home: Path) ->
     assert len(ids(ask(home, "feed", "--cursor", "siem.cursor").stdout)) == 3
 
 
+def test_cursor_of_another_index_is_refused_by_the_name_of_its_file(home: Path) -> None:
+    (home / "siem.cursor").write_text("x\n")
+    refused = ask(home, "feed", "--cursor", "siem.cursor")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("asgi-audit: --cursor: the cursor in siem.cursor is not of this API")
+    assert (home / "siem.cursor").read_text() == "x\n"
+
+
 @pytest.mark.full
 def test_restored_index_is_said_and_no_record_is_skipped_silently(home: Path) -> None:
     assert run("backup", "copy", cwd=home).returncode == 0

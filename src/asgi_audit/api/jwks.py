@@ -2,8 +2,9 @@
 
 Keys are loaded in a thread, never in the event loop, one load at a time. They are loaded again after `FRESH_SECONDS`,
 while requests continue with the known ones, and when a token names an unknown key: at most once in `AGAIN_SECONDS`, so
-that tokens with invented key ids cannot make us flood the issuer. While the issuer is away, the known keys stay for
-`KEPT_SECONDS`.
+that tokens with invented key ids cannot make us flood the issuer. After `STALE_SECONDS` (no request came meanwhile)
+requests wait for that load: the issuer may have withdrawn a key since. While the issuer is away, the known keys stay
+for `KEPT_SECONDS`.
 
 Bounds: `KEYS_MAX` keys of a set; a waiting request waits `WAIT_SECONDS` at most. Nothing is stored. Used by one event
 loop.
@@ -25,9 +26,19 @@ import jwt
 from ..errors import AuditError, sentences, types_and_places
 from .auth import NoIssuerKeys
 
-__all__ = ["AGAIN_SECONDS", "FRESH_SECONDS", "KEPT_SECONDS", "WAIT_SECONDS", "KeySet", "VerificationKey", "parsed"]
+__all__ = [
+    "AGAIN_SECONDS",
+    "FRESH_SECONDS",
+    "KEPT_SECONDS",
+    "STALE_SECONDS",
+    "WAIT_SECONDS",
+    "KeySet",
+    "VerificationKey",
+    "parsed",
+]
 
 FRESH_SECONDS = 300.0
+STALE_SECONDS = 600.0
 AGAIN_SECONDS = 30.0
 FAILED_SECONDS = 5.0  # before the next attempt while there are no keys at all
 KEPT_SECONDS = 86_400.0
@@ -65,6 +76,7 @@ class KeySet:
         self._keys: list[VerificationKey] = []
         self._loaded_at = float("-inf")
         self._tried_at = float("-inf")
+        self._has_failed = False  # the last load that ended
         self._loading: asyncio.Future[None] | None = None
 
     async def find(self, id_: str, algorithm: str) -> jwt.PyJWK | None:
@@ -75,6 +87,8 @@ class KeySet:
             await self._again(FAILED_SECONDS)
             if self._monotonic() - self._loaded_at > KEPT_SECONDS:
                 raise NoIssuerKeys()
+        elif age > STALE_SECONDS and not self._has_failed:
+            await self._again(AGAIN_SECONDS)
         elif age > FRESH_SECONDS:
             self._start(AGAIN_SECONDS)
         found = self._found(id_, algorithm)
@@ -121,6 +135,7 @@ class KeySet:
             loop.call_soon_threadsafe(self._ended, keys, problem)
 
     def _ended(self, keys: list[VerificationKey] | None, problem: str) -> None:
+        self._has_failed = keys is None
         if keys is not None:
             self._keys, self._loaded_at = keys, self._monotonic()
         else:

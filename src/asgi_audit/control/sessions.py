@@ -1,9 +1,10 @@
 """Sessions that `api.authenticate` issues in place of a key or token, in `control.db` and thus valid in every worker.
 
 A session's id has 128 random bits; its plain SHA-256 is stored, as for keys. A session ends `SESSION_SECONDS` after its
-last use, with its key or token, and by `end`. Other processes see a use within a minute (see `uses`); for them a
-session may end up to a minute early. A key has at most `SESSIONS_MAX`: a further one ends the least recently used, so
-that a client that never ends its sessions neither locks others out nor fills the file. Sessions survive a restart.
+last use, with its key or token, and by `end`; that of a token ends `SESSION_SECONDS` after it was opened, too. Other
+processes see a use within a minute (see `uses`); for them a session may end up to a minute early. A key has at most
+`SESSIONS_MAX`: a further one ends the least recently used, so that a client that never ends its sessions neither locks
+others out nor fills the file. Sessions survive a restart.
 
 Sessions of tokens have a separate table, which holds the token's rights. The first such session creates it, so the
 layout of the other tables is unchanged.
@@ -85,12 +86,14 @@ class Sessions:
             return self._open(connection, "sessions", key_id)
 
     def open_of_token(self, grant: Grant) -> str:
-        """Opens a session with the rights of a token, which ends with it."""
+        """Opens a session with the rights of a token. It ends with the token, and `SESSION_SECONDS` from now on: a
+        token may be valid for years, and its issuer may withdraw the key that signed it."""
         assert grant.expires is not None
+        ends = min(int(grant.expires * _MS), self._now_ms() + SESSION_SECONDS * _MS)
         with self._writing("opening a session") as connection:
             connection.execute(_TOKEN_SESSIONS)
             connection.execute("DELETE FROM token_sessions WHERE expires_ms < ?", (self._now_ms(),))
-            return self._open(connection, "token_sessions", grant.key_id, _rights_of(grant), int(grant.expires * _MS))
+            return self._open(connection, "token_sessions", grant.key_id, _rights_of(grant), ends)
 
     def _open(self, connection: apsw.Connection, table: str, key_id: str, *more: str | int) -> str:
         text = secrets.token_urlsafe(_ID_BYTES)

@@ -13,7 +13,15 @@ from tests.support.tokens import jwk, key_set, private_key
 from tests.support.waiting import until_in_loop
 
 from asgi_audit.api.auth import NoIssuerKeys
-from asgi_audit.api.jwks import AGAIN_SECONDS, FRESH_SECONDS, KEPT_SECONDS, KEYS_MAX, KeySet, parsed
+from asgi_audit.api.jwks import (
+    AGAIN_SECONDS,
+    FRESH_SECONDS,
+    KEPT_SECONDS,
+    KEYS_MAX,
+    STALE_SECONDS,
+    KeySet,
+    parsed,
+)
 from asgi_audit.errors import AuditError
 
 
@@ -96,6 +104,38 @@ def test_old_keys_are_loaded_again_while_requests_go_on() -> None:
 
     asyncio.run(work())
     assert source.loads == 2
+
+
+def test_key_that_was_withdrawn_during_a_pause_verifies_nothing_more() -> None:
+    source = Source(key_set(jwk("ES256", "a")))
+
+    async def work() -> None:
+        assert await source.has("a")
+        source.now += STALE_SECONDS + 1
+        source.body = key_set(jwk("ES256", "b"))
+        assert await asyncio.gather(*(source.has("a") for _ in range(10))) == [False] * 10
+        assert source.loads == 2
+
+    asyncio.run(work())
+
+
+def test_requests_do_not_wait_for_an_issuer_that_was_away_before() -> None:
+    source = Source(key_set(jwk("ES256", "a")))
+
+    async def work() -> None:
+        assert await source.has("a")
+        source.now += STALE_SECONDS + 1
+        source.body = None
+        assert await source.has("a")  # has waited: its attempt failed
+        source.now += AGAIN_SECONDS
+        source.open.clear()
+        assert await source.has("a")
+        await until_in_loop(lambda: source.loads == 3)
+        assert await source.has("a")  # while the third one is running
+        source.open.set()
+        await source.settled()
+
+    asyncio.run(work())
 
 
 def test_keys_are_kept_while_the_issuer_is_away_for_a_day(caplog: pytest.LogCaptureFixture) -> None:

@@ -241,6 +241,23 @@ def test_sessions_of_a_token_are_bounded_and_those_of_keys_stay(
     control.close()
 
 
+def test_session_of_a_token_of_many_years_ends_after_a_day_however_often_it_is_used(settings: Settings) -> None:
+    from asgi_audit.control.sessions import SESSION_SECONDS
+    from asgi_audit.query.model import Grant
+
+    now = [1_800_000_000_000]
+    control = open_control(settings)
+    control.sessions._now_ms = lambda: now[0]
+    grant = Grant(key_id="jwt_1_2", role="auditor", accounts=None, subject="ada", expires=253_402_300_799.0)
+    text = control.sessions.open_of_token(grant)
+    for _ in range(23):
+        now[0] += SESSION_SECONDS * 1000 // 24
+        assert control.sessions.find(text) is not None
+    now[0] += SESSION_SECONDS * 1000 // 24
+    assert control.sessions.find(text) is None
+    control.close()
+
+
 def test_session_and_url_end_when_the_issuer_is_no_longer_accepted(tmp_path: Path) -> None:
     made: list[str] = []
     home = Home(tmp_path, 30, 1)

@@ -141,6 +141,11 @@ class _Feeding:
             except ApiError as e:
                 if e.status == 410:
                     raise self._gone(e) from e
+                if e.status == 400 and self._file is not None and after is not None:
+                    raise ConfigError(
+                        f"--cursor: the cursor in {self._file.path} is not of this API, or was changed",
+                        hint="Name the file that belongs to this API, or remove this one to begin again.",
+                    ) from e
                 if not self._follow or e.status not in _AWAY:
                     raise
                 problem: AuditError = e
@@ -176,7 +181,13 @@ class _Feeding:
         if self._file is not None:
             with contextlib.suppress(OSError, ValueError, AttributeError):  # a pipe or a terminal: nothing to sync
                 os.fsync(raw_stream(sys.stdout).fileno())
-            self._file.write(page.cursor)
+            try:
+                self._file.write(page.cursor)
+            except OSError as e:
+                raise AuditError(
+                    f"the cursor cannot be stored in {self._file.path}: {e.strerror}",
+                    hint="The next run repeats the records of the last page.",
+                ) from e
 
     def _gone(self, error: ApiError) -> AuditError:
         where = f"the cursor in {self._file.path}" if self._file is not None else "this cursor"
