@@ -20,7 +20,7 @@ def as_asgi3(app: Any) -> ASGIApp:
 
     Servers accept both and tell them apart by the application's signature, which the middleware hides. Only a callable
     that is no coroutine function, takes one argument and does not take three counts as ASGI 2. Never raises."""
-    if isinstance(app, type) or _is_coroutine_function(app) or not _takes(app, 1) or _takes(app, 3):
+    if _is_coroutine_function(app) or not _takes(app, 1) or _takes(app, 3):
         return app  # type: ignore[no-any-return]
 
     async def asgi3(scope: Scope, receive: Receive, send: Send) -> Any:

@@ -32,6 +32,22 @@ class Two:
         return two(scope)
 
 
+class TwoSteps:
+    def __init__(self, scope: Any) -> None:
+        self.scope = scope
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        await three(self.scope, receive, send)
+
+
+class ThreeSteps:
+    """A response that is awaited, as starlette's endpoints are."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def __await__(self) -> Any: ...
+
+
 class Three:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await three(scope, receive, send)
@@ -78,7 +94,9 @@ class Unreadable:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
 
-@pytest.mark.parametrize("app", [two, Two(), functools.partial(two)], ids=["function", "object", "partial"])
+@pytest.mark.parametrize(
+    "app", [two, Two(), functools.partial(two), TwoSteps], ids=["function", "object", "partial", "class"]
+)
 def test_application_of_asgi_2_is_recorded(app: Any) -> None:
     server, exchange, _ = serve_once(app)
     assert (server.status, server.body) == (201, b"x")
@@ -100,6 +118,7 @@ def test_application_of_asgi_2_is_recorded(app: Any) -> None:
         MagicMock(),
         Unreadable(),
         Three,
+        ThreeSteps,
         None,
         print,
         3,
