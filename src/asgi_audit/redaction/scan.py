@@ -246,7 +246,7 @@ class Scan:
         if 37 in data or 92 in data or 38 in data:
             out += _escapes(data)
         if len(out) > more:
-            out.sort()
+            out.sort(key=_in_order)
         budget.spend(_CALL + (len(data) >> 7) + len(out) - more)
         return out
 
@@ -386,9 +386,14 @@ class Scan:
             out += codes
             unsorted = True
         if unsorted:
-            out.sort()
+            out.sort(key=_in_order)
         budget.spend(spent + _MISS * (self.names.misses - misses))
         return card
+
+
+def _in_order(alarm: Alarm) -> tuple[int, bool, int]:
+    """A command stands before the name that its word is: the name would take it for read (`sshpass `, `auth=(`)."""
+    return alarm.start, alarm.what != COMMAND, alarm.end
 
 
 def _ident_start(data: bytes, at: int) -> int:

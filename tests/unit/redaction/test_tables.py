@@ -59,6 +59,17 @@ def test_example_of_a_command_is_masked(command: Command) -> None:
         assert kept == text.replace("Hx7sunflower9Zq", "[REDACTED]").encode()
 
 
+BESIDE = ("see https://mira:pw1@h.example/x", "a%41b", "x &#65; y", "card 4111111111111111", "?state=1&code=abc123def")
+"""What is found by searches of its own, whose results are sorted into those of the names and commands."""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.example)
+def test_example_of_a_command_is_masked_whatever_else_is_found(command: Command) -> None:
+    for beside in BESIDE:
+        for text in (f"{command.example}\n{beside}\n", f"{beside}\n{command.example}\n"):
+            assert b"Hx7sunflower9Zq" not in REDACTOR.record().text(text.encode()), text
+
+
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_expression_needs_no_look_around(form: Form) -> None:
     assert b"(?=" not in form.expression
