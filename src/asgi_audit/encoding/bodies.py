@@ -153,8 +153,9 @@ def parameters(raw: bytes) -> tuple[dict[str, str | list[str]], bool]:
         if not part:
             continue
         name, _, value = part.partition(b"=")
-        key = decoded(name).decode("utf-8", "replace")
-        text = decoded(value).decode("utf-8", "replace")
+        if 37 in part or 43 in part:  # % +
+            name, value = decoded(name), decoded(value)
+        key, text = name.decode("utf-8", "replace"), value.decode("utf-8", "replace")
         before = found.get(key)
         if before is None:
             found[key] = text

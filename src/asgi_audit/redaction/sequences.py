@@ -14,6 +14,7 @@ from itertools import accumulate
 from .alarms import Alarm, Places
 from .json_document import json_edits
 from .layers import JSON_STRING, Edit, Escapes, Layer, placed
+from .multisearch import alternation
 from .record import MASK, Record
 
 __all__ = ["is_sequence", "sequence_edits"]
@@ -24,9 +25,13 @@ _JSON_FIRST = re.compile(rb"[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
 _JSON_LINE = re.compile(rb"\n[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
 _PLAIN_DATA = re.compile(rb"\ndata:[ \t]?+[^{\[\r\n]")
 _FOLDED = Escapes(10, re.compile(rb"\r?\ndata:[ \t]?"), lambda _: b"\n")
+_KEYS = (
+    "content", "text", "delta", "token", "arguments", "partial_json", "output", "response", "completion",
+    "reasoning_content", "thinking", "transcript", "generated_text",
+)  # fmt: skip
+# The first letter is asked apart: it tells most names of other members.
 _PIECE = re.compile(
-    rb'"(content|text|delta|token|arguments|partial_json|output|response|completion|reasoning_content|thinking|transcript|generated_text)"'
-    rb'[ \t]*:[ \t]*"([^"\\]*+(?:\\.[^"\\]*+)*)"'
+    (r'"(?=[acdgoprt])(' + alternation(_KEYS) + r')"[ \t]*:[ \t]*"([^"\\]*+(?:\\.[^"\\]*+)*)"').encode()
 )
 _NAMED = re.compile(rb'"(?:name|key|field|label|param|header)"[ \t]*:[ \t]*"([\w.-]{2,60})"')
 _VALUED = re.compile(

@@ -9,7 +9,7 @@ from .forms import made
 from .names import YES, Names
 from .tables import words
 
-__all__ = ["nested_secret", "sent_code"]
+__all__ = ["code_beside", "is_object", "nested_key", "sent_code"]
 
 # Codes in a message: `Your Acme code is 123456`, `G-123456 is your Google verification code`.
 _SENT_BEHIND = re.compile(
@@ -52,6 +52,8 @@ def sent_code(data: bytes, at: int) -> tuple[int, int] | None:
 _VALUE = re.compile(rb"\"[ \t\r\n]{0,20}:[ \t\r\n]{0,20}\"([^\"\\]{4,4096})")
 _PARENT = re.compile(rb"\"([\w.-]{1,40})\"[ \t\r\n]{0,20}:[ \t\r\n]{0,20}\Z")
 _PARENT_MAX = 300
+_OBJECT = re.compile(rb"\"[ \t\r\n]{0,20}:[ \t\r\n]{0,20}\{")
+_KEY = re.compile(rb"\"(?i:key)\"")
 _KEY_PARENTS = frozenset(word.encode() for word in words("key_parents"))
 _CODE_PARENTS = frozenset(word.encode() for word in words("code_parents"))
 _CODE = re.compile(rb"[0-9]{3,10}")
@@ -61,31 +63,48 @@ _NAMED = re.compile(rb"\"(?i:id|name|country|title|message|price|amount|status|m
 _REFERENCE = re.compile(rb"arn:|alias/|https?:|projects/|file:|env:|\$|\{")
 
 
-def nested_secret(data: bytes, start: int, end: int, names: Names) -> tuple[int, int] | None:
-    """The span of the value of `key` or `code`, which stands from `start` to `end` in quotes, when the name of the
-    object around it says that it is a secret; None."""
-    brace = data.rfind(b"{", max(0, start - _PARENT_MAX), start)
-    if brace >= 0 and data[start] | 32 == 99 and (sent := _VALUE.match(data, end)) is not None:
-        close = data.find(b"}", start, start + _PARENT_MAX)
-        beside = data[brace : close if close >= 0 else start + _PARENT_MAX]
-        digits = _CODE.fullmatch(sent[1]) is not None and len(sent[1]) >= 4
-        if digits and b"{" not in beside[1:] and _SENT_TO.search(beside) and not _NAMED.search(beside):
-            return sent.span(1)
-    if brace <= 0 or data[brace - 1] in b",[" or data[max(0, brace - 20) : brace].rstrip()[-1:] != b":":
-        return None  # of an array: most have no name of their own
+def code_beside(data: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """The span of the digits that are the value of `code`, which stands from `start` to `end` in quotes, when the
+    object's name or what stands beside it says that they were sent to a person; None."""
     value = _VALUE.match(data, end)
-    if value is None or data.find(b"}", brace, start) >= 0:
+    brace = data.rfind(b"{", max(0, start - _PARENT_MAX), start)
+    if value is None or brace < 0 or not _CODE.fullmatch(value[1]):
         return None
-    parent = _PARENT.search(data, max(0, brace - 64), brace)
-    if parent is None:
-        return None
-    name = parent[1].lower()
-    if data[start:end].lower() == b"code":
-        told = name.replace(b"_", b"").replace(b"-", b"") in _CODE_PARENTS and _CODE.fullmatch(value[1]) is not None
-    else:
-        looks = _is_key(value[1]) or value.end() == len(data)  # cut
-        told = looks and (name in _KEY_PARENTS or names.kind(parent[1] + b"_key") == YES)
+    close = data.find(b"}", start, start + _PARENT_MAX)
+    beside = data[brace : close if close >= 0 else start + _PARENT_MAX]
+    if b"{" not in beside[1:] and _SENT_TO.search(beside) and not _NAMED.search(beside):
+        return value.span(1)
+    name = _parent(data, brace)
+    told = name.lower().replace(b"_", b"").replace(b"-", b"") in _CODE_PARENTS and data.find(b"}", brace, start) < 0
     return value.span(1) if told else None
+
+
+def is_object(data: bytes, end: int) -> int:
+    """Where the object begins that is the value of the name that ends here, before its quote; -1."""
+    m = _OBJECT.match(data, end)
+    return -1 if m is None else m.end() - 1
+
+
+def nested_key(data: bytes, brace: int, names: Names) -> list[tuple[int, int]]:
+    """The spans of the values of `key` in the object that begins here, when its name says that they are secrets."""
+    low, high = data.find(b"{", brace + 1, brace + _PARENT_MAX), data.find(b"}", brace, brace + _PARENT_MAX)
+    limit = min(at for at in (low, high, brace + _PARENT_MAX) if at >= 0)
+    name = b""
+    out: list[tuple[int, int]] = []
+    for key in _KEY.finditer(data, brace, limit):
+        value = _VALUE.match(data, key.end() - 1)
+        if value is None or not (_is_key(value[1]) or value.end() == len(data)):  # cut
+            continue
+        name = name or _parent(data, brace)
+        if name.lower() in _KEY_PARENTS or names.kind(name + b"_key") == YES:
+            out.append(value.span(1))
+    return out
+
+
+def _parent(data: bytes, brace: int) -> bytes:
+    """The name of the object that begins here; empty when it has none."""
+    m = _PARENT.search(data, max(0, brace - 64), brace)
+    return b"" if m is None else m[1]
 
 
 def _is_key(value: bytes) -> bool:

@@ -26,6 +26,7 @@ class Form(NamedTuple):
     stop: bytes = b""
     check: str = ""
     edge: bool = True
+    near: bytes = b""
     match: Callable[[bytes, int], re.Match[bytes] | None] | None = None  # of an operator's form
     longest: int = 0  # bytes of an operator's form
 
@@ -59,7 +60,7 @@ def words(table: str) -> tuple[str, ...]:
 
 
 def _form(row: dict[str, Any]) -> Form:
-    texts = {key: row[key].encode() for key in ("back", "until", "stop") if key in row}
+    texts = {key: row[key].encode() for key in ("back", "until", "stop", "near") if key in row}
     return Form(
         row["name"], tuple(t.encode() for t in row["triggers"]), row["expression"].encode(), row["source"],
         "".join(row["example"]), check=row.get("check", ""), edge=row.get("edge", True), **texts,
