@@ -15,6 +15,7 @@ __all__ = ["hide_fields", "part_edits"]
 
 _BOUNDARY = re.compile(rb'boundary="?([^";\s]{1,200})', re.I)
 _BEGUN = re.compile(rb"--([^\r\n]{1,200})")
+_NAME = re.compile(rb"[; ]name=(?:\"([^\"]*)|([^;]*))")
 _HEADERS_END = re.compile(rb"\n\r?\n")
 _HEADERS_MAX = 1_500
 _PARTS_MAX = 200
@@ -54,18 +55,15 @@ def _fields(text: bytes, mark: bytes) -> Iterator[tuple[bytes, bool, int, int]]:
     at = text.find(b"form-data;")
     while at >= 0:
         line = text[at : at + 300].partition(b"\n")[0].rstrip(b"\r")
-        rest = line.replace(b";name=", b"; name=").partition(b" name=")[2]
-        name = rest[1:].partition(b'"')[0] if rest[:1] == b'"' else rest.partition(b";")[0].strip()
+        told = _NAME.search(line)
+        name = (told[1] if told[2] is None else told[2].strip()) if told is not None else b""
         begun = at + len(line)
         headers = _HEADERS_END.search(text, begun, begun + _HEADERS_MAX)
         if headers is not None:
             end = text.find(mark, headers.end() - 1)
             begun = len(text) if end < 0 else end
-            value = text[headers.end() : begun]
-            yield (
-                unquote_to_bytes(name),
-                b"filename" in line.lower(),
-                headers.end(),
-                headers.end() + len(value.rstrip(b"\r\n")),
-            )
+            start = headers.end()
+            is_file = b"filename" in line.lower()
+            name = unquote_to_bytes(name) if 37 in name else name
+            yield name, is_file, start, start + len(text[start:begun].rstrip(b"\r\n"))
         at = text.find(b"form-data;", begun)

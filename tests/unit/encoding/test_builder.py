@@ -393,11 +393,11 @@ def test_tables_of_names_are_made_once_when_many_builders_share_their_names(monk
     """A test suite makes an application, and with it a builder, for each of its tests."""
     made: list[int] = []
 
-    def counted(needles: list[bytes]) -> Any:
+    def counted(needles: list[bytes], *, rare: bool = False) -> Any:
         made.append(len(needles))
-        return searcher(needles)
+        return searcher(needles, rare=rare)
 
-    monkeypatch.setattr("asgi_audit.redaction.scan.searcher", counted)
+    monkeypatch.setattr("asgi_audit.redaction.needles.searcher", counted)
     make_builder(redact_names=("badge_of_this_test",))
     tables = len(made)
     make_builder(redact_names=("badge_of_this_test",))
