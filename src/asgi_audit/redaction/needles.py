@@ -43,7 +43,7 @@ _SHARED = 12  # of a needle, the first bytes that tell whether another one begin
 
 # Rows of commands that are an option, ` -u `; what is read as a blank, as `["curl", "-u", "x"]` has it.
 _OPTIONS = tuple(
-    (number, re.compile(rb"-(?i:" + b"|".join(re.escape(o) for o in options) + rb")[ \t\r\n_+\"'\\-]").finditer)
+    (number, re.compile(rb"-(?i:" + b"|".join(re.escape(o) for o in options) + rb")[ \t\r\n_+\"'\\-]"))
     for number, command in enumerate(COMMANDS)
     if (options := [word[2:].strip() for word in command.words if word[:2] == b" -"])
 )
@@ -62,7 +62,7 @@ class Bare(NamedTuple):
     """A trigger that no word of letters tells: what must be there, and the search for what may be one."""
 
     mark: bytes
-    find: Callable[[bytes], Iterator[re.Match[bytes]]]
+    pattern: re.Pattern[bytes]
     form: Form
 
 
@@ -75,7 +75,7 @@ class Needles(NamedTuple):
     # What a trigger is before it is folded: `confirm ` is no `confirm/`.
     exact: dict[int, frozenset[bytes]]
     bare: tuple[Bare, ...]
-    options: tuple[tuple[int, Callable[[bytes], Iterator[re.Match[bytes]]]], ...]
+    options: tuple[tuple[int, re.Pattern[bytes]], ...]
     # Of all, and of those that may stand in ASCII, in folded bytes.
     search: Callable[[bytes], Found]
     search_ascii: Callable[[bytes], Found]
@@ -100,7 +100,7 @@ def _built(own: tuple[str, ...], own_forms: tuple[Form, ...], automaton: bool) -
         for trigger in form.triggers:
             if not any(97 <= c <= 122 for c in trigger.translate(FOLD)):
                 mark = next((trigger[at : at + 1] for at, c in enumerate(trigger) if not 48 <= c <= 57), trigger[:1])
-                bare.append(Bare(mark, re.compile(re.escape(trigger)).finditer, form))
+                bare.append(Bare(mark, re.compile(re.escape(trigger)), form))
                 continue
             needle = trigger.translate(FOLD) if form.longest else _from_letter(trigger, found, leads)
             forms = triggers.setdefault(needle, [])
@@ -252,7 +252,7 @@ def _near(form: Form) -> Bare:
     ends = b"|".join(sorted({re.escape(trigger[-4:]) for trigger in form.triggers}))
     letters = bytes(sorted({trigger[-2] for trigger in form.triggers}))  # told before the ends are looked at
     behind = b"(?<=(?i:[%b])%b)(?<=(?i:%b))" % (re.escape(letters), re.escape(last), ends)
-    return Bare(last, re.compile(re.escape(last) + behind + b"(?=" + form.near + b")").finditer, form)
+    return Bare(last, re.compile(re.escape(last) + behind + b"(?=" + form.near + b")"), form)
 
 
 def _escaped() -> list[bytes]:

@@ -19,7 +19,7 @@ from .budget import Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found
 from .names import COUNT, NO, YES, Names
-from .needles import BLANKS, FOLD, IN_QUOTES, PARENT, needles
+from .needles import BLANKS, FOLD, IN_QUOTES, PARENT, Bare, needles
 from .surroundings import code_beside, is_object, nested_key, sent_code
 from .tables import Form
 
@@ -70,25 +70,30 @@ class Scan:
         self.form_min = OWN_FORM_MIN if own_forms else FORM_MIN
         self._needles = needles(tuple(own), own_forms)
         self._told = self._needles.told
+        self._search_ascii = self._needles.search_ascii
+        self._options = self._needles.options
+        by_mark: dict[bytes, list[Bare]] = {}
+        for bare in self._needles.bare:
+            by_mark.setdefault(bare.mark, []).append(bare)
+        self._bare = tuple(by_mark.items())
 
     def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
         """In their order. cut: a form at the end may be unfinished. Raises TooCostly."""
         # A name may be the last word.
         folded = data.translate(FOLD) + b"_"
         out: list[Alarm] = []
-        found = self._needles.search_ascii(folded) if data.isascii() else self._needles.search(folded)
+        found = self._search_ascii(folded) if data.isascii() else self._needles.search(folded)
         cards_here = cut
         if found:
             cards_here = self._asked(data, folded, found, out, budget, cut) or cut
         more = len(out)
-        for mark, find, form in self._needles.bare:
+        for mark, bare in self._bare:
             if mark in data:
-                self._without_letter(form, find(data), data, budget, out, cut)
-        for number, options in self._needles.options:
-            for m in options(data):
-                if m.start() and data[m.start() - 1] in _BLANK:
-                    budget.spend(1)
-                    out.append(Alarm(m.start() - 1, m.end(), COMMAND, number))
+                for _, pattern, form in bare:
+                    if pattern.search(data) is not None:  # in most there is none
+                        self._without_letter(form, pattern, data, budget, out, cut)
+        if self._options:
+            self._option(data, budget, out)
         if 10 in data and 123 in data and (13 in data or _LINE_ENDS.search(data)):
             for m in _ON_NEXT_LINE.finditer(data):
                 budget.spend(2)
@@ -114,10 +119,17 @@ class Scan:
         budget.spend(_CALL + (len(data) >> 7) + len(out) - more)
         return out
 
+    def _option(self, data: bytes, budget: Budget, out: list[Alarm]) -> None:
+        for number, pattern in self._options:
+            for m in pattern.finditer(data):
+                if m.start() and data[m.start() - 1] in _BLANK:
+                    budget.spend(1)
+                    out.append(Alarm(m.start() - 1, m.end(), COMMAND, number))
+
     def _without_letter(
-        self, form: Form, found: Iterator[re.Match[bytes]], data: bytes, budget: Budget, out: list[Alarm], cut: bool
+        self, form: Form, pattern: re.Pattern[bytes], data: bytes, budget: Budget, out: list[Alarm], cut: bool
     ) -> None:
-        for m in found:
+        for m in pattern.finditer(data):
             budget.spend(1 if form.near else 4)
             at = m.start()
             if form.near:
