@@ -205,6 +205,7 @@ class Scan:
                 card = True
                 continue
             if told is PARENT:
+                spent += 3
                 secrets = nested_key(data, stop - 1, self.names)
                 out += [Alarm(*span, FORM) for span in secrets]
                 unsorted = unsorted or bool(secrets)
