@@ -7,12 +7,14 @@ again in a forked child, where locks may be held by threads that do not exist th
 from __future__ import annotations
 
 import _thread
+import contextlib
 import enum
 import os
 import socket
 import struct
 import sys
 import threading
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -40,6 +42,12 @@ class HasAccount(Protocol):
     """A middleware's recorder: whose exchanges it records, as far as that is known."""
 
     known_account: str | None
+
+
+class Prepares(Protocol):
+    """A middleware's recorder: makes what its first record needs."""
+
+    def prepare(self) -> None: ...
 
 
 class Phase(enum.Enum):
@@ -98,6 +106,7 @@ class RecorderState:
         self.clock = clock or Clock()
         self.generation = 0
         self.policies: set[str] = set()
+        self._recorders: weakref.WeakSet[Prepares] = weakref.WeakSet()
         self.begin_process()
 
     def begin_process(self) -> None:
@@ -240,11 +249,21 @@ class RecorderState:
             begun=begun,
         )
 
-    def govern(self, settings: Settings) -> None:
-        """A middleware with these settings records here. Statements say by which policies records were made."""
+    def govern(self, settings: Settings, recorder: Prepares) -> None:
+        """The middleware of this recorder, with these settings, records here. Statements say by which policies records
+        were made."""
         with self.lock:
+            self._recorders.add(recorder)
             self.policies.add(policy_of(settings))
             self.ledger.policy = policy_digest(self.policies)
+
+    def prepare(self) -> None:
+        """Makes what the records of each middleware need. Called in the recorder's thread; never raises."""
+        with self.lock:
+            recorders = list(self._recorders)
+        for recorder in recorders:
+            with contextlib.suppress(Exception):  # the first record meets it again, and is counted
+                recorder.prepare()
 
 
 def _counted(accounts: Mapping[int, str | HasAccount], tickets: Iterable[int]) -> Counter[str]:

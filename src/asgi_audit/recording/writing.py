@@ -61,6 +61,7 @@ class Writing:
         self._output = Output(state, self._log)
         self._generation = state.generation
         self._runs = 0
+        self._is_prepared = False
         self._requests: list[FlushRequest] = []  # taken from the state, and not answered yet
         self._waiters: list[Wake] = []  # of records that are built
         self._quiet = 0  # turns without work
@@ -117,6 +118,9 @@ class Writing:
             is_written = self._append_statements(seen, closed) and is_written
         if self._requests:
             self._tell(output.sync() and is_written)
+        if not self._is_prepared and output.writer is not None:
+            self._is_prepared = True
+            state.prepare()
 
     def _tell(self, is_written: bool) -> None:
         while self._requests:

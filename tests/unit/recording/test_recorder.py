@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.support.exchanges import begun, seal
@@ -725,3 +725,37 @@ def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> Non
     records, statements = house.read()
     assert sorted(r["n"] for r in records) == [1, 2]
     assert sum(s.count for s in statements) == 2
+
+
+class PreparedBuilder(TrivialBuilder):
+    made: ClassVar[list[str]] = []
+
+    def __init__(self, settings: Settings, facts: ProcessFacts) -> None:
+        super().__init__(settings, facts)
+        self.made.append(threading.current_thread().name)
+
+
+class FailingBuilder(TrivialBuilder):
+    def __init__(self, settings: Settings, facts: ProcessFacts) -> None:
+        raise ValueError("no tables")
+
+
+def test_builder_is_made_by_the_thread_before_the_first_record(house: House) -> None:
+    PreparedBuilder.made.clear()
+    house.recorder = shared_recorder(house.settings, house.open_writer, builder_factory=PreparedBuilder)
+    house.recorder.open(60)
+    until(lambda: PreparedBuilder.made, "the builder is made")
+    assert go(house.recorder)
+    assert house.recorder.flush(60)
+    assert len(PreparedBuilder.made) == 1
+    assert PreparedBuilder.made[0] != threading.current_thread().name
+
+
+def test_builder_that_cannot_be_made_is_met_by_the_record_alone(house: House) -> None:
+    house.recorder = shared_recorder(house.settings, house.open_writer, builder_factory=FailingBuilder)
+    house.recorder.open(60)
+    assert house.recorder.flush(60)
+    assert house.recorder.stats().get("lost_build", 0) == 0
+    assert go(house.recorder)
+    house.recorder.flush(60)
+    assert house.recorder.stats()["lost_build"] == 1
