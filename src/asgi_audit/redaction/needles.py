@@ -62,6 +62,8 @@ class Bare(NamedTuple):
     """A trigger that no word of letters tells: what must be there, and the search for what may be one."""
 
     mark: bytes
+    before: bytes  # what may stand before the mark; empty: anything
+    around: bytes  # an expression, behind the mark
     pattern: re.Pattern[bytes]
     form: Form
 
@@ -93,16 +95,22 @@ def _built(own: tuple[str, ...], own_forms: tuple[Form, ...], automaton: bool) -
     found, leads = _words(own, automaton)
     triggers: dict[bytes, list[Form]] = {}
     bare: list[Bare] = []
-    for form in (*FORMS, *own_forms):
+    for form in (*own_forms, *FORMS):
         if form.near:
             bare.append(_near(form))
             continue
         for trigger in form.triggers:
             if not any(97 <= c <= 122 for c in trigger.translate(FOLD)):
-                mark = next((trigger[at : at + 1] for at, c in enumerate(trigger) if not 48 <= c <= 57), trigger[:1])
-                bare.append(Bare(mark, re.compile(re.escape(trigger)), form))
+                at = next((at for at, c in enumerate(trigger) if not 48 <= c <= 57), 0)
+                before, after = re.escape(trigger[: at + 1]), re.escape(trigger[at + 1 :])
+                around = b"(?<=" + before + b")" + after
+                bare.append(
+                    Bare(
+                        trigger[at : at + 1], trigger[max(0, at - 1) : at], around, re.compile(re.escape(trigger)), form
+                    )
+                )
                 continue
-            needle = trigger.translate(FOLD) if form.longest else _from_letter(trigger, found, leads)
+            needle = _from_letter(trigger, found, leads)
             forms = triggers.setdefault(needle, [])
             if form not in forms[-1:]:
                 forms.append(form)
@@ -250,9 +258,9 @@ def _spelled(needle: bytes, forms: tuple[Form, ...]) -> frozenset[bytes]:
 def _near(form: Form) -> Bare:
     last = form.triggers[0][-1:]
     ends = b"|".join(sorted({re.escape(trigger[-4:]) for trigger in form.triggers}))
-    letters = bytes(sorted({trigger[-2] for trigger in form.triggers}))  # told before the ends are looked at
-    behind = b"(?<=(?i:[%b])%b)(?<=(?i:%b))" % (re.escape(letters), re.escape(last), ends)
-    return Bare(last, re.compile(re.escape(last) + behind + b"(?=" + form.near + b")"), form)
+    letters = bytes(sorted({c for t in form.triggers for c in t[-2:-1].lower() + t[-2:-1].upper()}))
+    around = b"(?<=(?i:" + ends + b"))(?=" + form.near + b")"
+    return Bare(last, letters, around, re.compile(re.escape(last) + around), form)
 
 
 def _escaped() -> list[bytes]:

@@ -75,7 +75,7 @@ class Scan:
         by_mark: dict[bytes, list[Bare]] = {}
         for bare in self._needles.bare:
             by_mark.setdefault(bare.mark, []).append(bare)
-        self._bare = tuple(by_mark.items())
+        self._bare = tuple((mark, _any_of(mark, some).search, some) for mark, some in by_mark.items())
 
     def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
         """In their order. cut: a form at the end may be unfinished. Raises TooCostly."""
@@ -87,11 +87,10 @@ class Scan:
         if found:
             cards_here = self._asked(data, folded, found, out, budget, cut) or cut
         more = len(out)
-        for mark, bare in self._bare:
-            if mark in data:
-                for _, pattern, form in bare:
-                    if pattern.search(data) is not None:  # in most there is none
-                        self._without_letter(form, pattern, data, budget, out, cut)
+        for mark, search, bare in self._bare:
+            if mark in data and search(data) is not None:
+                for one in bare:
+                    self._without_letter(one.form, one.pattern, data, budget, out, cut)
         if self._options:
             self._option(data, budget, out)
         if 10 in data and 123 in data and (13 in data or _LINE_ENDS.search(data)):
@@ -289,6 +288,13 @@ class Scan:
 def _in_order(alarm: Alarm) -> tuple[int, bool, int]:
     """A command stands before the name that its word is: the name would take it for read (`sshpass `, `auth=(`)."""
     return alarm.start, alarm.what != COMMAND, alarm.end
+
+
+def _any_of(mark: bytes, some: list[Bare]) -> re.Pattern[bytes]:
+    """One search tells of most texts that none of these is there; of most marks, what stands before them."""
+    known = all(bare.before for bare in some)
+    before = b"(?<=[" + re.escape(b"".join(bare.before for bare in some)) + b"]" + re.escape(mark) + b")"
+    return re.compile(re.escape(mark) + before * known + b"(?:" + b"|".join(bare.around for bare in some) + b")")
 
 
 def _ident_start(data: bytes, at: int) -> int:
