@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import os
 import re
 import select
 import sys
@@ -41,13 +42,15 @@ def one_line(text: str) -> str:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Wraps standard output and standard error in `_Guarded` until the block ends."""
+    """Wraps standard output and standard error in `_Guarded` until the block ends. What is written to one that was
+    closed before the program started is discarded."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast("TextIO", _Guarded(stream)) for stream in before)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout, sys.stderr = (cast("TextIO", _Guarded(stream or nowhere)) for stream in before)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 def rewrite_line(text: str) -> None:

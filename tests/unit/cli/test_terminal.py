@@ -104,3 +104,13 @@ def test_log_line_is_one_line_without_password(formatter: logging.Formatter) -> 
     line = formatter.format(logging.LogRecord("x", logging.WARNING, "f", 1, "%s", given, None))
     assert len(line.splitlines()) == 1
     assert "s3cret" not in line
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_command_runs_when_its_output_is_closed(closed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`asgi-audit … >&-`: Python then has no `sys.stdout`."""
+    for name in ("stdout", "stderr"):
+        if closed in (name, "both"):
+            monkeypatch.setattr(sys, name, None)
+    assert main(["keys", "create", "--home", str(tmp_path), "--role", "reader", "--account", "acme"]) == 0
+    assert main(["keys", "list", "--home", str(tmp_path / "none")]) == 2

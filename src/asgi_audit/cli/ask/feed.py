@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -87,7 +88,9 @@ class CursorFile:
             os.unlink(beside)
         fd = PRIVATE.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            os.write(fd, f"{cursor}\n".encode())
+            data = f"{cursor}\n".encode()
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
         finally:
             os.close(fd)
