@@ -187,7 +187,7 @@ class Scan:
                 if not inside and number in edged and start:
                     inside = data[start - 1] in _WORD and data[start - 2] != 92
                 span = None if inside or start < 0 else self._formed(forms, data, start, budget, cut)
-                spent += 4 if span is not None else 0 if inside else 1
+                spent += 4 if span is not None else 0 if inside else len(forms)
                 if span is not None:
                     out.append(Alarm(*span, FORM))
                     done = span[1]
