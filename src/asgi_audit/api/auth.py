@@ -23,17 +23,15 @@ from ..control.subjects import is_subject_of
 from ..errors import QueryError, StoreError
 from ..metrics import Values
 from ..query.model import Grant
+from .bearer import NoIssuerKeys
 from .throttle import Throttle
 
 if TYPE_CHECKING:
     from .issuer import Issuer
 
-__all__ = ["ACCESS_KEY", "TOKEN_CHARACTERS_MAX", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
+__all__ = ["ACCESS_KEY", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
 
 ACCESS_KEY = "asgi_audit.access"
-
-# Headers of a request may be longer; tokens with many groups have some thousand.
-TOKEN_CHARACTERS_MAX = 16_384
 
 _HINT = "Send it as 'Authorization: Bearer <key>' or 'X-API-Key: <key>'; 'asgi-audit keys create' makes one."
 _ID = re.compile(r"aa_([0-9a-f]{12})_")
@@ -213,16 +211,6 @@ def check_role(grant: Grant, roles: Collection[str]) -> None:
             f"the role {grant.role} may not do this",
             kind="forbidden",
             hint=f"Use a key with one of the roles {', '.join(sorted(roles))}.",
-        )
-
-
-class NoIssuerKeys(StoreError):
-    """A token cannot be judged now: the public keys of its issuer cannot be had."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the public keys of the issuer of tokens cannot be had",
-            hint="`asgi-audit doctor` says why; look at jwt_jwks.",
         )
 
 

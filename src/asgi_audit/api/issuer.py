@@ -20,7 +20,7 @@ import jwt
 
 from ..control.subjects import subject_id
 from ..query.model import Grant
-from .auth import TOKEN_CHARACTERS_MAX
+from .bearer import TOKEN_CHARACTERS_MAX
 from .jwks import KeySet
 
 __all__ = ["Issuer", "Rules", "rights"]

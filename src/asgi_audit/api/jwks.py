@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from ..errors import AuditError, sentences, types_and_places
-from .auth import NoIssuerKeys
+from .bearer import NoIssuerKeys
 
 __all__ = [
     "AGAIN_SECONDS",

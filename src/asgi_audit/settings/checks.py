@@ -212,44 +212,40 @@ def host(value: Any) -> str:
 
 
 def hosts(value: Any) -> tuple[tuple[str, str], ...]:
-    """(host in lower case, word) of each `host=word`, separated by commas, or of a mapping. A host may have several
-    words."""
-    accepted = "host=dialect, separated by commas, such as usage.example.com=usage"
-    if isinstance(value, str):
-        value = [part.strip().partition("=")[::2] for part in value.split(",") if part.strip()]
-    elif isinstance(value, Mapping):
-        value = list(value.items())
-    if not isinstance(value, (list, tuple)):
-        raise Wrong(accepted)
-    found = []
-    for pair in value:
-        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise Wrong(accepted)
-        name, word = (part.strip() for part in pair)
-        if not _HOST.fullmatch(name) or not word:
-            raise Wrong(accepted)
-        found.append((name.lower(), word))
-    return tuple(found)
+    """(host in lower case, word) of each `host=word`. A host may have several words."""
+    wrong = Wrong("host=dialect, separated by commas, such as usage.example.com=usage")
+    found = _pairs(value, wrong)
+    if not all(_HOST.fullmatch(name) and word for name, word in found):
+        raise wrong
+    return tuple((name.lower(), word) for name, word in found)
 
 
 def regions(value: Any) -> tuple[tuple[str, str], ...]:
-    """(group, region) of each `group=region`, separated by commas, or of a mapping."""
+    """(group, region) of each `group=region`."""
     wrong = Wrong("group=region, separated by commas, each group once, such as us-std=global,eu-std=eu,classic=*")
+    found = _pairs(value, wrong)
+    for group, region in found:
+        if not _NAME.fullmatch(group) or not (region == "*" or _NAME.fullmatch(region)):
+            raise wrong
+    if len(dict(found)) != len(found):
+        raise wrong
+    return tuple(found)
+
+
+def _pairs(
+    value: Any, wrong: Wrong, split: Callable[[str, str], tuple[str, str, str]] = str.partition
+) -> list[tuple[str, str]]:
+    """The pairs of `name=word`, separated by commas, or of a mapping. `split`: at which `=`. Raises `wrong`."""
     if isinstance(value, str):
-        value = [part.strip().partition("=")[::2] for part in value.split(",") if part.strip()]
+        value = [split(part.strip(), "=")[::2] for part in value.split(",") if part.strip()]
     elif isinstance(value, Mapping):
         value = list(value.items())
     if not isinstance(value, (list, tuple)):
         raise wrong
-    found = {}
     for pair in value:
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
             raise wrong
-        name, region = (part.strip() for part in pair)
-        if not _NAME.fullmatch(name) or not (region == "*" or _NAME.fullmatch(region)) or name in found:
-            raise wrong
-        found[name] = region
-    return tuple(found.items())
+    return [(name.strip(), word.strip()) for name, word in value]
 
 
 ROLES = ("reader", "auditor")
@@ -289,23 +285,12 @@ def claim(value: Any) -> str:
 
 
 def roles(value: Any) -> tuple[tuple[str, str], ...]:
-    """(the issuer's name, role) of each `name=role`, separated by commas, or of a mapping."""
+    """(the issuer's name, role) of each `name=role`; a name may contain `=`."""
     wrong = Wrong("name=role, separated by commas, such as audit-admins=auditor,staff=reader", ROLES)
-    if isinstance(value, str):
-        value = [part.strip().rpartition("=")[::2] for part in value.split(",") if part.strip()]
-    elif isinstance(value, Mapping):
-        value = list(value.items())
-    if not isinstance(value, (list, tuple)):
+    found = _pairs(value, wrong, str.rpartition)
+    if not all(name and role in ROLES for name, role in found) or len(dict(found)) != len(found):
         raise wrong
-    found = {}
-    for pair in value:
-        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
-            raise wrong
-        name, role = (part.strip() for part in pair)
-        if not name or role not in ROLES or name in found:
-            raise wrong
-        found[name] = role
-    return tuple(found.items())
+    return tuple(found)
 
 
 def optional_url(value: Any) -> str:

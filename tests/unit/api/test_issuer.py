@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.tokens import AUDIENCE, ISSUER, claims, issuer_of, jwk, key_set, part, private_key, signed, token
 
-from asgi_audit.api.auth import TOKEN_CHARACTERS_MAX
+from asgi_audit.api.bearer import TOKEN_CHARACTERS_MAX
 from asgi_audit.api.issuer import Issuer, rights
 from asgi_audit.query.model import Grant
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.tokens import jwk, key_set, private_key
 from tests.support.waiting import until_in_loop
 
-from asgi_audit.api.auth import NoIssuerKeys
+from asgi_audit.api.bearer import NoIssuerKeys
 from asgi_audit.api.jwks import (
     AGAIN_SECONDS,
     FRESH_SECONDS,

@@ -22,7 +22,7 @@ from tests.unit.wiring.test_wiring import journal_of, within_lifespan
 
 import asgi_audit
 from asgi_audit.api.app import DIALECTS
-from asgi_audit.api.auth import TOKEN_CHARACTERS_MAX
+from asgi_audit.api.bearer import TOKEN_CHARACTERS_MAX
 from asgi_audit.api.throttle import FAILURES_MAX
 from asgi_audit.errors import ConfigError
 from asgi_audit.settings import Settings, make_settings

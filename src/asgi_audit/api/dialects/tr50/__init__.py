@@ -23,7 +23,8 @@ from ....query.admission import Lease
 from ....query.model import Grant
 from ....query.service import QueryService
 from ....record.derived import level_of
-from ...auth import Keys, NoIssuerKeys, access_of, key_of
+from ...auth import Keys, access_of, key_of
+from ...bearer import NoIssuerKeys
 from ...completeness import audit_headers
 from ...failure import STATUSES, failure_of
 from ...instants import text_of_ms

@@ -13,7 +13,7 @@ from ....durations import duration_ns
 from ....errors import QueryError
 from ....query.model import Grant, Query
 from ....record.line import TIME_END
-from ...auth import TOKEN_CHARACTERS_MAX
+from ...bearer import TOKEN_CHARACTERS_MAX
 from ...fields import Instant, text, whole
 from ...instants import ms_of
 from ...models import Checked, Model, NoParameters, Refusal

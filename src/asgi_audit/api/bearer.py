@@ -1,0 +1,20 @@
+"""What reading tokens of an issuer (`issuer`, `jwks`) and using them (`auth`) share. Imports no JWT library."""
+
+from __future__ import annotations
+
+from ..errors import StoreError
+
+__all__ = ["TOKEN_CHARACTERS_MAX", "NoIssuerKeys"]
+
+# Headers of a request may be longer; tokens with many groups have some thousand.
+TOKEN_CHARACTERS_MAX = 16_384
+
+
+class NoIssuerKeys(StoreError):
+    """A token cannot be judged now: the public keys of its issuer cannot be had."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the public keys of the issuer of tokens cannot be had",
+            hint="`asgi-audit doctor` says why; look at jwt_jwks.",
+        )
