@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote_to_bytes
 
 from .layers import Edit, splice
-from .names import CODE, NO, YES, Names
+from .names import ASKED, CODE, NO, YES, Names
 from .pairs import decoded, url_edits
 from .record import MASK, Record, TooCostly
 from .reflection import hidden, hidden_bytes, hidden_header, hidden_weak
@@ -29,7 +29,7 @@ def header_kind(name: str, names: Names) -> int:
     kind = _KINDS.get(name)
     if kind is not None:
         return kind
-    return PLAIN if names.kind(name.encode()) in (NO, CODE) else HIDDEN
+    return PLAIN if names.kind(name.encode()) in (NO, ASKED, CODE) else HIDDEN
 
 
 def mask_header(record: Record, kind: int, value: bytes) -> bytes:

@@ -7,13 +7,14 @@ import re
 
 from .json_reading import Reading
 from .json_tree import ARRAY, OBJECT, STRING, Node
-from .names import NO, TEXT, YES, norm
+from .names import ASKED, NO, TEXT, YES, norm
 from .record import TooCostly
 from .tables import words
 
-__all__ = ["LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "may_bind", "told_kinds"]
+__all__ = ["LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "answer_kinds", "may_bind", "told_kinds"]
 
 LABELS, WEAK_LABELS, _VALUED, MEANT = (frozenset(words(t)) for t in ("labels", "weak_labels", "valued", "meant"))
+_ANSWERS = frozenset(words("answers"))
 _OAUTH = frozenset(map(norm, words("oauth")))
 _LAST = re.compile(rb"[/.\[\]]+")
 _PATHS = frozenset(("path", "pointer", "instancepath", "datapath", "propertypath", "field", "name", "location"))
@@ -63,6 +64,21 @@ def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
         elif lows[at] in QUERIES and reading.alarmed(item):
             bind(reading, node, lows, reading.text(item), kinds)
     return kinds
+
+
+def answer_kinds(node: Node, lows: list[str], kinds: list[int], *, asked: bool) -> list[int]:
+    """The kinds of the members of an object in which, or beside which (not asked), security questions stand."""
+    plain = [low.rstrip("0123456789") for low in lows]
+    beside = not {"question", "q"}.isdisjoint(plain)
+    out = list(kinds)
+    for at, (low, (_, item)) in enumerate(zip(plain, node.items, strict=True)):
+        if kinds[at] not in (NO, ASKED):
+            continue
+        if low in _ANSWERS or (asked and (lows[at][-1:] == "?" or (low == "value" and beside))):
+            out[at] = YES
+        elif asked and item.what in (OBJECT, ARRAY):
+            out[at] = ASKED
+    return out
 
 
 def _long(reading: Reading, node: Node) -> bool:

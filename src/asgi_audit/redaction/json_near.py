@@ -9,7 +9,7 @@ from .alarms import CODE_KEY, COMMAND, NAME, Alarm, Places
 from .json_beside import may_bind
 from .json_reading import BOOLEAN, QUOTED_MASK
 from .layers import JSON_STRING, Edit, placed
-from .names import CODE, MADE, NO, YES
+from .names import ASKED, CODE, MADE, NO, YES
 from .record import Record, shown
 
 __all__ = ["COUNT_MAX", "TOOLS", "near_edits"]
@@ -68,7 +68,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
         kind = names.kind(plain)
         begin = colon.end()
         first = blank[begin : begin + 1]
-        if kind == CODE or first in (b"{", b"["):
+        if kind in (ASKED, CODE) or first in (b"{", b"["):
             return None
         if kind == NO:
             continue

@@ -6,13 +6,13 @@ import re
 
 from .alarms import FORM, Alarm
 from .forms import cards
-from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, told_kinds
+from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, answer_kinds, told_kinds
 from .json_near import COUNT_MAX, TOOLS
 from .json_reading import Reading
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
 from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
 from .layers import JSON_STRING
-from .names import CODE, COUNT, MANY, NO, TEXT, YES, norm
+from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, norm
 from .record import MASK, Record, TooCostly, shown
 from .tables import words
 
@@ -85,12 +85,12 @@ class Walk(Reading):
             if kind in (COUNT, MANY) and self.has_text(node):
                 self.mask(node, path)
                 return
-            self.object(node, path, deep)
+            self.object(node, path, deep, asked=kind == ASKED)
         else:
             if kind == YES or (kind in (TEXT, MANY, COUNT) and self.has_text(node)):
                 self.mask(node, path)
                 return
-            self.array(node, path + "[]" if path else "", deep)
+            self.array(node, path + "[]" if path else "", deep, ASKED if kind == ASKED else NO)
 
     def has_text(self, node: Node) -> bool:
         """Whether this container has a string, or a number too long for a count."""
@@ -125,7 +125,7 @@ class Walk(Reading):
 
     # Objects
 
-    def object(self, node: Node, path: str, deep: int) -> None:
+    def object(self, node: Node, path: str, deep: int, *, asked: bool) -> None:
         shape = self.shape(node)
         said, self.said = self.said, False
         kinds = shape.kinds
@@ -135,6 +135,8 @@ class Walk(Reading):
             if told:
                 kinds = [told.get(at, kind) for at, kind in enumerate(kinds)]
             columns = columns_of(self, node, shape.lows)
+        if asked or ASKED in kinds:
+            kinds = answer_kinds(node, shape.lows, kinds, asked=asked)
         for at, (key, item) in enumerate(node.items):
             kind = kinds[at]
             name = shape.shown[at]
@@ -185,7 +187,7 @@ class Walk(Reading):
             self.record.note(path + "." + MASK.decode())
         return True
 
-    def array(self, node: Node, path: str, deep: int) -> None:
+    def array(self, node: Node, path: str, deep: int, kind: int) -> None:
         items = [item for _, item in node.items]
         if items and all(item.what == ARRAY for item in items):
             pairs_or_table(self, items, path)
@@ -206,7 +208,7 @@ class Walk(Reading):
                 if glued and self.text(items[0]).rpartition(b"/")[2] in _TOOLS_GLUED:  # ["mysql", "-px"]
                     self.mask(item, path)
                     continue
-            self.visit(item, NO, path, deep + 1)
+            self.visit(item, kind, path, deep + 1)
 
     def tells(self, flag: bytes, first: Node) -> bool:
         """Whether the next item of a command's list is the value of a sensitive flag."""

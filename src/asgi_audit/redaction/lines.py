@@ -12,7 +12,7 @@ from .names import YES
 from .record import Record
 from .tables import words
 
-__all__ = ["block_end", "block_is_described", "label_edits"]
+__all__ = ["block_end", "block_is_described", "is_marked_list", "label_edits"]
 
 _LINES_MAX = 2_000
 _NEAR = 4
@@ -78,6 +78,15 @@ def block_is_described(record: Record, block: bytes, *, named: bool = False) -> 
     )
 
 
+def is_marked_list(record: Record, block: bytes) -> bool:
+    """Whether this is a list of Markdown that marks its names, `- **Password:** x`: each item is read on its own."""
+    items = [_MARKED.match(line.strip()) for line in block[:4_000].split(b"\n") if line.strip()]
+    names = [item[2] for item in items if item is not None]
+    marked = any(item is not None and item[1] for item in items)
+    return marked and len(names) == len(items) and any(record.names.kind(name) == YES for name in names)
+
+
+_MARKED = re.compile(rb"[-*+][ \t]{1,4}(\*{1,3}|_{2})?([A-Za-z][\w -]{0,40})(?:\*{1,3}|_{2})?:")
 _WORD = re.compile(rb"[a-z]{2,20}(?:[_-][a-z]{2,20}){0,3}")
 
 

@@ -10,6 +10,7 @@ are left out. The kinds:
 * MANY: `tokens`: the same, but an object or array that contains a text is masked whole.
 * YES: every value except true, false and null is masked.
 * CODE: `code`, a secret only beside parameters of OAuth.
+* ASKED: `security_questions`: the answers in it, or beside it, are masked.
 
 The cache holds only names (letters, separators, two last digits, numbers between separators as zeros; at most 48
 characters, at most 2,048 of them), never a value.
@@ -26,15 +27,17 @@ from .forms import made
 from .multisearch import alternation
 from .tables import words
 
-__all__ = ["CODE", "COUNT", "MADE", "MANY", "NO", "TEXT", "YES", "Names", "norm"]
+__all__ = ["ASKED", "CODE", "COUNT", "MADE", "MANY", "NO", "TEXT", "YES", "Names", "norm"]
 
-NO, MADE, COUNT, TEXT, MANY, YES, CODE = range(7)
+NO, MADE, COUNT, TEXT, MANY, YES, CODE, ASKED = range(8)
 
 _KEYS = tuple(f"{word}_key" for word in words("keys"))
-STEMS = (*words("strong"), *_KEYS, *words("weak"))
+STEMS = (*words("strong"), *_KEYS, *words("weak"), *words("questions"))
 _FOREIGN_WORD = re.compile(r"[^\W_]+")
 # As a name is spelled when it is looked at: without separators, and without the vowel signs of Hindi and Thai.
 _STRONG = frozenset("".join(_FOREIGN_WORD.findall(w)) for w in (*words("strong"), *_KEYS))
+_QUESTION = re.compile("(?:" + "|".join(w.replace("_", "") for w in words("questions")) + ")s?")
+_ANSWERS = frozenset(words("answers"))
 _WEAK = frozenset(words("weak"))
 _SHORT = frozenset(words("short"))
 _MADE_WORDS = frozenset(w.replace("_", "") for w in words("made"))
@@ -121,6 +124,11 @@ class Names:
             if parts[0] in _TRIED and _STEM.search(glued):
                 return MADE
             return MADE if self._kind("_".join(parts[1:])) == YES else NO
+        question = _QUESTION.search(glued)
+        if question is not None:
+            if question.end() == len(glued):
+                return ASKED
+            return YES if parts[-1] in _ANSWERS else NO
         ends = set(accumulate(map(len, parts), initial=0))
         plain = _HARMLESS.sub(lambda m: "," * len(m[0]) if _is_word(m, ends) else m[0], glued)
         stems = list(_STEM.finditer(plain))

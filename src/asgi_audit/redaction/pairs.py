@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from .alarms import FORM, NAME, Alarm, Places
 from .forms import userinfo
 from .layers import PERCENT, Edit
-from .names import CODE, NO, YES, norm
+from .names import ASKED, CODE, NO, YES, norm
 from .paths import token_edits
 from .record import CANDIDATE, MASK, Record, TooCostly, shown
 from .tables import words
@@ -21,6 +21,7 @@ __all__ = ["PAIRS_MAX", "decoded", "pairs_edits", "url_edits"]
 
 PAIRS_MAX = 2_000
 _LABELS, _VALUED = frozenset(words("labels")), frozenset(words("valued"))
+_ANSWERS = frozenset(words("answers"))
 _OAUTH = frozenset(map(norm, words("oauth")))
 # In a URL `;` and `#` end a value only where a pair follows: a password may hold them.
 _IN_URL = re.compile(rb"[?&]|[;#](?=[^=&#;\s]{0,100}=)")
@@ -105,7 +106,8 @@ def _told(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> frozenset
     """Names of parameters whose values something beside them tells: OAuth's code, labels, variables of a query."""
     has_code, has_value = raw.find(b"code") >= 0, raw.lower().find(b"value=") >= 0
     has_variables = raw.find(b"variables=") >= 0 or raw.find(b"params=") >= 0
-    if not (has_code or has_value or has_variables):
+    has_question = raw.find(b"uestion") >= 0
+    if not (has_code or has_value or has_variables or has_question):
         return frozenset()
     record.spend(2 * len(spans))
     told: set[str] = set()
@@ -114,6 +116,8 @@ def _told(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> frozenset
         name, _, value = raw[start:end].partition(b"=")
         low = norm(decoded(name)[:60].decode("utf-8", "replace"))
         names.add(low)
+        if has_question and record.names.kind(decoded(name)) == ASKED:
+            told |= _ANSWERS
         if low in _LABELS and has_value and len(value) <= 100 and record.names.is_field(decoded(value)):
             told |= _VALUED
         if low in _QUERIES and has_variables and any(a.what == NAME for a in record.alarms(decoded(value))):
@@ -132,7 +136,7 @@ def _pair(
     kind = record.names.kind(plain) if equals else NO
     if told and norm(plain[:60].decode("utf-8", "replace")) in told:
         kind = YES
-    elif kind == CODE:
+    elif kind in (ASKED, CODE):
         kind = NO
     edits: list[Edit] = []
     if len(plain) > 6 and (not equals or kind == NO or _NO_NAME.search(plain)):

@@ -4,12 +4,22 @@ split over two levels of JSON."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from .budget import Budget
 from .forms import made
 from .names import YES, Names
 from .tables import words
 
-__all__ = ["code_beside", "is_object", "nested_key", "sent_code"]
+__all__ = ["code_beside", "is_object", "nested_key", "pgpass", "sent_code"]
+
+# A line of `.pgpass`: host, port, database, user, password. A host of hex digits alone may be part of an IPv6 address.
+_PGPASS_PORTS = (b":5432:", b":*:")
+_PGPASS_HOST = re.compile(rb"(?:\A|[\n\"'`]|\\n)(?![0-9A-Fa-f]{1,4}\Z)(?:[\w.-]{1,100}|\*|/[\w./-]{1,100})\Z")
+_PGPASS_REST = re.compile(
+    rb"[\w.*-]{1,63}:[\w.@*-]{1,63}:(?P<secret>(?:[^\s:\"'`\\]|\\[:\\]:?){1,200})(?=[\r\n\"'`]|\\[nr]|\Z)"
+)
+_HOST_MAX = 103
 
 # Codes in a message: `Your Acme code is 123456`, `G-123456 is your Google verification code`.
 _SENT_BEHIND = re.compile(
@@ -45,6 +55,20 @@ def sent_code(data: bytes, at: int) -> tuple[int, int] | None:
         return m.span("secret")
     m = _SENT_BEFORE.search(before)
     return None if m is None else (begin + m.start("secret"), begin + m.end("secret"))
+
+
+def pgpass(data: bytes, budget: Budget) -> Iterator[tuple[int, int]]:
+    """The spans of the passwords in lines as libpq's password file has them: `localhost:5432:db:mira:x`."""
+    for port in _PGPASS_PORTS:
+        at = data.find(port)
+        while at >= 0:
+            budget.spend(3)
+            end = at + len(port)
+            rest = _PGPASS_REST.match(data, end)
+            if rest is not None and _PGPASS_HOST.search(data, max(0, at - _HOST_MAX), at):
+                yield rest.span("secret")
+                end = rest.end()
+            at = data.find(port, end - 1)
 
 
 # Names over two levels: `{"encryption": {"key": "x"}}`, `{"mfa": {"code": "123456"}}`.

@@ -15,8 +15,8 @@ from .commands import commanded, piped
 from .forms import made
 from .grid import grid_edits, labelled_rows
 from .layers import ENTITIES, PERCENT, UNICODE, Edit, placed
-from .lines import label_edits
-from .names import CODE, NO, YES
+from .lines import block_end, label_edits
+from .names import ASKED, CODE, NO, YES
 from .record import CANDIDATE, Record, TooCostly, is_holder_in_prose
 from .sql import column_values
 from .tables import COMMANDS
@@ -35,7 +35,7 @@ _ASSIGN = re.compile(
     rb"|\.{2,40}[ \t]{0,10})?"
     rb"(:=|::(?=[ ][A-Za-z0-9+/]*[0-9+/=])|=>|->|===?|=|<<<|\xe2(?:\x86\x92|\x9e\x9c|\x87\x92)"
     rb"|:(?!//|:)|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
-    rb"(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}[ \t]*"
+    rb"(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}(?:(?:\*{1,3}|_{2})(?=[ ]))?[ \t]*"
 )
 # `password is x` in some languages; without blanks in Chinese, Japanese and Korean.
 _SAYS = re.compile(
@@ -113,6 +113,10 @@ _SECTION_PAIR = re.compile(
 _SECTION_MAX = 200
 _FOR = (b"field", b"parameter", b"key", b"header", b"property", b"option", b"column", b"argument")
 _BLOCK_DEFAULT = re.compile(rb"\"[ \t]{0,3}\{[^{}]{0,400}?\b(?:default|value)[ \t]{0,40}=[ \t]{0,3}")
+_ANSWERS_BELOW = re.compile(rb"[\"']?[ \t]{0,3}:[ \t\r]{0,20}\n")
+_ANSWER = re.compile(
+    rb"^[ \t]{0,40}+(?:-[ \t]{1,3})?[\"']?(?:answer|a|response|reply)[0-9]{0,2}[\"']?:[ \t]{1,9}([^\n]+)$", re.M
+)
 _IDENTIFIER = re.compile(rb"[a-z][a-z_ ]*")
 _WORDS = re.compile(rb"[^\s\"'<>`]+")
 _CALLED = re.compile(rb"[A-Za-z_.]+\(")  # `varchar(255)`
@@ -261,6 +265,8 @@ class _Text(Values):
         if kind in (NO, CODE):
             return end
         self.line(start)
+        if kind == ASKED:
+            return self.answers(end)
         first = start - self.begin < 200 and not text[self.begin : start].strip(b" \t-\"'*>#{[")
         if _ESCAPED_SIGN.match(text, end):
             return self.escaped(start, ESCAPE)
@@ -277,6 +283,16 @@ class _Text(Values):
             if done:
                 return done
         return self.blank(start, end, first)
+
+    def answers(self, end: int) -> int:
+        """`security_questions:` of YAML: the answers on the deeper lines below."""
+        if not _ANSWERS_BELOW.match(self.text, end):
+            return end
+        begin = self.end + 1
+        stop = block_end(self.record, self.text, begin, self.indent(), dash=True)
+        for answer in _ANSWER.finditer(self.text, begin, stop):
+            self.add(*answer.span(1))
+        return max(end, stop)
 
     def glued(self, start: int, end: int) -> int:
         """No blank between words, and sections of secrets. Returns where to continue, like the next; 0: nothing."""

@@ -7,7 +7,7 @@ import re
 
 from .forms import made
 from .layers import Edit
-from .lines import block_end, block_is_described
+from .lines import block_end, block_is_described, is_marked_list
 from .names import COUNT, MADE, MANY, TEXT
 from .record import CANDIDATE, MASK, Record, TooCostly, is_holder_in_prose
 
@@ -18,7 +18,8 @@ LINE_SEEN = 400
 _SEARCHED = 5  # 32 bytes of a search for the end of a value are one step
 # What begins another pair, or ends the context of this one.
 _STOP = re.compile(
-    rb"[;,&|]?[ \t]{1,3}[A-Za-z_][\w.-]{0,40}=(?!=)[^\s]|;[ \t]{0,3}[A-Za-z][\w ]{0,30}=|&[A-Za-z_][\w\[\].]{0,40}="
+    rb"[;,&|]?[ \t]{1,3}-{0,2}[A-Za-z_][\w.-]{0,40}=(?!=)[^\s]|;[ \t]{0,3}[A-Za-z][\w ]{0,30}="
+    rb"|&[A-Za-z_][\w\[\].]{0,40}="
     rb"|,[ \t]{0,3}\\{0,3}[\"']?[A-Za-z_][\w.-]{0,40}\\{0,3}[\"']?[ \t]{0,2}[:=](?!/)|<(?=[/A-Za-z!])"
     rb"|[ \t](?:AND|OR|WHERE|LIMIT|RETURNING|ORDER BY|GROUP BY)[ \t(]"
     rb"|\\{0,3}\"[ ]?[,}\]]|'[ \t]+(?:WHERE|AND|http)|\x1b\[|;[sibad]:[0-9]"
@@ -54,6 +55,9 @@ _CODE_LINE = re.compile(
 )
 # Of a GraphQL query in broken JSON.
 _VARIABLES = re.compile(rb"variables\\{0,3}[\"'][ \t]{0,3}:[ \t\r\n]{0,3}\{")
+# An argument of a command before the name, or its option: `--from-literal=password=x`, `-passin pass:x`.
+_OPTION = re.compile(rb"(?:^|\s)--?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
+_ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
@@ -174,6 +178,9 @@ class Values:
         if before in (b'"', b"'") and before not in text[start:at]:  # -H "Authorization: x" https://h
             closed = text.find(before, at, min(limit, at + _VALUE_MAX))
             limit = closed if closed >= 0 else limit
+        elif text[at - 1 : at] == sign and self.is_argument(start, sign):
+            blank = _ARGUMENT_END.search(text, at, min(limit, at + _VALUE_MAX))
+            limit = blank.start() if blank is not None else limit
         end = self.stop(at, limit)
         if before == b"(" and text[end - 1 : end] == b")":
             end -= 1
@@ -185,6 +192,12 @@ class Values:
                 self.add(self.end + 1, more)
                 return more
         return self.valued(at, end)
+
+    def is_argument(self, start: int, sign: bytes) -> bool:
+        """Whether the name at `start` is in an argument of a command, whose value ends at a blank."""
+        if sign == b"=" and self.text[start : start + 1] == b"-":
+            return True
+        return _OPTION.search(self.text[max(self.begin, start - 160) : start]) is not None
 
     def valued(self, start: int, end: int) -> int:
         value = self.text[start:end].strip()
@@ -260,5 +273,7 @@ class Values:
             return at
         if block_is_described(self.record, text[begin:end], named=name.lower() == b"secrets"):
             return self.end
+        if is_marked_list(self.record, text[begin:end]):
+            return at
         self.add(begin, end)
         return end

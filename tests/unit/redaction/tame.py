@@ -130,7 +130,7 @@ DOCUMENTS: tuple[tuple[str, str], ...] = (
     (JSON, '{"error":{"code":"400§","message":"bad input"},"status":{"code":"200"}}'),
     (JSON, '{"country":{"code":"47"},"currency":{"code":"NOK"},"phone":{"code":"004§"}}'),
     (JSON, '{"verification":{"code":"pending","n":§},"challenge":{"code":"easy"}}'),
-    (JSON, '{"user_code":"a","model":{"eos_token":"</s>","bos_token":"<s>","n":§}}'),
+    (JSON, '{"data_key":"a","model":{"eos_token":"</s>","bos_token":"<s>","n":§}}'),
     (JSON, '{"answers":[{"questionTitle":"City?","response":"Oslo §"}]}'),
     (JSON, '{"@key":"theme","#text":"dark §","metakey":"color","metavalue":"blue"}'),
     (JSON, '{"kind":"E","path":["user","city"],"lhs":"Oslo","rhs":"Bath §"}'),

@@ -225,5 +225,5 @@ def test_random_words_look_made_and_words_of_people_do_not() -> None:
 
 
 def test_tokens_in_a_path_are_looked_for_in_its_first_segments() -> None:
-    for path in (b"/reset" * 1_000, b"/" * 16_000, b"/a" * 8_000, b"/reset-" + b"a" * 16_000, b"/verify/" * 1_000):
+    for path in (b"/reset" * 2_700, b"/" * 16_000, b"/a" * 8_000, b"/reset-" + b"a" * 16_000, b"/verify/" * 2_700):
         assert REDACTOR.record().path(path) == path
