@@ -20,7 +20,7 @@ from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found
 from .names import COUNT, NO, YES, Names
 from .needles import BLANKS, FOLD, IN_QUOTES, PARENT, Bare, needles
-from .surroundings import code_beside, is_object, nested_key, pgpass, sent_code
+from .surroundings import code_beside, is_object, may_be_pgpass, nested_key, pgpass, sent_code
 from .tables import Form
 
 __all__ = ["Scan"]
@@ -107,7 +107,8 @@ class Scan:
             for start, end in userinfo(data, cut=cut):
                 budget.spend(1)  # as it comes: thousands of them would be paid for when it is too late
                 out.append(Alarm(start, end, FORM))
-        out += [Alarm(start, end, FORM) for start, end in pgpass(data, budget)]
+        if may_be_pgpass(data):
+            out += [Alarm(start, end, FORM) for start, end in pgpass(data, budget)]
         if 37 in data and (data.find(b"%2F%2F") >= 0 or data.find(b"%2f%2f") >= 0):
             out += _escaped_users(data)
         if 92 in data and data.find(b"\\u") >= 0:

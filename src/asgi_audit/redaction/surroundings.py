@@ -11,10 +11,11 @@ from .forms import made
 from .names import YES, Names
 from .tables import words
 
-__all__ = ["code_beside", "is_object", "nested_key", "pgpass", "sent_code"]
+__all__ = ["code_beside", "is_object", "may_be_pgpass", "nested_key", "pgpass", "sent_code"]
 
 # A line of `.pgpass`: host, port, database, user, password. A host of hex digits alone may be part of an IPv6 address.
 _PGPASS_PORTS = (b":5432:", b":*:")
+_PGPASS_MAX = 2_048  # bytes of a file without `*`: a search of 64 KiB for the port would take 34 µs
 _PGPASS_HOST = re.compile(rb"(?:\A|[\n\"'`]|\\n)(?![0-9A-Fa-f]{1,4}\Z)(?:[\w.-]{1,100}|\*|/[\w./-]{1,100})\Z")
 _PGPASS_REST = re.compile(
     rb"[\w.*-]{1,63}:[\w.@*-]{1,63}:(?P<secret>(?:[^\s:\"'`\\]|\\[:\\]:?){1,200})(?=[\r\n\"'`]|\\[nr]|\Z)"
@@ -55,6 +56,11 @@ def sent_code(data: bytes, at: int) -> tuple[int, int] | None:
         return m.span("secret")
     m = _SENT_BEFORE.search(before)
     return None if m is None else (begin + m.start("secret"), begin + m.end("secret"))
+
+
+def may_be_pgpass(data: bytes) -> bool:
+    """Whether a search for lines of `.pgpass` is worth its price."""
+    return 42 in data or (len(data) <= _PGPASS_MAX and data.find(_PGPASS_PORTS[0]) >= 0)
 
 
 def pgpass(data: bytes, budget: Budget) -> Iterator[tuple[int, int]]:
