@@ -18,7 +18,7 @@ import orjson
 import pytest
 from tests.support.adversarial import TYPES, Attack, body, words
 from tests.support.exchanges import make_builder, make_exchange
-from tests.support.machine import processor_time, within
+from tests.support.machine import processor_time, uncollected, within
 from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
@@ -49,7 +49,8 @@ def longest_stretch(call: Callable[[], object]) -> float:
     last = clock()
     sys.setprofile(event)
     try:
-        call()
+        with uncollected():
+            call()
     finally:
         sys.setprofile(before)
     return longest
