@@ -22,8 +22,12 @@ from .instants import day_ns, instant_ns, ms_of
 from .models import Checked, Model, Refusal
 
 __all__ = [
+    "END_TEXT",
+    "LENGTH_TEXT",
     "OWN_SERVICE",
     "SEARCH_BYTES_MAX",
+    "SERVICES_TEXT",
+    "START_TEXT",
     "Filters",
     "RolledUp",
     "Search",
@@ -35,6 +39,16 @@ __all__ = [
 
 OWN_SERVICE = "logs"
 """The service of the records of reads of this API. They are left out unless this service is requested."""
+# Descriptions of parameters that several dialects have.
+START_TEXT = (
+    "Start of the time range, inclusive. A date without a time means the start of that day (UTC). Default: no limit."
+)
+END_TEXT = "End of the time range, inclusive. A date without a time means the end of that day (UTC). Default: no limit."
+LENGTH_TEXT = (
+    "Length of a time range that ends now: a Go duration, with `d` for 24 hours. Cannot be combined with `start` or "
+    "`end`."
+)
+SERVICES_TEXT = f"Default: all services except `{OWN_SERVICE}`, which holds the reads of this API."
 SEARCH_BYTES_MAX = 1_000
 # A cursor contains the filters and has at most TOKEN_MAX characters.
 FILTERS_BYTES_MAX = 2_000  # of all filters together
@@ -118,18 +132,15 @@ Search = Annotated[
 class Window(Model):
     start: Span | None = Field(
         None,
-        description="Start of the time range, inclusive. A date without a time means the start of that day (UTC). "
-        "Default: no limit.",
+        description=START_TEXT,
     )
     end: Span | None = Field(
         None,
-        description="End of the time range, inclusive. A date without a time means the end of that day (UTC). Default: "
-        "no limit.",
+        description=END_TEXT,
     )
     since: Since | None = Field(
         None,
-        description="Length of a time range that ends now: a Go duration, with `d` for 24 hours. Cannot be combined "
-        "with `start` or `end`.",
+        description=LENGTH_TEXT,
     )
 
     @model_validator(mode="after")
@@ -161,8 +172,7 @@ class RolledUp(Window):
     )
     service: Name | None = Field(
         None,
-        description="Only records of this service. Default: all services except `logs`, which holds the reads of this "
-        "API.",
+        description=f"Only records of this service. {SERVICES_TEXT}",
     )
     level: Levels | None = Field(None, description="Only records of these levels, separated by commas.")
     failure: Flag | None = Field(

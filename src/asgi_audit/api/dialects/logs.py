@@ -23,7 +23,7 @@ from ...record.line import TIME_END
 from ..completeness import audit_headers
 from ..failure import Failure
 from ..fields import Level, Token, digits
-from ..filters import OWN_SERVICE, Search, span
+from ..filters import END_TEXT, OWN_SERVICE, SERVICES_TEXT, START_TEXT, Search, span
 from ..instants import ms_of
 from ..models import Checked, Model, Refusal, answer_bytes, read_parameters
 from ..operation import Dialect, Example, Operation
@@ -84,13 +84,11 @@ class Asked(Model):
     ) = Field(None, description="Number of entries to skip. Default: 0. Cannot be combined with `cursor`.")
     startDate: Span | None = Field(
         None,
-        description="Start of the time range, inclusive. A date without a time means the start of that day (UTC). "
-        "Default: no limit.",
+        description=START_TEXT,
     )
     endDate: Span | None = Field(
         None,
-        description="End of the time range, inclusive. A date without a time means the end of that day (UTC). Default: "
-        "no limit.",
+        description=END_TEXT,
     )
     level: Level | None = Field(None, description="Only entries of exactly this level.")
     service: (
@@ -105,8 +103,7 @@ class Asked(Model):
         | None
     ) = Field(
         None,
-        description="Only entries of this service. Default: all services except `logs`, which holds the reads of this "
-        "API.",
+        description=f"Only entries of this service. {SERVICES_TEXT}",
     )
     search: Search | None = Field(
         None, description='Words and "quoted phrases" that must all occur in the message; at least one word.'

@@ -15,6 +15,7 @@ from ....query.model import Grant, Query
 from ....record.line import TIME_END
 from ...bearer import TOKEN_CHARACTERS_MAX
 from ...fields import Instant, text, whole
+from ...filters import LENGTH_TEXT, OWN_SERVICE, SERVICES_TEXT
 from ...instants import ms_of
 from ...models import Checked, Model, NoParameters, Refusal
 
@@ -22,7 +23,6 @@ __all__ = ["LIMIT_MAX", "OFFSET_MAX", "Asked", "Ended", "Login", "Requested", "q
 
 LIMIT_MAX = 2_000
 OFFSET_MAX = 100_000
-_OWN_SERVICE = "logs"
 _NS_PER_MS = 1_000_000
 _TEXT_MAX = 4_096
 _Text = Annotated[str, text(1, _TEXT_MAX, f"a string of at most {_TEXT_MAX:,} characters")]
@@ -70,8 +70,7 @@ class Asked(Model):
     who: _Text | None = Field(None, description="Only calls of this caller (principal).")
     service: _Text | None = Field(
         None,
-        description="Only calls of this service. Default: all services except `logs`, which holds the reads of this "
-        "API.",
+        description=f"Only calls of this service. {SERVICES_TEXT}",
     )
     command: _Text | None = Field(None, description="Only calls of this operation. Requires `service`.")
     offset: Annotated[
@@ -85,8 +84,7 @@ class Asked(Model):
     )
     last: Duration | None = Field(
         None,
-        description="Length of a time range that ends now: a Go duration, with `d` for 24 hours. Cannot be combined "
-        "with `start` or `end`.",
+        description=LENGTH_TEXT,
     )
     start: Instant | None = Field(None, description="Start of the time range, inclusive. Default: no limit.")
     end: Instant | None = Field(None, description="End of the time range, inclusive. Default: no limit.")
@@ -205,5 +203,5 @@ def query_of(asked: Asked, grant: Grant, now: float) -> Query:
         principal=asked.who,
         operation=asked.command,
         failure=True if asked.hasFailure else None,
-        except_service=_OWN_SERVICE if asked.service is None else None,
+        except_service=OWN_SERVICE if asked.service is None else None,
     )
