@@ -1,4 +1,16 @@
-"""asgi-audit: an audit trail for ASGI applications. Public names only, imported on first use."""
+"""asgi-audit: an audit trail for ASGI applications. Public names only, imported on first use.
+
+The path of a record through the packages:
+
+    1 capture ─► 2 encoding ─► 3 recording ─► 4 transport ─► 5 indexing ─► 6 store ─► 7 query ─► 8 api
+      request      bytes of      thread,        journal,       sidecar      SQLite      scope,     dialects
+                   a record      journal        Kafka                                   pages
+
+Beside it: `policy` decides what is recorded, `redaction` masks secrets, `exchange` is what capture and recording share,
+`record` defines the record, `control` holds keys and sessions, `exporting` writes export files, `settings` defines the
+settings, `wiring` builds everything, `cli` holds the commands, `client` calls the API, `testing` helps applications'
+tests.
+"""
 
 from __future__ import annotations
 

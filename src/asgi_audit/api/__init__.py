@@ -1,1 +1,1 @@
-"""Room 8, the HTTP API. A dialect only translates HTTP to `Query` and `Page` to HTTP."""
+"""Step 8 of a record's path, the HTTP API. A dialect only translates HTTP to `Query` and `Page` to HTTP."""

@@ -1,1 +1,2 @@
-"""Room 1, on the request path: the middleware, the exchange that it collects, and whose request it was."""
+"""Step 1 of a record's path, inside the request: the middleware, the exchange that it collects, and who made the
+request."""

@@ -16,10 +16,12 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[Any]]  # servers complain a
 
 
 def as_asgi3(app: Any) -> ASGIApp:
-    """`app`; an ASGI 2 application, called as `app(scope)(receive, send)`, gets a function of ASGI 3 around it.
+    """Returns `app`; or, for an ASGI 2 application, which is called as `app(scope)(receive, send)`, an ASGI 3 function
+    that calls it.
 
-    Servers accept both and tell them apart by the application's signature, which the middleware hides. Only a callable
-    that is no coroutine function, takes one argument and does not take three counts as ASGI 2. Never raises."""
+    Servers accept both and tell them apart by the application's signature, which the middleware hides. A callable
+    counts as ASGI 2 only when it is not a coroutine function, accepts one argument, and does not accept three. Never
+    raises."""
     if _is_coroutine_function(app) or not _takes(app, 1) or _takes(app, 3):
         return app  # type: ignore[no-any-return]
 
@@ -38,8 +40,9 @@ def _is_coroutine_function(app: Any) -> bool:
 
 def _takes(app: Any, count: int) -> bool:
     try:
-        # Not that of a function which `functools.wraps` names, an endpoint of one argument for example.
+        # The callable's own signature: `functools.wraps` may name another function, for example an endpoint with one
+        # argument.
         inspect.signature(app, follow_wrapped=False).bind(*[None] * count)
-    except Exception:  # also a signature that cannot be read, of a callable written in C
+    except Exception:  # the signature of a callable written in C may be unreadable
         return False
     return True

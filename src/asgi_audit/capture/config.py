@@ -28,12 +28,12 @@ class CaptureConfig(msgspec.Struct, eq=False):
     wait_seconds: float
     request_limit: int
     response_limit: int
-    request_small: int  # a body of at most so many bytes is kept in one step, and counted at the seal
+    request_small: int  # largest body (bytes) that is kept in one step, and counted at the seal
     response_small: int
     header_in: bytes
     header_out: bytes | None
     crowded: CaptureConfig | None = None  # used while many requests are open: no body counts as small
-    opened: int = -1  # the number of forks before the OS process in which the recorder was opened
+    opened: int = -1  # the value of `middleware._forks` when the recorder was opened
 
     def __deepcopy__(self, memo: object) -> CaptureConfig:
         return self  # a copy of the application has the same recorder, which belongs to the process

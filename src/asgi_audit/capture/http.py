@@ -30,7 +30,7 @@ class HttpCapture(Sealing, eq=False):
 
     inner_receive: Receive
     inner_send: Send
-    finishing: bool = False  # the final message is being sent; for a small body, `response` being bytes says so
+    finishing: bool = False  # the final message is being sent; not set for a small body, where `response` is bytes
     trailers: bool = False  # they are announced, so the last trailer is the final message
     length: int = -1  # the declared Content-Length; only set when `durable` delivery needs it
 
@@ -182,7 +182,8 @@ class HttpCapture(Sealing, eq=False):
         """Messages of extensions. Returns True for one that ends the response."""
         body = draft.response = self._grown(draft, draft.response)
         if kind == "http.response.pathsend":
-            # The server reads the file. Without asking the disk, only the declared length says how large it is.
+            # The server reads the file itself. The declared length is all that is known of its size without a disk
+            # access.
             body.total += max(0, _declared(draft))
             body.complete = True
             return not self.trailers
@@ -201,7 +202,7 @@ class HttpCapture(Sealing, eq=False):
         return False
 
     def _keep(self, draft: Draft, body: Body, data: Any, limit: int) -> None:
-        """Count a chunk, and keep a copy of as much as the limit and the shared budget allow."""
+        """Count a chunk, and keep as much of it as the limit and the shared budget allow."""
         exact = type(data) is bytes
         if not exact and not isinstance(data, bytes):
             try:

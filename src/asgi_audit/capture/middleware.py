@@ -216,7 +216,8 @@ def _read_client(scope: Scope, client: Any) -> Any:
 
 
 async def _open(config: CaptureConfig, seconds: float) -> None:
-    """Wait at most so long for the recorder's journal to be open. Does not yield to the loop when it is."""
+    """Wait at most `seconds` for the recorder's journal to be open. Does not yield to the loop when it is open
+    already."""
     config.opened = _forks
     try:
         if config.recorder.is_open:

@@ -5,8 +5,8 @@ sends pairs that can be read only once, and a generator may fail in its middle. 
 again and is passed on itself. Any other one is replaced by a stand-in, which yields the same items, raises the same
 error at the same place, and continues with the rest of the original.
 
-Bounds: of an object that is no list or tuple, `HEADERS_MAX` headers are read (a record has 500), and three items of a
-pair, so that an endless iterator costs no more than that.
+Bounds: of an object that is not a list or tuple, at most `HEADERS_MAX` headers are read (a record has 500), and at most
+three items of each pair. So an endless iterator has a bounded cost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["HEADERS_MAX", "ReadHeaders", "Reading", "all_tuples"]
 HEADERS_MAX = 512
 # Whether all these types are tuple: true for the usual list of headers, which is then read in one pass.
 all_tuples = frozenset((tuple,)).issuperset
-_PAIR_MAX = 3  # one more than a pair has, to notice what is none
+_PAIR_MAX = 3  # one more than a pair has, to detect longer ones
 _LISTS = (list, tuple)
 
 

@@ -1,4 +1,4 @@
-"""Replaces an application whose audit layer could not start: it refuses every call, with the reason.
+"""Replaces an application whose audit layer could not start: every call fails with the reason.
 
 Starlette, and what is built on it, makes the layers of `add_middleware` and of the `middleware` list at the first call
 of the application. With most servers that is the lifespan call. Servers interpret an exception there as "this
@@ -41,7 +41,7 @@ class Refused:
 
 def is_in_a_call() -> bool:
     """Whether this runs inside a call of an ASGI application, so that an exception would reach a server and not the
-    developer's own code. It looks for a caller that was given a scope, as in every framework."""
+    developer's own code. It looks for a calling function that has a scope as argument, as in every framework."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code

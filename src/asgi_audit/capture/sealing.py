@@ -45,8 +45,8 @@ class Sealing(msgspec.Struct, eq=False):
         outcome = "disconnected" if self.gone else "cancelled" if cancelled else "failed"
         if draft.start is None:
             draft.start = 500 if outcome == "failed" else 499, []
-            # After an exception the server sends a complete 500, so the record must be durable before. Anything that is
-            # no Exception ends the task or the process: do not wait.
+            # After an exception the server sends a complete 500, so the record must be durable before. A BaseException
+            # that is not an Exception ends the task or the process: do not wait.
             if self.config.durable and isinstance(error, Exception) and not self.gone:
                 await self._seal_durably_and_hand_on(outcome)
         self.seal(outcome)  # does nothing the second time
@@ -122,8 +122,8 @@ class Sealing(msgspec.Struct, eq=False):
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Whether it is a cancellation of asyncio or trio, alone or in a group of nothing else, or the closing of the
-    coroutine."""
+    """Whether it is a cancellation of asyncio or trio, a group that contains only such cancellations, or the closing of
+    the coroutine."""
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return True
     if isinstance(error, BaseExceptionGroup):

@@ -31,8 +31,8 @@ class Waiter(Protocol):
         """Called from any thread; only the first call counts. Never raises."""
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for `wake` and return its `answer`; False after so many seconds, or when the task is cancelled. Then
-        call `forward` or `hand_on`. Raises nothing."""
+        """Wait for `wake` and return its `answer`; False after `seconds`, or when the task is cancelled. Then call
+        `forward` or `hand_on`. Raises nothing."""
 
     async def forward(self, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
         """`await send(message)`, which may raise. After a cancellation the message is still sent, within a bounded time
@@ -178,7 +178,7 @@ def new_waiter() -> Waiter | None:
 
 
 async def off_loop(call: Callable[[], object], seconds: float) -> bool:
-    """Run `call` in a new thread and wait at most so many seconds for its end. Returns whether it ended in time.
+    """Run `call` in a new thread and wait at most `seconds` for its end. Returns whether it ended in time.
 
     The thread is a daemon, and continues after that; what `call` raises is dropped. A cancellation ends the wait, and
     the task's next await raises it. Raises nothing itself."""

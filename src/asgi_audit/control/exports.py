@@ -270,7 +270,7 @@ class Exports:
         return [_export(row) for row in rows]
 
     def say(self, id_: str, reason: str) -> None:
-        """Set the reason that a request waits for; a Requested one becomes Pending."""
+        """Set the reason why a request waits; a Requested one becomes Pending."""
         with self._writing("noting what an export waits for") as connection:
             connection.execute(
                 "UPDATE exports SET state = ?, reason = ? WHERE id = ? AND state IN (?, ?)",

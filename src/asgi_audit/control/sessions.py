@@ -1,4 +1,5 @@
-"""Sessions that `api.authenticate` issues in place of a key or token, in `control.db` and thus valid in every worker.
+"""Sessions that `api.authenticate` issues in place of a key or token. They are in `control.db`, so every worker accepts
+them.
 
 A session's id has 128 random bits; its plain SHA-256 is stored, as for keys. A session ends `SESSION_SECONDS` after its
 last use, with its key or token, and by `end`; that of a token ends `SESSION_SECONDS` after it was opened, too. Other

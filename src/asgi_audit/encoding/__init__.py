@@ -1,1 +1,1 @@
-"""Room 2, off the path: from a sealed exchange to the bytes of its record."""
+"""Step 2 of a record's path, in the recorder's thread: makes the bytes of a record from a sealed exchange."""

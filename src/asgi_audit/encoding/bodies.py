@@ -167,7 +167,7 @@ def parameters(raw: bytes) -> tuple[dict[str, str | list[str]], bool]:
 
 
 def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> str | None:
-    """The bytes as text; None when they are no text, for example contain NUL. A half character at the end of cut bytes
+    """The bytes as text; None when they are not text, for example contain NUL. A half character at the end of cut bytes
     is dropped."""
     if len(data.translate(None, _CONTROL)) < len(data):  # five times as fast as a regular expression
         return None

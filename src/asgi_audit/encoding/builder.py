@@ -229,7 +229,7 @@ class Builder:
         """Route and operation as JSON, cached because they repeat."""
         try:
             place = (x.route, x.operation or x.endpoint)
-        except Exception:  # raised by the framework's own objects, which are only read now
+        except Exception:  # raised by the framework's own objects, whose attributes are read here for the first time
             place = (None, x.operation)
         known = self._places.get(place)
         if known is None:

@@ -1,14 +1,14 @@
 """The headers of a request or response as a JSON object, and what the builder itself reads of them.
 
-The idea. Clients and servers send the same header names in the same order again and again. So for each list of names a
-*plan* is made once: which values are hidden, which repeat from request to request, and which are new each time and must
-be searched for secrets. For the same repeating values the encoded object is cached, too, with gaps for the new ones.
+The idea. Clients and servers repeat the same header names in the same order. So for each list of names a *plan* is made
+once: which values are hidden, which repeat from request to request, and which are new each time and must be searched
+for secrets. For the same repeating values the encoded object is cached, too, with gaps for the new ones.
 
 An example: `host`, `user-agent`, `authorization`, `x-trace` of one client. `authorization` is hidden, the first two
 repeat, `x-trace` is new: `{"host":"…","user-agent":"…","authorization":"[REDACTED]","x-trace":` + value + `}`.
 
 Servers send bytes. An application may send anything; then the first operation that needs bytes raises, and the headers
-are converted: text as Latin-1, other values by `str`; what is no pair is left out.
+are converted: text as Latin-1, other values by `str`; items that are not pairs are left out.
 
 Invariant: only names, host names, and the values of the headers in `_REPEATED` are cached; never a value that is hidden
 or masked. Bounds: 500 headers and 64 KiB of them in each direction; 256 plans of at most 32 names of 64 bytes; 512

@@ -23,7 +23,7 @@ __all__ = ["SMALL_BYTES", "Body", "Draft", "Headers", "body_of", "is_bodyless"]
 
 Headers = list[tuple[bytes, bytes]]
 
-SMALL_BYTES = 4096  # a body of at most so much, in one message, is kept without a copy
+SMALL_BYTES = 4096  # a body of at most this size (bytes), in one message, is kept without a copy
 _NO_BODY = (204, 304)
 
 
@@ -69,7 +69,7 @@ class Draft(msgspec.Struct, eq=False, gc=False):
     request: bytes | Body | None = None
     response: bytes | Body | None = None
     held: int = 0  # bytes of the shared budget that it holds
-    error: tuple[str, bool] | None = None  # (type of what was raised, whether it is no Exception)
+    error: tuple[str, bool] | None = None  # (type of the exception, whether it is a BaseException other than Exception)
 
     def __repr__(self) -> str:
         return f"<Draft {self.ticket}>"

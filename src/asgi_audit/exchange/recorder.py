@@ -25,17 +25,18 @@ class RecorderBase(Protocol):
         """Whether `open` would return at once: the journal is open, or the first attempt to open it failed."""
 
     def open(self, wait_seconds: float) -> None:
-        """Start the thread, if it does not run, and wait at most so long until its journal is open."""
+        """Start the thread, if it does not run, and wait at most `seconds` until its journal is open."""
 
     def begin(self) -> Begun:
         """Register an open exchange and take its time, under one lock."""
 
     def learn_account(self, draft: Draft, account_id: str) -> None:
-        """Tell the account of an exchange that is still open; the last call counts. Statements name it, so that readers
+        """Set the account of an exchange that is still open; the last call counts. Statements name it, so that readers
         of other accounts do not count this exchange when it stays open for long."""
 
     def reserve(self, draft: Draft, size: int) -> bool:
-        """Ask for `size` bytes of the budget that all open and unwritten exchanges share; adds to `draft.held`."""
+        """Reserve up to `size` bytes of the budget that all open and unwritten exchanges share; adds to
+        `draft.held`."""
 
     def seal(
         self,

@@ -1,2 +1,1 @@
-"""Room 7, exports: writes each export request as one object of whole records, to a directory or to S3-compatible
-storage."""
+"""Exports: writes the records of each export request to one object, in a directory or in S3-compatible storage."""

@@ -1,1 +1,1 @@
-"""Room 5, the sidecar's loop: poll, decode, write, commit; and how complete the index is."""
+"""Step 5 of a record's path, the sidecar's loop: poll, decode, write, commit; and how complete the index is."""

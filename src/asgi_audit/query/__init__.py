@@ -1,1 +1,1 @@
-"""Room 6, the only way to read: scope, snapshot, cursor, page."""
+"""Step 7 of a record's path, the only way to read: scope, snapshot, cursor, page."""

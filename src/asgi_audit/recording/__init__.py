@@ -1,1 +1,1 @@
-"""Room 3, off the path: one thread that has records built from sealed exchanges and writes them to the journal."""
+"""Step 3 of a record's path: one thread that builds records from sealed exchanges and writes them to the journal."""

@@ -1,12 +1,12 @@
 """The ledger of a process: what became of each of its sequence numbers, as statements that an index can check.
 
-The idea: a process numbers its exchanges 1, 2, 3 … and says from time to time what became of them. With these
+The idea: a process numbers its exchanges 1, 2, 3 … and states from time to time what became of them. With these
 statements an index can prove that it has everything, without asking the process. An example:
 
     journal   records 1 2 3 5   statement 1: "1 to 5: 4 records, 4 was lost (journal); W = 12:00:01"
               records 6 7       statement 2: "6 to 7: 2 records; W = 12:00:02"
 
-An index that has 1, 2, 3 and 5 knows that it has all of the first five: 4 is a stated loss. If it lacked 2, then 2
+An index that has 1, 2, 3 and 5 knows that the first five are accounted for: 4 is a stated loss. If it lacked 2, then 2
 would be *missing*. W, the watermark, is a promise about time: every exchange that began before W has a number that is
 covered (except the long-open ones, which the statement counts).
 
@@ -48,7 +48,7 @@ _RANGES_EACH = 1000  # two 19-digit numbers and a reason each: 55 KB
 # An encoder of its own: the application may have replaced `json.dumps` when a framework makes the middleware.
 _POLICY_TEXT = json.JSONEncoder(sort_keys=True).encode
 _ACCOUNTS_MAX = 100
-# What decides which exchanges become records, and how much of them.
+# The settings that decide which exchanges become records, and how much of them.
 _POLICY = (
     "body_bytes_max",
     "capture_bytes_max",
@@ -78,7 +78,7 @@ class Tally(NamedTuple):
     open_long_newest: int | None = None
     open_of: Mapping[str, int] = {}  # how many of all open ones belong to which account, where it is known
     open_long_of: Mapping[str, int] = {}  # of those open for RECENT_SECONDS and more
-    begun: int = 0  # exchanges that had begun; the statement says nothing of later ones
+    begun: int = 0  # exchanges that had begun; the statement does not cover later ones
 
 
 class Losses:
@@ -163,7 +163,7 @@ class Ledger:
         self.watermark = 0
 
     def recorded(self, leaves: Iterable[bytes]) -> None:
-        """Records stand in the journal; `leaves` are their hashes, in its order."""
+        """Records are in the journal; `leaves` are their hashes, in its order."""
         for leaf in leaves:
             self._tree.append(leaf)
 
@@ -267,7 +267,7 @@ def policy_of(settings: Settings) -> str:
 
 
 def policy_digest(policies: Iterable[str]) -> str:
-    """One digest for all middlewares of a process: of our version and of what `policy_of` says of each."""
+    """One digest for all middlewares of a process: of our version and the `policy_of` each."""
     return hashlib.sha256("\n".join([__version__, *sorted(policies)]).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The recorder's log lines: one a minute of each kind, whatever happens how often."""
+"""The recorder's log lines: at most one a minute of each kind, however often an event occurs."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 `held` contains what is built and not in the journal yet, in order of sequence, at most 8 MiB. A machine with a
 read-only disk is served from there, too. After a failure the next attempt comes 50 ms to 2 s later. When the memory is
-full the newest records are lost, so that what is held has no gaps. A record that the journal refuses for itself, for
-its size, is lost alone. A statement that a failed turn left behind is written before anything else. Each loss is
-counted, and stated.
+full the newest records are lost, so that what is held has no gaps. A record that the journal refuses because of its
+size is lost alone. A statement that a failed turn left behind is written before anything else. Each loss is counted,
+and stated.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Output:
         self._state.count("journal_errors")
 
     def pressure(self) -> tuple[int, str]:
-        """What to leave out (0 nothing, 1 bodies, 2 headers too), and the reason why records are refused, or ''."""
+        """What to leave out of records (0 nothing, 1 bodies, 2 headers too), and the reason why records are refused, or
+        ''."""
         held = self.held_bytes / _HELD_BYTES_MAX
         if held >= 1.0:
             return 2, "journal"
@@ -109,7 +110,7 @@ class Output:
 
     def append_held(self, *, is_asked: bool) -> bool:
         """Append all that is held, in order. Returns True when all of it is in the journal. After a failure, attempts
-        are 50 ms to 2 s apart; `is_asked`, because a request or a flush waits, makes it 50 ms."""
+        are 50 ms to 2 s apart; with `is_asked` (a request or a flush waits) always 50 ms."""
         writer = self.writer
         now = time.monotonic()
         if writer is None or self.unwritten:  # a statement goes first

@@ -232,10 +232,10 @@ def shared_recorder(
 
     open_writer: opens the journal; called in the thread.
     on_closed(seconds, is_end): called when all is written, at a shutdown (`is_end` False: the process may keep running)
-        or at the end. It may take at most so many seconds, to send what is in the journal.
+        or at the end. It may take at most `seconds`, to send what is in the journal.
     on_begun(): called when the journal has a first statement of this process, or the first after one with
         `closed`.
-    what_empties(): a sentence for the log, about what should read a journal that fills up.
+    what_empties(): a sentence for the log, which names the reader that should empty a journal that fills up.
 
     Raises ConfigError when two callers configure the shared part differently."""
     with _threads_lock:
@@ -251,7 +251,7 @@ def shared_recorder(
         if ours != theirs:
             if name in _SECRET:
                 ours = theirs = "***"
-            name = name.removesuffix("_path")  # `journal` or `home`, whichever says where it is
+            name = name.removesuffix("_path")  # `journal` or `home`, whichever defines the place of the journal
             raise ConfigError(
                 f"setting {name} is {theirs!r}; accepted: {ours!r}, the value of another middleware in this process",
                 hint=f"both write to {settings.transport_url}; use the same {name} for both, or separate journals",

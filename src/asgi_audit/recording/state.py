@@ -1,6 +1,6 @@
 """What the request path and the recorder's thread share: the lock, the queue, the counters, the phase.
 
-`recorder` puts sealed exchanges in, `writing` takes them out; neither knows the inside of the other. All of it is made
+`recorder` puts sealed exchanges in, `writing` takes them out; neither uses the other's internals. All of it is made
 again in a forked child, where locks may be held by threads that do not exist there.
 """
 
@@ -165,7 +165,8 @@ class RecorderState:
         phase = self.phase
         if phase is _RUNNING or phase is _URGENT:
             if not waiting % _FEW and not self.is_alive():
-                # No start here, where the garbage collector may be the caller: the next `begin` starts a thread.
+                # Do not start a thread here, because the garbage collector may be the caller: the next `begin` starts
+                # one.
                 self.phase = Phase.DOWN
         elif phase in OVER:
             self.budget -= draft.held
@@ -210,7 +211,7 @@ class RecorderState:
         counts = self.counts
         if name not in counts:
             counts[name] = 0
-        counts[name] += amount  # no call between reading and writing
+        counts[name] += amount  # no function call between reading and writing
 
     def attach(self, counters: memoryview) -> None:
         """From now on the counters live in the journal's page."""
@@ -262,7 +263,7 @@ class RecorderState:
         with self.lock:
             recorders = list(self._recorders)
         for recorder in recorders:
-            with contextlib.suppress(Exception):  # the first record meets it again, and is counted
+            with contextlib.suppress(Exception):  # building the first record raises it again, and it is counted
                 recorder.prepare()
 
 

@@ -1,13 +1,13 @@
 """The life of the recorder's thread: it is started when it is needed, started again when it broke, and ended.
 
-A thread that breaks starts its successor as its last act. Should it not even get there, the next call of `begin`,
-`flush` or `stats` notices and starts one. Between two starts there are 50 ms to 2 s. While none can be started, the
-log, `stats()["recorder_down"]` and the metric of that name say so; sealed exchanges wait, up to QUEUE_MAX, and what
-finds no room is a loss, stated as soon as a thread runs.
+A thread that breaks starts its successor as its last act. When it fails before that, the next call of `begin`, `flush`
+or `stats` notices and starts one. Between two starts there are 50 ms to 2 s. While none can be started, the log,
+`stats()["recorder_down"]` and the metric of that name say so; sealed exchanges wait, up to QUEUE_MAX; further ones are
+losses, stated as soon as a thread runs.
 
 When the program ends, the thread has EXIT_SECONDS to write what waits; then it stops at the next record. The
-interpreter must not end while the thread builds one: a daemon thread that returns from compiled code after that is
-unwound through it, and Rust aborts the process.
+interpreter must not end while the thread builds one: CPython then ends a daemon thread by unwinding it through the
+compiled code that it runs, and Rust aborts the process.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class RecorderThread:
                     state.phase = Phase.ENDED
                 elif state.phase is not Phase.ENDED:
                     state.phase = Phase.CLOSING if closes else Phase.ENDING
-                state.few = 0  # what is sealed from now on asks for room, and is a loss
+                state.few = 0  # exchanges sealed from now on find no room in the queue and are losses
                 state.awake()
                 thread = state.thread
             if thread is not None and thread.is_alive():
@@ -240,7 +240,7 @@ class RecorderThread:
         with state.lock:
             if state.is_alive():
                 return
-            state.thread = None  # one that begins to run only now ends at once
+            state.thread = None  # a thread that starts to run only now ends at once
         try:
             if state.phase is not Phase.ENDED:
                 self.work.run(self)

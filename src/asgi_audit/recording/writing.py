@@ -12,9 +12,9 @@ order and enters the next one before it leaves the previous one:
 
     the queue  ─►  in_progress  ─►  held  ─►  the journal, or the losses
 
-The next turn, or the next thread, uses the same `Writing`. It takes stock first: what was in progress is recorded as
-lost, what is held is written. An entry that may be in the journal already is appended again with the same bytes; the
-index drops the second one.
+The next turn, or the next thread, uses the same `Writing`. It first settles the interrupted turn: what was in progress
+is recorded as lost, what is held is written. An entry that may be in the journal already is appended again with the
+same bytes; the index drops the second one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Writing:
         self._generation = state.generation
         self._runs = 0
         self._is_prepared = False
-        self._requests: list[FlushRequest] = []  # taken from the state, and not answered yet
+        self._requests: list[FlushRequest] = []  # taken from the state, and not woken yet
         self._waiters: list[Wake] = []  # of records that are built
         self._quiet = 0  # turns without work
         self._stated: tuple[int, ...] = ()
@@ -326,7 +326,7 @@ class Writing:
         return 2 if now >= headers_at else 1 if now >= bodies_at else 0
 
     def _oldest_ns(self, now_ns: int) -> int:
-        """For how long the oldest sealed exchange has waited."""
+        """How long (ns) the oldest sealed exchange has waited."""
         try:
             return now_ns - self._state.queue[0].ended_ns
         except IndexError:
@@ -363,7 +363,7 @@ class Writing:
             chained = state.ledger.chained(statement)
             output.unwritten.append((statement, encode_statement(chained)))
             if not output.write_statements():
-                output.unwritten.clear()  # it does not stand there: the next one says the same, and more
+                output.unwritten.clear()  # it is not in the journal: the next statement will cover the same, and more
                 return False
         self._stated_steps = seen.clock_steps
         self._stated = seen.begun, seen.last, seen.excluded, seen.unwaited

@@ -1,1 +1,1 @@
-"""Room 5, the index: stored records and the state beside them. `base` holds the contract."""
+"""Step 6 of a record's path, the index: stored records and the state beside them. `base` holds the contract."""
