@@ -45,8 +45,8 @@ _ELSEWHERE = (
 )
 
 DIALECTS: tuple[Dialect, ...] = (usage.USAGE, trail.TRAIL, logs.LOGS, export_rows.EXPORTS, tr50.TR50, RECORDS)
-"""Those that can be served alone. The first one of those that are served says what no other one says: that a path is
-unknown. An unknown path is most likely a literal one of usage, mistyped."""
+"""Dialects that can be served alone. The first of the served ones sends the 404 of paths that belong to no dialect:
+such a path is most likely a misspelled literal path of usage."""
 
 
 def create_app(

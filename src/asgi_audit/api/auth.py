@@ -62,8 +62,8 @@ class Keys:
         return {"asgi_audit_api_refusals_unrecorded": unrecorded}
 
     async def grant_of(self, request: Request, *, roles: Collection[str]) -> Grant:
-        """The rights of the key or token in `Authorization: Bearer` or `X-API-Key`. Raises QueryError 'unauthorized',
-        'busy' (too many failures) or 'forbidden', StoreError."""
+        """Returns the rights of the key or token in `Authorization: Bearer` or `X-API-Key`. Raises QueryError
+        'unauthorized', 'busy' (too many failures) or 'forbidden', StoreError."""
         text = key_of(request.headers)
         try:
             grant = await self.known(text)
@@ -87,7 +87,7 @@ class Keys:
         return await asyncio.to_thread(self._control.authenticate, text)
 
     async def session(self, text: str) -> Session | None:
-        """The session; None when it has ended, also because its token's issuer is no longer accepted."""
+        """The session; None when it has ended, or when its token's issuer is no longer accepted."""
         found = await asyncio.to_thread(self._control.sessions.find, text)
         if found is not None and found.grant.subject:
             issuer = self._issuer.name if self._issuer is not None else ""
@@ -108,7 +108,7 @@ class Keys:
     def refused(self, request: Request, keys: Sequence[str], *, is_begun: bool = False) -> QueryError:
         """Counts a failure: none of `keys` is valid ('' for a missing key, and for a session). Returns the error for
         the client: 'unauthorized', or 'busy' after too many failures. `is_begun`: recording of the request has begun
-        already; it is cancelled where `is_recorded` would have returned False."""
+        already; it is cancelled when `is_recorded` would have returned False."""
         address = _address(request.scope)
         is_over, seconds = False, 0
         for text in keys:
@@ -132,8 +132,8 @@ class Keys:
         return QueryError("a valid API key is required", kind="unauthorized", hint=_HINT)
 
     def unjudged(self, request: Request, text: str, *, is_begun: bool = False) -> QueryError | NoIssuerKeys:
-        """Like `refused`, for a token that cannot be judged now. Not the client's fault, but anybody can send such a
-        text: too many are 'busy', too."""
+        """Like `refused`, for a token that cannot be verified now. It is not the client's fault, but any client can
+        send such a text: after too many the error is 'busy', too."""
         refused = self.refused(request, [text], is_begun=is_begun)
         return refused if refused.kind == "busy" else NoIssuerKeys()
 
@@ -147,7 +147,7 @@ class Keys:
             leave_out(request)
 
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
-        """Whether to record the request: not when it will be refused after too many refusals. A request with a valid
+        """Whether to record the request. False when it will be refused after too many refusals. A request with a valid
         key is always recorded. `is_known`: the request is for an existing operation."""
         address, key_id = self._who(scope)
         if is_known:
@@ -163,7 +163,7 @@ class Keys:
         except NoIssuerKeys:
             pass
         except StoreError:
-            return True  # which it will be answered with
+            return True  # the status of its response
         left_out = throttle.to_record()
         if left_out is None:
             return False
@@ -175,7 +175,7 @@ class Keys:
         return _address(scope), self._id_of(key_of(Headers(scope=scope)))
 
     def _id_of(self, text: str) -> str:
-        """What failures of a key or token are counted for; '' for what is neither."""
+        """The id under which failures of a key or token are counted; '' for text that is neither."""
         found = _ID.match(text)
         if found:
             return found[1]
@@ -244,5 +244,5 @@ def _address(scope: Scope) -> str:
 
 
 def is_token(text: str) -> bool:
-    """Whether it is meant for a token: three parts between dots, which no key has."""
+    """Whether `text` has the form of a token: three parts between dots. A key has no dots."""
     return text.count(".") == 2

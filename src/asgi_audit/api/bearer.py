@@ -1,4 +1,5 @@
-"""What reading tokens of an issuer (`issuer`, `jwks`) and using them (`auth`) share. Imports no JWT library."""
+"""Shared by the modules that read tokens of an issuer (`issuer`, `jwks`) and that use them (`auth`). Imports no JWT
+library."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from ..errors import StoreError
 
 __all__ = ["TOKEN_CHARACTERS_MAX", "NoIssuerKeys"]
 
-# Headers of a request may be longer; tokens with many groups have some thousand.
+# Request headers may be longer; tokens with many groups have some thousand characters.
 TOKEN_CHARACTERS_MAX = 16_384
 
 
 class NoIssuerKeys(StoreError):
-    """A token cannot be judged now: the public keys of its issuer cannot be had."""
+    """A token cannot be verified now: the public keys of its issuer cannot be loaded."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -38,10 +38,11 @@ ANSWER_SECONDS = 60.0
 # A client must read a response within this time plus one second per SEND_BYTES_A_SECOND: 79 s for a page of 8 MiB.
 SEND_SECONDS = 15.0
 SEND_BYTES_A_SECOND = 131_072
-# What a client sends on after its last response, until it sees that our side is closed.
+# How long bytes that a client sends after its last response are discarded, until it notices that our side is closed.
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 4 << 20
-# Of the client, as h11 names it: what comes now is no request. `MUST_CLOSE`: it asked for the end of the connection.
+# States of the client, as h11 names them, in which it cannot send a request. `MUST_CLOSE`: it announced the end of the
+# connection.
 _NO_MORE = (h11.ERROR, h11.MUST_CLOSE, h11.CLOSED)
 
 
@@ -111,9 +112,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         super().handle_events()
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls it where h11 refused what came, while h11's exception is handled."""
+        """Called by uvicorn while it handles h11's exception about a request that h11 refused."""
         if self.conn.our_state is h11.SEND_BODY:
-            self.cycle.keep_alive = False  # the body, which is not read, is wrong: the response continues
+            self.cycle.keep_alive = False  # the error is in the body, which is not read: the response continues
             return
         self._enter(Phase.LINGER)
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -127,7 +128,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         task.add_done_callback(self.tasks.discard)
 
     async def _refuse(self, refusal: Failure) -> None:
-        """Sends what the dialect says, and closes."""
+        """Sends the dialect's error, and closes."""
 
         async def receive() -> Any:
             return {"type": "http.disconnect"}
@@ -152,7 +153,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.transport.close()
 
     def _begin_to_close(self) -> bool:
-        """Whether the client may still send; what it sends is discarded from now on."""
+        """Returns whether the client may still send; what it sends is discarded from now on."""
         if self.conn.their_state not in (h11.SEND_BODY, h11.ERROR) and not self._discarded:
             return False
         self._enter(Phase.LINGER)

@@ -24,10 +24,10 @@ async def _nothing() -> None:
 
 
 class ObjectResponse(FileResponse):
-    """Starlette's, whose refusals of a Range header are said by `fail`, and with the conditions of RFC 9110.
+    """Starlette's FileResponse, with the conditions of RFC 9110; `fail` makes the error for a wrong Range header.
 
-    `begins` is awaited before anything of the file is sent, and not for a refusal. Holds `lease` until it is sent, or
-    could not be."""
+    `begins` is awaited before any byte of the file is sent, but not before an error. Holds `lease` until the response
+    is sent or has failed."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ObjectResponse(FileResponse):
             self._lease.close()
 
     def _unless_met(self, sent: Headers, file: Headers) -> Response | None:
-        """What is answered when a condition of the request does not hold (RFC 9110, 13.2.2); None when it does."""
+        """The response when a condition of the request is not met (RFC 9110, 13.2.2); None when all are met."""
         tag, modified = file["etag"], _time_of(file["last-modified"])
         if "if-match" in sent:
             is_other = not _names(sent["if-match"], tag)
@@ -109,7 +109,7 @@ def _names(tags: str, tag: str) -> bool:
 
 
 def _time_of(date: str | None) -> int:
-    """Seconds since the epoch of an HTTP date; 0 for what is none, which is no condition."""
+    """Seconds since the epoch of an HTTP date; 0 for any other text, which counts as no condition."""
     try:
         return int(parsedate_to_datetime(date or "").timestamp())
     except (ValueError, OverflowError):

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 OWN_SERVICE = "logs"
-"""The service of the records of reads of this API. They are left out unless this service is requested."""
+"""The service in records of requests to this API. They are left out unless this service is requested."""
 # Descriptions of parameters that several dialects have.
 START_TEXT = (
     "Start of the time range, inclusive. A date without a time means the start of that day (UTC). Default: no limit."

@@ -16,7 +16,7 @@ from .failure import REFUSED_KEY, Failure
 __all__ = ["LINE_BYTES_MAX", "TOO_LONG", "in_origin_form", "refusal_of", "refused_scope"]
 
 LINE_BYTES_MAX = 8_192
-"""Of a head, where the request line and `Host` are looked for."""
+"""How much of a head is searched for the request line and `Host`."""
 
 # 400, which every dialect's document has; none has 431.
 TOO_LONG = Failure(
@@ -48,13 +48,13 @@ def in_origin_form(scope: dict[str, Any]) -> dict[str, Any]:
 
 
 def refusal_of(error: BaseException | None) -> Failure:
-    """Of an error of h11."""
+    """The failure for an error of h11."""
     return TOO_LONG if getattr(error, "error_status_hint", 400) == 431 else _NO_HTTP
 
 
 def refused_scope(head: bytes, refusal: Failure, **more: Any) -> dict[str, Any]:
-    """A scope of which routing only says `refusal`. `head`: what came, from its first byte; '' when that is unknown.
-    `more`: of the connection."""
+    """A scope for which routing only sends `refusal`. `head`: the received bytes, from the first one on; empty when
+    unknown. `more`: further keys of the scope, from the connection."""
     line = _LINE.match(head)
     path, _, query = (line[1] if line else b"*").partition(b"?")
     host = _HOST.search(head)
@@ -62,7 +62,7 @@ def refused_scope(head: bytes, refusal: Failure, **more: Any) -> dict[str, Any]:
         {
             "type": "http",
             "http_version": "1.1",
-            "method": "GET",  # so that the answer has a body
+            "method": "GET",  # so that the response has a body
             "root_path": "",
             "path": unquote(path.decode("ascii")),
             "raw_path": path,

@@ -2,8 +2,8 @@
 
 A token is valid when a published key of the issuer has signed it with an accepted algorithm, and when its `iss`, `aud`,
 `exp` and, if given, `nbf` and `iat` fit. Then its claims give role and accounts. A valid token whose claims give none
-is known and may do nothing. Why a token was refused is in the log, at level INFO, without the token; the client is told
-that it is not valid, and nothing else.
+is authenticated without any rights. The reason of a refusal is logged at level INFO, without the token; the response
+says only that it is not valid.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REQUIRED = ("iss", "aud", "exp", "sub")
 
 _log = logging.getLogger("asgi_audit.api")
 
-# What PyJWT raises, to what the log says. The first class that fits.
+# Exceptions of PyJWT and their texts in the log; the first class that matches counts.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (jwt.ExpiredSignatureError, "it has expired"),
     (jwt.ImmatureSignatureError, "it is not valid yet (nbf or iat)"),
@@ -47,7 +47,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """`roles`: the issuer's names to ours. Names of claims are looked up as a whole first, then as a way with dots."""
+    """`roles`: the issuer's names to ours. Names of claims are looked up as a whole first, then as a path with dots."""
 
     issuer: str
     audience: tuple[str, ...]
@@ -114,7 +114,7 @@ class Issuer:
             expires = min(float(claims["exp"]), _EXPIRES_MAX) + self._rules.leeway_seconds
         except jwt.MissingRequiredClaimError as e:
             raise _Refused(f"it has no {e.claim}") from None
-        except Exception as e:  # of PyJWT, and of whatever a signed oddity makes Python raise
+        except Exception as e:  # of PyJWT, and any other that unusual signed contents cause
             raise _Refused(next((says for kind, says in _REASONS if isinstance(e, kind)), "it is malformed")) from None
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= _SUBJECT_MAX or not subject.isprintable():
@@ -141,7 +141,7 @@ def rights(claims: Mapping[str, Any], rules: Rules) -> tuple[str, frozenset[str]
 
 
 def _accounts(value: object) -> frozenset[str] | None:
-    """None for '*', alone; the empty set for what is not understood."""
+    """None for '*' alone; an empty set for a value that is not understood."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list):
         return frozenset()
@@ -154,7 +154,7 @@ def _accounts(value: object) -> frozenset[str] | None:
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> object:
-    """The claim of that name, else what is at the end of the way `a.b.c`; None when there is none."""
+    """The claim of that name, else the value at the path `a.b.c`; None when it is missing."""
     if name in claims:
         return claims[name]
     found: object = claims

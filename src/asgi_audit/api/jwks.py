@@ -2,9 +2,9 @@
 
 Keys are loaded in a thread, never in the event loop, one load at a time. They are loaded again after `FRESH_SECONDS`,
 while requests continue with the known ones, and when a token names an unknown key: at most once in `AGAIN_SECONDS`, so
-that tokens with invented key ids cannot make us flood the issuer. After `STALE_SECONDS` (no request came meanwhile)
-requests wait for that load: the issuer may have withdrawn a key since. While the issuer is away, the known keys stay
-for `KEPT_SECONDS`.
+that tokens with invented key ids do not cause a flood of requests to the issuer. After `STALE_SECONDS` (no request came
+meanwhile) requests wait for that load: the issuer may have withdrawn a key since. While the issuer is unreachable, the
+known keys stay valid for `KEPT_SECONDS`.
 
 Bounds: `KEYS_MAX` keys of a set; a waiting request waits `WAIT_SECONDS` at most. Nothing is stored. Used by one event
 loop.
@@ -68,7 +68,7 @@ class VerificationKey(NamedTuple):
 
 
 class KeySet:
-    """`load` brings the bytes of the set; it may block, and raises AuditError."""
+    """`load` returns the bytes of the set; it may block, and raises AuditError."""
 
     def __init__(self, load: Callable[[], bytes], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._load = load
@@ -163,7 +163,7 @@ def parsed(data: bytes) -> list[VerificationKey]:
 
 
 def _key(entry: Any) -> VerificationKey | None:
-    """None for what cannot verify: another use, a symmetric, damaged or short key."""
+    """None for a key that cannot verify signatures: one for another use, symmetric, damaged or too short."""
     if not isinstance(entry, dict) or entry.get("use") not in (None, "sig"):
         return None
     operations = entry.get("key_ops")

@@ -89,14 +89,14 @@ class Follows(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """`id`: unique, 'dialect.verb'. `path`: literal segments and `{names}`. `literal_roots`: the paths of the documents
-    that stand at the root; every row's `path` goes before them. `roles`: who may call; empty: everybody, without a key.
-    `is_recorded`: whether a call of it becomes a record of service `logs`; what is asked again and again for one
-    question does not, unless it is refused (any status from 400 on); a handler may leave out (`leave_out`) a call that
-    succeeds and continues a recorded one. Rows that need neither a key nor a signed URL are never recorded then.
+    that stand at the root; every row's `path` goes before them. `roles`: who may call; empty: any client, without a
+    key. `is_recorded`: whether a call of it becomes a record of service `logs`; a call that is repeated for one query
+    (polls, pages) does not, unless it is refused (any status from 400 on); a handler may leave out (`leave_out`) a call
+    that succeeds and continues a recorded one. Rows that need neither a key nor a signed URL are never recorded then.
     `path_values`, `parameters`, `request`, `answer`: the models of the names in the path, of the parameters of the URL,
     and of the bodies; None where there is none. Without `parameters`, a row that needs a key refuses all of them.
-    `credentials_in_body`: the handler reads them there, gets a grant that allows nothing, and takes `roles` and whoever
-    looks up keys from `auth.access_of`; it decides about a record that is begun, see `Keys.refused`.
+    `credentials_in_body`: the handler reads them there, gets a grant that allows nothing, and takes the roles and the
+    look-up of keys from `auth.access_of`; it decides whether the record that has begun is kept, see `Keys.refused`.
     `summary`: what it does, a few words; `description`: what a client must know beside the models.
 
     `failures`: models of failures that have another one than the dialect's. `more_failures`: statuses (400 to 599) that

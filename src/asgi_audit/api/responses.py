@@ -80,7 +80,7 @@ _FAILURES = {STATUSES[error.kind]: failure_of(error, {}) for error in _ERRORS} |
 
 
 def failures_of(operation: Operation) -> list[int]:
-    """Statuses of failures, before a dialect maps them to other ones. 405 is not one: routing sends it."""
+    """Statuses of failures, before a dialect maps them to other ones. 405 is not among them: routing sends it."""
     found = {400, 500, 503}  # 400 also for a request that is not HTTP
     if operation.roles:
         found |= {401, 429}

@@ -34,7 +34,7 @@ _SEGMENTS_KEY = "asgi_audit.segments"
 _ESCAPE = re.compile(rb"%[0-9A-Fa-f]{2}")
 # The longest valid path: an instance of 200 characters, each up to 4 bytes of 3 characters, and a token of 4,096.
 PATH_BYTES_MAX = 8_192
-# First segments that `/{service}/{instance}` never takes for a service, beside those of the table: what is to come.
+# First segments that `/{service}/{instance}` never takes for a service, beside those of the table: reserved for later.
 _TO_COME = frozenset({"checkpoint", "tile"})
 # Documented services whose names are also paths of this API; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
@@ -44,9 +44,9 @@ _NOBODY = Grant(key_id="", role="", accounts=frozenset())  # a caller without a 
 def routes_of(
     operations: Sequence[Operation], keys: Keys, *, rest: Dialect, elsewhere: str = "", is_whole: bool = True
 ) -> list[BaseRoute]:
-    """All paths, then all literal roots, each in the order of the table; first match wins. `rest`: says that a path is
-    unknown where no dialect has its first segment. `elsewhere`: what a client can do there; '': what `rest` has.
-    `is_whole`: all dialects are here, and so no service of a literal root is named like a path of one to come."""
+    """All paths, then all literal roots, each in the order of the table; first match wins. `rest`: the dialect of the
+    404 when no dialect has the first segment. `elsewhere`: the advice in that 404; '': the one of `rest`. `is_whole`:
+    all dialects are served, so segments reserved for later are never services."""
     own: dict[str, list[Operation]] = {}
     literal: dict[str, list[Operation]] = {}
     for operation in operations:
@@ -64,7 +64,7 @@ def routes_of(
 
 
 def operation_of(routes: Iterable[BaseRoute], scope: Scope) -> Operation | None:
-    """What the request will be answered by; None for what no row of the table has."""
+    """The operation that will handle the request; None when no row of the table matches."""
     for route in routes:
         if isinstance(route, Path) and route.matches(scope)[0] is Match.FULL:
             return route.resource.operation(scope["method"])
@@ -127,7 +127,7 @@ class Resource:
                 405, f"{request.method[:20]} is not allowed at this path", f"Use {allow}.", {"allow": allow}
             )
             return self.dialect.fail(refused)
-        annotate(request, operation=operation.id)  # of the record of this read; a handler may say more
+        annotate(request, operation=operation.id)  # of the record of this read; a handler may annotate more
         try:
             if operation.credentials_in_body:
                 request.scope[ACCESS_KEY] = Access(self._keys, operation.roles)
@@ -182,8 +182,8 @@ class Path(BaseRoute):
 
 
 class Anything(BaseRoute):
-    """The last route: whatever no other took is a 404, said by the dialect whose literal segments it shares most of,
-    which names its own paths; by `rest` with `elsewhere` when it shares none."""
+    """The last route: a 404 for every path that no other route matches. The dialect that shares most literal segments
+    with the path sends it and names its own paths; when none shares any, `rest` sends it with `elsewhere`."""
 
     def __init__(self, operations: Sequence[Operation], rest: Dialect, elsewhere: str) -> None:
         self._known = [(_literals(path), o.dialect) for o in operations for path in (o.path, *o.literal_roots)]
@@ -216,12 +216,12 @@ class Anything(BaseRoute):
 
 async def _send(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["method"] == "HEAD":
-        response.body = b""  # the length of what GET would bring stays in the headers
+        response.body = b""  # the headers keep the length of the body that GET would send
     await response(scope, receive, send)
 
 
 def _action(operations: Sequence[Operation], dialect: Dialect) -> str:
-    """What can be called in a dialect, with its names."""
+    """Advice that names the paths of a dialect."""
     calls = [f"{o.method} {o.path}" for o in operations if o.dialect is dialect]
     for ours, word in dialect.words.items():
         calls = [call.replace("{" + ours + "}", "{" + word + "}") for call in calls]
@@ -253,7 +253,7 @@ def _segments_once(scope: Scope) -> list[str] | None:
 
 
 def _first_segments(scope: Scope) -> list[str]:
-    """Of a path of any form: up to the first empty one, in the first `PATH_BYTES_MAX`."""
+    """The first segments of any path: up to the first empty one, within the first `PATH_BYTES_MAX` bytes."""
     raw = _without_root(_raw_path(scope), scope.get("root_path", ""))[:PATH_BYTES_MAX]
     parts = raw.removeprefix(b"/").split(b"/")
     if b"" in parts:
@@ -262,8 +262,7 @@ def _first_segments(scope: Scope) -> list[str]:
 
 
 def _segments(scope: Scope) -> list[str] | None:
-    """Decoded, one slash at the end left out; None for a path with an empty segment, and for one that is too long to
-    be ours."""
+    """The decoded segments, without a trailing slash; None for a path with an empty segment or one that is too long."""
     raw = _without_root(_raw_path(scope), scope.get("root_path", ""))
     if len(raw) > PATH_BYTES_MAX:
         return None
@@ -288,7 +287,7 @@ def _decoded(part: bytes) -> str:
 def _without_root(raw: bytes, root_path: str) -> bytes:
     """The path as it was sent, without the mount path. The outer framework matches the decoded path, and the client
     may have spelled it in another way (`/%61udit` for `/audit`), so it is decoded byte by byte. A path that does not
-    begin with the root is left alone: some servers cut it off themselves."""
+    begin with the root is returned unchanged: some servers cut it off themselves."""
     root = root_path.rstrip("/").encode("utf-8", "surrogateescape")
     if not root:
         return raw

@@ -43,7 +43,8 @@ class Components:
         return {"$ref": f"{_PREFIX}{dialect}.{model.__name__}"}
 
     def narrow(self, reference: Mapping[str, str], more: Mapping[str, Mapping[str, Any]]) -> None:
-        """Adds `more` of the fields with these names; null stays what it is."""
+        """Adds the keywords `more` to the schemas of the fields with these names; a null alternative stays
+        unchanged."""
         fields = self.schemas[reference["$ref"].removeprefix(_PREFIX)]["properties"]
         for name in fields.keys() & more.keys():
             for choice in fields[name].get("anyOf", [fields[name]]):
@@ -84,7 +85,7 @@ def _schema_of(model: type[BaseModel], prefix: str, *, is_sent: bool) -> dict[st
 
 
 def _or_absent(field: dict[str, Any], absent: list[Any]) -> None:
-    """The field may have one of these values, which count as if it was not there."""
+    """Allows these values, which count as absent, in the schema of the field."""
     said: dict[str, Any] = {name: field.pop(name) for name in ("description", "default") if name in field}
     choice = [known for known in field.pop("anyOf", [dict(field)]) if known != {"type": "null"}]
     field.clear()
@@ -92,7 +93,7 @@ def _or_absent(field: dict[str, Any], absent: list[Any]) -> None:
 
 
 def _without_null(field: dict[str, Any]) -> None:
-    """What may be absent is not null either."""
+    """Removes null from the schema of a field that may be absent."""
     if "default" in field and field["default"] is None:
         del field["default"]
         choice = [known for known in field.pop("anyOf", ()) if known != {"type": "null"}]

@@ -94,8 +94,8 @@ class Server(uvicorn.Server):
                 logger.addFilter(RepeatFilter())
         sys.setswitchinterval(SWITCH_SECONDS)
         await super().startup(sockets=[])  # nothing of uvicorn's listens
-        # What is here stays: 60,000 objects of modules and models, which a full collection would traverse for 30 ms,
-        # once in some hundred answers.
+        # The 60,000 objects of modules and models are never freed; a full garbage collection would traverse them for 30
+        # ms, once in some hundred responses.
         gc.collect()
         gc.freeze()
         self._door.open(sockets or [])
@@ -108,7 +108,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()
         self._door.close()
-        # Handlers end by themselves when their client is gone.
+        # Handlers end by themselves when their client has left.
         closing = asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._door.abort)
         try:
             await super().shutdown(sockets=sockets)

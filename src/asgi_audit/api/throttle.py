@@ -1,7 +1,7 @@
 """Limits how many requests without a valid key get a 401 and a record of their own.
 
-A valid key is never throttled: anybody can use an address or a key id, so limits on them must not lock out valid
-clients. Only refusals are limited: after `FAILURES_MAX` of one client address or one key id in `WINDOW_SECONDS`,
+A valid key is never throttled: any client can use an address or send a key id, so limits on them must not lock out
+valid clients. Only refusals are limited: after `FAILURES_MAX` of one client address or one key id in `WINDOW_SECONDS`,
 further ones get 429 until the window ends. A client whose session has ended, and which retries a few times, still gets
 its 401. Of refusals above a limit, and above `FAILURES_ALL_MAX` in total, only one per `WINDOW_SECONDS` is recorded,
 with the number of unrecorded ones before it: otherwise anybody could fill the journal and the index.

@@ -25,7 +25,7 @@ class RecorderBase(Protocol):
         """Whether `open` would return at once: the journal is open, or the first attempt to open it failed."""
 
     def open(self, wait_seconds: float) -> None:
-        """Start the thread, if it does not run, and wait at most `seconds` until its journal is open."""
+        """Start the thread, if it does not run, and wait at most `wait_seconds` until its journal is open."""
 
     def begin(self) -> Begun:
         """Register an open exchange and take its time, under one lock."""
@@ -35,8 +35,8 @@ class RecorderBase(Protocol):
         of other accounts do not count this exchange when it stays open for long."""
 
     def reserve(self, draft: Draft, size: int) -> bool:
-        """Reserve up to `size` bytes of the budget that all open and unwritten exchanges share; adds to
-        `draft.held`."""
+        """Reserve `size` bytes of the budget that all open and unwritten exchanges share, and add them to `draft.held`.
+        Returns False when they are not available."""
 
     def seal(
         self,

@@ -24,8 +24,7 @@ The rule: T = max(T, min(low(p) over the active processes, read_until − 2 s)).
 
 The limit of T. A process of which no broker (or journal root) has received anything is unknown. It makes a statement
 when it opens its journal, and at once when it continues after it closed. If that statement needs more than 2 s to be
-appended, because the host is cut off, T passes the process's start. When the statement arrives this becomes an
-incident; it is never passed over.
+appended, because the host is cut off, T passes the process's start. When the statement arrives, an incident is opened.
 
 T has a beginning, `complete_from`. What was removed from the source before this index read it is not in the index, and
 nothing is claimed about it.
@@ -244,7 +243,7 @@ class Tracker:
     # -- what follows from it
 
     def _conclude(self, p: Tracked) -> None:
-        """Whether the process stays active, and whether T claimed more than the process had promised."""
+        """Decide whether the process stays active, and whether T claimed more than the process had promised."""
         s = p.state
         self._has_stated = self._has_stated or s.number > 0
         if p.is_new:
@@ -302,8 +301,8 @@ class Tracker:
         return Extent(self.until, ceiling, self._begins, self._is_begun, self._begins_at_fence, above)
 
     def _note_holds(self, consumed: Consumed) -> None:
-        """A partition that was acknowledged as lost stays so until the source reports it as recovered; that a single
-        poll does not name it proves nothing."""
+        """A partition that was acknowledged as lost stays lost until the source reports it as recovered; a single poll
+        that does not name it proves nothing."""
         if consumed.holds is None and not consumed.recovered:
             return
         known = {name: h for name, h in self._holds.items() if not (h.is_lost and name in consumed.recovered)}

@@ -7,15 +7,15 @@
 
 Invariants:
 * At most one batch is in memory: at most `batch_max` messages and, estimated from the last ones, about 32 MiB.
-* Positions are committed to the source after the store has the batch for good. A crash at any point only repeats a
+* Positions are committed to the source after the batch is durable in the store. A crash at any point only repeats a
   batch, and the store drops duplicates.
-* A batch that the store cannot take now (full disk, lock) is kept and tried again. Nothing is dead-lettered for it, and
-  no later batch goes first.
+* A batch that the store cannot take now (full disk, lock) is kept and tried again. None of its records becomes a dead
+letter, and no later batch is written before it.
 * A batch that does not fit on the disk is written in halves, each with its own positions. What the source may remove
   after the first half can make the room for the second.
 
 What cannot be read becomes a dead letter with its position and the reason. Entries of a kind that only a later version
-knows (intent) are no dead letters: they are skipped, counted, and logged once.
+knows (intent) are not dead letters: they are skipped, counted, and logged once.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _log = logging.getLogger("asgi_audit.indexing")
 
 _BATCH_FIRST = 256  # messages of the first batch; doubled while more is waiting
 _BYTES_MAX = 32 << 20  # of one batch, estimated from the last ones
-_NARROW_BATCHES = 32  # after one that did not fit, so many stay small
+_NARROW_BATCHES = 32  # number of batches that stay small after one that did not fit
 _IDLE_SECONDS = 0.025  # between two fences that are stored while no messages come
 _ASKED_SECONDS = 1.0  # between two looks for acknowledgements by an operator
 _PAUSE_FIRST = 0.1
 _PAUSE_MAX = 5.0
 _UUIDS_MAX = 10_000
-_RECORD = Kind.RECORD  # a member is looked up by name each time, which costs as much as comparing it
+_RECORD = Kind.RECORD  # a lookup of an enum member costs as much as comparing it
 
 T = TypeVar("T")
 
@@ -86,9 +86,9 @@ class _TooLarge(Exception):
 class Indexer:
     """Call `run` in a thread; setting `stop` ends it after the current batch. The caller closes `source` and `writer`.
 
-    `batch_max`: at most so many messages are written together. `linger_seconds`: how long a small batch waits for more
-    messages, so that slow traffic does not cost one disk sync for each record. `on_progress` is called in the loop's
-    thread after each batch and when a pause begins or ends; what it raises ends the loop."""
+    `batch_max`: the largest number of messages that are written together. `linger_seconds`: how long a small batch
+    waits for more messages, so that slow traffic does not cost one disk sync for each record. `on_progress` is called
+    in the loop's thread after each batch and when a pause begins or ends; what it raises ends the loop."""
 
     def __init__(
         self,
@@ -198,7 +198,8 @@ class Indexer:
     # -- one batch
 
     def _gather(self) -> transport.Polled:
-        """One poll. When it found little and nothing more is waiting, a second one follows after the linger."""
+        """One poll. When it returned few messages and nothing more is waiting, a second one follows after the
+        linger."""
         room = max(1, min(self._size, int(_BYTES_MAX / self._message_bytes)))
         first = self._source.poll(room, max(self._linger, _IDLE_SECONDS))
         if not first.messages or first.more or len(first.messages) >= room or self._linger <= 0:
@@ -379,7 +380,7 @@ class Indexer:
     # -- around it
 
     def _commit(self, positions: Mapping[str, Position]) -> None:
-        """Tell the source what is stored for good. A failure stops nothing: it is tried again with the next batch."""
+        """Commit the stored positions to the source. A failure stops nothing: it is tried again with the next batch."""
         self._to_commit.update(positions)
         if not self._to_commit:
             return

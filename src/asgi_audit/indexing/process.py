@@ -1,9 +1,9 @@
-"""One process as the tracker follows it: which of its sequences are settled, and what it promised.
+"""The tracker's state of one process: which of its sequences are settled, and what it promised.
 
 The idea. A process numbers its exchanges and states from time to time "1 to 4 are all that began before 10:00:05".
 Settled means that the index knows what became of a sequence: it was indexed, dead-lettered, expired, stated lost, or is
-*missing*, which means that a statement covers it and nothing came; that is an incident. settled(p) is the largest S
-such that each of 1…S is settled. low(p) is the watermark W of the newest statement that covers nothing beyond
+*missing*, which means that a statement covers it and its record did not arrive; that is an incident. settled(p) is the
+largest S such that each of 1…S is settled. low(p) is the watermark W of the newest statement that covers nothing beyond
 settled(p): before that time everything of this process is accounted for.
 
 An example. Records 1, 2 and 4 came, then a statement that covers 1 to 4 with W = 10:00:05. Sequence 3 is missing: an
@@ -240,8 +240,8 @@ class Tracked:
             del s.promises[1:-1:2]
 
     def judge(self, begins: int) -> int:
-        """A fence has passed, so what is absent now will not come: it is missing. `begins`: `complete_from` (ms).
-        Returns the time that `complete_from` must be at least."""
+        """A fence has passed, so a sequence that is absent now will not arrive: it is missing. `begins`:
+        `complete_from` (ms). Returns the time that `complete_from` must be at least."""
         s = self.state
         s.judged_after = None
         at_least = self._pass_over(begins) if s.first_read is not None and s.is_cut else 0
@@ -284,7 +284,7 @@ class Tracked:
         return found
 
     def _came(self, kind: str, first: int, last: int, *, is_loss: bool = False) -> int:
-        """Some of what was missing came, or was stated lost. Returns how much."""
+        """Some missing sequences arrived, or were stated lost. Returns how many."""
         came = 0
         for incident, ranges in self.missing:
             if incident.kind == kind and (found := ranges.remove(first, last)):
@@ -313,7 +313,8 @@ class Tracked:
             s.unverified += 1
 
     def _cover(self, said: Statement, window: tuple[int, int]) -> None:
-        """Settle what the statement covers: it came, is stated lost, or is missing. Or let it wait for a fence."""
+        """Settle the sequences that the statement covers: each arrived, is stated lost, or is missing. Or let them wait
+        for a fence."""
         s = self.state
         s.lost += said.lost_more
         absent = Ranges(self.above.gaps(s.last + 1, said.last)) if said.last > s.last else Ranges()

@@ -1,4 +1,4 @@
-"""When days are removed: when the indexer starts, once an hour after that, and when a command asks for it.
+"""Decides when days are removed: when the indexer starts, once an hour after that, and when a command requests it.
 
 Place: the indexer's loop calls `tend` between batches, and while it waits for a disk to work again, because a purge may
 be what ends a full disk.
@@ -6,7 +6,7 @@ be what ends a full disk.
 Invariants: the horizon only moves forward, and only whole days are removed. A clock that is suddenly more than a day
 ahead of the time that was last believed is not believed for an hour, because a purge by a wrong clock cannot be undone.
 The store keeps the time that was last believed; only a time that passes this check is stored, so a restart within the
-hour begins the hour again. It is stored after the purge, for which a full disk may have to be waiting.
+hour begins the hour again. It is stored after the purge, because on a full disk only the purge makes room for it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Retention:
         self._seen = (clock() if last is None else last, monotonic())
 
     def tend(self) -> None:
-        """Do what is due; cheap when nothing is. Raises StoreErrors that are not retriable. A retriable one is logged
-        once and the work is tried again."""
+        """Carry out purges that are due; cheap when none is. Raises StoreErrors that are not retriable. A retriable one
+        is logged once and the work is tried again."""
         now = self._monotonic()
         if now < self._next_look:
             return

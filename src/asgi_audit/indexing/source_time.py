@@ -1,4 +1,4 @@
-"""Until when the source has been read, checked against a second clock; and for how long a process has been silent.
+"""Computes until when the source has been read, checked against a second clock, and how long a process has been silent.
 
 The time of a fence comes from the indexer's wall clock. If that clock is set ahead by mistake, T must not follow.
 Therefore each fence is compared with CLOCK_BOOTTIME, which counts since the machine started, never steps, and continues

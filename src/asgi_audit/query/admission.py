@@ -1,5 +1,4 @@
-"""Limits how much is answered at once: responses in flight per key and in total, and bytes of pages being built or
-sent.
+"""Limits concurrent work: responses in flight per key and in total, and bytes of pages being built or sent.
 
 A page is built in memory and sent as fast as its client reads. Without a bound, 280 connections that requested pages of
 8 MiB took 1.6 GB. So each response holds a *lease* until its last byte is handed to the network. The lease counts

@@ -13,9 +13,9 @@ __all__ = ["Completeness", "Execution", "Grant", "Look", "Page", "Query"]
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """The rights of a key, or of a token of an issuer. `accounts` None means all (`*`). `key_id`: of the key, or one
-    made of the token's issuer and subject. `subject`: the token's `sub`; '' for a key. `expires`: when the token ends,
-    seconds since the epoch; None for a key."""
+    """The rights of a key, or of a token of an issuer. `accounts` None means all (`*`). `key_id`: of the key, or
+    derived from the token's issuer and subject. `subject`: the token's `sub`; '' for a key. `expires`: when the token
+    ends, seconds since the epoch; None for a key."""
 
     key_id: str
     role: str  # reader, auditor; '' for a token that gives none

@@ -3,8 +3,8 @@
 Invariants: at most `PENDING_MAX` queries wait or run. A key runs at most `RUNNING_MAX` at once, and the last free
 thread is for a key that runs none, so that one key's long queries never occupy all threads. Keys take turns, whatever
 the number of their queries. A query whose caller left, or waited for `ANSWER_SECONDS`, is dropped from the queue, or
-stopped where it runs. The thread that was busy last answers next: what its reader keeps (pages of SQLite, blocks,
-counts) serves the following pages of a walk. Nothing is stored, so a crash loses nothing.
+stopped where it runs. The thread that was busy last runs the next query: the caches of its reader (pages of SQLite,
+blocks, counts) serve the following pages of a list. Nothing is stored, so a crash loses nothing.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Readers:
                     answer = slot.answer(question)
                 except BaseException as e:
                     error = e
-            # First this: what the caller asks next must find a free thread.
+            # First this: the caller's next query must find a free thread.
             with self._lock:
                 self._running.remove(question)
             if error is not None:

@@ -146,7 +146,7 @@ class QueryService:
                 await self._settled(arrival)
             if must_have_seen is not None:
                 await self._must_have_seen(grant, *must_have_seen, None if waited else arrival)
-        # First what is complete, then the snapshot: the other way round we would promise what is not in it.
+        # Read completeness before the snapshot: in the other order it could claim records that the snapshot lacks.
         completeness, index, snapshot = await self._readers.ask(
             lambda reader: (
                 reader.completeness(query.start, query.end, query.accounts),
@@ -263,7 +263,7 @@ class QueryService:
         accounts: frozenset[str] | None = frozenset()
         for grant, _ in asked:
             accounts = None if accounts is None or grant.accounts is None else accounts | grant.accounts
-        # First what is complete, then the snapshot: the other way round we would promise what is not in it.
+        # Read completeness before the snapshot: in the other order it could claim records that the snapshot lacks.
         completeness, snapshot = await self._readers.ask(
             lambda reader: (reader.completeness(start, end, accounts), reader.snapshot()), asked[0][0].key_id
         )

@@ -1,4 +1,4 @@
-"""What is derived from a record when it is indexed: level, message, operation. Pure functions, so that it can be
+"""Values derived from a record when it is indexed: level, message, operation. Pure functions, so that they can be
 derived again."""
 
 from __future__ import annotations

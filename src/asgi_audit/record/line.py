@@ -18,8 +18,7 @@ from ..errors import RecordError
 __all__ = ["COUNT_END", "TIME_END", "Count", "Ordinal", "Time", "decode_line"]
 
 COUNT_END = 1 << 40
-"""Exclusive: of sequences that are stated, and of how many something is. At 10,000 a second a process gets there in 3
-years."""
+"""Exclusive bound of sequences and counts in statements. At 10,000 a second a process reaches it in 3 years."""
 TIME_END = 1 << 43
 """Times in ms since the epoch are below it: the year 2248."""
 Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNT_END)]

@@ -1,4 +1,4 @@
-"""A loss entry: takes the place of a record that a statement already covers and that was lost after that.
+"""A loss entry: replaces a record that was lost after a statement had covered it.
 
 Wire form: one line of JSON that begins `{"loss":"1.0"`. `leaf` is the RFC 6962 leaf hash of the record's exact bytes,
 so that the Merkle root of the statement that covers it can still be checked without the record.

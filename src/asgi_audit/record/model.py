@@ -1,4 +1,4 @@
-"""A record as a pydantic model, for who consumes the topic: `from asgi_audit import AuditRecord` (extra `models`).
+"""A record as a pydantic model, for consumers of the topic: `from asgi_audit import AuditRecord` (extra `models`).
 
     async for message in consumer:
         record = AuditRecord.from_message(message.value)
@@ -32,7 +32,7 @@ Strings = dict[str, str | Annotated[list[str], Field(min_length=2)]]
 _Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _OTHERS = (b'{"statement":', b'{"loss":', b'{"intent":')
-"""How the messages of a topic begin that are no records."""
+"""The first bytes of messages in the topic that are not records."""
 
 
 @cache
@@ -41,14 +41,14 @@ def _described() -> dict[str, Any]:
 
 
 def _describe(schema: dict[str, Any], model: type[RecordPart]) -> None:
-    """Descriptions are those of `record.schema`. What may be missing is never null."""
+    """Descriptions come from `record.schema`. Fields that may be missing are never null."""
     said = _described()
     for name in model.where:
         said = said["properties"][name]
     schema.setdefault("description", said["description"])
     for name, field in schema["properties"].items():
         types = [known for known in field.pop("anyOf", ()) if known != {"type": "null"}]
-        for known in types:  # one: nothing here has a choice but null
+        for known in types:  # exactly one: the only alternatives here are with null
             field.update(known)
         field.pop("default", None)
         field.pop("title", None)
@@ -71,7 +71,7 @@ class RecordPart(BaseModel):
 
 
 class OpenPart(RecordPart):
-    """A part of the context: additive, unknown keys survive in `model_extra`. What is None is missing in the record."""
+    """A part of the context: unknown keys are kept in `model_extra`. A field that is None is missing in the record."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -194,9 +194,9 @@ class AuditRecord(RecordPart):
 
     @classmethod
     def from_message(cls, value: bytes | None) -> Self | None:
-        """The record in the value of a message of the topic. None for what is no record: a statement or a loss entry
-        of a process, a tombstone. Raises pydantic's ValidationError, a ValueError, for what should be a record and is
-        none. Numbers of a body are exact."""
+        """The record in the value of a message of the topic. None for other messages: a statement or a loss entry of a
+        process, a tombstone. Raises pydantic's ValidationError, a ValueError, for any other value that is not a record.
+        Numbers of a body are exact."""
         if value is None or value.startswith(_OTHERS):
             return None
         try:

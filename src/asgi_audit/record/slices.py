@@ -1,4 +1,4 @@
-"""Where a record is cut into the slices of which responses are joined. No other file knows.
+"""Cuts a record into the slices from which responses are joined. Only this file knows the places of the cuts.
 
 A usage entry is the stored record up to `context`. A trail entry has no `service` and `instance_id`, and the service
 inside `metadata`. The offsets are found once, when a record is indexed, from the lengths of its decoded parts; never by

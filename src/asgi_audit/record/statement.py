@@ -1,4 +1,5 @@
-"""A statement: what a process says about its own records, in the same journal and partition, after what it covers.
+"""A statement: a process's report about its own records, in the same journal and partition, after the records that it
+covers.
 
 `recording.ledger` explains statements by an example. Wire form: one line of JSON that begins `{"statement":"1.0"`, at
 most 65,535 bytes (so that it can be an entry of a C2SP tile log). `root` is null when it is not known which records are
@@ -50,7 +51,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"version": "s
     # Records of the range in the journal; below zero when `lost_more` counts sequences before the range.
     count: Annotated[int, msgspec.Meta(gt=-COUNT_END, lt=COUNT_END)]
     lost: list[Lost] = []  # sequences without a record; they may lie below `first` when they are stated late
-    lost_more: Count = 0  # how many more were lost than `lost` names, whose size is bounded
+    lost_more: Count = 0  # number of further losses that are not in `lost`, whose size is bounded
     excluded: Count = 0  # in total since the start of the process
     unwaited: Count = 0  # in total: `durable` exchanges that were served before their record was durable
     open_count: Count = 0

@@ -1,7 +1,7 @@
-"""The words of a text, and what a search asks of them: one tokenizer, for every store.
+"""Splits texts and searches into words: one tokenizer, for every store.
 
-A word is a run of letters, digits and whatever else Unicode 6.1 does not call punctuation, space or symbol; it is
-folded to lower case without diacritics, one code point at a time. `POST /naïve-Path → 401` has the words `post`,
+A word is a run of letters, digits and all other characters that are not punctuation, space or symbol in Unicode 6.1; it
+is folded to lower case without diacritics, one code point at a time. `POST /naïve-Path → 401` has the words `post`,
 `naive`, `path`, `401`. This is what SQLite's full-text tokenizer `unicode61` does, and a test holds both equal.
 """
 
@@ -16,7 +16,7 @@ from .unicode61 import FOLDS, MARKS, TOKENS
 __all__ = ["Phrases", "phrases_of", "words"]
 
 Phrases = tuple[tuple[str, ...], ...]
-"""Phrases, all of which must occur; each is words that stand in this order, side by side."""
+"""Phrases, all of which must occur; each is a tuple of words that must follow each other directly, in this order."""
 
 
 def _of_class(ranges: str) -> str:
@@ -50,8 +50,9 @@ def words(text: str) -> list[str]:
 
 
 def phrases_of(text: str, *, field: str = "text") -> Phrases:
-    """What a search asks for. Words inside double quotes are one phrase; each other word is one of its own. A quote
-    without its partner only divides words, as every punctuation does; nothing else is syntax.
+    """The phrases of a search text. Words inside double quotes are one phrase; every other word is a phrase of one
+    word. A single quote mark without its partner only separates words, as all punctuation does; there is no other
+    syntax.
 
     Raises QueryError ('invalid', naming `field`) for a text without a word."""
     parts = text.split('"')

@@ -47,7 +47,8 @@ class Entry(NamedTuple):
 
 
 class ProcessFacts(NamedTuple):
-    """What a process writes about itself when it opens its journal, so that an adopter can put it into a statement."""
+    """Facts about a process, which it writes when it opens its journal, so that an adopter can put them into a
+    statement."""
 
     process: uuid.UUID
     host: str
@@ -131,7 +132,7 @@ class EntryWriter(Protocol):
         """On return, everything that was appended survives a crash of the machine."""
 
     def room(self) -> float:
-        """Which share of the byte bound of the whole root is used; 1.0 and above is full."""
+        """The used share of the byte bound of the whole root; 1.0 and above is full."""
 
     def close(self) -> None: ...
 
@@ -141,16 +142,16 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Under which the store keeps the positions. Raises TransportError when it cannot be found out: the name of a
-        topic contains the id of the Kafka cluster."""
+        """The name under which the store keeps the positions. Raises TransportError when it is not known: the name of a
+        topic contains the id of the Kafka cluster, which a broker must return."""
 
     def open(self, positions: Mapping[str, Position]) -> None:
-        """Continue each partition at its position; partitions that are not named start at their beginning."""
+        """Continue each partition at its position; partitions without a position start at their beginning."""
 
     def made_at(self) -> float | None:
-        """The time (seconds since the epoch) since when this source has kept everything for its index, except what
-        `begins` will name; 0.0: always. None when that is unknown: then the index is complete from its own making on.
-        Called once, after `open`."""
+        """Since this time (seconds since the epoch) the source has kept everything for its index, except what `begins`
+        will name; 0.0: always. None when that is unknown: then the index is complete from its own making on. Called
+        once, after `open`."""
 
     def ignore(self, partitions: Collection[str]) -> None:
         """These partitions were acknowledged as lost for ever. Fences ignore them, and `holds` names them, until
@@ -161,11 +162,11 @@ class Source(Protocol):
         in order."""
 
     def commit(self, positions: Mapping[str, Position]) -> Sequence[str]:
-        """Everything before these positions is stored for good and may be removed here. May be repeated. Returns the
-        partitions that ended and were removed: their positions may be forgotten."""
+        """Everything before these positions is stored durably and may be removed here. May be repeated. Returns the
+        partitions that ended and were removed: the caller may delete their positions."""
 
     def take_incidents(self) -> Sequence[SourceIncident]:
-        """What happened to the source itself since the last call. What was not stored before a crash is found again."""
+        """Returns the incidents since the last call. An incident that was not stored before a crash is found again."""
 
     def measures(self) -> Mapping[str, float]:
         """The source's measurements by the names of metrics (see `metrics.TABLE`), without those that are unknown.

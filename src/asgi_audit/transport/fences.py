@@ -2,14 +2,14 @@
 
 The idea. To know that all letters of yesterday are sorted, note the time, mark the end of each pile, and sort until
 every mark is reached. Letters that arrive meanwhile are younger than the note and do not matter. So a reader that is
-always behind can still say until when it has read; there need not be a moment at which nothing is left.
+always behind can still state until when it has read; it need never have read everything.
 
 An example. At e = 10:00:00 partition 0 ends at offset 500 and partition 1 at 80: a fence. When the reader has passed
 both, at 10:00:07, the fence has passed: everything that was appended before 10:00:00 is read.
 
 The order of the three steps is the proof: first the clock (e), then the list of partitions, then the end of each. An
 entry that was appended before e is in a listed partition and before its end. When the end of a partition cannot be
-found out, there is no fence.
+read, there is no fence.
 
 Bound: at most `FENCES_MAX` fences that have not passed are kept; when there are more, the oldest and the newest stay.
 If each new fence replaced the one before, none would ever pass while the reader lags.

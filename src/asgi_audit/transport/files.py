@@ -70,7 +70,7 @@ class Files:
         return os.stat(path)
 
     def free_bytes(self, path: Path) -> int:
-        """What an unprivileged process may still write on the file system of `path`."""
+        """How many bytes an unprivileged process may still write on the file system of `path`."""
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
 

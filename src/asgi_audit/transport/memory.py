@@ -18,7 +18,7 @@ from .fences import FenceQueue, boot_seconds
 __all__ = ["SHARED_BYTES_MAX", "MemoryJournal", "MemorySource", "MemoryWriter"]
 
 SHARED_BYTES_MAX = 64 << 20
-_ENTRY_BYTES = 100  # what an entry costs beside its payload, about
+_ENTRY_BYTES = 100  # approximate cost of an entry beside its payload
 _shared: MemoryJournal | None = None
 _shared_lock = threading.Lock()
 

@@ -39,8 +39,8 @@ WORDS = {
     "page_token": "nextToken",
 }
 
-# Error types: those of the documents' error table, and our own where it has none. Any other status gets the type of
-# its class (RFC 9110, section 15).
+# Error types: those of the documents' error table, and our own for other statuses. A status without a row gets the type
+# of its class (RFC 9110, section 15).
 _TYPES = {
     400: "bad_request",
     401: "unauthorized",

@@ -455,7 +455,7 @@ class _Handlers:
         try:
             return await asyncio.to_thread(self._exports.is_first_download, found.link)
         except StoreError:
-            return True  # better recorded twice than not at all
+            return True  # a second record of one download is better than none
 
     async def _answered(self, grant: Grant, export: Export, completeness: Completeness) -> Response:
         answer, headers = _answer(export), audit_headers(completeness)

@@ -38,7 +38,7 @@ OFFSET_MAX = 100_000
 
 _SERVICE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _NS_PER_MS = 1_000_000
-_EVER_MS = (0, TIME_END)  # records lie in it
+_EVER_MS = (0, TIME_END)  # records are in it
 _SENTENCES = {
     401: "Authentication required. Please provide a valid API key or token.",
     403: "You do not have permission to access API logs.",
@@ -68,7 +68,7 @@ Span = Annotated[
         {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]},
     ),
 ]
-"""The first and the last nanosecond that are meant: one instant, or a whole day (UTC)."""
+"""(first, last) nanosecond of the text: one instant, or a whole day (UTC)."""
 
 
 class Asked(Model):

@@ -80,7 +80,7 @@ class _Context(msgspec.Struct, gc=False):
 
 
 class _Record(msgspec.Struct, gc=False):
-    """What an entry shows of a record: reading no more of it takes half as long as `record.codec.decode`."""
+    """The fields of a record that an entry shows: reading only these takes half as long as `record.codec.decode`."""
 
     account_id: str
     service: str
@@ -171,7 +171,7 @@ def entry_of(record: bytes) -> bytes:
 
 
 def _user_agent(headers: msgspec.Raw) -> str | None:
-    """What the headers say; a foreign producer's may be no object at all."""
+    """The header `user-agent`; the headers of a foreign producer may be any JSON value."""
     try:
         value = _headers(headers).user_agent
     except msgspec.MsgspecError:

@@ -1,15 +1,15 @@
 """Adoption: the reader of a journal writes the last statement in place of a process that died.
 
-A server that is killed, and most that are asked to stop, never write a last statement, so adoption is the normal end of
-a journal. The adopter holds the dead process's lock, cuts off a torn entry at the end, and appends one statement
-(`closed` = adopted). It covers all sequences that the process gave: those in the journal, and the others as lost, with
-the reason `killed`.
+A server that is killed never writes a last statement, and most servers do not write one at SIGTERM either, so adoption
+is the normal end of a journal. The adopter holds the dead process's lock, cuts off a torn entry at the end, and appends
+one statement (`closed` = adopted). It covers all sequences that the process gave: those in the journal, and the others
+as lost, with the reason `killed`.
 
 An example. The page of counters says that the last sequence was 40; the journal ends with record 38 after a statement
 that covers 1 to 30. The statement is: 31 to 40, 8 records, 39 and 40 lost (killed).
 
-Only the segments from the last intact header on are read, because that header tells what the segments before it held.
-When an adopter dies in the middle, the next one does the same again.
+Only the segments from the last intact header on are read, because that header describes the contents of the segments
+before it. When an adopter dies in the middle, the next one repeats all of it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def adopt(directory: Path, facts: ProcessFacts, files: Files, *, boot: str, now_
 
 
 def _say(statements: Sequence[Statement]) -> None:
-    """What an operator should hear of a process that ended without a last statement."""
+    """Log a process that ended without a last statement."""
     s = statements[-1]
     lost = [r for statement in statements for r in statement.lost]
     number = sum(r.last - r.first + 1 for r in lost) + sum(statement.lost_more for statement in statements)
@@ -104,8 +104,8 @@ class _Tail:
                 self.known = found[0]
                 break
         else:
-            # Without a header it is still certain that nothing stood before the very first segment. For any other one,
-            # segments or headers were lost, and what they held will be missing.
+            # The very first segment has no predecessor, so its header is not needed. For any other one, segments or
+            # headers were lost, and their records will be missing.
             self.is_exact = bases[0] == 0 if bases else page is None or page.committed == 0
             if not self.is_exact and page is not None:
                 self.known.covered = page.last

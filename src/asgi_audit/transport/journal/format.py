@@ -7,7 +7,8 @@
 
 An offset counts through all segments of a process: the base of the segment plus the position in its file. A segment
 ends at the base of the next one; bytes behind that are what a failed write left. Each segment begins with a header that
-tells what the segments before it held since the last statement: those may be unlinked when the journal is adopted.
+describes what the segments before it contain since the last statement, because those may be unlinked when the journal
+is adopted.
 
 Entry: mark 0xFF, kind u8, sequence u64, length u32, crc32 u32 over the 14 bytes before it and the payload; then the
 payload. Little endian. 0xFF never occurs in UTF-8, so nothing that a client sends can look like the beginning of an
@@ -183,7 +184,8 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int] | None:
 
 
 def note_statement(header: SegmentHeader, payload: bytes) -> bool:
-    """Put into the next segment's header what it must repeat of this statement; False when it cannot be decoded."""
+    """Copy the fields of this statement that the next segment's header must repeat; False when the statement cannot be
+    decoded."""
     try:
         statement = decode_statement(payload)
     except RecordError:

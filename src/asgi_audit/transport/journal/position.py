@@ -1,9 +1,9 @@
 """How far a process's journal was forwarded: a file `position` of 64 bytes in its directory, written in place.
 
 The next forwarder continues there, so that a restart does not send again what Kafka has acknowledged. The file is only
-a help: it is not synced, and when it is torn, or lies behind the end of the journal, the journal is forwarded from its
-beginning and the index drops what comes twice. `by_itself`: the process forwards its own journal, so other readers
-leave it alone while the process runs; otherwise each record would be sent twice.
+a help: it is not synced, and when it is torn, or is beyond the end of the journal, the journal is forwarded from its
+beginning and the index drops duplicates. `by_itself`: the process forwards its own journal, so other readers leave it
+alone while the process runs; otherwise each record would be sent twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Forwarded(NamedTuple):
 
 
 def read_forwarded(directory: Path, files: Files) -> Forwarded | None:
-    """None when there is none, or none that is whole. Raises OSError."""
+    """None when the file is missing or torn. Raises OSError."""
     try:
         fd = files.open(directory / POSITION_NAME, os.O_RDONLY)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Reads the segments of one process, in order, from any offset; shared by the source, adoption and `follow`.
 
-It never reads beyond the published end of a running process. Bytes that are no entry are returned as damage, so that
-they are neither skipped unseen nor read in a loop; reading continues at the next valid entry or segment.
+It never reads beyond the published end of a running process. Bytes that are not an entry are returned as damage, so
+that they are neither skipped silently nor read in a loop; reading continues at the next valid entry or segment.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class SegmentReader:
 
     def _check_digest(self, end: int) -> None:
         """Check that the message before `at` is the one that the position names. If not, this is another journal: read
-        all of it, and let the index drop what it has."""
+        all of it; the index drops the records that it has already."""
         self._checked = True
         if not self.digest and self.at <= end:
             return

@@ -1,4 +1,4 @@
-"""Removing from a journal what is stored for good, and what processes left that died while they made or removed a
+"""Removes from a journal what is stored durably, and what processes left behind that died while they made or removed a
 directory."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .root import MAKING
 __all__ = ["LEFTOVER_SECONDS", "clean", "empty", "unlink_behind"]
 
 LEFTOVER_SECONDS = 60.0
-"""So old is what is left behind by a process that died; younger, it may belong to one that is still at work."""
+"""From this age on, a temporary directory was left behind by a process that died; a younger one may still be in use."""
 
 
 def unlink_behind(reader: SegmentReader, committed: int, files: Files) -> int:
@@ -45,8 +45,8 @@ def empty(directory: Path, files: Files) -> None:
 
 
 def clean(root: Path, names: Iterable[str], files: Files, wall: Callable[[], float]) -> None:
-    """Remove, of the `names` in `root`, what is left of directories and files that were being made or removed. `wall`:
-    gives the seconds since the epoch. What cannot be removed stays for the next time."""
+    """Remove those of the `names` in `root` that are leftovers of directories and files being made or removed. `wall`:
+    returns the seconds since the epoch. What cannot be removed is tried again next time."""
     for name in names:
         if name.startswith((".new-", ".gone-")):
             _clean_directory(root / name, files, wall)

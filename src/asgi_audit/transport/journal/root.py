@@ -4,12 +4,12 @@
 
 The first index that took records from the root (`first_index`) is complete from the making of the root on; every other
 one from its own making at the earliest. `index` names the index that takes records now. When an indexer finds another
-index than that, or none, it stops, instead of putting records where they would not be looked for.
+index than that, or none, it stops: records in a wrong index would not be found.
 
 Invariants: the file appears once, whole and synced: it is written under another name, then linked or renamed. When two
 processes make a root at the same time one of them wins, and both read the same. The index is changed under a lock of
-the directory. A root without the file is one of version 0.1.0, and its making is unknown. A full or read-only disk
-never keeps an application from writing records because of this file.
+the directory. A root without the file is one of version 0.1.0, and its making is unknown. When a full or read-only disk
+prevents the file from being written, applications still write their records.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def make_root(root: Path, files: Files, wall: Callable[[], float] = time.time) -
 
 
 def claim_root(root: Path, index: str, files: Files, sleep: Callable[[float], None] = time.sleep) -> RootFacts:
-    """Write down that this index takes records from the root, unless another one does; the returned `index` tells which
-    one it is. Raises OSError (FileNotFoundError when there is no root), TransportError."""
+    """Store that this index takes records from the root, unless another one does; `index` of the result is the one that
+    does. Raises OSError (FileNotFoundError when there is no root), TransportError."""
     found = read_root(root, files)
     if found is not None and found.index is not None:
         return found

@@ -1,4 +1,4 @@
-"""Reads the journals of all processes under one root, adopts those of dead ones, removes what is stored for good.
+"""Reads the journals of all processes under one root, adopts those of dead ones, and removes what is stored durably.
 
 Place: the end of the journal at which the indexer, or a forwarder, reads.
 
@@ -43,7 +43,7 @@ __all__ = ["JournalSource"]
 
 _POLL_BYTES_MAX = 8 << 20
 _STEP_SECONDS = 0.01
-_STUCK_SECONDS = 15.0  # after so long without progress a journal is named in `holds`
+_STUCK_SECONDS = 15.0  # after this time without progress a journal is named in `holds`
 _CLAIM_SECONDS = 1.0
 _LOG_SECONDS = 60.0
 log = logging.getLogger("asgi_audit")
@@ -223,7 +223,8 @@ class JournalSource:
                 damaged += taken.damaged
                 size += sum([len(m.payload) for m in taken.messages])
                 reader = partition.reader
-                # After the last message and before a header that may follow it: what the caller has seen.
+                # The position that the caller has seen: after the last message, before a segment header that may follow
+                # it.
                 partition.delivered = reader.at if taken.damaged else taken.messages[-1].next
                 positions[partition.name] = Position(partition.delivered, reader.digest)
         self._recovered = {name for name in self._ignored if self._is_recovered(name, ends)}
@@ -276,8 +277,8 @@ class JournalSource:
         self._log_rarely(f"read {partition.name}", "asgi-audit: journal %s: cannot be read: %s", partition.name, e)
 
     def _is_nothing(self, partition: _Partition) -> bool:
-        """Whether a directory without a page has nothing to read. A directory that was made or emptied by hand must not
-        hold T for ever."""
+        """Whether a directory without a page has nothing to read. A directory that an operator created or emptied must
+        not hold T for ever."""
         directory = partition.reader.directory
         try:
             names = self._files.names(directory)
@@ -303,7 +304,7 @@ class JournalSource:
         return True
 
     def _look_after(self, partition: _Partition) -> None:
-        """Adopt the journal if its process died; else see whether this source is the one to read it."""
+        """Adopt the journal if its process died; else check whether this source should read it."""
         now = self._monotonic()
         if partition.lock is None and now >= partition.next_look:
             partition.next_look = now + self._adopt_seconds
@@ -331,7 +332,7 @@ class JournalSource:
                 self._holds["journal"] = f"the directory {self.root} is gone"
         except OSError as e:
             raise TransportError(f"journal read in {self.root}: {e.strerror or e}") from e
-        # Not before a process has begun here: it has written by then when the root was made.
+        # Only after a process has begun here: it writes first when the root was made.
         is_used = any(not name.startswith(".") for name in names)
         if self._index and is_used and self._monotonic() >= self._next_claim:
             self._claim()
@@ -361,7 +362,7 @@ class JournalSource:
             clean(self.root, names, self._files, self._wall)
 
     def _note_beginning(self, reader: SegmentReader) -> None:
-        """Note it when another reader removed the beginning of this journal."""
+        """Note an incident when another reader removed the beginning of this journal."""
         with contextlib.suppress(OSError):
             bases = reader.bases()
             if bases and bases[0] > 0:
@@ -404,7 +405,7 @@ class JournalSource:
         try:
             lock = take(directory, partition.name, self._files)
         except FileNotFoundError:
-            # Only the lock file was removed, so it cannot be found out whether the process runs. Leave it to the
+            # Only the lock file was removed, so it is unknown whether the process runs. Leave the directory to the
             # operator.
             return
         if lock is None:

@@ -47,7 +47,7 @@ _SEGMENT_BYTES_OLD = 1 << 16
 _UNSYNCED_MAX = 8  # closed segments that are not synced yet; with more, each is synced when it is closed
 _RESERVE_MAX = 1 << 20  # room for statements when records no longer fit
 _FLOOR_BYTES = 16 << 20  # of the disk, left free for the index
-_FLOOR_SHARE = 20  # at most one part in so many
+_FLOOR_SHARE = 20  # at most this fraction of the disk (1/n)
 _SEGMENT_BYTES_MIN = 1 << 16
 _EXTENT = os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -272,7 +272,7 @@ class JournalWriter:
         self._close_fd(fd)
 
     def _note(self, entries: Sequence[Entry]) -> None:
-        """Remember what the next segment's header must tell about this one."""
+        """Remember the facts about this segment that the next one's header must contain."""
         known = self._known
         for kind, sequence, payload in entries:
             if kind is Kind.RECORD:
@@ -302,8 +302,8 @@ class JournalWriter:
         self._take_page(mapped)
 
     def _root_since(self) -> float:
-        """When to say that the root was made: at the start of this process, because what it serves before its journal
-        is open will be recorded there, too. Seconds since the epoch."""
+        """The time to store as the making of the root (seconds since the epoch): the start of this process, because
+        exchanges before the journal is open are recorded in it, too."""
         return min(time.time(), self._facts.started / 1000)
 
     def _mend_directory(self) -> None:

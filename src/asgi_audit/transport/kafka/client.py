@@ -1,5 +1,5 @@
-"""What the forwarder and the source share: a thread with its own event loop, connections with the configured security,
-and an end within a bounded time.
+"""Shared by the forwarder and the source: a thread with its own event loop, connections with the configured security,
+and a bounded shutdown.
 
 Invariants: aiokafka only runs in these threads. Every wait for a broker has a timeout. An object of aiokafka that does
 not stop in time is cut off: its connections are closed and its tasks cancelled (aiokafka #1101, #1013).
@@ -37,9 +37,7 @@ try:
     from .topic_id import TopicIdRequest
 
     _KNOWS_IDS = True
-except (
-    ImportError
-):  # a later aiokafka may lay out its protocol classes differently: then topics are known by digest alone
+except ImportError:  # a later aiokafka may have other protocol classes: then topics are recognised by digest alone
     _KNOWS_IDS = False
 
 __all__ = [
@@ -122,7 +120,7 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end. Returns whether it came in time; True when the thread was never started."""
+        """Wait for the end of the thread. Returns whether it ended in time; True when the thread was never started."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, timeout_seconds))
         return not self._thread.is_alive()
@@ -248,7 +246,8 @@ def compression() -> str | None:
 
 
 def new_producer(config: KafkaConfig, *, batch_bytes: int, idempotent: bool) -> Any:
-    """Not started. Of aiokafka's defaults four are not safe for audit: acks, idempotence, batch size, timeout."""
+    """A producer that is not started. Four of aiokafka's defaults are not safe for audit: acks, idempotence, batch
+    size, timeout."""
     return AIOKafkaProducer(
         **connection_options(config),
         acks="all",
@@ -262,8 +261,8 @@ def new_producer(config: KafkaConfig, *, batch_bytes: int, idempotent: bool) -> 
 
 
 def new_consumer(config: KafkaConfig, *, fetch_wait_ms: int) -> Any:
-    """Not started. Without a consumer group: the index stores the positions, and aiokafka's group code can stall a
-    consumer (#929, #1040)."""
+    """A consumer that is not started, without a consumer group: the index stores the positions, and aiokafka's group
+    code can stall a consumer (#929, #1040)."""
     return AIOKafkaConsumer(
         **connection_options(config),
         group_id=None,
@@ -313,7 +312,7 @@ class TopicFacts(NamedTuple):
     """The topic now, as the cluster describes it. `leaders`: partition to node; -1: it has no leader. `topic_id`: 16
     bytes, different after a topic was deleted and created again; None when the broker or aiokafka does not support it.
     `error`: None when the topic exists. `rights`: a bit for each operation that this user may do with the topic, by
-    Kafka's numbers of operations; None when it was not requested, or the broker does not tell."""
+    Kafka's numbers of operations; None when it was not requested, or the broker does not return it."""
 
     cluster_id: str
     topic_id: bytes | None
@@ -342,7 +341,7 @@ class Probe:
         await dispose(self._client.close)
 
     async def facts(self, *, with_rights: bool = False) -> TopicFacts:
-        """Asks the cluster on each call (0.3 ms of CPU). Raises what aiokafka raises."""
+        """Sends a request on each call (0.3 ms of CPU). Raises what aiokafka raises."""
         topic = self._config.topic
         if self._by_id:
             try:

@@ -102,7 +102,7 @@ class Forwarder:
         self._reached = True  # the last attempt to get a producer succeeded, or there was none yet
         self._caught_up = False
         self._read_from = self._read_at = 0.0
-        # (asked at, monotonic; set when everything from before that is sent)
+        # (monotonic time of the request; event that is set when everything from before it is sent)
         self._flushes: list[tuple[float, threading.Event]] = []
         self._stop = asyncio.Event()
         self._waiter: asyncio.Future[None] | None = None
@@ -122,7 +122,7 @@ class Forwarder:
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Send what the source still has for at most so long, then end. Returns whether everything was acknowledged.
+        """Send what the source still has for at most `timeout_seconds`, then end. Returns whether all was acknowledged.
 
         Returns at most a second after the timeout, even when the broker hangs; the thread is a daemon."""
         until = time.monotonic() + timeout_seconds + 1.0
@@ -204,7 +204,7 @@ class Forwarder:
                     else:
                         pauses += 1
                         self._counts["retries"] += 1
-                        if not self._stop.is_set():  # then there is no time to find out why
+                        if not self._stop.is_set():  # stopping: there is no time to find the cause
                             self._condition.failed(await self._explained(e))
                         await self._disconnect()
                         await self._pause(pauses)
@@ -218,8 +218,8 @@ class Forwarder:
             self._ended.set()
 
     def _over(self) -> bool:
-        """Whether to end: drained; or stopped, and nothing is left, the time is over, or Kafka does not respond. In the
-        last case nothing can be sent, and what waits is safe in the journal."""
+        """Whether to end. Yes when everything is drained; when stopped, also when nothing is left, the time is over, or
+        Kafka does not respond (what waits is safe in the journal)."""
         if self._stop.is_set() and (not self._reached or time.monotonic() >= self._stop_at):
             return True
         return (self._stop.is_set() or self._drain) and self._caught_up and not self._queues.entries
@@ -268,7 +268,8 @@ class Forwarder:
         await cut_off()
 
     async def _pump(self) -> None:
-        """Read, send and commit until the producer fails, another kind of producer is needed, or it is over."""
+        """Read, send and commit until the producer fails, another kind of producer is needed, or `_over` returns
+        True."""
         sends: set[asyncio.Task[None]] = set()
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(self._wake)
@@ -411,7 +412,7 @@ class Forwarder:
         self._queues.forget(gone)
 
     def _bounded(self, seconds: float) -> float:
-        """At most as long as a requested stop allows."""
+        """Returns `seconds`, or less (at least 0.1) when a requested stop ends earlier."""
         return max(0.1, min(seconds, self._stop_at - time.monotonic()))
 
     async def _pause(self, attempt: int) -> None:

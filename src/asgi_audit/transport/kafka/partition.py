@@ -7,10 +7,10 @@ without an error. So on each connection the message at 999 is read again and its
 
     the same digest            the same log: continue at 1,000
     another digest             another log: an incident `topic_recreated`, and read from the beginning
-    the log ends before 1,000  likewise
-    the log begins after 1,000 retention removed messages before they were read: an incident `retention_passed`
+    the log ends before 1,000 the same the log begins after 1,000 retention removed messages before they were read: an
+    incident `retention_passed`
 
-It also knows how far the partition is read and how long the oldest message waits that is not stored yet.
+It also keeps how far the partition is read, and since when the oldest message waits that is not stored yet.
 
 Pure bookkeeping without a broker, so that each case has a unit test. Offsets are Kafka's. A *chunk* is what one fetch
 returned of one partition, on its way to `poll`.
@@ -31,7 +31,7 @@ from ..base import Kind, Message, Position, SourceIncident, digest_of
 __all__ = ["UNKNOWN", "Chunk", "Partition", "cut", "kind_of"]
 
 _HEADS = ((b'{"statement":', Kind.STATEMENT), (b'{"loss":', Kind.LOSS), (b'{"intent":', Kind.INTENT))
-_HANDED_MAX = 64  # so many polls that are not stored yet are kept apart
+_HANDED_MAX = 64  # number of polls that are not stored yet and are kept apart
 _LOG_APPEND_TIME = 1  # the type of a timestamp that the broker set, not the producer
 UNKNOWN = -1
 """An unknown append time (ms); the value that Kafka uses."""

@@ -22,7 +22,7 @@ __all__ = ["PartitionQueue", "PartitionQueues", "partition_of"]
 
 
 def partition_of(key: bytes, partitions: Sequence[int]) -> int:
-    """Where Java's default partitioner puts this key; `partitions` sorted."""
+    """The partition that Java's default partitioner chooses for this key; `partitions` sorted."""
     number: int = murmur2(key) & 0x7FFFFFFF
     return partitions[number % len(partitions)]
 
@@ -50,7 +50,7 @@ class _Run:
 
 @dataclass
 class PartitionQueue:
-    """`careful`: so many entries at the head belong to a batch that was refused. They are sent `step` at a time until
+    """`careful`: the number of entries at the head that belong to a refused batch. They are sent `step` at a time until
     the refused entry is sent alone; `refusals` counts how often it was refused alone."""
 
     partition: int
@@ -119,7 +119,7 @@ class PartitionQueues:
             self._settle(process, track)
 
     def acknowledge(self, queue: PartitionQueue, count: int) -> None:
-        """The first `count` entries of the queue are in the topic for good."""
+        """The first `count` entries of the queue are in the topic durably."""
         self.entries -= count
         queue.refusals = 0
         if queue.careful:
@@ -155,7 +155,8 @@ class PartitionQueues:
             self._queue(run.process, partitions).runs.append(run)
 
     def moved(self) -> Mapping[str, Position]:
-        """The positions before which the source may remove everything. The same until `forget` is called."""
+        """The positions before which the source may remove everything; they are returned again until `forget` is
+        called."""
         return self._moved
 
     def forget(self, gone: Sequence[str]) -> None:

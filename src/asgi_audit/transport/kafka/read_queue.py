@@ -67,7 +67,7 @@ class ReadQueue:
         return {item.partition: item.since for item in reversed(self._items) if isinstance(item, Chunk)}
 
     def take(self, messages_max: int, on_chunk: Callable[[Chunk], None]) -> Taken:
-        """Take at most so many messages. `on_chunk` is called with each chunk, or part of one, that is taken."""
+        """Take at most `messages_max` messages. `on_chunk` is called with each chunk, or part of one, that is taken."""
         taken = Taken([], [], {}, {}, {}, None)
         while self._items:
             first = self._items[0]

@@ -23,7 +23,7 @@ __all__ = ["Refusals"]
 
 _BATCH_BYTES_MIN = 16_384
 _REFUSALS_MAX = 3  # attempts with a single entry that is refused as corrupt, because it can be corrupted on its way
-_CLOCK_SECONDS = 600.0  # for so long no timestamps are sent after the broker refused one
+_CLOCK_SECONDS = 600.0  # how long no timestamps are sent after the broker refused one
 _NO_TIMESTAMP = -1  # Kafka's value for "none", which brokers do not check
 
 

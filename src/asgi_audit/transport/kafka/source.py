@@ -6,7 +6,7 @@ Place in the path: Kafka ═► *KafkaSource* ═► Indexer. A thread with its 
 Invariants:
 * A partition continues exactly at its position. On every connection the message before it is read again and its digest
   compared (see `partition.py`): a topic that was created again, or a range that retention removed, is an *incident* and
-  never skipped unseen. Between connections a new topic id and each "offset out of range" lead to the same check.
+  never skipped silently. Between connections a new topic id and each "offset out of range" lead to the same check.
 * Every 250 ms it takes a fence (see `transport/fences.py`): the clock, fresh metadata, then the end of each partition
   from its leader. A fence has passed when everything before its ends is in the queue; it is put into the queue after
   that. When a partition has no leader, or its end is not known, there is no fence, and `holds` names the
@@ -55,7 +55,7 @@ __all__ = ["KafkaSource"]
 
 _QUEUE_BYTES = 32 << 20
 _FETCH_MAX = 2_000  # messages from one call of getmany
-_FOREIGN_SAMPLE = 100  # when none of so many first messages is of asgi-audit, it is the wrong topic
+_FOREIGN_SAMPLE = 100  # when none of this many first messages is of asgi-audit, it is the wrong topic
 _COMMIT_SECONDS = 1.0
 _RETENTION_SECONDS = 60.0  # how often the topic's retention is requested
 _RECORD_HEAD = b'{"account_id":'
@@ -151,7 +151,8 @@ class KafkaSource:
             return f"kafka:{self._cluster}:{self._config.topic}"
 
     def open(self, positions: Mapping[str, Position]) -> None:
-        """May be called once. The thread checks the positions; `poll` returns nothing of a partition before that."""
+        """May be called once. The thread checks the positions; `poll` returns nothing of a partition before its
+        position is checked."""
         if self._opened.is_set():
             raise TransportError("a KafkaSource can be opened only once; create a new one", retriable=False)
         self._positions = dict(positions)
@@ -159,7 +160,7 @@ class KafkaSource:
         self._start()
 
     def made_at(self) -> float | None:
-        return 0.0  # what a topic has removed is seen from where its partitions begin
+        return 0.0  # the beginnings of the partitions show what the topic has removed
 
     def ignore(self, partitions: Collection[str]) -> None:
         self._fences.ignored = frozenset(partitions)
@@ -435,7 +436,7 @@ class KafkaSource:
                     consumer.getmany(timeout_ms=self._fetch_wait_ms, max_records=_FETCH_MAX), self._silent_seconds
                 )
         except vendor.OffsetOutOfRangeError as e:
-            # Retention, or a topic that was created again: the next session finds out.
+            # Retention, or a topic that was created again: the next session detects which.
             raise _Anew("a position is out of range") from e
         taken: list[tuple[Partition, Chunk]] = []
         anew = False

@@ -14,7 +14,7 @@ from .partition import Partition
 
 __all__ = ["TopicFences"]
 
-_STUCK_SECONDS = 15.0  # after so long without progress a partition is named in `holds`
+_STUCK_SECONDS = 15.0  # after this time without progress a partition is named in `holds`
 
 
 class TopicFences:

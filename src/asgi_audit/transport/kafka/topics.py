@@ -1,5 +1,5 @@
-"""Create the topic, and explain how an existing one differs from what the audit trail needs. For
-`asgi-audit topics create` and `doctor`.
+"""Creates the topic, and describes how an existing one differs from what the audit trail needs. For `asgi-audit topics
+create` and `doctor`.
 
 Synchronous: each call runs in a thread and loop of its own, at most `seconds`. Errors are TransportErrors with a hint.
 """
@@ -67,7 +67,7 @@ class Difference(NamedTuple):
 class TopicFound(NamedTuple):
     """`settings`: Kafka's own names and values; None when this user may not see them (DescribeConfigs).
     `leaderless`: partitions without a leader. `may_write` and `may_read`: whether this user has the right; None when
-    the broker does not say (before 3.0)."""
+    the broker does not return it (before 3.0)."""
 
     cluster_id: str
     brokers: int

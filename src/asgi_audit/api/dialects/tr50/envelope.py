@@ -2,11 +2,11 @@
 
     {"auth": {"sessionId": "…"}, "1": {"command": "usage.api.list", "params": {"last": "24h"}}}
 
-Clients spell the envelope's own names (`command`, `params`, `sessionId`, `auth`) as they like; ids are theirs, and come
-back as they were sent. `auth` may be a command itself: `api.authenticate`. What is null or '' counts as absent.
+The envelope's own names (`command`, `params`, `sessionId`, `auth`) may be in any case; ids are chosen by the client and
+returned unchanged. `auth` may be a command itself: `api.authenticate`. Null and '' count as absent.
 
-Nothing here raises. What is wrong with one command is kept in the command, what is wrong with the whole in the
-envelope: a client learns it only after its credentials were checked.
+Nothing here raises. An error of one command is kept in the command, an error of the whole in the envelope, because a
+client gets them only after its credentials were checked.
 """
 
 from __future__ import annotations

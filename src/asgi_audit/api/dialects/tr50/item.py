@@ -1,7 +1,7 @@
 """A record as an item of `usage.api.list`: request and response are JSON, as text.
 
 The text of a request or response is the record's own object: method, path, headers, body and the rest, masked as
-stored. How much of it is shown is one `Cut` for a whole answer, so that it fits into its bounds:
+stored. One `Cut` for a whole response decides how much of it is shown, so that the response fits into its bounds:
 
 | cut | bodies | beside them |
 |---|---|---|
@@ -116,8 +116,8 @@ def _part(raw: msgspec.Raw, cut: Cut, was_cut: bool) -> str:
 
 
 def _body(body: bytes, cut: Cut, was_cut: bool) -> list[bytes]:
-    """The fields `body` and `bodyTruncated`, as far as they are there. The body comes last: before it all else is
-    seen."""
+    """The fields `body` and `bodyTruncated`, if present. The body is the last field, so a reader sees all others before
+    it."""
     if body == b"null":
         return [b'"body":null']
     if cut >= Cut.NONE:

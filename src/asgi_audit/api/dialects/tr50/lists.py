@@ -1,9 +1,9 @@
-"""All lists of one request: one wait, one snapshot, one answer of at most 8 MiB.
+"""All lists of one request: one wait, one snapshot, one response of at most 8 MiB.
 
 Each list is counted first; together they show at most 2,000 results. Their items are made in the readers' threads,
-a part of at most 1 MiB of records at a time, with whole bodies; when they outgrow the answer, they are made again with
-shorter ones (see `item`). A list that does not even fit so ends early: its count says that there is more. One that has
-no room at all fails alone. So the memory that a request takes is that of its answer, and of one part.
+a part of at most 1 MiB of records at a time, with whole bodies; when they do not fit into the response, they are made
+again with shorter ones (see `item`). A list that still does not fit ends early: its count shows that there is more. A
+list without any room fails alone. So a request takes the memory of its response and of one part.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Listing:
     async def of(
         self, wanted: Sequence[Wanted], lease: Lease, room: int
     ) -> tuple[list[Found | QueryError], Completeness]:
-        """What was found of each, or why not, and how complete the index is for all of them. `room`: bytes that the
-        items may take, with a comma after each. Raises QueryError 'busy', StoreError."""
+        """Returns the result or the error of each list, and the completeness of the index for all of them. `room`:
+        bytes that the items may take, with a comma after each. Raises QueryError 'busy', StoreError."""
         look = await self._service.look([(w.grant, w.query) for w in wanted])
         counts = await self._counted(wanted, look.published)
         shown = [

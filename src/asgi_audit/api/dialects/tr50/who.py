@@ -34,9 +34,9 @@ class Who(NamedTuple):
 async def who_asks(
     request: Request, access: Access, envelope: Envelope, of_header: Grant | None
 ) -> Sequence[Who | QueryError]:
-    """Who asks each command, or why it is refused, in the order of the commands. `of_header`: what the key of the
-    headers allows. Notes the keys in the record of the request. Raises QueryError when no credential is valid or
-    allowed, and then when the envelope is wrong."""
+    """The caller of each command, or the reason for its refusal, in the order of the commands. `of_header`: the rights
+    of the key in the headers. Notes the keys in the record of the request. Raises QueryError when no credential is
+    valid or allowed, and after that when the envelope is wrong."""
     looking = _LookUp(access)
     of_request = next((s for s in (*envelope.sessions, request.headers.get("sessionid", "")) if s), "")
     logins = [await looking.login(command.params) if command.name == LOGIN else None for command in envelope.commands]
@@ -77,7 +77,7 @@ def _nearest(logins: Sequence[Who | QueryError | None], n: int) -> Who | QueryEr
 
 
 def _said(who: Who | QueryError, refused: QueryError) -> Who | QueryError:
-    """A failure as it is told: in its own words, unless there were too many."""
+    """The failure as the client gets it: with its own text, unless there were too many failures."""
     return refused if isinstance(who, QueryError) and refused.kind == "busy" else who
 
 
@@ -91,7 +91,7 @@ def _permitted(who: Who | QueryError, access: Access) -> Who | QueryError:
 
 
 class _LookUp:
-    """`failed`: the keys that were tried and are none; '' for a session, and for nothing at all."""
+    """`failed`: the invalid keys that were tried; '' for a session, and for a missing key."""
 
     def __init__(self, access: Access) -> None:
         self._keys = access.keys
@@ -110,7 +110,7 @@ class _LookUp:
 
     async def login(self, params: Mapping[str, object]) -> Who | QueryError:
         given = {value for name in ("password", "appToken") if isinstance(value := params.get(name), str) and value}
-        text = given.pop() if len(given) == 1 else ""  # two that differ: it is not for us to choose
+        text = given.pop() if len(given) == 1 else ""  # two different ones: ambiguous
         if text not in self._logins:
             grant = await self._keys.known(text)
             if grant is None:
