@@ -196,18 +196,22 @@ class Search:
 
     def hits(self, data: bytes) -> list[int]:
         """Places, in their order, where one of them may stand; of those that overlap, one."""
-        needles = [n for needles in self.needles().values() for n in needles]
+        forms = self.needles().values()
         if _AhoCorasick is not None and len(self.secrets) > _SINGLY_MAX:
             if self.scan is None:
-                self.scan = _AhoCorasick([n[-_NEEDLE_MAX:] for n in needles]).find_matches_as_indexes
+                self.scan = _AhoCorasick(
+                    [n[-_NEEDLE_MAX:] for needles in forms for n in needles]
+                ).find_matches_as_indexes
             return [start for _, start, _ in self.scan(data)]
         found: list[int] = []
-        for needle in needles:
-            at = data.find(needle)
-            while at >= 0:
-                found.append(at)
-                at = data.find(needle, at + len(needle))
-        found.sort()
+        for needles in forms:
+            for needle in needles:
+                at = data.find(needle)
+                while at >= 0:
+                    found.append(at)
+                    at = data.find(needle, at + len(needle))
+        if found:
+            found.sort()
         return found
 
     def may_hit(self, record: bytes) -> bool:
