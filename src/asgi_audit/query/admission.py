@@ -104,6 +104,13 @@ class Admission:
         finally:
             self._withdraw(claim)
 
+    def _reserve_at_once(self, lease: Lease, size: int) -> bool:
+        if self._waiting or self.bytes + size > BYTES_MAX // 2 or not self._fits(lease.key, size):
+            return False
+        self._bytes[lease.key] += size
+        lease.bytes += size
+        return True
+
     def _resize(self, lease: Lease, size: int) -> None:
         self._bytes[lease.key] += size - lease.bytes
         lease.bytes = size
@@ -161,6 +168,11 @@ class Lease(contextlib.AbstractContextManager["Lease"]):
     async def reserve(self, size: int) -> None:
         """Waits for `size` bytes. Raises QueryError 'busy' when they do not become free in time."""
         await self._admission._reserve(self, size)
+
+    def reserve_at_once(self, size: int) -> bool:
+        """Reserves `size` bytes if that leaves half of all bytes free and nobody waits for any. For what may hold them
+        for long before it needs them."""
+        return self._admission._reserve_at_once(self, size)
 
     def resize(self, size: int) -> None:
         """Changes the reservation to `size` bytes."""

@@ -1,8 +1,12 @@
 """Lists without an execution: the first page counts and fixes the snapshot, and its cursor returns the following pages.
 
 The alternative are executions (`service`), which are started first and read afterwards. Invariants: all pages of a
-cursor are of one snapshot and repeat the exact total of the first page; a list never waits for the indexer; a count
-reserves no bytes; a page converts its records one after the other in the reader's thread.
+cursor are of one snapshot and repeat the exact total of the first page; a list never waits for the indexer; a count,
+which may take seconds, holds bytes only while at most half of them are taken; a page converts its records one after
+the other in the reader's thread.
+
+A page is read in one visit to a reader's thread: on a busy machine each visit may wait twice for a processor, once
+there and once back, some milliseconds each.
 """
 
 from __future__ import annotations
@@ -86,28 +90,18 @@ class Listings:
         repeat it. Raises QueryError ('too_costly' when the rows cannot be counted in time), StoreError."""
         assert limit > 0
         query = dataclasses.replace(query, accounts=grant.accounts)
+        part = _Part(query, limit, self._page_bytes_max, show, skip)
         if cursor is None:
-            token, completeness = await self._begin(grant, query, dialect, is_counted)
+            token, completeness, found = await self._first(grant, part, dialect, lease, is_counted=is_counted)
         else:
             token = self._opened(cursor, grant, dialect)
             same_query(token.query, query)
-            completeness = await self._readers.ask(lambda reader: _going_on(reader, token), grant.key_id)
-        if query.start >= query.end or (token.total is not None and skip >= token.total):
-            return Listed([], None, token.total, completeness)
-        await lease.reserve(self._page_bytes_max)
-        rows, more = await self.rows(
-            grant,
-            query,
-            published=token.published,
-            limit=limit,
-            bytes_max=self._page_bytes_max,
-            show=show,
-            before=token.before,
-            skip=skip,
-        )
-        lease.resize(sum(len(row.record) for row in rows))
-        following = self._sealer.seal(dataclasses.replace(token, before=rows[-1].id)) if more and rows else None
-        return Listed(rows, following, token.total, completeness)
+            completeness, found = await self._following(grant, part, token, lease)
+        lease.resize(sum(len(row.record) for row in found.rows))
+        following = None
+        if found.more and found.rows:
+            following = self._sealer.seal(dataclasses.replace(token, before=found.rows[-1].id))
+        return Listed(found.rows, following, token.total, completeness)
 
     async def count(self, grant: Grant, query: Query, *, published: int, work_seconds: float) -> int:
         """The number of rows of `query` (its accounts are replaced by those of `grant`) in a snapshot. Raises
@@ -133,17 +127,9 @@ class Listings:
     ) -> tuple[list[Row], bool]:
         """Part of a list in a snapshot, as `RowReader.page` reads it; each record is converted by `show` in the
         reader's thread. Raises QueryError, StoreError."""
-        query = dataclasses.replace(query, accounts=grant.accounts)
-
-        def read(reader: Reader) -> tuple[list[Row], bool]:
-            rows, more = reader.page(
-                query, published=published, before=before, limit=limit, bytes_max=bytes_max, skip=skip
-            )
-            for n, row in enumerate(rows):
-                rows[n] = Row(row.id, show(row.record), row.cuts)
-            return rows, more
-
-        return await self._readers.ask(read, grant.key_id)
+        part = _Part(dataclasses.replace(query, accounts=grant.accounts), limit, bytes_max, show, skip)
+        found = await self._readers.ask(lambda reader: _read(reader, part, published, before), grant.key_id)
+        return found.rows, found.more
 
     async def one(
         self, grant: Grant, record_id: str, *, lease: Lease, show: Callable[[bytes], bytes]
@@ -181,10 +167,16 @@ class Listings:
     def _opened(self, cursor: str, grant: Grant, dialect: str) -> Token:
         return self._sealer.open(cursor, TokenKind.PAGE, dialect, grant.accounts, self._clock())
 
-    async def _begin(self, grant: Grant, query: Query, dialect: str, is_counted: bool) -> tuple[Token, Completeness]:
+    async def _first(
+        self, grant: Grant, part: _Part, dialect: str, lease: Lease, *, is_counted: bool
+    ) -> tuple[Token, Completeness, _Found]:
+        """Fixes the snapshot, counts and reads the first rows: at once, unless their bytes would be missing elsewhere
+        while it counts."""
+        query = part.query
         expires = int(self._clock()) + self._cursor_seconds
+        is_at_once = query.start < query.end and lease.reserve_at_once(self._page_bytes_max)
 
-        def look(reader: Reader) -> tuple[Token, Completeness]:
+        def look(reader: Reader) -> tuple[Token, Completeness, _Found]:
             # Read completeness before the snapshot: in the other order it could claim records that the snapshot lacks.
             completeness, index, published = _completeness(reader, query), reader.index(), reader.snapshot().published
             total = None
@@ -200,14 +192,60 @@ class Listings:
                 index=index_mark(index),
                 total=total,
             )
-            return token, completeness
+            is_read = is_at_once and not part.is_beyond(total)
+            return token, completeness, _read(reader, part, published, None) if is_read else _Found([], False)
 
-        return await self._readers.ask(look, grant.key_id)
+        token, completeness, found = await self._readers.ask(look, grant.key_id)
+        if not is_at_once and not part.is_beyond(token.total):
+            await lease.reserve(self._page_bytes_max)
+            found = await self._readers.ask(lambda reader: _read(reader, part, token.published, None), grant.key_id)
+        return token, completeness, found
+
+    async def _following(self, grant: Grant, part: _Part, token: Token, lease: Lease) -> tuple[Completeness, _Found]:
+        is_beyond = part.is_beyond(token.total)
+        if not is_beyond:
+            await lease.reserve(self._page_bytes_max)
+
+        def go_on(reader: Reader) -> tuple[Completeness, _Found]:
+            of_index(token, reader.index())
+            completeness = _completeness(reader, token.query)
+            found = _Found([], False) if is_beyond else _read(reader, part, token.published, token.before)
+            return completeness, found
+
+        return await self._readers.ask(go_on, grant.key_id)
 
 
-def _going_on(reader: Reader, token: Token) -> Completeness:
-    of_index(token, reader.index())
-    return _completeness(reader, token.query)
+class _Part(NamedTuple):
+    """The rows of a page. `bytes_max`, `show`, `skip`: see `Listings.page`."""
+
+    query: Query
+    limit: int
+    bytes_max: int
+    show: Callable[[bytes], bytes]
+    skip: int
+
+    def is_beyond(self, total: int | None) -> bool:
+        """Whether there is no row to read. `total`: None when unknown."""
+        return self.query.start >= self.query.end or (total is not None and self.skip >= total)
+
+
+class _Found(NamedTuple):
+    rows: list[Row]
+    more: bool
+
+
+def _read(reader: Reader, part: _Part, published: int, before: int | None) -> _Found:
+    rows, more = reader.page(
+        part.query,
+        published=published,
+        before=before,
+        limit=part.limit,
+        bytes_max=part.bytes_max,
+        skip=part.skip,
+    )
+    for n, row in enumerate(rows):
+        rows[n] = Row(row.id, part.show(row.record), row.cuts)
+    return _Found(rows, more)
 
 
 def _completeness(reader: Reader, query: Query) -> Completeness:
