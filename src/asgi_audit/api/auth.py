@@ -84,7 +84,8 @@ class Keys:
             return None
         if self._issuer is not None and is_token(text):
             return await self._issuer.grant(text)
-        return await asyncio.to_thread(self._control.authenticate, text)
+        # A visit to a thread may wait twice for a processor, some milliseconds each.
+        return self._control.recall(text) or await asyncio.to_thread(self._control.authenticate, text)
 
     async def session(self, text: str) -> Session | None:
         """The session; None when it has ended, or when its token's issuer is no longer accepted."""

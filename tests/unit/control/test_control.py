@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -31,6 +32,13 @@ def control(tmp_path: Path) -> Iterator[Control]:
     made.close()
 
 
+@pytest.fixture
+def unused(control: Control) -> Control:
+    """Notes no uses, which a thread writes to the file at any time."""
+    control._uses.close()
+    return control
+
+
 def test_key_authenticates_with_role_and_accounts_when_right(control: Control) -> None:
     key_id, text = control.create_key("reader", ["b", "a"])
     assert text.startswith(f"aa_{key_id}_")
@@ -42,6 +50,71 @@ def test_key_authenticates_with_role_and_accounts_when_right(control: Control) -
     grant = control.authenticate(everything)
     assert grant is not None
     assert (grant.role, grant.accounts) == ("auditor", None)
+
+
+def test_key_is_recalled_until_anybody_writes_to_the_file(unused: Control) -> None:
+    """By this process and by others: a revocation takes effect with the next request."""
+    key_id, text = unused.create_key("reader", ["a"])
+    other_id, other = unused.create_key("auditor", "*")
+    assert unused.recall(text) is None
+    for elsewhere in (unused, Control(unused.path)):
+        grant = unused.authenticate(text)
+        assert unused.authenticate(other) is not None
+        assert grant is not None
+        assert unused.recall(text) == grant
+        assert unused.recall(text[:-1]) is None
+        assert unused.recall("é" + text) is None
+        elsewhere.revoke(other_id)
+        elsewhere.create_key("reader", ["b"])
+        assert unused.recall(text) is None
+        assert unused.recall(other) is None
+        assert unused.authenticate(text) == grant
+        assert unused.recall(text) == grant
+        _, other = unused.create_key("auditor", "*")
+    elsewhere.revoke(key_id)
+    elsewhere.close()
+    assert unused.recall(text) is None
+    assert unused.authenticate(text) is None
+
+
+def test_key_is_not_recalled_as_of_later_when_it_was_revoked_while_it_was_looked_up(
+    unused: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_id, text = unused.create_key("reader", ["a"])
+    read = unused._read
+
+    def reading(*given: Any) -> list[Any]:
+        found = read(*given)
+        unused.revoke(key_id)
+        return found
+
+    monkeypatch.setattr(unused, "_read", reading)
+    assert unused.authenticate(text) is not None
+    assert unused.recall(text) is None
+
+
+def test_recall_does_not_wait_when_another_look_up_runs(unused: Control) -> None:
+    _, text = unused.create_key("reader", ["a"])
+    assert unused.authenticate(text) is not None
+    with unused._lock:
+        assert unused.recall(text) is None
+    assert unused.recall(text) is not None
+
+
+def test_few_keys_of_few_accounts_are_recalled(unused: Control) -> None:
+    _, many = unused.create_key("reader", [f"account-{n}" for n in range(65)])
+    assert unused.authenticate(many) is not None
+    assert unused.recall(many) is None
+    texts = [unused.create_key("reader", [f"account-{n}" for n in range(64)])[1] for _ in range(257)]
+    assert all(unused.authenticate(text) for text in texts)
+    assert [unused.recall(text) is None for text in texts] == [True] * 256 + [False]
+
+
+def test_closed_control_recalls_nothing(unused: Control) -> None:
+    _, text = unused.create_key("reader", ["a"])
+    assert unused.authenticate(text) is not None
+    unused.close()
+    assert unused.recall(text) is None
 
 
 def test_key_is_refused_when_wrong_malformed_or_of_another_id(control: Control) -> None:
