@@ -25,7 +25,7 @@ _UNITS = {
 _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h|d)")
 _PARTS = "(0|(([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h|d))+)"
 PATTERN = rf"^\+?{_PARTS}$"
-"""Of what `duration_ns` takes, for a JSON Schema, with at most `TEXT_MAX` characters."""
+"""Texts that `duration_ns` accepts, of at most `TEXT_MAX` characters, for a JSON Schema."""
 AGE_PATTERN = rf"^([0-9]{{1,9}}|\+?{_PARTS})$"
 _NS_MAX = (1 << 63) - 1  # maximum of Go's Duration: 292 years
 TEXT_MAX = 200

@@ -87,11 +87,11 @@ class RecordError(AuditError):
 
 
 class QueryError(AuditError):
-    """The request is at fault. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403), 'missing' (404),
-    'unacceptable' (406), 'gone' (410: the position to continue from no longer exists), 'too_large' (413), 'busy' (429:
-    retry later) or 'too_costly' (503: a narrower query would succeed). `field` names the wrong field (a field of
-    `Query`, or `execution`, `page_token`, `after`): the message begins with it and a colon, and `said_with` replaces it
-    by the dialect's name. `retry_seconds`: for 'busy', when to retry, above 0."""
+    """The request cannot be served as it is. `kind` is 'invalid' (400), 'unauthorized' (401), 'forbidden' (403),
+    'missing' (404), 'unacceptable' (406), 'gone' (410: the position to continue from no longer exists), 'too_large'
+    (413), 'busy' (429: retry later) or 'too_costly' (503: a narrower query would succeed). `field` names the wrong
+    field (a field of `Query`, or `execution`, `page_token`, `after`): the message begins with it and a colon, and
+    `said_with` replaces it by the dialect's name. `retry_seconds`: for 'busy', when to retry, above 0."""
 
     def __init__(
         self,

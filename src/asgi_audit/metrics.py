@@ -39,7 +39,7 @@ LOST_REASONS = ("queue", "journal", "journal_full", "build", "exit", "killed", "
 
 Value = float | Mapping[str, float]
 Values = Mapping[str, Value]
-"""By name in TABLE: a number, or numbers by label value. What is not known is left out."""
+"""By name in TABLE: a number, or numbers by label value. Unknown values are left out."""
 
 
 class Metric(NamedTuple):
@@ -120,7 +120,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_api_refusals_unrecorded": Metric("counter", "Refused requests without a record."),
 }  # fmt: skip
 
-# Of `stats()`; `lost_<reason>` is handled apart.
+# Names in `stats()`; `lost_<reason>` is handled separately.
 _OF_STATS = {
     "begun": "asgi_audit_begun",
     "sealed": "asgi_audit_captured",

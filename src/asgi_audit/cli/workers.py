@@ -2,7 +2,7 @@
 
     serve ─┬─ worker 1 … N   answer; they share the listening socket and a page of counters (`wiring.together`)
            ├─ indexer        the one writer of the index
-           └─ exporter       runs the exports that were asked for
+           └─ exporter       runs the requested exports
 
 All workers accept connections from one inherited socket. (With one socket per worker, SO_REUSEPORT, connections queued
 for a worker are lost when it dies.) A worker that ends, or whose event loop is blocked for `STUCK_SECONDS`, is

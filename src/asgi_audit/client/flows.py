@@ -1,8 +1,8 @@
 """The requests of both clients, synchronous and asynchronous, without input and output.
 
-A flow is a generator. It yields a `Call` and is sent its `Reply`; or it yields a `Pause` and is resumed after it; or an
-`Item`, which the caller's iteration gets. Its return value, if any, is the result. So paging, polling and checking are
-written once, here, and `blocking` and `asynchronous` only send and wait.
+A flow is a generator. It yields a `Call` and gets its `Reply` by `send`; or it yields a `Pause` and is resumed after
+it; or it yields an `Item`, which the caller's iteration returns. Its return value, if any, is the result. So paging,
+polling and checking are written once, here, and `blocking` and `asynchronous` only send and wait.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Determines whether an index is complete up to the end of a window, and why not."""
+"""Determines whether an index is complete up to the end of a window, and the reason when it is not."""
 
 from __future__ import annotations
 

@@ -235,7 +235,8 @@ def regions(value: Any) -> tuple[tuple[str, str], ...]:
 def _pairs(
     value: Any, wrong: Wrong, split: Callable[[str, str], tuple[str, str, str]] = str.partition
 ) -> list[tuple[str, str]]:
-    """The pairs of `name=word`, separated by commas, or of a mapping. `split`: at which `=`. Raises `wrong`."""
+    """The pairs of `name=word`, separated by commas, or of a mapping. `split`: splits at the first or last `=`.
+    Raises `wrong`."""
     if isinstance(value, str):
         value = [split(part.strip(), "=")[::2] for part in value.split(",") if part.strip()]
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Settings: whose records these are."""
+"""Settings: the account, instance and service that records belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator's own names, forms and paths of secrets: what is accepted, and why none of them can slow down a
+"""The operator's own names, forms and paths of secrets: which are accepted, and why none of them can slow down a
 recorder.
 
 A form is a restricted regular expression. It begins with fixed characters (`acme_`), which redaction searches for in
@@ -6,7 +6,7 @@ all bytes of a record at once; the rest is matched only after them. An accepted 
 backtracking), so the time of a match is proportional to the text that it consumes:
 
 * characters, classes (`[A-Za-z0-9_-]`), `\\d`, `\\w`, `\\s` and escaped marks;
-* `?`, `*`, `+`, `{3}`, `{3,}`, `{3,40}` behind one of them; what has no end ends at `LONGEST` characters;
+* `?`, `*`, `+`, `{3}`, `{3,}`, `{3,40}` after one of them; without an upper bound the maximum is `LONGEST` characters;
 * `(a|b|c)` of fixed words, none of which begins another one, with or without `?`.
 
 Refused: expressions that may end at more than one place (`[a-z]+[a-z0-9]`, `a?ab`), `.`, `^`, `$`, `\\b`, look-around,

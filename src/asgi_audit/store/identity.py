@@ -80,7 +80,8 @@ class Expected:
             raise self.said(e) from None
 
     def absent(self, what: str = "nothing") -> None:
-        """Called when there is no index (but `what`). Raises StoreError when one is expected."""
+        """Called when there is no index. `what`: what was found in its place. Raises StoreError when one is
+        expected."""
         for who, index in self._named(None).items():
             text = f"the index {index} is gone: {what} is in {self._directory}, but {who} expects that index"
             raise self._error(text, f"Mount or restore it, or {_MEANT}.")
@@ -115,7 +116,7 @@ class Expected:
         return _Mismatch(text, retriable=self._retriable, hint=hint)
 
     def said(self, error: StoreError) -> StoreError:
-        """Logs each error once until it is over: the response to the client does not describe what is wrong with the
+        """Logs each error once until it is over: the response to the client does not describe the problem of the
         index."""
         _said.once(self._directory, f"{error}. {error.hint}")
         return error

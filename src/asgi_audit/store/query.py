@@ -1,4 +1,5 @@
-"""A query to the store: one `Query`, validated on construction, and `matches`, which tells whether a record matches it.
+"""A query to the store: one `Query`, validated on construction, and `matches`, which returns whether a record matches
+it.
 
 `matches` defines every filter in plain Python. A store finds the same records through its indexes; the tests compare
 the two.

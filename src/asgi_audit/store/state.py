@@ -20,12 +20,12 @@ __all__ = [
 ]  # fmt: skip
 
 Standing = Literal["active", "left", "off"]
-"""Of a process: it counts for T; closed and settled; silent for too long and written off."""
+"""State of a process. active: it counts for T; left: closed and settled; off: silent for too long and written off."""
 
 
 MARGIN_MS = 2000
-"""T stays so far behind what was read: a process that begins is heard of some 100 ms after its first exchange began,
-and T must not have passed that by then."""
+"""T stays this far behind what was read: the first entry of a new process arrives some 100 ms after its first exchange
+began, and T must not have passed that exchange by then."""
 
 
 class ReadUntil(NamedTuple):
@@ -112,10 +112,10 @@ class Incident(msgspec.Struct, kw_only=True):
     process: uuid.UUID
     opened_at: int
     resolved_at: int | None = None
-    start: int  # of the window that it concerns, inclusive: exchanges begun in it
+    start: int  # start of the window that it concerns, inclusive: exchanges begun in it
     end: int | None  # exclusive; None: no end yet
     ranges: list[tuple[int, int]] = []  # still missing: sequences, or numbers of statements; both ends inclusive
-    count: int = 0  # how many they are: more than `ranges` name, when they were too many to name
+    count: int = 0  # their number; larger than the sum of `ranges` when there were too many to list
     detail: str = ""
     acknowledged: bool = False
 
@@ -158,7 +158,7 @@ class ProcessState(msgspec.Struct, kw_only=True):
     lost: int = 0
     missing: int = 0
     unverified: int = 0  # statements whose root could not be checked: not all of their records came in order
-    open_count: int = 0  # exchanges open at the last statement for long, or for ever: their process died
+    open_count: int = 0  # exchanges long open at the last statement, or that never end: their process died
     open_from: int = 0  # when the first and the last of them began, both inclusive, ms
     open_to: int = 0
     open_accounts: list[tuple[str, int]] = []  # how many of them belong to which account, where it is known
@@ -230,7 +230,7 @@ class Process(NamedTuple):
     proven: bool
     missing: int = 0  # covered by a statement, and neither indexed nor stated lost
     standing: Standing = "active"
-    low: int = 0  # ms: what it said until here is settled
+    low: int = 0  # ms: everything that it stated up to this time is settled
     earlier: int = 0  # sequences that were removed before the index could read them
 
 

@@ -22,8 +22,8 @@ ASGIApp = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRequest:
-    """What one client does. `body`: the chunks that it sends. `leaves_after`: after so many messages of the application
-    it disconnects."""
+    """What one client does. `body`: the chunks that it sends. `leaves_after`: the number of messages of the application
+    after which it disconnects."""
 
     method: str = "GET"
     path: str = "/"
@@ -123,8 +123,8 @@ class _Probe:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.log: list[Any] = []
-        self.sent: list[tuple[Any, Any]] = []  # a message of the application, and how it was
-        self.request_id: bytes | None = None  # of the last run, that a middleware gave it
+        self.sent: list[tuple[Any, Any]] = []  # a message of the application, and a copy of its state then
+        self.request_id: bytes | None = None  # of the last run: the request id that a middleware added
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> Any:
         log = self.log

@@ -28,8 +28,8 @@ _LOAD_SECONDS = 10.0  # for all of it
 
 
 def open_issuer(settings: Settings) -> Issuer | None:
-    """The issuer whose tokens are accepted; None when none is set. Does not load its keys from a URL: it may be away.
-    Raises ConfigError."""
+    """The issuer whose tokens are accepted; None when none is set. Does not load its keys from a URL, which may be
+    unreachable. Raises ConfigError."""
     if not settings.accepts_tokens:
         return None
     with extra():
@@ -65,7 +65,7 @@ def public_keys(settings: Settings) -> list[str]:
 
 
 def load_keys(settings: Settings) -> Callable[[], bytes]:
-    """What reads the key set of the settings. It blocks, and raises AuditError."""
+    """A function that returns the bytes of the key set of the settings. It blocks, and raises AuditError."""
     where = settings.jwt_jwks
     if "://" in where:
         return lambda: _fetch(where)
@@ -82,7 +82,7 @@ def _read(path: Path) -> bytes:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Keys come from the place that the operator named, and from no other."""
+    """Redirects are errors: keys come only from the place that the operator named."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -111,7 +111,7 @@ def _fetch(url: str) -> bytes:
         raise AuditError(f"{url} does not respond in time") from e
     except urllib.error.URLError as e:
         raise AuditError(f"{url} cannot be reached: {e.reason}") from e
-    except Exception as e:  # of http.client, and ValueError of a broken answer
+    except Exception as e:  # of http.client, and ValueError for a malformed response
         raise AuditError(f"{url} does not answer as HTTP: {type(e).__name__}") from e
     return _bounded(data)
 

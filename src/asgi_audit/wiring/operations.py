@@ -85,7 +85,7 @@ def open_store_writer(
     new_index: bool = False,
 ) -> store_base.Writer:
     """The one writer of the index. Waits for the lease up to `wait_seconds`, or until `stop` is set. `new_index`:
-    accept the index found, or create one, whatever is remembered (see `forget_index`).
+    accept the index that is found, or create one, regardless of the remembered id (see `forget_index`).
 
     Raises StoreError (retriable while another process holds the lease), ConfigError."""
     with extra():

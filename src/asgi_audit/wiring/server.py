@@ -190,11 +190,11 @@ class Api:
     async def _may_be_recorded(self, scope: MutableMapping[str, Any]) -> bool:
         """Whether to begin a record. `routing` leaves out again a poll that succeeds."""
         if self._refused_key in scope:
-            return False  # it is no request; whose it might be is unknown
+            return False  # not an HTTP request, so its caller is unknown
         operation = self._operation_of(self._at(scope).routes, scope)
         if operation is not None:
             if not (operation.is_recorded or operation.roles or operation.signed):
-                return False  # it tells nothing about records
+                return False  # it reveals nothing about records
             if operation.credentials_in_body or operation.signed:
                 return True  # the caller is known when the body is read or the URL is verified: the handler decides
         return await self._keys.is_recorded(scope, is_known=operation is not None)

@@ -37,7 +37,7 @@ _SALT, _INDEXER, _WORKERS_UP, _TOLD = range(4)
 _RESTARTS = 8
 _HEAD = 16
 PARTS: Final = ("exporter", "indexer", "worker")
-"""What `serve` starts again; values of a metric's label."""
+"""The processes that `serve` restarts; values of a metric's label."""
 # Words of a worker's block: its heartbeat; for each throttle four words (unrecorded refusals, time of the last recorded
 # one, start and count of the overall window); responses in flight per key cell; for each throttle start and count of
 # each window.
@@ -188,7 +188,7 @@ class SharedWindows:
         return int(self._together._monotonic() * _NS)
 
     def _place(self, name: tuple[str, str]) -> int:
-        if not name[1]:  # the one of all
+        if not name[1]:  # the window of all failures together
             return self._of_throttle + 2
         return self._window + 2 * self._together._cell("\0".join(name), WINDOWS)
 
@@ -215,7 +215,7 @@ class Text:
 
     def read(self, seconds: float) -> bytes:
         """The text written within the last `seconds`; b'' when there is none."""
-        for _ in range(3):  # it may be being written
+        for _ in range(3):  # a writer may be changing it now
             found = os.pread(self.fd, self._HEAD.size + self._BYTES_MAX, 0)
             if len(found) < self._HEAD.size:
                 return b""

@@ -93,7 +93,7 @@ class Asking:
         return min(self._most or 500, 500)
 
     async def _print(self, rows: AsyncIterator[dict[str, Any]]) -> int:
-        """How many were printed: at most as many as were asked for."""
+        """Returns the number of printed items: at most the requested number."""
         shown = 0
         table = Table() if not self._arguments.json else None
         async for row in rows:

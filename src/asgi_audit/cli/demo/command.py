@@ -140,7 +140,7 @@ class _Demo:
             ),
         }
         client = Client(self.api_port, self.key)
-        export = client.begin_export(f"classic/{ACCOUNT}/{SERVICE}", window)  # while it waits, the others are asked
+        export = client.begin_export(f"classic/{ACCOUNT}/{SERVICE}", window)  # meanwhile the others are queried
         usage = client.query(f"/usage/{SERVICE}/{INSTANCE}", window)
         trail = client.query("/trail", window)
         logs = client.logs(SERVICE, window)
@@ -149,7 +149,7 @@ class _Demo:
         exported = [json.loads(line) for line in client.export(export).splitlines()]
         stored = {r["metadata"]["requestId"]: r for r in self._stored()}
         sent = drive.sent
-        # Trail shows all services of the account, the reads of this very API too.
+        # Trail shows all services of the account, including the requests to this API.
         of_trail = [r for r in trail.records if r["metadata"]["service"] == SERVICE]
         agreements = [
             agree("the index", sent, map(seen_in_record, stored.values())),

@@ -1,4 +1,4 @@
-"""The doctor's check of the issuer of tokens (JWT): whether its public keys can be had, and fit the settings."""
+"""The doctor's check of the issuer of tokens (JWT): whether its public keys can be loaded and fit the settings."""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ def kafka(s: Settings) -> Iterator[Found]:
 
 
 def _rights(may_write: bool | None, may_read: bool | None) -> Iterator[Found]:
-    """What this user may do; None: not known. Write alone is enough for an application, Read alone for an indexer."""
+    """The rights of this user on the topic; None: not known. Write alone is enough for an application, Read alone for
+    an indexer."""
     if may_write is False and may_read is False:
         do = "This is enough for a user that only looks. An application needs Write, an indexer Read: docs/kafka.md."
         yield Found("warn", "topic", "this user may neither write nor read it", do)

@@ -31,7 +31,7 @@ CREATE TABLE departure (  -- of days that were purged since
 ) WITHOUT ROWID;
 """
 _KEPT_MS = 100 * DAY_MS
-"""So far the horizon moves on before it is forgotten what a purge took; a feed that was away for longer begins
+"""How far the horizon moves on before rows about purged batches are deleted; a feed that paused for longer must begin
 again."""
 _FORGOTTEN = "departures_forgotten"  # in `meta`: the horizon up to which rows of `departures` were deleted
 _ALL = "*"

@@ -47,7 +47,7 @@ class _Found(NamedTuple):
 
 
 class Stands(NamedTuple):
-    """What remains for a feed to read: see `arrivals.between`."""
+    """The batches that a feed has still to read: see `arrivals.between`."""
 
     days: list[tuple[str, int, int]]
     published: int

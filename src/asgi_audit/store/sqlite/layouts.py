@@ -133,7 +133,7 @@ class LayoutTwo:
         self._kids.clear()
 
     def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[int]]:
-        """Of each record: its shape, its tokens and how it ended (an index in `_ends`)."""
+        """Per record: its shape, its tokens and its end (an index in `_ends`)."""
         shape_of, whose_of, own = self._shapes.get, self._whose.get, self._tokens.own
         shapes: list[int] = []
         texts: list[str] = []

@@ -68,8 +68,8 @@ class _File:
         opened: Callable[[Path], apsw.Connection] = open_reading,
         closing: Callable[[apsw.Connection], None] = lambda connection: None,
     ) -> None:
-        """`version`: the newest version; a file of an earlier version may be migrated while it is open. `closing`: told
-        of each connection that is closed."""
+        """`version`: the newest version; a file of an earlier version may be migrated while it is open. `closing`:
+        called with each connection before it is closed."""
         self.path = path
         self._stopped = stopped
         self._newest = version
@@ -208,7 +208,7 @@ class SqliteReader:
                 continue
             rows = self._with_day((day, number), partial(_count_on, of_day, known, published, work)) or 0
             found += rows
-            # A snapshot of another index may lie above: then rows are still to come of batches up to it.
+            # A snapshot of another index may be above `published`: then batches up to it will still bring rows.
             if published <= newest and file is not None and file == self._day_file(index, day, number):
                 self._counts.put(file, filters, of_day.start, of_day.end, Counted(published, rows))
         return found
@@ -390,7 +390,7 @@ class SqliteReader:
         return main
 
     def _let_go(self, main: apsw.Connection) -> None:
-        """Closes the files of purged and rebuilt days: only then does the file system free their space."""
+        """Closes the files of purged and rebuilt days, so that the file system frees their space."""
         if not self._days:
             return
         marks = ", ".join("?" * len(self._days))

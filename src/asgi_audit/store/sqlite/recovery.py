@@ -1,4 +1,4 @@
-"""Finds what an interrupted writer left: batches in day files that main.db does not know, and days without a file."""
+"""Finds what an interrupted writer left: batches in day files that are not in main.db, and days without a file."""
 
 from __future__ import annotations
 

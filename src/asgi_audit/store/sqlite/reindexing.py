@@ -2,7 +2,7 @@
 
     copy      reindex-2026-11-22.db     by `asgi-audit reindex`, while the day is read and written as before
     request   reindexed-2026-11-22      an empty file: from now on the copy is the writer's
-    take      day-2026-11-22.1.db       by the writer: what came since, then main.db says so, then the old file goes
+    take      day-2026-11-22.1.db       by the writer: adds newer records, commits to main.db, removes the old file
 
 The rebuilt day gets another file name, because renaming over a database that is open elsewhere is unsafe. The commit in
 main.db puts it in place. Ids, batch numbers and record bytes are the same in both files, so a cursor continues in

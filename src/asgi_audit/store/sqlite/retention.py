@@ -1,7 +1,7 @@
 """Removing whole days: the horizon in main.db first, then the files.
 
-    forward    horizon, and which days there are    one transaction in main.db, synced
-    sweep      unlink what lies below the horizon   day file, then its -wal and -shm; the directory synced
+    forward    horizon, and the list of days        one transaction in main.db, synced
+    sweep      unlink the files below the horizon   day file, then its -wal and -shm; the directory synced
 
 Invariants: the horizon is at the beginning of a day (UTC) and only moves forward. From the commit on, no response
 contains records of a day before it, and the day's file is never opened again. After a crash between commit and sweep,

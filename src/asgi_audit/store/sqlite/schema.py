@@ -1,8 +1,8 @@
 """The files of an index, their contents, and how they are opened.
 
     main.db            positions, statements, processes, streams ever seen, dead letters, days, what is published
-    day-2026-11-22.db  the records of one UTC day of their timestamps, in blocks, their full text, and how many of each
-                       kind there are in each minute (version 1, by 0.1.0: no blocks and no counts);
+    day-2026-11-22.db  the records of one UTC day of their timestamps, in blocks, their full text, and the number of
+                       each kind in each minute (version 1, by 0.1.0: no blocks and no counts);
                        day-2026-11-22.1.db when it was made new once (`reindexing`): main.db says which file it is
     fence              64 bytes: until when everything has been read (see `fence.py`)
     lease              locked by the one writer
@@ -118,7 +118,7 @@ CREATE VIRTUAL TABLE fulltext USING fts5(
 );
 {_HASHSIZE}
 """
-"""What versions before 0.2 made. Such a day is read and written on as it is; tests make one by this."""
+"""The layout of versions before 0.2. Such a day is still read and written; tests create one with this."""
 
 
 def token(kind: str, value: str, version: int = DAY_VERSION) -> str:
@@ -164,8 +164,8 @@ def open_writing(
     path: Path, script: str, version: int, access: Access = PRIVATE, make: Callable[[str], None] = lambda what: None
 ) -> apsw.Connection:
     """A connection for the one writer. Creates the file and its tables, in `version`, when they are missing. Before
-    that it calls `make` with a description of what was found instead; `make` may raise. Raises apsw's errors, OSError
-    and StoreError."""
+    creating them it calls `make` with a description of what was found instead; `make` may raise. Raises apsw's errors,
+    OSError and StoreError."""
     if apsw.SQLITE_VERSION_NUMBER < _SQLITE_MIN:
         raise StoreError(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt an index that is read while it is written",

@@ -3,8 +3,8 @@
 SQLite keeps writing to a file that was unlinked, or whose directory was renamed, without an error. The source would get
 its acknowledgement, and the records would be gone with the last descriptor. So the writer compares device and inode of
 its open files with those now under their names: before a batch, and again after its commit, before it acknowledges. A
-database that became smaller was truncated: our databases only grow, and the open connection does not notice. A stat
-costs about 1 µs, a commit some hundreds.
+database that became smaller was truncated: index databases only grow, and the open connection does not notice it. A
+stat costs about 1 µs, a commit some hundreds.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ class SqliteWriter:
         for day in self._days.writers():
             try:
                 day.checkpoint()
-            except apsw.Error as e:  # it stays in the WAL and the next writer finds it
+            except apsw.Error as e:  # it stays in the WAL, where the next writer finds it
                 _log.warning("could not checkpoint %s: %s", day.path, e)
         self._abandon()
         self._lease.close()

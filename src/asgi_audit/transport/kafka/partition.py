@@ -7,8 +7,8 @@ without an error. So on each connection the message at 999 is read again and its
 
     the same digest            the same log: continue at 1,000
     another digest             another log: an incident `topic_recreated`, and read from the beginning
-    the log ends before 1,000 the same the log begins after 1,000 retention removed messages before they were read: an
-    incident `retention_passed`
+    the log ends before 1,000  another log, too
+    the log begins after 1,000 retention removed messages before they were read: an incident `retention_passed`
 
 It also keeps how far the partition is read, and since when the oldest message waits that is not stored yet.
 
