@@ -117,6 +117,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_exports_writing_bytes": Metric("gauge", "Bytes written so far for unfinished exports."),
     # the API
     "asgi_audit_api_request_seconds": Metric("histogram", "Time to respond to a request.", ("dialect", "status")),
+    "asgi_audit_api_in_flight": Metric("gauge", "Responses being built or sent; above a limit requests get 429."),
     "asgi_audit_api_refusals_unrecorded": Metric("counter", "Refused requests without a record."),
 }  # fmt: skip
 

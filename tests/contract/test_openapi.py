@@ -216,6 +216,8 @@ def test_links_lead_from_an_answer_to_what_goes_on_with_it(operation: Operation)
         assert target["operationId"].endswith(".root") == said["operationId"].endswith(".root")
         named = {p["name"] for p in target["parameters"] if p["in"] == "path"}
         assert set(link["parameters"]) == named
+        keys = "a key for the same accounts" if operation.follows.is_sealed else "every key that may read the record"
+        assert link["description"] == f"Works with {keys}."
         for name, field in operation.follows.takes.items():
             value: Any = before.example.answer
             pointer = link["parameters"][alias_of(operation.path_values, name)].removeprefix("$response.body#/")

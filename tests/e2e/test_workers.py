@@ -185,6 +185,7 @@ def test_bounds_of_refused_requests_hold_over_all_workers(tmp_path: Path) -> Non
         serve.ask()  # a valid key is never refused for it
         # One of those over the bound is recorded.
         assert serve.number("asgi_audit_api_refusals_unrecorded_total") == 19
+        assert serve.number("asgi_audit_api_in_flight") == 0
         assert serve.command.stop() == 0
 
 

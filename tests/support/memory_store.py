@@ -360,6 +360,7 @@ class MemoryStore:
                         standing=state.standing if state else "active",
                         low=state.low if state else 0,
                         earlier=state.earlier if state else 0,
+                        unverified=state.unverified if state else 0,
                     )
                 )
         return sorted(found, key=lambda p: (p.started, p.process))

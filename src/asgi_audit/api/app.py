@@ -67,7 +67,9 @@ def create_app(
     passed when the caller needs them too. `dialects`: names of the dialects to serve; empty: all. Raises ConfigError
     for an unknown name."""
     keys = keys or Keys(control)
-    measured = measured or Measured(lambda: {**measures(), **keys.measures(), **exports.measures()})
+    measured = measured or Measured(
+        lambda: {**measures(), **keys.measures(), **exports.measures(), **service.measures()}
+    )
     table = operations(service, exports, Health(service, control, unready), measured)
     app = application(table, keys, measured, dialects)
     app.state.settings = settings

@@ -164,7 +164,7 @@ class Keys:
         except NoIssuerKeys:
             pass
         except StoreError:
-            return True  # the status of its response
+            return True  # the request will fail with the same error
         left_out = throttle.to_record()
         if left_out is None:
             return False

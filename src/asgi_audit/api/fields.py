@@ -12,6 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..durations import ACCEPTED as DURATION_ACCEPTED
+from ..durations import PATTERN as DURATION_PATTERN
+from ..durations import TEXT_MAX as DURATION_TEXT_MAX
+from ..durations import duration_ns
 from ..errors import QueryError
 from ..query.tokens import TOKEN_MAX
 from ..record.derived import LEVELS
@@ -22,6 +26,7 @@ from .params import shown
 
 __all__ = [
     "METHODS",
+    "Duration",
     "Flag",
     "InstanceId",
     "Instant",
@@ -124,6 +129,12 @@ def _instant(value: Any) -> int:
     return ns
 
 
+def _duration(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError
+    return duration_ns(value)
+
+
 def _statuses(value: Any) -> tuple[StatusRange, ...]:
     if not isinstance(value, str):
         raise ValueError
@@ -145,6 +156,15 @@ def _instance(value: Any) -> str:
     return value
 
 
+Duration = Annotated[
+    int,
+    Checked(
+        _duration,
+        DURATION_ACCEPTED,
+        {"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_TEXT_MAX, "examples": ["24h", "1h30m"]},
+    ),
+]
+"""Nanoseconds."""
 Instant = Annotated[int, Checked(_instant, _INSTANT_ACCEPTED, {"type": "string", "format": "date-time"})]
 """Nanoseconds since the epoch; `instants.ms_of` makes the ms of a window."""
 

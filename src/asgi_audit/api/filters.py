@@ -8,16 +8,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from ..durations import ACCEPTED as DURATION_ACCEPTED
-from ..durations import PATTERN as DURATION_PATTERN
-from ..durations import TEXT_MAX as DURATION_TEXT_MAX
-from ..durations import duration_ns
 from ..errors import QueryError
 from ..query.model import Query
 from ..record.derived import LEVELS
 from ..record.line import TIME_END
 from ..record.schema import OUTCOMES
-from .fields import METHODS, Flag, Statuses, matching, one_of, text
+from .fields import METHODS, Duration, Flag, Statuses, matching, one_of, text
 from .instants import day_ns, instant_ns, ms_of
 from .models import Checked, Model, Refusal
 
@@ -34,7 +30,7 @@ __all__ = [
     "Span",
     "Window",
     "refuse_uncounted",
-    "span",
+    "spans",
 ]
 
 OWN_SERVICE = "logs"
@@ -59,7 +55,7 @@ _LOST_PLUS = re.compile(r" (?=\d\d:?\d\d$)", re.ASCII)
 _INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z, or a date"
 
 
-def span(value: Any) -> tuple[int, int] | None:
+def _span(value: Any) -> tuple[int, int] | None:
     """The first and the last nanosecond of an instant or of a whole day (UTC). None for any other text."""
     try:
         if (day := day_ns(value)) is not None:
@@ -77,11 +73,18 @@ def _search(value: Any) -> str:
     return str(value)
 
 
-def _span(value: Any) -> tuple[int, int]:
-    found = span(value)
-    if found is None:
-        raise ValueError
-    return found
+def spans(sentence: str = "") -> Checked:
+    """An instant or a whole day, as its first and last nanosecond. `sentence`: the message for any other text, with
+    `{name}` for the parameter's name; by default the one of all fields."""
+
+    def take(value: Any) -> tuple[int, int]:
+        found = _span(value)
+        if found is None:
+            raise Refusal(sentence, whole=True) if sentence else ValueError
+        return found
+
+    schema = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+    return Checked(take, _INSTANT_ACCEPTED, schema)
 
 
 def _levels(value: Any) -> frozenset[str]:
@@ -91,22 +94,7 @@ def _levels(value: Any) -> frozenset[str]:
     return frozenset(levels)
 
 
-Span = Annotated[
-    tuple[int, int],
-    Checked(
-        _span,
-        _INSTANT_ACCEPTED,
-        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]},
-    ),
-]
-Since = Annotated[
-    int,
-    Checked(
-        duration_ns,
-        DURATION_ACCEPTED,
-        {"type": "string", "pattern": DURATION_PATTERN, "maxLength": DURATION_TEXT_MAX, "examples": ["15m"]},
-    ),
-]
+Span = Annotated[tuple[int, int], spans()]
 _LEVEL = "|".join(LEVELS)
 Levels = Annotated[
     frozenset[str],
@@ -138,7 +126,7 @@ class Window(Model):
         None,
         description=END_TEXT,
     )
-    since: Since | None = Field(
+    since: Duration | None = Field(
         None,
         description=LENGTH_TEXT,
     )

@@ -31,6 +31,7 @@ _ACCOUNT_MAX = 200
 _EXPIRES_MAX = 253_402_300_799.0  # the end of the year 9999: a session's milliseconds must fit into 64 bits
 _ROLES = ("auditor", "reader")  # the first one that a token has
 _REQUIRED = ("iss", "aud", "exp", "sub")
+_THROTTLED_MAX = 1_024  # remembered results of `throttled_as`, 120 bytes each
 
 _log = logging.getLogger("asgi_audit.api")
 
@@ -66,6 +67,7 @@ class Issuer:
     def __init__(self, rules: Rules, keys: KeySet) -> None:
         self._rules = rules
         self._keys = keys
+        self._throttled: dict[bytes, str] = {}  # by SHA-256 of the token, which is a secret
 
     @property
     def name(self) -> str:
@@ -91,13 +93,15 @@ class Issuer:
             return None
 
     def throttled_as(self, text: str) -> str:
-        """What failures of this token are counted for: its key id and subject, unverified. '' when it is none."""
-        try:
-            found = jwt.decode_complete(text[:TOKEN_CHARACTERS_MAX], options={"verify_signature": False})
-            who = json.dumps([found["header"].get("kid"), found["payload"].get("sub")])
-        except Exception:
-            return ""
-        return "jwt " + hashlib.sha256(who.encode()).hexdigest()[:16]
+        """The name under which failures of this token are counted: a digest of its key id and subject, unverified; ''
+        when it is not a token. Called before each request, so a token is decoded for this only once."""
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        found = self._throttled.get(digest)
+        if found is None:
+            if len(self._throttled) >= _THROTTLED_MAX:
+                self._throttled.clear()
+            found = self._throttled[digest] = _throttled_as(text)
+        return found
 
     def _judged(self, text: str, key: jwt.PyJWK, algorithm: str) -> Grant:
         """Raises _Refused."""
@@ -124,6 +128,15 @@ class Issuer:
             _log.info("a valid token gives no rights: %s", why)
         id_ = subject_id(self._rules.issuer, subject)
         return Grant(key_id=id_, role=role, accounts=accounts, subject=subject, expires=expires)
+
+
+def _throttled_as(text: str) -> str:
+    try:
+        found = jwt.decode_complete(text[:TOKEN_CHARACTERS_MAX], options={"verify_signature": False})
+        who = json.dumps([found["header"].get("kid"), found["payload"].get("sub")])
+    except Exception:
+        return ""
+    return "jwt " + hashlib.sha256(who.encode()).hexdigest()[:16]
 
 
 def rights(claims: Mapping[str, Any], rules: Rules) -> tuple[str, frozenset[str] | None, str]:

@@ -150,7 +150,8 @@ def _link(operation: Operation, following: Operation, number: int) -> dict[str, 
     schema = operation.answer.model_json_schema()
     for name, field in following.follows.takes.items():
         parameters[alias_of(following.path_values, name)] = f"$response.body#{_pointer(schema, schema, field)}"
-    return {"operationId": _id(following, number), "parameters": parameters}
+    keys = "a key for the same accounts" if following.follows.is_sealed else "every key that may read the record"
+    return {"operationId": _id(following, number), "parameters": parameters, "description": f"Works with {keys}."}
 
 
 def _pointer(node: dict[str, Any], root: dict[str, Any], field: str) -> str:

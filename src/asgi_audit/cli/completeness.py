@@ -350,6 +350,7 @@ def _process(found: _Shown, p: Process) -> dict[str, Any]:
         "lost": lost,
         "missing": missing,
         "beforeBeginning": p.earlier,
+        "unverified": p.unverified,
         "excluded": p.excluded,
         "open": _open(p),
         "until": _time(p.low),

@@ -43,6 +43,9 @@ class Tally(Protocol):
     def add(self, key: str, number: int) -> int:
         """Adds `number`, which may be negative, to the count of `key`. Returns the new count."""
 
+    def total(self) -> int:
+        """The responses of all keys."""
+
 
 class _Own:
     """The tally of a single process."""
@@ -56,6 +59,9 @@ class _Own:
         if not found:
             del self._numbers[key]
         return found
+
+    def total(self) -> int:
+        return self._numbers.total()
 
 
 class Admission:
@@ -71,8 +77,8 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """The number of responses being built or sent."""
-        return self._in_flight
+        """The number of responses being built or sent, by all worker processes."""
+        return self._tally.total()
 
     @property
     def bytes(self) -> int:

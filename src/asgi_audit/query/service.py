@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import QueryError, StoreError
+from ..metrics import Values
 from ..record.line import TIME_END
 from ..store.base import Query, Reader, Row, Snapshot
 from .admission import IN_FLIGHT_MAX, Admission, Lease, Tally
@@ -281,6 +282,10 @@ class QueryService:
         except StoreError:
             return "the index cannot be read"
         return ""
+
+    def measures(self) -> Values:
+        """Metrics: responses in flight, of all worker processes."""
+        return {"asgi_audit_api_in_flight": float(self.admission.in_flight)}
 
     async def complete_until(self) -> int | None:
         """T, in ms since the epoch: the index holds every exchange begun before it. None: not known yet. Raises

@@ -232,6 +232,7 @@ class Process(NamedTuple):
     standing: Standing = "active"
     low: int = 0  # ms: everything that it stated up to this time is settled
     earlier: int = 0  # sequences that were removed before the index could read them
+    unverified: int = 0  # statements whose Merkle root could not be checked: not all of their records came in order
 
 
 class Window(NamedTuple):

@@ -135,7 +135,13 @@ class Api:
         if beside.together is not None and beside.histograms is not None:
             share_histograms(beside.histograms, beside.together.slot)
         measured = Measured(
-            lambda: {**measures(settings), **keys.measures(), **exports.measures(), **beside.measures()},
+            lambda: {
+                **measures(settings),
+                **keys.measures(),
+                **exports.measures(),
+                **beside.measures(),
+                **service.measures(),
+            },
             beside.text,
             beside.histograms,
         )

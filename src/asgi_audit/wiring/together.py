@@ -127,6 +127,10 @@ class Together:
         self._words[self._mine + cell] += number
         return sum(self._words[base + cell] for base in self._bases)
 
+    def total(self) -> int:
+        """The responses in flight of all keys and workers."""
+        return sum(sum(self._words[base + _IN_FLIGHT : base + _IN_FLIGHT + KEYS]) for base in self._bases)
+
     def windows(self, throttle: int) -> SharedWindows:
         """The windows of the throttle with this number, below `THROTTLES`."""
         return SharedWindows(self, throttle)

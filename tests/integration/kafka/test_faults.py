@@ -142,7 +142,7 @@ def test_stop_and_close_return_when_the_broker_is_frozen(frozen: LocalKafka, tmp
     read_from(reader, 100)
     frozen.pause()
     entries += [Entry(Kind.RECORD, n, record(n)) for n in range(101, 201)]
-    until(lambda: forwarder.stats().in_flight > 0)
+    until(lambda: forwarder.stats().pending > 0)
     assert not forwarder.stop(1.5)
     assert source.committed == 100, "removed without an acknowledgement"
     reader.close()
@@ -177,7 +177,7 @@ def test_nothing_is_missing_when_the_broker_freezes_for_longer_than_a_delivery_m
         until(lambda: source.committed == 2000)
         until(lambda: len(_first_seen(reader.messages)) == 2000)
         assert _first_seen(reader.messages) == [record(n) for n in range(1, 2001)]
-        assert forwarder.stats().producers >= 2
+        assert forwarder.stats().retries >= 1
         assert reader.source.incidents == ()
     finally:
         reader.end()

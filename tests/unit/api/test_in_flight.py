@@ -95,6 +95,8 @@ async def test_page_is_sent_in_pieces_and_let_go_with_them(api: Api) -> None:
     await exchange.is_sending.wait()
     held = api.service.admission.bytes
     assert held > 600_000
+    async with api.client("") as client:
+        assert "asgi_audit_api_in_flight 1.0\n" in (await client.get("/metrics")).text
     exchange.may_send.set()
     await exchange.task
     pieces = [m["body"] for m in exchange.sent[1:]]

@@ -275,3 +275,15 @@ def test_failures_are_counted_for_key_id_and_subject() -> None:
     assert len({one, made.throttled_as(token(sub="bob")), made.throttled_as(token(kid="k2"))}) == 3
     for text in ("..", "a.b.c", WRONG["a header that is deep"], WRONG["claims that are deep"], WRONG["other letters"]):
         assert made.throttled_as(text) == ""
+
+
+def test_token_of_many_requests_is_decoded_once_to_throttle_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    decode = jwt.decode_complete
+    monkeypatch.setattr(jwt, "decode_complete", lambda *a, **k: (decoded.append(a[0]), decode(*a, **k))[1])
+    made, one = issuer(), token()
+    assert len({made.throttled_as(one) for _ in range(50)}) == 1
+    assert decoded == [one]
+    for n in range(3_000):
+        made.throttled_as(f"{n}.b.c")
+    assert len(made._throttled) <= 1_024

@@ -164,6 +164,17 @@ def test_process_that_t_waits_for_is_named_before_it_is_written_off(
 
 
 @pytest.mark.usefixtures("_now")
+def test_json_counts_the_statements_whose_merkle_root_could_not_be_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ProcessState(process=PROCESS.bytes, partition="p", started=NOON, low=NOW - 100, unverified=2)
+    said = statement(1, 1, 1, at=NOW - 100, watermark=NOW - 100)
+    run(made(tmp_path, 5_000, states=[state], statements=[said]), "--json")
+    [process] = json.loads(capsys.readouterr().out)["processes"]
+    assert process["unverified"] == 2
+
+
+@pytest.mark.usefixtures("_now")
 def test_what_holds_t_is_shown_and_can_be_acknowledged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index = made(tmp_path, 5_000, holds=[Hold("3", "it has no leader", NOW - 4_000)])
     assert run(index) == 0

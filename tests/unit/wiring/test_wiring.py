@@ -149,6 +149,7 @@ def test_refusals_are_recorded_one_by_one_up_to_a_bound_and_what_a_valid_key_ask
             assert (await client.post("/trail", json=question(), headers=headers)).status_code == 200
         shown = (await client.get("/metrics")).text
         assert "asgi_audit_api_refusals_unrecorded_total 138.0" in shown
+        assert "asgi_audit_api_in_flight 0.0" in shown
 
     asyncio.run(within_lifespan(build_api(settings), work))
     # 30 of each, and the first one over the bound, which stands for those that follow within a minute.

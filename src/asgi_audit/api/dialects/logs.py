@@ -23,7 +23,7 @@ from ...record.line import TIME_END
 from ..completeness import audit_headers
 from ..failure import Failure
 from ..fields import Level, Token, digits
-from ..filters import END_TEXT, OWN_SERVICE, SERVICES_TEXT, START_TEXT, Search, span
+from ..filters import END_TEXT, OWN_SERVICE, SERVICES_TEXT, START_TEXT, Search, spans
 from ..instants import ms_of
 from ..models import Checked, Model, Refusal, answer_bytes, read_parameters
 from ..operation import Dialect, Example, Operation
@@ -45,15 +45,6 @@ _SENTENCES = {
 }
 
 
-def _first_and_last(value: Any) -> tuple[int, int]:
-    found = span(value)
-    if found is None:
-        raise Refusal(
-            "Invalid date format for '{name}'. Please use ISO 8601 format (YYYY-MM-DDTHH:MM:SSZ).", whole=True
-        )
-    return found
-
-
 def _service(value: Any) -> str:
     if not _SERVICE.fullmatch(value):
         raise ValueError
@@ -62,13 +53,9 @@ def _service(value: Any) -> str:
 
 Span = Annotated[
     tuple[int, int],
-    Checked(
-        _first_and_last,
-        "an ISO 8601 date-time with offset, or a date",
-        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]},
-    ),
+    spans("Invalid date format for '{name}'. Please use ISO 8601 format (YYYY-MM-DDTHH:MM:SSZ)."),
 ]
-"""(first, last) nanosecond of the text: one instant, or a whole day (UTC)."""
+"""See `filters.spans`; with the error text of the document."""
 
 
 class Asked(Model):

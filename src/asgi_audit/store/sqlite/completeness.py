@@ -29,7 +29,7 @@ from . import extent
 from .schema import DAY_MS, made_at_ms
 
 __all__ = [
-    "FORGOTTEN", "acknowledge", "earlier", "forget", "incidents", "known", "lost_in", "name_open_accounts",
+    "FORGOTTEN", "acknowledge", "counted", "forget", "incidents", "known", "lost_in", "name_open_accounts",
     "note", "note_lost_days", "read", "resumed", "write",
 ]  # fmt: skip
 
@@ -225,9 +225,13 @@ def lost_in(main: apsw.Connection, start: int, end: int) -> dict[bytes, int]:
     return {process: count for process, count in found.items() if count}
 
 
-def earlier(data: bytes | None) -> int:
-    """The number of sequences that were removed before they could be read, from a stored state."""
-    return 0 if data is None else _state.decode(data).earlier
+def counted(data: bytes | None) -> tuple[int, int]:
+    """From a stored state: (sequences that were removed before they could be read, statements whose Merkle root could
+    not be checked)."""
+    if data is None:
+        return 0, 0
+    state = _state.decode(data)
+    return state.earlier, state.unverified
 
 
 def known(main: apsw.Connection, process: bytes) -> Known | None:

@@ -300,7 +300,7 @@ class SqliteReader:
                 f"SELECT {_PROCESS} FROM process WHERE number > 0 OR indexed > 0 ORDER BY started, process"
             ).fetchall()
         return [
-            Process._make((uuid.UUID(bytes=r[0]), *r[1:11], bool(r[11]), *r[12:15], completeness.earlier(r[15])))
+            Process._make((uuid.UUID(bytes=r[0]), *r[1:11], bool(r[11]), *r[12:15], *completeness.counted(r[15])))
             for r in rows
         ]
 

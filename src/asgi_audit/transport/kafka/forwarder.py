@@ -113,7 +113,6 @@ class Forwarder:
             self._queues, self._dead_letters, self._condition, batch_bytes=batch_bytes, clock=clock
         )
         self._counts: Counter[str] = Counter()
-        self._in_flight = 0
 
     # For callers, from any thread
 
@@ -172,8 +171,6 @@ class Forwarder:
             damaged=c["damaged"],
             batches=c["batches"],
             retries=c["retries"],
-            producers=c["producers"],
-            in_flight=self._in_flight,
             pending=self._queues.entries,
             pending_bytes=self._queues.pending_bytes,
             dead_letters=self._dead_letters.written,
@@ -238,7 +235,6 @@ class Forwarder:
     async def _connect(self) -> None:
         """A producer that knows the topic's partitions. Raises what aiokafka raises."""
         self._failed, self._reached = None, False
-        self._counts["producers"] += 1
         # After a refused batch the numbering of an idempotent producer has a gap, and the broker would refuse every
         # later batch of the partition as out of order. So a refused batch is sent again in parts by a producer without
         # idempotence.
@@ -330,7 +326,6 @@ class Forwarder:
             await asyncio.wait(sends, timeout=1.0)
         for queue in self._queues.all():
             queue.busy = False
-        self._in_flight = 0
         self._commit()
 
     def _read(self) -> None:
@@ -360,7 +355,6 @@ class Forwarder:
         try:
             batch = await self._packed(queue)
             count = batch.record_count()
-            self._in_flight += count
             self._counts["sent"] += count
             self._counts["batches"] += 1
             async with asyncio.timeout(self._delivery):
@@ -375,7 +369,6 @@ class Forwarder:
         except Exception as e:
             self._failed = e  # a bug: it ends the thread
         finally:
-            self._in_flight = max(0, self._in_flight - count)
             queue.busy = False
             # In the usual case there is nothing to do before the next read, so do not wake the pump.
             if queue.runs or self._failed is not None or self._drain or self._flushes or self._stop.is_set():

@@ -132,7 +132,7 @@ class KafkaSource:
         self._retention_at = 0.0
         self._seen = 0
         self._ours = 0
-        self._counts = {"fetched": 0, "consumers": 0, "incidents": 0}
+        self._counts = {"fetched": 0, "incidents": 0}
 
     # ------------------------------------------------------------------------------------------------- contract
 
@@ -242,12 +242,10 @@ class KafkaSource:
             lags = [None if p.lag is None else p.lag + p.unstored for p in partitions]
         return KafkaSourceStats(
             state=self._condition.state,
-            fetched=self._counts["fetched"],
             queued=self._queue.messages,
             lag=None if not lags or None in lags else sum(n for n in lags if n is not None) + self._queue.messages,
             expires_in=self._expires_in(),
             statement_delay=max((p.statement_delay for p in partitions if p.statement_delay is not None), default=None),
-            consumers=self._counts["consumers"],
             incidents=self._counts["incidents"],
             last_error=self._condition.last_error,
         )
@@ -332,7 +330,6 @@ class KafkaSource:
         if stop.is_set():
             return
         self._consumer = new_consumer(self._config, fetch_wait_ms=self._fetch_wait_ms)
-        self._counts["consumers"] += 1
         with vendor_calls():
             await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
         await self._assign(facts)

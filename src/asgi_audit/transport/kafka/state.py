@@ -39,8 +39,6 @@ class ForwarderStats(NamedTuple):
     damaged: int
     batches: int
     retries: int
-    producers: int
-    in_flight: int
     pending: int
     pending_bytes: int
     dead_letters: int
@@ -49,13 +47,11 @@ class ForwarderStats(NamedTuple):
 
 class KafkaSourceStats(NamedTuple):
     state: KafkaState
-    fetched: int
     queued: int
     lag: int | None  # messages below the last known high watermarks that are not stored; None before the first response
     # Seconds until retention removes the oldest message that is not stored, or one appended now; None: not known.
     expires_in: float | None
     statement_delay: float | None  # append time of each partition's last statement minus its watermark, the largest
-    consumers: int
     incidents: int
     last_error: str
 

@@ -6,15 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from ....durations import ACCEPTED as DURATION_ACCEPTED
-from ....durations import PATTERN as DURATION_PATTERN
-from ....durations import TEXT_MAX as DURATION_TEXT_MAX
-from ....durations import duration_ns
 from ....errors import QueryError
 from ....query.model import Grant, Query
 from ....record.line import TIME_END
 from ...bearer import TOKEN_CHARACTERS_MAX
-from ...fields import Instant, text, whole
+from ...fields import Duration, Instant, text, whole
 from ...filters import LENGTH_TEXT, OWN_SERVICE, SERVICES_TEXT
 from ...instants import ms_of
 from ...models import Checked, Model, NoParameters, Refusal
@@ -38,28 +34,6 @@ def _unshown(value: Any) -> str:
 
 
 _Credential = Annotated[str, Checked(_unshown, _KEY.accepted, _KEY.schema)]
-
-
-def _duration(value: Any) -> int:
-    if not isinstance(value, str):
-        raise ValueError
-    return duration_ns(value)
-
-
-Duration = Annotated[
-    int,
-    Checked(
-        _duration,
-        DURATION_ACCEPTED,
-        {
-            "type": "string",
-            "pattern": DURATION_PATTERN,
-            "maxLength": DURATION_TEXT_MAX,
-            "examples": ["24h", "1h30m"],
-        },
-    ),
-]
-"""Nanoseconds."""
 
 
 class Asked(Model):
