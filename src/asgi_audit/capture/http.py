@@ -66,7 +66,8 @@ class HttpCapture(Sealing, eq=False):
         last = starting = False
         try:
             kind = message["type"]
-            if kind == "http.response.body":
+            # Before the start message nothing is final: the server refuses it, and the application may still respond.
+            if kind == "http.response.body" and draft.start is not None:
                 data = message.get("body", b"")
                 if (
                     draft.response is None
@@ -83,7 +84,7 @@ class HttpCapture(Sealing, eq=False):
                     starting = True
                     message = self._start(draft, message)
                     last = self.config.durable and self._completes(draft)
-            else:
+            elif draft.start is not None:
                 last = self.finishing = self._other(draft, kind, message)
         except Exception:
             self.config.internal_error("send")

@@ -233,7 +233,7 @@ async def _lifespan(app: ASGIApp, config: CaptureConfig, scope: Scope, receive: 
     async def watched_receive() -> Message:
         nonlocal stopping
         message = await receive()
-        kind = message.get("type")
+        kind = _type_of(message)
         if kind == "lifespan.startup":
             await _open(config, OPEN_SECONDS_STARTUP)
         elif kind == "lifespan.shutdown":
@@ -241,7 +241,7 @@ async def _lifespan(app: ASGIApp, config: CaptureConfig, scope: Scope, receive: 
         return message
 
     async def watched_send(message: Message) -> None:
-        kind = message.get("type")
+        kind = _type_of(message)
         if kind == "lifespan.shutdown.complete" or kind == "lifespan.shutdown.failed":
             await close()
         await send(message)
@@ -259,6 +259,14 @@ async def _lifespan(app: ASGIApp, config: CaptureConfig, scope: Scope, receive: 
     if stopping:  # the application returned without sending lifespan.shutdown.complete
         await close()
     return answer
+
+
+def _type_of(message: Any) -> Any:
+    """The type of a message; None for an object that is no message, which its reader will refuse."""
+    try:
+        return message["type"]
+    except Exception:
+        return None
 
 
 def live_captures() -> list[Capture]:

@@ -77,6 +77,42 @@ def test_last_bytes_wait_for_the_record_when_delivery_is_durable(
     assert recorder.unwaited_count == 0
 
 
+ZEROCOPY = {"type": "http.response.zerocopysend", "file": 0, "count": 1}
+
+
+@pytest.mark.parametrize("delivery", ["buffered", "durable"])
+@pytest.mark.parametrize("early", [body(b"early"), body(b"early", True), PATHSEND, ZEROCOPY, TRAILERS, {"type": "x"}])
+@pytest.mark.parametrize("refused", [True, False])  # uvicorn ignores it when the client has left
+def test_nothing_is_final_before_the_start_message(early: Any, delivery: Any, refused: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send(early)
+        except RuntimeError:
+            recorder.log.append("refused")
+        await send(start())
+        await send(body(b"x"))
+
+    recorder = ListRecorder()
+    server = Server(send_raises=(0, RuntimeError("no start message")) if refused else None, log=recorder.log)
+    taken = server.send
+
+    async def send(message: Any) -> None:
+        try:
+            await taken(message)
+        except RuntimeError:
+            server.send_raises = None
+            raise
+
+    capture, _ = make_capture(app, recorder, delivery=delivery)
+    asyncio.run(capture(server.scope, server.receive, send))  # type: ignore[arg-type]
+    first = "refused" if refused else early["type"].removeprefix("http.response.")
+    sealing = [*WAIT, "body"] if delivery == "durable" else ["body", "sealed"]
+    assert recorder.log == [first, "start", *sealing]
+    (exchange,) = recorder.sealed
+    assert (exchange.status, exchange.outcome) == (200, "completed")
+    assert (bytes(b"".join(exchange.response_body.chunks)), exchange.response_body.total) == (b"x", 1)
+
+
 async def plain(scope: Any, receive: Any, send: Any) -> None:
     await send(start())
     await send(body(b"x"))
