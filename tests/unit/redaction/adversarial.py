@@ -1,4 +1,5 @@
-"""Bodies that are made to cost time: pieces that mean something to one of the grammars, repeated, nested and mixed."""
+"""Adversarial bodies: pieces that are significant in one of the grammars, repeated, nested and mixed so that they cost
+time."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ KINDS = (
 
 
 def bodies(count: int = 2_000, seed: int = 20) -> Iterator[tuple[bytes, bytes]]:
-    """(content type, at most 64 KiB)."""
+    """Yields (content type, body of at most 64 KiB)."""
     rng = random.Random(seed)
     for number in range(count):
         shape = number % 5
@@ -37,15 +38,15 @@ def bodies(count: int = 2_000, seed: int = 20) -> Iterator[tuple[bytes, bytes]]:
         unit = b"".join(few)
         if shape == 0:  # one unit repeated
             data = unit * (SIZE // len(unit) + 1)
-        elif shape == 1:  # something, then something else without end
+        elif shape == 1:  # a unit, then another one without an end
             other = b"".join(rng.choices(PIECES, k=2))
             data = unit * rng.randrange(1, 400) + other * (SIZE // len(other))
-        elif shape == 2:  # any order
+        elif shape == 2:  # units in random order
             data = b"".join(rng.choices(PIECES, k=rng.randrange(500, 9_000)))
         elif shape == 3:  # opened and never closed
             opener = rng.choice((b'{"a":', b"[", b"<a>", b"(", b"{'a': ", b'"', b"<!-- ", b"'"))
             data = opener * rng.randrange(1, 900) + unit * (SIZE // len(unit))
-        else:  # in a JSON document that is valid where the unit allows it
+        else:  # in a JSON document, which is valid where the unit allows it
             text = unit.replace(b'"', b'\\"').replace(b"\n", b"\\n").replace(b"\t", b" ").replace(b"\r", b" ")
             item = rng.choice((b'"%b"', b'{"k":"%b"}', b'{"%b":1}', b'{"name":"%b","value":"x"}'))
             made = item.replace(b"%b", text)

@@ -1,10 +1,11 @@
-"""Secrets in documents that were written before the engine had seen any of them: a third matrix, see `documents/`.
+"""A third set of secrets in documents (`documents/`), which was written before the engine was run on it.
 
-`documents/*.txt` hold the templates: behind `%%% kind` each line is one, behind `%% kind` the lines up to the next
-mark. `§` is the secret, `§m` one that looks made by a machine, `§n` of six digits, `§u` percent-encoded, `§6` in
-base64, `§b` in base64 behind `mira:`, `§j` in the base64 of a JSON document, `§h` in hex. `names.txt` stand in each of
-`structures.txt` (`¤`); `vendors.txt` holds forms. What leaks, and is not promised, stands in `not_promised.txt` with
-the reason behind its kind. Sources: the documentation of the service, tool or protocol whose format a template has.
+`documents/*.txt` hold the templates: after `%%% kind` each line is one template; after `%% kind` the lines up to the
+next mark are one. `§` is the secret, `§m` one that looks machine-made, `§n` one of six digits, `§u` percent-encoded,
+`§6` in base64, `§b` in base64 after `mira:`, `§j` in the base64 of a JSON document, `§h` in hex. Each name of
+`names.txt` is put into each structure of `structures.txt` (at `¤`); `vendors.txt` holds formats of keys. Templates
+whose leaks are accepted are in `not_promised.txt`, with the reason after their kind. Sources: the documentation of the
+service, tool or protocol whose format a template has.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ TYPES = {
     "json": b"application/json", "form": b"application/x-www-form-urlencoded", "xml": b"application/xml",
     "html": b"text/html; charset=utf-8", "text": b"text/plain; charset=utf-8", "csv": b"text/csv",
 }  # fmt: skip
-# Templates in which what tells stands behind the secret, or in which the secret stands twice: when that is cut off,
-# nothing tells.
+# Templates in which the sign of the secret comes after it, or in which the secret occurs twice: when the end is cut
+# off, nothing identifies the secret.
 _TOLD_LATER = re.compile(
     "§[mn]?[\"']?(?: \\||[@>]| is (?:my|your|the)\\b| as | login |&s(?:tate|cope)=| /add)"
     "|basic_auth|Auth=|[?]?auth=|data-secret|^G-|(?s:§.*§)|ENV\\[|ss://|client.login"
@@ -58,7 +59,7 @@ class Planted(NamedTuple):
 
 
 def read(name: str) -> list[Template]:
-    """The templates of a file."""
+    """Returns the templates of a file."""
     found: list[Template] = []
     group, kind, each_line = name, "", False
     block: list[str] = []
@@ -86,19 +87,19 @@ def read(name: str) -> list[Template]:
 
 @cache
 def templates() -> tuple[Template, ...]:
-    """Those of all services, tools and protocols."""
+    """Returns the templates of all services, tools and protocols."""
     return tuple(template for name in FILES for template in read(name))
 
 
 @cache
 def cuttable() -> tuple[Template, ...]:
-    """Those that tell the secret also when the end is cut off."""
+    """Returns the templates whose secret can be recognised even when the end is cut off."""
     return tuple(template for template in templates() if not _TOLD_LATER.search(template.text))
 
 
 @cache
 def named() -> tuple[Template, ...]:
-    """Each name in each structure."""
+    """Returns each name in each structure."""
     names = [n for n in (FOLDER / "names.txt").read_text("utf-8").split("\n") if n and n[0] != "#"]
     return tuple(
         Template(f"name {name}", t.kind, t.text.replace("¤", _spelled_name(name, t.kind)))
@@ -132,7 +133,8 @@ def vendors() -> tuple[Vendor, ...]:
 
 
 def planted(template: Template, seed: int, kept: float | None = None) -> Planted:
-    """The exchange with a secret in this template. kept: the part of the body that its limit left, from 0 to 1."""
+    """Returns the exchange with a secret in this template. kept: the fraction of the body that its limit left, from 0
+    to 1."""
     rng = random.Random(f"{template.text} {seed}")
     value = wild.secret(rng)
     if "§n" in template.text:
@@ -156,7 +158,7 @@ def known(vendor: Vendor, seed: int) -> Planted:
 
 
 def filled(template: Template, value: str) -> str:
-    """The template with the secret in it, spelled as its format demands."""
+    """Returns the template with the secret in it, encoded as the format requires."""
     plain = quote_plus(value) if template.kind == "form" else value
     if template.kind in ("xml", "html") or "&quot;" in template.text:
         plain = html.escape(value)

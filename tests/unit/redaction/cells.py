@@ -1,7 +1,7 @@
-"""The cells of the promise: a secret planted in a place of an exchange, in a way that it can be told by.
+"""The cells of the promise: each plants a secret in a place of an exchange, in a way that identifies it as a secret.
 
-`PROMISE` is what `docs/redaction.md` shows: for each place the ways that are promised. Every cell is made from a seed,
-so that a leak can be made again: `cell(place, way, seed)`.
+`PROMISE` is the table in `docs/redaction.md`: for each place the ways that are promised. Every cell is made from a
+seed, so that a leak can be reproduced: `cell(place, way, seed)`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def word(rng: random.Random, size: int, letters: str = _LETTERS) -> str:
 
 
 def secret_by_name(rng: random.Random) -> str:
-    """What people and machines use; never an ordinary word."""
+    """A secret as people or machines choose it; never an ordinary word."""
     kind = rng.randrange(6)
     if kind == 0:
         return "Zq" + word(rng, 10) + "/+" + word(rng, 4)
@@ -84,7 +84,8 @@ def secret_by_name(rng: random.Random) -> str:
 
 
 def secret_by_form(rng: random.Random) -> tuple[str, str]:
-    """(value, the part of it that must be nowhere). Put together here, so that no scanner takes this for a leak."""
+    """Returns (value, the part of it that must not occur anywhere). Assembled at run time, so that scanners do not
+    report this file as a leak."""
     upper = string.ascii_uppercase + "234567"
     body = word(rng, 36)
     value = rng.choice(
@@ -512,7 +513,8 @@ def cell(place: str, way: str, seed: int) -> Cell:
 
 
 def spellings(secret: str) -> set[bytes]:
-    """The forms in which a secret must not rest, in lower case: plain, percent, JSON, HTML, base64; and pieces of it."""
+    """The forms in which a secret must not be stored, in lower case: plain, percent-encoded, JSON, HTML, base64; and
+    parts of it."""
     raw = secret.encode()
     found = {
         raw, quote(secret, safe="").encode(), quote_plus(secret).encode(), json.dumps(secret)[1:-1].encode(),
@@ -532,13 +534,13 @@ def leaks(secret: str, record: bytes) -> list[bytes]:
     low = record.lower()
     told = [form for form in spellings(secret) if form in low]
     at = record.find(b"\x1f\x8b")
-    if at >= 0:  # nothing of ours compresses before the journal; a stream that rests is looked into
+    if at >= 0:  # we compress nothing: a compressed stream on disk is searched, too
         told += [form for form in spellings(secret) if form in gzip.decompress(record[at:]).lower()]
     return told
 
 
 def promise_table() -> str:
-    """The promise as `docs/redaction.md` shows it."""
+    """Returns the promise as it is in `docs/redaction.md`."""
     lines = ["| place | " + " | ".join(WAYS) + " |", "|---" * (len(WAYS) + 1) + "|"]
     for place, ways in PROMISE.items():
         word = "omitted, searched for" if place == "multipart" else "masked"

@@ -1,8 +1,9 @@
-"""What a record costs by the kind of its exchange, in µs of thread CPU: of this tree, and of another one beside it.
+"""Measures the thread CPU (µs) that a record costs, by the kind of its exchange: for this tree and, if given, for
+another one.
 
-`python -m tests.unit.redaction.cpu [SRC] [KIND …]`: SRC is the `src` directory of another revision (see
-`git worktree add`). Each tree has a process of its own; they measure in turn, many records each time. Printed are the
-medians of the rounds and of their ratios. A KIND is part of a kind's name.
+`python -m tests.unit.redaction.cpu [SRC] [KIND …]`: SRC is the `src` directory of another revision (see `git worktree
+add`). Each tree has a process of its own; they measure in turn, many records each time. The output shows the medians of
+the rounds and of their ratios. KIND: a part of a kind's name.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ _MADE: dict[str, Callable[[random.Random], tuple[str, str] | dict[str, Any]]] = 
 
 
 def kinds() -> dict[str, list[dict[str, Any]]]:
-    """By kind, keywords of exchanges that differ in their values."""
+    """Returns, by kind, keyword arguments of exchanges that differ in their values."""
     out: dict[str, list[dict[str, Any]]] = {}
     for name, made in _MADE.items():
         r = random.Random(name)
@@ -133,7 +134,7 @@ def kinds() -> dict[str, list[dict[str, Any]]]:
 
 
 def _worker(kinds: dict[str, list[dict[str, Any]]]) -> None:
-    """Runs beside whatever tree `PYTHONPATH` names: older ones have the builder elsewhere."""
+    """Runs on the tree that `PYTHONPATH` names: older trees have the builder in another module."""
     import importlib
     import uuid
 

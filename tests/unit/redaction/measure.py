@@ -1,4 +1,4 @@
-"""The figures of the redaction, printed: the matrix of places and ways, ordinary documents, adversarial bodies.
+"""Prints the figures of the redaction: the matrix of places and ways, ordinary documents, adversarial bodies.
 
 `python -m tests.unit.redaction.measure matrix [seeds]`, `… blind [seeds]`, `… ordinary`, `… adversarial [bodies]`.
 """
@@ -50,7 +50,8 @@ def matrix(seeds: int) -> int:
 
 
 def blind_set(seeds: int) -> int:
-    """The leaks of the third matrix, by file; `-v` prints each template that leaks. `-n`, `-f`: also names, forms."""
+    """Prints the leaks of the third set, by file; `-v` prints each template that leaks. `-n`, `-f`: also names, formats
+    of keys."""
     from . import blind
 
     builder = make_builder()

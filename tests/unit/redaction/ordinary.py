@@ -1,6 +1,6 @@
-"""Ordinary documents that hold no secret, though many speak of some: what is masked in them is damage.
+"""Ordinary documents without a secret, many of which mention secrets. Whatever is masked in them is damage.
 
-Families of documents that services exchange every day, each in several variants made from a seed.
+Families of documents that services exchange every day, each in several variants that are made from a seed.
 """
 
 from __future__ import annotations
@@ -434,7 +434,7 @@ TEXTS: tuple[tuple[Callable[[random.Random], str], str], ...] = (
 
 
 def documents() -> Iterator[tuple[str, str, str]]:
-    """(family, content type, text)."""
+    """Yields (family, content type, text)."""
     for make in DOCUMENTS:
         for seed in range(VARIANTS):
             value = make(random.Random(seed))
@@ -442,5 +442,5 @@ def documents() -> Iterator[tuple[str, str, str]]:
     for write, kind in TEXTS:
         for seed in range(VARIANTS):
             yield write.__name__, kind, write(random.Random(seed))
-    for make in DOCUMENTS[:8]:  # the same in a string of another document
+    for make in DOCUMENTS[:8]:  # the same text as a string in another document
         yield make.__name__ + " in a string", JSON, json.dumps({"payload": json.dumps(make(random.Random(1)))})

@@ -1,7 +1,7 @@
-"""A second corpus of ordinary documents, made apart from `ordinary`: what is masked in them is damage.
+"""A second set of ordinary documents, written independently of `ordinary`. Whatever is masked in them is damage.
 
-Source code, manuals, schemas, configuration with references, and prose that speaks of secrets without holding one. In
-each `§` is a number that differs from variant to variant.
+Source code, manuals, schemas, configuration with references, and prose that mentions secrets without containing one. In
+each, `§` is a number that differs between variants.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ DOCUMENTS: tuple[tuple[str, str], ...] = (
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """(content type, text)."""
+    """Yields (content type, text)."""
     for kind, text in DOCUMENTS:
         for variant in range(VARIANTS):
             yield kind, text.replace("§", str(variant + 3))

@@ -1,6 +1,6 @@
 """Secrets in the formats of services, tools and protocols, names in every structure, keys of vendors: see `blind`.
 
-A part of it in each run; all of it, and each document cut at many places: `make test-all`.
+Each run tests a part of the set. `make test-all` tests all of it, and each document cut at many places.
 """
 
 from __future__ import annotations

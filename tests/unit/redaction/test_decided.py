@@ -1,4 +1,4 @@
-"""Cells that were hard, and what was decided of each."""
+"""Difficult cells, and the decision for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kept(text: str, kind: str = "text/plain", cut: int | None = None) -> Any:
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
-        (f"/verify/{UUID}", f"/verify/{M}"),  # it is the credential
+        (f"/verify/{UUID}", f"/verify/{M}"),  # this is the credential
         ("/otp/123456", f"/otp/{M}"),
         ("/password/policy", "/password/policy"),
         (f"/orders/{UUID}", f"/orders/{UUID}"),
@@ -144,7 +144,7 @@ def test_password_with_a_space_is_masked_in_a_field_that_is_one_url() -> None:
 
 
 def test_form_is_masked_where_a_name_seems_to_stand_in_it() -> None:
-    """A secret may end in what reads as a name: `…Pw`."""
+    """A secret may end in letters that look like a name: `…Pw`."""
     assert kept("id|note\n1|https://mira:Y5HiZnNz4wPw@h/x\n") == f"id|note\n1|https://mira:{M}@h/x\n"
     assert kept('x("private-key", "Zq517728922$x!GPw")') == f'x("private-key", "{M}")'
 
@@ -176,7 +176,7 @@ def test_secret_that_is_cut_itself_is_masked(text: str, kind: str) -> None:
     "stream",
     [
         b"data: ghp_16C7e42F292c\n\ndata: 6912E7710c838347Ae178B4a\n\n",
-        b"data:  ghp_16C7e42F292c\n\ndata:6912E7710c838347Ae178B4a\n\n",  # a piece may begin with a blank
+        b"data:  ghp_16C7e42F292c\n\ndata:6912E7710c838347Ae178B4a\n\n",  # a piece may begin with a space
         b'data: {"a":1}\r\n\r\ndata: ghp_16C7e42F292c\r\n\r\ndata: 6912E7710c838347Ae178B4a\r\n\r\n',
     ],
 )

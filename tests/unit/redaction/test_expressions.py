@@ -1,10 +1,10 @@
-"""Every compiled expression of the rooms that search untrusted bytes: none goes back over its input, and none needs a
-Python that is newer than Debian 12's.
+"""Every compiled expression of the modules that search untrusted bytes: none backtracks over its input, and none
+requires a Python newer than that of Debian 12.
 
-Goal: 64 KiB from a stranger hold the interpreter's lock, and with it the application's event loop, for at most 5 ms.
-Method: the expressions are found by introspection, inputs are made from the structure of each and grown from 6 KiB,
-where what is quadratic already shows, to 64 KiB; the processor time of the thread is measured. Thousands of inputs for
-each: `make adversarial`.
+Goal: a hostile body of 64 KiB holds the interpreter's lock, and with it the application's event loop, for at most 5 ms.
+Method: the expressions are found by introspection. Inputs are made from the structure of each and grown from 6 KiB,
+where quadratic time already shows, to 64 KiB; the thread's processor time is measured. Thousands of inputs for each:
+`make adversarial`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from asgi_audit.redaction.names import STEMS
 
 LONGEST_SECONDS = 0.005
 SMALL = 6_000
-# What the room itself bounds before it searches: a segment of a path, a value, a name.
+# Inputs that the module itself bounds before it searches: a segment of a path, a value, a name.
 BOUNDED = {
     "forms._CHANGE": 4_096,
     "lines._KEY": 4_000,
@@ -68,7 +68,7 @@ def test_expressions_are_found() -> None:
 
 
 def worst(expression: Expression, number: int, seed: int) -> tuple[float, Attack | None]:
-    """Seconds of the longest call, and what it was given."""
+    """Returns the seconds of the longest call, and its input."""
     size = BOUNDED.get(expression.name, SIZE)
     is_text = isinstance(expression.pattern.pattern, str)
     rng = random.Random(zlib.crc32(expression.name.encode()) + seed)
@@ -81,7 +81,7 @@ def worst(expression: Expression, number: int, seed: int) -> tuple[float, Attack
     for cost, attack in sorted(small, key=lambda pair: -pair[0])[:3]:
         if cost >= 0.05:
             cost = within(lambda a=attack: measure(a, min(SMALL, size)), LONGEST_SECONDS)  # type: ignore[misc]
-        if cost < 0.05:  # else 64 KiB would take minutes
+        if cost < 0.05:  # otherwise 64 KiB would take minutes
             cost = within(lambda a=attack: measure(a, size), LONGEST_SECONDS)  # type: ignore[misc]
         found = max(found, (cost, attack), key=lambda pair: pair[0])
         if found[0] > LONGEST_SECONDS:
@@ -96,7 +96,7 @@ def test_expression_takes_no_longer_than_a_scan_when_attacked(expression: Expres
 
 
 def test_scan_without_ahocorasick_takes_no_longer_when_attacked() -> None:
-    """The expression that stands in for the extra `fast`."""
+    """The expression that replaces the extra `fast` when that is not installed."""
     needle = re.compile(multisearch.alternation(stem for stem in STEMS if stem.isascii()).encode())
     seconds, attack = worst(Expression("multisearch", needle, frozenset({"finditer"})), 60, 1)
     assert seconds <= LONGEST_SECONDS, f"{seconds * 1e3:.1f} ms of {attack!r}"
@@ -129,7 +129,7 @@ def _possessive(sequence: Any) -> bool:
 
 
 def test_no_possessive_group_in_compiled_expressions() -> None:
-    """Those put together from parts too."""
+    """Including expressions that are assembled from parts."""
     assert REPEATS
     assert [e.name for e in expressions() if _possessive(parsed(e.pattern))] == []
 

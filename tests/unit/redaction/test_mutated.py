@@ -1,8 +1,8 @@
-"""Whatever becomes of a document on its way: no exception, a valid record, and a secret on a line of its own is masked.
+"""A damaged document never raises, always makes a valid record, and a secret on a line of its own is masked in it.
 
-Goal: the grammars meet what no writer of them thought of. Method: hypothesis takes a document of the corpora, breaks it in
-up to six places (pieces of other grammars in, bytes out, parts twice, cut), and puts a line with a secret between two of
-its lines. Few examples by default; ASGI_AUDIT_TEST_FULL=1 for more.
+Goal: input that the authors of the grammars did not think of. Method: hypothesis takes a document of the sets, changes
+it in up to six places (inserts pieces of other grammars, removes bytes, repeats parts, cuts), and puts a line with a
+secret between two of its lines. Few examples by default; ASGI_AUDIT_TEST_FULL=1 runs more.
 """
 
 from __future__ import annotations

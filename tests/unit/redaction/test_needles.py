@@ -1,4 +1,4 @@
-"""What the scan searches for: everyday bodies hold none of it, and no layout of a document hides it."""
+"""The words that the scan searches for: ordinary bodies contain none of them, and no layout of a document hides one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVERYDAY = [
 def test_everyday_json_holds_nothing_that_is_looked_at(
     redactor: Redactor, document: dict[str, object], indent: int | None
 ) -> None:
-    """Each find would cost a microsecond, where the whole search of a kilobyte costs two."""
+    """Each match would cost a microsecond; the whole search of a kilobyte costs two."""
     data = json.dumps([document], indent=indent).encode()
     assert needles().search_ascii(data.translate(FOLD)) == []
     assert redactor.record().body(data, b"application/json", "b", valid=True) == data
@@ -109,7 +109,7 @@ def test_link_is_found_where_a_body_is_cut(redactor: Redactor) -> None:
 
 
 def test_no_word_of_ascii_begins_with_a_separator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every fourth byte is one: the expression would take twice as long."""
+    """Every fourth byte is a separator: the expression would take twice as long."""
     monkeypatch.setitem(sys.modules, "ahocorasick_rs", None)
     assert {start for _, start, _ in needles().search_ascii(b"_password_pin__openai__{_webhook_office_com_")} <= {
         1, 10, 15, 25
@@ -117,7 +117,7 @@ def test_no_word_of_ascii_begins_with_a_separator(monkeypatch: pytest.MonkeyPatc
 
 
 def test_tables_are_built_once() -> None:
-    """It takes 15 ms, in an application's start."""
+    """Building them takes 15 ms of an application's start."""
     assert needles() is needles()
     assert needles(("tax_number",)) is needles(("tax_number",))
     assert needles(("tax_number",)) is not needles()

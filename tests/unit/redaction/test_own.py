@@ -1,4 +1,4 @@
-"""An operator's own names, forms and paths mask wherever the built-in ones do."""
+"""An operator's own names, forms and paths mask in the same places as the built-in ones."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_path(path: str, shown: str) -> None:
 
 
 def test_path_is_masked_in_its_escapes_and_wherever_else_it_stands() -> None:
-    """In the URL as received, in headers that hold URLs, and by reflection in a body."""
+    """In the URL as received, in headers that contain URLs, and where a body repeats it."""
     x = make_exchange(
         headers=[(b"referer", b"https://h.example/share/geheim-17b?x=1")],
         answer=b'{"seen":"geheim-17b","next":"geheim-18b"}',

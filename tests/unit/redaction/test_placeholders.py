@@ -1,4 +1,5 @@
-"""What looks like a placeholder under a sensitive name: masks and templates are kept, what people choose is masked."""
+"""Values that look like placeholders under a sensitive name: masks and templates are kept, values that people choose
+are masked."""
 
 from __future__ import annotations
 

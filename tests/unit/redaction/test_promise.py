@@ -1,4 +1,4 @@
-"""The promise of `docs/redaction.md`: 0 leaks in the promised cells, ordinary documents as they were, no stall.
+"""The promise of `docs/redaction.md`: no leaks in the promised cells, ordinary documents unchanged, bounded time.
 
 More of it: `python -m tests.unit.redaction.measure` with `matrix`, `ordinary` or `adversarial`.
 """
@@ -58,7 +58,7 @@ def test_ordinary_documents_stay_as_they_are() -> None:
 
 
 def test_bytes_outside_a_mask_are_what_was_sent() -> None:
-    """Numbers that no float holds, duplicate keys, escapes, order and spacing."""
+    """The exact numbers (beyond a float), duplicate keys, escapes, order and spacing are kept."""
     raw = (
         b'{"a":1.50, "n":12345678901234567890123,"e":1E3,"a" : 2,"t":"\\u00e9\\/\\ud83d\\ude00 \\"x\\"",'
         b'"password" : "hu\\/nter2",'
@@ -77,8 +77,8 @@ def test_cut_document_without_a_secret_is_kept(kept: int) -> None:
 
 
 def test_adversarial_bodies_hold_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
-    """Counted: calls and returns while the record is made, of Python and of C. 400,000 of them take 25 ms of CPU on a
-    quiet core (`python -m tests.unit.redaction.measure adversarial` measures it). None is left out because of an error.
+    """Counted: calls and returns of Python and C while the record is made. 400,000 of them take 25 ms of CPU on a quiet
+    core (`python -m tests.unit.redaction.measure adversarial` measures it). No record is left out because of an error.
     """
     worst = (0, 0)
     with caplog.at_level(logging.WARNING, "asgi_audit"):
@@ -98,7 +98,7 @@ def test_adversarial_bodies_hold_nobody_up(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_mutated_documents_make_valid_records(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever breaks in a document: no exception, and a record that can be read; a secret in it stays hidden."""
+    """Damaged documents do not raise; their record can be decoded, and a secret in them is masked."""
     seed = 20_261_128
     print("seed", seed)
     rng = random.Random(seed)

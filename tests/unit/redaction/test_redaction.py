@@ -1,4 +1,4 @@
-"""Cases of redaction by example, and what must be left alone."""
+"""Redaction by example: what is masked, and what must be left unchanged."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_name_is_of_its_kind(name: str, kind: int) -> None:
 @pytest.mark.parametrize("pure", [False, True])
 @pytest.mark.parametrize("form", ['{{"{}": 1}}', "a=1&{}=x", "{}: x", "<{}>x", '["loc", "{}"]'])
 def test_scan_never_misses_a_sensitive_name(monkeypatch: pytest.MonkeyPatch, pure: bool, form: str) -> None:
-    """The scan's needles are made of the tables; a word that they missed would leak everywhere at once."""
+    """The scan's search words are made from the tables; a missing word would leak in every place at once."""
     if pure:
         monkeypatch.setitem(__import__("sys").modules, "ahocorasick_rs", None)
     redactor = Redactor(["Zip Code", "IBAN"])
@@ -156,7 +156,8 @@ def test_json_is_spliced_and_everything_else_survives() -> None:
 
 
 def test_the_walk_and_the_short_way_agree() -> None:
-    """More than eight hits take the walk; the same document with its hits one by one takes the short way."""
+    """More than eight matches use the document walk; a document with few matches uses the short way. Both must give the
+    same result."""
     members = [f'"k{i}": {{"password": {i}, "x": [{i}, "s"], "token" :["a", {{"b": {i}}}]}}' for i in range(12)]
     whole, paths = masked("{" + ", ".join(members) + "}")
     single = [masked("{" + m + "}") for m in members]
@@ -378,17 +379,17 @@ K64 = 65_536
     ],
 )
 def test_adversarial_body_of_64_kib_takes_less_than_20_ms(kind: str, data: bytes) -> None:
-    """The thread shares the interpreter's lock with the application: no input may hold it.
+    """The thread shares the interpreter's lock with the application, so no input may hold it for long.
 
-    Best of several runs of CPU time, because other work on this machine is not ours; twice 20 ms, on a slower or busier
-    machine than that which the bound was set on in proportion."""
+    The best of several runs in CPU time counts, because other programs use this machine. The bound is twice 20 ms,
+    and is scaled to the speed of the machine on which the test runs."""
     types = {"json": b"application/json", "text": b"text/plain", "form": b"application/x-www-form-urlencoded"}
     x = make_exchange("POST", body=data[: K64 + 100], content_type=types[kind])
     if kind == "json":
         orjson.loads(data)
         x = make_exchange("POST", body=data, content_type=types[kind])
     build = make_builder().build
-    bound = 0.02 * 2  # others use the machine, too
+    bound = 0.02 * 2  # other programs use the machine, too
     best = within(lambda: processor_time(lambda: build(x)), bound)
     checked(build(x))
     assert best <= bound, f"{best * 1e3:.1f} of {bound * 1e3:.1f} ms"
@@ -443,7 +444,7 @@ def test_caches_hold_no_value_of_a_request() -> None:
 
 
 def test_what_is_no_secret_is_masked_nowhere_else() -> None:
-    """The path, which is queried for, and common words stay, whatever stands beside a sensitive name."""
+    """The path, which queries filter by, and common words stay unchanged, even beside a sensitive name."""
     page = b'<label>Password</label><form action="/-/login" method="post"><input name="csrf" value="aB3dE6gH9j"></form>'
     x = make_exchange(
         "POST",

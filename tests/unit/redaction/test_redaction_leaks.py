@@ -1,4 +1,4 @@
-"""Places in which a secret was found in a record once: each is held here."""
+"""Regression tests: places in which a secret was once found in a record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asgi_audit.redaction.names import Names
 
 NAMES = Names()
 BUILDER = make_builder()
-SECRET = b"Hx7sunflower9Zq"  # no sensitive name in it
+SECRET = b"Hx7sunflower9Zq"  # it contains no sensitive name
 S = SECRET.decode()
 
 
@@ -50,7 +50,7 @@ def test_query_hides_the_whole_value(query: str) -> None:
 )
 def test_header_hides_what_stands_in_its_url(name: bytes, value: bytes) -> None:
     builder = make_builder()
-    for _ in range(2):  # what is remembered of the first must hide it too
+    for _ in range(2):  # the remembered secret of the first must be masked in it, too
         record = builder.build(make_exchange("GET", headers=[(name, value % SECRET)]))
         checked(record)
         assert SECRET not in record

@@ -1,5 +1,5 @@
-"""Ordinary bodies, as they are sent every day: nothing but the secrets in them is masked. A record is evidence, and
-what is masked without need is lost."""
+"""Ordinary bodies, as services send them every day: only the secrets in them are masked. A record is evidence; masking
+more than the secrets destroys it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Requests as a stranger would send them, with a secret planted where a person would call it one, through the real
-middleware: the secret must stand nowhere in the record, plain, escaped, percent-encoded or in base64.
+"""Random requests with a secret in a place where a person would recognise it as one, sent through the real middleware.
+The record must not contain the secret: not plain, escaped, percent-encoded or in base64.
 
-Goal: to find leaks that no table of examples thought of. Method: a seeded generator picks a place (header, cookie,
-query, path, body of some syntax), a name, a nesting and a spelling; the application answers with the secret in some
-form. The seeds of a run are printed with a failure; 2000 other ones each time: `ASGI_AUDIT_TEST_FULL=1`, as many as
-one likes: `ASGI_AUDIT_TEST_SEEDS=5000`.
+Goal: to find leaks that no table of examples has. Method: a seeded generator chooses a place (header, cookie, query,
+path, body of some syntax), a name, a nesting and an encoding; the application's response contains the secret in some
+form. A failure prints its seed. `ASGI_AUDIT_TEST_FULL=1` runs 2,000 other seeds each time, `ASGI_AUDIT_TEST_SEEDS=5000`
+that many.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def harmless(rng: random.Random, depth: int = 2) -> Any:
 
 
 def member(rng: random.Random, secret: str) -> str:
-    """A member of an object, as JSON text, of a sensitive name."""
+    """A member of an object, as JSON text, with a sensitive name."""
     name = json.dumps(rng.choice(NAMES))[1:-1]
     if rng.random() < 0.2:
         at = rng.randrange(len(name))
@@ -271,7 +271,7 @@ BODIES: tuple[Callable[[random.Random, str], Made], ...] = (in_json, in_broken_j
 
 
 class Case:
-    """A request and its answer; `secret` stands in both."""
+    """A request and its response; both contain `secret`."""
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
@@ -302,7 +302,7 @@ class Case:
             made = rng.choice(BODIES)
             body = made(rng, secret)
             if made not in (in_json, in_form):
-                # What was masked in text is not known exactly enough to be found again in any spelling.
+                # A value masked in text is not known exactly enough to be found again in other encodings.
                 self.answer = b"{}"
         if body is not None:
             data, sent = body

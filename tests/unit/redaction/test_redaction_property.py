@@ -1,7 +1,7 @@
-"""A secret that stands under a sensitive name never reaches a record: any spelling, escaping, depth, place.
+"""A secret under a sensitive name never reaches a record, whatever its spelling, escaping, depth and place.
 
-The oracle knows nothing of the implementation: it plants a word that occurs nowhere else, in a place that a person
-would call sensitive, and searches the record's bytes for it in all its encodings.
+The oracle does not use the implementation: it plants a word that occurs nowhere else, in a place that a person would
+call sensitive, and searches the record's bytes for it in all its encodings.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ trees = st.recursive(
 
 
 class Raw(str):
-    """A JSON text to stand where it is put."""
+    """JSON text that is inserted unchanged."""
 
 
 def spelled(draw: Any, name: str) -> str:
-    """The name in another case, with escapes of JSON: the text between the quotes."""
+    """Returns the name in other letter case, or with JSON escapes, as the text between the quotes."""
     name = draw(st.sampled_from([name, name.upper(), name.lower(), name.title()]))
     if draw(st.booleans()):
         at = draw(st.integers(0, len(name) - 1))
@@ -69,7 +69,8 @@ def spelled(draw: Any, name: str) -> str:
 
 
 def dumped(draw: Any, value: Any, planted: str, where: list[int]) -> str:
-    """JSON text of `value`, with `planted` (a member of an object) put where the path of choices leads."""
+    """Returns JSON text of `value`, with `planted` (a member of an object) inserted at the place that the path of
+    choices leads to."""
     space = draw(st.sampled_from(["", "", " ", "\n  ", "\r\n"]))
     if isinstance(value, dict):
         members = [f"{json.dumps(k)}{space}:{space}{json.dumps(v)}" for k, v in value.items()]
@@ -84,7 +85,7 @@ def dumped(draw: Any, value: Any, planted: str, where: list[int]) -> str:
 
 @st.composite
 def documents(draw: Any) -> tuple[str, str]:
-    """(JSON text, the secret that stands in it under a sensitive name)."""
+    """Draws (JSON text, the secret in it under a sensitive name)."""
     secret = draw(secrets)
     name = spelled(draw, draw(st.sampled_from(NAMES)))
     ascii_only = draw(st.booleans())
@@ -174,12 +175,12 @@ def test_clean_json_is_embedded_byte_for_byte(tree: Any, space: str) -> None:
         assert value["request"]["body"] == orjson.loads(raw)
         assert value["context"]["requestBody"]["captured"] == "full"
     else:
-        # The alphabet of these trees holds no sensitive word.
+        # These trees have an alphabet without any sensitive word.
         raise AssertionError(value["context"]["redacted"])
 
 
 def percent(draw: Any, name: str) -> str:
-    """The name as it may stand in a query: some of its characters percent-encoded, also twice."""
+    """Returns the name as it may be spelled in a query: some of its characters percent-encoded, also twice."""
     out = ""
     for c in name:
         how = draw(st.integers(0, 9))
@@ -316,7 +317,7 @@ def in_form(secret: str) -> tuple[bytes, bytes]:
 
 
 def echoed(secret: str) -> list[tuple[bytes, bytes]]:
-    """(body, its type): ways in which an application may give back what it got."""
+    """Draws (body, its type): ways in which an application may repeat what it received."""
     page = html.escape(secret)
     return [
         (json.dumps({"args": [secret], "n": 1.50}).encode(), b"application/json"),
@@ -340,8 +341,8 @@ def echoed(secret: str) -> list[tuple[bytes, bytes]]:
 @SETTINGS
 @given(st.data(), secrets)
 def test_reflected_secret_is_hidden(data: Any, secret: str) -> None:
-    """Goal: a secret masked by name in one place stands nowhere else. Method: plant it in one place, echo it in all
-    others in one of the spellings of frameworks."""
+    """Goal: a secret that is masked by name in one place occurs in no other place. Method: plant it in one place, and
+    repeat it in all others in one of the encodings that frameworks use."""
     place = data.draw(
         st.sampled_from(["json", "form", "query", "header", "cookie", "set-cookie", "answer", "location"])
     )

@@ -1,4 +1,4 @@
-"""Secrets that only their form tells: each stands under a harmless name in every place that a request has."""
+"""Secrets that only their form identifies: each is under a harmless name, in every place of a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def made(size: int, alphabet: str = LETTERS, seed: int = 7) -> str:
     return "".join(random.Random(seed + size).choices(alphabet, k=size))
 
 
-# Put together here, so that no scanner of repositories takes this file for a leak.
+# Assembled at run time, so that scanners of repositories do not report this file as a leak.
 SHAPES = {
     "aws id": "AKIA" + made(16, string.ascii_uppercase + "234567"),
     "aws session id": "ASIA" + made(16, string.ascii_uppercase + "234567"),
@@ -145,7 +145,7 @@ def test_ordinary_text_has_no_such_value(text: str) -> None:
 
 
 def test_scan_of_clean_text_with_weak_needles_finds_nothing() -> None:
-    """Else each document with `high price` in it would be searched string by string."""
+    """Otherwise every document that contains `high price` would be searched string by string."""
     assert not REDACTOR.alarms(b'{"a":"a high price of the basic plan in ASIA"}')
     assert REDACTOR.alarms(b'{"a":"a high price","password":"x"}')
     assert REDACTOR.alarms(b'{"a":"highsecret high price"}')

@@ -1,9 +1,9 @@
-"""What anybody may send costs a bounded time, whatever it is made of: in one call, and for a whole record.
+"""Any input costs a bounded time, for a single call and for a whole record.
 
-Method: bodies of 64 KiB that repeat parts of the room's own expressions and of documents, in one or both directions,
-seeded. Of each the processor time of the thread is measured, the least of a few, in proportion to a reference search
-on the same machine at that moment; and, by the interpreter's profile hook, the longest stretch between two calls or
-returns in it, in which the lock may not be given away. Thousands: `make adversarial`.
+Method: seeded bodies of 64 KiB repeat parts of the module's own expressions and of documents, in one or both
+directions. For each, two values are measured: the thread's processor time (the smallest of a few runs, relative to a
+reference search on the same machine at that moment); and, by the interpreter's profile hook, the longest time between
+two calls or returns, during which the lock may not be released. Thousands of bodies: `make adversarial`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ K64 = 65_500
 
 
 def longest_stretch(call: Callable[[], object]) -> float:
-    """Seconds of processor time of the longest stretch between two events of the profile hook."""
+    """Returns the seconds of processor time of the longest interval between two events of the profile hook."""
     clock = time.thread_time
     longest = 0.0
     last = clock()
@@ -65,7 +65,7 @@ def exchange(attack: Attack, content_type: bytes, both: bool) -> Exchange:
 
 
 def too_slow(seed: int, units: list[str]) -> str:
-    """What was too slow of the attack with this seed; empty when nothing was."""
+    """Returns what was too slow for the attack with this seed; empty when nothing was."""
     rng = random.Random(seed)
     attack, content_type, both = body(rng, units), rng.choice(TYPES), rng.random() < 0.3
 
@@ -84,7 +84,7 @@ def too_slow(seed: int, units: list[str]) -> str:
 
 
 def events_of(call: Callable[[], object]) -> int:
-    """Calls and returns, of Python and of C, while it runs."""
+    """Counts the calls and returns of Python and C while it runs."""
     events = itertools.count()
     before = sys.getprofile()
     sys.setprofile(lambda *_: next(events) and None)
@@ -96,8 +96,8 @@ def events_of(call: Callable[[], object]) -> int:
 
 
 def test_records_take_bounded_work_when_attacked() -> None:
-    """Counted, so that no neighbour on the machine decides: 400,000 events take 25 ms. What one call of C takes is
-    measured of each expression in `test_expressions`, and of whole records by `make adversarial`."""
+    """Counted, so that other programs on the machine do not matter: 400,000 events take 25 ms. The time of single C
+    calls is measured for each expression in `test_expressions`, and for whole records by `make adversarial`."""
     units = words()
     worst = (0, "")
     for seed in range(150):
@@ -118,7 +118,7 @@ def test_records_take_bounded_work_when_attacked() -> None:
         Attack('{"password":"x","', "[0", '":1}'),
         Attack("password: x\n", "pin\n", ""),
         Attack("password: x\n", 'pw"a', ""),
-        # A quote before the name: the value ends where the next one stands.
+        # A quote before the name: the value ends at the next quote.
         Attack("", '"password=x abc def ghi jkl ', ""),
         Attack("", '"password=x ', ""),
         Attack("", "&#112;", ""),
@@ -147,7 +147,7 @@ def test_what_once_held_the_interpreter_takes_bounded_time(attack: Attack, conte
     ids=["empty", "blank", "escaped", "distinct"],
 )
 def test_parts_of_a_cookie_are_bounded(cookie: bytes) -> None:
-    """Counted: what stands behind the first 300 is one part."""
+    """Counted: everything after the first 300 parts is one part."""
     record = REDACTOR.record()
     kept = record.header(COOKIE, cookie + b"; last=Hx7sunflower9Zq")
     assert kept.count(b";") <= 300
@@ -163,7 +163,8 @@ def test_cookie_is_masked_when_the_budget_is_spent() -> None:
 
 
 def test_body_is_omitted_when_too_much_must_be_looked_at() -> None:
-    """Counted, not timed: the same body always has the same record. Its secret is still searched for."""
+    """Counted and not timed, so that the same body always has the same record. The record is still searched for its
+    secret."""
     lines = b"password: hunter2x9y\n" + b"pin\n" * 16_000
     x = make_exchange("POST", body=lines, content_type=b"text/plain", answer=b'{"said":"hunter2x9y"}')
     record = BUILDER.build(x)

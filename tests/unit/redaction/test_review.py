@@ -1,4 +1,4 @@
-"""Names, tables, signs and parts that a review of the redaction found not to be seen."""
+"""Names, tables, signs and parts that the redaction missed before a review."""
 
 from __future__ import annotations
 

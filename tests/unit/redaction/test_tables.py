@@ -1,4 +1,5 @@
-"""Every row of the two tables: the engine tells its example, and a linear engine could run its expression."""
+"""Every row of the two tables: the engine finds the row's example, and an engine with linear time could run its
+expression."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def test_example_of_a_command_is_masked(command: Command) -> None:
 
 
 BESIDE = ("see https://mira:pw1@h.example/x", "a%41b", "x &#65; y", "card 4111111111111111", "?state=1&code=abc123def")
-"""What is found by searches of its own, whose results are sorted into those of the names and commands."""
+"""Examples that are found by separate searches, whose results are sorted into those of the names and commands."""
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.example)

@@ -1,5 +1,5 @@
 """Answers of security questions, codes of a device, password files, and arguments of commands: the secret is masked,
-and what stands beside it is kept."""
+and the text beside it is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Secrets where services, tools and people put them, and documents that only speak of some: see `wild` and `tame`.
+"""Secrets in the places where services, tools and people put them, and documents that only mention secrets: see `wild`
+and `tame`.
 
 More of it: ASGI_AUDIT_TEST_SEEDS=5000.
 """
@@ -38,7 +39,7 @@ def test_planted_secret_is_nowhere_when_its_document_stands_in_another_one() -> 
 
 
 def test_beginning_of_a_secret_is_nowhere_when_the_document_is_cut() -> None:
-    """What is told by a name that comes behind it, and was cut off, is not promised in text and pages."""
+    """In text and pages, a secret whose identifying name comes after it and was cut off is not promised."""
     found = []
     for seed in range(SEEDS):
         made = planted(seed, cut=True, wrap=False)

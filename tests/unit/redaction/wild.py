@@ -1,8 +1,9 @@
-"""Secrets where real services, tools and people put them: a second matrix, made apart from `cells`.
+"""A second set of secrets, written independently of `cells`: where real services, tools and people put them.
 
-Each template is what a known service, library or tool writes, with `§` where the secret stands (`§b`: base64 of
-`mira:` and the secret, `§j` of a document with it, `§u`: percent-encoded). `planted(seed)` takes one, spells the secret as the format demands, and may put the whole into
-another format or cut it. Sources: the documentation of what the group is named for.
+Each template has the format of a known service, library or tool, with `§` for the secret (`§b`: base64 of `mira:` and
+the secret, `§j`: of a document that contains it, `§u`: percent-encoded). `planted(seed)` takes a template, encodes the
+secret as the format requires, and may put the whole into another format or cut it. Sources: the documentation of what
+the group is named for.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ TEMPLATES: dict[str, tuple[str, tuple[str, ...]]] = {
         "Hello,\nyour password is §\nBye\n", "Your new password: §\n", "Login: mira\nPassword: §\n\nRegards\n", "Ihr Passwort lautet: §\n", "Your API key is \"§\".\n", "Here is your token:\n\n§\n\nKeep it.\n", "Password:\n§\n", "user: m, password: §, url: https://h\n", "(password: §)\n", "My password is '§' please help\n", "credentials are m/§\n", "reset: https://h/reset?token=§\n", "secret=§, b=2\n", "*Password*: §\n", "**API Key:** `§`\n", "- Password: §\n- User: m\n", "> password: §\n", "password § was set\n", "the token (§) is wrong\n", "Token '§' is expired\n", "invalid api key: §\n", "Incorrect API key provided: §.\n", "password \"§\" does not match\n", "pw=§\n", "PIN code: §\n", "password changed from x1y2z3w4 to §\n", "su contraseña es §\n", "votre mot de passe est §\n", "パスワードは§です\n", "密码是§\n", "Ваш пароль: §\n", "ваш пароль — §\n",
     )),
 }  # fmt: skip
-# Templates in which the name stands behind the value: when it is cut off, nothing tells.
+# Templates in which the name comes after the value: when it is cut off, nothing identifies the secret.
 NAME_LAST = frozenset({
     "echo 'm:§' | chpasswd\n", '{"message":"Invalid value \\"§\\" for field password"}',
     '<button data-clipboard-text="§" data-token="§">Copy</button>', '<meta content="§" name="csrf-token">',
@@ -270,7 +271,7 @@ def spelled(value: str, kind: str, template: str) -> str:
 
 
 def wrapped(rng: random.Random, text: str, kind: str) -> tuple[str, str]:
-    """The document inside another one; most stay as they are."""
+    """The document inside another one; most stay unchanged."""
     way = rng.randrange(16)
     if way == 0:
         return json.dumps({"log": text, "n": 1}), JSON
