@@ -1,4 +1,4 @@
-"""An address that is refused shows no password: not in an error, not in a log line, not on a terminal."""
+"""An error about an address shows no password: neither in the exception, nor in a log line, nor on a terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WRONG = [
 @pytest.mark.parametrize("name", ["transport", "journal", "store", "home", "host", "kafka_ca_file", "port", "detail"])
 def test_setting_shows_no_password_when_an_address_is_refused(name: str, address: str) -> None:
     if name in ("journal", "home", "kafka_ca_file") and "://" not in address:
-        return  # a path, as any text without `://` can be
+        return  # a path, like any text without `://`
     with pytest.raises(ConfigError, match=f"^setting {name} is ") as caught:
         make_settings({}, **{name: address})
     assert PASSWORD not in f"{caught.value} {caught.value.hint} {caught.value!r}"

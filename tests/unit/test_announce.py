@@ -1,4 +1,5 @@
-"""The one line at start, under a server that configures its own loggers and in an application that logs itself."""
+"""The line logged at start, under a server that configures only its own loggers and in an application that configures
+logging."""
 
 from __future__ import annotations
 

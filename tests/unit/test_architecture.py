@@ -1,4 +1,5 @@
-"""Who may import whom: the rooms of the design, held by reading every import, lazy and type-checking ones too."""
+"""Which package may import which: the order in DESIGN, checked on every import, including lazy and type-checking
+ones."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ ORDER = (
     "exporting",
     "api",
 )
-# What a room shows to the rooms before it.
+# Modules of a package that packages before it may import.
 CONTRACTS = {
     "transport.base",
     "store.base",
@@ -40,7 +41,7 @@ CONTRACTS = {
 }
 ADAPTERS = ("transport.journal", "transport.memory", "transport.kafka", "store.sqlite", "exporting.s3")
 COMMON = {"addresses", "disk", "durations", "errors", "filelock", "forking", "metrics", "settings"}
-# These know all rooms, or speak for the package as a whole.
+# These may import all packages.
 OUTSIDE = {"", "__main__", "wiring", "testing", "cli"}
 
 
@@ -63,8 +64,8 @@ class _WithoutTypes(ast.NodeTransformer):
 
 
 def imports(name: str, path: Path, *, types: bool = True) -> set[str]:
-    """Modules of ours that `name` imports, anywhere in its text; without `types` not those for the type checker
-    alone."""
+    """The modules of asgi_audit that `name` imports, anywhere in its text; without `types` those for the type checker
+    are left out."""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     package = [part for part in package if part]
     found = set()
@@ -86,7 +87,7 @@ def imports(name: str, path: Path, *, types: bool = True) -> set[str]:
                 if inner in MODULES:
                     targets.append(inner)
                 elif whole == "" and alias.name == "__version__":
-                    continue  # the one fact of the package that every room may show
+                    continue  # the package's only public constant, which every package may import
                 else:
                     targets.append(whole)
         found.update(targets)
@@ -125,7 +126,7 @@ def objection(name: str, target: str) -> str | None:
     if there in OUTSIDE:
         return "rooms do not know what stands around them"
     if here == "control":
-        # What a key allows is one type, which control gives and queries are asked with.
+        # The type of a key's rights, which control returns and queries take.
         return None if target == "query.model" else "control knows errors, disk and what a query is asked with"
     if there == "control":
         return None if here in ("api", "exporting") else "control is imported by exporting, api and wiring only"
@@ -179,8 +180,8 @@ def test_objection_knows_the_rules(name: str, target: str, allowed: bool) -> Non
 
 
 def test_imports_form_no_cycle() -> None:
-    """Lazy imports count. Two halves of one thing in one room may name each other's types: that costs no start order,
-    and between rooms the direction above forbids it."""
+    """Lazy imports count. Two modules of one package may import each other's types: that does not affect the order at
+    import, and between packages the order above forbids it."""
     try:
         TopologicalSorter({name: imports(name, path, types=False) for name, path in MODULES.items()}).prepare()
     except CycleError as e:
@@ -188,7 +189,7 @@ def test_imports_form_no_cycle() -> None:
 
 
 def test_imports_are_seen_in_every_form() -> None:
-    """The oracle itself: relative, absolute, inside functions and under TYPE_CHECKING."""
+    """Tests the check itself: relative, absolute, inside functions and under TYPE_CHECKING."""
     assert "record.codec" in GRAPH["store.base"]
     assert "exchange.sealed" in GRAPH["recording.recorder"]
     assert {"transport.journal", "recording.recorder"} <= GRAPH["wiring.application"]
@@ -197,8 +198,8 @@ def test_imports_are_seen_in_every_form() -> None:
 
 
 def test_core_loads_nothing_of_the_server_when_a_middleware_writes_its_records() -> None:
-    """What somebody's application imports: the middleware, its recorder and the journal, with orjson and msgspec
-    alone."""
+    """What an audited application imports: the middleware, its recorder and the journal, with only orjson and
+    msgspec."""
     code = """
 import sys, tempfile
 from asgi_audit import AuditMiddleware, annotate, current, install
@@ -216,8 +217,8 @@ print(sorted(name for name in sys.modules if name.startswith(ours)))
 
 
 def test_recorders_thread_imports_nothing_when_it_writes_its_first_record() -> None:
-    """Under pytest an import parses, and in CPython 3.11 two threads that parse at a time break each other: the
-    recorder's, and that of the test which audits its application."""
+    """Under pytest an import parses source, and in CPython 3.11 two threads that parse at the same time fail: the
+    recorder's, and that of the test that audits its application."""
     code = """
 import asyncio, sys, tempfile
 from asgi_audit import AuditMiddleware

@@ -1,5 +1,5 @@
-"""With CI=true a skip is a failure, a test's and a whole module's, unless it is for another platform; each reason is
-printed once; and what our own runs leave out is what they say."""
+"""With CI=true a skipped test or module is a failure, unless it is for another platform; each reason is printed once;
+and the default run leaves out exactly the tests marked for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-# As `make test` runs them, and as one does with a single file.
+# As `make test` runs them, and as a developer runs a single file.
 TWO = pytest.param(("-p", "xdist", "-n", "2"), marks=pytest.mark.full, id="two workers")
 WORKERS = pytest.mark.parametrize("workers", [pytest.param((), id="one process"), TWO])
 CASES = {
@@ -37,7 +37,7 @@ pytest.importorskip("a_package_that_nobody_has", reason="pip install it")
 
 
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """pytest over the tests in `directory`, with our conftest and, to start soon, no plugin."""
+    """pytest over the tests in `directory`, with our conftest and, for a fast start, without plugins."""
     shutil.copy(CONFTEST, directory)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, str(directory)]
     return subprocess.run(

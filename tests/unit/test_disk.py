@@ -1,4 +1,4 @@
-"""Files and directories of ours: their modes from the first moment on, under every umask; links; those of others."""
+"""Files and directories of asgi-audit: their modes from creation on, under every umask; links; those of other users."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_modes_are_mended_when_an_earlier_version_left_them_wider(open_to_all: P
 
 
 def test_locks_stay_when_a_mode_is_mended(open_to_all: Path) -> None:
-    """POSIX frees the locks that a process holds on a file when it closes any descriptor of it."""
+    """POSIX frees all locks that a process holds on a file when it closes any descriptor of it."""
     path = open_to_all / "lock"
     path.touch()
     path.chmod(0o644)
@@ -130,7 +130,7 @@ def test_files_of_another_user_are_left_as_they_are(open_to_all: Path) -> None:
 
 @NEEDS_ROOT
 def test_another_user_locks_and_unlinks_when_the_group_is_shared(open_to_all: Path) -> None:
-    """What an indexer does that runs beside the application as another user."""
+    """As an indexer does that runs beside the application as another user."""
     access = Access(group=GROUP)
     access.makedirs(open_to_all / "home" / "journal")
     path = open_to_all / "home" / "journal" / "lock"

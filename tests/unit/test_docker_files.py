@@ -1,5 +1,5 @@
-"""docker/: what the files say to each other and to the commands, without an engine. The images themselves are built and
-run in tests/integration/test_docker.py."""
+"""docker/: the files agree with each other and with the commands; this needs no engine. Images are built and run in
+tests/integration/test_docker.py."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def compose() -> Document:
 
 
 def ours() -> dict[str, Document]:
-    """The services of the compose file that run our image."""
+    """The services in the compose file that run the image of asgi-audit."""
     return {name: s for name, s in compose()["services"].items() if "build" in s}
 
 
 def environment(container: Document) -> dict[str, str]:
-    """Of a Kubernetes container, over the image's."""
+    """The environment of a Kubernetes container, including the image's."""
     return image_environment() | {e["name"]: e["value"] for e in container.get("env", [])}
 
 
@@ -69,7 +69,7 @@ def image_environment() -> dict[str, str]:
 
 
 def understood(arguments: list[str], env: dict[str, str]) -> None:
-    """The command takes these arguments, and these settings are settings."""
+    """Whether the command accepts these arguments, and whether these settings exist."""
     assert arguments[0] in COMMANDS
     parsed = vars(_parser(arguments[0]).parse_args(arguments))
     given = {name.removeprefix("setting_"): v for name, v in parsed.items() if name.startswith("setting_")}
@@ -163,7 +163,7 @@ def test_journal_is_forwarded_by_a_sidecar_that_ends_after_the_application() -> 
     assert app["volumeMounts"] == sidecar["volumeMounts"]
     (port,) = sidecar["ports"]
     assert sidecar["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": port["name"]}
-    # It counts to whether the pod is ready, and while Kafka is away the shop must go on.
+    # It decides whether the pod is ready, and while Kafka is unreachable the shop must keep running.
     assert "readinessProbe" not in sidecar
 
 
@@ -243,7 +243,7 @@ def test_compose_shows_its_ports_on_this_machine_alone() -> None:
 
 
 def test_build_sees_what_it_copies() -> None:
-    """What .dockerignore lets through is there, and the Dockerfile copies nothing else."""
+    """All files that .dockerignore includes exist, and the Dockerfile copies no others."""
     allowed = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE)
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DOCKER / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     sources = {word for line in copied for word in line.split()}

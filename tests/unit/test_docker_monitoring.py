@@ -1,5 +1,5 @@
-"""docker/prometheus-rules.yaml and docker/grafana-dashboard.json: every expression parses and names metrics that exist,
-and every alert fires for what it is meant for and for nothing else.
+"""docker/prometheus-rules.yaml and docker/grafana-dashboard.json: every expression parses and uses existing metrics,
+and every alert fires in its own case and in no other.
 
 The parser is Prometheus' grammar (promql-parser). What a rule computes is evaluated here over two scrapes of 15 minutes
 apart, for the few functions that the rules use; other ones fail the test.
@@ -34,7 +34,7 @@ EXPRESSIONS = [rule["expr"] for rule in RULES] + [
 OPERATORS: dict[str, Callable[[float, float], bool]] = {">": operator.gt, "<": operator.lt}
 
 Scrape = Mapping[str, float]
-# Everything is well: what is not named stands at 0. The second of two scrapes differs from it by what a case says.
+# The healthy state: metrics that are not listed are 0. The second of two scrapes differs from it as a case defines.
 WELL: Scrape = {
     "asgi_audit_index_readable": 1,
     "asgi_audit_forward_connected": 1,
@@ -64,7 +64,7 @@ FIRES: dict[str, Scrape] = {
 
 
 def selectors(node: Any) -> Iterator[Any]:
-    """Every selector of a vector in an expression."""
+    """All vector selectors in an expression."""
     if isinstance(node, promql.VectorSelector):
         yield node
     for name in ("lhs", "rhs", "expr", "vector_selector"):
@@ -75,7 +75,7 @@ def selectors(node: Any) -> Iterator[Any]:
 
 
 def sample_names() -> dict[str, tuple[str, ...]]:
-    """What is scraped, and with which labels."""
+    """The scraped sample names and their labels."""
     found: dict[str, tuple[str, ...]] = {}
     for name, metric in TABLE.items():
         if metric.kind == "counter":
@@ -89,7 +89,7 @@ def sample_names() -> dict[str, tuple[str, ...]]:
 
 
 def value(node: Any, now: Scrape, before: Scrape) -> float | bool:
-    """Of one series for each name."""
+    """One value for each name."""
     if isinstance(node, promql.NumberLiteral):
         return float(node.val)
     if isinstance(node, promql.VectorSelector):

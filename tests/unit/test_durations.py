@@ -1,5 +1,5 @@
-"""Durations by Go's grammar. The table is that of Go's own tests (time/time_test.go, parseDurationTests), as far as it
-is not negative, and what we add to it."""
+"""Durations in Go's grammar. The table is that of Go's own tests (time/time_test.go, parseDurationTests) without
+negative values, and with our additions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forked child does first: each step of the registry, in its order, whatever another one raises."""
+"""The hooks in a forked child: each step of the registry runs in order, even when another one raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCE = Path(asgi_audit.__file__).parent
 
 
 def in_a_child(text: str) -> str:
-    """The output of a fresh interpreter that runs `text`: a fork of the test's own process would carry its threads."""
+    """The output of a fresh interpreter that runs `text`: a fork of the test process would contain its threads."""
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -69,7 +69,7 @@ def test_nobody_registers_with_the_interpreter_beside_it() -> None:
 
 
 def test_every_step_is_registered_by_one_module() -> None:
-    """A step that a second module registers would replace the first one's."""
+    """A second module that registers the same step would replace the first one's hook."""
     from asgi_audit.forking import Step
 
     found = [

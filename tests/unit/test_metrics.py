@@ -1,4 +1,5 @@
-"""Names and help stand once; the application's own counters, a bounded set of labels, nothing of ours in the core."""
+"""Metric names and help texts exist once; the application's own counters; bounded labels; the core imports no metrics
+library."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ def call(app: Any) -> None:
 
 
 def test_middleware_shows_its_counters_when_a_registry_is_given(tmp_path: Path) -> None:
-    """The stack of an application may be built several times: the same journal is shown once."""
+    """An application's middleware stack may be built several times: the same journal is shown once."""
     registry = CollectorRegistry()
     audited = [AuditMiddleware(application, home=str(tmp_path), metrics=registry) for _ in range(2)]
     for app in audited:

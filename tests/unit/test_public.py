@@ -1,4 +1,4 @@
-"""What the package promises by name, and that its version is told once."""
+"""The public names of the package, and its version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README says what is true: its settings table is the settings, its application runs, its commands exist."""
+"""The README is true: its settings table equals the settings, its application runs, its commands exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ END = "<!-- end of settings -->"
 
 
 def markdown_table() -> str:
-    """The settings, but for those that only commands have."""
+    """The settings, without those that only commands have."""
     lines = ["| setting | environment | default | what it does |", "|---|---|---|---|"]
     for name, environment, default, help, used_by in table():
         if used_by not in ("", "middleware", "server"):
@@ -42,7 +42,7 @@ def markdown_table() -> str:
 
 
 def some(names: list[str]) -> str:
-    """The rows of these settings, under the head of the table."""
+    """The table rows of these settings, with the header."""
     head, line, *rows = markdown_table().splitlines()
     known = {row.split("`")[1]: row for row in rows}
     return "\n".join([head, line, *(known[name] for name in names)])

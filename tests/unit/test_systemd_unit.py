@@ -46,7 +46,7 @@ def test_unit_restarts_what_ended_and_waits_for_an_orderly_end() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze: `apt-get install systemd`")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """Of a file, `verify` says what it ignores, and still ends with 0."""
+    """For a file, `verify` prints what it ignores and still exits with 0."""
     program = shutil.which("true")
     assert program is not None
     unit = tmp_path / UNIT.name

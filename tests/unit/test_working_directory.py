@@ -1,4 +1,4 @@
-"""An application that changes its working directory goes on recording where it began."""
+"""An application that changes its working directory keeps recording to the same place."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def ids(answer: httpx.Response) -> list[str]:
 
 
 def is_error(answer: httpx.Response, status: int, type_: str, word: str = "") -> bool:
-    """The documented shape of an error: {type, message, action}, and nothing else."""
+    """Asserts the documented form of an error: exactly {type, message, action}."""
     body = answer.json()
     assert (answer.status_code, body["type"]) == (status, type_), answer.text
     assert set(body) <= {"type", "message", "action"}
@@ -76,7 +76,7 @@ def is_error(answer: httpx.Response, status: int, type_: str, word: str = "") ->
     return True
 
 
-# (method, path with {id} for an execution) -> what answers: a dialect, or a status
+# (method, path with {id} for an execution) -> what responds: a dialect, or a status
 USAGE, TRAIL = "usage", "trail"
 
 
@@ -231,7 +231,7 @@ def test_body_is_taken_when_its_type_is_missing_and_fields_are_null(api: Api) ->
 
 @pytest.mark.parametrize("path", ["/usage/gateway/i1", "/trail", "/"])
 def test_unknown_field_or_parameter_is_refused_by_name_when_it_would_be_ignored(api: Api, path: str) -> None:
-    """A filter that is ignored answers another question than the one that was asked."""
+    """When a filter is ignored, the response is for another query than the requested one."""
     api.add(foreign(DAY_MS))
     answer = ask(api, "POST", path, api.acme, json=DAY | {"status": 500})
     assert is_error(answer, 400, "bad_request", "status: there is no such field; accepted: from, to, method, nextToken")
@@ -336,7 +336,7 @@ def test_accounts_never_see_each_other(api: Api) -> None:
             for path in (f"/usage/gateway/i1/query-result/{mine}", f"/query-result/{whole}"):
                 assert is_error(ask(api, "GET", path, other), 404, "not_found", "queryExecutionId")
     assert is_error(ask(api, "POST", "/usage/vault/i1", api.acme, json=DAY), 404, "not_found", "vault")
-    # As for what does not exist at all.
+    # The same response as for an unknown id.
     assert is_error(ask(api, "POST", "/usage/nothing/i1", api.acme, json=DAY), 404, "not_found", "nothing")
 
 
@@ -434,7 +434,7 @@ def test_unexpected_error_is_500_with_a_reference_and_no_secret(
     [line] = [r.getMessage() for r in caplog.records if r.name.startswith("asgi_audit")]
     assert reference in line
     assert "RuntimeError" in line
-    assert "broken" in line  # where it happened
+    assert "broken" in line  # the name of the function that raised
     for text in (line, answer.text):
         assert "hunter2" not in text
         assert api.acme not in text
@@ -574,7 +574,7 @@ def test_answers_say_how_complete_they_are(api: Api, path: str) -> None:
     execution = query(api, path, api.acme)
     result = f"{path.rstrip('/')}/query-result/{execution}"
     before = ask(api, "GET", result, api.acme)
-    assert "audit-complete-until" not in before.headers  # no process has said anything yet
+    assert "audit-complete-until" not in before.headers  # no process has written a statement yet
     assert (before.headers["audit-incidents"], before.headers["audit-open"]) == ("0", "0")
     process = bytes(16)
     incidents = [

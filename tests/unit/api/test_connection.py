@@ -51,7 +51,7 @@ class Watch:
 
 
 class App:
-    """Reads the body when it may, then answers with `PAGE` bytes when it may."""
+    """Reads the body when `may_read` is set, then responds with `PAGE` bytes when `may_answer` is set."""
 
     reads = True
 
@@ -100,7 +100,7 @@ async def connected() -> AsyncIterator[tuple[Connection, socket.socket, App, Clo
 
 
 async def _turns() -> None:
-    """What was sent is read, and what follows from it is done."""
+    """Lets the loop read what was sent, and run what follows from it."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -110,7 +110,7 @@ async def _phase(connection: Connection, phase: Phase) -> None:
 
 
 def _lasts(connection: Connection, clock: Clock, seconds: float) -> bool:
-    """Whether what was entered just now is overdue after `seconds`, and not before."""
+    """Whether the phase that was just entered is overdue after `seconds`, and not before."""
     return not connection.is_overdue(clock.now + seconds) and connection.is_overdue(clock.now + seconds + 0.001)
 
 
@@ -173,7 +173,7 @@ async def test_requests_sent_ahead_buy_no_time_for_an_answer_that_is_not_read() 
         await until_in_loop(lambda: connection.is_reading_slowly)
         begun = clock.now
         clock.now += 10
-        await _turns()  # whatever the second one may do
+        await _turns()  # independent of the second one
         assert connection.is_overdue(begun + SEND_SECONDS + 2 * PAGE / SEND_BYTES_A_SECOND + 0.001)
 
 
@@ -197,7 +197,7 @@ async def test_a_client_that_sends_on_after_a_refusal_is_overdue_soon_and_bounde
         await _phase(connection, Phase.LINGER)
         loop = asyncio.get_running_loop()
         read = 0
-        while read < PAGE:  # the application's answer to anything, then our side is closed
+        while read < PAGE:  # the application's response to any request, then our side is closed
             read += len(await loop.sock_recv(client, 1 << 16))
         await until_in_loop(lambda: not connection.is_reading_slowly)
         assert _lasts(connection, clock, LINGER_SECONDS)
@@ -249,7 +249,7 @@ async def test_connection_that_the_client_has_reset_is_closed_at_once() -> None:
         def reset() -> None:
             raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
-        inner.write_eof = reset  # as the system does it, when the reset came just before
+        inner.write_eof = reset  # as the operating system does when the reset came just before
         app.may_answer.set()
         await asyncio.wait([refusing])
         assert refusing.exception() is None
@@ -279,7 +279,7 @@ async def test_wrong_body_that_nobody_reads_is_discarded_and_its_response_sent()
 
 
 async def _response(client: socket.socket) -> bytes:
-    """Until our side is closed."""
+    """Reads until our side is closed."""
     got = b""
     while more := await asyncio.get_running_loop().sock_recv(client, 1 << 16):
         got += more

@@ -1,4 +1,5 @@
-"""Goal: `database` of an export is read as its schema says: parts in percent-encoded UTF-8, of 1 to 200 characters."""
+"""Goal: `database` of an export is parsed as its schema describes: parts in percent-encoded UTF-8, of 1 to 200
+characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Who is closed when no more connections fit, and who is overdue. Connections stand in by what the door looks at."""
+"""Which connection is closed when the limit is reached, and which ones are overdue. Objects with the attributes that
+the door reads stand in for connections."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from asgi_audit.api.door import SETTLE_SECONDS, Door, connections_max
 
 
 class Open:
-    """An open connection as the door sees it."""
+    """An open connection, with the attributes that the door reads."""
 
     def __init__(self, name: str, phase: Phase, since: float, address: str = "10.0.0.1", *, slow: bool = False) -> None:
         self.name, self.phase, self.since, self.address, self.is_reading_slowly = name, phase, since, address, slow
@@ -33,7 +34,7 @@ HEAD, BODY, ANSWER, SEND = Phase.HEAD, Phase.BODY, Phase.ANSWER, Phase.SEND
 
 
 def evicted(*connections: Open) -> list[str]:
-    """The names of all that the door can be brought to close, in that order."""
+    """The names of all connections that the door evicts, in the order of eviction."""
     door = Door(lambda _: cast(Any, None), most=1, monotonic=lambda: NOW)
     for connection in connections:
         door.made(cast(Connection, connection))

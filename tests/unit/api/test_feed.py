@@ -1,4 +1,4 @@
-"""GET /feed: every record once, in the order in which it was indexed; where nobody can go on, 410 says so."""
+"""GET /feed: every record once, in the order in which it was indexed; 410 where a feed cannot continue."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_cursors_open_in_their_own_list_for_their_own_accounts(api: Api) -> None
     for key in (both, everything):
         assert ask(api, f"?after={feed}", key=key).json()["detail"] == "after: it belongs to another account"
     assert ask(api, f"?cursor={feed}", path="/records").status_code == 400
-    # Another key of the same account goes on: keys rotate.
+    # Another key of the same account continues, because keys are rotated.
     assert ids(ask(api, f"?after={feed}", key=api.control.create_key("auditor", ["beta"])[1])) == ["b"]
 
 
@@ -173,7 +173,7 @@ def test_feed_of_an_index_that_was_restored_or_replaced_is_gone(api: Api) -> Non
 
 
 def test_feed_above_what_is_published_is_gone(api: Api) -> None:
-    """As when somebody copied an older main.db into its place, without a word."""
+    """As when an operator copied an older main.db into the place of the index."""
     add(api, "a")
     add(api, "b")
     cursor = ask(api).json()["cursor"]

@@ -1,4 +1,4 @@
-"""Goal: a request head that HTTP allows means what it says, and one that is refused reaches the dialect of its path."""
+"""Goal: a request head that HTTP allows is understood, and a refused one gets the error of the dialect at its path."""
 
 from __future__ import annotations
 

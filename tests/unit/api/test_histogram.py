@@ -1,5 +1,5 @@
-"""GET /histogram: its numbers are those of GET /records, whatever the window and the filters; what it cannot count by
-is refused with the reason."""
+"""GET /histogram: its numbers equal those of GET /records for every window and filter; unsupported filters are refused
+with the reason."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""No input costs more than its length: everything here is parsed in the event loop that answers everybody.
+"""No input costs more than its length: all input is parsed in the event loop that serves all clients.
 
-Method: inputs of the greatest accepted size, each built against one way of reading it, measured in CPU time of the
-thread (other processes do not count). The bound is some ten times what the slowest takes; what grows with the square
-of its length is above it by far (a body of one name, repeated at its end, took 6.9 s).
+Method: inputs of the largest accepted size, each built against one parser, measured in CPU time of the thread (other
+processes do not count). The bound is about ten times the slowest one; quadratic time is far above it (a body of one
+name, repeated at its end, took 6.9 s).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIZE = params.BODY_BYTES_MAX
 
 
 def is_in_time(work: Callable[[], object], seconds: float = CPU_SECONDS_MAX) -> bool:
-    """Whether it takes no more processor time."""
+    """Whether it takes at most this much processor time."""
     return within(lambda: processor_time(work), seconds) <= seconds
 
 
@@ -73,7 +73,7 @@ BODIES = {
 
 
 def _spelled(number: int) -> str:
-    """`command` in one of its spellings, which are 128; with more, one of something else."""
+    """`command` in one of its 128 spellings; for larger numbers, another word."""
     return "".join(c.upper() if number >> i & 1 else c for i, c in enumerate("command-xyzw"))
 
 
@@ -82,7 +82,7 @@ class Item(Model):
 
 
 class Lists(Model):
-    """What a model may hold beside single values."""
+    """Field types that a model may have beside single values."""
 
     items: list[Item] = Field([], alias="from", fail_fast=True)
     more: dict[str, Item] = Field({}, alias="to")

@@ -1,4 +1,4 @@
-"""Answers in flight through HTTP: 429 in the dialect's words, work that nobody waits for, pages in pieces."""
+"""Responses in flight over HTTP: 429 in the dialect's format, work whose client has left, pages in pieces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def started(api: Api) -> str:
 
 
 class Exchange:
-    """One request without a client library: what is sent is seen message by message, and held back by the test."""
+    """One request without a client library: the test sees each message of the response and can delay it."""
 
     def __init__(self, api: Api, path: str, key: str, method: str = "GET") -> None:
         self.sent: list[Any] = []
@@ -181,7 +181,7 @@ async def test_shared_answer_is_computed_once_for_all_who_ask_meanwhile() -> Non
     asking.pop().cancel()  # takes nothing from the others
     gate.set()
     assert set(await asyncio.gather(*asking)) == {1}
-    assert await shared.get() == 1  # it took 3 s, and stands as long
+    assert await shared.get() == 1  # it took 3 s to compute, so it is valid for 3 s
     now += 3.0
     assert await shared.get() == 2
 
@@ -197,7 +197,7 @@ def test_log_line_that_repeats_is_bounded_and_says_how_many_were_left_out() -> N
     shown = [line("closed %d", n) for n in range(1_000)]
     assert shown == [f"closed {n}" for n in range(REPEATS_MAX)] + [None] * (1_000 - REPEATS_MAX)
     assert line("another") == "another"
-    assert line("closed %d\nprotocol: <at 0x1>", 5) is None  # the first line says which text it is
+    assert line("closed %d\nprotocol: <at 0x1>", 5) is None  # the first line identifies the text
     now = REPEATS_SECONDS
     assert str(line("closed %d", 7)).startswith("closed 7 (99")
     for n in range(10_000):

@@ -1,4 +1,4 @@
-"""Tokens of an issuer: what is valid, what is refused and why, and which rights the claims give. With real keys."""
+"""Tokens of an issuer, with real keys: which are valid, which are refused and why, and which rights the claims give."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_caller_is_the_same_for_all_tokens_of_one_subject_and_another_for_others
 
 
 class From(NamedTuple):
-    """Seconds from when the test runs: much may pass since it was collected."""
+    """Seconds from the time when the test runs, which may be long after it was collected."""
 
     now: float
 
@@ -138,7 +138,7 @@ def unsigned(header: dict[str, Any], signature: bytes = b"") -> str:
 
 
 def mac_with_the_public_key(form: bytes) -> str:
-    """The confusion of algorithms: HS256, keyed with what is published."""
+    """Algorithm confusion: HS256 with the published key as its secret."""
     import hashlib
     import hmac
 
@@ -222,7 +222,7 @@ def test_token_without_kid_is_taken_when_one_key_fits() -> None:
         ({"role": ["reader"]}, "reader", {"acme"}),
         ({"role": ["reader", "auditor", "x", 5]}, "auditor", {"acme"}),
         ({"role": "openid reader"}, "reader", {"acme"}),
-        # Nothing that is understood: no rights.
+        # Claims that are not understood give no rights.
         ({"accounts": ["*", "acme"]}, "", set()),
         ({"accounts": []}, "", set()),
         ({"accounts": ""}, "", set()),

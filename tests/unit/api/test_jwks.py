@@ -1,5 +1,5 @@
-"""The issuer's keys: loaded once for all, again when they may have changed, never more often than is good for the
-issuer, and kept while it is away. The clock is set by hand."""
+"""The issuer's keys: loaded once for all requests, loaded again when they may have changed, at a bounded rate, and kept
+while the issuer is unreachable. The test sets the clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from asgi_audit.errors import AuditError
 
 
 class Source:
-    """`body` None: the issuer is away. While `open` is not set, a load waits."""
+    """`body` None: the issuer is unreachable. While `open` is not set, a load waits."""
 
     def __init__(self, body: bytes | None) -> None:
         self.body = body
@@ -95,7 +95,7 @@ def test_old_keys_are_loaded_again_while_requests_go_on() -> None:
         source.now += FRESH_SECONDS + 1
         source.body = key_set(jwk("ES256", "b"))
         source.open.clear()
-        assert await source.has("a")  # does not wait
+        assert await source.has("a")  # returns without waiting
         assert await source.has("a")
         source.open.set()
         await source.settled()

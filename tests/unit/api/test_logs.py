@@ -173,7 +173,7 @@ def test_a_page_by_offset_brings_a_cursor_that_goes_on_after_it(api: Api) -> Non
 def test_next_offset_may_exceed_the_greatest_offset() -> None:
     rows = [Row(n, b"", Cuts(0, 0, 0, 0, 0)) for n in range(2)]
     page = _pagination(Listed(rows, "cursor", 200_000, Completeness(None, 0, 0)), 2, OFFSET_MAX)
-    assert page.nextOffset == OFFSET_MAX + 2  # where the refusal points to the cursor
+    assert page.nextOffset == OFFSET_MAX + 2  # a request with it is refused, and the error names the cursor
 
 
 def test_cursor_of_another_query_scope_or_dialect_is_400(api: Api) -> None:

@@ -1,8 +1,8 @@
 """Goal: nothing of one account reaches the other through GET /logs, by any parameter, total, cursor, header or error.
 
-Method: both accounts hold records of the same few values, each marked with its account's name in every text that it
-has. hypothesis asks with one account's key, walks the pages, and compares with a plain list of that account's records;
-then the other account's records are all taken away, and the same questions are answered with the same bytes."""
+Method: both accounts hold records with the same few values, each marked with its account's name in every text.
+hypothesis queries with one account's key, reads all pages, and compares them with a plain list of that account's
+records; then the other account's records are removed, and the same queries must return the same bytes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def made(number: int, account: str, ms: int, service: str, level: str) -> Decode
 
 
 def walk(api: Api, key: str, query: dict[str, str]) -> list[httpx.Response]:
-    """All pages: the first, and those that its cursor brings."""
+    """All pages: the first one, and those that its cursor leads to."""
 
     async def run() -> list[httpx.Response]:
         async with api.client(key) as client:
@@ -77,7 +77,7 @@ def walk(api: Api, key: str, query: dict[str, str]) -> list[httpx.Response]:
 
 
 def told(answers: list[httpx.Response]) -> list[tuple[int, list[tuple[str, str]], Any]]:
-    """Everything that the answers hold, but the cursors, whose seal and snapshot differ between two indexes."""
+    """Everything in the responses but the cursors, whose seal and snapshot differ between two indexes."""
     found = []
     for answer in answers:
         body = answer.json()

@@ -1,4 +1,4 @@
-"""`/metrics` and the readiness of what stands beside the API."""
+"""`/metrics`, and the readiness of the processes beside the API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ async def counted(client: httpx.AsyncClient) -> dict[tuple[str, str], float]:
 
 @pytest.mark.anyio
 async def test_requests_are_counted_by_dialect_and_status_without_a_key_and_without_a_name(api: Api) -> None:
-    """Paths, services and accounts of requests must not become labels: they tell of records and have no bound."""
+    """Paths, services and accounts of requests must not become labels: they reveal contents of records and are
+    unbounded."""
     async with api.client() as nobody, api.client(api.acme) as acme:
         await acme.post("/trail", json=DAY)
         await acme.post("/usage/secret-service/i1", json=DAY)

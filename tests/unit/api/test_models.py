@@ -1,5 +1,5 @@
-"""What a client sends is taken or refused by name, in one sentence for every model; instants keep their meaning when
-they are finer than a millisecond."""
+"""Input of clients is accepted, or refused by name, with one sentence for every model; instants finer than a
+millisecond keep their meaning."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_refusal_is_short_and_can_be_sent_when_value_is_anything(value: Any) -> 
     assert len(json.dumps(str(caught.value)).encode()) < 500
 
 
-# -- what a model can hold
+# -- fields of models
 
 
 class Inner(Model):
@@ -277,7 +277,7 @@ def test_value_is_taken_when_it_fits() -> None:
         ({"aByName": {"k" * 100: {"n": 0}}}, f"aByName.{'k' * 60}.n: it is 0; accepted: a whole number"),
         ({"aOne": 9, "aFlag": True}, "aOne: it cannot be 9 beside aFlag"),
         ({"one": 1}, "one: there is no such field; accepted: aOne, aName, aPlain"),
-        ({"z": 1, "aOne": 0}, "z: there is no such field"),  # the name first: it may be a filter misspelled
+        ({"z": 1, "aOne": 0}, "z: there is no such field"),  # the name first: it may be a misspelled filter
         ({"aName": "", "aOne": 0}, "aOne: "),
     ],
 )

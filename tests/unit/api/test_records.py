@@ -1,4 +1,4 @@
-"""GET /records and GET /records/{id}: each filter, the formats, what is shown of a record, from page to page."""
+"""GET /records and GET /records/{id}: each filter, the formats, selected fields, and paging."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def rows_of(answer: httpx.Response) -> list[dict[str, str]]:
 def test_csv_has_the_same_columns_on_every_page(api: Api) -> None:
     api.add(made("a", principal='a "quoted",\r\nname'), made("b", 1, message="m", body={"k": [1, "ü"]}))
     answer = ask(api, accept="text/csv")
-    assert answer.content.count(b"\r\n") == 4  # one stands inside of a cell
+    assert answer.content.count(b"\r\n") == 4  # one is inside of a cell
     b, a = rows_of(answer)
     assert tuple(b) == tuple(a) == all_columns().names
     assert (a["context.principal"], a["metadata.id"]) == ('a "quoted",\r\nname', "a")

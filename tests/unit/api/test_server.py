@@ -21,7 +21,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_objects_of_the_start_are_not_traversed_again_while_it_serves() -> None:
-    """A full collection of modules and models, which never go, holds every client up."""
+    """A full collection traverses modules and models, which are never freed, and delays every client."""
     frozen: list[int] = []
 
     def beat() -> None:

@@ -1,4 +1,4 @@
-"""Refusals are bounded by client address and by key id; a valid key is never refused for others' failures."""
+"""Refusals are limited by client address and by key id; failures of others never make a valid key fail."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_wrong_keys_are_answered_429_in_the_dialects_shape_and_a_right_one
         assert 1 <= int(refused.headers["retry-after"]) <= WINDOW_SECONDS
         assert refused.json()["type"] == "too_many_requests"
         assert "www-authenticate" not in refused.headers
-        # From the same address, which may be a proxy's.
+        # From the same address, which may be that of a proxy.
         assert (await acme.post("/trail", json=DAY)).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""`POST /api`: the documents' own requests and answers, and the envelopes that living clients send."""
+"""`POST /api`: the documents' own requests and responses, and the envelopes that real clients send."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INVALID = "Authentication session is invalid: "
 
 
 class Tr50(Api):
-    """With an auditor of acme, whose key is sent in no header."""
+    """A client with an auditor key of acme, which is not sent in a header."""
 
     def __init__(self, directory: Path, **given: Any) -> None:
         super().__init__(directory, **given)
@@ -51,11 +51,11 @@ class Tr50(Api):
         return asyncio.run(run())
 
     def call(self, body: Any, headers: dict[str, str] | None = None) -> Any:
-        """What is answered with 200."""
+        """Returns the body of a response with status 200."""
         answer = self.post(body, headers)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "application/json"
-        if "\\ud800" not in answer.text:  # which pydantic does not read
+        if "\\ud800" not in answer.text:  # pydantic does not parse this
             AS_SHOWN.validate_json(answer.content)
         return answer.json()
 
@@ -69,7 +69,7 @@ class Tr50(Api):
         return text
 
     def listed(self, params: Any = None, key: str = "") -> Any:
-        """The one list that is asked for, by a key in a header."""
+        """The result of the only requested list, with a key in a header."""
         body = {"list": {"command": "usage.api.list", "params": params or {}}}
         return self.call(body, {"X-API-Key": key or self.auditor})["list"]
 
@@ -82,7 +82,7 @@ def api(tmp_path: Path) -> Iterator[Tr50]:
 
 
 def names(listed: Any) -> list[str]:
-    """Of the records, in the order of the results."""
+    """Names of the records, in the order of the results."""
     assert listed["success"] is True, listed
     return [json.loads(item["request"])["path"][1:] for item in listed["params"]["result"] or []]
 
@@ -234,7 +234,7 @@ def test_command_that_is_wrong_fails_alone(api: Tr50) -> None:
     assert answer.pop("first") == answer.pop("last") == {"success": True}
     for id, failed in answer.items():
         assert is_root_failure(failed, -22), id
-    assert "usage.api.list" in answer["unknown"]["errorMessages"][0]  # what there is
+    assert "usage.api.list" in answer["unknown"]["errorMessages"][0]  # what exists
 
 
 # -- sessions
@@ -271,7 +271,7 @@ def test_login_that_fails_is_said_at_the_root_or_beside_what_succeeds(api: Tr50)
         {"password": api.acme_id},
     ):
         assert is_root_failure(api.call({"auth": {"command": "api.authenticate", "params": params}}), -90_008)
-    # A key that is right is told what is wrong.
+    # With a valid key, the client gets the error.
     wrong = {"command": "api.authenticate", "params": {"password": api.auditor, "pin": "1"}}
     assert "pin" in is_root_failure(api.call({"auth": wrong})["auth"], -22)
 
@@ -358,7 +358,7 @@ def test_logins_that_wait_for_the_disk_keep_no_key_waiting(api: Tr50) -> None:
             holder.execute("ROLLBACK")
             holder.close()
             answers = [await task for task in logins]
-            # One waits 2 s at most, and fails then: had all waited at once, all would fail.
+            # Each login waits at most 2 s and then fails: if all had waited at once, all would fail.
             assert {a.status_code for a in answers} <= {200, 503}
             assert sum(a.status_code == 200 for a in answers) >= 30
 

@@ -1,4 +1,4 @@
-"""`usage.api.list`: what each parameter finds, what is refused by name, and how an answer is kept within its bounds."""
+"""`usage.api.list`: the effect of each parameter, refusals by name, and the bounds of the response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def api(tmp_path: Path) -> Iterator[Tr50]:
     made.close()
 
 
-# -- what is found
+# -- parameters
 
 
 def test_without_parameters_everything_kept_is_found_newest_first(api: Tr50) -> None:
@@ -73,7 +73,7 @@ def test_last_is_from_so_long_ago_on(api: Tr50) -> None:
         ("1.5h", 5), ("90m", 5), ("24h", 6), ("1d", 6), ("23h59m59.999s", 5), ("0", 1), ("106751d", 6),
     ):  # fmt: skip
         assert api.listed({"last": last})["params"]["count"] == found, last
-    api.add(foreign(now + 5_000, name="ahead", path="/ahead"))  # of a machine whose clock runs ahead
+    api.add(foreign(now + 5_000, name="ahead", path="/ahead"))  # of a machine whose clock is ahead
     assert names(api.listed({"last": "1ms"})) == ["ahead", "0"]
 
 
@@ -109,7 +109,7 @@ def test_limit_and_offset_page_through_all(api: Tr50) -> None:
         listed = api.listed({"offset": offset, "limit": 3})
         assert names(listed) == found
         assert listed["params"]["count"] == 7
-    assert len(names(api.listed({"limit": 2.0}))) == 2  # a whole number, as JSON has them
+    assert len(names(api.listed({"limit": 2.0}))) == 2  # an integer, as JSON defines it
 
 
 def test_limit_is_at_most_two_thousand(api: Tr50) -> None:
@@ -178,7 +178,7 @@ def test_show_all_is_for_a_key_of_all_accounts_and_changes_nothing_there(api: Tr
 
 
 def test_lists_of_one_request_wait_once_and_see_one_snapshot(tmp_path: Path) -> None:
-    """While the fence of the request is waited for, records arrive; after the snapshot, others."""
+    """While the request waits for its fence, records arrive; others arrive after the snapshot."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -310,7 +310,7 @@ def test_answer_fits_into_its_bound_with_as_much_of_the_bodies_as_can_be(
 
 
 def test_answer_that_is_full_leaves_out_bodies_then_ends_early(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the bound in the place where each cut is needed."""
+    """With the bound at the size at which each cut is needed."""
     seed(api, 100, body='"' * 2_000)
     headers = {"X-API-Key": api.auditor}
     sizes = {}
@@ -337,7 +337,7 @@ def test_list_whose_records_are_purged_while_it_is_made_is_empty(api: Tr50, monk
 
 
 def test_parts_are_small_and_no_more_than_a_part_is_read_at_once(api: Tr50, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Method: what the reader is asked for, which is what is in memory beside the answer."""
+    """Method: the requests to the reader are recorded, because they determine the memory beside the response."""
     seed(api, 700, body="b" * 6_000)
     asked: list[tuple[int, int]] = []
     page = api.store.page

@@ -1,5 +1,5 @@
-"""Whatever JSON is sent to `POST /api`: one answer that parses, each command under its id or the failure at the root,
-never an internal error, and nothing of the admission is left behind."""
+"""Any JSON sent to `POST /api` gets one response that parses, with each command under its id or an error at the root,
+never an internal error; afterwards nothing is in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application of ASGI 2 keeps working in the middleware; whatever else is callable is called as it is."""
+"""An ASGI 2 application works in the middleware; every other callable is called unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TwoSteps:
 
 
 class ThreeSteps:
-    """A response that is awaited, as starlette's endpoints are."""
+    """A response that is awaited, like starlette's endpoints."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
@@ -79,7 +79,7 @@ class Wrapping:
 
 
 class SaysOther:
-    """Its signature is that of what it stands for."""
+    """A callable with the signature of the function that it wraps."""
 
     __signature__ = inspect.signature(endpoint)
 

@@ -1,5 +1,5 @@
-"""`durable` holds a message back, and the request is cancelled meanwhile: the client gets what it would have got
-without us, the cancellation is raised as it would be, and nothing hangs.
+"""`durable` holds a message back, and the request is cancelled meanwhile: the client gets the same messages as without
+the middleware, the cancellation is raised in the same place, and nothing hangs.
 
 Method: a recorder that never says that a record is durable; whoever cancels waits until the request waits for that."""
 
@@ -50,7 +50,7 @@ class Slow(Server):
 
 
 class Stuck(Server):
-    """Takes the first message, and the next one never: the client does not read."""
+    """Takes the first message and never the next one: the client does not read."""
 
     async def send(self, message: Any) -> None:
         if self.sent:
@@ -201,7 +201,7 @@ def test_cancellation_ends_the_request_when_the_server_does_not_take_the_message
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_exception_of_the_application_is_raised_when_its_request_is_cancelled_meanwhile(backend: str) -> None:
-    """It was raised before the cancellation came: the server answers 500."""
+    """It was raised before the cancellation arrived: the server sends a 500."""
     case = Case(broken)
 
     async def run() -> None:
@@ -264,7 +264,7 @@ def expire(timeout: Any) -> None:
 @pytest.mark.parametrize("way", TIMEOUTS)
 @pytest.mark.parametrize("app", [broken, silent])
 def test_no_cancellation_is_raised_outside_of_the_timeout_that_asked_for_it(backend: str, way: str, app: Any) -> None:
-    """The application raises or returns, its wait for the record is cut short, and the timeout is left before the task
+    """The application raises or returns, its wait for the record is interrupted, and the timeout ends before the task
     waits again."""
     case = Case(app)
 
@@ -384,7 +384,7 @@ def base_http_app() -> Any:
 @pytest.mark.parametrize("make_app", [fastapi_app, streaming_app, base_http_app])
 @pytest.mark.parametrize(("backend", "way"), WAYS, ids=lambda v: v if isinstance(v, str) else v.__name__)
 def test_client_gets_its_last_bytes_when_a_framework_answers(make_app: Any, backend: str, way: Any) -> None:
-    """Frameworks send from tasks of their own, inside cancel scopes of anyio, which cancel again and again."""
+    """Frameworks send from tasks of their own, inside cancel scopes of anyio, which repeat their cancellation."""
     case = Case(make_app(), Slow)
     anyio.run(way, case, **BACKENDS[backend])  # type: ignore[arg-type]
     assert case.sent()[0] == "start"

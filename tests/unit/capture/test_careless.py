@@ -1,5 +1,5 @@
-"""Servers and test clients that do not keep to the letter of ASGI, and loops that cannot wait: the application is
-served, and nothing is begun that is not sealed."""
+"""Servers and test clients that violate details of ASGI, and loops that cannot wait: the application is served, and
+every exchange that begins is sealed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_request_becomes_a_record_when_its_scope_has_no_headers() -> None:
 
 
 def test_nothing_is_begun_when_the_scope_cannot_be_written_to() -> None:
-    """An exchange that was begun and never sealed would hold back what the index says to be complete."""
+    """An exchange that begins and is never sealed would hold back T."""
 
     class Closed(dict[str, Any]):
         def __setitem__(self, key: str, value: Any) -> None:
@@ -84,7 +84,7 @@ def test_application_is_served_when_the_loop_cannot_wait(monkeypatch: pytest.Mon
 
 
 def test_small_bodies_are_reserved_when_many_exchanges_are_open() -> None:
-    """Method: a recorder that says that it is crowded, with room for the request's body alone."""
+    """Method: a recorder that reports many open exchanges, with room for the request's body only."""
     recorder = ListRecorder(budget=4)
     recorder.is_crowded = True
     server, exchange, _ = serve_once(application, recorder=recorder, body=(b"four",))
@@ -95,7 +95,7 @@ def test_small_bodies_are_reserved_when_many_exchanges_are_open() -> None:
 
 
 def test_draft_is_let_go_when_a_slow_client_takes_the_last_message_of_durable_delivery() -> None:
-    """Its bodies' share of the budget has been given back by then."""
+    """By then its bodies' share of the budget has been returned."""
     capture, recorder = make_capture(application, ListRecorder(wakes=True), delivery="durable")
 
     data = b"x" * 10_000
@@ -103,7 +103,7 @@ def test_draft_is_let_go_when_a_slow_client_takes_the_last_message_of_durable_de
 
     async def run() -> None:
         server = Server([data])
-        references.append(sys.getrefcount(data) - 1)  # the server's own
+        references.append(sys.getrefcount(data) - 1)  # the server's own exception
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body":
@@ -118,7 +118,7 @@ def test_draft_is_let_go_when_a_slow_client_takes_the_last_message_of_durable_de
 
 
 class Telling(dict[str, Any]):
-    """A message of the application whose own code raises, with a value in its text, its cause and its source."""
+    """A message of the application whose own code raises, with a value in the error's text, cause and source."""
 
     def get(self, *_: Any) -> Any:
         try:

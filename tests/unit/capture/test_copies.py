@@ -1,4 +1,4 @@
-"""What others copy or keep of a request: scopes, requests, applications."""
+"""Copies of a request's objects: scopes, requests, applications."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ def test_kept_scope_is_copied_and_pickled_when_its_request_is_over() -> None:
     drive(capture, Server())
     kept.append(pickle.loads(pickle.dumps(copy.deepcopy(kept[0]))))
     for unpickled in kept[1:]:
-        # Text: what unpickles it may not have this package.
+        # It becomes text, because the process that unpickles it may not have this package.
         assert unpickled["asgi_audit"] == recorder.sealed[0].request_id
         assert unpickled | {"asgi_audit": None} == kept[0] | {"asgi_audit": None}
         assert not annotate(unpickled, principal="alice")
-        drive(capture, Server(**unpickled))  # an exchange of its own, when it is served again
+        drive(capture, Server(**unpickled))  # an exchange of its own, when the copy is served
     assert len(recorder.sealed) == 3
 
 
 def test_request_with_its_channels_is_copied_deeply() -> None:
-    """Test clients give functions, which are copied; what stands in their place is, too."""
+    """Test clients pass functions as channels, which are copied; their replacements are copied, too."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         request = copy.deepcopy(Request(scope, receive, send))
@@ -74,7 +74,7 @@ def test_request_with_its_channels_is_copied_deeply() -> None:
 
 
 def test_scope_with_its_application_is_copied_deeply() -> None:
-    """Frameworks put the application itself into the scope, and so its stack of middleware."""
+    """Frameworks put the application into the scope, and with it the stack of middleware."""
 
     class Framework:
         def __init__(self) -> None:

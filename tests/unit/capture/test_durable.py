@@ -40,7 +40,7 @@ WAIT = ["sealed", "durable"]
             [start(), body(b"x", True), body(b"y", True), body()],
             ["start", "body", "body", *WAIT, "body"],
         ),
-        # Below a BaseHTTPMiddleware the final message is too late to hold anything back.
+        # Below a BaseHTTPMiddleware the final message is too late to be held back.
         (
             "declared, empty final",
             "GET",
@@ -136,7 +136,7 @@ def test_answer_is_served_and_counted_when_the_record_does_not_become_durable(ap
     assert wakes is False or time.monotonic() - began >= 0.1
     assert recorder.unwaited_count == 1
     assert len(server.sent) == (2 if app is plain else 0)
-    for wake in recorder.waiting:  # the recorder may come late: the loop is closed by now
+    for wake in recorder.waiting:  # the recorder may call late, when the loop is closed already
         wake(True)
 
 
@@ -151,7 +151,7 @@ def test_nothing_waits_when_the_record_is_lost_at_the_seal() -> None:
     recorder = ListRecorder(enqueues=False, wakes=None)
     serve_once(plain, recorder=recorder, settings=DURABLE)
     assert recorder.log == ["start", "sealed", "body"]
-    assert recorder.unwaited_count == 0  # stated as lost already
+    assert recorder.unwaited_count == 0  # already stated as lost
 
 
 def test_loop_goes_on_when_a_request_waits() -> None:
@@ -173,7 +173,7 @@ def test_loop_goes_on_when_a_request_waits() -> None:
 
 
 def test_answer_is_served_when_no_event_loop_is_known() -> None:
-    """A driver that is neither asyncio nor trio: nothing is held back, and it is counted."""
+    """A driver that is neither asyncio nor trio: no message is held back, and this is counted."""
     recorder = ListRecorder(wakes=None)
     capture, _ = make_capture(plain, recorder, **DURABLE)
     sent: list[Any] = []

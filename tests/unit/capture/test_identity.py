@@ -1,4 +1,5 @@
-"""Who and what an exchange was, from the scope and from `annotate`; what a finished request leaves behind."""
+"""Principal, route and operation of an exchange, from the scope and from `annotate`; and the memory that a finished
+request keeps."""
 
 from __future__ import annotations
 
@@ -180,7 +181,7 @@ def test_annotate_answers_false_when_there_is_no_request() -> None:
 
 
 def test_annotate_finds_the_request_when_it_is_called_elsewhere() -> None:
-    """In a task, in `to_thread`, with a scope or a Request in a plain thread and in an executor."""
+    """In a task, in `to_thread`, and with a scope or a Request in a plain thread and in an executor."""
     answers: dict[str, bool] = {}
 
     async def act(scope: Any) -> None:
@@ -208,7 +209,8 @@ def test_annotate_finds_the_request_when_it_is_called_elsewhere() -> None:
 
 
 def test_annotation_is_in_the_record_when_it_answered_true_in_a_race_with_the_seal() -> None:
-    """Threads annotate without pause while the request is sealed; whatever answered True must be there."""
+    """Threads annotate without pause while the request is sealed; each annotation that returned True must be in the
+    record."""
     for _ in range(30):
         recorder = ListRecorder()
         accepted: list[list[int]] = [[], []]
@@ -291,7 +293,7 @@ def test_context_is_as_before_when_the_request_is_over() -> None:
         mine.set("outside")
         server = Server()
         await capture(server.scope, server.receive, server.send)
-        # Pure ASGI: what the application sets reaches whoever called it (a BaseHTTPMiddleware breaks this).
+        # With pure ASGI, the caller sees what the application sets in the scope (a BaseHTTPMiddleware breaks this).
         assert mine.get() == "inside"
         assert current_handle.get() is None
 

@@ -1,4 +1,4 @@
-"""Putting the middleware outside of everything in a Starlette or FastAPI application."""
+"""`install` puts the middleware outside of all other layers of a Starlette or FastAPI application."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def call(app: Any, path: str) -> Server:
         try:
             await app(server.scope, server.receive, server.send)
         except ValueError:
-            pass  # ServerErrorMiddleware answers, then raises again
+            pass  # ServerErrorMiddleware sends a 500, then raises again
 
     asyncio.run(run())
     return server
@@ -53,9 +53,9 @@ def test_answer_of_the_error_handler_is_recorded_when_installed(kind: Any, start
     assert call(app, "/fails").status == 500
     assert call(app, "/works").body == b"ok"
     failed, worked = recorder.sealed
-    # The client saw a complete 500 from inside of us: completed, with its body.
+    # ServerErrorMiddleware, inside ours, sent a complete 500: completed, with its body.
     assert (failed.status, failed.outcome, failed.response_body.data()) == (500, "completed", b"Internal Server Error")
-    # FastAPI tells of its own routes only; of Starlette's Route in it the endpoint is known.
+    # FastAPI sets the route of its own routes only; of a Starlette Route in it, only the endpoint is known.
     assert (worked.status, worked.route, worked.endpoint) == (200, "/works" if kind is Starlette else None, "works")
 
 

@@ -40,7 +40,7 @@ async def usual(scope: Any, receive: Any, send: Any) -> None:
 
 
 class SlowRecorder(ListRecorder):
-    """Each call blocks until `gate` is released once, and writes down in which thread."""
+    """Each call blocks until `gate` is released once, and records the thread in which it runs."""
 
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
@@ -68,7 +68,8 @@ class SlowRecorder(ListRecorder):
 def test_recorder_is_opened_and_closed_off_the_loop_when_lifespan_runs(
     fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the loop lets the recorder go on: it must run while the recorder blocks, in its opening and its closing."""
+    """Only the loop lets the recorder continue, so the loop must run while the recorder blocks, when it opens and
+    closes."""
     monkeypatch.setattr(middleware, "OPEN_SECONDS_STARTUP", 60.0)
     monkeypatch.setattr(middleware, "CLOSE_SECONDS", 60.0)
     recorder = SlowRecorder(fails=fails)
@@ -96,7 +97,7 @@ def test_recorder_is_opened_and_closed_off_the_loop_when_lifespan_runs(
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_loop_goes_on_when_the_first_request_opens_the_recorder(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody speaks lifespan. The first request waits, the loop and the requests beside it do not."""
+    """For servers without lifespan. The first request waits; the loop and concurrent requests do not."""
     monkeypatch.setattr(middleware, "OPEN_SECONDS_FIRST_REQUEST", 60.0)
     recorder = SlowRecorder(fails=fails)
     capture, _ = make_capture(usual, recorder)
@@ -138,7 +139,7 @@ def test_first_request_goes_as_far_as_without_us_when_it_is_cancelled_while_the_
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
-        assert task.cancelled() is waits  # one that never waits again ends before a cancellation can come
+        assert task.cancelled() is waits  # a task that never waits again ends before a cancellation can arrive
 
     asyncio.run(main())
     recorder.gate.release()
@@ -252,7 +253,7 @@ def test_recorder_is_opened_again_when_the_process_was_forked() -> None:
 
 
 def steps_of(coroutine: Any) -> int:
-    """How often it gives the loop away."""
+    """How often it yields to the loop."""
     steps = 0
     try:
         while True:

@@ -1,4 +1,4 @@
-"""How a request ended, for every way in which one can end; exceptions pass untouched."""
+"""The outcome of a request, for every way in which one can end; exceptions are not changed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_outcome_is_the_exceptions_when_one_is_raised(
             return caught
         raise AssertionError("nothing was raised")
 
-    coroutine = run()  # driven by hand: asyncio.run would act on SystemExit itself
+    coroutine = run()  # driven without a loop: asyncio.run would handle SystemExit itself
     loop = asyncio.new_event_loop()
     try:
         caught = loop.run_until_complete(coroutine)
@@ -79,13 +79,13 @@ def test_outcome_is_the_exceptions_when_one_is_raised(
     assert exchange.error_fatal is fatal
     assert exchange.error_type == (None if outcome == "cancelled" else type(error).__name__)
     assert exchange.status == (201 if after else 500 if outcome == "failed" else 499)
-    # The server answers an exception with a 500 that the client sees complete: that one waits.
+    # After an exception the server sends a complete 500, so that response waits.
     waits = delivery == "durable" and after == 0 and isinstance(error, Exception)
     assert len(recorder.waiting) == waits
 
 
 def test_exchange_is_completed_when_the_application_raises_after_its_answer() -> None:
-    """starlette #1438: what a background task raises is no failure of the answer."""
+    """starlette #1438: an exception of a background task is not a failure of the response."""
     _, exchange, _ = serve_once(raising(Refused(), after=3), raises=Refused)
     assert (exchange.outcome, exchange.error_type) == ("completed", None)
 
@@ -129,7 +129,7 @@ def test_outcome_is_disconnected_when_the_client_leaves_first(leaves_after: int,
 
 
 def test_outcome_is_disconnected_when_the_answer_is_finished_without_the_client() -> None:
-    """`send` succeeds after the client has left on all servers; only the message tells."""
+    """On all servers `send` succeeds after the client has left; only the message shows it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
@@ -154,7 +154,7 @@ def test_client_did_not_disconnect_when_it_leaves_after_its_whole_response() -> 
 
 
 def test_disconnect_after_the_answer_is_none_when_the_server_gives_it_to_everyone() -> None:
-    """uvicorn answers `receive` with http.disconnect once the response is complete."""
+    """uvicorn returns http.disconnect from `receive` once the response is complete."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
@@ -166,7 +166,7 @@ def test_disconnect_after_the_answer_is_none_when_the_server_gives_it_to_everyon
 
 
 class BrokenResourceError(Exception):
-    """Named like anyio's, which is no OSError."""
+    """Has the name of anyio's exception, which is not an OSError."""
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), OSError("gone"), BrokenResourceError()])
@@ -254,7 +254,8 @@ def test_groups_are_cancellations_only_when_nothing_else_is_in_them() -> None:
 
 @pytest.mark.parametrize("outer", ["none", "metadata"])
 def test_one_record_is_made_when_middlewares_are_nested(outer: str) -> None:
-    """The outermost that keeps anything makes it: one that excludes does not silence another inside it."""
+    """The outermost middleware that records makes the record: one that excludes the request does not prevent another
+    one inside it from recording."""
     recorder, other = ListRecorder(), ListRecorder()
     inner, _ = make_capture(app_answering(200), other)
     capture, _ = make_capture(inner, recorder, detail=outer)

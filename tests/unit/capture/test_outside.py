@@ -1,4 +1,5 @@
-"""What an audit layer of `add_middleware` says of the layers outside of it, and the request id on their 500s."""
+"""The warning of a middleware added by `add_middleware` about the layers outside of it, and the request id on their
+500s."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def call(app: Any, path: str, **scope: Any) -> Server:
         try:
             await app(server.scope, server.receive, server.send)
         except ValueError:
-            pass  # ServerErrorMiddleware answers, then raises again
+            pass  # ServerErrorMiddleware sends a 500, then raises again
 
     asyncio.run(run())
     return server

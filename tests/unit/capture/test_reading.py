@@ -1,5 +1,5 @@
-"""Headers, and the peer's address, in every form that ASGI allows or careless code sends: who they are for gets what
-they would have got without us, and the record has them too."""
+"""Headers, and the peer's address, in every form that ASGI allows or careless code sends: their reader gets the same
+values as without the middleware, and the record has them too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAIRS = [(b"accept", b"*/*"), (b"x-request-id", b"given-id"), (b"x-b", b"2")]
 
 
 class Lazy:
-    """Iterable again and again, without a length, with a method of its own."""
+    """Iterable any number of times, without a length, with a method of its own."""
 
     def __init__(self, pairs: Iterable[Any] = PAIRS) -> None:
         self.pairs = list(pairs)
@@ -35,7 +35,7 @@ class Lazy:
 
 
 class Once(Lazy):
-    """Iterable, no iterator, and yet to be read only once."""
+    """An iterable that is not an iterator and can be read only once."""
 
     def __init__(self) -> None:
         self.iterator = iter(PAIRS)
@@ -45,7 +45,7 @@ class Once(Lazy):
 
 
 class Failing:
-    """An iterator that raises once in its middle, and goes on after that."""
+    """An iterator that raises once in its middle, and continues after that."""
 
     def __init__(self) -> None:
         self.rest = iter(PAIRS)
@@ -119,7 +119,8 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def seen(headers: Any, *, times: int = 1) -> list[Any]:
-    """All that a reader finds out: each item, what its pairs hold, each error; at most a few thousand items."""
+    """Everything that a reader can observe: each item, the contents of its pairs, each error; at most a few thousand
+    items."""
     found: list[Any] = []
     for _ in range(times):
         try:

@@ -1,7 +1,7 @@
-"""A wrong setting stops the start, wherever the layer is made.
+"""A wrong setting stops the server's start, however the middleware is added.
 
-Goal: no request is served unrecorded, and the server's own way of stopping says in one line why. Method: the frameworks
-themselves, driven as a server drives them; the servers themselves stand in `tests/compat`."""
+Goal: no request is served unrecorded, and the server stops in its usual way with one line that gives the reason.
+Method: the frameworks themselves, driven as a server drives them; tests with real servers are in `tests/compat`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import asgi_audit
 from asgi_audit import AuditMiddleware, ConfigError
 from asgi_audit.capture.refused import is_in_a_call
 
-with warnings.catch_warnings():  # Starlette's, about the version of httpx
+with warnings.catch_warnings():  # Starlette's warning about the version of httpx
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
@@ -87,7 +87,7 @@ def test_every_request_raises_when_no_lifespan_came_before(how: str, kind: str) 
         assert str(caught.value) == WRONG
         assert {m.get("status", 500) for m in server.sent if kind == "http"} <= {500}
         sizes.append(len(traceback.extract_tb(caught.value.__traceback__)))
-    assert sizes[1] == sizes[2]  # the frames of one request, not of all before it
+    assert sizes[1] == sizes[2]  # the frames of one request, without those of earlier ones
 
 
 @pytest.mark.parametrize("how", ["starlette", "fastapi", "list"])

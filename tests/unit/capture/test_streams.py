@@ -1,4 +1,4 @@
-"""What an exchange keeps of the two streams, and that the application's messages stay as they are."""
+"""What an exchange keeps of the two streams; the application's messages are not changed."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_large_chunk_is_not_pinned_when_its_beginning_is_kept() -> None:
     _, exchange, _ = serve_once(answers(START, body(large)))
     gc.collect()
     assert exchange.response_body.kept == 65_536
-    # `answers` still holds its message in a closure; nothing of the exchange may hold the chunk itself.
+    # `answers` still holds its message in a closure; the exchange itself must not hold the chunk.
     assert not any(c is large for c in exchange.response_body.chunks)
     assert sys.getrefcount(large) <= before + 1
 
@@ -154,7 +154,7 @@ def test_body_is_dropped_for_pressure_when_the_budget_is_spent() -> None:
         answers(START, body(b"four", True), body(b"more", True), body(b"x")), recorder=recorder
     )
     assert server.body == b"fourmorex"
-    # After a refusal nothing more is kept: a body with a hole would be a lie.
+    # After a refusal nothing more is kept: a body with a gap would be wrong.
     assert (exchange.response_body.data(), exchange.response_body.pressure) == (b"four", True)
     assert exchange.response_body.total == 9
     assert recorder.held == [4]
@@ -187,7 +187,7 @@ def test_exchange_is_excluded_when_detail_is_none() -> None:
 
 @pytest.mark.parametrize("delivery", ["buffered", "durable"])
 def test_exchange_without_a_record_is_over_when_its_response_begins(delivery: str) -> None:
-    """A client that reads slowly would hold back the watermark for nothing."""
+    """Otherwise a client that reads slowly would hold back the watermark."""
     open_at: list[set[int]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -263,7 +263,7 @@ def test_request_id_uses_the_header_of_the_settings_when_one_is_named() -> None:
 
 
 def test_header_list_does_not_grow_when_the_application_uses_it_again() -> None:
-    """Starlette hands over a response's own list; appending in place grew it on every call."""
+    """Starlette passes the response's own list; appending in place would make it grow with every call."""
     headers = [(b"a", b"1"), (b"set-cookie", b"x"), (b"set-cookie", b"y")]
     message = {"type": "http.response.start", "status": 200, "headers": headers}
     for _ in range(3):
@@ -431,6 +431,6 @@ def test_application_reads_all_headers_when_the_server_gives_an_iterator() -> No
 def test_exchange_holds_bytes_when_a_test_client_gives_something_else(
     given: dict[str, Any], query: bytes, path: bytes | None
 ) -> None:
-    """Django's AsyncRequestFactory gives its query string as text; a record of it could not be built."""
+    """Django's AsyncRequestFactory passes its query string as text; its record could not be built."""
     _, exchange, _ = serve_once(answers(START, body(b"x")), **given)
     assert (exchange.query_string, exchange.raw_path) == (query, path)

@@ -1,4 +1,4 @@
-"""Waiting for another thread under each event loop."""
+"""Waiting for another thread, with each supported event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cursor file of `ask feed`, and the flags that it takes. What it prints is in `e2e/test_ask_feed.py`."""
+"""The cursor file of `ask feed`, and its flags. Its output is tested in `e2e/test_ask_feed.py`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_cursor_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_cursor_stays_as_it_was_when_a_step_fails(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, or a kill: what was left beside is no obstacle."""
+    """A full disk, or a kill: a leftover temporary file does not prevent the next write."""
     file = CursorFile(tmp_path / "cursor")
     file.write("one")
 
@@ -87,7 +87,7 @@ def test_request_is_shown_as_a_curl_command(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_line_of_a_record_ends_at_a_newline_and_nowhere_else() -> None:
-    """U+2028 and U+0085 may stand in the text of a record as they are."""
+    """U+2028 and U+0085 may occur unchanged in the text of a record."""
     lines = ['{"a":"x\u2028y\u0085z"}', '{"b":1}']
     reply = Reply(200, {"audit-cursor": "c", "audit-more": "false"}, "".join(f"{x}\n" for x in lines).encode())
     asked = questions.feed_lines("b", None, False, None)

@@ -1,4 +1,4 @@
-"""The printed lines: that a shell reads them as meant."""
+"""The printed example commands: a shell parses them as intended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asgi_audit.cli.ask_lines import ask_lines, shown_host
 
 @pytest.mark.parametrize("key", ["aa_1_x", "a b'c", "$(touch x)"])
 def test_shell_reads_the_lines_as_meant(key: str) -> None:
-    """The commands are replaced by functions that show what they were called with."""
+    """Functions replace the commands and print their arguments."""
     shell = 'curl() { printf "<%s>" "$@"; }\naa() { printf "<%s>" "$@" "$ASGI_AUDIT_KEY"; }\n'
     lines = "\n".join(ask_lines("http://h:8400", key)).replace("\nasgi-audit ", "\naa ")
     done = subprocess.run(["sh", "-c", shell + lines], capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""`asgi-audit completeness --acknowledge`: a silent process will not come back."""
+"""`asgi-audit completeness`: output, exit codes, and `--acknowledge` for a silent process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asgi_audit.wiring.operations import measures
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """One process fell silent a minute ago."""
+    """An index in which one process became silent a minute ago."""
     now = int(time.time() * 1000)
     writer = SqliteWriter(tmp_path / "index")
     silent = Incident(
@@ -71,12 +71,12 @@ NOW = int(time.time() * 1000)
 
 @pytest.fixture
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays the time at which the cases were made: the tests before may take minutes."""
+    """The time at which the cases were made: tests before this one may take minutes."""
     monkeypatch.setattr("asgi_audit.cli.completeness.time.time", lambda: NOW / 1000)
 
 
 def made(path: Path, until: int | None, **more: Any) -> Path:
-    """An index whose T stands there (ms before now), and whose beginning is known."""
+    """An index whose T is `until` ms before now, and whose beginning is known."""
     writer = SqliteWriter(path / "index")
     states = more.pop("states", [])
     stands = extent(None if until is None else NOW - until, begins=NOW - 100_000)
@@ -98,7 +98,7 @@ def ago(seconds: float) -> str:
     [
         (5_000, [], 0),
         (5_000, ["--max-age", "7200s"], 0),
-        (500_000, ["--max-age", "2m"], 1),  # T lies before `complete from`
+        (500_000, ["--max-age", "2m"], 1),  # T is before `complete from`
         (90_000, ["--max-age", "60s"], 4),
         (90_000, ["--max-age", "1h"], 0),
         (None, [], 1),
@@ -138,7 +138,7 @@ def test_exit_code_is_three_when_losses_were_stated_and_the_window_holds_them(tm
 def test_process_that_t_waits_for_is_named_before_it_is_written_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It was killed with its disk 50 s ago. Another one goes on, and one has said goodbye."""
+    """It was killed with its disk 50 s ago. Another process continues, and one has ended."""
 
     def state(process: uuid.UUID, low: int, standing: Any = "active") -> ProcessState:
         return ProcessState(process=process.bytes, partition="p", started=NOON, low=NOW - low, standing=standing)

@@ -1,4 +1,4 @@
-"""The printed script, sourced by a real bash."""
+"""The completion script, sourced by a real bash."""
 
 from __future__ import annotations
 

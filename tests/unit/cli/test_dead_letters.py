@@ -1,4 +1,4 @@
-"""`asgi-audit dead-letters`: what is listed and shown, and what becomes of one that is tried again."""
+"""`asgi-audit dead-letters`: the list, the contents, and the result of a replay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGE = b"x" * 70_000
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Three letters: one that is a record by now, one that is none, and one that was cut."""
+    """Three dead letters: one that is a valid record now, one that is not, and one that was truncated."""
     writer = SqliteWriter(tmp_path / "index", clock=lambda: NOON / 1000 + 60)
     letters = [
         DeadLetter("kafka:c:t", "3", 17, "a field of a later version", GOOD),

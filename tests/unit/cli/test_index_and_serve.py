@@ -57,7 +57,7 @@ def test_index_closes_the_source_and_gives_the_lease_back_when_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made: bool
 ) -> None:
     settings = make_settings({}, home=str(tmp_path))
-    closed: list[bool] = []  # whether it was at the end: opening it closes it, too
+    closed: list[bool] = []  # whether `stop` was set when the source was closed
 
     def opened(settings: Settings, *, index: str) -> Source:
         source = open_source(settings, index=index)
@@ -92,7 +92,7 @@ def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp
 
     def start(arguments: list[str]) -> Child:
         started.append(arguments)
-        # The first one ends at once, the second one stays until it is told to go.
+        # The first one ends at once, the second one runs until it gets a signal.
         code = "import sys; sys.stdin.read()" if len(started) > 1 else "import sys; sys.exit(3)"
         child = child_of(code, tmp_path / "log")
         children.append(child)
@@ -112,7 +112,7 @@ def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp
 def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each run ends at once by the real clock; by the clock that is asked, the fourth lasted a minute."""
+    """Each run ends at once by the real clock; by the injected clock, the fourth one lasted a minute."""
     monkeypatch.setattr("asgi_audit.cli.supervised.RESTART_SECONDS", (0.01, 0.04))
     now = [0.0]
     started = 0
@@ -121,7 +121,7 @@ def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_mi
     def start(arguments: list[str]) -> Child:
         nonlocal started
         started += 1
-        if started == 5:  # the clock was read for its start before
+        if started == 5:  # the clock was read before, for its start
             now[0] += 60
         if started == 6:
             enough.set()
@@ -137,7 +137,7 @@ def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_mi
 def test_child_that_cannot_be_started_again_is_tried_until_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No more processes or no memory: the thread that watches it must not end."""
+    """Without free processes or memory: the thread that watches the child must not end."""
     monkeypatch.setattr("asgi_audit.cli.supervised.RESTART_SECONDS", (0.01, 0.04))
     started = 0
 
@@ -179,7 +179,7 @@ def test_child_that_does_not_respond_is_killed_and_started_again(tmp_path: Path)
 
 
 def child_of(code: str, log: Path) -> Child:
-    """A Child whose module is a program of the test's own."""
+    """A Child whose module is a program that the test writes."""
     name = f"child_{os.getpid()}_{abs(hash(code))}"
     (log.parent / f"{name}.py").write_text(code)
     return Child("child", name, [], log=log, environment={**os.environ, "PYTHONPATH": str(log.parent)})
@@ -290,7 +290,7 @@ def test_index_ends_with_one_line_when_its_directory_cannot_be_made(tmp_path: Pa
 
 @pytest.mark.parametrize("inherited", [False, True], ids=["serve", "worker"])
 def test_answers_do_not_wait_for_acknowledgements(inherited: bool) -> None:
-    """A kept connection waited 40 ms for each answer: its body behind the acknowledgement of its headers."""
+    """A kept connection waited 40 ms for each response: its body waited for the acknowledgement of its headers."""
 
     async def accepted() -> int:
         found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -300,7 +300,7 @@ def test_answers_do_not_wait_for_acknowledgements(inherited: bool) -> None:
             writer.close()
 
         listening = _listen("127.0.0.1", 0)
-        if inherited:  # by its number, as a worker gets it
+        if inherited:  # by its descriptor, as a worker gets it
             listening = socket.socket(fileno=listening.detach())
         async with await asyncio.start_server(connected, sock=listening):
             _, writer = await asyncio.open_connection(*listening.getsockname())

@@ -1,4 +1,4 @@
-"""Log lines as JSON objects: what stands in them, and what never does."""
+"""Log lines as JSON objects: their fields, and what they never contain."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """`tail` becomes a command that fails."""
+    """Replaces `tail` by a command that fails."""
     module = ModuleType("failing")
     module.__doc__ = "Fails."
 

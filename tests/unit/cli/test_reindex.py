@@ -1,4 +1,4 @@
-"""`asgi-audit reindex`: days of an earlier version are made new, with progress."""
+"""`asgi-audit reindex`: days of an earlier version are rebuilt, with progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asgi_audit.store.sqlite import SqliteReader, SqliteWriter
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """Three days, of which the first two are of version 1."""
+    """Three days; the first two are of version 1."""
     index = tmp_path / "index"
     with days_of_version_1():
         writer = SqliteWriter(index, clock=lambda: NOON / 1000)

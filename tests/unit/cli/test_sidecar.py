@@ -1,4 +1,4 @@
-"""What a running indexer shows of itself."""
+"""The HTTP endpoints of a running indexer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_active_one_shows_its_counters_and_is_not_ready_while_it_waits(caplog: p
     with serving(sidecar, "127.0.0.1", 0):
         port = port_of(caplog)
         for _ in range(3):
-            sidecar.tell(progress)  # a pause tells the same batch again
+            sidecar.tell(progress)  # a pause reports the same batch again
         text = get(port, "/metrics")[1]
         for line in (
             "asgi_audit_indexer_active 1.0",

@@ -1,4 +1,4 @@
-"""Tail's line, and that journal and index together give each record once."""
+"""The lines of `tail`; journal and index together show each record once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def record(process: uuid.UUID, sequence: int, *, timestamp: int | None = None, *
 
 
 def write(settings: Settings, process: uuid.UUID, records: list[bytes]) -> None:
-    """As an application does that then dies: nobody closes its journal."""
+    """Writes like an application that dies afterwards: its journal is not closed."""
     writer = open_journal(settings, ProcessFacts(process, "h", "app", START))
     writer.append([Entry(Kind.RECORD, decode(data).sequence, data) for data in records])
     writer.sync()
@@ -42,7 +42,7 @@ def write(settings: Settings, process: uuid.UUID, records: list[bytes]) -> None:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("ASGI_AUDIT_HOME", str(tmp_path))
-    # Small segments: the indexer removes what it has taken on.
+    # Small segments: the indexer removes the indexed ones.
     monkeypatch.setattr("asgi_audit.transport.journal.writer.SEGMENT_BYTES", 4096)
     return make_settings({}, home=tmp_path)
 

@@ -1,4 +1,4 @@
-"""What strangers sent does not steer a terminal, and JSON stays the same JSON."""
+"""Data of clients cannot control a terminal, and printed JSON keeps its meaning."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_stream_writes_what_its_encoding_lacks_as_json_escapes(encoding: str, mo
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_tail_shows_no_steering_character(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = json.loads(record(new_process(START), 1))
-    evil = EVIL.replace("\ud800", "")  # no record holds it: it is no UTF-8
+    evil = EVIL.replace("\ud800", "")  # no record contains it: it is not UTF-8
     whole["request"]["path"] = whole["request"]["originalUrl"] = "/" + evil
     whole["request"]["headers"] = {"user-agent": evil}
     whole["response"]["body"] = evil
@@ -89,7 +89,7 @@ def test_tail_shows_no_steering_character(flags: list[str], tmp_path: Path, caps
 def test_argument_of_a_command_steers_no_terminal_when_refused(
     command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """By the parser, or, where it is a path (`backup`, `restore`), by the command."""
+    """Refused by the parser or, where it is a path (`backup`, `restore`), by the command."""
     for arguments in (["--home", str(tmp_path), EVIL], ["--home", str(tmp_path), "--nonsense", EVIL], None):
         with contextlib.suppress(SystemExit):
             assert main([EVIL] if arguments is None else [command, *arguments]) in (1, 2)

@@ -1,4 +1,4 @@
-"""The parent of `serve --workers N`, over children that are small programs of the test's own."""
+"""The parent of `serve --workers N`; its children are small programs that the test writes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def metrics() -> Iterator[Text]:
 
 
 class Programs(Workers):
-    """Workers that run `code`. `logs`: what each has said."""
+    """Workers that run `code`. `logs`: the output of each."""
 
     def __init__(self, directory: Path, code: str, listening: socket.socket, metrics: Text, count: int = 2) -> None:
         super().__init__(Settings(workers=count), listening, {}, metrics)
@@ -83,7 +83,7 @@ def test_worker_whose_loop_stands_is_killed_and_replaced_and_holds_nothing(
     thread.start()
     looker = Together(made._together.fd, 1)
     until(lambda: looker.measures()["asgi_audit_serve_workers"] == 1.0)
-    Together(made._together.fd, 1)._words[made._together._bases[0] + 16] = 9  # an answer in flight
+    Together(made._together.fd, 1)._words[made._together._bases[0] + 16] = 9  # a response in flight
     monkeypatch.setattr(workers, "STUCK_SECONDS", 0.0)
     until(lambda: len(made.started) == 2)
     monkeypatch.setattr(workers, "STUCK_SECONDS", 60.0)

@@ -1,4 +1,5 @@
-"""The Python client over the real API, without a socket; the one that blocks is tested in `tests/e2e/test_ask.py`."""
+"""The Python client over the real API, without a socket; the synchronous client is tested in
+`tests/e2e/test_ask.py`."""
 
 from __future__ import annotations
 
@@ -209,7 +210,7 @@ def test_a_missing_key_is_said_with_what_to_do(api: Api) -> None:
 
 
 def answering(*answers: tuple[int, dict[str, str], bytes]) -> tuple[Any, list[dict[str, str]]]:
-    """An application that gives these answers in turn, and the headers that it was asked with."""
+    """An application that returns these responses in turn, and the list of request headers that it received."""
     left, asked = list(answers), []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

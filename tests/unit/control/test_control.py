@@ -1,4 +1,4 @@
-"""Keys: made once, stored hashed, compared in constant time, revocable at once; the file is private and survives
+"""Keys: created once, stored hashed, compared in constant time, revocable at once; the file is private and survives
 misuse."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def control(tmp_path: Path) -> Iterator[Control]:
 
 @pytest.fixture
 def unused(control: Control) -> Control:
-    """Notes no uses, which a thread writes to the file at any time."""
+    """Notes no uses, which a thread would write to the file at any time."""
     control._uses.close()
     return control
 
@@ -53,7 +53,7 @@ def test_key_authenticates_with_role_and_accounts_when_right(control: Control) -
 
 
 def test_key_is_recalled_until_anybody_writes_to_the_file(unused: Control) -> None:
-    """By this process and by others: a revocation takes effect with the next request."""
+    """A look-up is remembered until any process writes the file: a revocation takes effect with the next request."""
     key_id, text = unused.create_key("reader", ["a"])
     other_id, other = unused.create_key("auditor", "*")
     assert unused.recall(text) is None
@@ -181,7 +181,7 @@ def test_last_use_is_recorded_once_a_minute(tmp_path: Path) -> None:
         wall[0], mono[0] = 1_000_100.0 + step, 5.0 + step
         assert control.authenticate(text) is not None
         if control._uses._writer is not None:
-            control._uses._writer.submit(lambda: None).result()  # behind the job that writes
+            control._uses._writer.submit(lambda: None).result()  # queued after the job that writes
         last = control.list_keys()[0].last_used_at
         assert last is not None
         seen.append(last.timestamp() - 1_000_100.0)
@@ -226,8 +226,8 @@ def test_no_look_up_waits_behind_a_write_that_waits_for_another_process(control:
 
 
 def test_control_reads_when_disk_is_read_only() -> None:
-    """Goal: a machine whose disk became read-only still answers. Another user without write permission stands for
-    it, because permissions do not bind root."""
+    """Goal: the API still works on a machine whose disk became read-only. Another user without write permission
+    replaces the read-only disk, because permissions do not restrict root."""
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         control = Control(home / "control.db")
@@ -293,7 +293,7 @@ def test_files_are_private_when_made(tmp_path: Path) -> None:
 def test_files_are_private_when_the_home_is_everybodys(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "control.db").touch()
-    (tmp_path / "control.db").chmod(0o644)  # of an earlier version, or made by hand
+    (tmp_path / "control.db").chmod(0o644)  # of an earlier version, or created by an operator
     control = Control(tmp_path / "control.db")
     control.secret()
     assert {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {0o600}
@@ -308,8 +308,8 @@ def test_control_refuses_a_link_in_place_of_its_file(tmp_path: Path) -> None:
 
 
 def test_locks_of_an_open_connection_stay_when_the_file_is_opened_again(control: Control) -> None:
-    """Closing any descriptor of a file frees all locks that the process holds on it: opening it by hand, to set its
-    mode, took SQLite's lock from every connection of this process."""
+    """Closing any descriptor of a file frees all locks that the process holds on it. Opening it to set its mode took
+    SQLite's lock from every connection of this process."""
     code = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
 
     def may_be_locked() -> bool:
@@ -346,8 +346,8 @@ def test_control_refuses_when_schema_is_newer(tmp_path: Path) -> None:
 
 
 def _of_version_1(path: Path) -> Path:
-    """A file as asgi-audit 0.1.0 made it, with times in microseconds: `aa_000000000001_old` is used, the other one
-    revoked."""
+    """A file as asgi-audit 0.1.0 created it, with times in microseconds: `aa_000000000001_old` is in use, the other key
+    is revoked."""
     connection = apsw.Connection(str(path))
     connection.execute("""
         CREATE TABLE keys (

@@ -1,4 +1,4 @@
-"""Export requests in the control database: what holds whoever calls, in any number of processes."""
+"""Export requests in the control database: their invariants hold with any number of processes."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_first_download_of_a_url_is_the_first_in_any_process(control: Control, t
     assert control.exports.is_first_download("a", expires)
     assert not other.exports.is_first_download("a", expires)
     assert other.exports.is_first_download("b", expires)
-    clock.now += 3_601  # what is forgotten then opens nothing any more
+    clock.now += 3_601  # a forgotten request no longer opens anything
     assert other.exports.is_first_download("c", expires + 3_600_000)
     assert control.exports.is_first_download("a", expires + 3_600_000)
     other.close()

@@ -1,4 +1,5 @@
-"""Sessions: handed out for a key, stored hashed, over a day after their last use or with their key, never many."""
+"""Sessions: issued for a key, stored hashed, ended a day after their last use or with their key, bounded in
+number."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def _opened(directory: Path, clock: Clock) -> Control:
 def test_session_allows_what_its_key_does(control: Control, clock: Clock) -> None:
     key_id, _ = control.create_key("auditor", ["b", "a"])
     text = control.sessions.open(key_id)
-    assert 20 <= len(text) < 30  # an embedded client keeps it in 30 characters
+    assert 20 <= len(text) < 30  # an embedded client stores it in 30 characters
     clock.pass_by(5)
     found = control.sessions.find(text)
     assert found is not None
@@ -74,15 +75,15 @@ def test_session_is_over_a_day_after_its_last_use_and_not_before(control: Contro
         assert control.sessions.find(text) is not None
     clock.pass_by(SESSION_SECONDS)
     assert control.sessions.find(text) is None
-    assert control.sessions.find(text) is None  # looking for it is no use of it
+    assert control.sessions.find(text) is None  # a failed look-up is not a use
 
 
 def test_use_is_known_to_another_process_and_survives_a_restart(tmp_path: Path, control: Control, clock: Clock) -> None:
-    """Written once a minute, by a thread: so the second use here is what the other process sees."""
+    """Uses are written once a minute, by a thread, so the other process sees the second use here."""
     text = control.sessions.open(control.create_key("auditor", "*")[0])
     clock.pass_by(SESSION_SECONDS - 100)
     assert control.sessions.find(text) is not None
-    control.close()  # writes what is noted
+    control.close()  # writes the noted uses
     clock.pass_by(200)
     other = _opened(tmp_path, clock)
     found = other.sessions.find(text)
@@ -98,7 +99,7 @@ def test_session_ends_with_its_key_at_once_when_another_process_revokes(tmp_path
     other.revoke(key_id)
     other.close()
     assert control.sessions.find(text) is None
-    # One that is opened at the very moment is of no use either.
+    # One that is opened at the same moment is not used either.
     assert control.sessions.find(control.sessions.open(key_id)) is None
 
 
@@ -131,7 +132,7 @@ def test_one_key_has_a_bounded_number_and_the_one_not_used_for_longest_goes(cont
     assert control.sessions.find(other) is not None
     clock.pass_by(2 * SESSION_SECONDS)
     control.sessions.open(key_id)
-    assert _stored(control, "1") == 1  # what is over is removed
+    assert _stored(control, "1") == 1  # ended ones are deleted
 
 
 def _stored(control: Control, where: str) -> int:

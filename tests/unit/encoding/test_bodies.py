@@ -1,4 +1,4 @@
-"""What becomes of a body: how it stands in the record, and the word for it."""
+"""Bodies in the record: their form, and the word in `captured`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_cut_body_is_a_string_of_whole_characters() -> None:
 
 
 def test_cut_json_is_kept_without_its_secret() -> None:
-    """What is cut is parsed too: omitted before, it is evidence that was lost."""
+    """Cut JSON is parsed, too: omitting it would lose evidence."""
     told = seen(b'{"password": "hunter2", "b": 1}', b"application/json", kept=20)
     assert told == (b'"{\\"password\\": \\"[REDACTED]"', "truncated")
     assert seen(b"password=hunter2&b=1", FORM, kept=18) == (b'"password=[REDACTED]&b"', "truncated")
@@ -127,7 +127,7 @@ _PIECES = [
 
 
 def test_json_is_what_orjson_reads_whatever_is_put_into_it() -> None:
-    """What is not parsed but passed over by msgspec must be accepted by orjson: the record would be unreadable."""
+    """What msgspec skips without parsing must be accepted by orjson: otherwise the record could not be decoded."""
     seed = 20_261_122
     print("seed", seed)
     random = Random(seed)
@@ -200,7 +200,7 @@ def test_form_with_too_many_fields_is_kept_as_text_or_omitted() -> None:
 @pytest.mark.parametrize("between", ["\nlast line\n", "\nlast line ", "\n\n"])
 @pytest.mark.parametrize("form", ["otp={}", "<otp>{}</otp>", "<user otp='{}'/>", "otp: |\n  {}\n  more"])
 def test_cut_text_hides_a_short_name_after_another_line(kind: bytes, between: str, form: str) -> None:
-    """Found by the property test once: the second `otp=` of a cut text, after a line without a name, was kept."""
+    """Found by the property test: the second `otp=` of a cut text, after a line without a name, was kept."""
     hidden = form.format("hunter1234567890")
     text = (hidden + between + hidden + between).encode()
     for complete in (True, False):

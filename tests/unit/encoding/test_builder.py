@@ -1,4 +1,4 @@
-"""The builder: wire order, identity, bounds, and that it raises for nothing. Every record is validated."""
+"""The builder: wire order, identity, bounds; it never raises. Every record is validated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUILDER = make_builder()
 def built(x: Exchange, shed: int = 0) -> dict[str, Any]:
     record = BUILDER.build(x, shed)
     decoded = decode(record)
-    assert decoded.data is record  # ours pass through untouched: the wire order is right
+    assert decoded.data is record  # our records pass unchanged: the wire order is right
     return checked(record)
 
 
@@ -286,7 +286,7 @@ class _Odd:
     ],
 )  # fmt: skip
 def test_headers_that_are_no_bytes_are_taken_as_latin_1(given: list[Any], stands: dict[str, Any]) -> None:
-    """An application that breaks ASGI in what it sends must not lose its record."""
+    """An application that sends invalid ASGI must not lose its record."""
     x = make_exchange()
     x.response_headers = given
     assert built(x)["response"]["headers"] == stands
@@ -358,7 +358,7 @@ def test_injected_salt_and_ids_are_used() -> None:
 
 
 def test_route_that_raises_is_left_out() -> None:
-    """The exchange keeps the framework's own route object; its attributes may be anybody's properties."""
+    """The exchange keeps the framework's route object, whose attributes may be properties with any code."""
 
     class Route:
         @property
@@ -372,7 +372,7 @@ def test_route_that_raises_is_left_out() -> None:
 
 @pytest.mark.parametrize("body", [b"x" * 900_000, b"\n" * 900_000, b'{"a":"' + b"y" * 900_000 + b'"}'])
 def test_record_over_its_bound_is_cut_before_it_is_sealed_and_says_so(body: bytes) -> None:
-    """A broker would refuse it for good."""
+    """A broker would refuse it permanently."""
     builder = make_builder(record_bytes_max=524_288, body_bytes_max=2_000_000)
     x = make_exchange("POST", body=body, answer=body, content_type=b"text/plain", annotations={"huge": "z" * 100_000})
     record = builder.build(x)

@@ -1,4 +1,4 @@
-"""Headers: what is remembered of them gives the same object as looking at each, and holds no secret."""
+"""Headers: the cached object equals the one made header by header, and contains no secret."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_headers() -> Headers:
 
 
 def some_headers(random: Random) -> list[tuple[bytes, bytes]]:
-    """Of different names: some that repeat, some that are new each time, some with a secret."""
+    """Headers with different names: some repeat, some are new each time, some have a secret."""
     values = {
         b"host": random.choice((b"a.example:80", b"[::1]:80", b"b.example")),
         b"user-agent": b"agent/%d" % random.randrange(3),

@@ -1,4 +1,4 @@
-"""The fragments of a record by name: what `PARTS` says stands at a place is what the builder puts there."""
+"""The fragments of a record by name: each name in `PARTS` is at the place where the builder puts that fragment."""
 
 from __future__ import annotations
 

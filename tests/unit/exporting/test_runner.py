@@ -1,4 +1,4 @@
-"""The runner, over a store in memory: every state and how it is reached, and what stays after each."""
+"""The runner, over a store in memory: every state, how it is reached, and what remains afterwards."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_export_times_out_a_quarter_of_an_hour_after_the_later_of_request_and_en
 
 
 def test_reason_names_services_and_paths_to_who_may_see_every_account_alone(world: World) -> None:
-    """A service can belong to another account, and the reason of a partition can be a path of the server."""
+    """A service may belong to another account, and the reason of a partition may be a path of the server."""
     world.complete(DAY_MS)
     world.store._holds = [Hold("journal", "the directory /srv/shop/journal is gone", DAY_MS)]
     theirs = record(1, DAY_MS, account="beta", service="beta-payments")
@@ -167,7 +167,7 @@ def test_reason_names_services_and_paths_to_who_may_see_every_account_alone(worl
     told, known = world.get(mine), world.get(all_of_them)
     assert {told.state, known.state} == {State.TIMED_OUT}
     process = str(uuid.UUID(bytes=theirs.process))
-    for named in (process, "partition journal"):  # what the operator needs to hear
+    for named in (process, "partition journal"):  # what the operator needs to know
         assert named in told.reason
     for hidden in ("beta", "/srv"):
         assert hidden not in told.reason
@@ -199,7 +199,7 @@ def test_another_runner_goes_on_without_a_byte_twice(tmp_path: Path) -> None:
             runner.step()
             if world.get(export).state in ENDED:
                 break
-        # As after kill -9: what was written and not noted is on the disk.
+        # As after kill -9: data that was written and not noted is on the disk.
         for job in list(runner._jobs.values()):
             with open(job.part.path, "ab") as file:
                 file.write(b"torn" * n)
@@ -355,7 +355,7 @@ def test_export_fails_when_its_index_is_replaced(tmp_path: Path) -> None:
         world.runner.step()
     world.index = "another"
     world.runner.close()
-    found = world.settle(export, world.new_runner(), steps=3)  # before it reads on
+    found = world.settle(export, world.new_runner(), steps=3)  # before it continues to read
     assert (found.state, found.reason) == (State.FAILED, "the index was replaced while its records were read")
     assert world.files() == []
     world.close()
@@ -402,7 +402,7 @@ def test_what_has_ended_is_removed_after_the_days(world: World) -> None:
     assert world.get(export).state is State.COMPLETE
     assert len(world.files()) == 2
     world.now += 0.001
-    assert world.exports.get(export.id, days=7) is None  # at once, whoever removes it
+    assert world.exports.get(export.id, days=7) is None  # at once, whichever process removes it
     world.runner.step()
     assert world.files() == []
     assert world.exports.over(days=0) == []
@@ -501,8 +501,8 @@ def test_runner_that_looked_before_another_one_completed_the_export_changes_noth
 
 
 def test_object_that_is_completed_while_it_is_taken_up_is_whole(world: World) -> None:
-    """Another runner renamed the part and died before it could note it, between our look and our lock: it is begun
-    anew."""
+    """Between our look and our lock another runner renamed the part and died before it could note this: the export is
+    written again from the beginning."""
 
     class Late(DirectoryTarget):
         looks = 0

@@ -1,4 +1,4 @@
-"""T and the incidents, case by case. Times in ms after `BASE`; one process unless it says otherwise."""
+"""T and the incidents, case by case. Times in ms after `BASE`; one process unless a test has more."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BASE = 1_795_348_800_000
 
 
 class Indexer:
-    """A tracker with a store that keeps what it says. With each batch passes a fence that holds nothing back, unless
-    `fence` says another time, or None for no fence."""
+    """A tracker with a store that keeps its results. A fence that holds nothing back passes with each batch, unless
+    `fence` gives another time, or None for no fence."""
 
     def __init__(self) -> None:
         self.tracker = Tracker()
@@ -30,7 +30,7 @@ class Indexer:
     def take(
         self, *events: Seen | Stated, now: int, fence: int | None = 0, boot: int | None = None, **more: Any
     ) -> Completion | None:
-        """`fence` 0: so late that it holds nothing. `boot`: the fence's, ms; else it counts with every batch."""
+        """`fence` 0: a late one that holds nothing. `boot`: the fence's, ms; by default it counts with every batch."""
         known = {p: self.known(p) for p in self.tracker.unknown(events) if p in self.states}
         self.boot += 1
         passed = None
@@ -53,7 +53,7 @@ class Indexer:
         return [i for i in self.incidents.values() if i.resolved_at is None]
 
     def until(self) -> int | None:
-        """As readers reckon it."""
+        """As readers compute it."""
         mark = self.told.read_until
         until = reached(self.told.extent, None if mark is None else mark.at)
         assert until == self.tracker.until
@@ -128,7 +128,7 @@ def test_t_follows_the_fences_when_all_have_closed_and_nothing_is_written_meanwh
 
 
 def test_t_stands_behind_what_was_read_when_the_processes_promise_more() -> None:
-    """The oldest lie: one process is heard of, and others stand in the source unread."""
+    """One process has stated something, and messages of others are unread in the source: the oldest false claim."""
     i = Indexer()
     i.take(said(1, 1, 0, at=9_000), now=9_500, fence=None)
     assert i.until() is None
@@ -184,7 +184,7 @@ def test_a_hole_is_missing_when_a_statement_covers_it_and_resolved_when_it_comes
     i.take(said(2, 1, 5, at=30, watermark=25, lost=[(3, 3, "queue")]), now=40)
     (incident,) = i.open()
     assert (incident.kind, incident.ranges, incident.count) == ("missing", [(2, 2), (5, 5)], 2)
-    # Begun after what was promised before, and sealed before the statement was made.
+    # Begun after the earlier promise, and sealed before the statement was made.
     assert (incident.start - BASE, incident.end) == (8, BASE + 31)
     assert i.until() == 25
     assert (i.states[P].missing, i.states[P].lost) == (2, 1)
@@ -246,7 +246,7 @@ def test_a_process_is_written_off_when_silent_and_its_late_journal_resolves_it()
     i.take(rec(1, at=50), now=131_000)
     assert (i.states[P].standing, i.open()[0].end) == ("active", BASE + 130_000)
     i.take(said(15, 1, 0, at=140_000, of=Q), now=140_000)
-    assert i.until() == 130_000  # T stands while it is catching up
+    assert i.until() == 130_000  # T does not move while the process catches up
     i.take(said(2, 1, 1, at=141_000, closed="adopted"), now=141_000)
     assert (i.open(), i.until()) == ([], 140_000)
 
@@ -263,7 +263,7 @@ def test_a_late_process_is_noted_when_t_had_passed_what_it_brings() -> None:
     i = Indexer()
     i.take(said(1, 1, 0, at=10), now=10)
     i.take(said(2, 1, 0, at=1000), now=1000)
-    # All that it brings began at 900, below T, and is there now: noted, and resolved at once.
+    # All exchanges in it began at 900, below T, and are indexed now: the incident is noted, and resolved at once.
     i.take(rec(1, at=900, of=Q), said(1, 1, 1, at=1100, of=Q), now=1100)
     (incident,) = i.incidents.values()
     assert (incident.kind, incident.start - BASE, incident.end) == ("late", 900, BASE + 1000)
@@ -285,7 +285,7 @@ def test_a_new_process_is_noted_from_its_first_exchange_when_it_went_on_at_once(
     first = said(1, 1, 0, at=1010, of=Q, started=BASE + 20)
     i.take(first, rec(1, at=1011, of=Q), rec(2, at=1012, of=Q), now=1020)
     assert i.incidents == {}
-    # Its first statement speaks of a loss: nobody knows when that one began.
+    # Its first statement reports a loss, whose start is unknown.
     i.take(said(3, 1, 0, at=2000), now=2000)
     r = process(3)
     i.take(said(1, 1, 1, at=2010, of=r, started=BASE + 20, lost=[(1, 1, "queue")]), now=2020)
@@ -297,7 +297,7 @@ def test_t_is_not_in_the_future_when_the_application_clock_is() -> None:
     i = Indexer()
     i.take(said(1, 1, 0, at=7_200_000), now=50)
     assert i.until() == 50
-    # Set back: what it promised for then is no promise for the same times that come again.
+    # The clock was set back: an earlier promise does not hold for the same times when they occur again.
     more = {"watermark": 7_200_000, "clock_steps": 1}
     i.take(said(2, 1, 0, at=100_060, open_count=1, open_oldest=90_000, **more), now=100_100)
     assert i.until() == 90_000
@@ -445,7 +445,7 @@ def test_refused_losses_are_counted_once_when_they_come_before_or_after_their_st
     assert refused(loss(2), loss(3), now=20) == 1, "3 was missing"
     i.restart()
     assert refused(loss(2), loss(3), now=30) == 0
-    # What an adopter states of sequences that had settled is no loss more, and takes none away.
+    # Losses that an adopter states for settled sequences are not counted again, and no count decreases.
     assert refused(said(2, 2, 5, at=40, lost=[(1, 5, "killed")], closed="adopted"), now=40) == 0
 
 
@@ -456,7 +456,7 @@ def test_missing_is_judged_after_a_fence_when_what_is_first_read_is_not_the_begi
     i.take(now=21, boot=1)
     assert i.open() == [], "that fence was taken before"
     assert i.until() == 0, "low(p) is its start: nothing is settled yet"
-    i.take(rec(1), now=22)  # it stood in another partition
+    i.take(rec(1), now=22)  # it was in another partition
     (incident,) = i.open()
     assert (incident.kind, incident.ranges) == ("missing", [(2, 2)])
     assert i.until() == 20
@@ -476,7 +476,7 @@ def test_what_lies_before_the_beginning_of_a_partition_is_settled_without_an_inc
 
 
 def test_what_lies_before_the_beginning_is_missing_when_complete_from_does_not_speak_for_it() -> None:
-    """A process whose clock is two hours ahead: what was removed began after `complete_from`, by its clock."""
+    """The clock of a process is two hours ahead: by that clock, the removed exchanges began after `complete_from`."""
     i = Indexer()
     at = 7_200_000
     i.take(rec(501, at=at), said(9, 1, 501, at=at), now=20, fence=None, begins={"p": BASE + 15})
@@ -542,7 +542,7 @@ def test_partition_that_holds_t_is_told_and_given_up_with_an_incident() -> None:
 
 
 def test_partition_that_is_given_up_stays_so_until_it_is_recovered() -> None:
-    """One look that did not name it ended the acknowledgement, and it held T again."""
+    """A single poll that did not name it ended the acknowledgement, and it held T again."""
     i = Indexer()
     i.take(said(1, 1, 0, at=10), now=10)
     i.take(now=2_000, fence=None, holds={"3": "nothing can be read at offset 7", "4": "it has no leader"})

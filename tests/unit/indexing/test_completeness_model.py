@@ -1,8 +1,9 @@
-"""Random histories of processes, hosts, brokers, clocks, kills and late journals, against an oracle that knows them.
+"""Random histories of processes, hosts, brokers, clocks, kills and late journals, checked by an oracle that knows them.
 
-Method: a seeded world takes random turns; after each commit of the indexer the oracle looks at every exchange (Safety).
-Then brokers answer, clocks are right and every journal turns up, and T must arrive (Liveness). A failure names its
-seed. Every run takes a few worlds; `python -m tests.completeness_worlds` takes thousands."""
+Method: a seeded world takes random turns; after each commit of the indexer the oracle checks every exchange
+(safety). Then brokers respond, clocks are right and every journal is read, and T must advance to the end
+(liveness). A failure prints its seed. Every run takes a few worlds; `python -m tests.completeness_worlds` takes
+thousands."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def test_completeness_is_never_beyond_the_truth_and_gets_there(seed: int, turns:
 
 @pytest.mark.parametrize("seed", [7])
 def test_oracle_complains_when_the_margin_is_taken_away(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oracle itself: without the rule it must find something soon."""
+    """Tests the oracle: without the rule it must find a violation soon."""
     monkeypatch.setattr("asgi_audit.store.state.MARGIN_MS", -60_000)
     with pytest.raises(AssertionError):
         some_worlds(seed)

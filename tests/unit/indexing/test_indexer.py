@@ -1,4 +1,4 @@
-"""The indexer's loop over a source and a store of a few lines."""
+"""The indexer's loop, with a small source and a small store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ P = str(PROCESS)
 
 
 class RecordingStore(MemoryStore):
-    """Remembers what it was given; fails when told, before anything is written."""
+    """Remembers its input; fails when the test sets it to, before anything is written."""
 
     def __init__(self) -> None:
         super().__init__(clock=lambda: NOON / 1000)
@@ -128,8 +128,8 @@ def test_batches_shrink_when_records_are_large(start: Callable[..., Running], mo
 
 
 def test_trickle_is_gathered_when_nothing_else_is_waiting(start: Callable[..., Running]) -> None:
-    """Method: a record a millisecond for 200 ms; with a linger of 50 ms far fewer batches than records are written,
-    namely one for each 50 ms that it took: on a busy machine 200 records take longer."""
+    """Method: a record each millisecond for 200 ms; with a linger of 50 ms there are far fewer batches than records,
+    about one for each 50 ms that it took (on a busy machine 200 records take longer)."""
     source, store = ListSource(), RecordingStore()
     began = time.monotonic()
     running = start(source, store, linger_seconds=0.05)
@@ -211,7 +211,7 @@ def test_intent_is_counted_and_said_once_and_is_no_dead_letter(
 
 
 def _tomorrow() -> float:
-    """T never lies ahead of the indexer's clock."""
+    """T is never ahead of the indexer's clock."""
     return time.time() + 86_400
 
 
@@ -284,7 +284,7 @@ def test_same_batch_is_tried_again_when_the_store_cannot_take_it(
 
 
 class SmallStore(RecordingStore):
-    """Has room for so many messages at once."""
+    """Has room for this many messages at once."""
 
     room = 3
 
@@ -298,9 +298,8 @@ class SmallStore(RecordingStore):
 def test_batch_is_halved_when_the_store_has_no_room_for_it(
     start: Callable[..., Running], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Goal: each part stands with its own positions, nothing is said twice or lost, and completeness is as with one
-    batch. Two partitions, damage in the middle of one, a statement at its end, something that happened to the
-    source."""
+    """Goal: each half has its own positions, nothing is reported twice or lost, and completeness is the same as with
+    one batch. Two partitions, damage in the middle of one, a statement at its end, an incident of the source."""
     source, store = filled(20), SmallStore()
     source.put(P, Kind.STATEMENT, 20, encode_statement(statement(1, 1, 20, watermark=NOON)))
     for s in range(1, 6):
@@ -386,7 +385,7 @@ def test_loop_ends_with_the_error_when_it_is_not_retriable(start: Callable[..., 
 
 
 def test_first_messages_survive_when_the_second_look_fails(start: Callable[..., Running]) -> None:
-    """Goal: the linger must not lose what the first poll gave. Method: the poll after a short batch raises."""
+    """Goal: the linger must not lose the messages of the first poll. Method: the poll after a short batch raises."""
     source, store = filled(5), RecordingStore()
     original = source.poll
 
@@ -448,7 +447,7 @@ def test_fence_is_noted_at_most_every_25_ms_when_idle(start: Callable[..., Runni
     source, store = ListSource(), RecordingStore()
     running = start(source, store, linger_seconds=0.0)
     running.until(lambda: len(store.noted) >= 8)
-    # Eight notes need seven pauses, however the times of the fences, taken before them, lie.
+    # Eight notes need seven pauses, whatever the times of the fences, which were taken before them.
     assert store.noted[7] - store.noted[0] >= 7 * 0.025 - 0.025
     assert len(store.batches) == 1, "it says once where the index begins"
 
@@ -485,7 +484,7 @@ def test_stop_ends_the_loop_after_the_batch_in_hand(start: Callable[..., Running
 
 
 def test_what_happens_to_the_source_itself_is_an_incident_of_the_batch(start: Callable[..., Running]) -> None:
-    """Also when nothing else came with it: the topic may be empty."""
+    """Also without any message: the topic may be empty."""
     store = RecordingStore()
     source = ListSource()
     source.incidents = [SourceIncident("retention_passed", "3", 100, 250, 1_795_000_000.5, "the topic's retention")]

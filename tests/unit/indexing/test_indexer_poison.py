@@ -1,4 +1,4 @@
-"""Whatever stands in a partition, the indexer passes it over: it is indexed or a dead letter, in the real store."""
+"""The indexer passes any entry of a partition: it is indexed or becomes a dead letter, in the real store."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def messages(draw: st.DrawFn) -> tuple[Kind, bytes]:
 
 
 def encoded(value: Any) -> bytes:
-    """With whole numbers of any size."""
+    """JSON with whole numbers of any size."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 class Ending(ListSource):
-    """Sets `stop` when all of it was read."""
+    """Sets `stop` when everything was read."""
 
     def __init__(self, stop: threading.Event) -> None:
         super().__init__()
@@ -85,7 +85,8 @@ class Ending(ListSource):
 
 
 def index(directory: Path, given_messages: list[tuple[Kind, bytes]]) -> IndexerProgress:
-    """In a partition that is no process's, as Kafka's. All that reads the index afterwards must be able to."""
+    """Indexes it from a partition that belongs to no process, as with Kafka. All readers of the index must work
+    afterwards."""
     stop = threading.Event()
     source = Ending(stop)
     for kind, data in given_messages:
@@ -156,7 +157,7 @@ def test_indexer_buries_a_statement_when_its_losses_cannot_be(tmp_path: Path, lo
 
 
 def test_indexer_takes_a_statement_when_its_host_fills_it(tmp_path: Path) -> None:
-    """It grows when it is encoded again, with no loss in it to leave out."""
+    """It grows when it is encoded again, and has no loss that could be left out."""
     bare = GOOD[Kind.STATEMENT] | {"lost": [], "host": ""}
     short = {k: v for k, v in bare.items() if v not in (None, 0, "", [])}
     data = orjson.dumps(short | {"host": "x" * (STATEMENT_BYTES_MAX - len(orjson.dumps(short | {"host": ""})))})

@@ -1,4 +1,4 @@
-"""Ranges against a plain set of numbers."""
+"""Ranges, compared with a plain set of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When days are purged: at the start, every hour, when asked; and what a wrong clock or a full disk does to it."""
+"""When days are purged: at the start, every hour, on request; and the effects of a wrong clock or a full disk."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Store(MemoryStore):
 
 
 class Time:
-    """A wall clock and a monotonic one that a test moves, together or apart."""
+    """A wall clock and a monotonic clock that a test moves, together or separately."""
 
     def __init__(self) -> None:
         self.wall = NOON / 1000
@@ -86,7 +86,8 @@ def test_nothing_is_purged_by_itself_when_no_retention_is_set() -> None:
 
 @pytest.mark.parametrize("restarted", [True, False])
 def test_clock_that_jumped_ahead_is_not_believed_for_an_hour(restarted: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A wrong clock at boot, and one set wrong while we run: nothing goes, and it goes when the clock stays so."""
+    """A clock that is wrong at boot, and one that is set wrong while the indexer runs: nothing is purged until the
+    clock has stayed the same for an hour."""
     store, time = Store(), Time()
     if restarted:
         store.believed = time.wall
@@ -109,7 +110,7 @@ def test_clock_that_jumped_ahead_is_not_believed_for_an_hour(restarted: bool, ca
 
 
 def test_clock_that_jumped_ahead_is_not_believed_when_the_indexer_is_restarted(tmp_path: Path) -> None:
-    """On a real index, which writes its files by the wrong clock meanwhile; then the hour passes in one run."""
+    """On a real index, whose files get the wrong clock's times meanwhile; then the hour passes in one run."""
     time = Time()
 
     def opened() -> tuple[SqliteWriter, Retention]:
@@ -130,7 +131,7 @@ def test_clock_that_jumped_ahead_is_not_believed_when_the_indexer_is_restarted(t
         retention.tend()
         writer.close()
         for path in (tmp_path / "index").iterdir():
-            os.utime(path, (time.wall, time.wall))  # as this clock would have it
+            os.utime(path, (time.wall, time.wall))  # as this clock shows it
         time.passes(60)
     assert len(days()) == 2
     writer, retention = opened()

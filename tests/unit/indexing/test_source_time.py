@@ -1,4 +1,4 @@
-"""The time of the source when clocks are set, machines sleep and indexers are away. Times in ms."""
+"""The time of the source when clocks are set, machines sleep and indexers are stopped. Times in ms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_time_follows_the_clock_and_counts_sleep_and_downtime() -> None:
     source = SourceTime()
     assert passed(source, 10_000, 1_000) == 10_000
     assert passed(source, 10_900, 1_000) == 10_900, "less than a second is no step"
-    # The machine slept for an hour: CLOCK_BOOTTIME went on.
+    # The machine slept for an hour: CLOCK_BOOTTIME continued.
     assert passed(source, 10_900 + HOUR, 1_000 + HOUR) == 10_900 + HOUR
     again = SourceTime(source.mark)
     assert passed(again, 10_900 + 2 * HOUR, 1_000 + 2 * HOUR) == 10_900 + 2 * HOUR

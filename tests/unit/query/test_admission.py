@@ -1,4 +1,4 @@
-"""How much is answered at once: bounds of a key and of all, turns between keys, nothing left behind."""
+"""Concurrent work: bounds of a key and of all keys, turns between keys, and nothing reserved at the end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_key_holds_half_of_the_bytes_and_the_last_are_for_keys_that_hold_none() 
         assert admitted.bytes == BYTES_KEY_MAX
         b = [admitted.enter("b") for _ in range(3)]
         tasks += [await waiting(lease) for lease in b]
-        assert [t.done() for t in tasks[4:]] == [True, True, False]  # the third would take what is reserved
+        assert [t.done() for t in tasks[4:]] == [True, True, False]  # the third one would take reserved bytes
         c = admitted.enter("c")
         await c.reserve(BYTES_RESERVED)
         assert admitted.bytes == BYTES_MAX
@@ -73,7 +73,7 @@ def test_key_holds_half_of_the_bytes_and_the_last_are_for_keys_that_hold_none() 
             lease.close()
         await asyncio.gather(*tasks)
         for lease in (*a, *b, c):
-            lease.close()  # again is fine
+            lease.close()  # a second close is allowed
         assert (admitted.bytes, admitted.in_flight) == (0, 0)
 
     run(work)

@@ -1,4 +1,4 @@
-"""Lists: how often a page visits a reader's thread, and what it reserves."""
+"""Lists: how often a page uses a reader's thread, and the bytes that it reserves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL = Query(accounts=None, start=0, end=100)
 
 
 class Visits:
-    """`visits`: of the threads of readers. `held`: bytes that were reserved during each count."""
+    """`visits`: of the readers' threads. `held`: bytes reserved during each count."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
         self.visits = 0
@@ -81,7 +81,7 @@ def test_page_visits_a_thread_once_whether_first_or_later(monkeypatch: pytest.Mo
 
 
 def test_count_holds_no_bytes_when_half_of_them_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A count may take two seconds: then others need the bytes more."""
+    """A count may take two seconds, in which others need the bytes more."""
     asked = Visits(monkeypatch, tmp_path)
 
     async def work() -> None:

@@ -1,5 +1,5 @@
-"""Goal: while records are indexed (late ones and bursts of one millisecond too), every query pages through exactly the
-records of its snapshot that match, newest first, whatever the limits, and also when it goes on by a new POST.
+"""Goal: while records are indexed (including late ones and bursts of one millisecond), every query pages through
+exactly the matching records of its snapshot, newest first, with any limits, and also when it continues with a new POST.
 
 Method: hypothesis interleaves indexing, starting and paging; a list in this file knows what was indexed before each
 start."""

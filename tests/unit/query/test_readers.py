@@ -1,4 +1,4 @@
-"""Questions to the index: keys take turns, nobody holds all threads, what nobody waits for is dropped or stopped."""
+"""Queries to the index: keys take turns, no key holds all threads, abandoned queries are dropped or stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 20.0
 
 
 class Gates:
-    """Questions that wait for the test."""
+    """Queries that block until the test releases them."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -149,7 +149,7 @@ def test_question_is_stopped_when_its_asker_leaves_while_it_runs() -> None:
         return opened[-1]
 
     run(work, open_reader, threads=1)
-    assert len(opened) == 1  # a stopped question is no reason for a new reader
+    assert len(opened) == 1  # a stopped query does not need a new reader
 
 
 def test_sqlite_stops_a_long_question(tmp_path: Any) -> None:
@@ -210,7 +210,7 @@ def test_questions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_thread_answers_when_questions_come_one_after_the_other() -> None:
-    """Its reader has what the questions before needed."""
+    """Its reader has the caches of the earlier queries."""
 
     async def work(readers: Readers) -> None:
         seen = {await readers.ask(lambda _: threading.get_ident(), "a") for _ in range(20)}

@@ -1,5 +1,4 @@
-"""The query service: waiting for what was requested before, snapshots, bounds, and readers that stay in their
-thread."""
+"""The query service: waiting for earlier requests, snapshots, bounds, and readers that stay in their thread."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ OF = ("gateway", "i1")
 
 
 class Clock:
-    """Wall and monotonic time that only `sleep` moves; `events` happen when their time has come."""
+    """Wall and monotonic time that only `sleep` moves; `events` run when their time has come."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -97,7 +96,7 @@ def test_start_waits_until_a_fence_has_passed_when_window_reaches_into_the_prese
 
 @pytest.mark.parametrize("jump", [0.0, -3600.0])
 def test_start_answers_after_its_wait_when_the_indexer_does_not_catch_up(jump: float) -> None:
-    """The wall clock set back while waiting must not lengthen the wait."""
+    """A wall clock that is set back during the wait must not lengthen the wait."""
     store, clock = TinyStore(), Clock()
     store.add(foreign(MS, name="a"))
     clock.events.append((0.3, lambda: setattr(clock, "jump", jump)))
@@ -256,8 +255,8 @@ def test_page_does_not_depend_on_who_sealed_it_when_the_secret_is_shared() -> No
 
 
 def test_waiting_queries_share_one_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goal: 50 queries that wait do not ask the index 50 times as often as one. Method: a clock that the first of 50
-    sleepers moves on, and the polls counted."""
+    """Goal: 50 waiting queries do not poll the index 50 times as often as one. Method: the first of 50 sleepers moves
+    the clock, and polls are counted."""
     store = TinyStore()
     store.add(foreign(5))
     polls = 0
@@ -271,11 +270,11 @@ def test_waiting_queries_share_one_poll(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(TinyReader, "snapshot", counting)
 
     class Together(Clock):
-        """All who sleep at once sleep over the same time."""
+        """All concurrent sleepers sleep over the same time."""
 
         async def sleep(self, seconds: float) -> None:
             wanted = self.now + seconds
-            await asyncio.sleep(0)  # all 50 have come here
+            await asyncio.sleep(0)  # all 50 are waiting
             self.now = max(self.now, wanted)
 
     async def work(service: QueryService) -> None:
@@ -307,10 +306,10 @@ def test_service_refuses_with_a_retriable_error_when_too_much_waits(monkeypatch:
         assert caught.value.retriable
         gate.set()
         assert len(set(await asyncio.gather(*tasks))) == 10
-        await service.start(ACME, query(), dialect="trail")  # and again there is room
+        await service.start(ACME, query(), dialect="trail")  # there is room again
 
     run(store, work)
-    assert store.opened <= module.READERS + 1  # and the one of snapshots
+    assert store.opened <= module.READERS + 1  # and the thread of snapshots
 
 
 def test_service_gives_up_on_a_hung_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +392,7 @@ def test_closed_service_says_so() -> None:
 
 
 def test_completeness_of_a_start_promises_no_more_than_its_snapshot_holds() -> None:
-    """Method: a record arrives between the two readings; it may be in the snapshot, but T must be the one of before."""
+    """Method: a record arrives between the two reads; the snapshot may contain it, but T must be the earlier one."""
     store = TinyStore()
     store.completeness = Completeness(50, 1, 2)
 

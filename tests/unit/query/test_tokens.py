@@ -1,4 +1,4 @@
-"""Sealed tokens open only unchanged, in time, and for the kind, dialect and accounts that they were made for."""
+"""Sealed tokens open only unchanged, in time, and for the kind, dialect and accounts that they were sealed for."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_token_cannot_be_read() -> None:
 
 @pytest.mark.parametrize("kind", list(TokenKind))
 def test_token_tells_nothing_of_its_numbers_by_length_or_by_likeness(kind: TokenKind) -> None:
-    """They number what all accounts brought. Two tokens of one content share nothing but the version, or a client could
-    see from equal ones that nobody brought anything in between."""
+    """They number the batches of all accounts. Two tokens of the same content share only the version byte: otherwise a
+    client could see from equal tokens that no account had new records in between."""
     made = [token(kind, published=n, before=m) for n in (0, 1, 300, 1 << 40) for m in (0, 7 << 16, 1 << 62)]
     sealed = [SEALER.seal(t) for t in (*made, *made)]
     assert len({len(text) for text in sealed}) == 1
@@ -96,7 +96,7 @@ def test_token_tells_nothing_of_its_numbers_by_length_or_by_likeness(kind: Token
 def test_token_of_another_index_or_generation_is_refused() -> None:
     here = IndexVersion("a", 2)
     of_index(token(index=index_mark(here)), here)
-    of_index(token(index=index_mark(IndexVersion())), here)  # begun before there was one: it holds no row
+    of_index(token(index=index_mark(IndexVersion())), here)  # it began before there was an index, so it has no rows
     for other in (IndexVersion("a", 1), IndexVersion("b", 2), IndexVersion()):
         with pytest.raises(QueryError, match="another index"):
             of_index(token(index=index_mark(here)), other)

@@ -1,4 +1,4 @@
-"""The codec: what it accepts, puts into order, refuses; and the views against a dict as oracle."""
+"""The codec: what it accepts, reorders and refuses; and the slices, with a dict as oracle."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def answers_match(data: bytes) -> None:
 
 
 def test_decoded_record_adds_nothing_that_the_garbage_collector_walks() -> None:
-    """A batch keeps thousands of decoded records: objects that the collector tracks cost a full pass for each batch."""
+    """A batch keeps thousands of decoded records: objects that the collector tracks would cost a full pass for each
+    batch."""
     d = decode(make_builder().build(make_exchange()))
     parts = {name: getattr(d, name) for name in d.__struct_fields__}
     assert [name for name, part in {"record": d, **parts}.items() if gc.is_tracked(part)] == []
@@ -95,7 +96,7 @@ def test_foreign_order_and_spacing_are_put_right(seed: int) -> None:
     "extra", ['"account_id":"evil"', '"account_id":"acm3"', '"metadata":{}', '"x":{"a":1}', '"timestamp":1795348800001']
 )
 def test_second_field_never_makes_bytes_and_columns_disagree(extra: str, times: int) -> None:
-    """A parser takes the last of two fields, a slice the first: one account would be answered another's record."""
+    """A parser takes the last of two equal fields, a slice the first: one account would get another's record."""
     plain = orjson.dumps(foreign()).decode()
     decode(plain.encode())
     for at, glue in ((1, extra + ","), (len(plain) - 1, "," + extra)):

@@ -1,4 +1,4 @@
-"""Level, message and operation, which are derived."""
+"""Derived values: level, message and operation."""
 
 from __future__ import annotations
 

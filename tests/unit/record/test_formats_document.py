@@ -1,4 +1,4 @@
-"""`docs/formats.md` says what is true: its examples are valid, its numbers are those of the code."""
+"""`docs/formats.md` is true: its examples are valid, and its numbers equal those in the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids and salts: of their form, never twice, and others after fork."""
+"""Ids and salts: their form, uniqueness, and new ones after fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements and loss entries that are none: always a RecordError that says what they were to be."""
+"""Invalid statements and loss entries: always a RecordError that names the expected kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_line_is_refused_by_name_when_it_is_none(decode: Callable[[bytes], Any],
     assert decode(good % b"1.7").version == "1.7"
     with pytest.raises(RecordError, match=f"{what} version is '2.0'"):
         decode(good % b"2.0")
-    # The last one ends the indexer if it is not caught: the parser's stack is not without end.
+    # The last one would end the indexer if it were not caught: the parser's stack is bounded.
     for poison in (b"", b"\xff", b"[]", good[:-2] + b'"\xff"}', b'{"x":' + b"[" * 100_000):
         with pytest.raises(RecordError, match=f"not a {what}"):
             decode(poison)

@@ -1,4 +1,4 @@
-"""The tree against RFC 6962's recursive definition, and against the hashes that the RFC's test data is known by."""
+"""The tree, compared with RFC 6962's recursive definition and with published hashes of the RFC's test data."""
 
 from __future__ import annotations
 

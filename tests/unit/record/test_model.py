@@ -1,4 +1,4 @@
-"""`AuditRecord` is the schema of `asgi-audit schema`, and reads what really stands in a topic or journal."""
+"""`AuditRecord` is the schema of `asgi-audit schema`, and reads real messages of a topic or journal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RECORD: dict[str, Any] = orjson.loads(
 
 
 def plain(node: Any, defs: dict[str, Any]) -> Any:
-    """The schema with references replaced, without what says nothing: titles, and what is the same in two spellings."""
+    """The schema with references replaced, without parts that add nothing: titles, and alternatives with the same meaning."""
     if isinstance(node, list):
         return [plain(n, defs) for n in node]
     if not isinstance(node, dict):
@@ -53,7 +53,7 @@ def plain(node: Any, defs: dict[str, Any]) -> Any:
         for key, value in node.items()
         if key not in ("$defs", "$schema", "$id", "title", "default")
     }
-    if len(choice := found.get("allOf", [])) == 1:  # how pydantic before 2.10 says more beside a reference
+    if len(choice := found.get("allOf", [])) == 1:  # pydantic before 2.10 adds keywords so
         found = {**choice[0], **{key: value for key, value in found.items() if key != "allOf"}}
     if "enum" in found:
         found.pop("type", None)
@@ -72,7 +72,7 @@ def test_model_and_schema_are_one() -> None:
 
 
 def is_valid(record: Any) -> bool:
-    """The same verdict of both."""
+    """Both must give the same verdict."""
     try:
         AuditRecord.from_message(json.dumps(record).encode())
         taken = True
@@ -157,7 +157,7 @@ def test_body_is_what_the_record_holds(body: bytes) -> None:
 
 
 def test_all_that_stands_in_a_journal_is_taken_or_known_to_be_no_record(tmp_path: Path) -> None:
-    """What an application writes to disk, in each state that a body can have: the bytes that go to the topic."""
+    """The bytes that an application writes to disk, which go to the topic, with each state that a body can have."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()

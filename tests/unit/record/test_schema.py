@@ -1,4 +1,4 @@
-"""The schema itself: valid, complete, closed but for `context`."""
+"""The schema itself: valid, complete, closed except for `context`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a statement's bytes may say."""
+"""Which bytes are valid statements."""
 
 from __future__ import annotations
 

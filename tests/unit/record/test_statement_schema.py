@@ -1,4 +1,4 @@
-"""The schema of a statement: valid, every property described, true of real statements, and of what is refused."""
+"""The schema of a statement: valid, every property described, correct for real statements and for refused ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_command_prints_the_schema_that_was_asked_for(capsys: pytest.CaptureFixt
 
 def test_statement_of_a_ledger_is_valid() -> None:
     ledger = Ledger(process="p", host="h", service="s", started=0)
-    for n in range(1, 4000, 2):  # so many ranges that they become several statements
+    for n in range(1, 4000, 2):  # enough ranges to need several statements
         ledger.losses.add(n, n, "queue")
     made = ledger.make(Tally(9, 1, 3, 3, 4000, 0, 0, 0, open_of={"acme": 1}), "final")
     assert len(made) > 1

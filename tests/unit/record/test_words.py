@@ -1,5 +1,5 @@
-"""Goal: the words of a text are exactly those that SQLite's `unicode61` finds. Method: each code point alone between
-two letters, and texts of hypothesis, are given to both."""
+"""Goal: the words of a text are exactly those that SQLite's `unicode61` finds. Method: both get each code point alone
+between two letters, and texts of hypothesis."""
 
 from __future__ import annotations
 

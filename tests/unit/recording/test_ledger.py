@@ -1,4 +1,5 @@
-"""Statements: ranges without gaps, every loss once, W never back, the size bounded by splitting and not by dropping."""
+"""Statements: ranges without gaps, every loss once, W never decreases, the size is bounded by splitting and not by
+dropping."""
 
 from __future__ import annotations
 

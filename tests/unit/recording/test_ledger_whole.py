@@ -31,7 +31,7 @@ def house() -> Iterator[House]:
 
 
 def track(house: House) -> Completion:
-    """What an indexer makes of everything in the journal."""
+    """The tracker's result for everything in the journal."""
     events: list[Seen | Stated] = []
     for name, partition in house.journal.partitions.items():
         process = uuid.UUID(name).bytes
@@ -51,8 +51,8 @@ def statements(house: House) -> list[tuple[Statement, bytes]]:
 
 
 def test_roots_cover_the_records_before_each_statement_when_many_threads_seal(house: House) -> None:
-    """Method: statements are asked for all the while four threads seal; every root must be that of the
-    records that the tracker saw before the statement."""
+    """Method: statements are requested continuously while four threads seal; every root must be that of the records
+    that the tracker saw before the statement."""
 
     halfway = threading.Event()
 
@@ -60,7 +60,7 @@ def test_roots_cover_the_records_before_each_statement_when_many_threads_seal(ho
         for n in range(300):
             go(house.recorder)
             if n == 150:
-                halfway.wait(60)  # or one statement might cover all
+                halfway.wait(60)  # otherwise one statement might cover all
 
     threads = [threading.Thread(target=serve) for _ in range(4)]
     for thread in threads:
@@ -165,7 +165,7 @@ def test_split_statements_have_no_root_and_the_next_has_one_again() -> None:
     parts = ledger.make(snapshot(5000))
     assert len(parts) > 2
     assert [p.root for p in parts] == [None] * len(parts)
-    ledger.written(parts[:1], b"first")  # the second cannot be written
+    ledger.written(parts[:1], b"first")  # the second one cannot be written
     assert [p.root for p in ledger.make(snapshot(5001))] == [None] * (len(parts) - 1)
     ledger.written(ledger.make(snapshot(5001)), b"rest")
     leaf = leaf_hash(b"r")
@@ -176,7 +176,7 @@ def test_split_statements_have_no_root_and_the_next_has_one_again() -> None:
 
 
 def test_policy_is_stated_when_the_application_has_replaced_json_dumps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frameworks make their middleware at the first request, when a test may have put a mock there."""
+    """Frameworks make their middleware at the first request, when a test may have replaced `json.dumps` by a mock."""
     before = policy_of(make_settings({}))
     assert before == json.dumps(json.loads(before), sort_keys=True)
     monkeypatch.delattr(json, "dumps")

@@ -1,4 +1,4 @@
-"""The recorder over a journal in memory: sequences, seals, budget, waiters, statements, fork."""
+"""The recorder with a journal in memory: sequences, seals, budget, waiters, statements, fork."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TrivialBuilder:
 
 
 class House:
-    """A recorder, its journal, and everything read from it."""
+    """A recorder, its journal, and all entries read from it."""
 
     def __init__(self, bytes_max: int = 1 << 22, **given: Any) -> None:
         self.settings = make_settings({}, transport=f"memory://{uuid.uuid4()}", **given)
@@ -145,7 +145,7 @@ def test_numbers_agree_and_sequences_are_whole_when_several_threads_seal(house: 
 def test_exchange_is_lost_and_stated_when_the_queue_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asgi_audit.recording.state.QUEUE_MAX", 100)
     house = House()
-    house.recorder._thread._start_at = float("inf")  # no thread: nobody takes from the queue
+    house.recorder._thread._start_at = float("inf")  # no thread, so the queue is not emptied
     for _ in range(103):
         go(house.recorder)
     assert house.recorder.stats()["lost_queue"] == 3
@@ -174,11 +174,11 @@ def test_budget_is_shared_and_given_back_when_written() -> None:
 
 
 def test_small_bodies_are_dropped_for_pressure_when_many_wait_and_the_budget_is_spent() -> None:
-    """Bodies that came in one small message are counted only from the 65th waiting exchange on: what those before may
-    hold is set aside."""
+    """Bodies that arrived in one small message are counted only from the 65th waiting exchange on: the possible size of
+    those before it is reserved."""
     house = House(capture_bytes_max=64 * 16 * 8192)
     state = house.recorder._state
-    house.recorder._thread._start_at = float("inf")  # no thread: nobody takes from the queue
+    house.recorder._thread._start_at = float("inf")  # no thread, so the queue is not emptied
     large = begun(house.recorder)
     assert house.recorder.reserve(large, state.bytes_max - 10_000)
     for _ in range(64 + 4):
@@ -265,7 +265,7 @@ def parked(house: House) -> None:
 def test_whoever_waits_is_served_at_once_when_the_thread_is_parked_or_gathers(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Method: the time to gather, and that of idleness, never end."""
+    """Method: the gathering time and the idle time never end."""
     monkeypatch.setattr("asgi_audit.recording.writing._IDLE_SECONDS", 3600.0)
     go(house.recorder)
     assert house.recorder.flush(30)
@@ -276,7 +276,7 @@ def test_whoever_waits_is_served_at_once_when_the_thread_is_parked_or_gathers(
         assert go(house.recorder, wake=lambda is_durable, woken=woken: woken.set())
         assert woken.wait(30)
         assert len(house.read()[0]) == count
-        go(house.recorder)  # this one is gathered, until the next one that somebody waits for
+        go(house.recorder)  # this one is gathered, until the next one has a waiter
 
 
 def test_recorder_is_not_down_when_it_was_stopped() -> None:
@@ -292,7 +292,7 @@ def test_recorder_is_not_down_when_it_was_stopped() -> None:
 def test_process_states_at_once_when_an_exchange_begins_after_it_closed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads its statements waits for it no longer; an exchange that lasts must not be unknown for 10 s.
+    """Readers of its statements no longer wait for it; a long exchange must not be unknown for 10 s.
 
     Method: the time of idleness never ends."""
     monkeypatch.setattr("asgi_audit.recording.writing._IDLE_SECONDS", 3600.0)
@@ -530,7 +530,7 @@ def test_unwaited_is_stated(house: House) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_child_starts_a_new_process_when_forked(house: House) -> None:
-    """Goal: after fork no lock is stuck, nothing of the parent's is written twice, and the child counts from 1."""
+    """Goal: after fork no lock is stuck, no entry of the parent is written twice, and the child counts from 1."""
     house.recorder.open(2)
     before = begun(house.recorder)
     go(house.recorder)
@@ -580,7 +580,7 @@ def test_child_starts_a_new_process_when_forked(house: House) -> None:
 
 
 class Interrupted:
-    """The start of the first recorder thread is interrupted, as by Ctrl-C: after it runs, or before it does."""
+    """The start of the first recorder thread is interrupted, as by Ctrl-C: after the thread runs, or before it does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, runs: bool) -> None:
         self.threads: list[threading.Thread] = []
@@ -625,7 +625,7 @@ def test_one_thread_writes_when_its_start_is_interrupted(monkeypatch: pytest.Mon
 
 
 def test_no_thread_runs_beside_the_end_when_its_start_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was sealed is stated where `stop` was called; the thread begins to run in the middle of that."""
+    """The sealed exchanges are stated by the caller of `stop`; the thread begins to run in the middle of that."""
     interrupted = Interrupted(monkeypatch, runs=False)
     house = House()
     with pytest.raises(KeyboardInterrupt):
@@ -671,7 +671,7 @@ def test_open_exchanges_are_crowded_only_beyond_a_few(house: House) -> None:
 
 
 def test_small_bodies_are_counted_when_those_in_hand_are_many(house: House) -> None:
-    """What the thread builds still holds its bodies: the queue alone does not say how many wait."""
+    """Bodies of the batch that the thread builds still use memory: the length of the queue alone is not enough."""
     state = house.recorder._state
     house.recorder._thread._start_at = float("inf")  # no thread
     assert go(house.recorder, body=b"x" * 100)
@@ -686,7 +686,7 @@ def test_small_bodies_are_counted_when_those_in_hand_are_many(house: House) -> N
 
 
 def test_loss_is_kept_when_the_garbage_collector_adds_it_while_losses_are_stated() -> None:
-    """Method: a list of ranges that seals, and so loses, another exchange while it is read."""
+    """Method: reading the list of ranges seals, and so loses, another exchange."""
     losses = Losses()
     losses.add(1, 3, "queue")
     losses.add(7, 9, "build")
@@ -706,8 +706,8 @@ def test_loss_is_kept_when_the_garbage_collector_adds_it_while_losses_are_stated
 
 
 def test_garbage_collector_may_seal_in_the_middle_of_a_seal(house: House) -> None:
-    """Goal: an abandoned request that is finished by the collector inside our own critical section neither hangs nor
-    doubles a sequence. Method: a queue whose append seals another exchange."""
+    """Goal: an abandoned request that the collector finishes inside our own critical section neither hangs nor repeats
+    a sequence. Method: a queue whose append seals another exchange."""
     state = house.recorder._state
     nested = begun(house.recorder)
     house.recorder._thread._start_at = float("inf")  # no thread

@@ -1,4 +1,4 @@
-"""Settings of exports: what is accepted, and what it becomes."""
+"""Settings of exports: accepted values, and their parsed form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asgi_audit.wiring.exports import public_url
         ("us-std=global", {"us-std": "global"}),
         (" a = b , c=* ", {"a": "b", "c": "*"}),
         ({"a": "eu"}, {"a": "eu"}),
-        ([["a", "eu"]], {"a": "eu"}),  # as a worker is given them
+        ([["a", "eu"]], {"a": "eu"}),  # as a worker gets them
         ("", {"us-std": "global", "eu-std": "eu", "classic": "*"}),
     ],
 )

@@ -1,5 +1,5 @@
-"""What an operator's own names, forms and paths may be: what is accepted is matched in one way alone, the rest is an
-error that says what is accepted."""
+"""An operator's own names, forms and paths: accepted forms match in one way only; errors describe the accepted
+values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ACCEPTED = (
 
 @pytest.mark.parametrize("text", ACCEPTED)
 def test_accepted_form_matches_what_the_expression_means(text: str) -> None:
-    """Beside Python's own reading of it, on seeded texts that are near it."""
+    """Compared with Python's own interpretation of the expression, on seeded texts that almost match."""
     form = own_form(text)
     mine = re.compile(form.expression)
     theirs = re.compile(text.encode())
@@ -98,7 +98,7 @@ def test_refused_form_says_what_is_accepted(text: str, why: str) -> None:
 
 
 def test_form_without_an_end_takes_linear_time_when_attacked() -> None:
-    """Each accepted shape against near misses: a try takes no longer than the text that it consumes."""
+    """Each accepted shape against near misses: an attempt takes no longer than the text that it consumes."""
     for text in (*ACCEPTED, r"acme_[a-z]+\d{3}!", r"acme_a*b*c*d*e*f*!!!!!!!!", r"acme_[a-z]{8,}\d?_?-?!"):
         match = re.compile(own_form(text.replace("a*b*c*d*e*f*", "[a-c]{0,2000}[d-f]{0,2000}")).expression).match
         for filling in (b"a", b"ab", b"abcdef", b"0a", b"a_", b"aaaa1"):

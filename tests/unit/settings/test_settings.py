@@ -1,4 +1,4 @@
-"""Every setting: its default, its environment name, what it accepts, and what is said when it is wrong."""
+"""Every setting: its default, its environment name, its accepted values, and its error message."""
 
 from __future__ import annotations
 
@@ -170,8 +170,8 @@ def test_everything_meets_in_the_home_when_no_url_is_given(tmp_path: Path) -> No
 def test_paths_are_made_absolute_when_a_tool_refuses_blocking_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BlockBuster puts a function that raises in the place of os.getcwd while a loop runs, and there a framework makes
-    its middleware."""
+    """BlockBuster replaces os.getcwd by a function that raises while a loop runs, and frameworks make middleware inside
+    a running loop."""
     monkeypatch.chdir(tmp_path)
 
     def refused() -> str:
@@ -275,12 +275,12 @@ def test_plain_path_goes_wherever_an_address_of_a_directory_goes(name: str, valu
 @pytest.mark.parametrize("name", ["transport", "store"])
 @pytest.mark.parametrize("value", ["kafka", "Journal", "memory", "broker:9092/topic", "user@host/topic", "a?b", "a#b"])
 def test_what_may_be_an_address_without_its_scheme_is_no_path(name: str, value: str) -> None:
-    """It would become a directory of that name, and records would go there without a word."""
+    """It would become a directory of that name, and records would go there silently."""
     with pytest.raises(ConfigError, match=f"^setting {name} is .*accepted: a path or "):
         make_settings({}, **{name: value})
 
 
-# What an application may set.
+# Settings of an application.
 
 
 def parts(hint: Any) -> set[Any]:
@@ -290,7 +290,7 @@ def parts(hint: Any) -> set[Any]:
 
 
 def test_types_of_an_applications_settings_are_its_rows_of_the_table() -> None:
-    """An application may give what is kept, and what the check makes it of: a path as text."""
+    """An application may pass the stored value, or the input of the check: a path as text."""
     hints, kept = typing.get_type_hints(ApplicationSettings), typing.get_type_hints(Settings)
     assert list(hints) == [f.name for f in dataclasses.fields(Settings) if f.metadata["only"] != "server"]
     for name, hint in hints.items():

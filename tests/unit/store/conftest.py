@@ -1,4 +1,4 @@
-"""An index that is not there yet, and a reader of it."""
+"""An index that does not exist yet, and a reader of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An index that is gone, or another one in its place: for its reader, its writer, and who looks at it."""
+"""A missing or replaced index: for its reader, its writer, and commands that inspect it."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def test_reader_says_so_when_the_index_that_was_seen_is_gone(
     for ask in asked(reader):
         with pytest.raises(StoreError) as e:
             ask()
-        assert e.value.retriable  # 503: it may be back
-    assert len(caplog.records) <= 1  # not once a question
+        assert e.value.retriable  # 503: it may return
+    assert len(caplog.records) <= 1  # not once per query
     assert all(len(r.getMessage()) > 40 for r in caplog.records)
     with pytest.raises(StoreError):
         inspect(index, memory=memory)
@@ -144,7 +144,7 @@ def test_reader_says_so_when_the_index_that_was_seen_is_gone(
 
 
 class MadeMeanwhile(Seen):
-    """Another process creates the index and names it just before the n-th time that the names are read."""
+    """Another process creates the index and names it just before the n-th read of the names."""
 
     def __init__(self, index: Path, call: int) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ def test_writer_makes_or_takes_an_index_when_it_is_said_to_be_meant(gone: Callab
 
 @pytest.mark.parametrize("gone", [cut_to_nothing, without_main])
 def test_day_files_without_main_are_never_taken_for_a_new_index(gone: Callable[[Path], None], index: Path) -> None:
-    """Nobody remembers anything: what is left of it is enough to know."""
+    """No id is remembered: the remaining files are enough to detect it."""
     gone(index)
     with pytest.raises(StoreError, match=r"main\.db .* is gone"):
         SqliteWriter(index, clock=clock)
@@ -303,7 +303,7 @@ def test_day_whose_file_is_gone_is_no_empty_day(gone: Callable[[Path], None], in
         query = Query(accounts=None, start=start, end=end)
         return len(reader.page(query, published=9, before=None, limit=10, bytes_max=1 << 20)[0])
 
-    assert page(NOON - DAY_MS, NOON - DAY_MS + 1) == 1  # what stands in other days is answered
+    assert page(NOON - DAY_MS, NOON - DAY_MS + 1) == 1  # rows of other days are returned
     with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
         page(NOON, NOON + 1)
     with pytest.raises(StoreError, match=f"{DAY} .* is gone"):
@@ -316,12 +316,12 @@ def test_day_whose_file_is_gone_is_no_empty_day(gone: Callable[[Path], None], in
 
 @pytest.mark.parametrize("gone", [day_unlinked, lambda index: os.truncate(index / DAY, 0)])
 def test_day_that_is_given_up_stays_an_incident(gone: Callable[[Path], None], index: Path) -> None:
-    """T has passed the day and says nothing of a file: without the incident its records would never have been."""
+    """T has passed the day and does not depend on a file: without the incident its records would be lost silently."""
     day = NOON - NOON % DAY_MS
     gone(index)
     writer = SqliteWriter(index, clock=clock, new_index=True)
     assert writer.resumed().last_incident == 1, "the indexer numbers its own from there"
-    writer.write(batch([record(2)]))  # what comes from now on is taken in again
+    writer.write(batch([record(2)]))  # new records are accepted again
     writer.close()
     for _ in range(2):  # also after a restart, with and without the flag
         SqliteWriter(index, clock=clock).close()
@@ -359,7 +359,7 @@ def writer_incidents(index: Path) -> list[Incident]:
 
 
 def test_nothing_is_given_up_when_the_incident_cannot_be_written(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash between the two would leave a day that is neither there nor missed."""
+    """A crash between the two would leave a day that neither exists nor is reported."""
     day_unlinked(index)
 
     def breaks(*_: object) -> None:
@@ -374,7 +374,7 @@ def test_nothing_is_given_up_when_the_incident_cannot_be_written(index: Path, mo
 
 
 def test_day_is_never_called_gone_when_it_is_purged_while_it_is_read(index: Path) -> None:
-    """Readers in a loop beside a writer that brings and purges days."""
+    """Readers run in a loop beside a writer that adds and purges days."""
     writer = SqliteWriter(index, clock=clock)
     stop = threading.Event()
     errors: list[StoreError] = []

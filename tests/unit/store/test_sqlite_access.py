@@ -31,7 +31,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
-    """A directory that an administrator made."""
+    """A directory that an administrator created."""
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume").chmod(0o755)
     return tmp_path / "volume"
@@ -130,7 +130,7 @@ def test_another_user_takes_the_index_over_when_the_group_is_shared(
     if not may:
         assert "Permission denied" in said
         return
-    # And the first user goes on with what the second one made.
+    # The first user continues with the files of the second one.
     writer = SqliteWriter(index, clock=clock, access=access)
     writer.write(batch([record(3)]))
     writer.close()

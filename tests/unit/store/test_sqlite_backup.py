@@ -1,4 +1,4 @@
-"""A backup of an index that is written meanwhile, one that is interrupted, and what is made of it."""
+"""A backup of an index in use, an interrupted backup, and restores."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_index_of_a_journal_says_that_what_came_after_the_backup_is_gone(tmp_pat
 
 
 def test_backup_of_an_index_that_is_written_is_of_one_moment(tmp_path: Path) -> None:
-    """Records of three days come all the time, each batch for all of them. What a backup holds is what main.db counts,
-    for each of several backups; what was taken after it comes again from the source, and is no duplicate."""
+    """Records of three days are written continuously, each batch to all of them. Each of several backups contains
+    exactly what its main.db counts; later records are delivered again by the source, and are not duplicates."""
     writer = SqliteWriter(tmp_path / "index", clock=clock)
     stop = threading.Event()
     written: list[int] = []
@@ -203,7 +203,7 @@ def test_damaged_backup_is_refused_before_anything_is_made(index: Path, tmp_path
 
 
 def test_directory_that_only_holds_a_lease_gives_way(index: Path, tmp_path: Path) -> None:
-    """An indexer that waited for an index that was moved away leaves its lease's file behind."""
+    """An indexer that waited for an index that was moved away leaves the lease file behind."""
     back_up(index, tmp_path / "backup")
     (tmp_path / "restored").mkdir()
     (tmp_path / "restored" / "lease").touch()

@@ -1,4 +1,5 @@
-"""Goal: a reader counts a day once, then the rows that were added since, and all again when it is another file."""
+"""Goal: a reader counts a day once, then only the rows added since; it counts all again when the file is another
+one."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ DAYS = 4
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[SqliteWriter]:
-    """An index of one record on each of four days, of a batch each; the last one is today."""
+    """An index with one record on each of four days, one batch each; the last day is today."""
     writer = SqliteWriter(tmp_path / "index", clock=lambda: (NOON + DAY_MS) / 1000)
     for n in range(DAYS):
         writer.write(batch([record(n + 1, NOON - (DAYS - 1 - n) * DAY_MS)]))
@@ -38,7 +39,7 @@ def reader(writer: SqliteWriter) -> Iterator[SqliteReader]:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """`count DAY` and `count_added DAY` of what was read of the days."""
+    """The counted reads, as `count DAY` and `count_added DAY`."""
     read: list[str] = []
 
     def noting(name: str) -> Any:
@@ -122,7 +123,7 @@ def test_search_counts_the_day_again_only_when_what_was_added_lies_far_apart(
 
 
 def test_snapshot_that_the_index_has_not_reached_is_not_remembered(writer: SqliteWriter, reader: SqliteReader) -> None:
-    """That of an index which was here before: its batches are to come in this one."""
+    """The snapshot of an index that was here before: the new index has not reached its batches yet."""
     assert total(reader, 99) == DAYS
     writer.write(batch([record(9, NOON + 1)]))
     assert total(reader, 99) == DAYS + 1
@@ -155,7 +156,7 @@ def test_filters_and_accounts_have_counts_of_their_own(writer: SqliteWriter, rea
 def test_day_is_counted_again_when_its_file_was_replaced(
     writer: SqliteWriter, reader: SqliteReader, tmp_path: Path
 ) -> None:
-    """Method: an operator puts the day of another index in place of one. Main.db says the same of both."""
+    """Method: an operator replaces a day by that of another index. main.db is the same for both."""
     other = SqliteWriter(tmp_path / "other", clock=lambda: (NOON + DAY_MS) / 1000)
     for n in range(DAYS):
         other.write(batch([record(n + 1, NOON - (DAYS - 1 - n) * DAY_MS + m, process=None, identity=f"{n} {m}")

@@ -1,4 +1,4 @@
-"""The writer dies at each step of a write: each record is seen once afterwards, and snapshots stay as they were."""
+"""The writer dies at each step of a write: afterwards each record is visible once, and snapshots are unchanged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def clock() -> float:
 
 
 class Crash(BaseException):
-    """Ends a write as the death of the process would: what is committed stays, nothing else is done."""
+    """Ends a write like the death of the process: committed data stays, nothing else runs."""
 
 
 class CrashingWriter(SqliteWriter):
-    """Dies after the step named: `day 0`, `day 1` …, `before main`, `after main`."""
+    """Dies after this step: `day 0`, `day 1` …, `before main`, `after main`."""
 
     at = ""
     _steps = 0
@@ -50,7 +50,8 @@ def test_records_are_visible_once_when_the_writer_dies_in_between(
     index: Path, reader: SqliteReader, at: str, sliced: str
 ) -> None:
     """Goal: exactly once, whatever the source sends after the crash. Method: a batch of three days dies at each step;
-    the next writer gets its records again in other slices; a snapshot and a cursor from before stay what they were."""
+    the next writer gets its records again in other batches; an earlier snapshot and an earlier cursor give the same
+    results as before."""
     first = SqliteWriter(index, clock=clock)
     first.write(batch(over_days(1, 30), following=30))
     first.close()

@@ -1,4 +1,4 @@
-"""What an index says of itself: for metrics and for the doctor."""
+"""The reported state of an index: for metrics and for the doctor."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_inspect_is_none_when_there_is_no_index(tmp_path: Path) -> None:
 
 
 def test_records_of_foreign_producers_count_as_indexed_once_and_for_ever(tmp_path: Path) -> None:
-    """They have no process that a count could stand with."""
+    """They have no process whose count could include them."""
     writer = SqliteWriter(tmp_path, clock=clock)
-    for _ in range(2):  # the second time they are there already
+    for _ in range(2):  # the second time they exist already
         writer.write(batch([foreign(NOON + n, name=str(n)) for n in range(5)]))
     writer.write(batch([record(1)]))
     writer.close()
@@ -79,7 +79,7 @@ def test_inspect_sums_up_processes_and_losses_by_reason(tmp_path: Path) -> None:
 
 
 def test_inspect_counts_what_a_broker_refused_among_the_losses(tmp_path: Path) -> None:
-    """Such a loss stands in an entry of its own, once and again, and in no statement."""
+    """Such a loss is in an entry of its own, possibly repeated, and in no statement."""
     source = ListSource()
     source.put(str(PROCESS), Kind.RECORD, 1, payload(1))
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_inspect_counts_what_a_broker_refused_among_the_losses(tmp_path: Path) -
 
 
 def test_inspect_takes_no_refused_loss_back_when_a_later_statement_names_it(tmp_path: Path) -> None:
-    """A counter that goes back is taken for one that began anew."""
+    """Prometheus takes a decreasing counter for a restarted one."""
     writer = SqliteWriter(tmp_path, clock=clock)
     settled = ProcessState(process=PROCESS.bytes, partition="p", started=0, lost=1)
     writer.write(batch(statements=[statement(1, 1, 10)], completion=Completion(extent(NOON), [settled], refused=1)))
@@ -137,7 +137,7 @@ def test_inspect_tells_an_empty_file_from_somebody_elses(tmp_path: Path, content
 
 
 def test_inspect_counts_what_a_purge_forgets_as_before(tmp_path: Path) -> None:
-    """A counter that goes back is taken for one that began anew, and all of it for new."""
+    """Prometheus takes a decreasing counter for a restarted one, and adds the whole value again."""
     writer = SqliteWriter(tmp_path, clock=clock)
     past = NOON - 3 * DAY_MS
     gone = ProcessState(

@@ -1,5 +1,5 @@
-"""main.db of version 1, by 0.1.0 and by what came after it: it is read as it stands, and the next writer brings it
-up."""
+"""main.db of version 1, by 0.1.0 and by later development versions: readers read it unchanged, and the next writer
+migrates it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, inspect
 from asgi_audit.store.state import Completeness, Completion, Incident, ProcessState
 
 _THIRD = uuid.UUID("019aaaaa-0000-7000-8000-000000000003")
-# What 0.1.0 made where version 2 has another table, and what was added to it before version 2.
+# Tables of 0.1.0 that version 2 replaced, and additions made before version 2.
 _FIRST = """
 CREATE TABLE process (
   process BLOB PRIMARY KEY, service TEXT NOT NULL, host TEXT NOT NULL, started INTEGER NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE extent (
 
 
 def make_old(index: Path, *, first: bool) -> None:
-    """As version 1 would have left the index: 0.1.0 (`first`), or what came after it."""
+    """Downgrades the index to version 1: that of 0.1.0 (`first`), or of later development versions."""
     main = apsw.Connection(str(index / "main.db"))
     main.execute("BEGIN; ALTER TABLE process RENAME TO process_2; ALTER TABLE extent RENAME TO extent_2")
     main.execute("DROP INDEX process_active; DROP INDEX process_open")
@@ -114,7 +114,7 @@ def filled(index: Path) -> Path:
 
 
 def told(reader: Reader) -> object:
-    """What is answered from the tables that differ."""
+    """Everything that readers return from the tables that differ."""
     whole = (0, TIME_END)
     a, b = frozenset({"a"}), frozenset({"b", "c"})
     return (
@@ -139,7 +139,7 @@ def test_main_of_version_1_is_read_as_it_stands_and_brought_up(filled: Path, rea
     known = writer.known(OTHER.bytes)
     assert known is not None
     assert [i.id for i in known.incidents] == [1]
-    # What only the indexer knew has records now, and what had records goes on.
+    # A process that only the indexer knew has records now; one that had records continues.
     writer.write(batch([record(10, NOON + 10), record(1, NOON, process=_THIRD)], statements=[statement(2, 10, 12)]))
     writer.close()
     found = {p.process: (p.service, p.started, p.indexed, p.last) for p in reader.processes()}
@@ -194,7 +194,7 @@ def test_main_stays_as_it_was_when_bringing_it_up_is_cut_short(
 
 
 def test_process_of_an_incident_is_text_where_it_rests(index: Path) -> None:
-    """As in an index of 0.1.0, in which it was text in memory, too."""
+    """As in an index of 0.1.0, where it was text in memory, too."""
     with_one = Incident(id=7, kind="silent", process=OTHER, opened_at=NOON, start=NOON, end=None)
     writer = SqliteWriter(index)
     writer.write(batch(completion=Completion(extent(NOON), [], [with_one])))

@@ -104,7 +104,8 @@ def test_frame_is_refused_when_damaged_or_of_an_unknown_dictionary() -> None:
 
 @pytest.mark.parametrize("name", sorted(codec._FILES.values()))
 def test_dictionary_holds_only_made_up_names(name: str) -> None:
-    """Goal: nobody trains it on real data by mistake. Method: whatever looks like an address is a reserved one."""
+    """Goal: the dictionary is never trained on real data by mistake. Method: everything in it that looks like an
+    address is a reserved one."""
     data = Path(codec.__file__).with_name(name).read_bytes()
     assert not re.findall(rb"[\w.]+@[\w.]+", data)
     hosts = set(re.findall(rb"[a-z0-9]+\.example\.(?:com|org)", data))
@@ -137,7 +138,7 @@ def test_token_is_one_word_of_the_tokenizer() -> None:
     ],
 )  # fmt: skip
 def test_id_is_packed_and_comes_back(text: str) -> None:
-    """And no two of them have one packed form: a filter compares those."""
+    """No two ids have the same packed form, because a filter compares packed forms."""
     for pack, unpack in ((pack_uuid, unpack_uuid), (pack_hex, unpack_hex)):
         packed = pack(text)
         assert unpack(packed) == text
@@ -176,7 +177,7 @@ def test_lease_is_refused_when_this_process_holds_it(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"another indexer holds the lease .*this very process") as caught:
             Lease(directory)
         assert caught.value.retriable
-    # The refusals must not have freed it: POSIX frees a lock when any descriptor of the file is closed.
+    # The refused attempts must not have freed it: POSIX frees a lock when any descriptor of the file is closed.
     assert _other_process(tmp_path).startswith("refused")
     first.close()
     Lease(tmp_path).close()
@@ -273,8 +274,8 @@ def _other_process(directory: Path) -> str:
 
 @pytest.mark.parametrize("at", range(4))
 def test_index_that_is_made_while_it_is_looked_at_is_one_of_ours(tmp_path: Path, at: int) -> None:
-    """Method: the tables come in after the first, second … statement of whoever checks the file. Seen as `a database,
-    but not an index of asgi-audit` by a reader that started together with the indexer."""
+    """Method: the tables are created after the first, second … statement of the check. A reader that started together
+    with the indexer reported `a database, but not an index of asgi-audit`."""
     path = tmp_path / "main.db"
     made = apsw.Connection(str(path))
     made.execute("PRAGMA journal_mode=wal").fetchall()

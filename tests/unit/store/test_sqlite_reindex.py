@@ -1,5 +1,5 @@
-"""Days are made new beside whoever reads and writes them: ids, batches and bytes stay, and whatever is cut short leaves
-the old day or the new one, never a mix."""
+"""Days are rebuilt beside readers and writers: ids, batches and bytes stay, and every interruption leaves the old day
+or the new one, never a mix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clock() -> float:
 
 
 def old_record(s: int) -> Decoded:
-    """Two of a millisecond now and then, several streams and kinds, some of other producers."""
+    """A record; sometimes two in one millisecond, several streams and kinds, some of other producers."""
     given: dict[str, Any] = {
         "account": f"a{s % 3}", "status": (200, 404, 500)[s % 3], "path": _PATHS[s % 3], "route": _PATHS[s % 2],
         "client": "192.0.2.1" if s % 4 else "192.0.2.2", "traceId": f"{s % 5:032x}",
@@ -46,18 +46,18 @@ def old_record(s: int) -> Decoded:
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several transactions a copy."""
+    """Several transactions for each copy."""
     monkeypatch.setattr(copying, "_EACH", 17)
     monkeypatch.setattr(reindexing, "_FEW", 3)
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """An index whose day of yesterday is of version 1, and holds the sequences 1 to 100 in 4 batches."""
+    """An index whose day of yesterday is of version 1, with the sequences 1 to 100 in 4 batches."""
     index = tmp_path / "index"
     with days_of_version_1():
         writer = SqliteWriter(index, clock=clock)
-        for first in (3, 2, 1, 4):  # late ones among them
+        for first in (3, 2, 1, 4):  # including late ones
             writer.write(batch(old_record(s) for s in range(first, 101, 4)))
         writer.close()
     writer = SqliteWriter(index, clock=clock)
@@ -81,7 +81,7 @@ def reader(old: Path) -> Iterator[SqliteReader]:
 
 
 def beside(writer: SqliteWriter) -> Callable[[Path], bool]:
-    """The writer takes what is asked, as the indexer does between two batches."""
+    """The writer handles requests, as the indexer does between two batches."""
 
     def take(request: Path) -> bool:
         writer.take_reindexed()
@@ -91,7 +91,7 @@ def beside(writer: SqliteWriter) -> Callable[[Path], bool]:
 
 
 def digest_of(reader: SqliteReader) -> tuple[int, str, list[int]]:
-    """Of all rows: count, ids and bytes; and the ids that each snapshot ever taken shows."""
+    """Of all rows: count, ids and bytes; and the ids that each earlier snapshot shows."""
     rows = walk(reader)
     whole = hashlib.sha256(b"".join(b"%d %b %r" % (r.id, r.record, repr(r.cuts).encode()) for r in rows))
     seen = [len(walk(reader, published=n)) for n in range(reader.snapshot().published + 1)]
@@ -110,7 +110,7 @@ QUERIES: list[dict[str, Any]] = [
 
 
 def check_new(reader: SqliteReader, sequences_there: Iterable[int], others: Iterable[Decoded] = ()) -> None:
-    """Every filter finds what it should, and the rollup counts it."""
+    """Every filter finds the right rows, and the rollup counts them."""
     there = [*(old_record(s) for s in sequences_there), *others]
     window = {"start": YESTERDAY, "end": YESTERDAY + DAY_MS // 2}
     for given in QUERIES:
@@ -146,7 +146,7 @@ def test_day_made_new_holds_the_same_rows_and_answers_every_filter(
     assert files(old) == {NEW, "day-2026-11-22.db", "reindexing"}
     check_new(reader, range(1, 101))
     assert [(d.day, d.version, d.records) for d in admin.days()] == [("2026-11-22", 2, 3), (DAY, 2, 100)]
-    # It is a day like any other: records come into it, once each, and it can be made new again.
+    # It is a normal day: new records are added once each, and it can be rebuilt again.
     if not has_indexer:
         writer = SqliteWriter(old, clock=clock)
     written = writer.write(batch(old_record(s) for s in range(95, 105)))
@@ -162,8 +162,8 @@ def test_day_made_new_holds_the_same_rows_and_answers_every_filter(
 def test_late_records_are_not_lost_while_their_day_is_copied(
     old: Path, writer: SqliteWriter, reader: SqliteReader
 ) -> None:
-    """Method: at each step of the copy two records come into the day, among those that are copied already and after
-    them, and ten after the copy was handed over."""
+    """Method: at each step of the copy two records are added to the day, before and after the copied position, and ten
+    after the copy was handed over."""
     came = 100
 
     def arrive(copied: int, records: int) -> None:
@@ -188,7 +188,7 @@ def test_late_records_are_not_lost_while_their_day_is_copied(
 
 
 def test_open_readers_go_on_over_the_change(old: Path, writer: SqliteWriter, reader: SqliteReader) -> None:
-    """A cursor goes on, a count of an earlier snapshot stays, and the old file is closed at the next call."""
+    """A cursor continues, a count of an earlier snapshot stays, and the old file is closed at the next call."""
     expected = [r.id for r in walk(reader)]
     held = reader.snapshot().published
     page, _ = reader.page(everything(), published=held, before=None, limit=30, bytes_max=1 << 20)
@@ -212,7 +212,7 @@ def open_files() -> list[str]:
 def test_reader_that_met_the_old_file_in_main_finds_the_new_one(
     old: Path, writer: SqliteWriter, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Method: the day changes after main.db was read and before its file is opened."""
+    """Method: the day is replaced after main.db was read and before the day's file is opened."""
     days_of = reader._days_and_batches
 
     def late(*args: Any, **given: Any) -> Any:
@@ -269,7 +269,7 @@ def test_day_is_whole_when_it_all_dies_after(
     writer = SqliteWriter(old, clock=clock)
     writer.write(batch([]))
     with monkeypatch.context() as patched, reindexing.SqliteReindexing(old, beside(writer)) as work:
-        if step == "it has its name":  # the first one is of the request
+        if step == "it has its name":  # the first one is for the request
             sync, left = retention.sync, iter([False, True])
             patched.setattr(retention, "sync", lambda directory: _crash() if next(left, False) else sync(directory))
         else:
@@ -280,7 +280,7 @@ def test_day_is_whole_when_it_all_dies_after(
     assert digest_of(reader) == before
     writer.close()
     assert digest_of(reader) == before
-    # Whoever comes next goes on; late records come first.
+    # The next process continues; late records are added first.
     writer = SqliteWriter(old, clock=clock)
     writer.write(batch([old_record(101)]))
     writer.take_reindexed()
@@ -428,7 +428,7 @@ def test_record_that_is_refused_today_stays_as_it_was_derived(
 def test_day_made_new_is_found_when_main_came_back_older(
     old: Path, reader: SqliteReader, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And an old file beside the new one, which main.db does not name, is removed."""
+    """An old file beside the new one, which main.db does not list, is removed."""
     caplog.set_level(logging.INFO)
     before = digest_of(reader)
     shutil.copytree(old, tmp_path / "backup")

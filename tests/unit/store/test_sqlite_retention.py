@@ -1,4 +1,4 @@
-"""Purging day files: what a crash, an open reader, a full disk or a running indexer makes of it."""
+"""Purging day files: with a crash, an open reader, a full disk or a running indexer."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class Crash(BaseException):
 def test_purge_is_finished_by_the_next_writer_when_it_was_cut_short(
     index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch, unlinked: int
 ) -> None:
-    """Method: the purge dies before the n-th unlink; at once nobody reads the days, and the next writer finishes."""
+    """Method: the purge dies before the n-th unlink; from then on the days are not readable, and the next writer
+    finishes the purge."""
     left = [unlinked]
     real = os.unlink
 
@@ -143,7 +144,7 @@ def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, 
     def purging(data: bytes) -> bytes:
         nonlocal decompressed
         decompressed += 1
-        if decompressed == 2:  # the block of the second day, before its first row is there
+        if decompressed == 2:  # the block of the second day, before its first row exists
             writer.purge(NOON)
         return original(data)
 
@@ -157,7 +158,7 @@ def test_page_ends_cleanly_when_its_day_is_purged_while_it_is_read(index: Path, 
 
 
 def test_no_record_of_a_closed_day_is_kept_in_memory(index: Path, reader: SqliteReader) -> None:
-    """Days are closed when they are purged, and when others are needed: then their purge would not be noticed."""
+    """Days are closed when they are purged and when others are opened: a later purge would go unnoticed."""
 
     def kept() -> int:
         page = reader.page(everything(), published=published, before=None, limit=1_000, bytes_max=1 << 20)
@@ -183,7 +184,7 @@ def test_no_record_of_a_closed_day_is_kept_in_memory(index: Path, reader: Sqlite
 
 
 def unlinked_and_open(index: Path) -> list[str]:
-    """Files of the index that this process has open, and that are gone from it: they still take room on the disk."""
+    """Unlinked index files that this process still has open: they still use disk space."""
     found = []
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the descriptor of this listing
@@ -323,7 +324,7 @@ def test_requests_of_nonsense_are_passed_over_and_one_for_the_future_removes_no_
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB of its own."""
+    """A separate disk of 8 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True)
@@ -355,7 +356,7 @@ def test_purge_works_when_the_disk_is_really_full(disk: Path) -> None:
     fill(disk)
     assert writer.purge(NOON).days == 1
     written = writer.write(batch(records, following=sequence))
-    # The failed write may have reached the day's file: then they were recovered, and come as repeats.
+    # The failed write may have reached the day's file: then it was recovered, and its records are duplicates.
     assert written.inserted + written.duplicates == 25
     assert (disk / "index/reserve").stat().st_size == retention.RESERVE_BYTES
     writer.close()
@@ -374,7 +375,7 @@ def test_purge_works_when_the_reserve_was_lent_and_the_writer_began_again_on_the
 
 
 def test_purge_leaves_what_the_next_one_needs_when_it_ends_no_full_disk(disk: Path) -> None:
-    """No day is old enough to go; dead letters are, and are forgotten with the room of the reserve."""
+    """No day is old enough to be removed; dead letters are, and are deleted with the space of the reserve."""
     writer = SqliteWriter(disk / "index", clock=lambda: clock() - 4 * 86_400)
     writer.write(batch(dead_letters=[DeadLetter("test", "p", n, "odd", os.urandom(50_000)) for n in range(20)]))
     writer.close()
@@ -414,7 +415,7 @@ def test_reserve_is_taken_back_when_there_is_room_again(index: Path) -> None:
 
 
 def test_reserve_is_not_given_when_it_cannot_be(tmp_path: Path) -> None:
-    """What stands in its place is no file: nothing of that leaves the writer but its own error."""
+    """A non-file in its place: the writer raises only its own error."""
     (tmp_path / "reserve" / "x").mkdir(parents=True)
     assert not retention.lend_reserve(tmp_path)
     assert not retention.release_reserve(tmp_path)
@@ -429,7 +430,8 @@ def silent(writer: SqliteWriter, process: uuid.UUID) -> None:
 
 
 def test_silent_process_is_acknowledged_with_and_without_an_indexer(index: Path, reader: SqliteReader) -> None:
-    """Goal: its incident ends where it was written off, so that later windows are complete; nobody else's does."""
+    """Goal: the incident of that process, and no other one, ends at the time when it was written off, so that later
+    windows are complete."""
     writer = SqliteWriter(index, clock=clock)
     silent(writer, PROCESS)
     after = (NOON, NOON + DAY_MS)

@@ -1,4 +1,4 @@
-"""What only the SQLite store promises: crash points, ids, faults of the disk, files that come and go."""
+"""Properties of the SQLite store alone: crash points, ids, disk errors, files that are added and removed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def clock() -> float:
 def test_ids_spill_into_neighbours_when_a_millisecond_is_full(
     index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Method: four ids a millisecond instead of 65,536, and many records of the last ones of a day."""
+    """Method: four ids per millisecond instead of 65,536, and many records in the last milliseconds of a day."""
     monkeypatch.setattr("asgi_audit.store.sqlite.day.SLOTS", 4)
     for module in ("reader", "selection"):
         monkeypatch.setattr(f"asgi_audit.store.sqlite.{module}.SLOTS", 4)
@@ -67,7 +67,7 @@ def test_ids_spill_into_neighbours_when_a_millisecond_is_full(
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, name: str) -> Callable[[bool], None]:
-    """Files whose name contains `name` may not grow while it is on: SQLITE_FULL, as a full disk gives."""
+    """While active, files whose name contains `name` cannot grow: SQLITE_FULL, as on a full disk."""
     connections: list[tuple[Path, apsw.Connection]] = []
     state = {"on": False}
     original = schema.open_writing
@@ -179,7 +179,7 @@ def test_damaged_day_file_is_an_error_that_names_it(index: Path, reader: SqliteR
         f.write(b"\xff" * (path.stat().st_size - 8192))
     with pytest.raises(StoreError, match=r"day-2026-11-22\.db.*Corrupt") as caught:
         walk(reader)
-    assert caught.value.retriable  # for who asks: an operator may mend it; a writer stops
+    assert caught.value.retriable  # for readers, because an operator may repair it; a writer stops
     assert "backup" in caught.value.hint
 
 
@@ -261,7 +261,7 @@ def test_reader_leaves_no_transaction_open_when_a_page_ends_early(index: Path, r
     reader.page(everything(method="GET"), published=1, before=None, limit=10, bytes_max=1)
     day = apsw.Connection(str(index / "day-2026-11-22.db"))
     day.set_busy_timeout(0)
-    # TRUNCATE needs that nobody reads from the WAL.
+    # TRUNCATE requires that no connection reads from the WAL.
     day.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     day.close()
     writer.close()
@@ -280,7 +280,7 @@ def test_window_is_an_error_when_the_file_of_a_day_is_gone(index: Path, reader: 
 
 
 def test_window_counts_no_record_of_a_batch_that_comes_in_between(index: Path, reader: SqliteReader) -> None:
-    """Method: the batch is written between the two statements that a day is counted by."""
+    """Method: the batch is written between the two statements that count a day."""
     writer = SqliteWriter(index, clock=clock)
     writer.write(batch([record(1)]))
     day = reader._day("2026-11-22").get()
@@ -299,8 +299,8 @@ def test_window_counts_no_record_of_a_batch_that_comes_in_between(index: Path, r
 
 
 def unreadable(database: Path) -> None:
-    """Every descriptor that this process has of a database and its log is a directory's from now on: reading gives an
-    I/O error."""
+    """From now on every descriptor of a database and its log that this process has refers to a directory: reading gives
+    an I/O error."""
     files = {(s.st_dev, s.st_ino) for s in (os.stat(database), os.stat(f"{database}-wal"))}
     directory = os.open(database.parent, os.O_RDONLY)
     for fd in map(int, os.listdir("/dev/fd")):
@@ -315,14 +315,14 @@ def unreadable(database: Path) -> None:
 def test_io_error_is_what_is_seen_and_retriable_when_it_ended_the_transaction(
     index: Path, reader: SqliteReader, call: str
 ) -> None:
-    """Method: the file cannot be read any more once it is open, and nothing of it is cached."""
+    """Method: the file becomes unreadable once it is open, and nothing of it is cached."""
     writer = SqliteWriter(index, clock=clock)
     writer.write(batch(record(s, NOON + s) for s in range(1, 500)))
     writer.close()
     lengths = itertools.count(7)
     calls: dict[str, Callable[[], object]] = {
         "page": lambda: reader.page(everything(), published=1, before=None, limit=10, bytes_max=1 << 20),
-        # Another window each time: the reader remembers what it counted.
+        # A new window each time: the reader remembers counts.
         "count": lambda: reader.count(everything(start=NOON, end=NOON + next(lengths)), published=1),
         "window": lambda: reader.window(NOON, NOON + 7),
         "completeness": lambda: reader.completeness(NOON, NOON + 7),
@@ -467,7 +467,7 @@ def test_interrupted_write_that_is_recovered_begins_nothing_anew(index: Path, re
     writer.write(batch([record(1)], completion=Completion(extent(NOON), [])))
     writer.close()
     main = apsw.Connection(str(index / "main.db"))
-    main.execute("UPDATE state SET published = 0")  # as if main.db had not heard of it
+    main.execute("UPDATE state SET published = 0")  # as if main.db did not list it
     main.close()
     for _ in range(2):
         SqliteWriter(index, clock=lambda: NOON / 1000 + 60).close()
@@ -493,8 +493,8 @@ def test_page_is_an_error_and_no_wrong_record_when_a_block_is_not_what_the_row_s
 def test_rows_are_passed_over_by_the_rollup_and_not_one_by_one(
     index: Path, reader: SqliteReader, order: Literal["newest", "oldest"]
 ) -> None:
-    """Method: the steps of SQLite's machine are counted; a filter that the rollup does not have shows what a walk over
-    the rows costs."""
+    """Method: steps of SQLite's virtual machine are counted; a filter that the rollup does not have shows the cost of
+    visiting each row."""
     writer = SqliteWriter(index, clock=lambda: NOON / 1000 + 20_000)
     writer.write(batch(record(s, NOON + s * 1_500, region="global") for s in range(6_000)[1:]))
     writer.write(batch([record(6_000, NOON)]))  # above the snapshot

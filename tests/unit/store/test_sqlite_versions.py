@@ -1,5 +1,5 @@
-"""Days that an earlier version wrote: they are read, written on and counted as before; what they were not indexed by is
-refused, naming the day from which it works."""
+"""Days of an earlier version are read, written and counted as before; filters that they have no index for are refused,
+naming the day from which the filter works."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def reader(index: Path) -> Iterator[SqliteReader]:
 
 
 def test_clock_of_an_index_without_a_believed_time_is_what_its_newest_day_says(index: Path) -> None:
-    """Once: what the days say later may come from a wrong clock."""
+    """Only once, because later the days may have been written under a wrong clock."""
     main = apsw.Connection(str(index / "main.db"))
     main.execute("DELETE FROM meta WHERE key = 'believed_ms'")
     main.close()
@@ -125,7 +125,7 @@ def test_filter_is_refused_naming_the_day_from_which_it_works(
 
 
 def test_filter_is_refused_on_a_later_page_too(reader: SqliteReader) -> None:
-    """Its window holds the day, whether or not the page reaches it: an answer must not change its mind in between."""
+    """Its window includes the day, whether or not the page reaches it: the result must not change between pages."""
     with pytest.raises(QueryError, match="it works from 2026-11-22"):
         reader.page(everything(route="/orders"), published=2, before=None, limit=1, bytes_max=1 << 20)
 

@@ -1,4 +1,4 @@
-"""The demo's own judgement: it must find what leaked and disagree when something differs."""
+"""The demo's own checks: they find leaks, and report every difference."""
 
 from __future__ import annotations
 

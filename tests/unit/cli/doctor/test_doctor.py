@@ -1,4 +1,4 @@
-"""Each thing that can be wrong is one line with what to do; what is well is one without a warning."""
+"""Each problem is one line with advice; without problems no line is a warning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOW = int(time.time() * 1000)
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A disk that lasts, whatever the tests run on."""
+    """A durable disk, whatever file system the tests run on."""
     monkeypatch.setattr(checks, "file_system", lambda path, mounts=None: "ext4")
     return tmp_path
 
@@ -179,7 +179,7 @@ def test_clock_warns_when_it_jumps_while_it_is_looked_at(home: Path, monkeypatch
     times: Iterator[float] = iter([1000.0, 1003.1] + [1003.2] * 50)
     monkeypatch.setattr("asgi_audit.cli.doctor.checks.time.time", lambda: next(times))
     found = list(checks.clock(Settings(home=home)))
-    # The clock goes on between the two looks, and a busy machine takes its time.
+    # The clock advances between the two looks, and a busy machine is slow.
     assert re.fullmatch(r"the clock jumped by \+(2\.[89]|3\.[01])\d s just now", found[0].message), found[0].message
 
 
@@ -207,7 +207,7 @@ def test_indexer_that_holds_the_lease_and_does_not_move_is_named(home: Path, mon
 
 
 def test_indexer_that_catches_up_is_no_matter_of_the_lease(home: Path) -> None:
-    """Its fence is as old, but its positions move while they are looked at."""
+    """Its fence is as old, but its positions advance during the check."""
     writer = SqliteWriter(home / "index")
     writer.write(batch([record(1, NOW)], read_until=read_until(time.time() - 600)))
     stop = threading.Event()
@@ -256,7 +256,7 @@ def test_what_keeps_several_checks_from_looking_is_said_once(home: Path) -> None
 
 
 def test_index_that_is_fed_from_kafka_is_not_taken_for_one_of_the_journal(home: Path) -> None:
-    """`serve --from kafka://…` was given as a flag, which the settings here do not know."""
+    """`serve --from kafka://…` was a flag, which these settings do not contain."""
     writer = SqliteWriter(home / "index")
     writer.write(Batch(source="kafka:abc:audit-records", records=[record(1, NOW)], positions={"0": Position(1, b"")}))
     writer.close()

@@ -1,4 +1,4 @@
-"""What `doctor` says of modes, owners and links."""
+"""The findings of `doctor` about modes, owners and links."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_directory_on_another_disk_is_fine(home: Path) -> None:
 def test_home_of_another_user_is_named(home: Path) -> None:
     os.chown(home, OTHER, OTHER)
     first = found(home)[0]
-    assert first.level == "warn"  # to root, who may look at everything; to every other user it is broken
+    assert first.level == "warn"  # for root, who may read everything; for every other user it is broken
     assert f"was created by another user (uid {OTHER})" in first.message
 
 

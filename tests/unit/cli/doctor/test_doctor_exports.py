@@ -1,4 +1,4 @@
-"""What doctor says of exports."""
+"""The findings of `doctor` about exports."""
 
 from __future__ import annotations
 

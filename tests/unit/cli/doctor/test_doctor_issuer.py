@@ -1,4 +1,4 @@
-"""What doctor says of the issuer of tokens. Its server is asked in `integration/test_jwks.py`."""
+"""The findings of `doctor` about the issuer of tokens. A real server for its keys is in `integration/test_jwks.py`."""
 
 from __future__ import annotations
 

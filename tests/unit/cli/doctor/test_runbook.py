@@ -1,5 +1,5 @@
-"""`docs/runbook.md` names every line of `doctor` that is no `ok`, every check and every kind of incident, and nothing
-else.
+"""`docs/runbook.md` lists every line of `doctor` that is not `ok`, every check and every kind of incident, and no
+others.
 
 Method: the lines are read from the source of the checks; `…` stands for whatever a line puts in."""
 
@@ -22,7 +22,7 @@ OF_CODE = {"kafka": {"broker", "topic"}}  # checks whose lines begin with other 
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the table below a heading, without its head."""
+    """The cells of the table below a heading, without its header row."""
     part = TEXT.split(f"## {heading}\n")[1].split("\n## ")[0]
     _, rule, *lines = [line for line in part.splitlines() if line.startswith("|")]
     assert rule == "|---|---|---|"
@@ -56,7 +56,7 @@ def template(node: ast.expr, function: ast.FunctionDef) -> str:
 
 
 def lines_of_code() -> Iterator[tuple[str, str]]:
-    """(check, line) of each finding that may be `warn` or `bad`; the check is '' where a variable names it."""
+    """Returns (check, line) of each finding that may be `warn` or `bad`; the check is '' where it is in a variable."""
     for path in sorted(DOCTOR.glob("*.py")):
         for function in ast.parse(path.read_text("utf-8")).body:
             if not isinstance(function, ast.FunctionDef):
@@ -74,7 +74,7 @@ def test_every_line_of_doctor_is_described() -> None:
     assert len(found) > 35
     known = described()
     for name, line in found:
-        if not re.search(r"[a-z]", line):  # made of parts: the check itself must be there
+        if not re.search(r"[a-z]", line):  # assembled from parts: the check itself must be listed
             line = ""
         of_name = [d for n, d in known if name in (n, "")]
         assert line in of_name or (not line and of_name), f"no row for {name!r}: {line}"
