@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 from ..record.line import TIME_END
 
@@ -61,6 +62,12 @@ def ms_of(ns: int) -> int:
 def text_of_ms(ms: int, zone: str = "Z") -> str:
     """`2024-01-01T10:35:15.120Z`: the instant in UTC, at most the last one of the year 9999. `zone`: how UTC is
     spelled."""
-    ms = min(ms, _MS_MAX)
-    # Not `strftime`, which takes five times as long: a page has a thousand instants.
-    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}{zone}"
+    minute, ms = divmod(min(ms, _MS_MAX), 60_000)
+    return f"{_minute(minute)}{ms // 1000:02d}.{ms % 1000:03d}{zone}"
+
+
+@lru_cache(maxsize=1_024)  # a page has up to 2,000 instants; this was a quarter of what an entry of `GET /logs` costs
+def _minute(minute: int) -> str:
+    """`2024-01-01T10:35:`, of a minute since the epoch."""
+    # Not `strftime`, which takes five times as long.
+    return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:17]
