@@ -19,7 +19,7 @@ from ..base import Fed, Place, Row, gone
 from . import arrivals
 from .blocks import Blocks
 from .retention import day_of, horizon_of
-from .rows import record_of, streams_of
+from .rows import rows_of, streams_of
 from .schema import SLOTS
 from .transactions import read_transaction
 
@@ -217,9 +217,7 @@ def _rows_of(
     """As many of these rows of one day as fit into `bytes_max`, in this order; at least one when `is_first`."""
     rows: list[Row] = []
     with read_transaction(connection):
-        read = record_of(connection, blocks)
-        for number in ids:
-            row = read(number)
+        for row in rows_of(connection, blocks, ids):
             bytes_max -= len(row.record)
             if bytes_max < 0 and (rows or not is_first):
                 break

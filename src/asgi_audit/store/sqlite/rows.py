@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -16,31 +16,33 @@ from .blocks import Blocks
 from .schema import SLOTS
 from .transactions import read_transaction
 
-__all__ = ["record_of", "streams_of", "time_of_id", "with_id"]
+__all__ = ["rows_of", "streams_of", "time_of_id", "with_id"]
 
 
-def record_of(connection: apsw.Connection, blocks: Blocks) -> Callable[[int], Row]:
-    """Reads rows of one day by their ids, which must exist. Inside the caller's transaction."""
-    if int(connection.pragma("user_version") or 0) == 1:
-
-        def read_1(number: int) -> Row:
-            found: Any = connection.execute("SELECT cuts, data FROM record WHERE id = ?", (number,)).get
-            if found is None:
-                raise StoreError("a row of the index was removed while it was read")
-            cuts, data = found
-            return Row(number, blocks.decompress(data), unpack_cuts(cuts))
-
-        return read_1
+def rows_of(connection: apsw.Connection, blocks: Blocks, ids: Sequence[int]) -> Iterator[Row]:
+    """The rows of one day with these ids, which must exist, in this order. Inside the caller's transaction."""
+    version = int(connection.pragma("user_version") or 0)
+    data = "r.data, 0" if version == 1 else "r.block, r.place"
+    # One statement for all: one for each costs twice as much. `json_each` goes through them in their order.
+    cursor = connection.execute(
+        f"SELECT r.id, r.cuts, {data} FROM json_each(?) j CROSS JOIN record r ON r.id = j.value", (json.dumps(ids),)
+    )
     of_day = blocks.of(connection)
+    expected = iter(ids)
+    try:
+        for number, cuts, where, place in cursor:
+            if number != next(expected, None):
+                raise _removed()
+            record = blocks.decompress(where) if version == 1 else of_day.record(where, place)
+            yield Row(number, record, unpack_cuts(cuts))
+    finally:
+        cursor.close(True)  # or its read transaction would stay open and block checkpoints
+    if next(expected, None) is not None:
+        raise _removed()
 
-    def read(number: int) -> Row:
-        found: Any = connection.execute("SELECT cuts, block, place FROM record WHERE id = ?", (number,)).get
-        if found is None:
-            raise StoreError("a row of the index was removed while it was read")
-        cuts, block, place = found
-        return Row(number, of_day.record(block, place), unpack_cuts(cuts))
 
-    return read
+def _removed() -> StoreError:
+    return StoreError("a row of the index was removed while it was read")
 
 
 def with_id(
@@ -57,12 +59,11 @@ def with_id(
         sids = streams_of(connection, accounts)
         of = "" if sids is None else " AND sid IN (SELECT value FROM json_each(?))"
         values = () if sids is None else (sids,)
-        read = record_of(connection, blocks)
         found: Any = connection.execute(
             f"SELECT id FROM record WHERE foreign_id = ? AND iseq <= ?{of}", (record_id, published, *values)
         ).get
         if found is not None:
-            return read(found)
+            return next(rows_of(connection, blocks, [found]))
         if at is None:
             return None
         spill = int(connection.execute("SELECT spill FROM state").get)
@@ -70,8 +71,7 @@ def with_id(
             f"SELECT id FROM record WHERE id >= ? AND id < ? AND timestamp = ? AND iseq <= ?{of}",
             (max(0, at - spill) * SLOTS, (at + 1 + spill) * SLOTS, at, published, *values),
         ).fetchall()
-        for (number,) in numbers:
-            row = read(number)
+        for row in rows_of(connection, blocks, [number for (number,) in numbers]):
             if decode(row.record).id == record_id:
                 return row
     return None
