@@ -41,7 +41,7 @@ RECORD: dict[str, Any] = orjson.loads(
 
 
 def plain(node: Any, defs: dict[str, Any]) -> Any:
-    """The schema with references replaced, without parts that add nothing: titles, and alternatives with the same meaning."""
+    """The schema with references replaced, and without parts that add nothing: titles, equivalent alternatives."""
     if isinstance(node, list):
         return [plain(n, defs) for n in node]
     if not isinstance(node, dict):
