@@ -1,5 +1,5 @@
-"""`python -m tests.completeness_worlds --worlds 2000 [--seed N] [--turns 300]`: many worlds of
-`support.completeness`, and how often what happened in them."""
+"""`python -m tests.completeness_worlds --worlds 2000 [--seed N] [--turns 300]`: many worlds of `support.completeness`,
+and a count of the events in them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _serve(world: World, p: Proc) -> None:
 
 
 def _reach(world: World, p: Proc) -> None:
-    """Hosts are cut off and come back; forwarders begin anew, perhaps to another partition; disks go."""
+    """Hosts are cut off and return; forwarders restart, perhaps to another partition; disks are lost."""
     random = world.random
     what = random.random()
     if what < 0.5:
@@ -108,7 +108,7 @@ def _reach(world: World, p: Proc) -> None:
 
 
 def _destroy(world: World, p: Proc) -> None:
-    """A record in the journal that was not sent yet is damaged for ever."""
+    """An unsent record in the journal is permanently damaged."""
     at = world.random.randrange(p.sent, len(p.journal)) if p.sent < len(p.journal) else -1
     if at >= 0 and isinstance(p.journal[at], Seen):
         e = p.journal.pop(at)
@@ -130,7 +130,7 @@ def _broker(world: World) -> None:
         partition.begin = random.randrange(partition.begin, len(partition.entries) + 1)
     elif what < 0.35 and not partition.has_leader:
         world.give_up(name)
-    elif name not in world.tracker.lost_partitions:  # what is lost for ever does not come back for a moment
+    elif name not in world.tracker.lost_partitions:  # what is permanently lost does not return for a moment
         partition.has_leader = not partition.has_leader
         for p in world.procs:
             p.was_cut_off = p.was_cut_off or p.partition == name
@@ -147,18 +147,18 @@ def _set_clock(world: World) -> None:
 
 
 def _sleep(world: World) -> None:
-    """The whole machine, or the indexer alone."""
+    """The whole machine sleeps, or the indexer alone."""
     if world.random.random() < 0.5:
         world.advance(world.random.choice((30_000, 300_000)))
     else:
-        for p in world.procs:  # their clocks go on, they do not
+        for p in world.procs:  # their clocks continue, they do not
             p.stated_at += 300_000
             p.was_cut_off = True
         world.now += 300_000
 
 
 def _go_on(world: World, ms: int, most: int = 1000) -> None:
-    """Time passes, the indexer at work."""
+    """Time passes while the indexer works."""
     end = world.now + ms
     while world.now < end:
         world.advance(min(5_000, end - world.now))
@@ -170,7 +170,7 @@ def _go_on(world: World, ms: int, most: int = 1000) -> None:
 
 
 def come_to_an_end(world: World) -> None:
-    """Brokers answer, clocks are right; some journals turn up, some never. T must arrive."""
+    """Brokers respond, clocks are right; some journals are found, some never. T must arrive."""
     random = world.random
     world.ahead = 0
     for partition in world.partitions.values():
@@ -187,7 +187,7 @@ def come_to_an_end(world: World) -> None:
     # A step of the indexer's clock is believed after ten minutes; a process that is gone holds T for 150 s.
     _go_on(world, 630_000 if world.counts["steps of the indexer's clock"] else 150_000, 100_000)
     _arrived(world)
-    if random.random() < 0.5:  # nobody is active any more
+    if random.random() < 0.5:  # no process is active any more
         for p in world.procs:
             if p.is_alive:
                 while p.open:
@@ -211,14 +211,14 @@ def _arrived(world: World) -> None:
     assert until >= world.now - (75_000 if young else IDLE + 5_000), f"T is {world.now - until} ms behind"
     alive = {p.id for p in world.procs if p.is_alive or p.is_ended}
     late = [i for i in store.open_incidents() if i.kind == "late" and i.process in alive]
-    # What is claimed too early because a clock was ahead resolves when that time has come.
+    # A claim that was too early because a clock was ahead is resolved when that time has come.
     assert not [i for i in late if i.end is None or i.end < world.now - 75_000], late
 
 
 def _nothing_is_left(world: World) -> None:
     store = world.store
     if any(p.begin for p in world.partitions.values()):
-        return  # what retention took may be missing
+        return  # records removed by retention may be missing
     there = {p.id: p for p in world.procs if not p.disk_is_gone}
     destroyed = {(p.id, n) for p in there.values() for n in p.destroyed if (p.process, n) not in store.records}
     left = [i for i in store.open_incidents() if i.process in there]

@@ -1,4 +1,4 @@
-"""What holds for every test of the project.
+"""Rules for every test of the project.
 
 * With CI=true a skipped test is a failure: what a skip asks for must be there, or nobody would notice that it is not.
   Left alone are skips of a test for another platform or Python: their reason begins with `other platform`; and for a
@@ -27,7 +27,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 OTHER = "other platform"
-# Tools that `.ci/run` could not get: a test that skips for want of one of them passes, and the skip is printed.
+# Tools that `.ci/run` could not get: a test that skips because one of them is missing passes, and the skip is printed.
 WITHOUT = tuple(os.environ.get("ASGI_AUDIT_TEST_WITHOUT", "").split())
 HERE = Path(__file__).parent
 FULL_DIRECTORIES = [HERE / "bench", HERE / "e2e", HERE / "integration" / "kafka"]
@@ -41,7 +41,7 @@ def is_full() -> bool:
     return os.environ.get("ASGI_AUDIT_TEST_FULL", "") not in ("", "0")
 
 
-# No deadline, and no check of how long the making of examples takes: both are times of a machine that may be busy.
+# No deadline, and no check of how long the making of examples takes: both depend on how busy the machine is.
 _COMMON: dict[str, Any] = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("small", max_examples=40, derandomize=True, **_COMMON)
 settings.register_profile("full", max_examples=400, derandomize=is_ci(), **_COMMON)
@@ -87,7 +87,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector):  # type: ignore[no-untyped-def]
-    """A whole module that skips itself, by `importorskip` for one."""
+    """For a whole module that skips itself, for example by `importorskip`."""
     report: pytest.CollectReport = yield
     if report.skipped and is_ci():
         reason = _reason(report.longrepr)
@@ -99,8 +99,8 @@ def pytest_make_collect_report(collector: pytest.Collector):  # type: ignore[no-
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """As `tmp_path`, but other users may pass: a volume, as an administrator leaves it. pytest's own directories are
-    their user's alone, and each run of pytest on this machine makes them so again."""
+    """Like `tmp_path`, but open to other users, as an administrator sets up a volume. pytest's own directories are
+    private to their user, and each run of pytest on this machine makes them private again."""
     with tempfile.TemporaryDirectory(prefix="asgi-audit-test-") as directory:
         path = Path(directory)
         path.chmod(0o755)
@@ -109,7 +109,7 @@ def open_to_all() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def logging_is_as_before() -> Iterator[None]:
-    """A test that changes our loggers for those that come after it fails itself."""
+    """A test that leaves our loggers changed for later tests fails itself."""
     before = _loggers()
     yield
     assert {name: how for name, how in _loggers().items() if how != before.get(name, _UNTOUCHED)} == {}
@@ -119,7 +119,7 @@ _UNTOUCHED = (logging.NOTSET, True, False)
 
 
 def _loggers() -> dict[str, tuple[int, bool, bool]]:
-    """(level, propagate, disabled) of each logger of ours."""
+    """(level, propagate, disabled) of each logger of asgi-audit."""
     known = logging.Logger.manager.loggerDict.items()
     found = {name: logger for name, logger in known if name.split(".")[0] == "asgi_audit"}
     return {
@@ -134,9 +134,10 @@ _CAPTURING = ("test_frameworks", "test_transparency", "test_wiring", "test_api_s
 
 @pytest.fixture(autouse=True)
 def every_captured_record_fits_the_schema(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Whatever a test captures in this process is held against the record's JSON Schema, whether it looks or not.
+    """Every record that a test captures in this process is validated against the record's JSON Schema, whether or not
+    the test looks at it.
 
-    Tests of the builder do so by themselves; those that measure time or memory are left alone."""
+    Tests of the builder do so themselves; those that measure time or memory are excluded."""
     if request.module.__name__.rpartition(".")[2] not in _CAPTURING:
         yield
         return

@@ -1,4 +1,4 @@
-"""`make bench`: every figure in one run on one machine. `--tiny` is what `make test-all` does."""
+"""`make bench`: every figure in one run on one machine. `make test-all` runs it with `--tiny`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export of many records: records a second, and the peak memory of the exporter above its idle."""
+"""An export of many records: records per second, and the exporter's peak memory above its idle state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def measure(number: int, seed: int) -> Figures:
         child = home.start()
         try:
             until(home.control.exports.is_running, "the exporter runs")
-            time.sleep(1.0)  # what it needs at its start is given back
+            time.sleep(1.0)  # memory needed at its start is freed
             idle = kib(child.pid, "VmRSS")
             export = home.ask()
             begun = time.monotonic()

@@ -1,8 +1,8 @@
-"""`serve`, with its indexer, under clients that mean harm: `python -m tests.bench.hostile [--pinned] [KIND …]`.
+"""`serve`, with its indexer, under hostile clients: `python -m tests.bench.hostile [--pinned] [KIND …]`.
 
-Each kind of client runs in a process of its own against one `serve` over a real socket, while two good clients ask: one
-with another key for its page of 100, one for `/health/live`. Shown are their waits, the greatest resident memory of
-the server's process, and how long SIGTERM takes while the clients are still there.
+Each kind of client runs in a process of its own against one `serve` over a real socket, while two good clients send
+requests: one with another key for its page of 100, one for `/health/live`. The output shows their waiting times, the
+largest resident memory of the server's process, and how long SIGTERM takes while the clients are still there.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ WINDOW = json.dumps({"from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z
 PAGE_RECORDS = 1_000
 _COMMAND = Path(sys.executable).with_name("asgi-audit")
 _LINE = re.compile(r"answers on http://127\.0\.0\.1:(\d+),")
-_TIMEOUT = 60.0  # a good client gives up after that; how long it waits is measured
+_TIMEOUT = 60.0  # a good client gives up after this time; its waiting time is measured
 
 
 @dataclass
 class Figures:
-    """Seconds; `failed`: questions of good clients without their answer."""
+    """Seconds; `failed`: requests of good clients without a response."""
 
     kind: str
     page: list[float] = field(default_factory=list)
@@ -139,9 +139,9 @@ def ask(target: Target, method: str, path: str, key: str = "", body: str | None 
 def measure(
     kind: str, connections: int, seconds: float, descriptors: int | None = None, *, pinned: bool = False
 ) -> Figures:
-    """For so many seconds; `silent-once` for at most as many, until the server has closed all of them.
-    `pinned`: the server alone on one processor, the clients, good and bad, on the others. Attackers from elsewhere
-    take no processor time from the server."""
+    """Runs for `seconds`; `silent-once` at most that long, until the server has closed all of them. `pinned`: the
+    server alone on one processor, the clients, good and bad, on the others, because remote attackers take no processor
+    time from the server."""
     figures = Figures(kind)
     cores = sorted(os.sched_getaffinity(0)) if pinned else []
     with tempfile.TemporaryDirectory() as directory, serving(Path(directory), descriptors) as (server, target, log):

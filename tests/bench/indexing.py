@@ -1,4 +1,4 @@
-"""Records indexed per second and core, page latency at depth, and time from a request's end to its being queryable."""
+"""Records indexed per second and core, page latency at depth, and time from a request's end until queries find it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class _Done(BaseException):
 
 
 def exchanges(number: int, seed: int):  # type: ignore[no-untyped-def]
-    """Varied exchanges of about 1.2 kB a record, ten a millisecond-spread second, over five accounts."""
+    """Varied exchanges of about 1.2 kB per record, ten of them spread over each second, over five accounts."""
     rng = random.Random(seed)
     paths = [f"/orders/{rng.randrange(10**6)}" for _ in range(500)] + ["/login", "/health", "/users"]
     at = START
@@ -156,7 +156,7 @@ def _pages(directory: Path, number: int, pages: int) -> dict[str, tuple[float, f
 
 
 def queryable(requests: int, per_second: float) -> tuple[float, float]:
-    """(p50, p99) in ms from the end of a request to the first answer that holds it; requests at random times."""
+    """(p50, p99) in ms from the end of a request to the first response that contains it; requests at random times."""
     with tempfile.TemporaryDirectory() as home:
         sidecar = subprocess.Popen(
             [sys.executable, "-m", "asgi_audit", "index", "--home", home],
@@ -179,7 +179,7 @@ async def _queryable(home: Path, requests: int, per_second: float) -> list[float
         return await _queried(app, reader, requests, per_second)
     finally:
         reader.close()
-        app.recorder.stop()  # or its last statement is written into a directory that is being removed
+        app.recorder.stop()  # else it writes into a directory that is being removed
 
 
 async def _queried(app: AuditMiddleware, reader: SqliteReader, requests: int, per_second: float) -> list[float]:

@@ -1,8 +1,8 @@
-"""Over a real Kafka: how long until a request is in the index, what the indexer takes in, what forwarding costs.
+"""With a real Kafka: time until a request is in the index, indexing rate, and cost of forwarding.
 
-Every process is one of its own, as in production: uvicorn with the middleware, the load (open loop), broker, sidecar;
-we only look at the index. The broker is the one that the tests take (tests/support/kafka.py); without any, one line
-says so.
+Each process is separate, as in production: uvicorn with the middleware, the load (open loop), broker, sidecar; the
+bench only reads the index. The broker is that of the tests (support/kafka.py); without any, the output says so in one
+line.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .indexing import exchanges
 from .load import BODY, percentile
 from .serving import wait_for
 
-PROBES_PER_SECOND = 20  # requests of which we note when they appear in the index
+PROBES_PER_SECOND = 20  # requests whose appearance in the index is noted
 ROOT = Path(__file__).parents[2]
 
 
 class Way(NamedTuple):
-    """From the end of a request, as its client sees it, to an index that answers with it; ms."""
+    """From the end of a request, as its client sees it, until the index returns it; ms."""
 
     rate: int
     probes: int
@@ -49,7 +49,7 @@ class Way(NamedTuple):
 
 class Forwarding(NamedTuple):
     """CPU µs of the forwarder's thread for a record, everything included: reading the journal, compression, sockets.
-    `rate` 0: a backlog, as fast as it goes."""
+    `rate` 0: a backlog, at full speed."""
 
     rate: int
     records: int
@@ -66,7 +66,7 @@ class Figures(NamedTuple):
 
 
 def measure(seconds: float, records: int, rates: tuple[int, ...], seed: int) -> Figures | str:
-    """`seconds` at each of `rates`, then `records` at once. A text when there is no broker: how to get one."""
+    """`seconds` at each of `rates`, then `records` at once. Returns a text when there is no broker: how to get one."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kafka-")))
         address = stack.enter_context(any_broker(directory / "broker"))
@@ -95,7 +95,7 @@ def _topic(address: str, partitions: int) -> str:
 
 
 def serve(port: int, transport: str, home: str) -> None:
-    """The application's process."""
+    """Runs the application's process."""
     import uvicorn
 
     from asgi_audit import AuditMiddleware
@@ -107,8 +107,8 @@ def serve(port: int, transport: str, home: str) -> None:
 
 
 def load(port: int, rate: int, seconds: float, name: str) -> None:
-    """The load's process: requests at fixed times, over 16 connections. Prints when each probe was answered, by the
-    clock that all processes of a machine share."""
+    """Runs the load's process: requests at fixed times, over 16 connections. Prints when each probe got its response,
+    by the clock that all processes of a machine share."""
     print(json.dumps(asyncio.run(_load(port, rate, seconds, name))), flush=True)
 
 
@@ -162,7 +162,7 @@ def _way(address: str, rate: int, seconds: float, directory: Path) -> Way:
 
 
 def _watched(index: Path, port: int, rate: int, seconds: float) -> list[float]:
-    """Seconds of each probe from its answer to the first look at the index (one every 2 ms) that finds it."""
+    """Seconds of each probe from its response to the first read of the index (one every 2 ms) that finds it."""
     name = f"probe-{uuid.uuid4().hex[:8]}"
     every = max(1, rate // PROBES_PER_SECOND)
     waiting = [f"{name}-{number}" for number in range(0, int(rate * seconds), every)]
@@ -182,7 +182,7 @@ def _watched(index: Path, port: int, rate: int, seconds: float) -> list[float]:
                 time.sleep(0.002)
                 continue
             published = snapshot
-            # They come in order, but for those that were answered side by side.
+            # They arrive in order, except for those served concurrently.
             found = [i for i in waiting[:8] if _is_there(reader, i, now, published)]
             seen |= dict.fromkeys(found, time.monotonic())
             waiting = [i for i in waiting if i not in found]
@@ -190,7 +190,7 @@ def _watched(index: Path, port: int, rate: int, seconds: float) -> list[float]:
     if asking.returncode:
         raise RuntimeError(f"the load ended with code {asking.returncode}")
     ended: dict[str, float] = json.loads(told)
-    # An answer's last byte may reach the client after the record is in the index.
+    # A response's last byte may reach the client after the record is in the index.
     return [max(0.0, seen[i] - at) for i, at in ended.items()]
 
 
@@ -216,12 +216,12 @@ def _python(function: str, *arguments: object, stdout: int | None = None) -> sub
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=stdout)
 
 
-# What forwarding costs
+# Cost of forwarding
 
 
 def _forward(address: str, rate: int, records: int, seed: int, directory: Path, transport: str = "") -> Forwarding:
-    """`records` through a journal into Kafka. The journal is written by a thread of this process, whose CPU does not
-    count; every 20 ms, as the recorder does."""
+    """Sends `records` through a journal into Kafka. A thread of this process writes the journal, whose CPU does not
+    count, every 20 ms, as the recorder does."""
     from asgi_audit.wiring.kafka import open_forwarder
 
     settings = make_settings({}, transport=transport or _topic(address, 6), home=directory)
@@ -238,7 +238,7 @@ def _forward(address: str, rate: int, records: int, seed: int, directory: Path, 
             until(lambda: forwarder.stats().acknowledged >= records, "the backlog is sent")
             cpu, batches = _cpu_seconds(), forwarder.stats().batches
         else:
-            write.append(rate // 10 or 1)  # what a first batch costs, is no part of it
+            write.append(rate // 10 or 1)  # the cost of a first batch is left out
             until(lambda: forwarder.stats().acknowledged >= (rate // 10 or 1), "the first batch is sent")
             before = forwarder.stats()
             cpu = _cpu_seconds()
@@ -291,18 +291,18 @@ class _Journal:
             self.writer.append(entries[start : start + at_once])
 
 
-# What the indexer takes in
+# Indexing rate
 
 
 def _index(transport: str, records: int, directory: Path) -> float:
-    """Records a second and core: the CPU of all threads of a process that indexes a topic from its beginning."""
+    """Records per second and core: the CPU of all threads of a process that indexes a topic from its beginning."""
     code = f"from tests.bench.kafka import index; index({transport!r}, {records!r}, {str(directory)!r})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=600)
     return records / float(done.stdout)
 
 
 def index(transport: str, records: int, directory: str) -> None:
-    """The indexer's process; prints the CPU seconds that it took from its first connection on."""
+    """Runs the indexer's process; prints the CPU seconds that it took from its first connection on."""
     from asgi_audit.wiring.operations import build_indexer, open_store_writer
 
     settings = make_settings({}, transport=transport, home=directory, store=f"sqlite:///{directory}/index")

@@ -40,7 +40,7 @@ HEADERS = [
 
 
 def make_app() -> Starlette:
-    """One kB of JSON each way, as FACTS of the field compare peers by."""
+    """One kB of JSON each way."""
 
     async def post(request: Request) -> JSONResponse:
         return JSONResponse(await request.json())
@@ -70,7 +70,7 @@ def scope_of(method: str, path: str, query: bytes = b"") -> dict[str, Any]:
 
 
 async def call(app: App, method: str, path: str, body: bytes = b"") -> None:
-    """One request straight into the application, as a server would make it."""
+    """One request directly into the application, as a server would make it."""
     sent = False
 
     async def receive() -> dict[str, Any]:
@@ -98,7 +98,7 @@ async def timed_calls(app: App, method: str, path: str, body: bytes, times: int)
 
 
 def percentile(values: list[float], share: float) -> float:
-    """By the nearest rank; `values` not empty."""
+    """By the nearest rank; `values` must not be empty."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 

@@ -1,7 +1,7 @@
-"""Records as several applications of one house make them: five services of twelve routes each, whose requests and
+"""Records as several applications of one company make them: five services of twelve routes each, whose requests and
 responses have the fields of their route, and values of their own; twenty accounts, four hundred users each.
 
-Between the two ends: the records of `indexing.exchanges` hardly differ, those of `tests.support.synthetic` have no two
+Between two extremes: the records of `indexing.exchanges` hardly differ, those of `tests.support.synthetic` have no two
 bodies with the same fields.
 """
 
@@ -48,7 +48,8 @@ class _Route(NamedTuple):
 
 
 class Mixture:
-    """`seed` makes the same records but for `metadata.id` and `context.capture`. One process a service."""
+    """The same `seed` makes the same records except for `metadata.id` and `context.capture`. One process per
+    service."""
 
     def __init__(self, seed: int) -> None:
         self._rng = rng = random.Random(seed)

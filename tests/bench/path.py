@@ -21,7 +21,7 @@ from .load import BODY, LOGIN, App, make_app, median, percentile, timed_calls
 
 
 class Cost(NamedTuple):
-    """µs. `path` and `p99`: of one call; `cpu`: of all threads, a request, until everything is written."""
+    """µs. `path` and `p99`: of one call; `cpu`: of all threads, per request, until everything is written."""
 
     path: float
     p99: float
@@ -52,7 +52,7 @@ def measure(rounds: int, times: int) -> dict[str, dict[str, Cost]]:
         try:
             return uvloop.run(_rounds(variants, rounds, times))
         finally:
-            audited.recorder.stop()  # or its last statement is written into a directory that is being removed
+            audited.recorder.stop()  # else it writes into a directory that is being removed
 
 
 async def _rounds(
@@ -77,7 +77,7 @@ async def _rounds(
 
 
 async def _written(audit: AuditMiddleware | None) -> None:
-    """Everything sealed stands in the journal."""
+    """Waits until everything sealed is in the journal."""
     if audit is None:
         return
 

@@ -1,9 +1,8 @@
-"""Asking a large index over HTTP while records arrive: pages at the beginning and far behind, totals, histograms.
+"""Queries to a large index over HTTP while records arrive: pages at the beginning and far behind, totals, histograms.
 
-The records of `mixture`, evenly over seven days up to now, are indexed first, or taken from where an earlier run has
-kept them. Then an indexer in a process of its own takes in new ones, `asgi-audit serve` answers in another one, and
-one client asks one question after the other. A POST of usage or trail waits for what was requested before it; only the
-pages that it starts are timed.
+The records of `mixture`, evenly over seven days up to now, are indexed first, or reused from an earlier run. Then an
+indexer in a process of its own adds new ones, `asgi-audit serve` serves in another one, and one client sends one query
+after the other. A POST of usage or trail waits for earlier requests; only the pages that it starts are timed.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _DEEP = 1_000  # the page that is far behind
 
 
 class Size(NamedTuple):
-    """`repeats`: of each question. `per_second`: records that arrive."""
+    """`repeats`: of each query. `per_second`: records that arrive."""
 
     records: int
     repeats: int
@@ -54,8 +53,8 @@ class Size(NamedTuple):
 
 
 class Took(NamedTuple):
-    """In ms. `cpu`: of the process that answers, on the mean; it says more than the others where much else runs.
-    `bound`: what p99 should stay below on a machine of its own."""
+    """In ms. `cpu`: mean CPU of the serving process; it is the most meaningful value when other programs run. `bound`:
+    upper bound for p99 on an otherwise idle machine."""
 
     p50: float
     p99: float
@@ -66,13 +65,13 @@ class Took(NamedTuple):
 class Figures(NamedTuple):
     records: int
     rows: dict[str, int]  # of the rollup, per table
-    bytes_of_raw: float  # 0.0 when the index was there already
+    bytes_of_raw: float  # 0.0 when the index existed already
     indexed_per_second_and_core: float
     took: dict[str, Took]
 
 
 def measure(size: Size, seed: int, kept: str | None = None) -> Figures:
-    """`kept`: the directory of an index that is made when it is not there, and stays."""
+    """`kept`: the directory of an index that is created when it is missing, and stays."""
     with tempfile.TemporaryDirectory() as home:
         index = Path(kept or f"{home}/index")
         ratio, rate = (0.0, 0.0) if (index / "main.db").exists() else build(index, size.records, seed)
@@ -86,7 +85,7 @@ def measure(size: Size, seed: int, kept: str | None = None) -> Figures:
 
 
 def build(index: Path, number: int, seed: int) -> tuple[float, float]:
-    """(stored bytes for each of the raw JSON, records a second and core)."""
+    """(stored bytes for each byte of the raw JSON, records per second and core)."""
     end = int(time.time() * 1000) - 60_000
     step = DAYS * _DAY_MS / number
     made = Mixture(seed).records(int(end - DAYS * _DAY_MS + n * step) for n in range(number))
@@ -145,7 +144,7 @@ class _Ask:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def __call__(self, path: str, body: Any = None, **query: Any) -> tuple[float, Any]:
-        """(ms until the last byte, the answer)."""
+        """(ms until the last byte, the response)."""
         if query:
             path += "?" + urlencode(query)
         data = None if body is None else json.dumps(body)
@@ -162,7 +161,7 @@ class _Ask:
         self._connection.close()
 
     def cpu_ms(self) -> float:
-        """Of the server, since it began."""
+        """CPU of the server since it began."""
         user, system = self._stat.read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) * 1e3 / os.sysconf("SC_CLK_TCK")
 
@@ -206,7 +205,7 @@ def _pages(ask: _Ask, repeats: int) -> dict[str, Took]:
         took[name] = _took(times, ask.cpu_ms() - cpu, bound)
 
     def walked(name: str, page: Callable[..., tuple[float, Any]], cursor_of: Callable[[Any], str | None]) -> None:
-        """The first page, and those from the thousandth on. The way there goes by pages of a thousand."""
+        """The first page, and those from the thousandth row on. Pages of a thousand lead there."""
         timed(f"{name}, first page", lambda: page(limit=_EACH))
         at = cursor_of(page(limit=1_000)[1])
         for _ in range((_DEEP - 1) * _EACH // 1_000 - 1):
@@ -234,7 +233,7 @@ def _pages(ask: _Ask, repeats: int) -> dict[str, Took]:
     walked("records", lambda **q: ask("/records", **q), lambda found: found["cursor"])
     walked("feed", lambda limit, cursor=None: ask("/feed", limit=limit, **({"after": cursor} if cursor else {})),
            lambda found: found["cursor"] if found["more"] else None)  # fmt: skip
-    # A window that ends before now, or it would wait for what was requested before it.
+    # A window that ends before now: otherwise it would wait for earlier requests.
     listed: dict[str, Any] = {"service": SERVICES[0], "showAll": True, "start": window["from"]}
     listed["end"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 600))
     for rows, bound in ((_EACH, 10.0), (2_000, 100.0)):
@@ -249,7 +248,7 @@ def _pages(ask: _Ask, repeats: int) -> dict[str, Took]:
 
 
 def _totals(index: Path, repeats: int) -> dict[str, Took]:
-    """Asked of the store itself. The window begins and ends within a minute, so both ends are looked at row by row."""
+    """Reads the store itself. The window begins and ends within a minute, so both ends are counted row by row."""
     now = int(time.time() * 1000)
     start, end = now - DAYS * _DAY_MS + 12_345, now
     minute = now - now % 60_000
@@ -265,7 +264,7 @@ def _totals(index: Path, repeats: int) -> dict[str, Took]:
             asked = readers()
             published = asked.snapshot().published
             begun, used = time.perf_counter(), time.process_time()
-            with contextlib.suppress(QueryError):  # not counted within 2 s, as it then is answered
+            with contextlib.suppress(QueryError):  # not counted within 2 s: the query would fail
                 ask(asked, published)
             cpu += (time.process_time() - used) * 1e3
             times.append((time.perf_counter() - begun) * 1e3)
@@ -274,7 +273,7 @@ def _totals(index: Path, repeats: int) -> dict[str, Took]:
         took[name] = _took(times, cpu, bound)
 
     def another() -> SqliteReader:
-        """One that remembers nothing, and has all files open."""
+        """A reader without remembered counts, with all files open."""
         found = SqliteReader(index)
         found.records()
         return found

@@ -1,6 +1,6 @@
 """p99 of a real uvicorn at a fixed rate of requests, bare and audited in turn, measured from another process.
 
-Open loop: a request is due at its time whether or not those before it were answered, and its latency counts from
+Open loop: a request is due at its time whether or not earlier ones got their responses, and its latency counts from
 that time.
 """
 

@@ -1,8 +1,9 @@
-"""What five hostile posts a second of 64 KiB do to others: their median wait, and the longest stall of the event loop.
+"""The effect of five hostile POSTs of 64 KiB per second on others: their median wait, and the longest stall of the
+event loop.
 
-One process, its event loop, the real middleware and journal. A client without malice sends a small request every 2 ms
-and measures how long each takes beyond its own work; another task sleeps 1 ms again and again, and what it oversleeps
-is a stall of the loop. Run: `python -m tests.bench.stall [--seconds 10] [--delivery durable]`.
+One process, its event loop, the real middleware and journal. A normal client sends a small request every 2 ms and
+measures how long each takes beyond its own work; another task repeatedly sleeps 1 ms, and the time beyond that is a
+stall of the loop. Run: `python -m tests.bench.stall [--seconds 10] [--delivery durable]`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def one(layer: Any, body: bytes) -> float:
-    """Milliseconds from the request to its answer's last byte."""
+    """Milliseconds from the request to its response's last byte."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}

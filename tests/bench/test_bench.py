@@ -1,4 +1,4 @@
-"""The benchmark runs, tiny, in `make test-all`: its parts measure something and no more than is plausible."""
+"""The benchmark runs, in a short form, in `make test-all`: its figures are positive and plausible."""
 
 from __future__ import annotations
 

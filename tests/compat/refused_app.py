@@ -1,4 +1,4 @@
-"""An application whose audit layer is made late, and wrong if the environment says so."""
+"""An application whose middleware is created late, with a wrong setting if the environment contains one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The application that the servers serve: plain ASGI, so that what is seen is the server's doing. Runs on asyncio and
-on trio."""
+"""The application that the servers serve: plain ASGI, so that differences come from the server. Runs on asyncio and on
+trio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def _answer(send: Send, status: int, body: bytes = b"", *, length: bool = 
 
 
 async def hello(scope: Any, receive: Receive, send: Send) -> None:
-    if scope["method"] == "HEAD":  # granian sends what it is given, over HTTP/2 too
+    if scope["method"] == "HEAD":  # granian sends it unchanged, over HTTP/2 too
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         await send({"type": "http.response.body"})
     else:
@@ -48,7 +48,7 @@ async def chunks(scope: Any, receive: Receive, send: Send) -> None:
 
 
 async def events(scope: Any, receive: Receive, send: Send) -> None:
-    """Until the client leaves."""
+    """Sends until the client leaves."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
 
     async def tick() -> None:
@@ -98,7 +98,7 @@ async def pid(scope: Any, receive: Receive, send: Send) -> None:
 
 
 def _say(word: str) -> None:
-    """To the test, which waits until the application has been called."""
+    """Reports to the test, which waits until the application has been called."""
     print(f"called: {word}", flush=True)
 
 

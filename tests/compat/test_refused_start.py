@@ -1,5 +1,5 @@
-"""A wrong setting under each server: it stops and prints one line that says why; where no lifespan is spoken, every
-request fails and the line stands at the end of what the server prints of it.
+"""A wrong setting under each server: it stops and prints one line with the reason; without lifespan, every request
+fails and the line is at the end of the server's output for it.
 
 uvicorn is installed for development; the others are tested where they are installed (`pip install hypercorn granian
 daphne gunicorn uvicorn-worker`)."""
@@ -57,7 +57,7 @@ def serving(line: str, tmp_path: Path, **environment: str) -> Iterator[tuple[Run
 
 
 def answered(url: str) -> int:
-    """The status, or 0 while nobody listens."""
+    """The status, or 0 while no server listens."""
     with contextlib.suppress(httpx.TransportError):
         return httpx.get(url, timeout=60, trust_env=False).status_code
     return 0

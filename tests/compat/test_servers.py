@@ -1,5 +1,5 @@
-"""Each server, with keep-alive, streams, clients that leave, answers without a body, large bodies, failures and
-SIGTERM: clients see what the application sends, and each exchange is one record that says what the client saw.
+"""Each server, with keep-alive, streams, clients that leave, responses without a body, large bodies, failures and
+SIGTERM: clients receive what the application sends, and each exchange is one record with what the client saw.
 
 uvicorn is installed for development; the others are tested where they are installed (`pip install hypercorn granian
 daphne`)."""
@@ -49,11 +49,12 @@ SERVERS = {
     "daphne": "daphne served_app:app -b 127.0.0.1 -p {port}",
 }
 QUICK = ("uvicorn-httptools", "hypercorn")  # those of `make test`
-# Cuts off what it is serving at SIGTERM, with or without us; the exchange is stated as open.
+# Cuts off the current request at SIGTERM, with or without the middleware; the exchange is stated as open.
 HASTY = ("daphne",)
-# Dies of the signal that it raises again, and nobody was told of the end before: whoever adopts the journal states it.
+# Raises the signal again and dies of it, without a shutdown event before: the process that adopts the journal states
+# it.
 UNCLOSED = ("uvicorn-without-lifespan",)
-# Calls the application only when the whole request is there: no exchange when the client leaves before.
+# Calls the application only when the whole request has arrived: no exchange when the client leaves before.
 READS_FIRST = ("daphne",)
 
 
@@ -66,14 +67,14 @@ class Expected:
 
 
 class Clients:
-    """Asks, and writes down what the record of each request has to say."""
+    """Sends requests, and notes what the record of each one must contain."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.expected: dict[str, Expected] = {}
 
     def expect(self, path: str, status: int, **more: Any) -> dict[str, str]:
-        """The header that names the request."""
+        """The header that identifies the request."""
         request_id = f"r-{len(self.expected)}"
         self.expected[request_id] = Expected(path, status, **more)
         return {"x-request-id": request_id}
@@ -120,7 +121,7 @@ class Clients:
         head = f"POST /upload HTTP/1.1\r\nhost: h\r\nx-request-id: {request_id}\r\ncontent-length: 9999\r\n\r\n"
         writer.write(head.encode() + b"x" * 50)
         await writer.drain()
-        # Two uploads before it were whole.
+        # Two earlier uploads were complete.
         await asyncio.to_thread(until, lambda: server.said.count("called: uploading") == 3, "it is called")
         writer.close()
 
@@ -166,7 +167,7 @@ def _answers(port: int) -> bool:
 
 
 def read_journal(home: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Records by request id, each there once, and the last statement of each process."""
+    """Records by request id, each once, and the last statement of each process."""
     records: dict[str, dict[str, Any]] = {}
     statements: dict[str, dict[str, Any]] = {}
     for message in follow_journal(settings_from(home=home), from_beginning=True, stop=lambda: True):
@@ -215,7 +216,7 @@ def test_every_exchange_is_one_record_that_says_what_the_client_saw(
         found, statements = read_journal(tmp_path / "home")
 
     if name in UNCLOSED and delivery == "buffered":
-        # What was sealed in the last 20 ms before the signal killed it is not written; the next process states that.
+        # Exchanges sealed in the last 20 ms before the signal are not written; the next process states them as lost.
         for request_id in [r for r, e in clients.expected.items() if e.path == "/slow" and r not in found]:
             del clients.expected[request_id]
     for request_id, expected in clients.expected.items():

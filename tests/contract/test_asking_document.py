@@ -1,5 +1,4 @@
-"""`docs/asking.md` says what is answered: each request that it shows is sent as it stands there, and the loop over the
-feed is run."""
+"""`docs/asking.md` is true: each request in it is sent as it is written there, and the loop over the feed is run."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 
 def requests() -> list[tuple[str, str]]:
-    """(the command, what it answers, '' where that is not shown)."""
+    """Returns (the command, its response, '' where that is not shown)."""
     blocks = [block for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) if block.startswith("curl")]
     return [(command, shown.removeprefix("# ")) for command, _, shown in (b.strip().partition("\n") for b in blocks)]
 
@@ -47,7 +46,7 @@ def send(api: Api, command: str) -> httpx.Response:
 
 
 class Client:
-    """As httpx.Client, over the application."""
+    """Like httpx.Client, over the application."""
 
     def __init__(self, api: Api, key: str | None = None) -> None:
         self._api = api
@@ -72,7 +71,7 @@ def test_request_is_answered_as_the_document_says(api: Api, command: str, shown:
 
 
 def test_commands_have_these_flags() -> None:
-    """What they do is in `e2e/test_ask_feed.py`."""
+    """Their effects are tested in `e2e/test_ask_feed.py`."""
     commands = re.findall(r"^asgi-audit (ask [^|>#\n]*)", DOCUMENT, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:

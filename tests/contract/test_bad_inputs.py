@@ -1,8 +1,8 @@
-"""Goal: what is wrong with a request gets the documented error of its dialect, which names it; never 422, never 500.
+"""Goal: a wrong request gets the documented error of its dialect, which names the mistake; never 422, never 500.
 
-Method: the table of `tests/support/bad_inputs.py`, written by hand, and for each parameter and field of each row of the
-operations' table the values that its own schema does not have, a value that comes twice, and a name that is none. What
-depends on the key or on what was asked before (401, 403, 429) is in `test_operations.py`."""
+Method: the table of `support/bad_inputs.py`; and, for each parameter and field of each row of the operations'
+table, values that its schema excludes, a repeated value, and an unknown name. Errors that depend on the key or on
+earlier requests (401, 403, 429) are in `test_operations.py`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from asgi_audit.api.schemas import Components, parameters_in
 DIALECTS = {operation.dialect.name: operation.dialect for operation in TABLE}
 KEYED = [operation for operation in TABLE if operation.roles]
 WITH_PARAMETERS = [operation for operation in KEYED if operation.parameters is not None]
-# `tr50` has its fields in commands: they stand in the table by hand.
+# `tr50` has its fields in commands, so they are in the written table.
 WITH_FIELDS = [o for o in KEYED if o.request is not None and not o.credentials_in_body]
 
 
@@ -44,7 +44,7 @@ def key(asker: Asker) -> str:
 
 
 def message_of(body: Any) -> str:
-    """Of any dialect, of the request or of its first command that failed."""
+    """Of any dialect, of the request or of its first failed command."""
     found = [body] if "success" not in str(list(body)) and not all(isinstance(v, dict) for v in body.values()) else []
     for said in found or [body, *body.values()]:
         if isinstance(said, dict):
@@ -79,7 +79,7 @@ def test_wrong_request_is_refused_in_the_words_of_its_dialect(asker: Asker, key:
 
 
 def check(answer: httpx.Response, bad: Bad) -> None:
-    if not bad.status:  # either way, but never a failure of ours
+    if not bad.status:  # either status, but never an internal error
         assert answer.status_code in (200, 400)
         return
     dialect = DIALECTS[bad.dialect]
@@ -94,7 +94,7 @@ def check(answer: httpx.Response, bad: Bad) -> None:
 
 
 def refused(schema: dict[str, Any], root: dict[str, Any], values: tuple[Any, ...], *, is_text: bool) -> list[Any]:
-    """Those that the schema does not have; of a number as text, what no number is."""
+    """Values that the schema excludes; for a number as text, texts that are not numbers."""
     validator = Draft202012Validator({**schema, **root}, format_checker=FormatChecker())
     found = []
     for value in values:

@@ -1,4 +1,4 @@
-"""Records of schema 1.0 that were written once are read for ever: decoded, derived, answered as on the first day."""
+"""Frozen records of schema 1.0 can be read for ever: decoded, derived and returned as when they were written."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from asgi_audit.record.slices import pack_cuts, trail_slice, unpack_cuts, usage_
 CORPUS = Path(__file__).parent.parent / "corpus"
 RECORDS = (CORPUS / "records-1.0.ndjson").read_bytes().splitlines()
 EXPECTED = (CORPUS / "expected-1.0.ndjson").read_bytes().splitlines()
-# Of the records and what was expected of them when they were frozen; records may be added behind these.
+# A digest of the records and the expected results when they were frozen; records may be added after these.
 FROZEN = 27
 FROZEN_DIGEST = "59019f73a3b594707a330b20f0244b86043affd068307b77fa738a71f31d9bc6"
 
 
 def derived(record: bytes) -> dict[str, Any]:
-    """All that is taken out of a record, and both answers, in JSON."""
+    """Everything derived from a record, and both responses, in JSON."""
     d = decode(record)
     return {
         "account": d.account,
@@ -68,7 +68,7 @@ def test_record_is_read_as_on_the_first_day(at: int) -> None:
 
 @pytest.mark.parametrize("at", range(len(RECORDS)))
 def test_record_stays_the_same_when_it_is_read_again(at: int) -> None:
-    """The index stores `data`: reading that gives the same, untouched."""
+    """The index stores `data`: decoding it again gives the same bytes."""
     once = decode(RECORDS[at])
     again = decode(once.data)
     assert again.data is once.data
@@ -78,7 +78,7 @@ def test_record_stays_the_same_when_it_is_read_again(at: int) -> None:
 
 @pytest.mark.parametrize("at", range(len(RECORDS)))
 def test_answers_have_exactly_the_documented_fields(at: int) -> None:
-    """The oracle is a dict: parse, leave out, put in."""
+    """The oracle is a dict: parse the record, remove and add fields."""
     d = decode(RECORDS[at])
     whole = orjson.loads(d.data)
     usage = orjson.loads(usage_slice(d.data, d.cuts))

@@ -1,7 +1,7 @@
-"""Goal: usage and trail answers are, byte for byte, the documented fields in the documented order.
+"""Goal: responses of usage and trail are, byte for byte, the documented fields in the documented order.
 
-Method: one record whose bodies imitate every key that a cut could be mistaken for, stored in SQLite, asked for over
-HTTP; the expected bytes are written out here by hand."""
+Method: one record whose bodies imitate every key that a cut could be mistaken for, stored in SQLite and queried
+over HTTP; the expected bytes are written out in this file."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_answer_holds_exactly_the_documented_bytes(tmp_path: Path, path: str, ex
         assert answer.headers["content-type"] == "application/json"
 
 
-# The documents' shapes: nested names in order; "any" ends the descent.
+# The structure in the documents: nested names in order; "any" ends the descent.
 _REQUEST: dict[str, Any] = {
     "auth": {"method": str, "publicKey": str},
     "method": str,
@@ -126,7 +126,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(("dialect", "answer"), [("usage", USAGE), ("trail", TRAIL)])
 def test_expected_bytes_have_the_documented_fields_in_order(dialect: str, answer: bytes) -> None:
-    """The golden bytes above against the documents, so that both cannot drift together."""
+    """The expected bytes above are compared with the documents, so that both cannot drift together."""
 
     def check(shape: dict[str, Any], value: dict[str, Any]) -> None:
         assert list(value) == list(shape)

@@ -1,7 +1,8 @@
-"""The document of exports, request by request: names, types, presence and status; and what its client does beside it.
+"""The document of exports, request by request: names, types, presence and status; and the other calls that its client
+makes.
 
-Deviations, named: the document's example has equal times, for which no record can exist, and answers Complete; ours is
-DoesNotExist. Answers have `reason` beside the documented fields, when there is something to say."""
+Named deviations: the document's example has equal times, for which no record can exist, and gets Complete; here it
+is DoesNotExist. Responses have `reason` in addition to the documented fields, when there is one."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ def listed(api: Api, body: dict[str, Any], *, key: str = "", query: str = "?type
 
 
 def exported(api: Api, body: dict[str, Any], *, key: str = "") -> dict[str, Any]:
-    """The answer when it has ended."""
+    """The response when the export has ended."""
     asked = ask(api, {**WINDOW, **body}, key=key)
     assert asked.status_code == 200, asked.text
     api.run_exports()
@@ -207,7 +208,7 @@ def test_window_is_inclusive_and_exclusive_and_finer_than_a_millisecond(api: Api
     assert window("2024-01-01T00:00:00.002+00:00", "2024-01-01T01:00:00.003+01:00") == ["acme-2"]
 
 
-# -- what is refused
+# -- refusals
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_list_filters_by_state_and_region_group_and_sees_its_own_accounts_alone(
     assert found({"states": ["DoesNotExist"]}) == [b]
     assert found({"states": ["DoesNotExist", "Complete"]}) == found({"states": []}) == sorted([a, b])
     assert found({"states": ["Failed"]}) == []
-    # What a client has no value for.
+    # A value that a client did not set.
     assert found({"states": None, "next_token": None, "max_results": None}) == sorted([a, b])
     assert found({}, query="?type=query&regionGroup=us-std") == [a]
     assert found({}, query="?type=query&regionGroup=eu-std") == [b]
@@ -457,7 +458,7 @@ def test_ranges_are_answered(api: Api) -> None:
     assert is_error(fetch(api, answer, headers={"range": "bytes=9-1"}), 400)
     head = fetch(api, answer, method="HEAD", headers={"range": "bytes=9-1"})
     assert (head.status_code, head.content) == (400, b"")
-    # A unit that we do not know is no range (RFC 9110, 14.2).
+    # A unit that we do not know is not a range (RFC 9110, 14.2).
     for unknown in ("lines=1", "lines", "", "x=0-9"):
         other = fetch(api, answer, headers={"range": unknown})
         assert (other.status_code, other.content) == (200, whole)
@@ -507,7 +508,7 @@ def test_url_is_403_as_soon_as_its_key_is_revoked(api: Api) -> None:
     assert is_error(fetch(api, answer), 403, "revoked")
     assert is_error(fetch(api, answer, headers={"range": "bytes=0-9"}), 403)
     assert is_error(send(api, "GET", manifest), 403)
-    # Whoever has another key of the same accounts goes on with a URL of its own.
+    # A holder of another key with the same accounts continues with a URL of its own.
     assert fetch(api, result(api, answer["request_id"]).json()).status_code == 200
 
 
@@ -529,7 +530,7 @@ def test_url_that_was_altered_or_forged_is_403(api: Api) -> None:
     assert is_error(send(api, "GET", f"{url.path}/manifest?{url.query}"), 403)
     for path in ("/exports/x", "/exports/..%2Fcontrol.db", f"/exports/{'0' * 32}"):
         assert is_error(send(api, "GET", f"{path}?{url.query}"), 403)
-    # A key opens nothing here, and a wrong one does no harm.
+    # A key gives no access here, and a wrong one does not matter.
     assert is_error(send(api, "GET", url.path, api.acme), 403)
     assert send(api, "GET", f"{url.path}?{url.query}", "wrong").status_code == 200
 

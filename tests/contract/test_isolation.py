@@ -1,12 +1,12 @@
 """Goal: no byte of one account reaches the other, through any operation of the table: rows, filters, counts, searches,
-tokens, cursors, headers, messages of errors, and how long they are.
+tokens, cursors, headers, error messages, and their lengths.
 
 Method: two accounts hold records of the same few services, instances and words, each marked with its account's name
-wherever it has a text of its own, and long-open exchanges of their own. The same questions go to this index and to one
-that never had the other account's records, with the same keys and the same secret: the answers must be the same bytes,
-but for what is random (long runs of letters and digits, of which the length must be the same). A question is the
-operation's own example with values exchanged for words of either account, or with what the other account was given
-(executions, cursors, ids). A dialect that comes into the table is asked as well."""
+in all texts of its own, and long-open exchanges of their own. The same requests go to this index and to one that
+never had the other account's records, with the same keys and the same secret. The responses must be the same bytes,
+except for random parts (long runs of letters and digits, whose length must be equal). A request is the operation's
+own example with values exchanged for words of either account, or with values that the other account received
+(executions, cursors, ids). New dialects in the table are tested automatically."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from asgi_audit.store.state import Completion, ProcessState
 
 ASKED = [operation for operation in TABLE if operation.roles or operation.follows]
 ACCOUNTS = ("cyan", "ruby")
-WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # an example takes seconds, and names its question
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # an example takes seconds, and prints its request
 ABOUT = sorted({(o.example.path.get("service", "gateway"), o.example.path.get("instance", "i1")) for o in TABLE})
 LONG = re.compile(rb"[A-Za-z0-9_%~+/=-]{20,}")
 DATE = re.compile(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")  # of a file, by the wall clock
@@ -97,7 +97,8 @@ def credential(api: SqliteApi, by: str, role: str, account: str) -> str:
 
 @contextmanager
 def two(directory: Path, made_of: list[list[Decoded]], own: str, by: str = "key") -> Iterator[tuple[Asker, Asker]]:
-    """Over both accounts' records, and over those of `own` alone; keys, or tokens, and secret are the same."""
+    """An API over the records of both accounts, and one over those of `own` alone; keys, or tokens, and secret are the
+    same."""
     clock = Clock()
     together = SqliteApi(directory / "together", clock=clock, issuer=issuer_of())
     keys = {o.id: credential(together, by, min(o.roles or {"auditor"}), own) for o in ASKED}
@@ -118,7 +119,7 @@ def two(directory: Path, made_of: list[list[Decoded]], own: str, by: str = "key"
                 process=b"p" * 16,
                 partition="p",
                 started=DAY_MS,
-                open_count=1 + sum(n for _, n in opened),  # of one nobody knows the account yet: it counts for all
+                open_count=1 + sum(n for _, n in opened),  # one whose account is not known yet: it counts for all
                 open_from=DAY_MS,
                 open_to=DAY_MS,
                 open_accounts=opened,
@@ -132,7 +133,7 @@ def two(directory: Path, made_of: list[list[Decoded]], own: str, by: str = "key"
 
 
 def question(operation: Operation, kind: int, at: int, word: str) -> dict[str, Any]:
-    """The example, but for one value: of the parameters, the path or the body."""
+    """The example with one changed value: of the parameters, the path or the body."""
     names = list(operation.parameters.model_fields) if operation.parameters else []
     asked: dict[str, Any] = {"query": {}}
     if kind <= 2 and names:
@@ -148,7 +149,7 @@ def question(operation: Operation, kind: int, at: int, word: str) -> dict[str, A
 
 
 def exchanged(body: Any, at: int, word: str) -> Any:
-    """With the text number `at` in it exchanged."""
+    """The value with its text number `at` exchanged."""
     left = [at % max(1, texts_in(body))]
 
     def walk(value: Any) -> Any:
@@ -171,7 +172,7 @@ def texts_in(value: Any) -> int:
 
 
 def told(answer: httpx.Response) -> tuple[int, list[tuple[str, bytes]], bytes]:
-    """All that the answer holds; of what is random its length."""
+    """Everything in the response; of random parts only their length."""
     headers = [(k, v.encode()) for k, v in answer.headers.multi_items()]
     return answer.status_code, [(k, masked(v)) for k, v in headers], masked(answer.content)
 
@@ -217,7 +218,7 @@ def test_no_byte_of_one_account_reaches_the_other(made_of: list[Any], own: str, 
 def both(
     together: Asker, apart: Asker, operation: Operation, own: str, **given_: Any
 ) -> tuple[httpx.Response, httpx.Response] | None:
-    """The answers to one question; None when there is nothing to follow."""
+    """The responses to one request; None when there is nothing to follow."""
     answers = []
     for asker in (together, apart):
         key = asker.key(operation, [own])
@@ -229,7 +230,7 @@ def both(
 
 
 def followed(asker: Asker, operation: Operation, own: str) -> dict[str, str] | None:
-    """None when the operation before gave nothing, as a list of none does."""
+    """None when the earlier operation returned nothing, for example an empty list."""
     if operation.follows is None:
         return {}
     before = next(o for o in TABLE if o.id == operation.follows.operation)
@@ -251,8 +252,8 @@ def followed(asker: Asker, operation: Operation, own: str) -> dict[str, str] | N
 @settings(deadline=None, max_examples=max(2, settings().max_examples // 20), phases=WITHOUT_SHRINKING)
 @given(made_of=batches, by=st.sampled_from(["key", "token"]))
 def test_what_another_account_was_given_opens_nothing(made_of: list[Any], by: str) -> None:
-    """Executions, cursors and ids of `ruby`, asked with a key of `cyan`: as if they did not exist. With tokens, both
-    are of one subject."""
+    """Executions, cursors and ids of `ruby`, sent with a key of `cyan`: as if they did not exist. With tokens, both
+    have one subject."""
     numbered = iter(range(1, 1000))
     records = [[made(next(numbered), fact) for fact in of] for of in made_of]
     with TemporaryDirectory() as directory, two(Path(directory), records, "cyan", by) as (together, _):

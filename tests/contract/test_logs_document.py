@@ -1,7 +1,8 @@
-"""Goal: what the document of GET /logs shows is what is sent: its request, its answer, its errors, its parameters.
+"""Goal: GET /logs sends exactly what its document shows: request, response, errors, parameters.
 
-Method: the fixtures are the document's own texts. Records that say what its example says are asked for over HTTP, from
-SQLite; names, types, presence and status are compared. What is ours is `details` beyond the example's, and `cursor`."""
+Method: the fixtures are the document's own texts. Records with the contents of its example are queried over HTTP,
+from SQLite; names, types, presence and status are compared. Additions of ours: fields of `details` beyond the
+example's, and `cursor`."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ DETAILS = {
 
 
 class World:
-    """The document's 150 failures of `user-service`, and its other entry; what it asks for is a path."""
+    """The document's 150 failures of `user-service`, and its other entry; its requests are paths."""
 
     def __init__(self, directory: Path) -> None:
         said = ANSWER["data"]["logs"]
@@ -104,7 +105,7 @@ def test_documented_request_is_answered_as_documented(world: World) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
-    Found.model_validate_json(answer.content)  # the model is what is sent
+    Found.model_validate_json(answer.content)  # the model describes exactly what is sent
     assert list(body) == list(ANSWER)
     assert list(body["data"]) == list(ANSWER["data"])
     pagination = body["data"]["pagination"]
@@ -157,7 +158,7 @@ def test_missing_and_wrong_keys_are_the_documented_401_and_403(world: World) -> 
         assert answer.headers["www-authenticate"].startswith("Bearer ")
     answer = world.get("/logs", world.reader)
     assert (answer.status_code, answer.json()) == (403, ERRORS[403])
-    assert world.get("/logs?limit=x", world.reader).status_code == 403  # who may not ask learns nothing else
+    assert world.get("/logs?limit=x", world.reader).status_code == 403  # and no other information
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARN", "ERROR", "FATAL"])

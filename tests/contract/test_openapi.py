@@ -1,8 +1,8 @@
-"""Goal: `/openapi.json` is valid OpenAPI 3.1 and says what is really answered, for each row of the table.
+"""Goal: `/openapi.json` is valid OpenAPI 3.1 and describes the real responses, for each row of the table.
 
-Method: a validator of others for the document; each row is asked by its own example, and failures are caused; what
-comes is held against the schema that the document has for that path, method, status and content type. `/docs` is the
-same as a page, whole in itself."""
+Method: an independent validator for the document; each row is called with its own example, and failures are caused.
+Each response is validated against the schema that the document has for that path, method, status and content type.
+`/docs` shows the same on one self-contained page."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def asker(tmp_path: Path) -> Iterator[Asker]:
 
 
 def shown(operation: Operation, path: str) -> dict[str, Any]:
-    """What the document says of a row at one of its paths."""
+    """The document's description of a row at one of its paths."""
     for name in names_in(path):
         path = path.replace(f"{{{name}}}", f"{{{alias_of(operation.path_values, name)}}}")
     found: dict[str, Any] = DOCUMENT["paths"][path][operation.method.lower()]
@@ -100,7 +100,7 @@ def test_document_is_valid_openapi() -> None:
 
 
 def test_validator_finds_a_mistake() -> None:
-    """The oracle itself."""
+    """Tests the validator itself."""
     broken = json.loads(json.dumps(DOCUMENT))
     broken["paths"]["/trail"]["post"]["operationId"] = "logs.list"
     assert list(OpenAPIV31SpecValidator(broken).iter_errors())
@@ -167,7 +167,7 @@ def test_refusal_is_as_the_document_says(asker: Asker, operation: Operation) -> 
 
 @every_row
 def test_every_failure_of_a_row_is_as_the_document_says(asker: Asker, operation: Operation) -> None:
-    """Raised in the place of its handler."""
+    """Each failure is raised in place of the row's handler."""
     key, said = asker.key(operation, "*"), shown(operation, operation.path)
     errors: list[Exception] = [QueryError(f"it is {kind}", kind=kind) for kind in STATUSES]
     for error in (*errors, RuntimeError("x")):
@@ -297,7 +297,7 @@ def test_page_shows_each_operation_and_loads_nothing(asker: Asker) -> None:
 
 
 def test_page_escapes_all_that_it_shows() -> None:
-    """A description is ours; but a rule that holds needs no thought."""
+    """Descriptions are our own text; escaping everything needs no exceptions."""
     evil = "<script>alert(1)</script>\"'&"
     kept = ("$ref", "operationId", "tags", "name", "in", "type")
 

@@ -1,8 +1,8 @@
-"""What every operation of every dialect keeps to, asked of each row of the table: a row that is added is tested here
-without another line.
+"""Properties of every operation of every dialect, tested for each row of the table: a new row is tested without another
+line.
 
 Method: the row's own example, with values from the operation that it follows, over a store in memory; failures that
-cannot be caused from outside are raised in the place of the row's handler. An error is right when its status is the
+cannot be caused from outside are raised in place of the row's handler. An error is right when its status is the
 dialect's for it and its body is exactly the dialect's model."""
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def test_dialect_says_every_status(dialect: Dialect) -> None:
         assert phrase_of(status)
 
 
-# -- what is answered
+# -- responses
 
 
 @every_path
@@ -151,7 +151,7 @@ def test_successful_answer_says_how_complete_it_is(asker: Asker, operation: Oper
 
 @every_path
 def test_row_is_found_for_its_paths(api: Api, operation: Operation, path: str) -> None:
-    """By this wiring decides whether a call is recorded."""
+    """Wiring decides by this whether a call is recorded."""
     where = path
     for name, value in {**operation.example.path, "execution": "x", "export": "x"}.items():
         where = where.replace("{" + name + "}", value)
@@ -163,7 +163,7 @@ def test_row_is_found_for_its_paths(api: Api, operation: Operation, path: str) -
     assert operation_of(api.app.routes, {"type": "http", "method": "DELETE", "path": where}) is None
 
 
-# -- who may ask
+# -- roles
 
 
 @every_path
@@ -179,7 +179,7 @@ def test_key_is_required_and_a_wrong_one_is_no_better_than_none(asker: Asker, op
     for answer in answers:
         assert is_failure(answer, operation.dialect, 401)
         assert (answer.content, answer.headers) == (answers[0].content, answers[0].headers)
-    # Neither what is wrong with the request nor what is there is told to who has no key.
+    # Without a key, a client learns neither the mistakes in its request nor what exists.
     for answer in (
         asker.ask(operation, "wrong", path=path, values={}),
         asker.ask(operation, "wrong", path=path, values={}, content=b"no JSON"),
@@ -190,7 +190,7 @@ def test_key_is_required_and_a_wrong_one_is_no_better_than_none(asker: Asker, op
 
 @every_keyed_operation
 def test_role_is_required(asker: Asker, operation: Operation) -> None:
-    # Each role is refused in turn, whether or not the row takes it today.
+    # Each role is refused in turn, whether or not the row accepts it today.
     for role in ROLES:
         key = asker.api.control.create_key(role, "*")[1]
         without = dataclasses.replace(operation, roles=frozenset({"another"}))
@@ -216,7 +216,7 @@ def test_what_another_account_began_is_as_if_it_did_not_exist(asker: Asker, oper
 def test_records_of_another_account_are_as_if_they_did_not_exist(
     asker: Asker, operation: Operation, tmp_path: Path
 ) -> None:
-    """The same question to an index that has them and to one that has not."""
+    """The same request to an index that has them and to one that does not."""
     other = Api(tmp_path / "other")
     try:
         empty = Asker(other)
@@ -235,7 +235,7 @@ def test_records_of_another_account_are_as_if_they_did_not_exist(
         other.close()
 
 
-# -- where there is nothing
+# -- empty results
 
 
 @every_path
@@ -254,7 +254,7 @@ def test_unknown_path_is_404_in_words_of_its_first_segment(asker: Asker, operati
     beyond = "nothing/at/all/here" if path == "/" else "/nothing/at/all/here"
     first = path.split("/")[1]
     is_literal = bool(first) and not first.startswith("{")
-    # Two dialects may share a first segment; at the literal roots it is usage that was mistyped.
+    # Two dialects may share a first segment; at the literal roots an unknown path is most likely misspelled usage.
     near = [o.dialect for o, p in PATHS if is_literal and p.split("/")[1] == first] or [DIALECTS["usage"]]
     for method in ("GET", "POST", "HEAD", "DELETE"):
         answer = asker.ask(operation, None, path=path, values={}, method=method, beyond=beyond)
@@ -262,7 +262,7 @@ def test_unknown_path_is_404_in_words_of_its_first_segment(asker: Asker, operati
         said_by = next((d for d in near if d.content_type == answer.headers["content-type"]), near[0])
         assert is_failure(answer, said_by, 404)
         if is_literal and len(set(map(id, near))) == 1 and method != "HEAD":
-            assert f"{operation.method} /{operation.path.split('/')[1]}" in answer.text  # what there is instead
+            assert f"{operation.method} /{operation.path.split('/')[1]}" in answer.text  # the paths that exist
 
 
 @every_path
@@ -275,7 +275,7 @@ def test_literal_first_segment_is_never_a_service(asker: Asker, operation: Opera
         assert asker.send("PUT", f"/{first}/acme-eu", key).status_code in (404, 405)
 
 
-# -- what goes wrong
+# -- failures
 
 
 FAILURES = [
@@ -371,8 +371,8 @@ def names_of(model: type[Model] | None) -> list[str]:
 
 @every_keyed_operation
 def test_parameter_that_a_row_does_not_take_is_refused_by_name(asker: Asker, operation: Operation) -> None:
-    """An ignored filter answers another question than the one that was asked; and what a row says that it takes is
-    what its handler reads."""
+    """If a filter were ignored, the response would be for another query; and the parameters of a row are those that its
+    handler reads."""
     model = operation.parameters
     if model is not None and model.model_config.get("extra") == "ignore":
         return
@@ -417,7 +417,7 @@ def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Oper
     limit = operation.dialect.words.get("limit", "limit")
     token = page_token_of(operation, asker.ask(operation, key, values=values, query={limit: "1"}))
     if token is None:
-        return  # one answer has it all
+        return  # one response has it all
     assert is_answer(asker.ask(operation, key, values=values, query={word: token}), operation)
     sealer = Sealer(asker.api.control.secret())
     for text in (token, *values.values()):
@@ -456,13 +456,13 @@ def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Oper
 
 @every_keyed_operation
 def test_tokens_of_an_index_that_was_restored_since_are_refused(asker: Asker, operation: Operation) -> None:
-    """The numbers in them mean other rows then."""
+    """Their numbers refer to other rows then."""
     key = asker.key(operation, ["acme"])
     values = asker.followed(operation, key)
     word = operation.dialect.words.get("page_token")
     token = page_token_of(operation, asker.ask(operation, key, values=values, query={"limit": "1"})) if word else None
     asker.api.store.generation += 1
-    if operation in FOLLOWING and operation.dialect.name != "exports":  # which ended, and are no tokens
+    if operation in FOLLOWING and operation.dialect.name != "exports":  # whose ids are not tokens
         assert is_failure(asker.ask(operation, key, values=values), operation.dialect, 404)
         values = asker.followed(operation, key)
     if token is not None and word is not None:
@@ -514,7 +514,7 @@ def test_absent_body_counts_as_an_object_without_fields_where_none_is_required(
 def test_what_the_server_refuses_is_said_in_words_of_the_path_whatever_the_method(
     asker: Asker, operation: Operation, path: str
 ) -> None:
-    """`connection` makes such a scope of a head that is not HTTP/1.1."""
+    """`connection` makes such a scope for a head that is not HTTP/1.1."""
     where = path.replace("{", "").replace("}", "")
     dialect = next(o.dialect for o, p in PATHS if p == path)
     for target in (where, f"http://x{where}", f"{where}?a=1"):
@@ -528,7 +528,7 @@ def test_what_the_server_refuses_is_said_in_words_of_usage_when_it_has_no_path(a
 
 
 def answered(app: Any, scope: dict[str, Any]) -> httpx.Response:
-    """The answer to a scope as it stands."""
+    """The response to an unchanged scope."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One suite over every store: what a Writer wrote, a Reader answers."""
+"""One suite for every store: a Reader returns what a Writer wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One suite over every store: what the indexer said of completeness is there for it again, and for every answer."""
+"""One suite for every store: the stored completeness state is there for the indexer to resume from, and for every
+response."""
 
 from __future__ import annotations
 
@@ -138,7 +139,7 @@ def test_holds_are_there_until_others_are_told(store: Store) -> None:
 
 
 def test_window_holds_the_numbers_of_its_exchanges(store: Store) -> None:
-    """Goal: lost is what may have begun in the window, by the statements that speak of it."""
+    """Goal: `lost` contains the losses that may have begun in the window, by the statements that report them."""
     said = [
         statement(1, 1, 2, at=NOON + 10, watermark=NOON + 10, started=NOON),
         statement(2, 3, 4, at=NOON + 20, watermark=NOON + 20, started=NOON, lost=[(4, 4, "queue")]),
@@ -228,7 +229,7 @@ def test_purge_forgets_processes_that_had_their_last_word_and_what_concerned_rem
     assert {p.process for p in store.reader.processes()} == {ids[name] for name in kept}
     assert [i.id for i in store.reader.incidents(*_ALL)] == [5, 4, 3]
     assert store.writer.resumed().last_incident == 6, "no id is given twice"
-    # What comes again is new.
+    # A repeated one is new.
     write(store, state(ids["gone"], low=old), incidents=[incident(7, 0, 1)])
     known = store.writer.known(ids["gone"].bytes)
     assert known is not None

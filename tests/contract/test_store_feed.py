@@ -1,5 +1,5 @@
-"""Goal: a feed gives every record of its accounts once, in the order in which it was indexed, late ones into past days
-too; what it has not given and a purge takes is said, never passed over.
+"""Goal: a feed returns every record of its accounts once, in the order in which it was indexed, including late ones of
+past days; when a purge removes unread records, the feed reports it.
 
 Method: hypothesis interleaves batches (around two midnights, of two accounts), pages of three feeds and purges. The
 oracle is a list of the batches."""
@@ -59,7 +59,7 @@ STORES: dict[str, Any] = {"sqlite": sqlite, "memory": memory}
 class Feed:
     accounts: frozenset[str] | None
     place: Place | None = None
-    left: list[tuple[int, Decoded]] = field(default_factory=list)  # (batch, record) that it has yet to give
+    left: list[tuple[int, Decoded]] = field(default_factory=list)  # (batch, record) still to be returned
 
     def owns(self, d: Decoded) -> bool:
         return self.accounts is None or d.account in self.accounts
@@ -127,7 +127,7 @@ def read(
     with suppress(QueryError):
         fed = reader.feed(feed.accounts, after=feed.place, limit=limit, bytes_max=bytes_max, work_seconds=seconds)
     if fed is None:
-        # Of the batch that it stands in, rows that it has given may count as well.
+        # In the current batch, rows that it has returned may count as well.
         assert feed.place is not None
         assert unread or any(n >= feed.place.iseq and feed.owns(d) for n, d in lost)
         feed.place = None
@@ -192,7 +192,7 @@ def test_feed_that_was_away_too_long_to_know_what_was_purged_is_gone(tmp_path: P
 
 
 def test_feed_reads_an_index_that_an_earlier_version_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Main.db knows nothing of batches then, and the day has no index on them."""
+    """main.db has no batches of that time, and the day has no index on them."""
     with monkeypatch.context() as patched:
         patched.setattr("asgi_audit.store.sqlite.day.DAY", DAY_1)
         patched.setattr("asgi_audit.store.sqlite.day.DAY_VERSION", 1)
@@ -217,7 +217,7 @@ def test_feed_reads_an_index_that_an_earlier_version_made(tmp_path: Path, monkey
 
 
 def test_page_of_a_feed_costs_the_same_wherever_it_stands(tmp_path: Path) -> None:
-    """Counted in steps of SQLite's machine, over an index of two days and 6,000 records."""
+    """Counted in steps of SQLite's virtual machine, over an index of two days and 6,000 records."""
     writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
     for n in range(60):
         writer.write(
@@ -295,7 +295,7 @@ def given_by(reader: Any, accounts: frozenset[str] | None = None) -> list[int]:
 
 
 def test_feed_gives_what_an_interrupted_write_left_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The day files have the batch, main.db has not: the next writer publishes it, and the source sends it again."""
+    """The day files have the batch, main.db does not: the next writer publishes it, and the source sends it again."""
     writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
     writer.write(batch([record(1, NOON), record(2, NOON - DAY_MS, account="beta")]))
     place = reader.feed(None, after=None, limit=9, bytes_max=EVER).place
@@ -339,7 +339,7 @@ def test_generation_is_raised_when_the_file_of_a_day_is_given_up(tmp_path: Path)
 def test_block_is_decompressed_once_for_a_page_of_many_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks_bytes_max: int | None
 ) -> None:
-    """Records of one batch lie in blocks of their stream, and a feed takes them in the order of time."""
+    """Records of one batch are in blocks of their stream, and a feed returns them in order of time."""
     writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)
     writer.write(batch(record(n, NOON + n, account=f"a{n % 60}") for n in range(1, 601)))
     calls = 0
@@ -351,7 +351,7 @@ def test_block_is_decompressed_once_for_a_page_of_many_streams(
         return decompress(data)
 
     reader._blocks.decompress = counting  # type: ignore[assignment]
-    if blocks_bytes_max is not None:  # a block that is larger than all that is kept
+    if blocks_bytes_max is not None:  # a block larger than the cache
         monkeypatch.setattr("asgi_audit.store.sqlite.blocks.BLOCKS_BYTES_MAX", blocks_bytes_max)
     rows = reader.feed(None, after=None, limit=1_000, bytes_max=EVER << 4).rows
     assert [decode(row.record).sequence for row in rows] == list(range(1, 601))
@@ -361,6 +361,6 @@ def test_block_is_decompressed_once_for_a_page_of_many_streams(
             Query(accounts=None, start=0, end=1 << 43), published=1, before=None, limit=99, bytes_max=EVER
         )
         assert len(again[0]) == 99
-        assert calls == 19  # the blocks of the page before
+        assert calls == 19  # the blocks of the previous page
     reader.close()
     writer.close()

@@ -1,8 +1,9 @@
-"""Goal: whatever is asked, in whatever state of the index, both stores find, count and sum up exactly the records that
-`store.query.matches` finds among those that were visible.
+"""Goal: for any query and any state of the index, both stores find, count and sum exactly the visible records that
+`store.query.matches` accepts.
 
-Method: hypothesis makes records of few values (so that filters meet) around midnight, writes them in several batches,
-takes a snapshot somewhere between them, purges a day or not, and asks random queries. The oracle is a list."""
+Method: hypothesis makes records of few values (so that filters match) around midnight, writes them in several
+batches, takes a snapshot somewhere between them, purges a day or not, and runs random queries. The oracle is a
+list."""
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ def batches(draw: st.DrawFn) -> list[list[Decoded]]:
 
 
 def some(*values: Any) -> st.SearchStrategy[Any]:
-    """Mostly not filtered, or filters never leave a record."""
+    """Mostly not filtered: otherwise filters would never leave a record."""
     return st.one_of(st.none(), st.none(), st.none(), st.sampled_from(values))
 
 
@@ -155,7 +156,7 @@ def test_answers_are_those_of_the_oracle(
             for records in made[: seen + 1]:
                 writer.write(batch(records))
             published = reader.snapshot().published
-            for given in asked:  # what a reader remembers of it must not stay when it changes
+            for given in asked:  # remembered counts must not stay when the day changes
                 reader.count(query_of(given), published=published)
             for records in made[seen + 1 :]:
                 writer.write(batch(records))
@@ -241,7 +242,7 @@ def test_count_is_refused_and_never_guessed_when_its_work_is_over(tmp_path: Path
 
 
 def test_count_reads_no_row_when_the_rollup_has_it(tmp_path: Path) -> None:
-    """Method: the rows are taken away behind the store's back; only the rollup can know how many there were."""
+    """Method: the rows are deleted without the store's knowledge; only the rollup can know their number."""
     import apsw
 
     writer, reader = SqliteWriter(tmp_path, clock=clock), SqliteReader(tmp_path)

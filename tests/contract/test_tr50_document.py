@@ -1,5 +1,5 @@
-"""`docs/tr50.md` says what is answered: each request of its table is sent, and the answer compared with what stands
-beside it, name by name and type by type. `…` stands for any text, `[…]` for any array."""
+"""`docs/tr50.md` is true: each request of its table is sent, and the response compared with the one beside it, name by
+name and type by type. `…` stands for any text, `[…]` for any array."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JANUARY_MS = 1_389_787_200_000  # 2014-01-15T12:00:00Z
 
 
 def rows() -> list[tuple[str, str]]:
-    """Of the table: JSON of the request, and of the first answer beside it."""
+    """The table's rows: JSON of the request, and of the first response beside it."""
     table = DOCUMENT.split("## Documented requests")[1].split("\n## ")[0]
     found = []
     before = ""

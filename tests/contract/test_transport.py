@@ -1,4 +1,5 @@
-"""One suite over every transport: what is appended is read once, in order, from any position, until it is committed."""
+"""One suite for every transport: appended entries are read once, in order, from any position, until they are
+committed."""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ def sequences(messages: object) -> list[int]:
 
 
 def drain(source: Source, messages_max: int = 7) -> tuple[list[Message], Polled]:
-    """Everything there is, and the last batch."""
+    """All waiting messages, and the last batch."""
     found: list[Message] = []
     for _ in range(10_000):
         batch = source.poll(messages_max, 0)
@@ -167,7 +168,7 @@ def test_fence_passes_when_all_that_stood_before_it_was_read(transport: Transpor
     writer, source = transport.writer(), transport.source()
     writer.append(records(1, 10))
     batch = source.poll(9, 0)
-    taken = transport.now  # the clock is read once in a poll, before anything is looked at
+    taken = transport.now  # a poll reads the clock once, before it looks at anything
     assert (batch.fence, batch.more) == (None, True)
     writer.append(records(11, 30))
     batch = source.poll(3, 0)
@@ -179,7 +180,8 @@ def test_fence_passes_when_all_that_stood_before_it_was_read(transport: Transpor
 
 
 def test_fences_pass_when_the_reader_always_lags(transport: Transport) -> None:
-    """Method: more is written than is read between two polls; a fence that each new one replaced would never pass."""
+    """Method: more is written than is read between two polls; if each new fence replaced the one before, none would
+    pass."""
     writer, source = transport.writer(), transport.source()
     passed = []
     for n in range(0, 2000, 10):

@@ -1,4 +1,4 @@
-"""The installed command as a user runs it; nothing of ours is imported here."""
+"""The installed command as a user runs it; nothing of asgi_audit is imported here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(*arguments: str, cwd: Path, seconds: float = 60) -> subprocess.Completed
 
 
 class Running:
-    """A started process and what it said so far."""
+    """A started process and its output so far."""
 
     def __init__(self, arguments: Sequence[str], cwd: Path, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -59,7 +59,7 @@ class Running:
         return "\n".join(self.lines)
 
     def wait_for(self, text: str, seconds: float = 60) -> str:
-        """The first line that holds `text`."""
+        """The first line that contains `text`."""
         deadline = time.monotonic() + seconds
         seen = 0
         while True:
@@ -92,7 +92,7 @@ class Running:
 
 @contextmanager
 def running(*arguments: str, cwd: Path, **environment: str) -> Iterator[Running]:
-    """Ends with SIGKILL what the test did not stop itself."""
+    """Kills (SIGKILL) what the test did not stop itself."""
     child = Running(arguments, cwd, **environment)
     try:
         yield child

@@ -1,4 +1,4 @@
-"""Disks that are soon full."""
+"""Small disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`asgi-audit ask` as a user types it, over the index of a home and over a server, and the client that blocks."""
+"""`asgi-audit ask` as a user types it, over the index of a home and over a server, and the synchronous client."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_table_names_who_called_what_with_which_result(home: Path) -> None:
     assert head.split() == ["TIME", "(UTC)", "TOOK", "SERVICE", "WHO", "REQUEST"]
     assert len(rows) == len(FIRST)
     assert re.fullmatch(r"\d\d-\d\d \d\d:\d\d:\d\d  503 +\d+ ms  shop +bob +GET /orders/4 *", rows[0])
-    assert "\x1b" not in done.stdout  # neither colours without a terminal, nor what a client sent
+    assert "\x1b" not in done.stdout  # neither colours without a terminal, nor a client's control characters
     assert "GET /orders/\\u001b[31m" in done.stdout
 
 
@@ -119,7 +119,7 @@ def test_a_server_gives_the_same_as_the_index_when_it_is_asked(home: Path, serve
     assert len(ask(home, "logs", "--level", "ERROR", **there).stdout.splitlines()) == 3
     answer = json.loads(ask(home, "tr50", "usage.api.list", "limit=1", **there).stdout)
     assert answer["count"] == len(FIRST)
-    # The line that `--curl` prints, as it stands.
+    # The line that `--curl` prints, unchanged.
     shown = ask(home, "--curl", "--principal", "bob", "--url", url).stdout
     done = subprocess.run(["sh", "-c", shown], env={**os.environ, **there}, capture_output=True, text=True, check=True)
     assert [record["context"]["principal"] for record in json.loads(done.stdout)["records"]] == ["bob"]

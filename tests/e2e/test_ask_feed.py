@@ -20,7 +20,7 @@ from .test_ask import FIRST, ask, call
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose index has the first calls. Nothing runs on it."""
+    """A home whose index has the first calls. No process uses it."""
     path = tmp_path_factory.mktemp("feed")
     call(path, *FIRST)
     with running(COMMAND, "index", cwd=path) as indexer:
@@ -31,7 +31,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(filled: Path, tmp_path: Path) -> Path:
-    """A copy, to be changed."""
+    """A copy, which the test may change."""
     shutil.copytree(filled, tmp_path / "home")
     return tmp_path / "home"
 
@@ -60,7 +60,7 @@ def test_each_record_comes_once_across_runs(home: Path) -> None:
     assert (third.returncode, third.stdout) == (0, "")
     cursor = (home / "siem.cursor").read_text().strip()
     assert ask(home, "feed", "--after", cursor).stdout == ""
-    # The same command line goes on: where it began is no matter any more.
+    # The same command line continues: its start does not matter any more.
     assert ask(home, "feed", "--cursor", "siem.cursor", "--since", "1h").stdout == ""
 
 
@@ -103,14 +103,14 @@ def test_restored_index_is_said_and_no_record_is_skipped_silently(home: Path) ->
 
 
 def seen(feed: Running) -> list[str]:
-    """Of the application; the feed has reads of the API, too."""
+    """Records of the application; the feed has requests to the API, too."""
     return ids("\n".join(line for line in feed.lines if line.startswith("{") and '"service":"shop"' in line))
 
 
 @pytest.mark.full
 def test_follower_survives_the_server_and_its_own_death(home: Path) -> None:
-    """The server ends and begins again: no record twice. The follower is killed and begun again: none missing, and
-    what comes twice is the last page, whose cursor was perhaps not written yet."""
+    """The server ends and starts again: no record twice. The follower is killed and started again: none missing, and
+    only the last page is repeated, whose cursor may not have been written."""
     follow = ["ask", "feed", "--cursor", "siem.cursor", "--follow"]
     key = run("keys", "create", "--role", "auditor", "--account", "acme", cwd=home).stdout.strip()
     with running(COMMAND, "serve", "--port", "0", cwd=home) as serve:

@@ -1,5 +1,5 @@
-"""`asgi-audit completeness` over real processes: an application that is served and rests, one that is killed under
-load, one whose journal was damaged by hand."""
+"""`asgi-audit completeness` over real processes: an application that serves and becomes idle, one that is killed under
+load, one whose journal was damaged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def port_of(app: Running) -> int:
 
 
 def get(port: int, path: str, key: str = "") -> dict[str, str]:
-    # Closed also when the application is killed under it.
+    # Closed also when the application is killed.
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
         with connection.getresponse() as response:
@@ -54,18 +54,19 @@ def test_window_becomes_complete_while_the_application_rests(tmp_path: Path) -> 
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     with running(COMMAND, "index", "--quiet", cwd=tmp_path), running(*UVICORN, cwd=tmp_path) as app:
         port = port_of(app)
-        get(port, "/first")  # before it nothing is claimed: the journal was not there
+        get(port, "/first")  # nothing is claimed before it: the journal did not exist
         until(lambda: completeness(tmp_path)[1]["completeFrom"] is not None, "the journal is read")
         start = now()
         assert start > completeness(tmp_path)[1]["completeFrom"]
-        # The pauses are inputs: the application's clock was read once, and may be some milliseconds beside this one.
+        # The pauses are inputs: the application's clock was read once, and may differ from this one by some
+        # milliseconds.
         time.sleep(0.1)
         for n in range(5):
             get(port, f"/{n}")
         time.sleep(0.1)
         end = now()
         at = time.monotonic()
-        # An application that rests states once in 10 s.
+        # An idle application writes a statement every 10 s.
         until(lambda: completeness(tmp_path, "--from", start, "--to", end)[0] == 0, "complete")
         print(f"complete after {time.monotonic() - at:.1f} s")
         code, found = completeness(tmp_path, "--from", start, "--to", end)
@@ -74,7 +75,7 @@ def test_window_becomes_complete_while_the_application_rests(tmp_path: Path) -> 
         assert (process["state"], process["indexed"], process["lost"], process["missing"]) == ("active", 5, 0, 0)
         assert completeness(tmp_path, "--to", now(hours=1))[0] == 1
         assert app.stop() in (0, -15)
-        # It said goodbye: T goes with the clock, and a table is shown.
+        # It wrote its final statement: T follows the clock, and a table is shown.
         until(lambda: run("completeness", "--to", end, cwd=tmp_path).stdout.count("ended") == 1, "it ended")
         reached = completeness(tmp_path)[1]["completeUntil"]
         until(lambda: completeness(tmp_path)[1]["completeUntil"] > reached, "T goes on")
@@ -111,7 +112,7 @@ def test_killed_application_is_adopted_and_its_loss_is_stated(tmp_path: Path) ->
         assert process["indexed"] + process["lost"] == process["last"]
         assert process["missing"] == 0
         assert code == (3 if process["lost"] else 0)
-        assert found["open"] <= 4  # requests that died with it
+        assert found["open"] <= 4  # requests that ended with it
 
 
 def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
         until(lambda: len(completeness(tmp_path, "--from", start, "--to", end)[1]["incidents"]) == 2, "incidents")
         code, found = completeness(tmp_path, "--from", start, "--to", end)
         assert (code, found["complete"]) == (1, False)
-        # Missing is settled: T does not wait for what will not come.
+        # Missing counts as settled: T does not wait for it.
         until(lambda: completeness(tmp_path)[1]["completeUntil"] >= end[:23], "T goes on")
         assert sorted(i["kind"] for i in found["incidents"]) == ["missing", "unproven"]
         (missing,) = [i for i in found["incidents"] if i["kind"] == "missing"]
@@ -139,7 +140,7 @@ def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
         shown = run("completeness", "--from", start, "--to", end, cwd=tmp_path)
         assert "missing" in shown.stdout
         assert "2 open incidents" in shown.stderr
-        # And every answer says so.
+        # Every response reports it.
         key = run("keys", "create", "--role", "reader", "--account", "*", cwd=tmp_path).stdout.strip()
         port = int(re.search(r":(\d+)", line.split("answers on")[1])[1])  # type: ignore[index]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

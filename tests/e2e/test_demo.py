@@ -20,7 +20,7 @@ pytest.importorskip("datasette", reason="needs the demo's extra: pip install 'as
 
 
 def processes_with(text: str) -> list[str]:
-    """Command lines of living processes that name `text`."""
+    """Command lines of running processes that contain `text`."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         line = " ".join(process.info["cmdline"] or [])
@@ -58,7 +58,7 @@ def test_demo_agrees_and_finds_no_secret(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_demo_works_whatever_the_environment_says_of_us(tmp_path: Path) -> None:
-    """A newcomer's own settings, even wrong ones, are not the demo's. And a sidecar that dies ends it in one line."""
+    """A user's own settings, even wrong ones, do not affect the demo. A sidecar that dies ends it with one line."""
     home = tmp_path / "demo"
     environment = {"ASGI_AUDIT_ENABLED": "0", "ASGI_AUDIT_PORT": "wrong", "ASGI_AUDIT_ACCOUNT_ID": "mine"}
     with running(COMMAND, "demo", "--home", str(home), cwd=tmp_path, **environment) as demo:

@@ -1,4 +1,4 @@
-"""`asgi-audit doctor`, before anything, beside a running service, and when something is broken."""
+"""`asgi-audit doctor`: before anything exists, beside a running service, and when something is broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports with the installed command alone: asked for, written beside `serve`, downloaded; also after kill -9."""
+"""Exports with the installed command alone: requested, written beside `serve`, downloaded; also after kill -9."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def found_in(pattern: str, text: str) -> str:
 
 
 def new_key(home: Path) -> str:
-    """Of an auditor of every account."""
+    """A key of an auditor of every account."""
     return found_in(r"(aa_[\w-]+)", run("keys", "create", "--role", "auditor", "--account", "*", cwd=home).stdout)
 
 

@@ -1,4 +1,4 @@
-"""The newcomer's five minutes: run the example as written, tail, serve, paste the printed lines, see the
+"""A new user's first five minutes: run the example as written, tail, serve, paste the printed lines, see the
 request."""
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_request_is_seen_by_tail_and_by_the_printed_lines(tmp_path: Path) -> Non
         assert (status, bool(first_id)) == (201, True)
         assert call(port, "GET", "/orders/9")[0] == 404
 
-        # No server, no key: the journal is enough.
+        # Needs neither server nor key: the journal is enough.
         def tailed() -> list[str]:
             return run("tail", cwd=tmp_path).stdout.splitlines()
 
@@ -92,7 +92,7 @@ def test_request_is_seen_by_tail_and_by_the_printed_lines(tmp_path: Path) -> Non
             again.wait_for("asgi-audit keys create --role auditor")
             again.stop()
             assert "KEY" not in again.said
-        # What the indexer has taken on is still shown, and so is what it has not.
+        # Indexed records are still shown, and so are the others.
         call(port, "GET", "/orders/2")
         until(lambda: "/orders/2" in run("tail", cwd=tmp_path).stdout, "tail shows the newest")
         lines = run("tail", "-n", "3", "--json", cwd=tmp_path).stdout.splitlines()
@@ -171,7 +171,7 @@ def test_indexer_beside_ends_with_serve_even_when_that_is_killed(tmp_path: Path)
         serve.wait_for("answers on")
         until((tmp_path / ".asgi-audit/index/lease").exists, "the indexer began")
         serve.stop(9)
-    # The lease is free again when the orphan has ended.
+    # The lease is free again when the orphaned process has ended.
     with running(COMMAND, "index", cwd=tmp_path) as index:
         index.wait_for("indexing from")
         assert index.stop() == 0

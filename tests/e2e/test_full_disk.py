@@ -1,4 +1,4 @@
-"""The disk of the index is really full: the indexer waits, and a purge ends it."""
+"""The disk of the index is really full: the indexer waits, and a purge ends the wait."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .test_purge import day, record_days_ago
 
 @pytest.mark.full
 def test_indexer_waits_for_a_full_disk_and_goes_on_when_days_are_purged(tmp_path: Path, small_disk: Path) -> None:
-    """Method: the disk is filled to its last byte after old days are indexed; new records wait in the journal until
-    a purge beside the running indexer makes room. Nothing is a dead letter, nothing is lost, the process stays."""
+    """Method: the disk is filled to its last byte after old days are indexed; new records wait in the journal until a
+    purge beside the running indexer makes room. No dead letter, no loss, and the process keeps running."""
     store = f"sqlite:///{small_disk}/index"
     for ago in (5, 4):
         record_days_ago(ago, 1500, tmp_path)

@@ -1,4 +1,4 @@
-"""`--log-format json`: every line that the commands say is an object, and none holds a secret."""
+"""`--log-format json`: every log line of the commands is an object, and none contains a secret."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_line_of_serve_and_its_indexer_is_json_and_no_key_is_shown(tmp_pat
         serve.wait_for("there is no key yet")
         with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/health/live", timeout=60) as answer:
             assert answer.status == 200
-        # The indexer beside speaks the same way: it is killed, and started again.
+        # The indexer beside logs in the same format: it is killed, and started again.
         lease = tmp_path / ".asgi-audit/index/lease"
         while not lease.exists() or not lease.read_text():
             pass

@@ -20,7 +20,7 @@ from .commands import COMMAND, run, running
 DAY = datetime.timedelta(days=1)
 TODAY = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
-# An application's own process writes into the journal records as they were days ago: its clock is what we move.
+# An application's own process writes records of some days ago: the test sets its clock back.
 WRITER = """
 import asyncio, sys, time
 shift = float(sys.argv[1]) * 86400
@@ -74,13 +74,13 @@ def test_days_are_purged_by_the_command_and_never_come_back(tmp_path: Path) -> N
         dry = run("purge", "--before", day(3), "--dry-run", cwd=tmp_path)
         assert (dry.returncode, days_on_disk(tmp_path)) == (0, [day(5), day(3), day(0)])
         assert re.fullmatch(rf"{day(5)} +7 records +[\d.]+ KiB\n", dry.stdout)
-        # The indexer runs: it is asked, and does it at once.
+        # The indexer runs: it gets the request and carries it out at once.
         done = run("purge", "--before", day(3), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert re.fullmatch(r"1 days, 7 records, [\d.]+ KiB removed\n", done.stderr)
         assert days_on_disk(tmp_path) == [day(3), day(0)]
         index.wait_for("purged 1 days")
-        # What comes later from a purged day is expired: no record, no dead letter.
+        # Later records of a purged day are expired: neither record nor dead letter.
         record_days_ago(4, 5, tmp_path)
         until(lambda: not list((tmp_path / ".asgi-audit/journal").glob("[!.]*")), "the journal is taken in")
         assert days_on_disk(tmp_path) == [day(3), day(0)]

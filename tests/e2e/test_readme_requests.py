@@ -1,5 +1,5 @@
-"""The requests that the README shows under "Asking", each run as it stands there by a shell, over the README's own
-application: at least one for each dialect."""
+"""The requests that the README shows under "Asking", each run unchanged by a shell, over the README's own application:
+at least one for each dialect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .test_five_minutes import call, port_of
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 UVICORN = [sys.executable, "-m", "uvicorn", "--port", "0"]
-WORDS = {  # what a success has, by the path that is asked
+WORDS = {  # expected field of a success, by the requested path
     r"/usage/shop/default$": "queryExecutionId",
     r"/trail$": "queryExecutionId",
     r"/query-result/": "data",

@@ -1,4 +1,4 @@
-"""A day is made new by the command, beside a running indexer, and records go on coming into it."""
+"""The command rebuilds a day beside a running indexer, while further records are added to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .test_purge import day, indexed, record_days_ago
 
 
 def records_in(file: Path) -> int:
-    """0 for a file whose tables are not made yet."""
+    """0 for a file whose tables do not exist yet."""
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         if not connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'record'").fetchone()[0]:
             return 0
@@ -45,7 +45,7 @@ def test_day_is_made_new_beside_a_running_indexer(tmp_path: Path) -> None:
     assert records_in(index_directory / f"day-{day(3)}.2.db") == 12
 
 
-# Without the margin that it keeps for the indexer beside it.
+# Without the free space that it leaves for the indexer.
 FULL = """
 import sys
 from asgi_audit.store.sqlite import reindexing

@@ -1,5 +1,5 @@
-"""Clients of TR50 as they are in the world, against `asgi-audit serve`: what each sends, and what it looks at in the
-answer. They are written here from what their sources do, in the fewest lines."""
+"""Real clients of TR50, against `asgi-audit serve`: their requests, and the parts of the responses that they read. They
+are reimplemented here from their sources, in the fewest lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Served:
             return answer.status, answer.read()
 
     def read(self) -> None:
-        """A read, which becomes a record of service `logs`."""
+        """A read of the API, which becomes a record of service `logs`."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/trail",
             b'{"from":"2024-01-01T00:00:00Z","to":"2024-01-02T00:00:00Z"}',
@@ -49,9 +49,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 class Sample:
-    """The sample library of the vendor, on which several integrations are built: no Content-Type but what its HTTP
-    library adds, the id `data`, and success is what the root says, else true. It pings before it works, and logs in
-    when that fails. `matches`: an integration logs in again when an error message holds this text."""
+    """The vendor's sample library, which several integrations use: no Content-Type but the one of its HTTP library, the
+    id `data`; success is the root's `success`, by default true. It pings before it works, and logs in when that fails.
+    `matches`: an integration logs in again when an error message contains this text."""
 
     matches = "Authentication session is invalid: "
 
@@ -103,7 +103,7 @@ def test_sample_library_logs_in_lists_and_logs_in_again_when_its_session_ended(
         served.read()
     assert client.execute("usage.api.list", asked)
     found = client.response["data"]["params"]
-    assert found["count"] == before + 3  # what was asked before is there
+    assert found["count"] == before + 3  # results of earlier requests
     assert json.loads(found["result"][0]["request"])["path"] == "/trail"
     assert client.execute("session.info")
     assert client.response["data"]["params"]["whoAmI"].startswith("key:")
@@ -153,7 +153,7 @@ def test_script_sends_the_session_as_a_header_and_takes_what_stands_under_cmd_or
 
 
 def test_service_sends_several_commands_beside_a_session_of_null_until_it_has_one(served: Served) -> None:
-    """It reads the codes of the root, else those under each id, and takes -90041 alone for a second factor."""
+    """It reads the codes of the root, else those under each id, and takes only -90041 for a second factor."""
     none = {"auth": {"sessionId": None}, "1": {"command": "session.info"}, "2": {"command": "diag.ping"}}
     _, content = served.post(json.dumps(none))
     answer = json.loads(content)

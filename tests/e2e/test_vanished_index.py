@@ -1,4 +1,5 @@
-"""An index that goes away under `serve`: nothing is answered, nothing is made in its place, and no record is lost."""
+"""An index that disappears under `serve`: queries are refused, nothing is created in its place, and no record is
+lost."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def record(cwd: Path) -> None:
 
 
 def asked(port: int, key: str) -> tuple[int, dict[str, object]]:
-    """A query of everything and its first page; the first answer that is an error."""
+    """A query of everything and its first page; the first response that is an error."""
     status, said = _call(port, key, "/trail", json.dumps(WINDOW).encode())
     if status >= 400:
         return status, said
@@ -104,11 +105,11 @@ def test_index_that_is_gone_is_never_called_empty(gone: Callable[[Path], None], 
         assert asked(port, key)[0] == 200
         gone(index)
         until(lambda: is_refused(port, key), "it is noticed")
-        record(tmp_path)  # while it is gone
+        record(tmp_path)  # while it is missing
         serve.wait_for("starting it again")
         assert is_refused(port, key)
         serve.stop()
-    # After a restart the home still knows.
+    # After a restart the home still remembers it.
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
         port = port_of(serve.wait_for("answers on"))
         serve.wait_for("starting it again")
@@ -150,7 +151,7 @@ def test_new_index_is_made_when_it_is_said_to_be_meant(tmp_path: Path) -> None:
     assert str(tmp_path) in said or ".asgi-audit" in said
     assert not index.exists()
     with running(COMMAND, "serve", "--port", "0", "--new-index", cwd=tmp_path) as serve:
-        # The first index took the first records with it; its own reads are records as well.
+        # The first index contained the first records; requests to the API are records as well.
         port = port_of(serve.wait_for("answers on"))
         until(lambda: indexed(port) >= 25, "those that came since are in the new one")
         assert asked(port, key)[0] == 200
@@ -186,7 +187,7 @@ def test_day_that_is_given_up_is_an_incident_of_every_answer(tmp_path: Path) -> 
     for path in index.glob("day-*"):
         path.unlink()
     assert run("completeness", cwd=tmp_path).returncode == 1
-    for flags in (["--new-index"], []):  # it outlives the process that gave the day up
+    for flags in (["--new-index"], []):  # it outlives the process that accepted the loss
         with running(COMMAND, "serve", "--port", "0", *flags, cwd=tmp_path) as serve:
             port = port_of(serve.wait_for("answers on"))
             until(lambda port=port: asked(port, key)[0] == 200, "the day is given up")  # type: ignore[misc]
@@ -199,7 +200,7 @@ def test_day_that_is_given_up_is_an_incident_of_every_answer(tmp_path: Path) -> 
 
 
 def incidents(port: int, key: str) -> int:
-    """As an answer over all time counts them."""
+    """Incidents as a response over all time counts them."""
     asking = urllib.request.Request(
         f"http://127.0.0.1:{port}/trail",
         json.dumps(WINDOW).encode(),

@@ -1,4 +1,4 @@
-"""`serve --workers N` as a tree of processes: what of it may be killed, and what is left when its parent is.
+"""`serve --workers N` as a tree of processes: each of them may be killed, and none is left when the parent is killed.
 
 Processes are found through the system, by their parent, and killed with SIGKILL.
 """
@@ -42,7 +42,7 @@ class Tree:
         return found
 
     def get(self, path: str) -> httpx.Response:
-        """Over a connection of its own, and again when the worker that had it was killed."""
+        """Over a connection of its own, and again when its worker was killed."""
         return _answer(lambda: httpx.get(self.url + path, timeout=30))
 
     def number(self, name: str, **labels: str) -> float:
@@ -77,7 +77,7 @@ class Tree:
 
 
 def _answer(call: Callable[[], httpx.Response]) -> httpx.Response:
-    """Of the first call whose connection is not lost."""
+    """The response of the first call whose connection is not lost."""
 
     def once() -> httpx.Response | None:
         try:
@@ -123,7 +123,7 @@ def test_worker_and_indexer_that_are_killed_are_replaced_and_counters_never_decr
             victims = serve.workers()[:2]
             for victim in victims:
                 victim.kill()
-            # The socket is shared: others take its clients meanwhile.
+            # The socket is shared: other workers accept its clients meanwhile.
             serve.ask()
             until(
                 lambda n=2 * round_: serve.number("asgi_audit_serve_restarts_total", part="worker") == n,  # type: ignore[misc]
@@ -134,7 +134,7 @@ def test_worker_and_indexer_that_are_killed_are_replaced_and_counters_never_decr
         serve.indexer().kill()
         until(lambda: serve.number("asgi_audit_serve_restarts_total", part="indexer") == 1, "the indexer is replaced")
         until(lambda: serve.get("/health/ready").status_code == 200, "it is ready")
-        # Everything asked so far was recorded by some worker, some of which were killed. The one of this query itself
+        # Every query so far was recorded by some worker, some of which were killed. The record of this query itself
         # comes later.
         asked = serve.asked
         until(lambda: serve.found() >= asked, "nothing is missing")
@@ -160,7 +160,7 @@ def test_sigterm_ends_the_whole_tree_and_gives_the_lease_back(tmp_path: Path) ->
 @pytest.mark.full
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_parent_that_is_killed_leaves_no_process_and_no_lease(tmp_path: Path, is_stopped: bool) -> None:
-    """`is_stopped`: it was stopped before it was killed, and its children heard nothing from it."""
+    """`is_stopped`: it got SIGSTOP before it was killed, so its children received nothing from it."""
     with tree(tmp_path) as serve:
         serve.ask()
         children = serve.parent.children(recursive=True)
@@ -183,7 +183,7 @@ def test_bounds_of_refused_requests_hold_over_all_workers(tmp_path: Path) -> Non
         statuses = [httpx.post(f"{serve.url}/trail", json={}, headers=wrong, timeout=30).status_code for _ in range(50)]
         assert statuses == [401] * 30 + [429] * 20
         serve.ask()  # a valid key is never refused for it
-        # One of those over the bound is recorded.
+        # One of the refusals over the bound is recorded.
         assert serve.number("asgi_audit_api_refusals_unrecorded_total") == 19
         assert serve.number("asgi_audit_api_in_flight") == 0
         assert serve.command.stop() == 0

@@ -1,7 +1,7 @@
 """`make adversarial`: thousands of inputs that are made to be slow, for each expression and for whole records.
 
-The tests under `tests/unit/redaction` try a few of them in every run. Ends with 1 when something was slower than they
-allow, and prints what.
+The tests under `unit/redaction` try a few of them in every run. Exits with 1 when something was slower than they allow,
+and prints it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fixtures of the faults."""
+"""Fixtures of the fault tests."""
 
 from tests.e2e.conftest import small_disk
 

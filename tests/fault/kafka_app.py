@@ -2,8 +2,8 @@
 
     python -m tests.fault.kafka_app FD
 
-FAULT_CLOCK names a file that holds seconds by which this process's wall clock is wrong; it is read at every look at the
-clock. FAULT_SEGMENT_BYTES: the size at which its journal closes a file."""
+FAULT_CLOCK names a file that holds the error of this process's wall clock, in seconds; it is read at every use of
+the clock. FAULT_SEGMENT_BYTES: the size at which its journal closes a file."""
 
 from __future__ import annotations
 

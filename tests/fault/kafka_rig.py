@@ -1,8 +1,7 @@
-"""What the rows of the Kafka fault table are made of: an application under load, the sidecar, the account at the end.
+"""Parts of the Kafka fault table's rows: an application under load, the sidecar, and the accounting at the end.
 
-Everything is a process of its own, started as a user would start it. The account is taken from three sides that do not
-know of each other: what the clients saw answered, what the processes say that they gave (their statements), and what
-the index holds, read record by record.
+Everything is a process of its own, started as a user would start it. The accounting compares three independent sources:
+the responses that clients saw, the sequences that the processes stated, and the index, read record by record.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ def percentile(values: list[float], share: float) -> float:
 
 
 class Load:
-    """Connections that send `rate` requests a second in all until they are stopped; a server that is gone is tried
-    again. `seen` holds the ids of the answers that were read to their end, `timed` when and how long (seconds)."""
+    """Connections that send `rate` requests a second in all until they are stopped; when the server is gone they try
+    again. `seen` holds the ids of responses that were read to their end, `timed` when and how long (seconds)."""
 
     def __init__(self, port: int, seed: int, *, rate: float, connections: int = 4) -> None:
         self.port = port
@@ -136,8 +135,8 @@ class Process:
 
 @dataclass
 class Account:
-    """Of one row: `seen` by clients, `given` sequences, `indexed` once, `lost` as stated, `missing` (neither),
-    `twice` in the index, and what was noticed."""
+    """The accounting of one row: `seen` by clients, `given` sequences, `indexed` once, `lost` as stated, `missing`
+    (neither), `twice` in the index, and notes."""
 
     seen: int = 0
     given: int = 0
@@ -246,7 +245,7 @@ class Rig:
         return process
 
     def forward_once(self, home: Path) -> None:
-        """What dead processes left behind."""
+        """Forwards what dead processes left behind."""
         done = subprocess.run(
             [COMMAND, "forward", "--once", "--from", f"journal:///{home / 'journal'}", "--to", self.url, "--seconds",
              "60", "--home", str(home)],
@@ -263,13 +262,13 @@ class Rig:
                 process.process.send_signal(signal.SIGCONT)
                 process.kill()
 
-    # The account
+    # The accounting
 
     def indexed(self) -> int:
         return sum(p.indexed for p in self._known())
 
     def _known(self) -> list[Any]:
-        """The processes of the index as it stands; [] while it is being made."""
+        """The processes in the index; [] while it is being created."""
         from asgi_audit.errors import StoreError
 
         reader = self._reader()
@@ -293,7 +292,7 @@ class Rig:
 
     def settle(self, *, seconds: float = 90.0, drain: bool = True) -> Account:
         """Loads are stopped and applications ended; what they left is forwarded; a sidecar runs. Waits until the index
-        has it all, and takes the account."""
+        has everything, and returns the accounting."""
         if drain:
             for home in self.homes:
                 if (home / "journal").exists():

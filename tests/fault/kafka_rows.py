@@ -1,7 +1,7 @@
-"""The rows of the Kafka fault table: what is done to whom. Each answers the account of its records.
+"""The rows of the Kafka fault table: the fault of each. Each row returns the accounting of its records.
 
-A row sets `wrong` for what must not be; that what was seen, given, indexed, stated lost and missing agree is checked
-for every row by the account itself. `tiny` shortens waits, never the fault."""
+A row sets `wrong` when something forbidden happened; the accounting itself checks for every row that seen, given,
+indexed, stated lost and missing agree. `tiny` shortens waits, never the fault."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[[Rig, random.Random, bool], Account]
 
 @dataclass(frozen=True)
 class Row:
-    """`brokers` of the cluster. `tiny`: runs in the test suite. `may_miss`: records that Kafka itself threw away."""
+    """`brokers` of the cluster. `tiny`: runs in the test suite. `may_miss`: records that Kafka itself lost."""
 
     name: str
     text: str
@@ -42,7 +42,7 @@ class Row:
     topic: tuple[tuple[str, str], ...] = ()
 
     def measure(self, cluster: LocalKafka, directory: Path, seed: int, *, tiny: bool) -> Account:
-        """Raises AssertionError when the row cannot come to its end."""
+        """Raises AssertionError when the row cannot be completed."""
         rig = Rig(cluster, directory, seed, **dict(self.topic))
         try:
             account = self.run(rig, random.Random(f"{seed}.{self.name}"), tiny)
@@ -310,17 +310,17 @@ def poison(rig: Rig, choice: random.Random, tiny: bool) -> Account:
 
 
 def _run_for_some(choice: random.Random, least: float, most: float) -> None:
-    """The moment of a fault is an input: it comes that many seconds later."""
+    """Waits; the moment of a fault is an input."""
     time.sleep(choice.uniform(least, most))
 
 
 def _last(seconds: float) -> None:
-    """How long a fault lasts, or what is measured beside it, is an input."""
+    """Waits; the duration of a fault, or of the measurement beside it, is an input."""
     time.sleep(seconds)
 
 
 def _begun(rig: Rig, *, indexed: int = 0, **environment: Any) -> tuple[Process, Process, Load]:
-    """A sidecar, an application and its load, once more than `indexed` records are in the index."""
+    """A sidecar, an application and its load; returns once more than `indexed` records are in the index."""
     sidecar = rig.sidecar()
     app, port = rig.app(**environment)
     load = rig.load(port)
@@ -329,7 +329,7 @@ def _begun(rig: Rig, *, indexed: int = 0, **environment: Any) -> tuple[Process, 
 
 
 def _end(rig: Rig, app: Process) -> Account:
-    """The loads stop, the application is asked to end, and the account is taken."""
+    """Stops the loads, ends the application, and takes the accounting."""
     for load in rig.loads:
         load.stop()
     app.stop()
@@ -387,7 +387,7 @@ def _beginnings(rig: Rig) -> list[int]:
 
 
 def _send(rig: Rig, values: list[bytes | None], partition: int) -> None:
-    """By another program than ours."""
+    """Sends by another program than ours."""
     from aiokafka import AIOKafkaProducer
 
     async def work() -> None:

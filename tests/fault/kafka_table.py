@@ -6,7 +6,9 @@
 
 Columns: answers that clients saw; sequences that the processes gave; of these indexed (each once), stated lost, missing
 (neither), and twice in the index. given = indexed + lost + missing in every row; missing is 0 but where Kafka itself
-threw records away, which an incident says. Exit code 1 on any disagreement.
+Columns: responses that clients saw; sequences that the processes gave; of these indexed (each once), stated lost,
+missing (neither), and twice in the index. given = indexed + lost + missing in every row; missing is 0 except where
+Kafka itself lost records, which an incident reports. Exit code 1 on any disagreement.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _HEADS = ("seen", "given", "indexed", "lost", "missing", "twice")
 
 
 def measure(rows: list[Row], seed: int, *, tiny: bool, directory: Path) -> dict[str, Account]:
-    """Runs the rows one after the other, on one cluster for all that need as many brokers; prints as it goes."""
+    """Runs the rows one after the other, on one cluster for all that need the same number of brokers; prints each
+    result."""
     jars = kafka.jars()
     if jars is None:
         raise SystemExit(kafka.HOW_TO_GET_ONE)
@@ -48,7 +51,7 @@ def measure(rows: list[Row], seed: int, *, tiny: bool, directory: Path) -> dict[
                     account = r.measure(cluster, directory / r.name, seed, tiny=tiny)
                 except AssertionError as e:
                     account = Account(wrong=[str(e)])
-                    with contextlib.suppress(Exception):  # whatever was done to it
+                    with contextlib.suppress(Exception):  # whatever its faults were
                         cluster.resume()
                 accounts[r.name] = account
                 print(_line(r, account), f" {time.monotonic() - began:.0f} s", flush=True)

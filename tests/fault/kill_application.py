@@ -1,18 +1,18 @@
-"""kill -9 of a serving application under load, again and again; what its clients saw complete is then looked for.
+"""kill -9 of a serving application under load, repeatedly; then every response that its clients saw complete is looked
+up.
 
     python -m tests.fault.kill_application --times 30 --delivery both [--workers 2] [--seed N]
 
 Each run: real uvicorn processes that share one socket and one journal serve a small Starlette application with the
-middleware; clients on several connections send requests, each with an `X-Request-ID` of its own, and note those whose
-answer they read to its end; at a random moment all servers are killed at once. Then a fresh indexer reads the journal
-(it adopts what the dead left) into a fresh index, and the index answers:
+middleware. Clients on several connections send requests, each with an `X-Request-ID` of its own, and note those whose
+response they read to its end. At a random moment all servers are killed at once. Then a fresh indexer reads the journal
+(it adopts those of the dead processes) into a fresh index, and the results are compared:
 
 * durable: every request that a client saw complete has its record.
 * buffered: records + stated losses = last sequence given, for each process; and no more is missing than is stated, as
   lost or as open (the server may be killed between an answer's last byte and the seal).
 * both: no dead letter, no record twice, nothing left in the journal, each tail proven.
-
-One line a run, a table at the end, exit code 1 on any disagreement.
+One line per run, a table at the end, exit code 1 on any disagreement.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def serve(fd: int) -> None:
 
 
 class Clients:
-    """Connections that send until the server is gone. `seen` holds the ids of answers read to their end."""
+    """Connections that send until the server is gone. `seen` holds the ids of responses read to their end."""
 
     def __init__(self, port: int, seed: int) -> None:
         self._port = port
@@ -203,7 +203,7 @@ def _compare(home: Path, delivery: str, lasted: float, seen: set[str], wrong: li
     thread = threading.Thread(target=indexer.run)
     thread.start()
     journal = home / "journal"
-    with contextlib.suppress(AssertionError):  # what is left is counted below
+    with contextlib.suppress(AssertionError):  # remaining entries are counted below
         until(lambda: not any(journal.glob("[!.]*")) or not thread.is_alive())
     stop.set()
     thread.join(30)

@@ -1,8 +1,8 @@
 """kill -9 of a real exporter while it writes: `python -m tests.fault.kill_exports --times 20`.
 
 Goal: the object holds every record once, byte for byte, whatever the moments of the kills. Method: an index of many
-records; `asgi-audit export` is killed at a random moment after it has written more, and started again; some kills come
-at its start, when it reads the part again. In the end the object is compared with what was indexed.
+records; `asgi-audit export` is killed at a random moment after it has written more, and started again; some kills
+happen at its start, when it reads the part again. At the end the object is compared with the indexed records.
 
 Prints the seed and the figures; exit code 1 when something is wrong.
 """
@@ -22,7 +22,7 @@ from asgi_audit.control.exports import ENDED
 
 
 def run(times: int, number: int, seed: int, directory: Path) -> bool:
-    """Whether all is right."""
+    """Whether everything is right."""
     print(f"kill_exports: seed {seed}, {times} kills, {number} records")
     rng = random.Random(seed)
     home = Home(directory, number, seed)
@@ -35,7 +35,7 @@ def run(times: int, number: int, seed: int, directory: Path) -> bool:
                 before = home.get(export)
                 if before.state in ENDED:
                     break
-                # The moment of the kill is an input: now and then at the start, most within its work.
+                # The moment of the kill is an input: sometimes at the start, mostly during its work.
                 if n % 5 == 4:
                     time.sleep(rng.uniform(0.2, 0.8))
                 else:

@@ -43,7 +43,7 @@ _PAGE = 50
 
 
 def write(root: Path, name: str, per_second: int) -> None:
-    """Fill the journal until stdin ends; then close it and print how many records were written."""
+    """Fill the journal until stdin ends; then close it and print the number of written records."""
     process = uuid.UUID(name)
     now = int(time.time() * 1000)
     journal = JournalWriter(
@@ -79,7 +79,8 @@ def _statement(process: uuid.UUID, number: int, stated: int, sequence: int, clos
 
 
 def index(root: Path, directory: Path, seed: int) -> None:
-    """An indexer as `asgi-audit index` runs it, with small batches of a random size: more moments to be killed at."""
+    """An indexer as `asgi-audit index` runs it, with small batches of a random size, so that there are more moments for
+    a kill."""
     logging.basicConfig(level=logging.INFO, filename=directory.with_name("index.log"))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -94,7 +95,7 @@ def index(root: Path, directory: Path, seed: int) -> None:
 
 
 class Cursor:
-    """A walk begun before some kills and continued after them, page by page."""
+    """A list whose cursor is taken before some kills and continued after them, page by page."""
 
     def __init__(self, reader: SqliteReader) -> None:
         self.published = reader.snapshot().published
@@ -112,7 +113,7 @@ class Cursor:
             pages -= 1
 
     def fault(self, reader: SqliteReader) -> str:
-        """What is wrong with it at the end, or ''."""
+        """The problem found at the end, or ''."""
         self.step(reader, pages=-1)
         ids = [r.id for r in self.rows]
         if ids != sorted(set(ids), reverse=True):
@@ -122,7 +123,7 @@ class Cursor:
 
 
 def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
-    """True when all agrees."""
+    """True when everything agrees."""
     print(f"kill_indexer: seed {seed}, {times} kills, {WRITERS} processes, {per_second} records a second each")
     rng = random.Random(seed)
     root, directory = home / "journal", home / "index"
@@ -139,7 +140,7 @@ def run(times: int, seed: int, *, per_second: int = 2000, home: Path) -> bool:
         for n in range(times):
             before = reader.snapshot().published
             indexer = _spawn("index", root, directory, rng.getrandbits(32))
-            # The moment of the kill is an input. Some die at the start, most in full work.
+            # The moment of the kill is an input. Some kills are at the start, most during full work.
             if n % 3 != 2:
                 _wait(lambda low=before: reader.snapshot().published > low, indexer)
             time.sleep(rng.uniform(0.0, 0.5 if n % 3 == 2 else 0.3))
@@ -211,7 +212,7 @@ def _spawn(*args: object, **given: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(is_true: Callable[[], bool], indexer: subprocess.Popen[bytes]) -> None:
-    """Until `is_true`, which may find an index that is not there yet."""
+    """Waits until `is_true`, which may find an index that does not exist yet."""
 
     def is_so() -> bool:
         assert indexer.poll() is None, f"the indexer ended by itself with {indexer.returncode}"

@@ -1,4 +1,4 @@
-"""`make adversarial` runs, and its exit code is what it prints.
+"""`make adversarial` runs, and its exit code agrees with its output.
 
 Whether a record is too slow depends on the machine: one took 25.4 ms of CPU on a busy one, where 25 are allowed."""
 

@@ -95,7 +95,7 @@ CODES = {
 
 
 def read(root: Path) -> tuple[dict[str, set[int]], dict[str, list[Statement]]]:
-    """Sequences of records, and statements, by process; what the dead left behind is adopted."""
+    """Sequences of records, and statements, by process; journals of dead processes are adopted."""
     source = JournalSource(root)
     source.open({})
     records: dict[str, set[int]] = {}

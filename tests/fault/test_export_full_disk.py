@@ -1,4 +1,4 @@
-"""The disk of the exports is really full: the export fails, says so, and gives the room back."""
+"""The disk of the exports is really full: the export fails, reports it, and frees its space."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.full
 
 @pytest.mark.parametrize("what", ["exports alone", "home and exports"])
 def test_full_disk_ends_in_failed_and_gives_the_room_back(tmp_path: Path, small_disk: Path, what: str) -> None:
-    """Method: all but a little of the disk is filled, the file needs more. With the home on the same disk the note
-    that it failed needs room as well."""
+    """Method: nearly all of the disk is filled, so the file does not fit. With the home on the same disk, noting the
+    failure needs space as well."""
     home = Home(tmp_path / "home", 40_000, seed=2)
     directory = home.directory
     if what == "home and exports":
@@ -32,7 +32,7 @@ def test_full_disk_ends_in_failed_and_gives_the_room_back(tmp_path: Path, small_
         while os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize > 3 << 20:
             filler.write(bytes(1 << 20))
     before = os.statvfs(small_disk).f_bavail
-    # Without the reserve that an export leaves by itself, so that it meets the end of the disk.
+    # Without the reserve that an export normally leaves, so that it reaches the end of the disk.
     code = (
         "import sys, threading\n"
         "from asgi_audit.exporting import runner\n"

@@ -1,4 +1,4 @@
-"""The indexer over a real journal and a real index whose disk misbehaves."""
+"""The indexer over a real journal and a real index whose disk has errors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_indexer_waits_and_loses_nothing_when_the_disk_is_full(tmp_path: Path, m
     thread.start()
     try:
         until(lambda: any("FullError" in p.paused for p in heard))
-        # What still fits into the pages that are there is stored; in this order, as records go one way.
+        # Records that still fit into existing pages are stored, in their order.
         waiting = {m.sequence for m in follow(root, from_beginning=True, stop=lambda: True) if m.kind is Kind.RECORD}
         stored = set(sequences(walk(reader, limit=100)))
         assert waiting | stored == set(range(1, 401)), "removed what is not stored"

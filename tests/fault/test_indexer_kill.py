@@ -1,4 +1,4 @@
-"""The long kill run of `kill_indexer`, tiny: in every test run."""
+"""A short run of `kill_indexer`, in every test run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Operation × failure, injected under the recorder: the application goes on, what is lost is counted and stated, the
-numbers agree, and all is well again when the fault goes away.
+"""Operation × failure, injected below the recorder: the application continues, losses are counted and stated, the
+numbers agree, and everything works again when the fault ends.
 
 Each case: records before the fault, during it, after it; then everything is read back through a source that adopts."""
 
@@ -80,7 +80,7 @@ class TrivialBuilder:
 
 
 class Application:
-    """What a durable application does: seal, wait, count what was not waited for."""
+    """Acts like a durable application: seals, waits, counts what was not waited for."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -116,7 +116,7 @@ class Application:
         for n in range(count):
             self.request(is_durable=n % 4 == 0)
             if n % 5 == 0:
-                time.sleep(0.003)  # requests do not come all at once
+                time.sleep(0.003)  # requests do not arrive all at once
 
     def read(self) -> tuple[set[int], list[Statement], list[tuple[str, int, str, bytes]]]:
         source = JournalSource(self.root, adopt_seconds=0)
@@ -189,13 +189,13 @@ def test_application_goes_on_and_numbers_agree_when(application: Application, fa
 
 
 def test_losses_are_stated_when_the_disk_stays_full_for_long(application: Application) -> None:
-    """More than is held in memory: the rest is lost, counted, and stated as soon as something can be written."""
+    """Longer than memory lasts: further records are lost, counted, and stated as soon as something can be written."""
     application.requests(20)
     until(lambda: application.recorder.flush(1))
     application.files.failing = {"pwrite": errno.ENOSPC}
     work = application.recorder._thread.work
     assert isinstance(work, Writing)
-    work._output.held_bytes += (8 << 20) - 20_000  # as if nearly all of the bound was held
+    work._output.held_bytes += (8 << 20) - 20_000  # as if nearly all of the bound was used
     for _ in range(200):
         application.request(is_durable=False)
     until(lambda: application.recorder.stats().get("lost_journal", 0) > 0 and not application.recorder._state.queue)
@@ -231,8 +231,8 @@ def test_journal_is_made_again_when_its_directory_was_removed(application: Appli
 
 
 def test_reader_sees_nothing_of_a_failed_append_when_it_cannot_be_cut_off(tmp_path: Path) -> None:
-    """Goal: whole entries of a write that failed half-way are not handed out, as the caller was told that they are not
-    there."""
+    """Goal: whole entries of a write that failed half-way are not returned, because the caller was told that the write
+    failed."""
     from asgi_audit.errors import TransportError
     from asgi_audit.transport.base import Entry
 
@@ -270,7 +270,7 @@ def test_reader_sees_nothing_of_a_failed_append_when_it_cannot_be_cut_off(tmp_pa
 
 
 def test_nothing_is_claimed_durable_when_sync_failed_once(tmp_path: Path) -> None:
-    """Goal: a second fdatasync that succeeds after one that failed proves nothing. Method: the segment is given up."""
+    """Goal: an fdatasync that succeeds after a failed one proves nothing. Method: the segment is abandoned."""
     from asgi_audit.errors import TransportError
     from asgi_audit.transport.base import Entry
 

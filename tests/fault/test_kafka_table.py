@@ -1,4 +1,4 @@
-"""The most important rows of the Kafka fault table, tiny; all of it in full is `make kafka-faults`."""
+"""The most important rows of the Kafka fault table, in a short form; `make kafka-faults` runs all of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TINY = [name for name, row in ROWS.items() if row.tiny]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """A broker of our own, whatever ASGI_AUDIT_TEST_KAFKA says: it is killed."""
+    """A broker of our own, whatever ASGI_AUDIT_TEST_KAFKA is, because it is killed."""
     jars = kafka.jars()
     if jars is None:
         pytest.skip(kafka.HOW_TO_GET_ONE)

@@ -1,4 +1,4 @@
-"""The kill run, tiny; the real one is `python -m tests.fault.kill_application`."""
+"""A short kill run; the long one is `python -m tests.fault.kill_application`."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ def test_everything_is_written_and_final_when_the_interpreter_ends(tmp_path: Pat
 
 @pytest.mark.parametrize("way", ["terminated", "killed"])
 def test_records_and_stated_losses_agree_when_the_process_dies_at_once(tmp_path: Path, way: str) -> None:
-    """Killed right after sealing: either before the journal was made (nothing is known then), or all is accounted
-    for."""
+    """Killed right after sealing: either before the journal was made (then nothing is known), or everything is
+    accounted for."""
     status, found, statements = run(tmp_path / "journal", way)
     assert status < 0
     for of_process in statements.values():

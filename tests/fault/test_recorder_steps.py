@@ -1,8 +1,9 @@
-"""The recorder's thread breaks at each step of its loop, also in its recovery and for good: no record is silently lost.
+"""The recorder's thread fails at each step of its loop, also in its recovery and permanently: no record is silently
+lost.
 
-Method: a table of step × exception × when (before the step's work or after it) × how often in a row. Exchanges go on
-all the while. In the end every sequence is written or stated lost, none both, and what an indexer makes of the journal
-is complete: no incident, all settled. The seed of the traffic is the row's own.
+Method: a table of step × exception × when (before the step's work or after it) × how often in a row. Exchanges continue
+meanwhile. At the end every sequence is written or stated lost, none both, and the journal is complete for an indexer:
+no incident, all settled. The seed of the traffic is the row's own.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ STEPS = [
     Step(writing, "exchange_of"),
     Step(logging.Logger, "log"),
 ]  # fmt: skip
-# Steps that are only reached when another one breaks, too.
+# Steps that are only reached when another one fails, too.
 DRAIN = Step(Writing, "_drain")
 ALSO = {
     **dict.fromkeys(("_recover", "_take_stock", "count", "back_off", "pause", "log"), DRAIN),
@@ -83,7 +84,7 @@ EXCEPTIONS: tuple[type[BaseException], ...] = (RuntimeError, MemoryError, System
 
 
 class Fault:
-    """Breaks a step `times` times, in the recorder's thread alone."""
+    """Makes a step fail `times` times, in the recorder's thread alone."""
 
     def __init__(self, step: Step, error: type[BaseException], times: int, *, is_after: bool) -> None:
         self.original = getattr(step.owner, step.name)
@@ -132,7 +133,7 @@ def stated(journal: MemoryJournal) -> list[Statement]:
 
 
 def assert_whole(journal: MemoryJournal, sealed: int) -> None:
-    """What an indexer makes of it."""
+    """Checks the journal as an indexer reads it."""
     tracker, events = Tracker(), []
     recorded: set[int] = set()
     for e in entries(journal):
@@ -147,7 +148,7 @@ def assert_whole(journal: MemoryJournal, sealed: int) -> None:
     lost = {n for s in stated(journal) for r in s.lost for n in range(r.first, r.last + 1)}
     assert recorded | lost == set(range(1, sealed + 1))
     assert not recorded & lost
-    each = {s.number: s for s in stated(journal)}  # one that was written again is the same
+    each = {s.number: s for s in stated(journal)}  # one that was written again is equal
     assert sum(s.count for s in each.values()) == len(recorded), "each loss is stated once"
     assert stated(journal)[-1].last == sealed
 
@@ -188,7 +189,7 @@ def test_records_are_written_once_or_stated_lost_when_a_step_breaks(
         if rng.random() < 0.1:
             made.flush(0.05, close=rng.random() < 0.5)
         if rng.random() < 0.3:
-            time.sleep(0.002)  # requests do not come all at once
+            time.sleep(0.002)  # requests do not arrive all at once
     until(lambda: fault.broke > 0)
     fault.left = 0
     until(lambda: not made.stats()["waiting"] and made.flush(0.5, close=True))
@@ -202,7 +203,7 @@ def test_records_are_written_once_or_stated_lost_when_a_step_breaks(
 def test_thread_is_started_again_when_its_recovery_breaks(
     recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For as long as it breaks, stats and log say so; then all that waited is written."""
+    """While it fails, stats and log report it; afterwards everything that waited is written."""
     made, journal = recorder
     fault, recovery = (
         Fault(Step(Writing, name), MemoryError, 1 << 30, is_after=False) for name in ("_turn", "_take_stock")
@@ -290,7 +291,7 @@ def test_process_says_so_when_no_thread_can_be_started(
 def test_thread_is_found_gone_when_it_ended_without_a_word(
     recorder: tuple[Recorder, MemoryJournal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even its last act was done: whoever begins, or asks how things are, starts another."""
+    """Not even its last act was done: the next call of `begin`, `flush` or `stats` starts another one."""
     made, journal = recorder
     made.open(5)
     state = made._state
@@ -355,7 +356,7 @@ def test_thread_is_started_again_when_the_log_handler_hangs(
         draft = begun(made)
         until(lambda: not broken)
         assert seal(made, draft)
-        # Nobody begins, flushes or asks: that would start a thread, too.
+        # No call of begin, flush or stats: that would start a thread, too.
         until(lambda: any(e.kind is Kind.RECORD for e in entries(journal)))
     finally:
         hangs.set()

@@ -1,4 +1,4 @@
-"""kill -9 of a real `asgi-audit reindex` at random moments, beside a writer that brings late records into the day."""
+"""kill -9 of a real `asgi-audit reindex` at random moments, beside a writer that adds late records to the day."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def clock() -> float:
 
 @pytest.mark.full
 def test_day_is_whole_when_reindex_is_killed(tmp_path: Path) -> None:
-    """Goal: nothing is lost, repeated or changed. Method: each of the runs is killed within what a whole one takes;
-    what the reader sees is compared after each; the last run is let through."""
+    """Goal: nothing is lost, repeated or changed. Method: each run is killed within the time of a whole one; the
+    reader's results are compared after each; the last run may finish."""
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -42,7 +42,7 @@ def test_day_is_whole_when_reindex_is_killed(tmp_path: Path) -> None:
     failed: list[BaseException] = []
 
     def write() -> None:
-        """As the indexer does: late records, and between them what is asked."""
+        """As the indexer does: late records, and requests handled between them."""
         sequence = RECORDS
         try:
             while not written.wait(0.005):

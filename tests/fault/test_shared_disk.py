@@ -1,8 +1,8 @@
-"""Journal and index on one small disk: what the journal filled is taken in and given back, and nobody makes room but
-the indexer.
+"""Journal and index on one small disk: the journal's records are indexed and its space is freed, and only the indexer
+makes room.
 
-Bounds: the index of these records is as large as the disk but for 4 and 5 MB; one that is larger than the disk cannot
-be made. Without the room that unlinked segments held, and without what the reserve lends, it ended half way."""
+Bounds: the index of these records is as large as the disk less 4 to 5 MB; a larger one cannot be stored. Without
+the space of unlinked segments, and without what the reserve lends, indexing stopped half way."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_indexer_drains_the_journal_when_both_fill_one_disk(
         thread.start()
 
         def is_drained() -> bool:
-            journal.room()  # as its process asks, once a second
+            journal.room()  # as its process does, once a second
             return indexer.progress.lag is not None or not thread.is_alive()
 
         until(is_drained, lambda: str(indexer.progress), 120)

@@ -1,4 +1,4 @@
-"""The API behind a real server and over a real socket, reading real SQLite that is written meanwhile."""
+"""The API behind a real server and over a real socket, reading a real SQLite index that is being written."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DEADLINE = 60.0
 
 
 class Served:
-    """A server, and an indexer that the test plays."""
+    """A server, and an indexer that the test simulates."""
 
     def __init__(self, directory: Path, http: str) -> None:
         self.index = directory / "index"
         self.control = Control(directory / "control.db")
         _, self.key = self.control.create_key("reader", ["acme"])
-        self.asked = threading.Event()  # a query looks how far the index is
+        self.asked = threading.Event()  # a query checks how far the index is
         self.service = QueryService(self._reader, self.control.secret(), wait_seconds=DEADLINE)
         app = create_app(self.service, self.control, Settings(), exports_of(self.control))
         self.socket = socket.socket()
@@ -78,7 +78,7 @@ def test_request_made_before_the_query_is_in_its_answer_when_indexed_during_the_
     now = int(time.time() * 1000)
 
     def index() -> None:
-        assert served.asked.wait(DEADLINE)  # a slow indexer: the record comes while the POST waits
+        assert served.asked.wait(DEADLINE)  # a slow indexer: the record arrives while the POST waits
         writer.write(Batch(source="t", records=[foreign(now, instance="a b")], positions={"p": Position(1, b"")}))
         writer.read_until(read_until(time.time()))
 
@@ -107,7 +107,7 @@ def test_errors_have_their_shape_over_the_wire(served: Served) -> None:
         ("PUT", "/trail", served.key, b"", 405),
         ("GET", "/trail/query-result/x", served.key, b"", 404),
     ]:
-        # A connection each: the server may close it after an answer to a body that it did not read.
+        # A connection each: the server may close it after a response to a body that it did not read.
         headers = {"x-api-key": key} if key else {}
         answer = httpx.request(method, served.url + path, headers=headers, content=content, timeout=DEADLINE)
         assert answer.status_code == status, answer.text
@@ -116,7 +116,7 @@ def test_errors_have_their_shape_over_the_wire(served: Served) -> None:
 
 
 def test_pages_stay_on_their_snapshot_when_many_ask_while_records_come(served: Served) -> None:
-    """Several threads page through with small pages, over one server, while an indexer writes."""
+    """Several threads read small pages from one server, while an indexer writes."""
     writer = SqliteWriter(served.index)
     base = int(time.time() * 1000) - 3_600_000
     count = 0

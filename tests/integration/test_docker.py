@@ -1,9 +1,9 @@
-"""The image and the compose file on a real Docker engine: built, brought up, asked, harmed, brought down with its
+"""The image and the compose file on a real Docker engine: built, started, queried, damaged, and removed with its
 volumes.
 
-One stack serves all tests, in order: building and starting it is most of the time. Everything is under a project name
-and ports of its own; the image's tag stays behind as the next run's cache. Goes by the compose file alone, as a user
-does: nothing of ours is imported.
+One stack serves all tests, in order, because building and starting it takes most of the time. Everything has a project
+name and ports of its own; the image's tag remains as the next run's cache. Uses only the compose file, as a user does:
+nothing of asgi_audit is imported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ IMAGE_BYTES_MAX = 300_000_000
 
 
 def compose_command() -> list[str] | None:
-    """`docker compose`, else docker-compose; None where neither is."""
+    """`docker compose`, else docker-compose; None without either."""
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
         return ["docker", "compose"]
     return ["docker-compose"] if shutil.which("docker-compose") else None
@@ -50,7 +50,7 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 
 def run(*command: str, seconds: float = 60, check: bool = True, **environment: str) -> str:
-    """Standard output; what the command said stands in the failure."""
+    """Returns standard output; a failure shows the command's output."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds, cwd=ROOT, env={**os.environ, **environment}
     )
@@ -100,7 +100,7 @@ class Stack:
         assert call(f"{self.app}/orders", body=body)[0] == 201
 
     def ask(self, path: str) -> list[dict[str, Any]]:
-        """All records that `path` (`trail` or `usage/…`) answers for today, page after page; [] before the first."""
+        """All records of today that `path` (`trail` or `usage/…`) returns, page by page; [] before the first."""
         key, url = self.key(), f"{self.api}/{path}"
         now = datetime.datetime.now(datetime.UTC)
         day = datetime.timedelta(days=1)
@@ -121,12 +121,12 @@ class Stack:
                 return records
 
     def items(self, path: str = "trail") -> Counter[str]:
-        """How often each item that was ordered stands in the answer."""
+        """How often each ordered item occurs in the response."""
         bodies = (record["request"]["body"] for record in self.ask(path) if record["request"]["path"] == "/orders")
         return Counter(body["item"] for body in bodies)
 
     def holds(self, expected: list[str], seconds: float, path: str = "trail") -> None:
-        """Waits until the answer has all of `expected`, then sees that each of them is there once."""
+        """Waits until the response has all of `expected`, then checks that each of them occurs once."""
         missing = set(expected)
 
         def complete() -> bool:
@@ -165,7 +165,7 @@ def stack() -> Iterator[Stack]:
         pytest.skip(HOW_TO_GET_ONE)
     stack = Stack(command)
     started = time.monotonic()
-    # The network of builds may reach no package index where the machine's own does.
+    # The network of builds may have no access to a package index that the machine itself has.
     for network in ("default", "host"):
         built = subprocess.run(
             [*stack._command, "build", "api"],
@@ -211,7 +211,7 @@ def test_image_is_small_and_bare(stack: Stack) -> None:
 
 
 def test_image_answers_alone_when_no_kafka_is_there(stack: Stack) -> None:
-    """Embedded: one container that indexes and answers, healthy by the image's own check, and ends in order."""
+    """Embedded: one container that indexes and serves, healthy by the image's own check, and ends cleanly."""
     name = f"{stack.project}-alone"
     run("docker", "run", "-d", "--name", name, "--read-only", "--tmpfs", "/tmp", "-v", f"{name}:/data", IMAGE)
     try:
@@ -259,7 +259,7 @@ def test_ask_shows_the_first_answer(stack: Stack) -> None:
 
 
 def test_records_arrive_once_when_kafka_and_the_application_died(stack: Stack) -> None:
-    """Kafka is killed, the application goes on, is killed too and started again, then Kafka comes back."""
+    """Kafka is killed, the application continues, is killed too and started again, then Kafka returns."""
     before = [f"before-{n}" for n in range(5)]
     for item in before:
         stack.order(item)
@@ -335,8 +335,7 @@ def test_records_and_key_stay_when_the_stack_is_made_anew(stack: Stack) -> None:
 
 
 def in_journal(container: str, item: str) -> None:
-    """Waits until an order is in the journal, after those before it: `buffered` loses what is not there yet, by
-    design."""
+    """Waits until an order is in the journal, after those before it: `buffered` may lose later ones, by design."""
     find = ["docker", "exec", container, "grep", "-rqs", f'"{item}"', "/data"]
     until(lambda: subprocess.run(find, capture_output=True).returncode == 0, f"{item} is in the journal", 120)
 

@@ -1,4 +1,4 @@
-"""`/docs` in a real browser, over a real socket, with no other host to be reached."""
+"""`/docs` in a real browser, over a real socket, without access to any other host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door at a real listening socket: who is taken out of the kernel's queue, and how many at once."""
+"""The door at a real listening socket: which connections it accepts from the kernel's queue, and how many at once."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def door(most: int = 512) -> AsyncIterator[Made]:
 
 
 async def _turns(count: int = 50) -> None:
-    """Of the event loop: what is scheduled in it has run."""
+    """Lets the event loop run everything that is scheduled."""
     for _ in range(count):
         await asyncio.sleep(0)
 

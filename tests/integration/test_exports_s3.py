@@ -64,7 +64,7 @@ def test_object_is_got_by_the_storages_own_url(world: World, endpoint: str) -> N
     world.add(50)
     export = world.settle(world.ask())
     assert export.state is State.COMPLETE
-    assert world.files() == []  # the part is gone when the object counts
+    assert world.files() == []  # the part is removed when the object is stored
     service = exports_of(world.control)
     service._target = target_at(endpoint, world)
     url, manifest_url = service.presign(ACME, export)
@@ -110,7 +110,7 @@ def test_urls_that_are_forged_altered_or_expired_are_refused(world: World, endpo
 def test_large_object_is_uploaded_in_parts_and_again_after_an_upload_was_killed(
     world: World, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asgi_audit.exporting.s3._PART_BYTES", 5 << 20)  # the least that S3 takes
+    monkeypatch.setattr("asgi_audit.exporting.s3._PART_BYTES", 5 << 20)  # the minimum of S3
     target = target_at(endpoint, world)
     export = world.ask()
     part = world.directory / f"{export.id}.part"

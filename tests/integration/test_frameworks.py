@@ -1,5 +1,5 @@
-"""Starlette and FastAPI under a real uvicorn: what is recorded of requests, of clients that leave, of background
-work; and the fixture that the package brings along."""
+"""Starlette and FastAPI under a real uvicorn: records of requests, of clients that leave, of background work; and the
+pytest fixture of the package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from asgi_audit import AuditMiddleware
 from asgi_audit.testing import AuditRecords
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Starlette 1.x would rather see httpx2 than httpx
+    warnings.simplefilter("ignore")  # Starlette 1.x recommends httpx2 instead of httpx
     from starlette.testclient import TestClient
 
 
@@ -41,7 +41,7 @@ SIGNED_IN = {"x-user": "alice", "X-Request-ID": "r-1"}
 
 @contextlib.contextmanager
 def serving(app: Any, **config: Any) -> Iterator[int]:
-    """uvicorn in a thread on an ephemeral port; the port."""
+    """uvicorn in a thread on an ephemeral port; yields the port."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", **config))
@@ -98,7 +98,7 @@ async def background(request: Request) -> Response:
 
 async def slow_stream(request: Request) -> Response:
     async def chunks() -> AsyncIterator[bytes]:
-        while True:  # until the client leaves: were the stream held back, nothing would ever come
+        while True:  # until the client leaves: if the stream were held back, nothing would ever arrive
             yield b"data: x\n\n"
             await asyncio.sleep(0.02)  # the pace of the stream
 
@@ -186,7 +186,7 @@ def test_starlette_is_recorded_when_uvicorn_serves_it(
     assert (posted["route"], posted["principal"], posted["outcome"]) == ("/items/{id}", "alice", "completed")
     assert (synced["principal"], synced["annotations"]) == ("from a thread", {"step": 1})
     assert mounted["route"] == "/items/{id}"
-    # add_middleware stands inside ServerErrorMiddleware: the exception passes us before the 500 is made.
+    # add_middleware puts the layer inside ServerErrorMiddleware: the exception passes it before the 500 is made.
     assert (failed["outcome"], failed["error"]["type"]) == ("failed", "ValueError")
     stats = audit_records.stats()
     assert stats["internal_errors"] == stats["unwaited"] == stats["open"] == 0
@@ -194,7 +194,7 @@ def test_starlette_is_recorded_when_uvicorn_serves_it(
 
 
 def test_background_task_runs_and_does_not_hold_the_record(audit_records: AuditRecords, delivery: str) -> None:
-    """starlette #1438 and #919: background work is neither cancelled nor waited for; what it annotates is late."""
+    """starlette #1438 and #919: background work is neither cancelled nor waited for; its annotations are late."""
     app = make_starlette(delivery=delivery)
     with serving(app) as port:
         assert ask(port, "GET", "/background")[2] == b"ok"
@@ -207,7 +207,7 @@ def test_background_task_runs_and_does_not_hold_the_record(audit_records: AuditR
 
 @pytest.mark.parametrize("path", ["/stream", "/slow"])
 def test_request_is_recorded_as_disconnected_when_the_client_leaves(audit_records: AuditRecords, path: str) -> None:
-    # Below a BaseHTTPMiddleware `is_disconnected` never becomes true, with or without us.
+    # Below a BaseHTTPMiddleware `is_disconnected` never becomes true, with or without the middleware.
     with serving(make_starlette(base=path == "/stream")) as port:
         client = socket.create_connection(("127.0.0.1", port))
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
@@ -219,7 +219,7 @@ def test_request_is_recorded_as_disconnected_when_the_client_leaves(audit_record
         client.close()
         (record,) = audit_records.wait(1)
     assert record["context"]["outcome"] == "disconnected"
-    # What the application answered stands in the record, though nobody heard it: its work is done.
+    # The response is in the record, although no client received it: the application did its work.
     assert record["response"]["statusCode"] == 200
 
 
@@ -266,7 +266,7 @@ def test_fastapi_is_recorded_when_it_is_installed(audit_records: AuditRecords, d
     assert got["context"]["principal"] == "by dependency"
     assert (created["account_id"], created["context"]["operation"]) == ("acme", "order.create")
     assert refused["response"]["statusCode"] == 422
-    # Installed outside of ServerErrorMiddleware: the 500 that the client saw, with its body.
+    # Installed outside of ServerErrorMiddleware: the record has the 500 that the client saw, with its body.
     assert (failed["response"]["statusCode"], failed["response"]["body"]) == (500, "Internal Server Error")
     assert below["context"]["route"] == "/things/{thing}"
     assert audit_records.stats()["internal_errors"] == 0

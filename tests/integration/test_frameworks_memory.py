@@ -1,6 +1,7 @@
-"""A 150 MB download and a 100 MB upload cost no more than 1 MB of memory beside the bare application.
+"""A 150 MB download and a 100 MB upload cost no more than 1 MB of memory beyond the bare application.
 
-In process, measured by tracemalloc's peak: the application makes and drops its chunks, and what we kept would show."""
+In process, measured by tracemalloc's peak: the application makes and drops its chunks, so memory that the
+middleware keeps would show."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ async def upload(request: Request) -> Response:
 
 
 def peak_of(app: Any, path: str, size: int) -> tuple[int, int]:
-    """(bytes at the peak above the beginning, bytes that the server took)."""
+    """(bytes at the peak above the beginning, bytes that the server received)."""
 
     async def run() -> tuple[int, int]:
         left = 100 * MB if path == "/upload" else 0
@@ -94,7 +95,7 @@ def peak_of(app: Any, path: str, size: int) -> tuple[int, int]:
 @pytest.mark.parametrize("path", ["/download", "/upload"])
 def test_memory_stays_when_a_body_is_large(audit_records: AuditRecords, path: str, size: int, delivery: str) -> None:
     app = Starlette(routes=[Route("/download", download), Route("/upload", upload, methods=["POST"])])
-    # A durable answer waits while its record is built, so the recorder's own work is measured with it: 1.2 MB for a
+    # A durable response waits while its record is built, so the recorder's own work is measured with it: 1.2 MB for a
     # moment for 64 KiB of text, whatever the size of the upload; half of it here.
     kept = 65_536 if delivery == "buffered" else 32_768
     audited = AuditMiddleware(app, delivery=delivery, body_bytes_max=kept)
@@ -102,7 +103,7 @@ def test_memory_stays_when_a_body_is_large(audit_records: AuditRecords, path: st
     try:
         for warm in (app, audited):
             peak_of(warm, "/nowhere", size)
-        audit_records.wait(1)  # the builder and its tables are loaded once a process
+        audit_records.wait(1)  # the builder and its tables are loaded once per process
         bare, bare_taken = peak_of(app, path, size)
         ours, taken = peak_of(audited, path, size)
     finally:

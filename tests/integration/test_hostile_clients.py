@@ -1,8 +1,8 @@
-"""Clients that mean harm against the installed `serve`, over sockets: others are answered, memory is bounded, it ends.
+"""Hostile clients against the installed `serve`, over sockets: others are served, memory is bounded, it ends.
 
-Small by default; `ASGI_AUDIT_TEST_HOSTILE=full` takes the numbers of the promise (280 connections; 1,200 that send
-nothing, with 256 descriptors). Waits are measured by `python -m tests.bench.hostile`, not asserted here: another
-program may have the processor.
+Small by default; `ASGI_AUDIT_TEST_HOSTILE=full` uses the promised numbers (280 connections; 1,200 that send nothing,
+with 256 descriptors). `python -m tests.bench.hostile` measures waiting times; they are not asserted here, because other
+programs may use the processor.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ def test_others_are_answered_when_silent_clients_take_more_connections_than_ther
 
 
 def test_silent_clients_are_closed_in_bounded_time() -> None:
-    """There are places enough, so nobody is closed to make room."""
+    """There is enough room, so no connection is closed to make room."""
     assert measure("silent-once", 20, 100).open == 0

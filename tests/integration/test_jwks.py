@@ -1,5 +1,5 @@
-"""The issuer's keys from a real HTTP server: rotation, an issuer that is away, hangs or answers too much, redirects,
-and `serve` over all of it."""
+"""The issuer's keys from a real HTTP server: rotation, an issuer that is unreachable, hangs or sends too much,
+redirects, and `serve` over all of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_rotation_and_an_issuer_that_goes_away() -> None:
             assert await made.grant(token(kid="k3")) is None
             assert server.asked == 3
             assert await made.grant(token()) is not None
-        now += KEPT_SECONDS - 100  # and nobody listens any more
+        now += KEPT_SECONDS - 100  # and no server listens any more
         assert await made.grant(token()) is not None
 
     asyncio.run(work())
@@ -98,7 +98,7 @@ def test_redirect_is_not_followed(tmp_path: Path) -> None:
 
 @contextmanager
 def dripping(head: bytes, drop: bytes) -> Iterator[str]:
-    """A server that never ends its answer."""
+    """A server that never ends its response."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         stop = threading.Event()
 
@@ -161,4 +161,4 @@ def test_serve_takes_tokens_while_the_issuer_hangs_and_with_several_workers(tmp_
             said = serve.said
             assert "a token was refused: it has expired" in said
             assert not [piece for piece in (*token().split("."), *expired.split(".")) if piece in said]
-            assert "aa_" not in said  # no key is made where an issuer gives rights
+            assert "aa_" not in said  # no key is created where an issuer gives rights

@@ -1,8 +1,9 @@
-"""Goal: whatever bytes a client sends, it can read what the dialect of its path says about them, and nothing of it
-stays.
+"""Goal: whatever bytes a client sends, it can read the error of the dialect at its path, and no connection or task
+remains.
 
-Method: the server of `serve` in a thread over a listening TCP socket, because only TCP resets a connection. Requests
-are sent byte by byte as they stand here; what is read is a whole response, or all until the server closes."""
+Method: the server of `serve` in a thread over a listening TCP socket, because only TCP resets a connection.
+Requests are sent as the exact bytes in this file; a read returns a whole response, or everything until the server
+closes."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ DIALECTS = {operation.dialect.name: operation.dialect for operation in TABLE}
 
 
 class Answer(NamedTuple):
-    """`rest`: what came behind it. `is_closed`: by the server, after it."""
+    """`rest`: the bytes after it. `is_closed`: by the server, after it."""
 
     status: int
     headers: dict[str, str]
@@ -111,7 +112,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def nothing_stays(served: Served, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No connection and no task, and no line that is more than a warning."""
+    """No connection, no task, and no log line above a warning."""
     yield
     state = served.server.server_state
     until(lambda: not (state.connections or state.tasks))
@@ -142,7 +143,7 @@ def test_target_that_is_too_long_is_refused_and_a_long_one_is_read(served: Serve
 
 
 def test_head_without_an_end_is_refused_before_more_is_read(served: Served) -> None:
-    """It comes in small pieces, and does not end."""
+    """It arrives in small pieces, and does not end."""
     line = b"GET /trail/query-result/x HTTP/1.1\r\nHost: x\r\n"
     assert says(
         served.send(line, *[b"X-%d: %s\r\n" % (n, b"a" * 1_000) for n in range(40)], closes=True),
@@ -263,7 +264,7 @@ def test_bytes_that_come_one_by_one_are_a_request(served: Served) -> None:
     ],
 )
 def test_client_that_leaves_in_the_middle_leaves_nothing(served: Served, sent: bytes) -> None:
-    """Half of them reset the connection; what stays is looked at by `nothing_stays`."""
+    """Half of them reset the connection; `nothing_stays` checks the rest."""
     for n in range(40):
         with socket.create_connection(served.listening.getsockname(), timeout=DEADLINE) as client:
             if n % 2:
@@ -272,7 +273,7 @@ def test_client_that_leaves_in_the_middle_leaves_nothing(served: Served, sent: b
 
 
 def test_refused_heads_leave_room_for_others(served: Served) -> None:
-    """Clients that send a head without an end and do not read what is said about it."""
+    """Clients that send a head without an end and do not read the response."""
     clients = [socket.create_connection(served.listening.getsockname(), timeout=DEADLINE) for _ in range(40)]
     try:
         for client in clients:

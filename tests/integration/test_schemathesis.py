@@ -1,8 +1,8 @@
-"""Goal: whatever is sent, the API answers as `/openapi.json` says.
+"""Goal: for any request, the API responds as `/openapi.json` describes.
 
-Method: schemathesis, which knows nothing of us but that document, against `asgi-audit serve` over a real index, with a
-real key, all its checks on. `schemathesis/schemathesis.toml` holds the exceptions, each with its reason, and
-`schemathesis/hooks.py` what keeps them narrow."""
+Method: schemathesis, which knows only that document, against `asgi-audit serve` over a real index, with a real key
+and all checks on. `schemathesis/schemathesis.toml` holds the exceptions, each with its reason, and
+`schemathesis/hooks.py` keeps them narrow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASES_MIN = 5_000
 
 
 def run(directory: Path, *words: str) -> tuple[str, int]:
-    """What it printed, and how many cases it made. Asserts that none failed."""
+    """Its output, and the number of its cases. Asserts that none failed."""
     with live(directory) as served:
         command = [
             str(COMMAND), "--config-file", str(HERE / "schemathesis.toml"), "run", f"{served.url}/openapi.json",

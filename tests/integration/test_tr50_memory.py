@@ -1,8 +1,8 @@
-"""The largest answers of `usage.api.list`, several at once: the memory of the process grows by what the admission
-lends, not by the records that are read.
+"""The largest responses of `usage.api.list`, several at once: the memory of the process grows by the admitted bytes,
+not by the records that are read.
 
-Method: in a process of its own, an index of 36 MB of records, read by six requests at once; the peak of its resident
-memory above what it was after one small request. Kept whole, the records alone would be 216 MB."""
+Method: in a process of its own, an index of 36 MB of records, read by six requests at once; the peak of its
+resident memory above that after one small request. If all records were kept, they alone would be 216 MB."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_six_of_the_largest_answers_at_once_take_little_memory() -> None:
 
 
 def measure() -> None:
-    """Prints what was seen, as JSON. Run in a process of its own."""
+    """Prints the figures as JSON. Run in a process of its own."""
     from tests.support.api import DAY_MS, SqliteApi
     from tests.support.records import foreign
 
@@ -67,7 +67,7 @@ def measure() -> None:
             async def send(message: Any) -> None:
                 nonlocal status, found, tail
                 status = message.get("status", status)
-                data = tail + message.get("body", b"")  # of a name that is cut in two
+                data = tail + message.get("body", b"")  # the beginning of a name that is cut in two
                 found += data.count(NAME)
                 tail = data[-len(NAME) + 1 :]
                 await asyncio.sleep(0)

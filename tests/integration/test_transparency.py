@@ -1,5 +1,5 @@
 """The application and its server see the same with and without the middleware, for a table of applications; and the
-proof notices middleware that is not transparent."""
+proof detects middleware that is not transparent."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def streams(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def server_sent_events(scope: Any, receive: Any, send: Any) -> None:
-    """Until the client leaves, which another task waits for."""
+    """Sends until the client leaves, which another task waits for."""
     await send(start(200, (b"content-type", b"text/event-stream")))
 
     async def events() -> None:
@@ -156,7 +156,7 @@ async def sends_buffers(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def returns_a_value(scope: Any, receive: Any, send: Any) -> int:
-    """Of which a server complains, by closing the connection."""
+    """A server reports an error for it, by closing the connection."""
     if scope["type"] == "http":
         await never_reads(scope, receive, send)
     return 123
@@ -287,7 +287,7 @@ FRAMEWORK_REQUESTS = (
 @pytest.mark.parametrize("name", PLAIN_APPS)
 def test_streams_are_equal_when_delivery_is_buffered(name: str, header: str | None) -> None:
     app, requests = PLAIN_APPS[name]
-    # Another task sends until the client leaves: how often is a matter of scheduling.
+    # Another task sends until the client leaves: the number of messages depends on scheduling.
     endless = name == "server_sent_events"
     assert_transparent(app, requests, request_id_header=header, interleaving=not endless, lifespan=not endless)
 

@@ -1,5 +1,5 @@
-"""`assert_transparent` holds on every FastAPI application, though its frameworks put objects into the scope that are
-made for each request; and what it compares by value still tells a change."""
+"""`assert_transparent` holds for every FastAPI application, although the framework puts objects into the scope that are
+new for each request; and the comparison by value still detects a change."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_streams_are_equal_when_headers_can_be_read_once(header: str | None) -> 
 
 
 class Faulty:
-    """Middleware that changes what frameworks put there by themselves."""
+    """Middleware that changes values that frameworks put into the scope."""
 
     def __init__(self, app: Any, fault: str) -> None:
         self.app = app

@@ -1,8 +1,8 @@
-"""Inputs that are made to be slow for the rooms that search untrusted bytes, `encoding` and `redaction`.
+"""Inputs that are made to be slow for the packages that search untrusted bytes, `encoding` and `redaction`.
 
-Expressions are found by introspection and taken apart by the standard library's own parser. Of each, attacks repeat a
-part (`fragment`) after what comes before it (`prefix`) and end in a near miss (`end`): that is what makes a search go
-back, or begin again at each byte. Everything is seeded.
+Expressions are found by introspection and parsed by the standard library's own parser. For each, attacks repeat a part
+(`fragment`) after its beginning (`prefix`) and end in a near miss (`end`): this makes a search backtrack, or begin
+again at each byte. Everything is seeded.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CATEGORIES = {
 class Expression(NamedTuple):
     name: str  # module and name in it
     pattern: re.Pattern[Any]
-    methods: frozenset[str]  # that the room calls
+    methods: frozenset[str]  # called by the package
 
 
 class Attack(NamedTuple):
@@ -63,7 +63,7 @@ def modules() -> list[Any]:
 
 
 def expressions() -> list[Expression]:
-    """Every compiled expression of the room, once: also in containers, and those of which only a method is kept."""
+    """Every compiled expression of the package, once: also in containers, and those of which only a method is kept."""
     found: dict[tuple[Any, int], Expression] = {}
     called = _called()
     for module in modules():
@@ -88,7 +88,7 @@ def _patterns(value: Any, depth: int = 0) -> Iterator[tuple[re.Pattern[Any], str
 
 
 def _called() -> dict[str, set[str]]:
-    """By name, the attributes of it that the room's sources read."""
+    """By name, its attributes that the package's sources read."""
     out: dict[str, set[str]] = {}
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -183,7 +183,7 @@ def attacks(pattern: re.Pattern[Any], rng: random.Random, number: int) -> Iterat
             yield Attack(prefix, fragment, end if rng.random() < 0.7 else "")
 
 
-# What bodies begin with and end in: something sensitive, so that all is looked at, in every kind of document.
+# Beginnings and ends of bodies: something sensitive, so that everything is searched, in every kind of document.
 _BEGIN = [
     "", "password: x\n", '{"password":"x","a":"', '["', '[{"loc":["password"],"input":"', "password=hunter2&",
     '<input name="password" value="x">', "- password\n- x1\n", "id,password\n1,x\n", '{"a":[', "https://u:p@h/ ",
@@ -204,7 +204,7 @@ TYPES = [
 
 
 def words(number: int = 20) -> list[str]:
-    """Units of attack on whole bodies: the fragments of all expressions, and what documents are made of."""
+    """Units of attack on whole bodies: the fragments of all expressions, and parts of documents."""
     rng = random.Random(5)
     found = set(_WORDS)
     for expression in expressions():
@@ -222,7 +222,7 @@ def body(rng: random.Random, units: list[str]) -> Attack:
 
 
 def longest_call(expression: Expression, text: Any) -> float:
-    """Seconds of processor time of the longest call into the expression, of those that the room makes."""
+    """Seconds of processor time of the longest call into the expression, of those that the package makes."""
     empty = text[:0]
     calls: list[Callable[[], object]] = []
     for method in expression.methods - {"finditer"}:

@@ -1,4 +1,4 @@
-"""The API over a store in memory, with keys for two accounts; asked through httpx without a socket."""
+"""The API over a store in memory, with keys for two accounts; called through httpx without a socket."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class _Failing:
 
 
 class Api:
-    """`acme`, `beta`, `both`, `everything`: keys in clear. `failure`: what every reading of the index raises.
-    `issuer`: whose tokens are accepted."""
+    """`acme`, `beta`, `both`, `everything`: keys in clear. `failure`: raised by every read of the index. `issuer`:
+    whose tokens are accepted."""
 
     def __init__(
         self, directory: Path, *, wait_seconds: float = 0.0, issuer: Issuer | None = None, **given: Any
@@ -72,7 +72,7 @@ class Api:
         self.store.write(Batch(source="t", records=records, positions={"p": Position(self._count, b"")}))
 
     def run_exports(self) -> None:
-        """Until none that was asked for can go on."""
+        """Until no requested export can advance."""
         self.control.exports.beat(self.runner.id)
         for _ in range(20):
             self.runner.step()

@@ -1,4 +1,4 @@
-"""A recorder in memory and a server in a function, for tests of capture."""
+"""A recorder in memory and a server as a function, for tests of capture."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ListRecorder:
         self.opened: list[float] = []
         self.flushed: list[tuple[float, bool]] = []
         self.counts: dict[str, int] = {}
-        self.accounts: list[str] = []  # as they were learned
+        self.accounts: list[str] = []  # in the order of the calls
         self.budget = budget
         self.wakes = wakes
         self.enqueues = enqueues
         self.unwaited_count = 0
         self.waiting: list[Wake] = []
         self.wake_threads: list[threading.Thread] = []
-        self.log: list[str] = []  # shared with a Server: what came first
+        self.log: list[str] = []  # shared with a Server, to compare the order of events
 
     is_crowded = False
     is_open = False
@@ -91,7 +91,7 @@ class ListRecorder:
         return True
 
     def _wake(self, wake: Wake, answer: bool) -> None:
-        time.sleep(0.01)  # the writing of the journal
+        time.sleep(0.01)  # simulates writing to the journal
         self.log.append("durable")
         wake(answer)
 
@@ -113,7 +113,8 @@ class ListRecorder:
 
 
 class Server:
-    """The server's side of one request: gives `body` in chunks, then waits (`leaves_after` messages: disconnect)."""
+    """The server's side of one request: sends `body` in chunks, then waits (after `leaves_after` messages:
+    disconnect)."""
 
     def __init__(
         self,
@@ -193,7 +194,8 @@ def serve_once(
     raises: type[BaseException] | None = None,
     **scope: Any,
 ) -> tuple[Server, Exchange, ListRecorder]:
-    """One request through the middleware on a loop of its own; its one exchange. `raises`: what must come out."""
+    """One request through the middleware on a loop of its own; returns its one exchange. `raises`: the expected
+    exception."""
     capture, recorder = make_capture(app, recorder, **(settings or {}))
     server: Server | None = None
 

@@ -1,5 +1,5 @@
 """Wrong requests, by dialect, each with the status and the words of its refusal. A new dialect adds its own below;
-`tests/contract/test_bad_inputs.py` also makes wrong values for every parameter and field of every row of the table."""
+`contract/test_bad_inputs.py` also makes wrong values for every parameter and field of every row of the table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["BAD_DATES", "BAD_INPUTS", "BAD_NUMBERS", "BAD_TEXTS", "Bad"]
 
 
 class Bad(NamedTuple):
-    """`status`: as the failure has it, whatever the dialect sends. `says`: stands in the message. `target`: path and
-    query as they are sent."""
+    """`status`: of the failure, whatever the dialect sends. `says`: contained in the message. `target`: path and query
+    as they are sent."""
 
     dialect: str
     method: str
@@ -133,7 +133,7 @@ def _executions(dialect: str, path: str) -> list[Bad]:
 
 
 def _of_any_body(dialect: str, path: str, good: dict[str, Any], name: str) -> list[Bad]:
-    """What is wrong with a body whatever it asks for; `name`: a field, here given twice."""
+    """Mistakes in any body; `name`: a field, here given twice."""
     sent = json.dumps(good)
     twice = sent[:-1] + ("," if good else "") + f'"{name}":1,"{name}":1}}'
     not_json = (
@@ -149,13 +149,13 @@ def _of_any_body(dialect: str, path: str, good: dict[str, Any], name: str) -> li
         *((body, 400, "body: it is not JSON in UTF-8") for body in not_json),
         *((body, 400, "body: it is not a JSON object") for body in no_object),
         (twice.encode(), 400, f"{name}: it is given more than once"),
-        (b"\xef\xbb\xbf" + twice.encode(), 400, f"{name}: it is given more than once"),  # a BOM is taken
+        (b"\xef\xbb\xbf" + twice.encode(), 400, f"{name}: it is given more than once"),  # a BOM is accepted
         (b"{}" + b" " * 65_536, 413, "65536"),
     )
 
 
 def _of_any_path(dialect: str, path: str, method: str, status: int, says: str) -> list[Bad]:
-    """Ids that are none, however they are spelled; and paths beside them."""
+    """Invalid ids in all spellings; and unknown paths beside them."""
     ids = (
         "x", "%00", "%0d%0aa:%20b", "%2e", "%2e%2e", "%2e%2e%2fetc", "%252e", "a%2Fb", ";a=b", "a;b=c", "%", "%zz", "%u0041", "*",
         "'", "%22", "%EF%BB%BF", "%F0%9F%92%A9", "x" * 1_500, "x/", "~",
@@ -188,7 +188,7 @@ def _of_any_method(dialect: str, path: str, allowed: tuple[str, ...]) -> list[Ba
 
 
 def _named(*wrong: tuple[str, str]) -> list[Bad]:
-    """Usage: what stands in the path."""
+    """Usage: mistakes in the path."""
     body = json.dumps(_DAY).encode()
     return [Bad("usage", "POST", f"/usage/{path}", body, 400, says) for path, says in wrong]
 

@@ -1,4 +1,4 @@
-"""Day files as versions before 0.2 made them."""
+"""Day files as versions before 0.2 created them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["days_of_version_1"]
 
 @contextmanager
 def days_of_version_1() -> Iterator[None]:
-    """Days that a writer begins in the block."""
+    """In the block, writers begin days in version 1."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("asgi_audit.store.sqlite.day.DAY", DAY_1)
         patched.setattr("asgi_audit.store.sqlite.day.DAY_VERSION", 1)

@@ -1,4 +1,4 @@
-"""Exchanges as capture would hand them over, for the tests of the builder."""
+"""Exchanges as capture would pass them on, for the tests of the builder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def make_exchange(
 
 
 def caches_of(headers: Headers) -> list[dict[Any, Any]]:
-    """All that it remembers from one record to the next, for the tests that no secret is."""
+    """Everything that it remembers between records, for the tests that no secret is in it."""
     return [value for value in vars(headers).values() if isinstance(value, dict)]
 
 

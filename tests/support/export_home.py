@@ -58,11 +58,11 @@ class Home:
 
     @property
     def sha256(self) -> str:
-        """Of what an export of it all holds."""
+        """SHA-256 of the content of an export of everything."""
         return self._digest.hexdigest()
 
     def move(self, directory: Path) -> None:
-        """Its files are there now."""
+        """Call it when the home's files have been moved."""
         self.directory = directory
         self.control = Control(directory / "control.db")
 
@@ -80,7 +80,7 @@ class Home:
         return subprocess.Popen([sys.executable, *arguments], env={**os.environ, "ASGI_AUDIT_HOME": ""})
 
     def wait(self, export: Export, child: subprocess.Popen[bytes], records: int | None = None) -> Export:
-        """Until it has ended, or holds more than `records`."""
+        """Until it has ended, or contains more than `records`."""
 
         def reached() -> Export | None:
             found = self.get(export)
@@ -95,7 +95,7 @@ class Home:
         return found
 
     def faults(self, export: Export) -> list[str]:
-        """What is wrong with its object."""
+        """The problems of its object."""
         found = self.get(export)
         if found.state is not State.COMPLETE:
             return [f"it is {found.state}: {found.reason}"]

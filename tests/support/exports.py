@@ -1,4 +1,4 @@
-"""Exports over a store in memory: a clock that is set, a directory, and a runner that is stepped."""
+"""Exports over a store in memory: a clock that the test sets, a directory, and a runner that the test steps."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Real Kafka for tests: where a broker comes from, and a local cluster that can be killed, stopped in its tracks and
-restarted.
+"""Real Kafka for tests: where a broker comes from, and a local cluster that can be killed, frozen and restarted.
 
-A broker is taken from, in this order: the address in ASGI_AUDIT_TEST_KAFKA; testcontainers, where a Docker engine
-answers; a local JVM (17 or later) whose jars Maven fetches once into the user's cache. `LocalKafka` is the JVM: one
-process a broker in KRaft mode, ports of its own, everything in one directory, SIGKILL / SIGSTOP / SIGCONT / restart on
-the same data. About 3 s to start and 350 MB resident each.
+A broker is taken from the first of these: the address in ASGI_AUDIT_TEST_KAFKA; testcontainers, where a Docker engine
+responds; a local JVM (17 or later) whose jars Maven fetches once into the user's cache. `LocalKafka` is the JVM: one
+process per broker in KRaft mode, ports of its own, everything in one directory, SIGKILL / SIGSTOP / SIGCONT / restart
+on the same data. About 3 s to start and 350 MB resident each.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ _POM = Path(__file__).parents[1] / "kafka_broker" / "pom.xml"
 
 
 def jars() -> Path | None:
-    """The directory of the broker's jars, fetched when it is not there yet; None where java or mvn is missing."""
+    """The directory of the broker's jars, fetched when it is missing; None without java or mvn."""
     if shutil.which("java") is None:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "asgi-audit-tests" / f"kafka-{KAFKA_VERSION}"
     directory.mkdir(parents=True, exist_ok=True)
     whole = directory / ".whole"
-    with (directory / ".lock").open("w") as lock:  # two test runs at once fetch once
+    with (directory / ".lock").open("w") as lock:  # two concurrent test runs fetch once
         fcntl.lockf(lock, fcntl.LOCK_EX)
         if not whole.exists():
             if shutil.which("mvn") is None:
@@ -58,7 +57,7 @@ def jars() -> Path | None:
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine is there (asked of its socket, so that nothing is imported on a machine without one)."""
+    """Whether a Docker engine responds (on its socket, so that nothing is imported on a machine without one)."""
     if shutil.which("docker") is None:
         return False
     try:
@@ -88,7 +87,7 @@ def started_container() -> Any:
 
 @contextlib.contextmanager
 def any_broker(directory: Path) -> Iterator[str | None]:
-    """The address of a broker that nobody kills, from the first source that has one; None when there is none."""
+    """The address of a broker that no test kills, from the first source that has one; None when there is none."""
     given = os.environ.get(ADDRESS_VARIABLE)
     if given:
         yield given
@@ -112,7 +111,8 @@ def any_broker(directory: Path) -> Iterator[str | None]:
 
 
 def read_with_java(jars: Path, address: str, topic: str, count: int, *, seconds: int = 30) -> list[tuple[str, bytes]]:
-    """(key, value) of the first `count` messages of a topic as Java's console consumer prints them: no code of ours."""
+    """(key, value) of the first `count` messages of a topic as Java's console consumer prints them: without code of
+    asgi-audit."""
     command = ["java", "-Xmx128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", f"{jars}/*"]
     command += ["org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", address, "--topic", topic]
     command += ["--from-beginning", "--max-messages", str(count), "--timeout-ms", str(seconds * 1000)]
@@ -123,12 +123,12 @@ def read_with_java(jars: Path, address: str, topic: str, count: int, *, seconds:
 
 
 class Certificates:
-    """A certificate authority of a test, and a broker's certificate for 127.0.0.1 by it; made with openssl."""
+    """A certificate authority of a test, and a broker's certificate for 127.0.0.1 from it; made with openssl."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True)
         self.ca = directory / "ca.pem"
-        self.broker = directory / "broker.pem"  # key and chain, as Kafka reads it
+        self.broker = directory / "broker.pem"  # key and chain, in the form that Kafka reads
         new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         self._openssl(
             directory, "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
@@ -149,8 +149,8 @@ class Certificates:
 
 
 class LocalKafka:
-    """A cluster of `brokers` JVMs, numbered from 1. Every broker is voter and broker, and has a listener with SASL
-    too; with `certificates` one more with SASL over TLS. `users`: more of them for SASL PLAIN, each with
+    """A cluster of `brokers` JVMs, numbered from 1. Every broker is voter and broker, and also has a listener with
+    SASL; with `certificates` one more with SASL over TLS. `users`: further users for SASL PLAIN, each with
     SASL_PASSWORD. With `users` the broker has ACLs: they may do what `allow` gave them, and the plain listener
     everything."""
 
@@ -185,17 +185,17 @@ class LocalKafka:
 
     @property
     def sasl_address(self) -> str:
-        """The listener that wants SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512) of SASL_USER, without TLS."""
+        """The listener that requires SASL (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512) of SASL_USER, without TLS."""
         return ",".join(f"127.0.0.1:{port}" for port in self._sasl.values())
 
     @property
     def tls_address(self) -> str:
-        """The listener that wants SASL too, over TLS; only with `certificates`."""
+        """The listener that requires SASL over TLS; only with `certificates`."""
         return ",".join(f"127.0.0.1:{port}" for port in self._tls.values())
 
     def start(self) -> LocalKafka:
         self.directory.mkdir(parents=True, exist_ok=True)
-        # The first byte is fixed: an id that begins with '-', as one in 64 did, reads like a flag.
+        # The first byte is fixed: an id that begins with '-', as one in 64 did, looks like a flag.
         cluster = base64.urlsafe_b64encode(b"\x01" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         for i in self.brokers:
             self._configuration(i).write_text("\n".join(f"{k}={v}" for k, v in self._properties(i).items()) + "\n")
@@ -211,13 +211,13 @@ class LocalKafka:
         return self
 
     def kill(self, broker: int = 1) -> None:
-        """SIGKILL: nothing is flushed, nobody is told."""
+        """SIGKILL: nothing is flushed, no client is notified."""
         process = self._processes.pop(broker)
         process.kill()
         process.wait(30)
 
     def pause(self, broker: int = 1) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and get no response."""
         self._processes[broker].send_signal(signal.SIGSTOP)
 
     def resume(self, broker: int = 1) -> None:

@@ -22,7 +22,7 @@ DAY_MS = 1_704_067_200_000  # 2024-01-01, the day of the examples in the table o
 
 
 class Live(NamedTuple):
-    """`auditor`, `reader`: keys of the account acme, in clear. `said`: what the server has said so far."""
+    """`auditor`, `reader`: keys of the account acme, in clear. `said`: the server's output so far."""
 
     url: str
     auditor: str
@@ -31,7 +31,7 @@ class Live(NamedTuple):
 
 def fill(home: Path) -> None:
     """600 records: three accounts, four services, all levels, two days of 2024 and now. They are complete until
-    tomorrow, so that the index is fresh for every `max_age` although nothing feeds it."""
+    tomorrow, so that the index is fresh for every `max_age` although no source feeds it."""
     now = int(time.time() * 1000)
     writer = SqliteWriter(home / "index", clock=time.time)
     records = []

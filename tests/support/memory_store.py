@@ -1,5 +1,4 @@
-"""The store's twin in memory: the simplest thing that keeps the contract, for tests and for comparing the real one
-with.
+"""A store in memory: the simplest implementation of the contract, for tests and for comparison with the real one.
 
 Everything is lost with the process. Not bounded: never wired into anything.
 """
@@ -66,14 +65,14 @@ class MemoryStore:
         self._incidents: dict[int, bytes] = {}
         self._last_incident = 0
         self._horizon = 0
-        self._departed: list[tuple[str, int, int]] = []  # account, batch, and where the purge moved the horizon to
+        self._departed: list[tuple[str, int, int]] = []  # account, batch, and the horizon after the purge
         self._past: set[tuple[str, str, str]] = set()  # streams of purged records
         self.id = uuid.uuid4().hex
         self.generation = 1
         self.made_at_ms: int | None = int(clock() * 1000)
 
     def check(self) -> None:
-        """Nothing of it can be gone."""
+        """None of its files can be missing."""
 
     def purge(self, before: int) -> Purged:
         with self._lock:
@@ -172,7 +171,7 @@ class MemoryStore:
         if batch.completion is not None:
             self._extent = batch.completion.extent
             self._holds = self._holds if batch.completion.holds is None else list(batch.completion.holds)
-            # As bytes: what the indexer goes on to change must not change here.
+            # As bytes, because the indexer continues to change the object.
             self._tracked |= {s.process: msgspec.msgpack.encode(s) for s in batch.completion.processes}
             self._incidents |= {i.id: msgspec.msgpack.encode(i) for i in batch.completion.incidents}
         return Written(inserted, duplicates, expired, len(dead))

@@ -1,4 +1,5 @@
-"""The table of operations, asked row by row: each by its own example, with the values that it takes from others."""
+"""Calls the table of operations row by row: each with its own example, and with values from the rows that it
+follows."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ from tests.support.records import extent, foreign
 
 NOBODY = cast(Any, None)
 TABLE = operations(NOBODY, NOBODY, Health(NOBODY, NOBODY), Measured(dict))
-"""Rows whose handlers have nothing to read from: for what stands in a row."""
+"""Rows whose handlers have no index: for tests of the rows' values."""
 PATHS = [(operation, path) for operation in TABLE for path in (operation.path, *operation.literal_roots)]
 QUERY = "?"  # among the values of a path: the query string of a whole URL
 MARK = "only-acme-may-read-this"
 SECRET = "hunter2"
-"""What must stand in no answer and no log."""
+"""Must not occur in any response or log."""
 
 
 def name_of(value: object) -> str | None:
@@ -37,7 +38,7 @@ def name_of(value: object) -> str | None:
 
 
 def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
-    """Exactly the dialect's error body, and nothing that tells of our inside."""
+    """Whether it is exactly the dialect's error body, without internal information."""
     assert answer.status_code == dialect.sends(status), answer.text
     assert answer.headers["content-type"] == dialect.content_type
     assert answer.headers["cache-control"] == "no-store"
@@ -53,7 +54,7 @@ def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
 
 
 class Asker:
-    """Asks `app` for operations of the table. `seed` gives the accounts what the examples ask for."""
+    """Calls operations of the table of `app`. `seed` creates the records that the examples select."""
 
     def __init__(self, api: Api, app: ASGIApp | None = None) -> None:
         self.api = api
@@ -61,13 +62,13 @@ class Asker:
         self._made = 0
 
     def key(self, operation: Operation, accounts: list[str] | str) -> str | None:
-        """In clear; None where none is needed."""
+        """A key in clear; None where none is needed."""
         if not operation.roles:
             return None
         return self.api.control.create_key(min(operation.roles), accounts)[1]
 
     def seed(self, account: str, count: int = 3) -> None:
-        """`count` records for the service and instance of each example, and how complete the index is."""
+        """`count` records for the service and instance of each example, and the completeness of the index."""
         about = {(o.example.path.get("service", "gateway"), o.example.path.get("instance", "i1")) for o in TABLE}
         for service, instance in sorted(about):
             for _ in range(count):
@@ -96,7 +97,7 @@ class Asker:
         beyond: str = "",
         **given: Any,
     ) -> httpx.Response:
-        """The operation's example, but for what is given. `beyond`: put behind the path."""
+        """The operation's example, unless other values are given. `beyond`: appended to the path."""
         values = {**operation.example.path, **(self.followed(operation, key) if values is None else values)}
         where = path or operation.path
         for name in names_in(where):
@@ -119,13 +120,13 @@ class Asker:
         return asyncio.run(run())
 
     def followed(self, operation: Operation, key: str | None) -> dict[str, str]:
-        """Values of the path from the answer of the operation that goes before."""
+        """Values of the path from the response of the operation that it follows."""
         if operation.follows is None:
             return {}
         before = next(o for o in TABLE if o.id == operation.follows.operation)
         answer = self.ask(before, key or self.key(before, ["acme"]))
         assert answer.status_code == 200, answer.text
-        self.api.run_exports()  # what was begun is as far as it gets
+        self.api.run_exports()  # the begun one can get no further
         if operation.follows.url:
             header = answer.headers.get(operation.follows.url, "")
             url = urlsplit(header.partition("<")[2].partition(">")[0] or find(answer.json(), operation.follows.url))
@@ -148,7 +149,7 @@ def find(answer: Any, field: str) -> Any:
 
 
 def page_token_of(operation: Operation, answer: httpx.Response) -> str | None:
-    """The token of the page after it."""
+    """The token of the next page."""
     word = operation.dialect.words.get("page_token")
     is_json = answer.headers["content-type"] == "application/json"
     token = find(json.loads(answer.content), word) if word and is_json and answer.content else None

@@ -1,4 +1,4 @@
-"""Ports for servers that a test starts: free now, and when a server that was killed starts again at its own."""
+"""Ports for servers that a test starts: free now, and also when a killed server starts again at its port."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_ports(count: int) -> list[int]:
-    """Of the loopback address. They lie below those that the kernel gives to connections, which other tests open by
-    the hundred meanwhile, and are drawn, so that two workers do not take the same."""
+    """Of the loopback address. They are below the kernel's range for client connections, of which other tests open
+    hundreds meanwhile, and are random, so that two workers do not take the same."""
     with contextlib.ExitStack() as held:
         found: set[int] = set()
         while len(found) < count:

@@ -1,4 +1,4 @@
-"""What the server of the API changes of its process, undone, for tests that run it in theirs."""
+"""Restores the process-wide settings that the API's server changes, for tests that run it in their own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["process_restored"]
 
 @contextmanager
 def process_restored() -> Iterator[None]:
-    """Around the server: the interval of switches, and what bounds the lines of the log, which later tests read."""
+    """Around the server: the switch interval, and the filters of log lines, which later tests read."""
     interval = sys.getswitchinterval()
     try:
         yield

@@ -27,7 +27,7 @@ def read_until(seconds: float) -> ReadUntil:
 
 
 def extent(until: int | None, ceiling: int | None = 0, *, begins: int = 0) -> Extent:
-    """T stands at `until` (ms), unless another `ceiling` lets it go on."""
+    """T is at `until` (ms), unless another `ceiling` lets it advance."""
     return Extent(until, until if ceiling == 0 else ceiling, begins, True)
 
 
@@ -50,8 +50,8 @@ def payload(
     body: Any = None,
     **context_fields: Any,
 ) -> bytes:
-    """The bytes of one record; `process` None: a foreign one, told apart by `identity`. `context_fields`: more of its
-    context, in the names of the schema."""
+    """The bytes of one record; `process` None: a foreign one, identified by `identity`. `context_fields`: further
+    fields of its context, by the names of the schema."""
     context: dict[str, Any] = {"durationNs": 12_000_000, "outcome": "completed", **context_fields}
     if principal is not None:
         context["principal"] = principal
@@ -93,7 +93,7 @@ def record(sequence: int, timestamp: int = NOON, **given: Any) -> Decoded:
 
 
 def foreign(timestamp: int, *, name: str = "x", **given: Any) -> Decoded:
-    """A record of another producer, without process and sequence; `name` is its metadata.id, which tells it apart."""
+    """A record of another producer, without process and sequence; `name` is its metadata.id, which identifies it."""
     return record(0, timestamp, process=None, identity=name, request_id=f"r-{name}", **given)
 
 
@@ -124,7 +124,7 @@ def over_days(first: int, count: int) -> list[Decoded]:
 
 
 def everything(**given: Any) -> Query:
-    """All accounts, all times, unless `given` says less."""
+    """All accounts, all times, unless `given` restricts them."""
     return Query(**{"accounts": None, "start": 0, "end": TIME_END, **given})
 
 

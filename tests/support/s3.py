@@ -24,7 +24,7 @@ HOW_TO_GET_ONE = (
 
 
 def found() -> str | None:
-    """The command."""
+    """The path of the command."""
     beside_go = Path.home() / "go" / "bin" / "versitygw"
     named = os.environ.get("ASGI_AUDIT_TEST_VERSITYGW") or shutil.which("versitygw")
     return named or (str(beside_go) if beside_go.is_file() else None)
@@ -32,13 +32,13 @@ def found() -> str | None:
 
 @contextlib.contextmanager
 def serving(command: str, directory: Path) -> Iterator[str]:
-    """The URL of a server with an empty bucket, over `directory`."""
+    """Yields the URL of a server with an empty bucket, over `directory`."""
     port = free_port()
     root, beside = directory / "buckets", directory / "attributes"
     (root / BUCKET).mkdir(parents=True)
     beside.mkdir()
     arguments = [command, "--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}", "--quiet"]
-    # Beside the files: not every file system of a test has extended attributes.
+    # Beside the files: not every file system has extended attributes.
     child = subprocess.Popen([*arguments, "posix", "--sidecar", str(beside), str(root)], stdout=subprocess.DEVNULL)
     try:
         until(lambda: child.poll() is not None or listens(port), "versitygw listens")

@@ -1,4 +1,4 @@
-"""A Source of a few lines: lists per partition, trimmed by commit, with faults to order."""
+"""A small Source: lists per partition, trimmed by commit, with faults that the test sets."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class ListSource:
         self.committed: dict[str, Position] = {}
         self.opened: dict[str, Position] | None = None
         self.damaged: list[tuple[str, int, str, bytes]] = []
-        self.ended: list[str] = []  # partitions that the next commit answers as gone
+        self.ended: list[str] = []  # partitions that the next commit returns as gone
         self.fail: list[Exception] = []
         self.fail_commit: list[Exception] = []
         self.polls: list[int] = []
         self.now = time.time
-        self.fences = True  # whether a poll after which nothing waits gives a fence
+        self.fences = True  # whether a poll that leaves nothing waiting returns a fence
         self.made: float | None = None
         self.ignored: list[str] = []
         self.holds: dict[str, str] | None = {}
         self.recovered: list[str] = []
-        self.incidents: list[SourceIncident] = []  # that the next `take_incidents` answers
+        self.incidents: list[SourceIncident] = []  # returned by the next `take_incidents`
 
     def put(self, partition: str, kind: Kind, sequence: int, payload: bytes) -> None:
         kept = self.entries.setdefault(partition, [])

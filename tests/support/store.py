@@ -1,4 +1,4 @@
-"""A store of a few lines for the tests of what reads from one: the contract's meaning without its machinery."""
+"""A small store for the tests of its readers: the meaning of the contract without its machinery."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TinyStore:
         self.read_until = 0.0
         self.opened = 0
         self.completeness = Completeness(None, 0, 0)
-        self.at_completeness = lambda: None  # what happens right after it was read
+        self.at_completeness = lambda: None  # called right after it was read
         self.lock = threading.Lock()
 
     def add(self, *records: Decoded) -> None:
@@ -35,7 +35,7 @@ class TinyStore:
 
 
 class TinyReader:
-    """Checks, too, that one thread at a time uses it."""
+    """Also checks that one thread at a time uses it."""
 
     def __init__(self, store: TinyStore) -> None:
         self._store = store

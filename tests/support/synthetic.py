@@ -1,4 +1,5 @@
-"""Synthetic records, and the dictionary that we ship, trained on them alone: `python -m tests.support.synthetic OUT`.
+"""Synthetic records, and the dictionary of the package, which is trained on them alone: `python -m
+tests.support.synthetic OUT`.
 
 A dictionary trained on real records would carry their plaintext into every copy of the index, so every name, address
 and text here is made up: `example.com`, the documentation networks of RFC 5737, invented words. The same seed gives the

@@ -24,7 +24,7 @@ AUDIENCE = "asgi-audit"
 
 
 def private_key(algorithm: str, number: int = 0) -> Any:
-    """The same for the same arguments, within a run: RSA keys take long to make."""
+    """The same key for the same arguments, within a run: RSA keys take long to make."""
     return _made(algorithm, number)
 
 
@@ -39,7 +39,7 @@ def _made(algorithm: str, number: int) -> Any:
 
 
 def jwk(algorithm: str, kid: str | None, number: int = 0, **more: Any) -> dict[str, Any]:
-    """The public part, as it stands in a key set."""
+    """The public part, in the form of a key set."""
     of = "EdDSA" if algorithm == "Ed448" else algorithm
     found: dict[str, Any] = get_default_algorithms()[of].to_jwk(
         private_key(algorithm, number).public_key(), as_dict=True
@@ -53,7 +53,7 @@ def key_set(*keys: dict[str, Any]) -> bytes:
 
 
 def claims(**given: Any) -> dict[str, Any]:
-    """Of a valid token; a claim that is given as None is left out."""
+    """Claims of a valid token; a claim given as None is left out."""
     now = int(time.time())
     found = {
         "iss": ISSUER,
@@ -74,7 +74,7 @@ def token(algorithm: str = "ES256", kid: str | None = "k1", number: int = 0, **g
 
 
 def signed(header: bytes, payload: bytes, algorithm: str = "ES256", number: int = 0) -> str:
-    """A token of these very bytes, with a right signature."""
+    """A token with exactly these bytes and a right signature."""
     text = part(header) + b"." + part(payload)
     signature = get_default_algorithms()["EdDSA" if algorithm == "Ed448" else algorithm].sign(
         text, private_key(algorithm, number)
@@ -102,8 +102,8 @@ def issuer_of(*keys: dict[str, Any], **rules: Any) -> Issuer:
 
 
 class IssuerServer:
-    """`url`: of the key set. `body`, `status` and `headers`: what it answers. `asked`: how often it was asked.
-    `held`: answers wait until it is set."""
+    """`url`: of the key set. `body`, `status` and `headers`: its response. `asked`: number of requests. `held`:
+    responses wait until it is set."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -127,7 +127,7 @@ class IssuerServer:
                 try:
                     self.wfile.write(outer.body)
                 except OSError:
-                    return  # the client has seen enough
+                    return  # the client has read enough
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -1,4 +1,4 @@
-"""A second user, for tests of who may read and write what."""
+"""A second user, for tests of access rights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["GROUP", "NEEDS_ROOT", "OTHER", "as_other"]
 NEEDS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0, reason="two real users are needed: run the tests as root, as CI does (sudo make test)"
 )
-OTHER, GROUP = 54_321, 54_322  # a user and a group that nobody has; the kernel needs no more than numbers
+OTHER, GROUP = 54_321, 54_322  # a user and a group without an account; the kernel needs only numbers
 
 
 def as_other(act: Callable[[], object], groups: Sequence[int] = (), user: int = OTHER) -> str:
-    """What `act` returns, or the name of its exception, run by another user in a forked child: the interpreter of a
-    developer often stands where no other user may execute it."""
+    """The result of `act`, or the name of its exception, run by another user in a forked child: a developer's
+    interpreter is often in a place where other users may not execute it."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

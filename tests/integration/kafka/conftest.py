@@ -1,5 +1,4 @@
-"""A real broker for these tests (see tests/support/kafka.py), and the few things that every one of them does with
-it."""
+"""A real broker for these tests (see support/kafka.py), and helpers that they share."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def unavailable(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def jars() -> Path:
-    """The broker's jars: for tests that need a JVM of their own."""
+    """The broker's jars, for tests that need a JVM of their own."""
     found = kafka.jars()
     if found is None:
         unavailable(HOW_TO_GET_ONE)
@@ -44,7 +43,7 @@ def jars() -> Path:
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker that all tests share; nobody kills this one."""
+    """A broker that all tests share; no test may kill it."""
     with kafka.any_broker(tmp_path_factory.mktemp("kafka")) as address:
         if address is None:
             unavailable(HOW_TO_GET_ONE)
@@ -54,8 +53,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def local(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
-    """One broker that tests may kill, stop and restart, and that has a listener with SASL. Whoever harms it heals
-    it."""
+    """One broker that tests may kill, stop and restart, and that has a listener with SASL. A test that damages it
+    repairs it."""
     cluster = LocalKafka(tmp_path_factory.mktemp("local-kafka"), jars)
     try:
         yield cluster.start()
@@ -98,12 +97,12 @@ def delete_topic(config: KafkaConfig) -> None:
 
 
 def record(number: int, size: int = 300) -> bytes:
-    """What begins as a record of ours does, on one line; the transport looks no further."""
+    """One line that begins like a record; the transport does not look at the rest."""
     return b'{"account_id":"acme","n":%d,"pad":"%s"}' % (number, b"x" * size)
 
 
 def write_journal(root: Path, count: int, *, first: int = 1, size: int = 300, kept: list[JournalWriter]) -> str:
-    """The journal of one more live process with records first..first+count-1; its UUID. The writer is put into
+    """The journal of one more live process with records first..first+count-1; returns its UUID. The writer is added to
     `kept`."""
     process = uuid.uuid4()
     writer = JournalWriter(
@@ -172,7 +171,7 @@ class ListSource:
 
 
 def read_all(config: KafkaConfig, count: int, seconds: float = 60.0, **options: Any) -> list[Message]:
-    """The first `count` messages by our own source, from the beginning."""
+    """The first `count` messages, read by our own source from the beginning."""
     source = KafkaSource(config, **options)
     source.open({})
     try:
@@ -182,7 +181,7 @@ def read_all(config: KafkaConfig, count: int, seconds: float = 60.0, **options: 
 
 
 def read_from(source: KafkaSource, count: int, seconds: float = 60.0) -> tuple[list[Message], dict[str, Position]]:
-    """At least `count` messages more, and the positions behind them."""
+    """At least `count` further messages, and the positions after them."""
     messages: list[Message] = []
     positions: dict[str, Position] = {}
 
@@ -197,7 +196,7 @@ def read_from(source: KafkaSource, count: int, seconds: float = 60.0) -> tuple[l
 
 
 def read_until_fence(source: KafkaSource, since: float, seconds: float = 30.0) -> list[Message]:
-    """Everything up to a fence that was taken after `since`: all that was acknowledged before then."""
+    """Everything up to a fence taken after `since`, and so everything acknowledged before then."""
     messages: list[Message] = []
 
     def read() -> bool:
@@ -210,7 +209,7 @@ def read_until_fence(source: KafkaSource, since: float, seconds: float = 30.0) -
 
 
 def send(config: KafkaConfig, values: list[bytes | None], *, partition: int = 0, key: bytes = b"k") -> float:
-    """Values straight into the topic, by aiokafka alone; the wall clock at which all were acknowledged."""
+    """Sends values to the topic by aiokafka alone; returns the wall clock when all were acknowledged."""
     from aiokafka import AIOKafkaProducer
 
     async def work() -> float:

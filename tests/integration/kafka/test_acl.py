@@ -1,6 +1,6 @@
-"""The rights of docs/kafka.md are enough, on a broker with ACLs, and without them each part says what is missing.
+"""The rights in docs/kafka.md are enough, on a broker with ACLs, and without them each part reports what is missing.
 
-Method: the commands of the document are run by Kafka's own tool; then each part as its user, by the installed command.
+Method: Kafka's own tool runs the commands of the document; then each part runs as its user, by the installed command.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run(user: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def topic(cluster: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Made by `admin`; three records of `app` are in it."""
+    """Made by `admin`; it contains three records of `app`."""
     made = run("admin", "topics", "create", url(cluster), "--partitions", "2")
     assert (made.returncode, made.stderr) == (0, "")
     assert "max.message.bytes 4194304" in made.stdout
@@ -78,7 +78,7 @@ def topic(cluster: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> str:
         env=clean_environment(**of("app", ASGI_AUDIT_TRANSPORT=url(cluster), ASGI_AUDIT_HOME=home)),
     )  # fmt: skip
     assert served.returncode == 0, served.stderr
-    # Whatever was not sent within two seconds at its end; nothing is left, so the right to write is enough.
+    # Entries not sent within two seconds of its end stay in the journal; none remain, so the right to write is enough.
     sent = run("app", "forward", "--once", "--from", f"journal:///{home}/journal", "--to", url(cluster))
     assert sent.returncode == 0, sent.stderr
     return url(cluster)
@@ -87,7 +87,7 @@ def topic(cluster: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> str:
 def committed(cluster: LocalKafka) -> dict[int, int]:
     try:
         offsets = admin(cluster.address, "list_consumer_group_offsets", "asgi-audit-indexer")
-    except TransportError:  # the first commit makes the coordinator's own topic
+    except TransportError:  # the first commit creates the coordinator's own topic
         return {}
     return {tp.partition: found.offset for tp, found in offsets.items()}
 
@@ -126,7 +126,7 @@ def test_serve_indexes_and_sends_the_records_of_its_own_reads(topic: str, tmp_pa
 
 
 def checks(user: str, topic: str, home: Path) -> dict[str, list[tuple[str, str]]]:
-    """(level, message) of what doctor finds about broker and topic."""
+    """(level, message) of doctor's findings about broker and topic."""
     done = run(user, "doctor", "--json", "--from", topic, "--home", str(home))
     found: dict[str, list[tuple[str, str]]] = {"broker": [], "topic": []}
     for one in orjson.loads(done.stdout)["checks"]:

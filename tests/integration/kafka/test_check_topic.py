@@ -1,4 +1,4 @@
-"""`examples/check_topic.py`, an independent consumer, over a real topic: what it accepts, and what it finds wrong."""
+"""`examples/check_topic.py`, an independent consumer, over a real topic: what it accepts, and which errors it finds."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ def test_change_is_found_when_statements_stayed_as_they_were(
 
 
 def test_forgery_is_not_found_when_the_statements_are_forged_too(address: str, original: Topic) -> None:
-    """The limit that docs/formats.md states: statements are not signed, so who may write to the topic can forge."""
+    """The limit that docs/formats.md states: statements are not signed, so a user who may write to the topic can forge
+    them."""
     forged: list[bytes] = []
     trees: defaultdict[str, Tree] = defaultdict(Tree)
     digests: dict[str, str] = {}

@@ -1,5 +1,5 @@
-"""What an index claims to be complete while it reads a real topic: from its beginning, killed on the way, with a
-partition that has no leader, with a topic whose beginning retention took."""
+"""The completeness claims of an index while it reads a real topic: from its beginning, killed in between, with a
+partition without a leader, and with a topic whose beginning retention removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .conftest import admin, make_topic, send
 
 @contextmanager
 def indexing(config: KafkaConfig, index: Path, *, batch_max: int = 4000) -> Iterator[Indexer]:
-    """An indexer in a thread, which ends with what it has in hand."""
+    """An indexer in a thread, which ends after its current batch."""
     writer = SqliteWriter(index)
     source = KafkaSource(config)
     stop = threading.Event()
@@ -47,7 +47,7 @@ def indexing(config: KafkaConfig, index: Path, *, batch_max: int = 4000) -> Iter
 
 
 def entries(process: uuid.UUID, count: int, at: int, *, closed: str = "") -> list[bytes]:
-    """Of one process: its first statement, so many records, and a statement that covers them."""
+    """Entries of one process: its first statement, `count` records, and a statement that covers them."""
     first = statement(1, 1, 0, process=process, at=at, watermark=at, started=at)
     last = statement(2, 1, count, process=process, at=at + count, watermark=at + count, started=at, closed=closed)
     records = [payload(n, at + n, process=process) for n in range(1, count + 1)]
@@ -55,8 +55,8 @@ def entries(process: uuid.UUID, count: int, at: int, *, closed: str = "") -> lis
 
 
 def test_nothing_is_claimed_while_the_topic_is_read_from_its_beginning(address: str, tmp_path: Path) -> None:
-    """One process with 20,000 records, 30 short ones on other partitions, a fresh index, killed early: whatever it
-    says on the way, all of the window must be there when it says that it is complete."""
+    """One process with 20,000 records, 30 short ones on other partitions, a fresh index, killed early: whenever it
+    claims that the window is complete, all of the window must be indexed."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     choice = random.Random(seed)
@@ -72,7 +72,7 @@ def test_nothing_is_claimed_while_the_topic_is_read_from_its_beginning(address: 
     def claims() -> bool:
         reader = SqliteReader(index)
         try:
-            # First what is claimed, then what is there.
+            # First read the claim, then the contents.
             found = reader.completeness(start, end)
             is_claimed = found.until is not None and found.until >= end and not found.incidents
             is_claimed = is_claimed and found.begins is not None and found.begins <= start

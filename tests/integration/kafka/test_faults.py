@@ -1,4 +1,4 @@
-"""Brokers that die, freeze and come back under a forwarder and a source that are at work."""
+"""Brokers die, freeze and return while a forwarder and a source are working."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .conftest import ListSource, admin, append_journal, make_topic, read_all, r
 
 
 class Reader(threading.Thread):
-    """Keeps reading a source; what it has read is in `messages`."""
+    """Keeps reading a source; the messages are in `messages`."""
 
     def __init__(self, source: KafkaSource) -> None:
         super().__init__(daemon=True)
@@ -49,17 +49,17 @@ class Reader(threading.Thread):
 
 
 def _first_seen(messages: list[Message]) -> list[bytes]:
-    """Without the repetitions, in the order of the first."""
+    """Without repetitions, in the order of first occurrence."""
     return list(dict.fromkeys(m.payload for m in messages))
 
 
 def test_nothing_is_missing_when_the_broker_is_killed_and_restarted_while_records_flow(
     local: LocalKafka, tmp_path: Path, writers: list[JournalWriter]
 ) -> None:
-    """Two processes write all the time, the broker is killed twice: every record is there, each process in order."""
+    """Two processes write continuously, the broker is killed twice: every record arrives, in order for each process."""
     config = make_topic(local.address, 2)
     root = tmp_path / "journal"
-    begins = (1, 1_000_001)  # the first record of each process: no two records are alike
+    begins = (1, 1_000_001)  # the first record of each process: no two records are equal
     for begin in begins:
         write_journal(root, 100, first=begin, kept=writers)
     forwarder = Forwarder(
@@ -91,7 +91,7 @@ def test_nothing_is_missing_when_the_broker_is_killed_and_restarted_while_record
         until(lambda: len({m.payload for m in reader.messages}) >= 2 * written)
         until(lambda: reader.source.stats().lag == 0)
         reader.ending.set()
-        reader.join()  # it has handed over what it read
+        reader.join()  # it has queued what it read
         by_partition: dict[str, list[Message]] = defaultdict(list)
         for message in reader.messages:
             by_partition[message.partition].append(message)
@@ -124,7 +124,7 @@ def test_forwarder_delivers_when_kafka_comes_up_after_it(local: LocalKafka, tmp_
 
 @pytest.fixture
 def frozen(local: LocalKafka) -> Iterator[LocalKafka]:
-    """A broker that is stopped in its tracks by the test; it goes on afterwards."""
+    """A broker that the test freezes; it continues afterwards."""
     yield local
     local.resume()
 
@@ -146,7 +146,7 @@ def test_stop_and_close_return_when_the_broker_is_frozen(frozen: LocalKafka, tmp
     assert not forwarder.stop(1.5)
     assert source.committed == 100, "removed without an acknowledgement"
     reader.close()
-    # Recorders of other tests of this run live on.
+    # Recorders of other tests of this run still exist.
     left = [t.name for t in threading.enumerate() if t.name.startswith("asgi-audit")]
     assert [name for name in left if name != "asgi-audit-recorder"] == []
 

@@ -1,4 +1,4 @@
-"""`asgi-audit forward` as a process: what it shows of itself, and how it ends."""
+"""`asgi-audit forward` as a process: its endpoints, and how it ends."""
 
 from __future__ import annotations
 

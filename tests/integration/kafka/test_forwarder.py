@@ -1,4 +1,4 @@
-"""From a real journal to a real topic: order, acknowledgement, refusal, and what the operator is told."""
+"""From a real journal to a real topic: order, acknowledgement, refusal, and messages for the operator."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_forwarder_carries_every_process_in_order_when_journals_of_three_wait(
     forwarder.start()
     assert forwarder.join(60)
     stats = forwarder.stats()
-    # Closing writers tells the source that the processes are dead: an adoption statement may follow the records.
+    # Closing writers shows the source that the processes are dead: an adoption statement may follow the records.
     assert stats.acknowledged == stats.sent >= 9000
     assert stats.refused == stats.retries == stats.pending == 0
     read = read_with_java(jars, address, config.topic, stats.acknowledged)
@@ -58,7 +58,7 @@ def test_forwarder_carries_every_process_in_order_when_journals_of_three_wait(
 
 
 def test_forwarder_sends_at_once_when_it_is_told_to_hurry(address: str, tmp_path: Path) -> None:
-    """A process is unknown to the index until its statement stands in the topic. Method: the linger never ends."""
+    """A process is unknown to the index until its statement is in the topic. Method: the linger never ends."""
     source = ListSource([Entry(Kind.RECORD, 1, record(1))])
     forwarder = Forwarder(source, make_topic(address), dead_letters=tmp_path / "dead", linger_seconds=3600.0)
     forwarder.start()
@@ -106,7 +106,7 @@ def test_forwarder_keeps_kinds_apart_when_statements_stand_between_records(addre
 def test_forwarder_states_the_loss_in_place_when_the_broker_refuses_one_record(
     address: str, tmp_path: Path, place: int
 ) -> None:
-    """A record of 2 MB that does not compress, for a topic that takes 1 MB: it alone becomes a dead letter and a
+    """A record of 2 MB that does not compress, for a topic that accepts 1 MB: it alone becomes a dead letter and a
     loss."""
     config = make_topic(address, max_message_bytes="1000000")
     huge = record(place + 1)[:-2] + os.urandom(1 << 20).hex().encode() + b'"}'
@@ -140,7 +140,7 @@ def test_forwarder_sends_smaller_batches_when_the_topic_takes_no_large_ones(addr
 
 
 def test_forwarder_loses_nothing_when_its_clock_is_two_hours_ahead(address: str, tmp_path: Path) -> None:
-    """Kafka refuses each batch that is dated more than an hour ahead: no record is to blame for that."""
+    """Kafka refuses each batch that is dated more than an hour ahead, which is not the fault of any record."""
     config = make_topic(address, message_timestamp_type="CreateTime")
     source = ListSource([Entry(Kind.RECORD, n, record(n)) for n in range(1, 501)])
     forwarder = Forwarder(source, config, dead_letters=tmp_path, drain=True, clock=lambda: time.time() + 7200)

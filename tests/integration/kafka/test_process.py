@@ -1,4 +1,4 @@
-"""What a process with the transport Kafka does at its start, at its end, and after fork: real processes."""
+"""Processes with the transport Kafka: at their start, at their end, and after fork."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_program_that_ends_by_itself_sends_what_it_wrote_and_its_final_statement
     assert [r["context"]["capture"]["sequence"] for r in records] == [1, 2, 3]
     last = json.loads([m.payload for m in messages if m.kind is Kind.STATEMENT][-1])
     assert (last["last"], last["closed"]) == (3, "final")
-    # What is sent again by the next one is nothing: the position stands beside the journal.
+    # The next one sends nothing again: the position is beside the journal.
     run(f"kafka://{config.address}", tmp_path)
     again = read_all(config, 8)
     processes = [json.loads(m.payload)["context"]["capture"]["process"] for m in again if m.kind is Kind.RECORD]
@@ -90,7 +90,7 @@ def test_child_forwards_its_own_journal_when_a_process_forks(address: str, tmp_p
 
 
 def test_application_starts_serves_and_ends_when_kafka_is_not_there(tmp_path: Path) -> None:
-    """Nothing waits for a broker: there never is one."""
+    """No part waits for a broker: there never is one."""
     assert run("kafka://127.0.0.1:1/topic", tmp_path)["stats"] == 3
     (process,) = (p.name for p in (tmp_path / "journal").glob("[!.]*"))
     assert (tmp_path / "journal" / process / "counters").exists()

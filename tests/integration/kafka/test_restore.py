@@ -1,6 +1,6 @@
 """A backup restored beside a real Kafka: the index is lost, restored, and catches up from the backup's offsets, with no
-record twice and none missing; killed with SIGKILL in the middle of the restore and of the catch-up. And what retention
-took from the topic meanwhile is an incident, not silence. Installed commands as processes."""
+duplicate and no missing record, though the restore and the catch-up are killed with SIGKILL. Records that retention
+removed from the topic meanwhile cause an incident. Installed commands as processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytest.importorskip("aiokafka", reason="pip install 'asgi-audit[kafka]'")
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-# Sends requests r-FIRST … r-LAST, each with a body that no compression makes small.
+# Sends requests r-FIRST … r-LAST, each with a body that does not compress.
 APP = """
 import asyncio, os, sys
 import asgi_audit, httpx
@@ -66,7 +66,7 @@ class Road:
         assert made.returncode == 0, made.stderr
 
     def send(self, count: int) -> None:
-        """More requests of one more process, all of which the broker has acknowledged when this returns."""
+        """Sends requests in a further process; when it returns, the broker has acknowledged all of them."""
         home = self.directory / f"app-{self.sent}"
         environment = clean_environment(ASGI_AUDIT_TRANSPORT=self.url, ASGI_AUDIT_HOME=str(home))
         command = [sys.executable, "-c", APP, str(self.sent + 1), str(self.sent + count)]
@@ -126,14 +126,14 @@ def test_restored_index_catches_up_when_killed_at_any_point(address: str, tmp_pa
         indexer.stop(signal.SIGKILL)
     before = road.completeness()[1]
     road.lose()
-    road.send(400)  # while no index is there
+    road.send(400)  # while there is no index
 
     restore = [COMMAND, "restore", "copy", "--store", str(road.index)]
     for _ in range(3):  # killed as soon as it has begun to copy
         with subprocess.Popen(restore, cwd=tmp_path, env=clean_environment(), stderr=subprocess.DEVNULL) as child:
             until(lambda: any(tmp_path.glob("index.*")) or road.index.exists() or child.poll() is not None)
             child.kill()
-        if road.index.exists():  # it was faster
+        if road.index.exists():  # it was faster than the kill
             assert road.records() == ids((1, 200))
             road.lose()
     done = run(*restore[1:], cwd=tmp_path)
@@ -142,7 +142,7 @@ def test_restored_index_catches_up_when_killed_at_any_point(address: str, tmp_pa
     assert road.records() == ids((1, 200))
     assert [p.name for p in tmp_path.glob("index*")] == ["index"]
 
-    for _ in range(4):  # killed as soon as more is there
+    for _ in range(4):  # killed as soon as it has indexed more
         with road.indexing() as indexer:
             road.wait_for_more()
             indexer.stop(signal.SIGKILL)

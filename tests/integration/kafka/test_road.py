@@ -1,5 +1,5 @@
-"""The whole road as a user walks it: topic, application, Kafka, `serve` with its indexer, usage and trail; then each of
-the commands around it. Installed commands as processes; nothing of ours is imported."""
+"""The whole path as a user sets it up: topic, application, Kafka, `serve` with its indexer, usage and trail; then each
+related command. Installed commands as processes; nothing of asgi_audit is imported."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_request_is_answered_by_usage_and_trail_when_it_went_through_kafka(addre
         assert (record["request"]["method"], record["request"]["path"]) == ("POST", "/orders")
         assert "hunter2" not in json.dumps(record)
         until(lambda: any(r["request"]["path"] == "/orders" for r in records(base, "/trail", key)), "trail has it")
-        # Reads are audited over the same topic.
+        # Requests to the API are audited through the same topic.
         until(lambda: any(r["metadata"]["service"] == "logs" for r in records(base, "/trail", key)), "reads are there")
         _, headers = asked(base, "/usage/app/default/query-result/" + asked(
             base, "/usage/app/default", key, {"from": FROM, "to": TO})[0]["queryExecutionId"], key)  # fmt: skip
         assert headers["Audit-Complete-Until"] is not None
 
-        # tail shows the local journal, whatever becomes of it.
+        # tail shows the local journal, independent of the topic.
         assert "POST /orders" in run("tail", "--home", home, "--from", url, cwd=tmp_path).stdout
         looked = run(
             "doctor", "--from", url, "--home", home, "--to", f"sqlite:///{tmp_path}/.asgi-audit/index", cwd=tmp_path
@@ -81,7 +81,7 @@ def test_request_is_answered_by_usage_and_trail_when_it_went_through_kafka(addre
         absent = run("doctor", "--from", url + "-not-there", "--home", home, cwd=tmp_path)
         assert absent.returncode == 1
         assert "-not-there does not exist. asgi-audit topics create" in absent.stdout
-        # Killed: what it left is sent from outside, and its journal is gone.
+        # Killed: another process forwards what it left, and removes its journal.
         call(port, "GET", "/orders/1")
         app.stop(signal.SIGKILL)
         forwarded = run(

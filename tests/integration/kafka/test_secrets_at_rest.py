@@ -1,8 +1,8 @@
-"""Secrets of requests, answers, annotations and errors are nowhere that bytes rest: the whole road with a real Kafka.
+"""Secrets of requests, responses, annotations and errors are nowhere on disk: the whole path with a real Kafka.
 
 Goal: none of 700 planted secrets is in the journal, the topic, the index, dead letters, exports, the control database,
-logs, what processes say, or a `repr`. Method: exchanges of the three matrices go through the middleware as a server
-calls it; `serve` indexes the topic; then every file is read, raw and unpacked, and so is everything that the API gives.
+logs, output of processes, or a `repr`. Method: exchanges of the three sets go through the middleware as a server calls
+it; `serve` indexes the topic; then every file is read, raw and unpacked, and every response of the API.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ def exchanges() -> list[tuple[str, object]]:
         if place != "json key":
             found.append((cell.secret, cell.exchange))
     for number, template in enumerate(blind.templates()):
-        if number % 3 == 0 and "§n" not in template.text:  # six digits may stand in any record by chance
+        if number % 3 == 0 and "§n" not in template.text:  # six digits may occur in any record by chance
             made = blind.planted(template, 1_000)
             found.append((made.secret, made.exchange))
     return found
 
 
 def needles() -> dict[bytes, str]:
-    """All spellings by which a secret would be recognised, as the oracle of the matrix has them."""
+    """All encodings in which a secret would be recognised, as the oracle of the cells has them."""
     return {spelling: secret for secret, _ in exchanges() for spelling in cells.spellings(secret)}
 
 
@@ -157,6 +157,6 @@ def test_no_secret_rests_anywhere(address: str, tmp_path: Path) -> None:
     assert {".db", ".gz"} & names, names
     for path in files:
         assert found_in(path.read_bytes(), wanted) == [], path
-    # The oracle sees what it looks for.
+    # Tests the oracle: it finds planted secrets.
     first = next(iter(wanted.values()))
     assert found_in(gzip.compress(json.dumps({"a": first}).encode()), wanted)

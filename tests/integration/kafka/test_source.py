@@ -1,4 +1,4 @@
-"""The topic as a Source: positions that are checked, time that is proven, and every way in which a log can change."""
+"""The topic as a Source: checked positions, proven times, and every way in which a log can change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _records(first: int, last: int) -> list[bytes | None]:
 
 
 def _read(config: KafkaConfig, count: int) -> dict[str, Position]:
-    """Read so many messages from the beginning; the positions behind them."""
+    """Reads this many messages from the beginning; returns the positions after them."""
     source = KafkaSource(config)
     source.open({})
     try:
@@ -42,7 +42,7 @@ def _made(config: KafkaConfig, partitions: int) -> bool:
     try:
         make_topic(",".join(config.servers), partitions, name=config.topic)
     except AssertionError:
-        return False  # the broker has not yet forgotten the old one
+        return False  # the broker has not yet deleted the old one
     return True
 
 
@@ -79,7 +79,7 @@ def test_source_goes_on_at_its_position_when_it_is_opened_again(address: str) ->
 
 
 def test_fence_covers_everything_acknowledged_before_it_when_records_keep_coming(address: str) -> None:
-    """Twenty times: acknowledge a record, then read until the source says it has all from before that moment."""
+    """Twenty times: acknowledge a record, then read until the source claims everything before that moment."""
     config = make_topic(address, 3)
     source = KafkaSource(config)
     source.open({})
@@ -99,7 +99,7 @@ def test_fence_covers_everything_acknowledged_before_it_when_records_keep_coming
 def test_source_starts_anew_and_says_so_when_the_topic_was_made_again_while_it_was_away(
     address: str, fresh: int
 ) -> None:
-    """With fewer and with more new messages than the old position: nothing of the new topic is skipped."""
+    """With fewer and with more new messages than the old position: no message of the new topic is skipped."""
     config = make_topic(address)
     send(config, _records(1, 200))
     positions = _read(config, 200)
@@ -128,7 +128,7 @@ def test_source_starts_anew_and_says_so_when_the_topic_is_made_again_under_it(ad
         _remake(config)
         send(config, _records(1001, 1150))
         messages, _ = read_from(source, 150)
-        # What stood above the old position may have been read before the change was seen; nothing may be missing.
+        # Messages above the old position may have been read before the change was detected; none may be missing.
         assert {m.payload for m in messages} == set(_records(1001, 1150))
         until(lambda: source.incidents)
         assert [(i.kind, i.partition, i.start, i.end) for i in source.take_incidents()] == [
@@ -177,7 +177,7 @@ def test_source_states_the_lost_range_when_retention_passes_it_while_its_queue_i
     source.open({})
     try:
         until(lambda: source.stats().queued >= 500)
-        time.sleep(0.3)  # an input: a queue without a bound takes more in meanwhile
+        time.sleep(0.3)  # an input: a queue without a bound would grow meanwhile
         queued = source.stats().queued
         assert queued <= 2500, "the queue has no bound"
         _remove_before(config, 9000)
@@ -206,7 +206,7 @@ def test_source_reads_partitions_that_are_added_while_it_runs(address: str) -> N
         send(config, _records(6, 10), partition=2)
         messages, positions = read_from(source, 5)
         assert [m.payload for m in messages] == _records(6, 10)
-        assert set(positions) - {"1"} == {"2"}  # a fence may have passed, which says that 1 is empty
+        assert set(positions) - {"1"} == {"2"}  # a fence may have passed, which shows that 1 is empty
         assert source.incidents == ()
     finally:
         source.close()
@@ -250,7 +250,7 @@ def test_source_commits_offsets_for_lag_tools_when_positions_are_committed(addre
             try:
                 found = admin(address, "list_consumer_group_offsets", config.group_id)
             except TransportError:
-                return False  # the group's coordinator is being made
+                return False  # the group's coordinator is being created
             return tp in found and found[tp].offset == 30
 
         until(committed)
@@ -260,7 +260,7 @@ def test_source_commits_offsets_for_lag_tools_when_positions_are_committed(addre
 
 
 def test_source_says_that_the_topic_is_wrong_when_nothing_in_it_is_ours(address: str) -> None:
-    """And hands nothing out, or it would be a flood of dead letters; until one comes."""
+    """It returns nothing, to avoid a flood of dead letters, until a message of asgi-audit arrives."""
     config = make_topic(address)
     send(config, [b'{"event":"click"}'] * 120)
     source = KafkaSource(config)
@@ -307,7 +307,7 @@ def test_source_name_raises_when_no_broker_is_there() -> None:
 
 
 def test_time_to_expiry_counts_from_what_waits_and_a_statement_tells_its_delay(address: str) -> None:
-    """An hour of retention; the indexer stands still for what its clock takes for half of it."""
+    """An hour of retention; the indexer pauses for half of it, by its clock."""
     config = make_topic(address, retention_ms="3600000")
     ahead = 0.0
     source = KafkaSource(config, clock=lambda: time.time() + ahead, queue_messages=2)

@@ -1,4 +1,4 @@
-"""A broker that wants TLS and SASL, reached by the settings alone: forwarding, indexing, and each way to get it wrong,
+"""A broker that requires TLS and SASL, configured by settings alone: forwarding, indexing, and each possible mistake,
 by the installed commands."""
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def test_records_come_into_the_index_when_the_broker_wants_tls_and_sasl(
     given = environment(secured, ASGI_AUDIT_KAFKA_SASL_MECHANISM=mechanism, ASGI_AUDIT_HOME=str(tmp_path))
     made = run(given, "topics", "create", topic)
     assert made.returncode == 0, made.stderr
-    # One by its own thread, one by the command from outside.
+    # One by its own thread, one by the command from another process.
     for transport in (topic, f"journal:///{tmp_path}/journal"):
         served = subprocess.run(
             [sys.executable, "-c", PROGRAM], env=given | {"ASGI_AUDIT_TRANSPORT": transport},

@@ -1,4 +1,4 @@
-"""Making, describing and checking the topic, and the ways in which a broker lets us in or not."""
+"""Creating, describing and checking the topic, and the ways in which a broker accepts or refuses us."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_records_pass_when_the_listener_wants_sasl(local: LocalKafka, tmp_path: 
 def test_a_wrong_password_is_told_and_never_shown_when_the_listener_wants_sasl(
     local: LocalKafka, tmp_path: Path, caplog: pytest.LogCaptureFixture, mechanism: str
 ) -> None:
-    """Neither password may stand in any log record at any level, in an exception, a state or a repr."""
+    """The password must not occur in any log record at any level, in an exception, a state or a repr."""
     caplog.set_level(logging.DEBUG)
     secret = "hunter2-hunter2"
     config = kafka_config(

@@ -1,6 +1,6 @@
-"""What schemathesis does beside its own checks: our rules, addresses, and paths at which there is something.
+"""Additions to schemathesis: the API's own rules, client addresses, and paths of existing objects.
 
-It imports nothing of ours: it runs in the process of schemathesis.
+It imports nothing of asgi_audit: it runs in the process of schemathesis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 CREDENTIALS = {"X-API-Key": os.environ["AUDITOR"]}
-# Why a request that fits the schema may be refused all the same: each a rule between fields.
+# Reasons for which a request that fits the schema may be refused: each is a rule between fields.
 RULES = (
     r"from: it is later than to",
     r"startDate: it is later than endDate",
@@ -44,9 +44,9 @@ THERE = {
     "region_group": "classic",
     "database": "classic/acme/gateway",
 }
-# What excludes others.
+# Parameters that exclude others.
 ALONE = {"since", "offset", "idempotency_token"}
-# Sealed tokens: which ones there are, no schema says. {parameter or field: where an answer has it}
+# Sealed tokens, which no schema can describe. {parameter or field: where a response has it}
 TOKENS = {"cursor": "cursor", "nextToken": "nextToken", "next_token": "next_token", "after": "cursor"}
 DAY = ("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z")
 _addresses = itertools.count(1)
@@ -68,8 +68,9 @@ schemathesis.openapi.format("status-ranges", ranges)
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Each request comes from an address of its own, or the 31st without a key would be 429. Half of those that fit the
-    schema ask for what is there: records, executions, exports and their files. Each token in one of them is real."""
+    """Each request comes from an address of its own: otherwise the 31st without a key would be 429. Half of the
+    requests that fit the schema are for existing objects: records, executions, exports and their files. Each token in
+    one of them is real."""
     n = next(_addresses)
     case.headers = {**(case.headers or {}), "X-Forwarded-For": f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}"}
     if not is_positive(case):
@@ -91,7 +92,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 
 def follow(case: Any) -> None:
-    """Puts the id of something that was begun into the path; of a signed URL, all of it."""
+    """Puts the id of an existing object into the path; for a signed URL, all of it."""
     if "queryExecutionId" in case.path_parameters:
         url = case.as_transport_kwargs()["url"].partition("/query-result/")[0]
         began = requests.post(url, json={"from": DAY[0], "to": DAY[1]}, headers=CREDENTIALS, timeout=60)
@@ -106,7 +107,7 @@ def follow(case: Any) -> None:
 
 @functools.cache
 def export(base: str) -> tuple[str, str, str]:
-    """The id of one that is complete, the URL of its file and that of its manifest."""
+    """The id of a complete one, the URL of its file and that of its manifest."""
     asked = {"region_group": "classic", "time_start": DAY[0], "time_end": DAY[1]}
     began = requests.post(f"{base}/api/v1/logs?type=query", json=asked, headers=CREDENTIALS, timeout=60)
     id = began.json()["request_id"]
@@ -119,7 +120,7 @@ def export(base: str) -> tuple[str, str, str]:
 
 
 def real_token(case: Any, name: str) -> str | None:
-    """From the page before the one that the case asks for; None where there is none, or the rest is refused."""
+    """From the page before the requested one; None where there is none, or when the rest is refused."""
     asked = case.as_transport_kwargs()
     asked["headers"] = {**asked.get("headers", {}), **CREDENTIALS}
     if case.path == "/api/v1/logs/_list":
@@ -140,8 +141,8 @@ def find(answer: requests.Response, name: str) -> str | None:
 
 @schemathesis.hook
 def filter_query(context: Any, query: Any) -> bool:
-    """null, an empty text, array or object, and an array of one text are sent as nothing, as an empty parameter, which
-    counts as absent, or as that text: nothing would be wrong."""
+    """null, an empty text, array or object, and an array of one text are sent as nothing, as an empty parameter (which
+    counts as absent), or as that text: they would not be wrong."""
     return not query or not any(is_nothing(value) for value in query.values())
 
 
@@ -155,7 +156,7 @@ def is_nothing(value: Any) -> bool:
 
 @schemathesis.check
 def refusal_is_one_of_our_rules(context: Any, response: Any, case: Any) -> None:
-    """What fits the schema is refused by one of `RULES` alone."""
+    """A request that fits the schema is refused only by one of `RULES`."""
     if is_positive(case) and response.status_code == 400:
         text = response.text
         if not any(re.search(f'"(title":"Bad Request","status":400,"detail|message)":"{rule}', text) for rule in RULES):
@@ -164,8 +165,8 @@ def refusal_is_one_of_our_rules(context: Any, response: Any, case: Any) -> None:
 
 @schemathesis.check
 def what_is_wrong_fails(context: Any, response: Any, case: Any) -> None:
-    """Where a failure has the status 200, it says that it is one."""
-    is_json = response.request.headers.get("content-type", "").startswith("application/json")  # others are taken, too
+    """A failure with status 200 is marked as one."""
+    is_json = response.request.headers.get("content-type", "").startswith("application/json")  # others pass, too
     is_wrong = case.meta is not None and not is_positive(case) and is_json
     if is_wrong and case.path == "/api" and response.status_code == 200 and '"success":false' not in response.text:
         raise AssertionError(f"it was accepted: {response.text[:500]}")
