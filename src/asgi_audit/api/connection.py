@@ -211,6 +211,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                 if not self.is_reading_slowly:
                     self._send_began, self._sent = self.since, 0
             self._sent += len(message.get("body", b""))
+            if message["type"] == "http.response.start":
+                cast(_Transport, self.transport).hold()
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 self._enter(Phase.HEAD)
@@ -238,11 +240,27 @@ class _Transport:
         self._transport = transport
         self._begin = begin
         self._is_ending = False
+        self._is_holding = False
+        self._held = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def hold(self) -> None:
+        """What is written next, the head of a response, waits for the body. Sent alone it costs a call of the system,
+        and wakes a client that then waits again."""
+        self._is_holding = True
+
+    def write(self, data: bytes) -> None:
+        if self._is_holding:
+            self._is_holding, self._held = False, data
+        else:
+            held, self._held = self._held, b""
+            self._transport.write(held + data if held else data)
+
     def close(self) -> None:
+        if self._held:
+            self.write(b"")
         if self._is_ending or self._transport.is_closing() or not self._begin():
             self._transport.close()
             return

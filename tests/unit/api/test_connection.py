@@ -239,6 +239,50 @@ async def test_client_that_leaves_before_it_is_refused_leaves_no_error() -> None
     assert errors == []
 
 
+def _written(connection: Connection) -> list[bytes]:
+    """What is handed to the system from now on, by call."""
+    written: list[bytes] = []
+    inner = connection.transport._transport  # type: ignore[attr-defined]
+    write = inner.write
+
+    def writing(data: bytes) -> None:
+        if data:
+            written.append(bytes(data))
+        write(data)
+
+    inner.write = writing
+    return written
+
+
+async def test_head_of_a_response_is_sent_together_with_its_body() -> None:
+    async with connected() as (connection, client, app, _):
+        written = _written(connection)
+        app.may_answer.set()
+        for _ in range(2):
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await _phase(connection, Phase.SEND)
+            read = b""
+            while len(read.partition(b"\r\n\r\n")[2]) < PAGE:
+                read += await asyncio.get_running_loop().sock_recv(client, 1 << 16)
+            assert read.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert [len(w) for w in written] == [len(read) - 1, 1]
+            written.clear()
+
+
+async def test_head_is_sent_when_the_application_fails_before_the_body() -> None:
+    async with connected() as (connection, client, _, __):
+
+        async def failing(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+            raise RuntimeError("before the body")
+
+        connection._application = failing
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until_in_loop(connection.transport.is_closing)
+        got = await asyncio.get_running_loop().sock_recv(client, 1 << 16)
+        assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 async def test_connection_that_the_client_has_reset_is_closed_at_once() -> None:
     async with connected() as (connection, client, app, _):
         client.send(b"GET /\r\n\r\n")
