@@ -47,6 +47,9 @@ class Entry(Model):
     details: Details = Field(description="The request and its response.")
 
 
+_ABSENT = msgspec.Raw(b"")
+
+
 class _Metadata(msgspec.Struct, gc=False):
     id: str
     requestId: str
@@ -76,7 +79,7 @@ class _Context(msgspec.Struct, gc=False):
     error: _Error | None = None
     level: str | None = None
     message: str | None = None
-    annotations: msgspec.Raw = msgspec.Raw(b"")
+    annotations: msgspec.Raw = _ABSENT
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -141,7 +144,9 @@ def entry_of(record: bytes) -> bytes:
     level = context.level
     if level not in LEVELS:
         level = level_of(request.method, status, outcome, error, fatal)
-    is_object = memoryview(annotations)[:1].tobytes() == b"{"  # another producer may send any value
+    is_object = (
+        annotations is not _ABSENT and memoryview(annotations)[:1].tobytes() == b"{"
+    )  # another producer may send any value
     return _encode(
         _Entry(
             text_of_ms(known.timestamp),

@@ -80,25 +80,25 @@ _encode = msgspec.json.encode
 def item_of(record: bytes, cut: Cut) -> bytes:
     """The item as JSON. `record`: the bytes of a record that was indexed."""
     known = _record(record)
-    context = known.context
+    context, account = known.context, known.account_id
     org = context.org if isinstance(context.org, dict) else {}
-
-    def text(*values: object) -> str:
-        found = next((value for value in values if isinstance(value, str) and value), "")
-        return found[:_TEXT_MAX] if cut is Cut.BARE else found
-
+    most = _TEXT_MAX if cut is Cut.BARE else None
     return _encode(
         _Item(
             text_of_ms(known.timestamp, "+00:00"),
             context.durationNs or 0,
-            text(context.host),
-            text(org.get("id"), known.account_id),
-            text(org.get("key"), known.account_id),
-            text(context.principal),
+            (context.host or "")[:most],
+            _text(org.get("id"), account)[:most],
+            _text(org.get("key"), account)[:most],
+            (context.principal or "")[:most],
             _part(known.request, cut, _was_cut(context.requestBody)),
             _part(known.response, cut, _was_cut(context.responseBody)),
         )
     )
+
+
+def _text(value: object, otherwise: str) -> str:
+    return value if isinstance(value, str) and value else otherwise
 
 
 def _part(raw: msgspec.Raw, cut: Cut, was_cut: bool) -> str:
