@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
         figures["kafka"] = over_kafka
         print(*kafka.report(over_kafka), sep="\n", flush=True)
     if "query" in only:
-        size = query.Size(3_000, 5, 100) if tiny else query.Size(1_000_000, 200, 500)
+        size = query.Size(3_000, 5, 100, 50) if tiny else query.Size(1_000_000, 200, 500, 60_000)
         print(f"\nAsking {size.records:,} records of {query.DAYS} days while {size.per_second} a second arrive")
         asked = query.measure(size, options.seed, options.index)
         figures["query"] = asked

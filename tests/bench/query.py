@@ -3,11 +3,19 @@
 The records of `mixture`, evenly over seven days up to now, are indexed first, or reused from an earlier run. Then an
 indexer in a process of its own adds new ones, `asgi-audit serve` serves in another one, and one client sends one query
 after the other. A POST of usage or trail waits for earlier requests; only the pages that it starts are timed.
+
+The records that arrive are made in advance: making them takes as much CPU as indexing them.
+
+On two processors p99 shows mostly how long threads wait for a processor. A thread that is woken may wait for the
+kernel's next tick (4 ms at 250 Hz), and each answer wakes the client, the server's event loop and a reader's thread. So
+run it alone. Where the kernel groups processes by session (`/proc/sys/kernel/sched_autogroup_enabled` is 1), `nice`
+counts only within a session; `echo -20 >/proc/self/autogroup` in the shell prefers its session to all others.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -15,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -45,11 +54,12 @@ _DEEP = 1_000  # the page that is far behind
 
 
 class Size(NamedTuple):
-    """`repeats`: of each query. `per_second`: records that arrive."""
+    """`repeats`: of each query. `per_second`: records that arrive; `ready`: how many of them are made in advance."""
 
     records: int
     repeats: int
     per_second: int
+    ready: int = 0
 
 
 class Took(NamedTuple):
@@ -75,7 +85,7 @@ def measure(size: Size, seed: int, kept: str | None = None) -> Figures:
     with tempfile.TemporaryDirectory() as home:
         index = Path(kept or f"{home}/index")
         ratio, rate = (0.0, 0.0) if (index / "main.db").exists() else build(index, size.records, seed)
-        with _arriving(index, size.per_second), _serving(Path(home), index) as ask:
+        with _arriving(index, size), _serving(Path(home), index) as ask:
             took = _pages(ask, size.repeats) | _totals(index, size.repeats)
         reader = SqliteReader(index)
         try:
@@ -102,15 +112,22 @@ def build(index: Path, number: int, seed: int) -> tuple[float, float]:
     return sum(p.stat().st_size for p in index.glob("day-*.db")) / raw, taken / cpu
 
 
-def arrive(directory: str, per_second: int, seed: int) -> None:
-    """Index new records, some batches a second, until killed."""
+def arrive(directory: str, per_second: int, seed: int, ready: int) -> None:
+    """Index new records, some batches a second, until killed. `ready`: how many are made before."""
+    mixture = Mixture(seed)
+    begun = int(time.time() * 1000)
+    made = deque(mixture.records(begun + n * 1000 // per_second for n in range(ready)))
     writer = SqliteWriter(Path(directory))
+    gc.collect()
+    gc.freeze()  # a collection of what is made would stop the indexer
     print("arriving", flush=True)
     number = max(1, per_second // 20)
-    mixture, position, due = Mixture(seed), 0, time.monotonic()
+    position, due = 0, time.monotonic()
     while True:
         now = int(time.time() * 1000)
-        records = [decode(record) for record in mixture.records(iter([now] * number))]
+        taken = [made.popleft() for _ in range(min(number, len(made)))]
+        taken += mixture.records(iter([now] * (number - len(taken))))
+        records = [decode(record) for record in taken]
         position += number
         mark = ReadUntil(now, now, 0, "", 0)
         at = {"p": Position(position, b"")}
@@ -120,8 +137,9 @@ def arrive(directory: str, per_second: int, seed: int) -> None:
 
 
 @contextmanager
-def _arriving(index: Path, per_second: int) -> Iterator[None]:
-    code = f"from tests.bench.query import arrive; arrive({str(index)!r}, {per_second}, {time.time_ns() % 10**6})"
+def _arriving(index: Path, size: Size) -> Iterator[None]:
+    asked = f"{str(index)!r}, {size.per_second}, {time.time_ns() % 10**6}, {size.ready}"
+    code = f"from tests.bench.query import arrive; arrive({asked})"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

@@ -144,9 +144,8 @@ def entry_of(record: bytes) -> bytes:
     level = context.level
     if level not in LEVELS:
         level = level_of(request.method, status, outcome, error, fatal)
-    is_object = (
-        annotations is not _ABSENT and memoryview(annotations)[:1].tobytes() == b"{"
-    )  # another producer may send any value
+    # Another producer may send any value.
+    is_object = annotations is not _ABSENT and memoryview(annotations)[:1].tobytes() == b"{"
     return _encode(
         _Entry(
             text_of_ms(known.timestamp),
