@@ -36,8 +36,8 @@ $(DEMO_STAMP): pyproject.toml | $(PY)
 demo: $(DEMO_STAMP) ## the main job, embedded, over a real application; ends by itself
 	$(VENV)/bin/asgi-audit demo
 
-# A worker for each core, at most 4; each takes the next file. Our modules are compiled once, not by each child anew, also
-# where the environment says to write no bytecode.
+# A worker for each core, at most 4; each takes the next file. Our modules are compiled once and not by each child, also
+# when the environment disables bytecode files.
 test test-all: export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -73,7 +73,7 @@ kafka-faults: $(STAMP) ## the Kafka fault table in full, about 15 minutes; needs
 completeness-worlds: $(STAMP) ## 5,000 random worlds against the rule of completeness, about 10 minutes
 	$(PY) -m tests.completeness_worlds --worlds 5000
 
-# Of the environment, what a build needs to reach a package index; given to it where it is set.
+# Variables that a build needs to reach a package index; those that are set are passed to it.
 BUILD_ARGS := PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_NO_INDEX HTTP_PROXY HTTPS_PROXY NO_PROXY
 
 image: ## the Docker image, as asgi-audit:latest and by its version; BUILD='--network host' adds to the build

@@ -1,4 +1,4 @@
-"""Ask for the newest records with the Python client, which pages and polls by itself.
+"""Query the newest records with the Python client, which pages and polls by itself.
 
     ASGI_AUDIT_KEY=… python -m examples.ask                      the trail: all services of the key's accounts
     ASGI_AUDIT_KEY=… python -m examples.ask usage app default    one service instance

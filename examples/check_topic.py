@@ -37,7 +37,7 @@ def merkle_root(leaves: list[bytes]) -> bytes:
 
 
 class Process:
-    """What was read of one process."""
+    """Everything read of one process."""
 
     def __init__(self, name: str, is_whole: bool) -> None:
         self.name = name
@@ -67,7 +67,7 @@ class Process:
         if not follows and (self.number or self.is_whole):
             self.problems.append(f"statements {self.number + 1} to {said['number'] - 1} are missing")
         if self.number and follows and said["previous"] and said["previous"] != self.digest:
-            self.problems.append(f"statement {said['number']} follows another one than the one that was read")
+            self.problems.append(f"statement {said['number']} does not follow the statement that was read before it")
         if follows:
             self.cover(said)
         # Otherwise the beginning of the topic or a statement is gone, and this statement cannot be checked.
@@ -91,7 +91,7 @@ class Process:
 
 
 class Check:
-    """What was read of the topic."""
+    """Everything read of the topic."""
 
     def __init__(self) -> None:
         self.processes: dict[str, Process] = {}

@@ -56,7 +56,7 @@ TABLE: dict[str, Metric] = {
     "asgi_audit_excluded": Metric("counter", "Exchanges that the policy excluded."),
     "asgi_audit_lost": Metric("counter", "Exchanges without a record, by stated reason.", ("reason",)),
     "asgi_audit_unwaited": Metric("counter", "Durable exchanges that were served before their record was on disk."),
-    "asgi_audit_annotations_late": Metric("counter", "Annotations that came after the record was sealed."),
+    "asgi_audit_annotations_late": Metric("counter", "Annotations made after the record was sealed."),
     "asgi_audit_internal_errors": Metric("counter", "Failures inside the middleware, which the application does not "
         "see."),
     "asgi_audit_open": Metric("gauge", "Exchanges that have begun and not ended."),

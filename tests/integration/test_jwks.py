@@ -64,7 +64,7 @@ def test_rotation_and_an_issuer_that_goes_away() -> None:
 def test_what_is_wrong_is_said_without_the_answer() -> None:
     with serving(ONE) as server:
         server.status = 404
-        assert failure(server.url) == f"{server.url} answers with status 404"
+        assert failure(server.url) == f"{server.url} responds with status 404"
         assert [f.level for f in doctor(settings(server.url))] == ["bad"]
         server.status, server.body = 200, b"x" * (JWKS_BYTES_MAX + 1)
         assert failure(server.url) == "the key set has more than 1,048,576 bytes"
@@ -91,7 +91,7 @@ def test_redirect_is_not_followed(tmp_path: Path) -> None:
         for to in (elsewhere.url + "?code=hidden", f"file://{secret}", "ftp://h/x", "//h", "\x7f"):
             server.headers = {"location": to}
             said = failure(server.url)
-            assert said.startswith(f"{server.url} answers with status 302 Redirects are not followed")
+            assert said.startswith(f"{server.url} responds with status 302 Redirects are not followed")
             assert "hidden" not in said
         assert elsewhere.asked == 0
 
@@ -133,7 +133,7 @@ def test_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_no_http_is_given_up() -> None:
     with dripping(b"SSH-2.0-x\r\n", b"\0" * 100_000) as url:
-        assert failure(url) == f"{url} does not answer as HTTP: BadStatusLine"
+        assert failure(url) == f"{url} does not respond with HTTP: BadStatusLine"
 
 
 @pytest.mark.full

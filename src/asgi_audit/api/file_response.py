@@ -94,7 +94,7 @@ class ObjectResponse(FileResponse):
     def _refusal(self, start: Message) -> Response:
         status = start["status"]
         headers = {name.decode(): value.decode() for name, value in start["headers"] if name == b"content-range"}
-        message = "the Range header asks for nothing of this file" if status == 416 else "the Range header is wrong"
+        message = "no range of the Range header is in this file" if status == 416 else "the Range header is wrong"
         return self._fail(Failure(status, message, "Ask without it, or as 'bytes=0-99'.", headers))
 
 

@@ -81,7 +81,7 @@ class Issuer:
             if algorithm not in self._rules.algorithms:
                 raise _Refused("its algorithm is not accepted")
             if not isinstance(key_id, str) or len(key_id) > _KEY_ID_MAX:
-                raise _Refused("its key id (kid) is none")
+                raise _Refused(f"its key id (kid) is not a string of at most {_KEY_ID_MAX} characters")
             key = await self._keys.find(key_id, algorithm)
             if key is None:
                 what = "names a key (kid) that the issuer does not publish" if key_id else "names no key (kid)"

@@ -153,7 +153,7 @@ def parsed(data: bytes) -> list[VerificationKey]:
         if not isinstance(entries, list):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise AuditError('the key set is no JSON object with an array "keys"') from None
+        raise AuditError('the key set is not a JSON object with an array "keys"') from None
     if len(entries) > KEYS_MAX:
         raise AuditError(f"the key set has {len(entries)} keys; the most is {KEYS_MAX}")
     keys = [key for key in map(_key, entries) if key is not None]

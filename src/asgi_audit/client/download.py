@@ -74,7 +74,7 @@ class Incoming:
             for at in range(0, len(data), _PIECE_BYTES):  # a chunk may become a thousand times longer
                 self._unpack(data[at : at + _PIECE_BYTES])
         except zlib.error:
-            raise ProtocolError("the download is no gzip file", hint="Download it again.") from None
+            raise ProtocolError("the download is not a gzip file", hint="Download it again.") from None
         self._on_bytes(self._bytes, self._expected)
 
     def _unpack(self, data: bytes) -> None:

@@ -56,7 +56,7 @@ class Reply(NamedTuple):
             return json.loads(self.content)
         except ValueError:
             raise ProtocolError(
-                f"the answer is no JSON (status {self.status}, {len(self.content)} bytes)",
+                f"the response is not JSON (status {self.status}, {len(self.content)} bytes)",
                 hint="Is this the address of asgi-audit's API?",
             ) from None
 
@@ -150,7 +150,7 @@ def _field(reply: Reply, name: str) -> str:
     value = reply.json()
     found = value.get(name) if isinstance(value, dict) else None
     if not isinstance(found, str):
-        raise ProtocolError(f"the answer has no {name}", hint="Is this the address of asgi-audit's API?")
+        raise ProtocolError(f"the response has no {name}", hint="Is this the address of asgi-audit's API?")
     return found
 
 

@@ -174,7 +174,7 @@ def feed_lines(after: str | None, start: Instant | None, follow: bool, most: int
         reply = yield from flows.asked(Call("GET", "/feed", given, accept=NDJSON))
         found, cursor = _lines(reply), reply.headers.get("audit-cursor")
         if not cursor:
-            raise ProtocolError("the answer has no Audit-Cursor", hint="Is this the address of asgi-audit's API?")
+            raise ProtocolError("the response has no Audit-Cursor", hint="Is this the address of asgi-audit's API?")
         after, start = cursor, None
         left = None if left is None else left - len(found)
         yield Item(FeedLines(found, cursor))
@@ -235,4 +235,4 @@ def _export(reply: Reply) -> Export:
             reply.headers.get("audit-manifest-sha256", ""),
         )
     except (KeyError, TypeError):
-        raise ProtocolError("the answer is no export", hint="Is this the address of asgi-audit's API?") from None
+        raise ProtocolError("the response is not an export", hint="Is this the address of asgi-audit's API?") from None

@@ -302,7 +302,7 @@ class Tracked:
     def _check(self, e: Stated, checked: Checked, window: tuple[int, int]) -> None:
         s, said = self.state, e.statement
         if s.digest and said.previous is not None and said.number == s.number + 1 and said.previous != s.digest:
-            self.open("altered", *window, f"statement {said.number} follows another one than the one that came")
+            self.open("altered", *window, f"statement {said.number} does not follow the one received before it")
         if said.root is None:
             return
         if checked.is_whole and checked.size == said.count and said.first == s.last + 1:

@@ -63,7 +63,7 @@ def statement_schema() -> dict[str, Any]:
         "$id": STATEMENT_SCHEMA_ID,
         **found,
         "title": "Statement of a process",
-        "description": "What a process says about its own records: their range, number, hash and losses. One line of "
+        "description": "A process's report about its own records: their range, number, hash and losses. One line of "
         f"UTF-8 JSON, at most {STATEMENT_BYTES_MAX:,} bytes.",
         "$defs": generated["$defs"],
     }

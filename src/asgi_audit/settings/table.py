@@ -47,7 +47,7 @@ RETIRED = {
     "queue_max": "at most 50,000 sealed exchanges wait to be written",
     "flush_seconds": "records are written every 20 ms",
     "segment_bytes": "a journal file is closed at 8 MiB",
-    "page_bytes_max": "a page of an answer ends at 8 MiB",
+    "page_bytes_max": "a page of a response ends at 8 MiB",
     "kafka_compression": "batches are compressed with zstd where its library is installed",
 }
 

@@ -106,13 +106,13 @@ def _fetch(url: str) -> bytes:
         with contextlib.closing(e):
             to = e.headers.get("location", "") if 300 <= e.code < 400 else ""
             hint = f"Redirects are not followed: set the final URL{_shown(to)}." if to else ""
-            raise AuditError(f"{url} answers with status {e.code}", hint=hint) from e
+            raise AuditError(f"{url} responds with status {e.code}", hint=hint) from e
     except TimeoutError as e:
         raise AuditError(f"{url} does not respond in time") from e
     except urllib.error.URLError as e:
         raise AuditError(f"{url} cannot be reached: {e.reason}") from e
     except Exception as e:  # of http.client, and ValueError for a malformed response
-        raise AuditError(f"{url} does not answer as HTTP: {type(e).__name__}") from e
+        raise AuditError(f"{url} does not respond with HTTP: {type(e).__name__}") from e
     return _bounded(data)
 
 

@@ -134,7 +134,7 @@ def with_another_statement(values: list[bytes]) -> list[bytes]:
         (without_one_record, "WRONG: sequences 2 to 2: 1 records are missing"),
         (with_another_path, "are not those of statement"),
         (without_a_statement, "WRONG: statements 1 to 1 are missing"),
-        (with_another_statement, "follows another one than the one that was read"),
+        (with_another_statement, "does not follow the statement that was read before it"),
     ],
 )
 def test_change_is_found_when_statements_stayed_as_they_were(

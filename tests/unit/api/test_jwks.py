@@ -162,7 +162,7 @@ def test_keys_are_kept_while_the_issuer_is_away_for_a_day(caplog: pytest.LogCapt
 
     asyncio.run(work())
     assert "could not be loaded: the issuer is away" in caplog.text
-    assert 'no JSON object with an array "keys"' in caplog.text
+    assert 'not a JSON object with an array "keys"' in caplog.text
 
 
 def test_attempts_are_rare_while_there_are_no_keys_at_all() -> None:

@@ -400,7 +400,7 @@ def test_day_stays_when_its_copy_lacks_a_record(
         pytest.raises(StoreError, match="the day is unchanged"),
     ):
         work.renew(DAY)
-    assert "says that it holds 101 records, and 100 stand in its copy" in caplog.text
+    assert "should hold 101 records, but its copy has 100" in caplog.text
     assert (digest_of(reader), files(old)) == (before, {OLD, "day-2026-11-22.db", "reindexing"})
 
 

@@ -197,6 +197,6 @@ class _Feeding:
         again = f"remove {self._file.path}" if self._file is not None else "omit --after"
         return AuditError(
             f"the feed cannot continue from {where} without missing records: {error}",
-            hint=f"To begin again, {again}: all records there are come once more; with --start TIME only those from "
-            "then on.",
+            hint=f"To begin again, {again}: all existing records are then sent again; with --start TIME only "
+            "later ones.",
         )

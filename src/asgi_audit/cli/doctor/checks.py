@@ -133,7 +133,7 @@ def clock(s: Settings) -> Iterator[Found]:
     for text in ahead:
         yield Found("warn", "clock", text, "Check the time synchronisation of the machines (chronyc tracking).")
     if not ahead:
-        yield Found("ok", "clock", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}Z, nothing lies in the future")
+        yield Found("ok", "clock", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}Z, no time is in the future")
 
 
 def index(s: Settings) -> Iterator[Found]:

@@ -36,7 +36,7 @@ def kafka(s: Settings) -> Iterator[Found]:
     shown = f"{name}: {found.partitions} partitions, {found.replication} replicas"
     if found.in_sync_least < found.replication:
         text = f"{shown}; one partition has only {found.in_sync_least} in sync"
-        yield Found("warn", "topic", text, "A broker is away or behind: bring it back.")
+        yield Found("warn", "topic", text, "A broker is down or behind: bring it back.")
     else:
         yield Found("ok", "topic", shown)
     yield from _rights(found.may_write, found.may_read)

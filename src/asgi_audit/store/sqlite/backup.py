@@ -335,8 +335,8 @@ def _begin_generation(path: Path, backup: BackedUp, now: int) -> None:
                     opened_at=now,
                     start=min(backup.made_at if backup.until is None else backup.until, now - 1),
                     end=now,
-                    detail=f"the index was restored from a backup of {at:%Y-%m-%dT%H:%M:%SZ}; what was taken from the "
-                    "journal after that is gone",
+                    detail=f"the index was restored from a backup of {at:%Y-%m-%dT%H:%M:%SZ}; records taken from the "
+                    "journal after that are lost",
                 ),
             )
         main.execute("COMMIT")

@@ -123,7 +123,7 @@ class Copy:
         copied = self._writer.finish(highest, spill)
         if copied != records:
             raise StoreError(
-                f"{self._source_path} says that it holds {records:,} records, and {copied:,} stand in its copy",
+                f"{self._source_path} should hold {records:,} records, but its copy has {copied:,}",
                 retriable=False,
                 hint="The day is unchanged. Restore its file from a backup, or report this.",
             )

@@ -21,7 +21,7 @@ __all__ = ["MAPPED", "reading", "translated"]
 _OURS = "This is a bug in asgi-audit: please report it with the message above."
 _DAMAGED = (
     "Stop the indexer, keep a copy of the directory, and restore the file from a backup; a damaged day file can also "
-    "be moved away and given up, by one start with --new-index: its day is then missing from answers."
+    "be moved away and given up, by one start with --new-index: its day is then missing from responses."
 )
 
 MAPPED: dict[type[Exception], tuple[bool, str]] = {

@@ -34,4 +34,4 @@ def test_file_that_is_away_or_no_key_set_is_bad(tmp_path: Path) -> None:
     begin = f"the public keys of {ISSUER} cannot be loaded: "
     assert said(jwks) == [("bad", f"{begin}{jwks} cannot be read: No such file or directory")]
     jwks.write_text("<html>")
-    assert said(jwks) == [("bad", f'{begin}the key set is no JSON object with an array "keys"')]
+    assert said(jwks) == [("bad", f'{begin}the key set is not a JSON object with an array "keys"')]

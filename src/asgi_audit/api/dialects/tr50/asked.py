@@ -30,7 +30,7 @@ def _unshown(value: Any) -> str:
     try:
         return str(_KEY.take(value))
     except ValueError:
-        raise Refusal(f"it is none; accepted: {_KEY.accepted}") from None
+        raise Refusal(f"it is not valid; accepted: {_KEY.accepted}") from None
 
 
 _Credential = Annotated[str, Checked(_unshown, _KEY.accepted, _KEY.schema)]
