@@ -77,6 +77,16 @@ def test_key_is_recalled_until_anybody_writes_to_the_file(unused: Control) -> No
     assert unused.authenticate(text) is None
 
 
+def test_key_is_not_recalled_when_another_process_has_revoked_it(unused: Control) -> None:
+    key_id, text = unused.create_key("reader", ["a"])
+    assert unused.authenticate(text) is not None
+    assert unused.recall(text) is not None
+    code = f"from asgi_audit.control import Control; Control({str(unused.path)!r}).revoke({key_id!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert unused.recall(text) is None
+    assert unused.authenticate(text) is None
+
+
 def test_key_is_not_recalled_as_of_later_when_it_was_revoked_while_it_was_looked_up(
     unused: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
