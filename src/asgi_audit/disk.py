@@ -19,7 +19,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PRIVATE", "Access"]
+__all__ = ["PRIVATE", "Access", "sync"]
 
 
 class Access(NamedTuple):
@@ -122,6 +122,15 @@ class Access(NamedTuple):
 
 
 PRIVATE = Access()
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, survive a crash of the machine. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _differs(there: os.stat_result, access: Access, mode: int) -> bool:

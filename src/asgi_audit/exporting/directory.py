@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ..disk import PRIVATE, Access
+from ..disk import PRIVATE, Access, sync
 from .base import Presigned, manifest_name, object_name
-from .files import sync_directory, unlink, write_whole
+from .files import unlink, write_whole
 
 __all__ = ["DirectoryTarget"]
 
@@ -32,10 +32,10 @@ class DirectoryTarget:
 
     def put(self, id_: str, part: Path, manifest: bytes, beat: Callable[[], None]) -> None:
         write_whole(self._directory / manifest_name(id_), manifest, self._access)
-        sync_directory(self._directory)
+        sync(self._directory)
         beat()
         os.replace(part, self._directory / object_name(id_))
-        sync_directory(self._directory)
+        sync(self._directory)
 
     def discard(self, id_: str) -> None:
         if not (self._directory / object_name(id_)).exists():

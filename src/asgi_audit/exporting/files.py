@@ -8,16 +8,7 @@ from pathlib import Path
 
 from ..disk import Access
 
-__all__ = ["sync_directory", "unlink", "write_whole"]
-
-
-def sync_directory(path: Path) -> None:
-    """Makes files created, renamed or removed in `path` survive a crash of the machine."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+__all__ = ["unlink", "write_whole"]
 
 
 def write_whole(path: Path, data: bytes, access: Access) -> None:

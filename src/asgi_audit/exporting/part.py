@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..disk import Access
+from ..disk import Access, sync
 from ..filelock import locks_held
-from .files import sync_directory, unlink
+from .files import unlink
 
 __all__ = ["Appended", "Damaged", "Part", "PartHeld", "part_path"]
 
@@ -97,7 +97,7 @@ class Part:
         if seen != plain_bytes:
             raise Damaged
         if not bytes_:
-            sync_directory(self.path.parent)
+            sync(self.path.parent)
 
     def append(self, lines: bytes) -> Appended:
         """Appends a chunk. After an OSError, call `resume` again."""

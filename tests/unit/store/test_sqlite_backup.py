@@ -117,7 +117,7 @@ def test_backup_of_an_index_that_is_written_is_of_one_moment(tmp_path: Path) -> 
         again.close()
 
 
-@pytest.mark.parametrize("step", ["_check_room", "_copy", "_digest", "_write_whole", "_sync"])
+@pytest.mark.parametrize("step", ["_check_room", "_copy", "_digest", "_write_whole", "sync"])
 def test_backup_that_is_interrupted_leaves_nothing_that_looks_like_one(index: Path, tmp_path: Path, step: str) -> None:
     """Killed at this step; the next one succeeds and leaves nothing of the first behind."""
     code = f"""

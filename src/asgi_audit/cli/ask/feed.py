@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...client.errors import ApiError, NotReachable
-from ...disk import PRIVATE
+from ...disk import PRIVATE, sync
 from ...errors import AuditError, ConfigError
 from ..filters import refuse_others, window_of
 from ..terminal import one_line, raise_if_unread, raw_stream
@@ -95,11 +95,7 @@ class CursorFile:
         finally:
             os.close(fd)
         os.replace(beside, self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(self.path.parent)
 
 
 async def feed(client: AsyncClient, arguments: argparse.Namespace, filters: dict[str, Any]) -> int:

@@ -30,7 +30,7 @@ from typing import Any
 
 import apsw
 
-from ...disk import PRIVATE, Access
+from ...disk import PRIVATE, Access, sync
 from ...errors import ConfigError, StoreError
 from ..admin import BackedUp
 from ..state import Incident
@@ -94,11 +94,11 @@ def back_up(
             size = sum(path.stat().st_size for path in partial.iterdir())
             manifest = {"format": _FORMAT, "made_at": made_at, **facts, "files": files}
             _write_whole(partial / MANIFEST_NAME, json.dumps(manifest, indent=1).encode(), access)
-            _sync(partial)
+            sync(partial)
             if to.exists():
                 to.rmdir()
             os.rename(partial, to)
-            _sync(to.absolute().parent)
+            sync(to.absolute().parent)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -177,13 +177,13 @@ def restore(
             for path in sorted(partial.glob("*.db")):
                 # Create the logs beside it, which readers need and must not create.
                 open_writing(path, "", 0, access).close(True)
-            _sync(partial)
+            sync(partial)
             if control is not None and found.has_keys:
                 access.makedirs(control.absolute().parent)
                 beside = control.with_name(f"{control.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
                 _copy_file(backup / CONTROL_NAME, beside, access)
                 os.rename(beside, control)
-                _sync(control.absolute().parent)
+                sync(control.absolute().parent)
             _put_in_place(partial, directory)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -294,7 +294,7 @@ def _copy(source: apsw.Connection, to: Path, access: Access) -> None:
             copying.step(-1)
     finally:
         target.close(True)  # the last open connection: SQLite removes the log
-    _sync(to)
+    sync(to)
 
 
 def _has(main: apsw.Connection, table: str) -> bool:
@@ -354,9 +354,9 @@ def _put_in_place(partial: Path, directory: Path) -> None:
     else:  # main.db last: without it there is no index
         for path in sorted(partial.iterdir(), key=lambda path: path.name == MAIN_NAME):
             shutil.move(str(path), str(directory / path.name))
-            _sync(directory / path.name)
+            sync(directory / path.name)
         partial.rmdir()
-    _sync(directory.absolute().parent)
+    sync(directory.absolute().parent)
 
 
 # -- files
@@ -379,11 +379,3 @@ def _write_whole(path: Path, data: bytes, access: Access) -> None:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

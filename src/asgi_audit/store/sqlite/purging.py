@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ...disk import PRIVATE, Access
@@ -56,10 +57,7 @@ def purge_directory(
     """True when the days are removed; False when the request went to the indexer that holds the lease, which has not
     finished within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
-
-    def opened() -> SqliteWriter:
-        return SqliteWriter(directory, clock=clock, access=access, memory=memory)
-
+    opened = partial(SqliteWriter, directory, clock=clock, access=access, memory=memory)
     with translated("ask for a purge", directory):
         request = retention.ask(directory, before, access)
     return _done(request, lambda writer: writer.purge(before), opened, wait_seconds, monotonic, sleep)
@@ -79,10 +77,7 @@ def acknowledge_in_directory(
     """True when the acknowledgement is recorded; False when the request went to the indexer that holds the lease, which
     has not finished within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
-
-    def opened() -> SqliteWriter:
-        return SqliteWriter(directory, clock=clock, access=access, memory=memory)
-
+    opened = partial(SqliteWriter, directory, clock=clock, access=access, memory=memory)
     with translated("ask to acknowledge", directory):
         request = retention.ask_to_acknowledge(directory, process, access)
     return _done(request, SqliteWriter.acknowledge_asked, opened, wait_seconds, monotonic, sleep)
@@ -103,11 +98,8 @@ def give_up_in_directory(
     """True when the loss of the partition is recorded (by `act` when no indexer holds the lease); False when the
     request went to the indexer, which has not finished within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
-
-    def opened() -> SqliteWriter:
-        return SqliteWriter(directory, clock=clock, access=access, memory=memory)
-
-    with translated("ask to acknowledge", directory):
+    opened = partial(SqliteWriter, directory, clock=clock, access=access, memory=memory)
+    with translated("ask to give up a partition", directory):
         request = retention.ask_to_give_up(directory, partition, access)
     return _done(request, act, opened, wait_seconds, monotonic, sleep)
 
@@ -122,10 +114,7 @@ def take_in_directory(
 ) -> bool:
     """True when the writer has handled `request`, whether or not it took the copy; False when the indexer that holds
     the lease has not finished within `wait_seconds`. Raises StoreError."""
-
-    def opened() -> SqliteWriter:
-        return SqliteWriter(directory, access=access, memory=memory)
-
+    opened = partial(SqliteWriter, directory, access=access, memory=memory)
     return _done(request, SqliteWriter.take_reindexed, opened, wait_seconds, time.monotonic, time.sleep)
 
 
@@ -140,10 +129,7 @@ def replay_in_directory(
     """True after an attempt to index the dead letter again; False when the request went to the indexer that holds the
     lease, which has not tried within `wait_seconds`. Raises StoreError."""
     check_is_there(directory, memory)
-
-    def opened() -> SqliteWriter:
-        return SqliteWriter(directory, access=access, memory=memory)
-
+    opened = partial(SqliteWriter, directory, access=access, memory=memory)
     with translated("ask to replay", directory):
         request = retention.ask_to_replay(directory, number, access)
     return _done(request, SqliteWriter.replay_asked, opened, wait_seconds, time.monotonic, time.sleep)

@@ -33,7 +33,7 @@ from typing import Any
 
 import apsw
 
-from ...disk import PRIVATE, Access
+from ...disk import PRIVATE, Access, sync
 from ..admin import DayToPurge
 from . import arrivals
 from .schema import BESIDE, DAY_MS, day_of_name, is_day, open_reading
@@ -355,12 +355,3 @@ def day_of(ms: int) -> str:
 
 def ms_of(day: str) -> int:
     return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * 1000
-
-
-def sync(directory: Path) -> None:
-    """Sync a directory: a new file name is durable only after that."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
