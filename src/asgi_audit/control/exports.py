@@ -319,12 +319,12 @@ class Exports:
             )
             return connection.changes() == 1
 
-    def over(self, *, days: int, limit: int = 100) -> list[str]:
-        """Ids of requests that ended at least `days` ago."""
+    def over(self, *, days: int) -> list[str]:
+        """Ids of requests that ended at least `days` ago; at most 100."""
         rows = self._read(
             "reading which exports to remove",
-            "SELECT id FROM exports WHERE ended_ms <= ? LIMIT ?",
-            (self._horizon(days), limit),
+            "SELECT id FROM exports WHERE ended_ms <= ? LIMIT 100",
+            (self._horizon(days),),
         )
         return [id_ for (id_,) in rows]
 

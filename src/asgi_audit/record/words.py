@@ -49,12 +49,12 @@ def words(text: str) -> list[str]:
     return [word.translate(_FOLDED) for word in _find(text)]
 
 
-def phrases_of(text: str, *, field: str = "text") -> Phrases:
+def phrases_of(text: str) -> Phrases:
     """The phrases of a search text. Words inside double quotes are one phrase; every other word is a phrase of one
     word. A single quote mark without its partner only separates words, as all punctuation does; there is no other
     syntax.
 
-    Raises QueryError ('invalid', naming `field`) for a text without a word."""
+    Raises QueryError ('invalid', naming `text`) for a text without a word."""
     parts = text.split('"')
     if len(parts) % 2 == 0:  # the last quote has no partner
         parts[-2:] = [" ".join(parts[-2:])]
@@ -68,8 +68,8 @@ def phrases_of(text: str, *, field: str = "text") -> Phrases:
     found.pop((), None)
     if not found:
         raise QueryError(
-            f"{field}: it has no word; accepted: at least one word of letters or digits",
-            field=field,
+            "text: it has no word; accepted: at least one word of letters or digits",
+            field="text",
             hint="Only whole words are found; punctuation and spaces separate them.",
         )
     return tuple(found)

@@ -69,6 +69,6 @@ def test_phrases_are_quoted_words_in_order_and_each_other_word(text: str, phrase
 
 @pytest.mark.parametrize("text", ["", " ", '""', "→ , /", '"→"', "\0", "\u0301"])
 def test_search_without_a_word_is_refused_naming_its_parameter(text: str) -> None:
-    with pytest.raises(QueryError, match="search: it has no word") as raised:
-        phrases_of(text, field="search")
-    assert (raised.value.kind, raised.value.field) == ("invalid", "search")
+    with pytest.raises(QueryError, match="text: it has no word") as raised:
+        phrases_of(text)
+    assert (raised.value.kind, raised.value.field) == ("invalid", "text")

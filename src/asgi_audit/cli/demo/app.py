@@ -32,9 +32,9 @@ _LAST = ("Lovelace", "Hopper", "Dijkstra", "Liskov", "Knuth", "Allen", "Hoare", 
 _CITIES = ("Zürich", "São Paulo", "Kraków", "Osaka", "Reykjavík", "Boston")
 
 
-def make_database(path: Path, seed: int = 1) -> None:
-    """A small shop. The same seed makes the same rows. `salaries` requires a login."""
-    choose = random.Random(seed)
+def make_database(path: Path) -> None:
+    """A small shop, always with the same rows. `salaries` requires a login."""
+    choose = random.Random(1)
     with sqlite3.connect(path) as db:
         db.executescript(
             """

@@ -115,9 +115,9 @@ def decode_entries(data: bytes, base: int, partition: str, count: int) -> tuple[
     return messages, at
 
 
-def next_entry(data: bytes, at: int) -> int:
-    """Where the next valid entry begins, at or behind `at`; -1: there is none. Used to continue behind damage."""
-    at = data.find(_MARK, at)
+def next_entry(data: bytes) -> int:
+    """Where the next valid entry begins, after the first byte; -1: there is none. Used to continue after damage."""
+    at = data.find(_MARK, 1)
     while at >= 0:
         if isinstance(decode_entry(data, at), Decoded):
             return at

@@ -133,7 +133,7 @@ class SegmentReader:
     def _pass_damage(self, offset: int, limit: int, damaged: list[Damage]) -> int:
         """Report the bytes at `offset`, up to the next entry, as damaged. Returns their number (at least 1)."""
         data = self._files.pread(self._fd, limit - offset, offset - self._base)
-        following = fmt.next_entry(data, 1)
+        following = fmt.next_entry(data)
         length = following if following > 0 else limit - offset
         if not data:
             reason = f"the segment ends {length} bytes before the next segment begins"
