@@ -25,6 +25,7 @@ from .models import Checked, Refusal
 from .params import shown
 
 __all__ = [
+    "INSTANT_ACCEPTED",
     "METHODS",
     "Duration",
     "Flag",
@@ -36,6 +37,7 @@ __all__ = [
     "Statuses",
     "Token",
     "digits",
+    "instant",
     "matching",
     "one_of",
     "text",
@@ -46,7 +48,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _INSTANCE = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
+INSTANT_ACCEPTED = "an ISO 8601 date-time with offset, such as 2024-01-01T00:00:00Z or 2024-01-01T02:00:00.5+02:00"
 
 
 def whole(low: int, high: int, *, hint: str = "") -> Checked:
@@ -119,11 +121,12 @@ def _within(number_of: Callable[[Any], int | None], low: int, high: int, hint: s
     return Checked(take, accepted, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def _instant(value: Any) -> int:
+def instant(value: Any) -> int:
+    """Nanoseconds since the epoch. Raises ValueError, with the reason for a date or time that does not exist."""
     try:
         ns = instant_ns(value) if isinstance(value, str) else None
     except ValueError:
-        raise Refusal(f"{shown(value)} is not a valid date and time; accepted: {_INSTANT_ACCEPTED}") from None
+        raise Refusal(f"{shown(value)} is not a valid date and time; accepted: {INSTANT_ACCEPTED}") from None
     if ns is None:
         raise ValueError
     return ns
@@ -165,7 +168,7 @@ Duration = Annotated[
     ),
 ]
 """Nanoseconds."""
-Instant = Annotated[int, Checked(_instant, _INSTANT_ACCEPTED, {"type": "string", "format": "date-time"})]
+Instant = Annotated[int, Checked(instant, INSTANT_ACCEPTED, {"type": "string", "format": "date-time"})]
 """Nanoseconds since the epoch; `instants.ms_of` makes the ms of a window."""
 
 Level = Annotated[str, one_of(LEVELS)]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asgi_audit.api.dialects.exports import _database, _parts
+from asgi_audit.api.dialects.exports import _parts
+from asgi_audit.api.dialects.exports.models import _database
 
 NAMES = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), min_size=1, max_size=3)
 

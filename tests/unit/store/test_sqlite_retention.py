@@ -37,7 +37,7 @@ from asgi_audit.store.sqlite import (
     purge_preview,
     retention,
 )
-from asgi_audit.store.sqlite.reader import _File
+from asgi_audit.store.sqlite.followed import FollowedFile
 from asgi_audit.store.state import Completion, DeadLetter, Incident, ProcessState
 
 MIDNIGHT = NOON - DAY_MS // 2
@@ -218,16 +218,16 @@ def test_page_passes_over_a_day_when_its_wal_goes_before_it_is_read(
     index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = SqliteWriter(index, clock=clock)
-    original = _File.get
+    original = FollowedFile.get
 
-    def slow(file: _File) -> Any:
+    def slow(file: FollowedFile) -> Any:
         found = original(file)
         if "day-2026-11-21" in file.path.name and file.path.exists():
             writer.purge(NOON)
             raise StoreError("as a file without its -wal looks", retriable=False)
         return found
 
-    monkeypatch.setattr(_File, "get", slow)
+    monkeypatch.setattr(FollowedFile, "get", slow)
     assert sequences(walk(reader)) == [s for s in range(30, 0, -1) if s % 3 == 0]
     writer.close()
 

@@ -2,17 +2,16 @@
 
 Invariants: a reader never writes, creates or checkpoints a file. At most `_OPEN_MAX` day files are open, each with 1
 MiB of page cache and three descriptors (a process has several readers, 256 MiB and perhaps 256 descriptors). An
-abandoned query stops within `_STEPS` SQLite instructions or one row. New, removed and replaced files are noticed at the
-next call (a stat each); every call closes the files of purged days. A missing directory counts as an empty index only
-while no index is remembered (see `store.identity`). A day listed in main.db whose file is missing is an error, never an
-empty day. A filtered page walks the full text in id order (row ids are time-ordered, so no sort is needed) and checks
-the real columns of each row: a token is a truncated hash, and two values may share it.
+abandoned query stops within `followed.STEPS` SQLite instructions or one row. New, removed and replaced files are
+noticed at the next call (a stat each); every call closes the files of purged days. A missing directory counts as an
+empty index only while no index is remembered (see `store.identity`). A day listed in main.db whose file is missing is
+an error, never an empty day. A filtered page walks the full text in id order (row ids are time-ordered, so no sort is
+needed) and checks the real columns of each row: a token is a truncated hash, and two values may share it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
@@ -35,9 +34,10 @@ from .counts import Counted, Counts, DayFile, name_of_filters
 from .days import day_is_gone, file_of, gone_days
 from .errors import reading
 from .fence import read_fence
+from .followed import FollowedFile, stat_of
 from .main import open_main
 from .paging import PageReader
-from .schema import DAY_MS, DAY_VERSION, MAIN_NAME, MAIN_VERSION, SLOTS, day_name, generation, index_id, open_reading
+from .schema import DAY_MS, MAIN_NAME, MAIN_VERSION, SLOTS, day_name, generation, index_id
 from .selection import unknown_to_version_1
 from .transactions import read_transaction
 
@@ -46,7 +46,6 @@ __all__ = ["SqliteReader"]
 _OPEN_MAX = 8
 _END = 1 << 62  # ms: all days
 _MS_MAX = 253_402_300_799_999  # the calendar of `datetime` ends in 9999
-_STEPS = 20_000  # some milliseconds
 _PROCESS = (
     "process, service, host, started, last, indexed, lost, excluded, stated_open, watermark, closed, proven, missing, "
     "standing, low, state"
@@ -54,80 +53,6 @@ _PROCESS = (
 T = TypeVar("T")
 Day = tuple[str, int]
 """`2026-11-22`, and the number of its file."""
-
-
-class _File:
-    """A read-only connection that follows its path: it is opened again when the file was replaced or migrated to
-    another version; None while there is no file."""
-
-    def __init__(
-        self,
-        path: Path,
-        stopped: Callable[[], bool],
-        version: int = DAY_VERSION,
-        opened: Callable[[Path], apsw.Connection] = open_reading,
-        closing: Callable[[apsw.Connection], None] = lambda connection: None,
-    ) -> None:
-        """`version`: the newest version; a file of an earlier version may be migrated while it is open. `closing`:
-        called with each connection before it is closed."""
-        self.path = path
-        self._stopped = stopped
-        self._newest = version
-        self._open = opened
-        self._closing = closing
-        self._version = 0
-        self._connection: apsw.Connection | None = None
-        self._identity: tuple[int, int] = (0, 0)
-
-    def get(self) -> apsw.Connection | None:
-        try:
-            with reading("look at", self.path):
-                there = _stat(self.path)
-        except StoreError:  # a stale handle of a network disk, or a directory that became inaccessible
-            self.close()
-            raise
-        if there is None or not there.st_size:  # truncated, also under an open connection
-            self.close()
-            return None
-        if self._connection is not None and self._identity == (there.st_ino, there.st_dev):
-            with reading("read", self.path):
-                if self._version == self._newest or self._version == self._connection.pragma("user_version"):
-                    return self._connection
-        self.close()
-        connection = None
-        with reading("open", self.path):
-            try:
-                connection = self._open(self.path)
-                connection.set_progress_handler(self._stopped, _STEPS)
-                self._version = int(connection.pragma("user_version") or 0)
-                # A new file is empty until its tables are created: treat it as absent.
-                if not self._version:
-                    connection.close(True)
-                    return None
-            except apsw.CantOpenError:
-                if _stat(self.path) is not None:
-                    raise
-                return None  # unlinked in between
-        # If the name still refers to the same file after all files are open, they belong together: a database is
-        # removed before its log.
-        with reading("look at", self.path):
-            still = _stat(self.path)
-        if still is None or (still.st_ino, still.st_dev) != (there.st_ino, there.st_dev):
-            connection.close(True)
-            return None if still is None else self.get()
-        self._connection = connection
-        self._identity = (there.st_ino, there.st_dev)
-        return connection
-
-    def is_there(self) -> bool:
-        with reading("look at", self.path):
-            return _stat(self.path) is not None
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._closing(self._connection)
-            self._connection.close(True)
-            self._connection = None
 
 
 class SqliteReader:
@@ -139,8 +64,8 @@ class SqliteReader:
         self._expected = Expected(directory, memory)
         self._identified: apsw.Connection | None = None
         self._stopped: Callable[[], bool] = lambda: False
-        self._main = _File(directory / MAIN_NAME, self._is_stopped, MAIN_VERSION, open_main)
-        self._days: OrderedDict[str, _File] = OrderedDict()
+        self._main = FollowedFile(directory / MAIN_NAME, self._is_stopped, MAIN_VERSION, open_main)
+        self._days: OrderedDict[str, FollowedFile] = OrderedDict()
         self._blocks = Blocks()
         self._counts = Counts()
 
@@ -218,7 +143,7 @@ class SqliteReader:
         """The file of a day as it is now; None when it is not there."""
         path = _path(self.directory, day, number)
         with reading("look at", path):
-            there = _stat(path)
+            there = stat_of(path)
         return None if there is None else DayFile.of(index, day, number, there)
 
     def histogram(
@@ -468,7 +393,7 @@ class SqliteReader:
             if self._with_day(day, lambda connection: connection.pragma("user_version")) == 1:
                 raise _not_indexed(unknown, day[0])
 
-    def _day(self, day: str, number: int = 0) -> _File:
+    def _day(self, day: str, number: int = 0) -> FollowedFile:
         path = _path(self.directory, day, number)
         found = self._days.get(day)
         if found is not None:
@@ -478,7 +403,7 @@ class SqliteReader:
             found.close()
         while len(self._days) >= _OPEN_MAX:
             self._days.popitem(last=False)[1].close()
-        self._days[day] = found = _File(path, self._is_stopped, closing=self._blocks.drop)
+        self._days[day] = found = FollowedFile(path, self._is_stopped, closing=self._blocks.drop)
         return found
 
     def _read_fence(self) -> tuple[int, ReadUntil] | None:
@@ -520,13 +445,6 @@ def _counted(connection: apsw.Connection, start: int, end: int, published: int) 
         "WHERE id >= ? AND id < ? AND timestamp >= ? AND timestamp < ? AND iseq <= ? GROUP BY pid",
         (max(0, start - spill) * SLOTS, (end + spill) * SLOTS, start, end, published),
     ).fetchall()
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _not_indexed(name: str, day: str) -> QueryError:
