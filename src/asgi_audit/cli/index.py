@@ -25,7 +25,7 @@ from ..settings import Settings
 from ..store.base import Writer
 from ..transport.base import Source
 from ..wiring.operations import build_indexer, forget_index, measures, open_source, open_store_writer
-from ..wiring.together import Text
+from ..wiring.shared_memory import Text
 from .flags import KAFKA, add_new_index, add_settings, settings_of
 from .processes import stop_by_signals
 from .sidecar import Sidecar, serving

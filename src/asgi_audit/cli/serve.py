@@ -29,7 +29,7 @@ from ..settings import Settings
 from ..wiring.issuer import open_issuer
 from ..wiring.operations import forget_index, open_control, open_source
 from ..wiring.server import Beside, build_api, build_server, check_dialects
-from ..wiring.together import METRICS_SECONDS, PARTS, Text
+from ..wiring.shared_memory import METRICS_SECONDS, PARTS, Text
 from . import export
 from .ask_lines import ask_lines, shown_host
 from .flags import JWT, KAFKA, add_new_index, add_settings, settings_of

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..settings import make_settings
 from ..wiring.server import Beside, build_api, build_server
-from ..wiring.together import METRICS_SECONDS, Text, Together
+from ..wiring.shared_memory import METRICS_SECONDS, Text, Together
 from . import guarded_run
 from .logs import configure
 from .processes import on_closed_stdin

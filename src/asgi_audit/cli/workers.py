@@ -1,6 +1,6 @@
 """The parent of `serve --workers N`: it holds the listening socket and serves no requests itself.
 
-    serve ─┬─ worker 1 … N   answer; they share the listening socket and a page of counters (`wiring.together`)
+    serve ─┬─ worker 1 … N   serve requests; share the listening socket and counters (`wiring.shared_memory`)
            ├─ indexer        the one writer of the index
            └─ exporter       runs the requested exports
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Settings
-from ..wiring.together import Text, Together
+from ..wiring.shared_memory import Text, Together
 from .processes import Child
 from .supervised import Supervised
 
@@ -38,7 +38,7 @@ _STOP_SECONDS = 4.0  # a worker ends within 2 s after SIGTERM
 
 
 class Workers:
-    """`beside`: the other children, by the names of `together.PARTS`; they are stopped together with the workers.
+    """`beside`: the other children, by the names of `shared_memory.PARTS`; they are stopped together with the workers.
 
     Raises OSError when the shared memory cannot be made."""
 

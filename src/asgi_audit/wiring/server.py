@@ -19,7 +19,7 @@ from .exports import open_exports
 from .index_memory import memory_of
 from .issuer import open_issuer
 from .operations import measures, open_control, open_store_reader
-from .together import THROTTLES, Together
+from .shared_memory import THROTTLES, Together
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

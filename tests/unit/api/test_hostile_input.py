@@ -20,8 +20,8 @@ from tests.support.machine import processor_time, within
 from asgi_audit.api import params
 from asgi_audit.api.auth import key_of
 from asgi_audit.api.dialects.executions import PageOf, Start
-from asgi_audit.api.dialects.tr50.asked import Asked
 from asgi_audit.api.dialects.tr50.envelope import envelope_of
+from asgi_audit.api.dialects.tr50.requests import Asked
 from asgi_audit.api.dialects.usage import USAGE
 from asgi_audit.api.fields import whole
 from asgi_audit.api.models import Model, read_body, read_fields, read_parameters

@@ -16,7 +16,7 @@ from asgi_audit.api.throttle import (
     OwnWindows,
     Throttle,
 )
-from asgi_audit.wiring.together import Together
+from asgi_audit.wiring.shared_memory import Together
 
 
 class Clock:

@@ -16,8 +16,8 @@ from tests.support.api import DAY_MS, Api
 from tests.support.records import foreign
 from tests.support.waiting import until
 
-from asgi_audit.api.dialects.tr50.answered import Answered
-from asgi_audit.api.dialects.tr50.says import Error
+from asgi_audit.api.dialects.tr50.errors import Error
+from asgi_audit.api.dialects.tr50.results import Answered
 
 DOCUMENTED = {
     "definite": {

@@ -16,11 +16,11 @@ from asgi_audit.cli import workers
 from asgi_audit.cli.processes import Child
 from asgi_audit.cli.workers import Workers, settings_as_json
 from asgi_audit.settings import Settings, make_settings
-from asgi_audit.wiring.together import Text, Together
+from asgi_audit.wiring.shared_memory import Text, Together
 
 BEATING = """
 import json, os, sys
-from asgi_audit.wiring.together import Together
+from asgi_audit.wiring.shared_memory import Together
 given = json.loads(sys.stdin.readline())
 together = Together(given["together"], given["workers"], given["slot"])
 together.beat()

@@ -24,10 +24,10 @@ from ..accept import JSON, NDJSON
 from ..completeness import audit_headers
 from ..fields import Token, digits
 from ..filters import Span
+from ..formats import next_link, shape_of
 from ..instants import ms_of
 from ..models import Model, Refusal, read_parameters
 from ..operation import Example, Operation
-from ..shape import next_link, shape_of
 from .ours import AUDITORS, EXAMPLE, RECORDS
 
 __all__ = ["operations"]

@@ -22,9 +22,9 @@ from ..columns import Columns, columns_of, pattern
 from ..completeness import audit_headers
 from ..fields import Flag, Token, digits, text
 from ..filters import Filters
+from ..formats import next_link, shape_of
 from ..models import Checked, Model, Refusal, read_parameters, read_path
 from ..operation import Example, Follows, Operation
-from ..shape import next_link, shape_of
 from .ours import AUDITORS, EXAMPLE, RECORDS
 
 __all__ = ["operations"]

@@ -1,8 +1,9 @@
 """`POST /api`, TR50: several commands in one request, `usage.api.list` among them.
 
 A request is an object of commands under ids that the client chose; each result has the same id. Each command can fail
-by itself, with status 200 and `success: false`; when the whole request fails, the response is that error (see `says`).
-Credentials are in a header, in the envelope or in a command (see `who`); a key in a header works as well as a session.
+by itself, with status 200 and `success: false`; when the whole request fails, the response is that error (see
+`errors`). Credentials are in a header, in the envelope or in a command (see `callers`); a key in a header works as well
+as a session.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from ...models import Model, NoParameters, answer_bytes, read_fields, read_param
 from ...operation import Example, Operation
 from ...page import PartsResponse
 from ...params import json_object
-from .answered import Answered, ConnInfo, Info, LoggedIn
-from .asked import Asked, Ended, Login, Requested, query_of
+from .callers import LOGIN, Who, who_asks
 from .envelope import Command, Envelope, envelope_of
+from .errors import TR50, says
 from .lists import ANSWER_BYTES_MAX, Found, Listing, Wanted
-from .says import TR50, says
-from .who import LOGIN, Who, who_asks
+from .requests import Asked, Ended, Login, Requested, query_of
+from .results import Answered, ConnInfo, Info, LoggedIn
 
 __all__ = ["TR50", "operations"]
 

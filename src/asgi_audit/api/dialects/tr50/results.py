@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from ...models import Model
-from .says import Error
+from .errors import Error
 
 __all__ = ["Answered", "ConnInfo", "Info", "LoggedIn"]
 

@@ -11,7 +11,7 @@ import pytest
 from asgi_audit.api.throttle import FAILURES_ALL_MAX, FAILURES_MAX, WINDOW_SECONDS, Throttle
 from asgi_audit.errors import QueryError
 from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX, Admission
-from asgi_audit.wiring.together import Text, Together
+from asgi_audit.wiring.shared_memory import Text, Together
 
 WORKERS = 3
 

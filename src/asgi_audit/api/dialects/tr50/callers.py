@@ -16,7 +16,7 @@ from ....errors import QueryError
 from ....query.model import Grant
 from ...auth import Access, check_role, key_of, note_who
 from .envelope import Envelope
-from .says import invalid_session
+from .errors import invalid_session
 
 __all__ = ["LOGIN", "Who", "who_asks"]
 
