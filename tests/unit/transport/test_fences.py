@@ -1,4 +1,4 @@
-"""Fences that have not passed: their order, their bound, and what lets them pass."""
+"""Fences that have not passed: their order, their bound, and when they pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_newest_fence_behind_what_was_read_passes_and_takes_the_older_ones_along
 
 
 def test_some_fence_always_passes_when_the_reader_lags_for_ever() -> None:
-    """Method: ten messages a fence, nine are read. Thinning keeps the oldest: it passes in the end."""
+    """Method: ten messages for each fence, nine are read. Thinning keeps the oldest fence, so it passes in the end."""
     queue = FenceQueue()
     passed: list[float] = []
     for n in range(1, 5000):
@@ -34,7 +34,7 @@ def test_some_fence_always_passes_when_the_reader_lags_for_ever() -> None:
             passed.append(found.at)
     assert passed == sorted(passed)
     assert len(passed) > 50
-    # The lag is a tenth by then; thinned fences stand at most a few of their distances apart.
+    # The lag is a tenth by then; thinned fences are at most a few of their distances apart.
     assert passed[-1] > 4000
 
 

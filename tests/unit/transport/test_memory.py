@@ -1,4 +1,4 @@
-"""What only the journal in memory does."""
+"""Properties of the journal in memory alone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Exports in the trail of the API itself: each request and each download once, with who it was, without a URL that
-opens something."""
+"""Exports in the trail of the API itself: each request and each download once, with its caller, without a URL that
+gives access."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 class Asked:
-    """Runs `work` against the API of `home`, and returns what was recorded of it."""
+    """Runs `work` against the API of `home`, and returns the records of its requests."""
 
     def __init__(self, home: Home, settings: Settings) -> None:
         self.settings = settings
@@ -65,13 +65,13 @@ def test_exports_and_downloads_are_recorded_once_each_and_polls_never(asked: Ask
         headers = {"authorization": f"Bearer {asked.key}"}
         url = await asked.complete(client, idempotency_token=TOKEN)
         urls.append(url)
-        # The same request once more, the list and the manifest bring nothing new.
+        # A repeat of the same request, the list and the manifest add no records.
         again = {**BODY, "idempotency_token": TOKEN}
         assert (await client.post("/api/v1/logs?type=query", json=again, headers=headers)).status_code == 200
         assert (await client.post("/api/v1/logs/_list?type=query", json={}, headers=headers)).status_code == 200
         got = await client.head(url)
         assert got.status_code == 200
-        for span in ("bytes=0-9", "bytes=10-19", "bytes=20-"):  # one download in pieces
+        for span in ("bytes=0-9", "bytes=10-19", "bytes=20-"):  # one download in several ranges
             assert (await client.get(url, headers={"range": span})).status_code == 206
         assert (await client.get(got.headers["link"].partition("<")[2].partition(">")[0])).status_code == 200
         assert (await client.get(url)).status_code == 200  # another one
@@ -105,7 +105,7 @@ def test_download_that_begins_in_the_middle_or_after_refusals_is_recorded(asked:
 
 
 def test_each_whole_download_is_recorded_whatever_range_it_names(asked: Asked) -> None:
-    """A range of an unknown unit is none: it brings all of the file."""
+    """A range of an unknown unit is ignored: the response is the whole file."""
 
     async def work(client: httpx.AsyncClient) -> None:
         url = await asked.complete(client)

@@ -74,7 +74,7 @@ def test_no_keys_are_made_to_remember_an_index(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keeps", [True, False])
 def test_home_of_an_index_that_a_topic_feeds_remembers_it(keeps: bool, tmp_path: Path) -> None:
-    """No journal names it: without this a vanished directory would be made again, empty."""
+    """No journal names it: without this a new empty index would be created in place of a missing directory."""
     settings = Settings(home=tmp_path / "home", transport="kafka://127.0.0.1:9/t")
     mine = HomeMemory(settings, None)
     if keeps:
@@ -88,7 +88,7 @@ def test_home_of_an_index_that_a_topic_feeds_remembers_it(keeps: bool, tmp_path:
 
 
 def test_vanished_index_of_a_topic_is_not_made_again(tmp_path: Path) -> None:
-    """As `asgi-audit index --from kafka://… --to PATH` opens it, in a home that had no keys."""
+    """As `asgi-audit index --from kafka://… --to PATH` opens it, in a home without keys."""
 
     def opened(*, new_index: bool = False) -> str:
         index_memory._memories.clear()  # another process
@@ -134,7 +134,7 @@ def test_new_index_is_taken_when_another_process_was_told_so(home: Path, at: lis
     told.forget()
     told.remember(B)
     claim_root(home / "journal", B, Files())
-    assert set(serving.named().values()) == {A}  # it looks again only when something does not fit
+    assert set(serving.named().values()) == {A}  # it looks again only after a mismatch
     assert set(serving.named(again=True).values()) == {A}  # and at most once a second
     at[0] += 1.0
     assert set(serving.named(again=True).values()) == {B}

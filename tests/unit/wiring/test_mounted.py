@@ -33,8 +33,8 @@ DAY = {"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z"}
 
 
 class Client:
-    """Asks `app` in one event loop, which ends with it; without `with` in a loop of its own for each request. It has no
-    lifespan, as a mounted application has none."""
+    """Calls `app` in one event loop, which ends with it; without `with`, in a loop of its own for each request. It has
+    no lifespan, like a mounted application."""
 
     def __init__(self, app: Any, base_url: str = "http://api") -> None:
         self.headers: dict[str, str] = {}
@@ -122,7 +122,7 @@ def in_fastapi(path: str, app: Any) -> Any:
 
 @pytest.mark.parametrize("made", [in_starlette, in_fastapi])
 def test_mounted_api_answers_below_its_prefix_and_ends_with_its_host(home: Home, made: Callable[..., Any]) -> None:
-    """Starlette and FastAPI give a mounted application no lifespan: its threads end with the host's event loop."""
+    """Starlette and FastAPI run no lifespan for a mounted application: its threads end with the host's event loop."""
     host = made("/audit", asgi_audit.create_app())
     with Client(host) as client:
         assert client.get("/hello").status_code == 200
@@ -155,7 +155,7 @@ def test_root_path_that_the_server_cut_off_already_changes_nothing(home: Home, r
 
 
 def test_every_call_in_an_event_loop_of_its_own_is_answered(home: Home) -> None:
-    """As clients of tests do; several at once, too."""
+    """As test clients call it; also several at once."""
     host = in_starlette("/audit", asgi_audit.create_app())
     counts: list[int] = []
 
@@ -227,7 +227,7 @@ def test_forked_child_opens_what_it_uses_itself(home: Home) -> None:
 
 
 def test_reads_are_recorded_once_where_the_host_is_audited_too(home: Home) -> None:
-    """And never with the bodies: a record of a page of records would hold all of them again."""
+    """Without bodies: a record of a page of records would contain all of them again."""
     host = asgi_audit.install(in_starlette("/audit", asgi_audit.create_app()), service="shop")
     with Client(host) as client:
         client.get("/hello")
@@ -239,7 +239,7 @@ def test_reads_are_recorded_once_where_the_host_is_audited_too(home: Home) -> No
 
 
 def test_export_is_refused_while_nothing_runs_exports_and_taken_while_something_does(home: Home) -> None:
-    """What is mounted runs none itself: a `serve`, or `asgi-audit export`, on the same control database does."""
+    """A mounted API runs no exports itself: a `serve`, or `asgi-audit export`, on the same control database does."""
     window = {"region_group": "us-std", "time_start": "2024-01-01T00:00:00Z", "time_end": "2024-01-02T00:00:00Z"}
     asked = {"params": {"type": "query"}, "json": window, "headers": home.headers}
     with Client(in_starlette("/audit", asgi_audit.create_app(dialects=["exports"]))) as client:
@@ -262,7 +262,7 @@ def test_export_is_refused_while_nothing_runs_exports_and_taken_while_something_
 
 
 def test_dialect_alone_has_the_root_for_itself(home: Home) -> None:
-    """`records` is no service of the literal root of the whole API, because another dialect has that path."""
+    """`records` is not a service at the literal root of the whole API, because another dialect has that path."""
     routes = [
         Mount("/u", asgi_audit.create_app(dialects=["usage"])),
         Mount("/t", asgi_audit.create_app(dialects=["trail"])),
@@ -277,7 +277,7 @@ def test_dialect_alone_has_the_root_for_itself(home: Home) -> None:
         assert client.get("/l/logs", headers=home.headers).status_code == 200
         for path in ("/u/trail", "/u/", "/t/gateway/i1", "/t/usage/gateway/i1", "/l/trail", "/l/gateway/i1"):
             assert home.found(client, path, "") == -404, path
-        # Each says so in its own words, and names what there is.
+        # Each has its own error format, and names the existing paths.
         assert client.get("/l/nothing").json()["status"] == "error"
         assert "POST /trail" in client.get("/t/nothing").json()["action"]
         assert "usage" not in client.get("/t/nothing").text
@@ -333,7 +333,7 @@ def test_hosts_of_single_dialects_are_a_setting(home: Home) -> None:
     }
 
 
-# What is wrong.
+# The error.
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_wrong_setting_stops_the_start(home: Home, given: Any, text: str) -> Non
 def test_home_that_cannot_be_read_is_503_in_each_dialects_words_until_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host starts, and goes on."""
+    """The host starts, and continues."""
     monkeypatch.setattr("asgi_audit.wiring.mounted._AGAIN_SECONDS", 0.0)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "control.db").write_bytes(b"no database, but long enough to be looked at" * 50)

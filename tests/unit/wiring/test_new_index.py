@@ -1,4 +1,4 @@
-"""What an index claims that was made in place of a lost one: nothing that its predecessor took."""
+"""The claims of an index created in place of a lost one: nothing that its predecessor took."""
 
 from __future__ import annotations
 

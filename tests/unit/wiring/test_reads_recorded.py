@@ -1,9 +1,10 @@
-"""Goal: what the API is asked is in its own trail exactly as often as DESIGN says: a read once, a poll that succeeds
-never, a refusal of either once, whatever its status; what needs no key never.
+"""Goal: requests to the API are in its own trail exactly as often as designed: a read once, a successful poll never, a
+refusal of either once, whatever its status; requests that need no key never.
 
-Method: each row of the table of operations × each status that it can be brought to, over a store in memory, with the
-recorder that `serve` has; the recorder is asked how many records it made of that one request, and the journal at the
-end which ones. What goes before (an execution, an export, a cursor) is asked of an application that records nothing."""
+Method: each row of the table of operations × each status that it can be made to return, over a store in memory,
+with the recorder of `serve`. The recorder's counter shows how many records one request made, and the journal at the
+end which ones. Preparations (an execution, an export, a cursor) are requested from an application that records
+nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ OPEN = [operation for operation in TABLE if not operation.roles and not operatio
 
 
 class Reads:
-    """The API as `serve` has it, and how many records it made of its own reads."""
+    """The API as `serve` builds it, and the number of records of its own requests."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
@@ -59,7 +60,7 @@ class Reads:
         return recorder.stats()["sealed"]
 
     def made_by(self, ask: Callable[[], httpx.Response]) -> tuple[int, httpx.Response]:
-        """How many records one request makes, and its answer."""
+        """The number of records that one request makes, and its response."""
         before = self.sealed()
         answer = ask()
         return self.sealed() - before, answer
@@ -89,7 +90,7 @@ def _succeeds(reads: Reads, o: Operation, values: dict[str, str]) -> Ask:
 
 def _wrong(reads: Reads, o: Operation, values: dict[str, str]) -> Ask | None:
     if o.signed:
-        return None  # there is no parameter of theirs whose error is not that of a forged URL
+        return None  # none of their parameters has another error than a forged URL
     return lambda: reads.asker.ask(o, reads.key, values=values, query={"nonsense": "1"})
 
 
@@ -160,7 +161,7 @@ def _busy(reads: Reads, o: Operation, values: dict[str, str]) -> Ask:
 
 def _index_away(reads: Reads, o: Operation, values: dict[str, str]) -> Ask | None:
     if o.signed:
-        return None  # a file, which no index is read for
+        return None  # a file, for which no index is read
 
     def ask() -> httpx.Response:
         reads.api.failure = StoreError("it is away", retriable=True)
@@ -189,7 +190,7 @@ CAUSES: dict[int, Callable[[Reads, Operation, dict[str, str]], Ask | None]] = {
 
 
 def expected(operation: Operation, status: int) -> int:
-    """What DESIGN says: one record per execution, none per poll; reads and refusals once each."""
+    """The design: one record per execution, none per poll; reads and refusals once each."""
     return int(status >= 400 or operation.is_recorded)
 
 
@@ -226,7 +227,7 @@ def test_what_needs_no_key_is_never_recorded_but_for_a_method_that_it_has_not(
 
 
 def test_another_accounts_id_and_none_at_all_are_recorded_alike(reads: Reads) -> None:
-    """Who tries ids is to be found in the trail, and cannot tell by the answer."""
+    """Attempts to guess ids are in the trail, and their responses do not differ."""
     polls = [o for o in KEYED if o.follows and not o.is_recorded]
     assert {o.dialect.name for o in polls} == {"usage", "trail", "exports"}
     for operation, path in PATHS:
@@ -240,7 +241,7 @@ def test_another_accounts_id_and_none_at_all_are_recorded_alike(reads: Reads) ->
 
 
 def test_refusals_of_a_valid_key_are_recorded_however_many_they_are(reads: Reads) -> None:
-    """Those of strangers are bounded, see `test_wiring`; also at paths and with methods that there are not."""
+    """Refusals of strangers are bounded, see `test_wiring`; here also at unknown paths and with unknown methods."""
     asked = [("GET", "/trail/query-result/x", 404), ("GET", "/nothing/that/is/here", 404), ("PUT", "/logs", 405)]
     for method, path, _ in asked:
         for _ in range(FAILURES_MAX + 1):
@@ -251,7 +252,7 @@ def test_refusals_of_a_valid_key_are_recorded_however_many_they_are(reads: Reads
 
 
 def test_what_is_no_request_is_not_recorded(reads: Reads) -> None:
-    """Its key is not read, so it would be a stranger's."""
+    """Its key is not read, so its caller would be unknown."""
     head = f"GET /logs HTTP/1.1\r\nAuthorization: Bearer {reads.key}\r\n\r\n".encode()
     before = reads.sealed()
     sent: list[Any] = []

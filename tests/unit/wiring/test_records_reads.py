@@ -1,5 +1,5 @@
-"""`/records`, `/histogram` and `/feed` in the trail of the API itself: each read once, refusals, and no page of a list
-or a feed that goes on. A feed whose reads were records would never come to its end."""
+"""`/records`, `/histogram` and `/feed` in the trail of the API itself: each read and each refusal once, and no later
+page of a list or feed. If reads of a feed were records, it would never end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes of one `serve` share: bounds that hold over all of them, and what a dead one leaves behind."""
+"""Memory shared by the processes of one `serve`: bounds that hold over all of them, and the counts of a dead one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_key_has_its_most_answers_in_flight_over_all_workers(workers: list[Toget
 
 
 def test_two_that_enter_at_once_are_never_more_than_the_bound(workers: list[Together]) -> None:
-    """Each in a thread of its own, as fast as it can; what is refused leaves nothing behind."""
+    """Each in a thread of its own, at full speed; refused attempts leave no counts behind."""
     admissions = [Admission(tally=worker) for worker in workers]
     most, held = [0], [0] * WORKERS
     begin = threading.Barrier(WORKERS)
@@ -89,7 +89,7 @@ def test_dead_worker_has_nothing_in_flight_any_more(parent: Together, workers: l
         worker.add("a", 5)
     parent.left(1)
     assert workers[0].add("a", 0) == 10
-    # The one that follows it begins with nothing, whatever the one before left.
+    # Its successor begins with nothing, whatever the earlier one left.
     workers[2] = Together(parent.fd, WORKERS, 2)
     assert workers[0].add("a", 0) == 5
 
@@ -151,7 +151,7 @@ def test_parent_hears_of_each_worker(parent: Together, workers: list[Together], 
 
 
 def test_workers_hear_how_the_parent_sees_things(parent: Together, workers: list[Together]) -> None:
-    assert workers[0].unready() == ""  # there is no indexer, or it was not yet looked at
+    assert workers[0].unready() == ""  # there is no indexer, or it was not checked yet
     parent.note(indexer=False, workers=2, restarts={"indexer": 3, "worker": 4})
     assert workers[2].unready() == "the indexer process is not running"
     assert workers[2].measures() == {
@@ -169,7 +169,7 @@ def test_text_is_shown_while_it_is_fresh_and_whole() -> None:
     text.write(b"indexed 2\n")
     assert Text(text.fd).read(60) == b"indexed 2\n"
     assert text.read(0) == b""
-    text.write(b"x" * 100_000)  # too long: what was shown stays
+    text.write(b"x" * 100_000)  # too long: the earlier text stays
     assert text.read(60) == b"indexed 2\n"
     os.pwrite(text.fd, b"?", 20)
     assert text.read(60) == b""

@@ -1,5 +1,5 @@
 """Tokens of an issuer in the whole API: each dialect, sessions, URLs of exports, the trail of the reads, and failures
-that are bounded like those of keys. The key set is a file; that of a server is in `integration/test_jwks.py`."""
+that are bounded like those of keys. The key set is a file; one from a server is in `integration/test_jwks.py`."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_role_and_accounts_of_a_token_are_held_as_those_of_a_key(settings: Setti
 
     run(settings, work)
     refused = [r for r in journal_of(settings) if r.status == 403]
-    assert {r.principal for r in refused} == {"ada"}  # who it was is known
+    assert {r.principal for r in refused} == {"ada"}  # the caller is known
 
 
 def test_refused_token_is_a_401_of_each_dialect_which_says_no_more_than_of_a_wrong_key(settings: Settings) -> None:
@@ -143,13 +143,14 @@ def test_refused_token_is_a_401_of_each_dialect_which_says_no_more_than_of_a_wro
         assert answer.json()["errorCodes"]
 
     run(settings, work)
-    assert len({d.name for d in DIALECTS}) == 6  # a new one: ask it above
+    assert len({d.name for d in DIALECTS}) == 6  # a new one: poll for it
     kept = files_of(settings)
     assert not [text for text in wrong for piece in text.split(".") if len(piece) > 12 and piece.encode() in kept]
 
 
 def test_failures_are_bounded_and_a_valid_token_never_is(settings: Settings) -> None:
-    """From one address, and for one key id and subject from any address. Each of the first is recorded, once."""
+    """From one address, and for one key id and subject from any address. Each of the first failures is recorded,
+    once."""
     expired = token(exp=5)
 
     async def work(client: httpx.AsyncClient) -> None:
@@ -315,7 +316,7 @@ def test_token_is_nothing_without_an_issuer(settings: Settings, tmp_path: Path) 
 
 
 def test_keys_that_were_never_loaded_are_a_503_which_is_bounded_too(tmp_path: Path) -> None:
-    """The issuer is away from the start: keys of ours work all the same."""
+    """The issuer is unreachable from the start: keys of asgi-audit still work."""
     settings = settings_with(tmp_path, jwt_jwks="http://127.0.0.1:9/jwks.json")
     open_store_writer(settings).close()
     control = open_control(settings)

@@ -1,5 +1,5 @@
-"""`POST /api` in the trail of the API itself: each request once, with who it was, without a secret; and strangers are
-bounded without keeping anybody out."""
+"""`POST /api` in the trail of the API itself: each request once, with its caller, without a secret; strangers are
+bounded without affecting valid clients."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_request_is_recorded_once_with_who_it_was_and_no_secret(settings: S
         acme = (await call({"auth": login(keys["acme"])}))["auth"]["params"]["sessionId"]
         beta = (await call({"auth": login(keys["beta"])}))["auth"]["params"]["sessionId"]
         secrets.extend((acme, beta))
-        for _ in range(2):  # a poll is a question of its own
+        for _ in range(2):  # a poll is a request of its own
             assert (await call({"auth": {"sessionId": acme}, "1": LIST, "2": PING}))["1"]["success"]
         assert (await call({"1": LIST}, sessionId=acme))["1"]["success"]
         both = {"a": {**LIST, "sessionId": acme}, "b": {**LIST, "sessionId": beta}}
@@ -94,8 +94,8 @@ def test_each_request_is_recorded_once_with_who_it_was_and_no_secret(settings: S
 
 
 def test_strangers_are_bounded_and_recorded_as_elsewhere_and_a_session_never_is(settings: Settings) -> None:
-    """From one address: 100 wrong logins, sessions and nothing at all; then 429, of which one a minute is recorded.
-    What a valid session, key or login asks is answered and recorded all the same."""
+    """From one address: 100 wrong logins, sessions and missing ones; then 429, of which one a minute is recorded.
+    Requests with a valid session, key or login are still served and recorded."""
     keys, _ = keys_of(settings)
 
     async def work(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""Settings to objects: one clear line for a missing package, and an API whose reads are audited once each."""
+"""Objects built from settings: one clear line for a missing package, and an API whose reads are audited once each."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def question() -> dict[str, str]:
 
 
 async def within_lifespan(app: Any, work: Callable[[httpx.AsyncClient], Any]) -> None:
-    """What a server does: startup, requests, shutdown."""
+    """Acts like a server: startup, requests, shutdown."""
     to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}}, to_app.get, from_app.put))
@@ -105,20 +105,20 @@ def test_reads_are_audited_once_for_each_execution_and_for_a_poll_when_it_is_ref
         ("logs", "GET", "/api/v1/logs/x", 403),
     ]
     assert found[2].path.startswith("/trail/query-result/")
-    # Who read: in the account that the key reads, if it is one.
+    # The caller: in the account that the key reads, if it is a single one.
     assert [(r.account, r.principal) for r in found] == [
         ("acme", f"key:{key_id}"), ("asgi-audit", ""), ("asgi-audit", ""), ("acme", f"key:{key_id}"),
     ]  # fmt: skip
-    # Metadata only: neither the key nor the question.
+    # Metadata only: neither the key nor the query.
     assert all(key.encode() not in r.data and b'"from"' not in r.data for r in found)
 
 
 @pytest.mark.parametrize("root", ["", "/audit"])
 def test_call_is_recorded_when_its_row_of_the_table_says_so(settings: Settings, root: str) -> None:
-    """Each row without a key, at each of its paths, also where the API is mounted; and paths that no row has."""
+    """Each row without a key, at each of its paths, also where the API is mounted; and paths of no row."""
     unknown = [("GET", "/usage/x/query-result/y"), ("GET", "/health/x"), ("GET", "/metrics/x"), ("POST", "/metrics")]
     calls = [(o.method, path.replace("{", "").replace("}", "")) for o, path in PATHS]
-    recorded = [o.is_recorded or bool(o.roles) or o.signed for o, _ in PATHS]  # a call that is refused always is
+    recorded = [o.is_recorded or bool(o.roles) or o.signed for o, _ in PATHS]  # a refused call always is
     api = build_api(settings)
 
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
@@ -132,7 +132,7 @@ def test_call_is_recorded_when_its_row_of_the_table_says_so(settings: Settings, 
     expected = [call for call, is_recorded in zip(calls, recorded, strict=True) if is_recorded] + unknown
     found = journal_of(settings)
     assert [(r.method, r.service) for r in found] == [(method, "logs") for method, _ in expected]
-    assert b'"operation":"Resource"' not in b"".join(r.data for r in found)  # the name of a class of ours
+    assert b'"operation":"Resource"' not in b"".join(r.data for r in found)  # the name of one of our classes
 
 
 def test_refusals_are_recorded_one_by_one_up_to_a_bound_and_what_a_valid_key_asks_always(settings: Settings) -> None:
@@ -152,12 +152,12 @@ def test_refusals_are_recorded_one_by_one_up_to_a_bound_and_what_a_valid_key_ask
         assert "asgi_audit_api_in_flight 0.0" in shown
 
     asyncio.run(within_lifespan(build_api(settings), work))
-    # 30 of each, and the first one over the bound, which stands for those that follow within a minute.
+    # 30 of each, and the first one over the bound, which represents those of the next minute.
     assert Counter(r.status for r in journal_of(settings)) == {401: 30, 429: 1, 404: 31, 200: 3}
 
 
 def cursor_of(secret: bytes, *, expires: int = 1 << 40) -> str:
-    """Of the second page of `GET /logs`, for a key of the account acme."""
+    """The cursor of the second page of `GET /logs`, for a key of the account acme."""
     return Sealer(secret).seal(
         Token(
             kind=TokenKind.PAGE,
@@ -195,12 +195,12 @@ def test_refusals_are_recorded_whatever_cursor_they_bring(settings: Settings) ->
         assert await status(keys["auditor"], cursor=cursor) == 200
 
     asyncio.run(within_lifespan(build_api(settings), work))
-    # Of those without a valid key 30, and the first over the bound.
+    # Of those without a valid key 30, and the first one over the bound.
     assert Counter(r.status for r in journal_of(settings)) == {403: 1, 400: 4, 401: 30, 429: 1}
 
 
 def test_a_list_is_audited_once_and_not_for_the_pages_of_its_cursor(settings: Settings) -> None:
-    """A cursor that is none, and a call without a key, are refusals, and recorded."""
+    """An invalid cursor, and a call without a key, are refusals, and recorded."""
     control = open_control(settings)
     _, key = control.create_key("auditor", ["acme"])
     cursor = cursor_of(control.secret())
@@ -288,5 +288,5 @@ sys.exit(main(sys.argv[1:]))
     tail = subprocess.run(
         [sys.executable, "-c", code, "tail"], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
-    # It works without the server's packages, and says where nothing is.
+    # It works without the server's packages, and names the empty place.
     assert (tail.returncode, "package" in tail.stderr, ".asgi-audit" in tail.stderr) == (1, False, True)

@@ -1,5 +1,5 @@
-"""The counters of forwarding in an application's process, and an indexer that ends. Kafka's port has nobody behind
-it."""
+"""The counters of forwarding in an application's process, and an indexer that ends. No broker listens at Kafka's
+port."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Forwarder]:
-    """Every forwarder that is made; each has counted before it starts what a broker would have let it count."""
+    """Every forwarder that is made; before it starts, each counts as if a broker had responded."""
     found: list[Forwarder] = []
     real = kafka._forwarder
 
@@ -56,7 +56,7 @@ def counters(forwarding: Forwarding) -> dict[str, int]:
 def at_least(forwarding: Forwarding, times: int) -> None:
     shown = counters(forwarding)
     assert shown.keys() == COUNTERS.keys()
-    assert shown["forward_retries"] >= 3 * times  # nobody answers: it counts on
+    assert shown["forward_retries"] >= 3 * times  # no broker responds: it keeps counting
     rest = {name: number for name, number in shown.items() if name != "forward_retries"}
     assert rest == {name: COUNTERS[name] * times for name in rest}
 
@@ -83,7 +83,8 @@ def test_forward_says_which_flag_is_missing(settings: Settings) -> None:
 
 
 def test_what_holds_the_journal_is_named(settings: Settings, made: list[Forwarder]) -> None:
-    """No broker answers. A full journal's log line must not ask for an indexer, which empties nothing here."""
+    """No broker responds. The log line of a full journal must not recommend an indexer, which would empty nothing
+    here."""
     forwarding = Forwarding(settings)
     assert forwarding.what_holds() == "nothing is sent to Kafka yet."
     started(forwarding)
@@ -111,7 +112,7 @@ def test_counters_of_forwarding_go_on_when_the_journal_is_opened_anew(
 def test_counters_of_forwarding_go_on_when_the_forwarder_before_counts_on(
     settings: Settings, made: list[Forwarder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its broker does not answer, and what is in flight may yet be acknowledged."""
+    """Its broker does not respond, and batches in flight may still be acknowledged."""
     forwarding = Forwarding(settings)
     try:
         started(forwarding)
@@ -162,7 +163,7 @@ def test_indexer_ends_when_it_is_told_to_while_kafka_is_away(settings: Settings)
 def test_forwarder_is_started_again_when_its_thread_breaks(
     settings: Settings, made: list[Forwarder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It breaks three times, as no error of Kafka does; the fourth stays. The counters go on."""
+    """Its thread fails three times with an error that is not Kafka's; the fourth one stays. The counters continue."""
     monkeypatch.setattr(kafka, "_RESTART_SECONDS", (0.001, 0.01))
     real = Forwarder._connect
 

@@ -1,4 +1,4 @@
-"""Adoption: whatever a dead process left, each whole entry survives, and the tail is stated exactly."""
+"""Adoption: whatever a dead process left, each whole entry survives, and the end of its journal is stated exactly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def written(
     segment_bytes: int = 1 << 20,
     boot: str = BOOT,
 ) -> uuid.UUID:
-    """A process that wrote these steps, each ("record" or "statement", first, last), and died."""
+    """The journal of a process that wrote these steps, each ("record" or "statement", first, last), and died."""
     process = uuid.uuid4()
     facts = ProcessFacts(process, "host", "app", 1234)
     writer = JournalWriter(root, facts, bytes_max=1 << 30, segment_bytes=segment_bytes, boot=boot)
@@ -128,7 +128,7 @@ def test_adoption_states_nothing_twice_when_a_statement_covers_it(tmp_path: Path
 
 
 def test_adoption_is_exact_when_earlier_segments_are_gone(tmp_path: Path) -> None:
-    """Goal: sequences of segments that were indexed and unlinked are not stated lost. Method: read and commit while the
+    """Goal: sequences in segments that were indexed and unlinked are not stated lost. Method: read and commit while the
     process lives, then let it die."""
     process = uuid.uuid4()
     writer = JournalWriter(
@@ -246,7 +246,7 @@ def test_directory_is_not_adopted_as_empty_when_its_removal_was_interrupted(tmp_
     assert (found, statements) == ([], [])
     (left,) = (p for p in tmp_path.iterdir() if p.name != ROOT_NAME)
     assert left.name.startswith(".gone-")
-    later = JournalSource(tmp_path, boot=BOOT)  # the wall clock is years ahead of the file's time in no test: age it
+    later = JournalSource(tmp_path, boot=BOOT)  # a wall clock years ahead of the file's time: make the file old
     os.utime(left, (1, 1))
     later.open({})
     later.poll(10, 0)
@@ -291,7 +291,8 @@ def test_source_starts_again_when_position_is_beyond_what_a_crashed_machine_kept
 
 @pytest.mark.full
 def test_every_whole_entry_survives_and_the_tail_is_exact_when_cut_at_any_byte(tmp_path: Path) -> None:
-    """Goal: no torn tail loses more than the entry it cuts. Method: cut the journal of a dead process at every byte."""
+    """Goal: a torn end loses no more than the entry that is cut. Method: cut the journal of a dead process at every
+    byte."""
     whole = tmp_path / "whole"
     process = written(whole, [("record", 1, 4), ("statement", 1, 4), ("record", 5, 9)], counters=(12, 11, 0))
     data = (whole / str(process) / fmt.segment_name(0)).read_bytes()
@@ -325,9 +326,9 @@ def test_every_whole_entry_survives_and_the_tail_is_exact_when_cut_at_any_byte(t
 def test_nothing_is_passed_over_in_silence_when_bytes_are_damaged(
     tmp_path_factory: pytest.TempPathFactory, seed: int, flips: int
 ) -> None:
-    """Goal: damage in the middle costs what it hit, is reported, and never stops or loops the reader. Method: random
-    bytes of several segments are overwritten; each record is then either read or shown by damage or by a stated
-    loss."""
+    """Goal: damage in the middle costs only the damaged entries, is reported, and never stops or loops the reader.
+    Method: random bytes of several segments are overwritten; each record is then either read, or reported as damaged or
+    stated as lost."""
     root = tmp_path_factory.mktemp("damaged")
     random_ = random.Random(seed)
     process = written(

@@ -1,4 +1,4 @@
-"""The statement of an adopted journal: its root over what can still be read, and its place in the chain."""
+"""The statement of an adopted journal: its root over the records that can still be read, and its place in the chain."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def test_root_is_right_when_records_stand_twice(tmp_path: Path) -> None:
 
 
 def test_there_is_no_root_when_earlier_segments_hold_some_of_the_records(tmp_path: Path) -> None:
-    """Method: segments of a few records; those before the last one may be gone when the journal is adopted."""
+    """Method: segments of a few records; those before the last one may be removed when the journal is adopted."""
     written(tmp_path, last=300, records=list(range(3, 301)), segment_bytes=1 << 12).close()
     messages = read(tmp_path)
     first, adopted = [m for m in messages if m.kind is Kind.STATEMENT]
     said = decode_statement(adopted.payload)
     assert said.root is None
-    assert said.previous == statement_digest(first.payload)  # the segment's header remembers it
+    assert said.previous == statement_digest(first.payload)  # the segment's header contains it
     assert list(tracked(messages).incidents) == []
 
 
@@ -107,7 +107,7 @@ def test_every_statement_names_the_one_before_when_the_losses_need_several(tmp_p
 
 @pytest.mark.parametrize("what", ["record", "statement"])
 def test_what_was_changed_in_the_journal_is_an_incident(tmp_path: Path, what: str) -> None:
-    """A journal whose checksums are right, but whose bytes are others than the stated ones."""
+    """A journal whose checksums are right, but whose bytes differ from the stated ones."""
     written(tmp_path, last=4, records=[3, 4]).close()
     messages = read(tmp_path)
     at = 0 if what == "record" else 2

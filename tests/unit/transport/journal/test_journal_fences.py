@@ -1,4 +1,4 @@
-"""What keeps a journal's fences from passing, and what is said of it."""
+"""Partitions that keep a journal's fences from passing, and their report in `holds`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_journal_that_cannot_be_read_holds_the_fences_until_it_is_given_up_or_co
 
 
 def test_stuck_journal_that_is_given_up_stays_so_until_it_is_read_up_to_its_end(tmp_path: Path) -> None:
-    """Over polls that do not come to it, and over a restart. Method: its only segment is away."""
+    """Over polls that do not reach it, and over a restart. Method: its only segment is missing."""
     root, now = tmp_path / "journal", [0.0]
     first, name = writer(root)
     second, other = writer(root)

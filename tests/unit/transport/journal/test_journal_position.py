@@ -1,4 +1,4 @@
-"""Forwarders of several processes over one root: who reads what, and where the next one goes on."""
+"""Forwarders of several processes over one root: which entries each reads, and where the next one continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_YET = Forwarded(Position(0, b""), by_itself=True)
 
 
 class Living:
-    """A process with its journal; `die` is what the kernel does for it."""
+    """A process with its journal; `die` does what the kernel does for it."""
 
     def __init__(self, root: Path, *, segment_bytes: int = 1 << 20) -> None:
         self.process = str(uuid.uuid4())
@@ -92,7 +92,7 @@ def test_living_process_that_forwards_itself_is_left_alone_by_whoever_reads_the_
 
 
 def test_next_forwarder_goes_on_where_the_last_one_was_acknowledged(living: list[Living], tmp_path: Path) -> None:
-    """Segments are unlinked on the way: the position must never point before what is left."""
+    """Segments are unlinked meanwhile: the position must never be before the remaining ones."""
     mine, _ = living
     first = source(tmp_path, only=mine.process, keeps_positions=True)
     batch = first.poll(20, 0)

@@ -1,4 +1,4 @@
-"""What a journal root says of itself: since when it is kept, and which index takes from it."""
+"""The file of a journal root: since when the root is kept, and which index reads from it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_journal_opens_when_the_roots_file_cannot_be_written(fault: str, tmp_pat
     writer.close()
     assert files.asked
     assert read_root(tmp_path) is None
-    writer_of(tmp_path).close()  # and the next process does not take itself for the first
+    writer_of(tmp_path).close()  # and the next process does not take itself for the first one
     assert read_root(tmp_path) == RootFacts()
 
 
@@ -206,7 +206,7 @@ def test_source_takes_nothing_down_when_there_is_no_root(tmp_path: Path) -> None
 
 
 def test_making_is_known_when_an_indexer_looks_while_the_root_is_made(tmp_path: Path) -> None:
-    """The indexer is often there first, and looks 100 times a second."""
+    """The indexer often starts first, and looks 100 times a second."""
     source = JournalSource(tmp_path, index=A)
     source.open({})
 

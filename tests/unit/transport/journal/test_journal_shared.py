@@ -24,7 +24,7 @@ def writer_of(root: Path, access: Access) -> JournalWriter:
 
 
 def taken(root: Path, access: Access) -> int:
-    """Read, adopt, commit and remove all that is there, as an indexer does."""
+    """Read, adopt, commit and remove everything, as an indexer does."""
     source = JournalSource(root, adopt_seconds=0, files=Files.shared(access), index=INDEX)
     source.open({})
     found = 0
@@ -58,8 +58,8 @@ def test_indexer_of_another_user_takes_in_and_removes_a_journal_when_it_is_share
         alive.close()
         return
     assert said == "60"
-    assert left(root) == [alive._name]  # the dead one's is removed
-    alive.append([Entry(Kind.RECORD, 31, b"x")])  # and the living one goes on beside it
+    assert left(root) == [alive._name]  # that of the dead process is removed
+    alive.append([Entry(Kind.RECORD, 31, b"x")])  # and the living process continues beside it
     alive.close()
     as_other(lambda: taken(root, access), groups=[GROUP])
     assert left(root) == []
@@ -67,6 +67,6 @@ def test_indexer_of_another_user_takes_in_and_removes_a_journal_when_it_is_share
     assert found is not None
     assert found.index == INDEX
     assert {stat.S_IMODE(p.stat().st_mode) for p in (root, root.parent)} == {0o2770}
-    # The root's file is the indexer's by now, and the application reads it.
+    # The root's file belongs to the indexer now, and the application reads it.
     assert stat.S_IMODE((root / ROOT_NAME).stat().st_mode) == 0o660
     writer_of(root, access).close()

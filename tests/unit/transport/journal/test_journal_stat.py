@@ -1,4 +1,4 @@
-"""What is told of a journal without reading it through."""
+"""The reported state of a journal, found without reading its entries."""
 
 from __future__ import annotations
 

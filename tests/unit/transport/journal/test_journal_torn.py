@@ -1,4 +1,4 @@
-"""Files of a journal that somebody removed while it is written, and directories that are no journal."""
+"""Files of a journal that are removed while it is written, and directories that are not journals."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def test_journal_is_mended_within_a_second_when_its_files_are_removed(
     page = fmt.read_page((directory / "counters").read_bytes(), facts)
     assert page is not None
     assert page.last == 77
-    if removed != ["/"]:  # else it is made with the next segment, as ever
+    if removed != ["/"]:  # otherwise it is made with the next segment, as usual
         assert "were removed while in use" in caplog.text
     found = read(source) + read(source)
     has_segments = removed not in (["*"], ["/"])
     assert found == ([3, 4] if is_source_before or not has_segments else [1, 2, 3, 4])
     assert source.poll(100, 0).fence is not None
-    # It lives: nobody but us may have its lock, and nobody adopted it.
+    # It lives: no other process may have its lock, and none adopted it.
     assert [p.name for p in tmp_path.glob("[!.]*")] == [name]
     child = os.fork()
     if not child:
         os._exit(0 if take(directory, name, writer._files) is None else 1)
     assert os.waitpid(child, 0)[1] == 0, "another process could take the lock"
     writer.close()
-    read(source)  # it is adopted now, with what its page says
+    read(source)  # it is adopted now, with the values of its page
     assert source._partitions[name].end is not None
     source.close()
 
@@ -122,7 +122,7 @@ def test_segments_without_a_page_are_said_rarely_when_nobody_can_read_them(
         assert batch.fence is None, "there is something to read"
         assert batch.holds == {str(facts.process): "its file `counters` is gone"}
     assert caplog.text.count("`counters` was removed") == 1
-    (directory / "lock").touch()  # as the line says
+    (directory / "lock").touch()  # as in the log line
     clock.now += 61
     assert read(source) == [1, 2, 2]  # and the adopter's statement
     source.close()

@@ -1,4 +1,4 @@
-"""The writer's files: modes, names, rotation, what headers carry, locks, fork."""
+"""The writer's files: modes, names, rotation, contents of headers, locks, fork."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_journal_leaves_room_for_the_index_when_the_disk_fills(tmp_path: Path) -
     assert room() < 0.1, "a small disk keeps a twentieth"
     disk.free = 2 << 20
     assert room() >= 1.0
-    # Only whole segments are given back: two of them fit below the floor.
+    # Only whole segments free space: two of them fit below the floor.
     disk.free = 20 << 20
     for n in range(2, 502):
         writer.append([Entry(Kind.RECORD, n, b"x" * 8000)])
@@ -142,7 +142,7 @@ def test_lock_is_never_taken_twice_when_we_hold_it_ourselves(tmp_path: Path) -> 
     writer = JournalWriter(tmp_path, known, bytes_max=1 << 20, segment_bytes=4096)
     directory = tmp_path / str(known.process)
     assert take(directory, str(known.process), Files()) is None
-    # And so it is still held: another process cannot have it.
+    # So it is still held: another process cannot take it.
     program = (
         "import sys, pathlib; from asgi_audit.transport.journal.lock import take; from asgi_audit.transport.files "
         "import Files; p = pathlib.Path(sys.argv[1]); print(take(p, p.name, Files()) is None)"
@@ -195,7 +195,7 @@ def test_follow_shows_entries_and_removes_nothing(tmp_path: Path) -> None:
 
 
 def test_writer_lets_go_of_segments_that_were_taken_in_before_a_sync(tmp_path: Path) -> None:
-    """Goal: an application that never syncs (`buffered`) does not hold on to the room of what is indexed already."""
+    """Goal: an application that never syncs (`buffered`) does not keep the disk space of indexed segments."""
 
     class Counting(Files):
         closed = 0

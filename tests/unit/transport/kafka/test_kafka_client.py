@@ -1,4 +1,4 @@
-"""Threads, loops and log lines that forwarder and source share."""
+"""Threads, loops and log lines that the forwarder and the source share."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_ask_before_the_start_is_not_forgotten() -> None:
     thread.start()
     assert ended.wait(60)
     assert thread.join(60)
-    thread.call_soon(lambda: None)  # nothing to run it any more
+    thread.call_soon(lambda: None)  # no loop to run it any more
 
 
 def test_run_bounded_raises_in_time_when_nothing_answers() -> None:

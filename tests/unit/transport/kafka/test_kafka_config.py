@@ -1,4 +1,4 @@
-"""The address and security of Kafka: what is accepted, what is told, what is never shown."""
+"""The address and security settings of Kafka: accepted values, error messages, and secrets that are never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every exception of aiokafka is mapped at the one seam, and blame on the data is narrow."""
+"""Every exception of aiokafka is mapped at the one seam, and few count as errors of the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def _all() -> Iterator[type[BaseException]]:
             yield value
 
 
-# What fails again until somebody changes a setting, a right or a topic. Whoever moves a class here or away says why.
+# Errors that repeat until an operator changes a setting, a right or the topic. State the reason when you move a class
+# here or away.
 FINAL = """
 AuthenticationFailedError AuthenticationMethodNotSupported ClusterAuthorizationFailedError CorruptRecordException
 DelegationTokenAuthDisabled DelegationTokenAuthorizationFailed DelegationTokenExpired DelegationTokenNotFound
@@ -51,7 +52,7 @@ def test_every_vendor_exception_is_caught_and_translated(kind: type[BaseExceptio
 
 
 def test_vendor_says_no_to_a_retry_that_we_make_only_when_we_know_why() -> None:
-    """aiokafka never retries these; we do, with a new producer, because they pass."""
+    """aiokafka never retries these; the forwarder does, with a new producer, because they pass."""
     ours_alone = {k.__name__ for k in set(_all()) if errors.is_retriable(k()) and not getattr(k, "retriable", False)}
     assert {"OutOfOrderSequenceNumber", "UnknownProducerId", "InvalidProducerEpoch", "ProducerClosed"} <= ours_alone
     never = {k.__name__ for k in set(_all()) if getattr(k, "retriable", False) and not errors.is_retriable(k())}

@@ -22,7 +22,7 @@ from asgi_audit.transport.memory import MemoryJournal
 
 
 def test_forwarder_ends_when_what_it_read_is_not_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source hands it out once: going on behind it would remove it from the journal unsent."""
+    """The source returns it once: continuing after it would remove it from the journal unsent."""
     journal = MemoryJournal(bytes_max=1 << 20)
     journal.writer(ProcessFacts(uuid.uuid4(), "h", "s", 1)).append([Entry(Kind.RECORD, 1, b"{}")])
     forwarder = Forwarder(journal.source(), kafka_config("kafka://127.0.0.1:1/audit"), dead_letters=tmp_path / "dead")
@@ -39,7 +39,7 @@ def test_forwarder_ends_when_what_it_read_is_not_queued(tmp_path: Path, monkeypa
 
 
 class Packs:
-    """In place of aiokafka's producer: what it packs it sends, and a broker acknowledges it."""
+    """In place of aiokafka's producer: it sends what it packs, and a broker acknowledges it."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -71,7 +71,7 @@ class Packs:
 
 
 def sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> tuple[Forwarder, Packs, MemoryJournal]:
-    """A forwarder of one record whose cluster has one partition and takes everything."""
+    """A forwarder of one record whose cluster has one partition and accepts everything."""
     journal = MemoryJournal(bytes_max=1 << 20)
     journal.writer(ProcessFacts(uuid.uuid4(), "h", "s", 1)).append([Entry(Kind.RECORD, 1, b"{}")])
     forwarder = Forwarder(
@@ -90,7 +90,7 @@ def sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> tup
 
 
 def test_defect_in_our_packing_ends_the_thread_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was taken for the broker's, and tried again for ever."""
+    """It was taken for an error of the broker, and retried for ever."""
     broken: list[BaseException] = []
     forwarder, producer, journal = sending(tmp_path, monkeypatch, on_broken=broken.append)
 

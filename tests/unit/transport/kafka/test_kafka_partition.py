@@ -1,4 +1,4 @@
-"""Every way in which a partition's log may stand to our position, and how far it is read."""
+"""Every relation between a partition's log and the stored position, and how far the partition is read."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_position_proves_nothing_while_it_is_unchecked() -> None:
 
 @pytest.mark.parametrize(("begin", "kind", "begins"), [(0, 1, ()), (5, 1, (77,)), (5, 0, (None,))])
 def test_beginning_is_told_once_when_it_is_gone(begin: int, kind: int, begins: tuple[int | None, ...]) -> None:
-    """On a topic that keeps append time, by the first message; else only a fence can say it."""
+    """On a topic that keeps append times, the first message shows it; otherwise only a fence can."""
     partition = Partition(4, None)
     partition.place(begin, 9, False, 0)
     first = partition.take([Rec(begin, b"a", 77, kind), Rec(begin + 1, b"b", 78, kind)])

@@ -1,5 +1,5 @@
-"""What the source does with one fetch, without a broker: nothing is skipped whatever fails, and the measures of what
-waits."""
+"""What the source does with one fetch, without a broker: no message is skipped whatever fails, and the metrics of
+waiting messages are right."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rec(NamedTuple):
 
 
 class Consumer:
-    """In place of aiokafka's: gives of each partition what stands from the source's position on."""
+    """In place of aiokafka's consumer: returns the messages of each partition from the source's position on."""
 
     def __init__(self, logs: Mapping[int, Sequence[Rec]], partitions: Mapping[int, Partition]) -> None:
         self.logs = logs
@@ -53,7 +53,7 @@ class Consumer:
     async def position(self, partition: TopicPartition) -> int:
         if self.position_error is not None:
             raise self.position_error
-        return self.partitions[partition.partition].next or 0  # of what was fetched all is taken
+        return self.partitions[partition.partition].next or 0  # everything that was fetched has been taken
 
     async def stop(self) -> None: ...
 
@@ -113,7 +113,7 @@ def test_fetch_passes_a_statement_on_when_it_is_poison() -> None:
 
 @pytest.mark.parametrize("begin", [0, 7])
 def test_position_of_a_partition_without_a_message_comes_with_the_fence_that_proves_it_once(begin: int) -> None:
-    """Else nothing would tell, after a restart, that retention removed messages which came to it meanwhile."""
+    """Otherwise, after a restart, nothing would show that retention removed messages that arrived meanwhile."""
     source, _ = made({0: [Rec(0)], 1: []})
     source._partitions[0].place(0, 1, False, NOW)
     source._partitions[1].place(begin, begin, False, NOW)
@@ -122,7 +122,7 @@ def test_position_of_a_partition_without_a_message_comes_with_the_fence_that_pro
     fences = [Fence(NOW + n, float(n), "boot") for n in range(3)]
     source._fences.add(fences[0], {0: 1, 1: begin}, {}, is_full=False)
     asyncio.run(source._look_at_fences())
-    source._queue.drop_fences()  # the partitions changed: the next one says it
+    source._queue.drop_fences()  # the partitions changed: the next poll reports it
     for fence in fences[1:]:
         source._fences.add(fence, {0: 1, 1: begin}, {}, is_full=False)
         asyncio.run(source._look_at_fences())
@@ -139,7 +139,8 @@ def ago(days: float) -> int:
 
 
 def aged(*days: float) -> tuple[KafkaSource, Consumer, list[Rec]]:
-    """A source of one partition with messages so old, a topic with seven days of retention; nothing is read yet."""
+    """A source of one partition with messages of this age, and a topic with seven days of retention; nothing is read
+    yet."""
     log = [Rec(offset, timestamp=ago(age)) for offset, age in enumerate(days)]
     source, consumer = made({0: log})
     source._retention_ms = int(7 * DAY * 1000)
@@ -237,7 +238,7 @@ def test_what_is_handed_out_takes_bounded_memory_when_nobody_stores_it() -> None
 
 
 class Probe:
-    """In place of ours: what the cluster says of leaders and ends, once for each fence."""
+    """In place of our Probe: the cluster's leaders and ends, one value for each fence."""
 
     def __init__(self, *said: tuple[dict[int, int], dict[int, int]]) -> None:
         self.said = list(said)
@@ -293,7 +294,7 @@ def test_partition_without_a_leader_holds_the_fences_until_it_is_given_up() -> N
 
 
 def test_stuck_partition_that_is_given_up_stays_so_until_it_is_read_up_to_its_end() -> None:
-    """One round did not name it, and it held T again; so did each start."""
+    """A single poll that did not name it made it hold T again, and so did each start."""
     said = {0: 1, 1: 1}, {0: 1, 1: 2}
     source, consumer = made({0: [Rec(0)], 1: []})
     take_fences(source, said)
@@ -367,7 +368,7 @@ def test_fences_are_forgotten_and_it_is_said_when_the_partitions_are_others() ->
 
 
 def test_defect_of_ours_ends_the_reading_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was taken for the broker's: "waiting for Kafka", for ever."""
+    """It was taken for an error of the broker: "waiting for Kafka", for ever."""
     source, _ = made({0: [Rec(0)]})
     sessions = []
 
@@ -382,7 +383,7 @@ def test_defect_of_ours_ends_the_reading_and_is_told(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Partition, "take", breaks)
     monkeypatch.setattr(source, "_session", session)
     source.open({})
-    for _ in range(2):  # the thread is over; what ended it stays
+    for _ in range(2):  # the thread has ended; its error stays
         with pytest.raises(TransportError, match="a bug in asgi-audit, KeyError at test_kafka_source") as raised:
             source.poll(10, 30.0)
         assert not raised.value.retriable

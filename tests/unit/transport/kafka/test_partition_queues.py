@@ -1,4 +1,4 @@
-"""The forwarder's books: order per process, positions behind acknowledgements, and refused batches taken apart."""
+"""The forwarder's queues: order per process, positions after acknowledgements, and refused batches taken apart."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_position_may_be_removed_only_when_everything_before_it_is_acknowledged(
 
 
 def test_position_without_messages_passes_when_all_before_it_is_acknowledged() -> None:
-    """A damaged entry moves the position and is no message."""
+    """A damaged entry moves the position and is not a message."""
     queues = PartitionQueues()
     queues.add([], {"p": Position(9, b"")}, [0])
     assert queues.moved() == {"p": Position(9, b"")}
@@ -79,8 +79,8 @@ def test_everything_is_placed_anew_in_order_when_the_topic_has_fewer_partitions(
 
 @pytest.mark.parametrize("seed", range(20))
 def test_refused_batch_is_taken_apart_until_the_guilty_stand_alone(seed: int) -> None:
-    """A broker that refuses every batch with a guilty entry in it: all others are sent once and in order, and the
-    number of sends is logarithmic for each guilty one."""
+    """A broker refuses every batch with one of these entries in it: all others are sent once and in order, and the
+    number of sends is logarithmic for each refused one."""
     rng = random.Random(seed)
     process = str(uuid.uuid4())
     queues = PartitionQueues()
