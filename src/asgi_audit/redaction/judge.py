@@ -54,7 +54,7 @@ class Judge(Record):
         if first == b"<" and _MARKUP.match(plain):
             return markup_edits(self, plain, alarms, depth)
         if 61 in plain and _PAIRS.fullmatch(plain) and (38 in plain or 63 in plain or plain.count(b"=") == 1):
-            found = pairs_edits(self, plain, depth, url=True)
+            found = pairs_edits(self, plain, depth, url=True, alarms=alarms)
             found += [self.mask(a.start, a.end, plain[a.start : a.end]) for a in alarms if a.what == FORM]
             if found:
                 return found
@@ -73,12 +73,15 @@ class Judge(Record):
         """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly."""
         self.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
         self.cut = cut
-        alarms = self.alarms(data)
-        if valid and not alarms:
-            return data
-        edits = json_edits(self, data, alarms, 0, base) if valid else None
-        if edits is None:
-            edits = self.unchecked(data, alarms, content_type, base)
+        if not valid and b"x-www-form-urlencoded" in content_type:
+            edits: list[Edit] | None = pairs_edits(self, data, 0, base)
+        else:
+            alarms = self.alarms(data)
+            if valid and not alarms:
+                return data
+            edits = json_edits(self, data, alarms, 0, base) if valid else None
+            if edits is None:
+                edits = self.unchecked(data, alarms, content_type, base)
         if not edits:
             return data
         if not self.redacted or not valid:
@@ -91,8 +94,6 @@ class Judge(Record):
         first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
         if b"css" in content_type:  # `.token:hover` is a selector
             alarms = [a for a in alarms if a.what != NAME or data[a.start - 1 : a.start] not in (b".", b"#")]
-        if b"x-www-form-urlencoded" in content_type:
-            return pairs_edits(self, data, 0, base, alarms=alarms)
         if is_sequence(data, content_type) and not (
             cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type
         ):

@@ -28,6 +28,7 @@ _IN_URL = re.compile(rb"[?&]|[;#](?=[^=&#;\s]{0,100}=)")
 _NO_NAME = re.compile(rb"[:={<%]")
 _DOCUMENT = re.compile(rb"[:={<]")
 _QUERIES = frozenset(("query", "sql", "q"))
+_BETWEEN = b"{\n"  # no needle has a brace but at its end, so none spans two texts
 
 
 def decoded(text: bytes) -> bytes:
@@ -41,79 +42,78 @@ def pairs_edits(
     record: Record, raw: bytes, depth: int, base: str = "", *, url: bool = False, alarms: list[Alarm] | None = None
 ) -> list[Edit]:
     """Edits of `name=value&…` as received. base: paths are noted when it is not empty. url: after `?` too."""
-    if alarms is None:
-        alarms = record.alarms(raw)
-    if not alarms and 37 not in raw and raw.find(b"code=") < 0:
-        return []
-    spans = _parts(raw, url)
-    if len(spans) > PAIRS_MAX:
-        if alarms or record.alarms(decoded(raw)):
+    parts = _IN_URL.split(raw) if url else raw.split(b"&", PAIRS_MAX + 1)
+    if len(parts) > PAIRS_MAX:
+        if alarms or record.alarms(raw) or record.alarms(decoded(raw)):
             raise TooCostly
         return []
-    told = _told(record, raw, spans)
-    starts = _shown(record, raw, spans) if 37 in raw else set()
-    if not alarms and not told and not starts:
+    alarmed, starts = _alarmed(record, raw, parts, alarms)
+    if not (alarmed.alarms or starts or raw.find(b"code=") >= 0):
         return []
-    record.spend(len(spans) + len(raw) // 64)
-    alarmed = Places(alarms)
+    told = _told(record, raw, parts)
+    record.spend(len(parts) + len(raw) // 64)
     edits: list[Edit] = []
-    for start, end in spans:
+    end = -1
+    for part in parts:
+        start, end = end + 1, end + 1 + len(part)
         if not (told or start in starts or alarmed.within(start, end)):
             continue
         record.spend(CANDIDATE)
-        found = _pair(record, raw, start, end, depth, told, url=url)
+        found = _pair(record, part, start, depth, told)
         if found and base:
-            name = decoded(raw[start:end].partition(b"=")[0])
+            name = decoded(part.partition(b"=")[0])
             record.note(base + "." + (MASK.decode() if found[0].start == start else shown(name)))
         edits += found
     return edits
 
 
-def _shown(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> set[int]:
-    """Where parts begin in which only decoding shows a name or form, or more escapes. A plus reads as a separator."""
-    parts = [(start, decoded(raw[start:end])) for start, end in spans if 37 in raw[start:end]]
-    plain = b"&".join([part for _, part in parts])
-    places = Places(record.alarms(plain))
-    found: set[int] = set()
-    if not places.alarms and 37 not in plain and not record.cut and not record.aws:
-        return found
-    at = 0
-    for start, part in parts:
-        if places.within(at, at + len(part)) or 37 in part or record.cut or record.aws:
-            found.add(start)
-        at += len(part) + 1
-    return found
+def _alarmed(
+    record: Record, raw: bytes, parts: list[bytes], alarms: list[Alarm] | None
+) -> tuple[Places, frozenset[int]]:
+    """The alarms of the text as received, and where parts begin in which decoding shows one, or more escapes. One scan
+    finds both, unless an alarm may reach from one text into the other."""
+    escaped = [part for part in parts if 37 in part or 43 in part] if 37 in raw or 43 in raw else []
+    if not escaped:
+        return Places(record.alarms(raw) if alarms is None else alarms), frozenset()
+    plain = decoded(b"&".join(escaped))
+    if alarms is None and not record.cut and not record.scan.has_own_forms:
+        both = Places(record.alarms(raw + _BETWEEN + plain))
+        if not any(start <= len(raw) < end for start, end, _, _ in both.alarms):
+            return both, _shown(record, parts, plain, both, len(raw) + len(_BETWEEN))
+    alarmed = Places(record.alarms(raw) if alarms is None else alarms)
+    return alarmed, _shown(record, parts, plain, Places(record.alarms(plain)), 0)
 
 
-def _parts(raw: bytes, url: bool) -> list[tuple[int, int]]:
-    spans = []
+def _shown(record: Record, parts: list[bytes], plain: bytes, places: Places, at: int) -> frozenset[int]:
+    """Where parts begin in which only decoding shows a name or form, or more escapes. places: of the decoded text of
+    those with escapes, which begins at `at` there."""
+    more = 37 in plain or record.cut or record.aws
+    if not more and not places.within(at, at + len(plain)):
+        return frozenset()
+    found: list[int] = []
     start = 0
-    if url:
-        for m in _IN_URL.finditer(raw):
-            spans.append((start, m.start()))
-            start = m.end()
-    else:
-        while (end := raw.find(b"&", start)) >= 0:
-            spans.append((start, end))
-            start = end + 1
-            if len(spans) > PAIRS_MAX:
-                break
-    spans.append((start, len(raw)))
-    return spans
+    for part in parts:
+        if 37 in part or 43 in part:
+            size = len(text := decoded(part))
+            if places.within(at, at + size) or 37 in text or record.cut or record.aws:
+                found.append(start)
+            at += size + 1
+        start += len(part) + 1
+    return frozenset(found)
 
 
-def _told(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> frozenset[str]:
+def _told(record: Record, raw: bytes, parts: list[bytes]) -> frozenset[str]:
     """Names of parameters whose values something beside them tells: OAuth's code, labels, variables of a query."""
     has_code, has_value = raw.find(b"code") >= 0, raw.lower().find(b"value=") >= 0
     has_variables = raw.find(b"variables=") >= 0 or raw.find(b"params=") >= 0
     has_question = raw.find(b"uestion") >= 0
     if not (has_code or has_value or has_variables or has_question):
         return frozenset()
-    record.spend(2 * len(spans))
+    record.spend(2 * len(parts))
     told: set[str] = set()
     names = set()
-    for start, end in spans:
-        name, _, value = raw[start:end].partition(b"=")
+    for part in parts:
+        name, _, value = part.partition(b"=")
         low = norm(decoded(name)[:60].decode("utf-8", "replace"))
         names.add(low)
         if has_question and record.names.kind(decoded(name)) == ASKED:
@@ -127,10 +127,7 @@ def _told(record: Record, raw: bytes, spans: list[tuple[int, int]]) -> frozenset
     return frozenset(told)
 
 
-def _pair(
-    record: Record, raw: bytes, start: int, end: int, depth: int, told: frozenset[str], *, url: bool
-) -> list[Edit]:
-    part = raw[start:end]
+def _pair(record: Record, part: bytes, start: int, depth: int, told: frozenset[str]) -> list[Edit]:
     name, equals, value = part.partition(b"=")
     plain = decoded(name)
     kind = record.names.kind(plain) if equals else NO
@@ -142,7 +139,7 @@ def _pair(
     if len(plain) > 6 and (not equals or kind == NO or _NO_NAME.search(plain)):
         edits = record.escaped_value(name.replace(b"+", b" "), start, PERCENT, NO, depth)
         if edits and equals and _DOCUMENT.search(plain):  # a document as a name: its value was split off
-            return [*edits, *_whole(record, value, end)]
+            return [*edits, *_whole(record, value, start + len(part))]
     if not equals or not value:
         return edits
     return edits + record.escaped_value(value.replace(b"+", b" "), start + len(name) + 1, PERCENT, kind, depth)
@@ -158,5 +155,6 @@ def url_edits(record: Record, raw: bytes, depth: int) -> list[Edit]:
     edits += token_edits(record, raw)
     if 61 not in raw or raw.find(b"<") >= 0:
         return edits + record.inner(raw, depth + 1)
-    edits += [record.mask(a.start, a.end, raw[a.start : a.end]) for a in record.alarms(raw) if a.what == FORM]
-    return edits + pairs_edits(record, raw, depth, url=True)
+    alarms = record.alarms(raw)
+    edits += [record.mask(a.start, a.end, raw[a.start : a.end]) for a in alarms if a.what == FORM]
+    return edits + pairs_edits(record, raw, depth, url=True, alarms=alarms)
