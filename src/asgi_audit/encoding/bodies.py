@@ -27,6 +27,7 @@ import orjson
 from ..exchange.draft import Body
 from ..redaction import RecordRedactor
 from ..redaction.pairs import PAIRS_MAX, decoded
+from ..redaction.scan import is_text
 
 __all__ = ["fragment", "is_opaque", "parameters"]
 
@@ -38,7 +39,6 @@ _TEXT_TYPES = re.compile(
 _JSON_TYPE = re.compile(rb"[a-z0-9.*-]+/(?:[a-z0-9.-]+\+)?json(?:[; ]|\Z)")
 _CHARSET = re.compile(rb"charset=[\"']?([a-z0-9_.:-]{1,40})")
 _LATIN = frozenset((b"latin-1", b"latin1", b"iso-8859-1", b"iso8859-1", b"windows-1252", b"cp1252"))
-_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\x1b")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 _BRACKETS_FLAT = 900
 _pass_over = msgspec.json.Decoder(msgspec.Raw).decode
@@ -130,13 +130,13 @@ def _text(data: bytes, content_type: bytes, captured: str, base: str, record: Re
         return NULL, "omitted"
     cut = captured != "full"
     text = _decoded(data, content_type, cut=cut)
-    if text is None:
+    kept = None if text is None else record.body(text, content_type, base, cut=cut)
+    if kept is None:
+        if text is not None and is_text(text):
+            return NULL, "omitted"
         if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"utf-16" in content_type:
             record.leave_out(data.decode("utf-16", "replace").encode("utf-8", "replace"), content_type)
         return NULL, "undecodable" if labelled else "omitted"
-    kept = record.body(text.encode(), content_type, base, cut=cut)
-    if kept is None:
-        return NULL, "omitted"
     if content_type.startswith(b"application/x-www-form-urlencoded") and not cut:
         found, too_many = parameters(kept)
         if not too_many:
@@ -166,18 +166,18 @@ def parameters(raw: bytes) -> tuple[dict[str, str | list[str]], bool]:
     return found, len(parts) > PAIRS_MAX
 
 
-def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> str | None:
-    """The bytes as text; None when they are not text, for example contain NUL. A half character at the end of cut bytes
-    is dropped."""
-    if len(data.translate(None, _CONTROL)) < len(data):  # five times as fast as a regular expression
-        return None
+def _decoded(data: bytes, content_type: bytes, *, cut: bool) -> bytes | None:
+    """The text as UTF-8; None when the bytes are no text. A half character at the end of cut bytes is dropped."""
     if data.startswith(_BOM):
         data = data[3:]
+    if data.isascii():
+        return data
     try:
-        if not cut:
-            return data.decode()
-        return codecs.getincrementaldecoder("utf-8")().decode(data)
+        if cut:
+            return codecs.getincrementaldecoder("utf-8")().decode(data).encode()
+        data.decode()
+        return data
     except UnicodeDecodeError:
         pass
     charset = _CHARSET.search(content_type)
-    return data.decode("cp1252", "replace") if charset and charset[1] in _LATIN else None
+    return data.decode("cp1252", "replace").encode() if charset and charset[1] in _LATIN else None

@@ -13,6 +13,7 @@ from .markup import in_tag, markup_edits
 from .multipart import part_edits
 from .pairs import pairs_edits
 from .record import DEPTH_MAX, Record
+from .scan import NotText, is_text
 from .sequences import is_sequence, sequence_edits
 from .text import base64_text, text_edits
 
@@ -70,13 +71,15 @@ class Judge(Record):
         return parts + text_edits(self, text, alarms, depth)
 
     def document(self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False) -> bytes:
-        """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly."""
+        """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly, NotText."""
         self.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
         self.cut = cut
         if not valid and b"x-www-form-urlencoded" in content_type:
+            if not is_text(data):
+                raise NotText
             edits: list[Edit] | None = pairs_edits(self, data, 0, base)
         else:
-            alarms = self.alarms(data)
+            alarms = self.scan.alarms(data, self, cut=cut, text=not valid)
             if valid and not alarms:
                 return data
             edits = json_edits(self, data, alarms, 0, base) if valid else None

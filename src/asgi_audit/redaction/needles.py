@@ -23,7 +23,7 @@ from .multisearch import Found, has_automaton, searcher
 from .names import STEMS, YES, Names
 from .tables import COMMANDS, FORMS, Form, words
 
-__all__ = ["BLANKS", "FOLD", "IN_QUOTES", "PARENT", "Bare", "Needles", "Told", "needles"]
+__all__ = ["BLANKS", "FOLD", "FOLD_TEXT", "IN_QUOTES", "PARENT", "Bare", "Needles", "Told", "needles"]
 
 _OTHERS = bytes(c for c in range(128) if not chr(c).isalnum() and c != 123)
 # `{` stays: `"openai": {` is an object, `"openai": "x"` is none.
@@ -31,6 +31,9 @@ FOLD = bytes.maketrans(
     string.ascii_uppercase.encode() + string.digits.encode() + _OTHERS,
     string.ascii_lowercase.encode() + b"0" * 10 + b"_" * len(_OTHERS),
 )
+_CONTROL = bytes(c for c in range(32) if c not in b"\t\n\r\x1b")
+# Of text, which has no control characters: they become zero bytes, which one look finds.
+FOLD_TEXT = bytes(0 if c in _CONTROL else FOLD[c] for c in range(256))
 BLANKS = bytes.maketrans(b"\t\r\n_-+\"'\\", b"         ")
 _IN_BASE64 = (
     "password", "passwd", "Password", "secret", "token", "api_key", "apiKey", "client_", "private_key", "PASSWORD",

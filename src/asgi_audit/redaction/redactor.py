@@ -27,7 +27,7 @@ from .pairs import pairs_edits
 from .path_rules import PathRules
 from .paths import may_hide, path_edits
 from .record import MASK
-from .scan import Scan
+from .scan import NotText, Scan
 
 __all__ = ["RecordRedactor", "Redactor"]
 
@@ -110,10 +110,12 @@ class RecordRedactor(Judge):
     def body(
         self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False
     ) -> bytes | None:
-        """A body (UTF-8) with its secrets masked; None: it must be omitted. content_type: in lower case. valid: it is
-        JSON, and stays so."""
+        """A body (UTF-8) with its secrets masked; None: it must be omitted, or has control characters and is no text.
+        content_type: in lower case. valid: it is JSON, and stays so."""
         try:
             return self.document(data, content_type, base, cut=cut, valid=valid)
+        except NotText:
+            return None
         except Exception as error:
             self.note(base)
             _left_out(error)

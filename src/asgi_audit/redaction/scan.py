@@ -12,18 +12,19 @@ found; percent, JSON or HTML escapes of letters are alarms too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import islice
 
 from .alarms import BASE64, CARD, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .budget import Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found
 from .names import COUNT, NO, YES, Names
-from .needles import BLANKS, FOLD, IN_QUOTES, PARENT, Bare, needles
+from .needles import BLANKS, FOLD, FOLD_TEXT, IN_QUOTES, PARENT, Bare, needles
 from .surroundings import code_beside, is_object, may_be_pgpass, nested_key, pgpass, sent_code
 from .tables import Form
 
-__all__ = ["Scan"]
+__all__ = ["NotText", "Scan", "is_text"]
 
 # Letters, digits and what may stand inside an identifier, for the search for its ends.
 _IDENT = bytes(97 if chr(c).isalnum() or c in b"_-$" or c > 127 else 32 for c in range(256))
@@ -61,6 +62,15 @@ _CALL = 8
 _MISS = 12
 
 
+class NotText(Exception):
+    """The data has control characters, as only binary formats have."""
+
+
+def is_text(data: bytes) -> bool:
+    """Whether the data has no control characters but white space and ESC."""
+    return 0 not in data.translate(FOLD_TEXT)
+
+
 class Scan:
     """One per redactor; keeps the kinds of identifiers, by the names' own rule of what may be kept."""
 
@@ -77,10 +87,13 @@ class Scan:
             by_mark.setdefault(bare.mark, []).append(bare)
         self._bare = tuple((mark, _any_of(mark, some).search, some) for mark, some in by_mark.items())
 
-    def alarms(self, data: bytes, budget: Budget, *, cut: bool = False) -> list[Alarm]:
-        """In their order. cut: a form at the end may be unfinished. Raises TooCostly."""
+    def alarms(self, data: bytes, budget: Budget, *, cut: bool = False, text: bool = False) -> list[Alarm]:
+        """In their order. cut: a form at the end may be unfinished. text: raises NotText unless it is one, in the same
+        pass, for it would take a third of the scan. Raises TooCostly."""
         # A name may be the last word.
-        folded = data.translate(FOLD) + b"_"
+        folded = data.translate(FOLD_TEXT if text else FOLD) + b"_"
+        if text and 0 in folded:
+            raise NotText
         out: list[Alarm] = []
         found = self._search_ascii(folded) if data.isascii() else self._needles.search(folded)
         cards_here = cut
@@ -109,16 +122,25 @@ class Scan:
                 out.append(Alarm(start, end, FORM))
         if may_be_pgpass(data):
             out += [Alarm(start, end, FORM) for start, end in pgpass(data, budget)]
-        if 37 in data and (data.find(b"%2F%2F") >= 0 or data.find(b"%2f%2f") >= 0):
-            out += _escaped_users(data)
-        if 92 in data and data.find(b"\\u") >= 0:
-            out += [Alarm(start, end, ESCAPE) for _, start, end in self._needles.search_escaped(data.lower())]
-        if 37 in data or 92 in data or 38 in data:
-            out += _escapes(data)
+        if 37 in data or 92 in data or (38 in data and data.find(b"&#") >= 0):
+            self._escaped(data, out)
         if len(out) > more:
             out.sort(key=_in_order)
         budget.spend(_CALL + (len(data) >> 7) + len(out) - more)
         return out
+
+    def _escaped(self, data: bytes, out: list[Alarm]) -> None:
+        """Letters, digits and signs that are escaped, which may be a name's or a URL's."""
+        if 37 in data:
+            out += _escaped_users(data)
+            out += _escapes(_PERCENT, data)
+        if 92 in data:
+            if data.find(b"\\u") >= 0:
+                out += [Alarm(start, end, ESCAPE) for _, start, end in self._needles.search_escaped(data.lower())]
+                out += _escapes(_UNICODE, data)
+            out += _escapes(_ESCAPE_IN_KEY, data)
+        if 38 in data:
+            out += _escapes(_ENTITY, data)
 
     def _option(self, data: bytes, budget: Budget, out: list[Alarm]) -> None:
         for number, pattern in self._options:
@@ -239,8 +261,7 @@ class Scan:
             left = _ident_start(data, start)
             if folded[end - 1] in b"_{":
                 end -= 1
-            size = data[end : end + _IDENT_MAX].translate(_IDENT).find(b" ")
-            right = end + (size if size >= 0 else min(_IDENT_MAX, len(data) - end))
+            right = _ident_end(data, end)
             if not data[left:right].isascii():  # `密码：x`: the sign is no part of the name
                 for sign in _WIDE_SIGN.finditer(data, left, right):
                     if sign.end() <= start:
@@ -301,31 +322,40 @@ def _any_of(mark: bytes, some: list[Bare]) -> re.Pattern[bytes]:
 
 def _ident_start(data: bytes, at: int) -> int:
     """Where the identifier around this place begins; the letter of an escape (`\\npin`) is no part of it."""
+    if not at or _IDENT[data[at - 1]] == 32:
+        return at
     low = max(0, at - _IDENT_MAX)
     start = low + data[low:at].translate(_IDENT).rfind(b" ") + 1
     return start + 1 if low < start < at and data[start - 1] == 92 and data[start] in _ESCAPE_LETTERS else start
 
 
-def _escaped_users(data: bytes) -> Iterator[Alarm]:
+def _ident_end(data: bytes, at: int) -> int:
+    """Where the identifier around the byte before this place ends."""
+    if at >= len(data) or _IDENT[data[at]] == 32:
+        return at
+    size = data[at : at + _IDENT_MAX].translate(_IDENT).find(b" ")
+    return at + (size if size >= 0 else min(_IDENT_MAX, len(data) - at))
+
+
+def _escaped_users(data: bytes) -> list[Alarm]:
     """The `@` of URLs with a user that are percent-encoded."""
+    out: list[Alarm] = []
     at = data.find(b"%40")
+    if at < 0 or (data.find(b"%2F%2F") < 0 and data.find(b"%2f%2f") < 0):
+        return out
     for _ in range(1_000):
         if at < 0:
             break
         low = max(0, at - 300)
         begin = max(data.rfind(b"%2F%2F", low, at), data.rfind(b"%2f%2f", low, at))
         if begin >= 0:
-            yield Alarm(begin, at + 3, ESCAPE)
+            out.append(Alarm(begin, at + 3, ESCAPE))
         at = data.find(b"%40", at + 3)
-
-
-def _escapes(data: bytes) -> list[Alarm]:
-    """Letters and digits that are escaped, which may be a name's; at most a few thousand, then everything is one."""
-    out: list[Alarm] = []
-    for mark, expression in ((37, _PERCENT), (92, _UNICODE), (92, _ESCAPE_IN_KEY), (38, _ENTITY)):
-        if mark in data:
-            for number, m in enumerate(expression.finditer(data)):
-                out.append(Alarm(m.start(), m.end(), ESCAPE))
-                if number >= _ESCAPES_MAX:
-                    break
     return out
+
+
+def _escapes(expression: re.Pattern[bytes], data: bytes) -> list[Alarm]:
+    """The first few thousand of them: then everything is one."""
+    if expression.search(data) is None:
+        return []
+    return [Alarm(*m.span(), ESCAPE) for m in islice(expression.finditer(data), _ESCAPES_MAX)]
