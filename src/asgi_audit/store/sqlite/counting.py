@@ -1,9 +1,9 @@
 """Counts the matching rows of a day: from its rollup where the filters allow, else by examining each row, within a time
 limit.
 
-The rollup counts every record of the file, published or not, per kind and minute. Records above the snapshot are found
-by their `iseq` and subtracted. Partial minutes at the two ends of a window are counted row by row. All reads are in one
-transaction, so the sum is exact.
+The rollup counts records per kind and minute, up to one batch (see `rollup`). Records of batches between that one and
+the snapshot are found by their `iseq`, and added, or subtracted when the snapshot is the earlier of the two. Partial
+minutes at the two ends of a window are counted row by row. All reads are in one transaction, so the sum is exact.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import apsw
 from ...errors import QueryError
 from ..base import COUNT_SECONDS, HISTOGRAM_BUCKETS_MAX
 from ..query import Query
+from .rollup import rolled_up
 from .selection import ROLLED_UP, Selection, checks_of, ids_of, is_of_all, kinds_of, select, unrolled
 from .transactions import read_transaction
 
@@ -217,7 +218,7 @@ def _rolled_up(
     by_hours: bool,
 ) -> Counter[tuple[int, str]]:
     """{(bucket since the epoch, label): records} of the minutes from `first` on, before `last`, `minutes` a bucket: the
-    rollup's counts minus the records above the snapshot. `by_hours`: no bucket ends within an hour."""
+    rollup's counts, and the records between them and the snapshot. `by_hours`: no bucket ends within an hour."""
     parts = list(_parts(first, last, by_hours))
     others = replace(query, except_service=None)
     if query.except_service is not None and query.service is None and is_of_all(others):
@@ -227,21 +228,23 @@ def _rolled_up(
     else:
         found = _sums(connection, query, parts, minutes, by)
     checks, checked = checks_of(query, 2)
-    rows = connection.execute(
+    counted = rolled_up(connection)
+    rows: Any = connection.execute(
         f"SELECT r.timestamp / {_MINUTE_MS} / ?, {_LABELS[by].format('h')}, count(*) FROM record r INDEXED BY "
         "record_iseq CROSS JOIN stream s ON s.sid = r.sid CROSS JOIN shape h ON h.shape = r.shape WHERE r.iseq > ? "
-        f"AND r.timestamp >= ? AND r.timestamp < ?{checks} GROUP BY 1, 2",
-        (minutes, published, first * _MINUTE_MS, last * _MINUTE_MS, *checked),
+        f"AND r.iseq <= ? AND r.timestamp >= ? AND r.timestamp < ?{checks} GROUP BY 1, 2",
+        (minutes, *sorted((published, counted)), first * _MINUTE_MS, last * _MINUTE_MS, *checked),
     )
+    sign = 1 if counted < published else -1
     for bucket, label, records in rows:
-        found[bucket, label] -= records
+        found[bucket, label] += sign * records
     return found
 
 
 def _sums(
     connection: apsw.Connection, query: Query, parts: Iterable[_Part], minutes: int, by: By | None
 ) -> Counter[tuple[int, str]]:
-    """Like `_rolled_up`, but over all records, visible or not."""
+    """Like `_rolled_up`, but the rollup's counts alone."""
     found: Counter[tuple[int, str]] = Counter()
     conditions, values = kinds_of(query, of_all=is_of_all(query))
     for table, column, length, low, high in parts:

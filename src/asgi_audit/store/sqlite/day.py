@@ -104,10 +104,8 @@ class DayWriter:
         new = self._new(records)
         if not new:
             connection.execute("ROLLBACK")
-            # Names interned in this transaction were rolled back.
+            # Processes interned in this transaction were rolled back.
             self._pids.clear()
-            self._sids.clear()
-            self._layout.forget()
             return []
         new.sort(key=_timestamp)
         ids = self._ids(new)
@@ -116,7 +114,7 @@ class DayWriter:
         sids = [sid_of((d.account, d.service, d.instance)) or self._sid(d) for d in new]
         brought = Counter(zip(pids, sids, strict=True))
         one_of = dict(zip(zip(pids, sids, strict=True), new, strict=True))
-        self._layout.insert(new, ids, pids, sids, [iseq] * len(new))
+        self._layout.insert(new, ids, pids, sids, [iseq] * len(new), is_copy=False)
         connection.execute("DELETE FROM unpublished WHERE iseq <= ?", (published,))
         connection.executemany(
             "INSERT INTO unpublished VALUES (?, ?, ?, ?)", [(iseq, *key, count) for key, count in brought.items()]
@@ -144,10 +142,23 @@ class DayWriter:
         pids = [None if d.process is None else pid_of(d.process) or self._pid(d.process) for d in records]
         sids = [sid_of((d.account, d.service, d.instance)) or self._sid(d) for d in records]
         if records:
-            self._layout.insert(records, ids, pids, sids, iseqs)
+            self._layout.insert(records, ids, pids, sids, iseqs, is_copy=True)
         connection.execute("UPDATE state SET records = records + ?", (len(records),))
         note(connection)
         connection.execute("COMMIT")
+
+    @property
+    def unwritten(self) -> int:
+        """The number of records that the rollup does not count yet."""
+        return 0 if self._layout.rollup is None else self._layout.rollup.waiting
+
+    def roll_up(self) -> None:
+        """Write these counts. Until then readers look at the rows."""
+        if self._layout.rollup is not None:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._layout.rollup.check()
+            self._layout.rollup.write()
+            self._connection.execute("COMMIT")
 
     def records(self) -> int:
         return int(self._connection.execute("SELECT records FROM state").get)
@@ -162,6 +173,8 @@ class DayWriter:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE state SET highest = ?, spill = ?", (highest, spill))
+        if self._layout.rollup is not None:
+            self._layout.rollup.finish(highest)
         connection.execute("DROP TABLE copying")
         connection.execute("COMMIT")
         return int(connection.execute("SELECT count(*) FROM record").get)

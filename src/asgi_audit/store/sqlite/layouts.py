@@ -7,7 +7,6 @@ text compresses better.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Protocol
@@ -18,6 +17,7 @@ from ...record.codec import Decoded
 from ...record.slices import pack_cuts
 from .codec import Compressor
 from .packing import pack_hex, pack_uuid
+from .rollup import ALL_BATCHES, End, Rollup
 from .tokens import Tokens
 
 __all__ = ["BLOCK_RECORDS", "Layout", "LayoutOne", "LayoutTwo"]
@@ -32,12 +32,13 @@ _FULLTEXT = "INSERT INTO fulltext (rowid, message, tokens) VALUES (?, ?, ?)"
 _MINUTE_MS = 60_000
 
 Shape = tuple[str, int, str, str, str, str, str]
-End = tuple[str, str, int]  # level, method, status
-_SHAPE = ("method", "status", "level", "region", "outcome", "operation", "route")
-_KIND = ("account", "service", "level", "method", "status")
 
 
 class Layout(Protocol):
+    @property
+    def rollup(self) -> Rollup | None:
+        """None in version 1."""
+
     def insert(
         self,
         records: Sequence[Decoded],
@@ -45,12 +46,11 @@ class Layout(Protocol):
         pids: Sequence[int | None],
         sids: Sequence[int],
         iseqs: Sequence[int],
+        *,
+        is_copy: bool,
     ) -> None:
-        """Insert rows and full text of new records, sorted by timestamp, in the caller's transaction. Raises apsw's
-        errors."""
-
-    def forget(self) -> None:
-        """Clear the caches: the interned values were rolled back."""
+        """Insert rows and full text of new records, sorted by timestamp, in the caller's transaction. `is_copy`: of a
+        file that nobody reads yet, with batch numbers in any order. Raises apsw's errors."""
 
 
 class LayoutOne:
@@ -58,6 +58,7 @@ class LayoutOne:
         self._connection = connection
         self._compress = compressor.compress
         self._tokens = tokens
+        self.rollup = None
 
     def insert(
         self,
@@ -66,6 +67,8 @@ class LayoutOne:
         pids: Sequence[int | None],
         sids: Sequence[int],
         iseqs: Sequence[int],
+        *,
+        is_copy: bool,
     ) -> None:
         frames = _frames(self._compress, [d.data for d in records])
         self._connection.executemany(
@@ -81,9 +84,6 @@ class LayoutOne:
         of = self._tokens.of
         _insert_texts(self._connection, [d.message for d in records], [of(d) for d in records], ids)
 
-    def forget(self) -> None:
-        pass
-
 
 class LayoutTwo:
     def __init__(self, connection: apsw.Connection, compressor: Compressor, tokens: Tokens) -> None:
@@ -91,11 +91,9 @@ class LayoutTwo:
         self._compress = compressor.compress
         self._tokens = tokens
         self._block: int = connection.execute("SELECT max(block) FROM block").get or 0
-        self._shapes: dict[Shape, tuple[int, str, int]] = {}  # number, words of the full text, index in _ends
-        self._whose: dict[int, tuple[str, str, str]] = {}  # sid -> words, account, service
-        self._ends: list[tuple[End, int]] = []  # and the kid of all records with its level and class of status
-        self._end_of: dict[End, int] = {}  # -> index in _ends
-        self._kids: dict[tuple[int, int], int] = {}  # (sid, index in _ends) -> kid
+        self.rollup = Rollup(connection)
+        self._shapes: dict[Shape, tuple[int, str, End]] = {}  # number, words of the full text, level to status
+        self._whose: dict[int, str] = {}  # sid -> words
 
     def insert(
         self,
@@ -104,9 +102,12 @@ class LayoutTwo:
         pids: Sequence[int | None],
         sids: Sequence[int],
         iseqs: Sequence[int],
+        *,
+        is_copy: bool,
     ) -> None:
-        if len(self._shapes) + len(self._whose) + len(self._kids) >= _CACHED_MAX:
-            self.forget()
+        if len(self._shapes) + len(self._whose) >= _CACHED_MAX:
+            self._shapes.clear()
+            self._whose.clear()
         shapes, texts, ends = self._derive(records, sids)
         blocks, places = self._insert_blocks([d.data for d in records], sids)
         self._connection.executemany(
@@ -123,44 +124,40 @@ class LayoutTwo:
             ),
         )  # fmt: skip
         _insert_texts(self._connection, [d.message for d in records], texts, ids)
-        self._sum_up([d.timestamp // _MINUTE_MS for d in records], sids, ends)
+        minutes = [d.timestamp // _MINUTE_MS for d in records]
+        self.rollup.add(minutes, sids, ends, ALL_BATCHES if is_copy else iseqs[-1])
+        if is_copy:
+            self.rollup.write()
 
-    def forget(self) -> None:
-        self._shapes.clear()
-        self._whose.clear()
-        self._ends.clear()
-        self._end_of.clear()
-        self._kids.clear()
-
-    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[int]]:
-        """Per record: its shape, its tokens and its end (an index in `_ends`)."""
+    def _derive(self, records: Sequence[Decoded], sids: Sequence[int]) -> tuple[list[int], list[str], list[End]]:
+        """Per record: its shape, its tokens, and its level, method and status."""
         shape_of, whose_of, own = self._shapes.get, self._whose.get, self._tokens.own
         shapes: list[int] = []
         texts: list[str] = []
-        ends: list[int] = []
+        ends: list[End] = []
         for d, sid in zip(records, sids, strict=True):
             key = (d.method, d.status, d.level, d.region, d.outcome, d.operation, d.route)
             shape, text, end = shape_of(key) or self._shape(key, d)
             whose = whose_of(sid)
             if whose is None:
-                whose = self._whose[sid] = (self._tokens.whose(d), d.account, d.service)
+                whose = self._whose[sid] = self._tokens.whose(d)
             shapes.append(shape)
-            texts.append(f"{whose[0]} {text} {own(d)}")
+            texts.append(f"{whose} {text} {own(d)}")
             ends.append(end)
         return shapes, texts, ends
 
-    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str, int]:
-        number = self._interned("shape", _SHAPE, key)
-        found = self._shapes[key] = (number, self._tokens.shape(d), self._end((d.level, d.method, d.status)))
+    def _shape(self, key: Shape, d: Decoded) -> tuple[int, str, End]:
+        execute = self._connection.execute
+        number: int | None = execute(
+            "SELECT shape FROM shape WHERE (method, status, level, region, outcome, operation, route) = "
+            "(?, ?, ?, ?, ?, ?, ?)",
+            key,
+        ).get
+        if number is None:
+            execute("INSERT INTO shape VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", key)
+            number = self._connection.last_insert_rowid()
+        found = self._shapes[key] = (number, self._tokens.shape(d), (d.level, d.method, d.status))
         return found
-
-    def _end(self, end: End) -> int:
-        """The index of this end in `_ends`."""
-        index = self._end_of.setdefault(end, len(self._ends))
-        if index == len(self._ends):
-            level, _, status = end
-            self._ends.append((end, self._interned("kind", _KIND, (None, None, level, None, status // 100 * 100))))
-        return index
 
     def _insert_blocks(self, pieces: Sequence[bytes], sids: Sequence[int]) -> tuple[list[int], list[int]]:
         """Inserts the bytes of records. The location of each: its block, and the offset of its line in the block."""
@@ -185,36 +182,6 @@ class LayoutTwo:
         )
         self._block = number
         return numbers, offsets
-
-    def _sum_up(self, minutes: Sequence[int], sids: Sequence[int], ends: Sequence[int]) -> None:
-        kid_of, end_of = self._kids.get, self._ends
-        found: defaultdict[tuple[int, int], int] = defaultdict(int)
-        for (sid, end, minute), count in Counter(zip(sids, ends, minutes, strict=True)).items():
-            found[kid_of((sid, end)) or self._kid(sid, end), minute] += count
-            found[end_of[end][1], minute] += count
-        hours: defaultdict[tuple[int, int], int] = defaultdict(int)
-        for (kid, minute), count in found.items():
-            hours[kid, minute // 60] += count
-        for table, sums in (("minutes", found), ("hours", hours)):
-            self._connection.executemany(
-                f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET records = records + excluded.records",
-                ((*key, count) for key, count in sums.items()),
-            )
-
-    def _kid(self, sid: int, end: int) -> int:
-        kid = self._kids[sid, end] = self._interned("kind", _KIND, (*self._whose[sid][1:], *self._ends[end][0]))
-        return kid
-
-    def _interned(self, table: str, columns: Sequence[str], values: tuple[str | int | None, ...]) -> int:
-        """The number of these values in a table that stores each combination once."""
-        execute = self._connection.execute
-        where = " AND ".join(f"{column} IS ?" for column in columns)
-        found: int | None = execute(f"SELECT rowid FROM {table} WHERE {where}", values).get
-        if found is None:
-            marks = ", ".join("?" * len(columns))
-            execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)
-            found = self._connection.last_insert_rowid()
-        return found
 
 
 def _frames(compress: Callable[[Sequence[bytes]], list[bytes]], pieces: Sequence[bytes]) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ from ..base import Batch
 from . import retention
 from .day import DayWriter
 
-__all__ = ["LOW_BYTES", "give_back", "make_room"]
+__all__ = ["LOW_BYTES", "give_back", "is_low", "make_room"]
 
 LOW_BYTES = 32 << 20
 _TIMES = 2  # at most, of a record's bytes in the log: a record of just over half a page takes a whole page
@@ -38,7 +38,7 @@ def make_room(
     directory: Path, main: apsw.Connection, days: Iterable[DayWriter], batch: Batch, access: Access = PRIVATE
 ) -> None:
     """Called before `batch` is written. Raises StoreError (`is_full`) when the batch must be smaller, and OSError."""
-    if _free(directory) >= LOW_BYTES:
+    if not is_low(directory):
         retention.keep_reserve(directory, access=access)  # take back what was lent, before the disk is full again
         return
     logs = [lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), *(d.checkpoint for d in days)]
@@ -62,9 +62,14 @@ def make_room(
     retention.lend_reserve(directory)
 
 
+def is_low(directory: Path) -> bool:
+    """Whether the disk is full or nearly so. Raises OSError."""
+    return _free(directory) < LOW_BYTES
+
+
 def give_back(directory: Path, main: apsw.Connection) -> None:
     """Empty the log after a purge: it would occupy the space that the next purge needs. Raises OSError."""
-    if _free(directory) < LOW_BYTES:
+    if is_low(directory):
         _emptied([lambda: main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)])
 
 

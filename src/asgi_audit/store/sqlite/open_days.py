@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from pathlib import Path
+
+import apsw
 
 from ...disk import Access
 from . import retention
 from .codec import Compressor
 from .day import DayWriter
 from .days import day_is_gone, holds
+from .low_disk import is_low
+from .rollup import ROLLUP_RECORDS
 from .schema import DAY_VERSION, day_name
 from .tokens import Tokens
 
 __all__ = ["OpenDays"]
 
 _OPEN_MAX = 4
+_log = logging.getLogger("asgi_audit.store")
 
 
 class OpenDays:
@@ -42,11 +48,13 @@ class OpenDays:
             self._open.move_to_end(day)
             return found
         while len(self._open) >= _OPEN_MAX:
-            _, oldest = self._open.popitem(last=False)
-            try:
-                oldest.checkpoint()
-            finally:
-                oldest.close()
+            oldest = next(iter(self._open))
+            self._roll_up(oldest)
+            if (is_open := self._open.pop(oldest, None)) is not None:
+                try:
+                    is_open.checkpoint()
+                finally:
+                    is_open.close()
         file = self.files.get(day, file)
         path = self._directory / day_name(day, file)
         made = not holds(path)
@@ -80,6 +88,21 @@ class OpenDays:
         for day in self._open if days is None else days:
             if day in self._open and self._open[day].moved() is not None:
                 raise day_is_gone(self._directory, day, self.files.get(day, 0), retriable=False)
+
+    def roll_up(self, at_least: int = ROLLUP_RECORDS) -> None:
+        """Write the rollup of each open day in which it lacks so many records. Raises OSError."""
+        for day in list(self._open):
+            self._roll_up(day, at_least)
+
+    def _roll_up(self, day: str, at_least: int = 1) -> None:
+        """Does nothing when the disk is full or nearly so: the rows are stored, and readers look at them."""
+        if self._open[day].unwritten < at_least or is_low(self._directory):
+            return
+        try:
+            self._open[day].roll_up()
+        except apsw.Error as e:
+            _log.debug("could not write the rollup of %s: %s", self._open[day].path, e)
+            self._open.pop(day).abandon()
 
     def abandon(self) -> None:
         """Close all of them, in whatever state they are; uncommitted changes are rolled back."""

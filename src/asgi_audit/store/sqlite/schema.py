@@ -30,9 +30,9 @@ from ...disk import PRIVATE, Access
 from ...errors import StoreError
 
 __all__ = [
-    "BESIDE", "DAY", "DAY_1", "DAY_MS", "DAY_VERSION", "MAIN_NAME", "MAIN_VERSION", "SLOTS", "VERSION", "check_version",
-    "create", "day_name", "day_of_name", "file_of_name", "generation", "index_id", "is_day", "made_at_ms",
-    "open_reading", "open_writing", "raise_generation", "stream_token", "token",
+    "BESIDE", "DAY", "DAY_1", "DAY_MS", "DAY_VERSION", "MAIN_NAME", "MAIN_VERSION", "ROLLED_UP", "SLOTS", "VERSION",
+    "check_version", "create", "day_name", "day_of_name", "file_of_name", "generation", "index_id", "is_day",
+    "made_at_ms", "open_reading", "open_writing", "raise_generation", "stream_token", "token",
 ]  # fmt: skip
 
 VERSION = 2  # the newest version of a file
@@ -67,7 +67,11 @@ CREATE UNIQUE INDEX record_foreign ON record (foreign_id) WHERE foreign_id IS NO
 _HASHSIZE = "INSERT INTO fulltext (fulltext, rank) VALUES ('hashsize', 16777216);"
 # hashsize: a batch of 4,000 is one segment of the full text, not two or three that must be merged again.
 
+# The last batch (`iseq`) that the tables of the rollup count.
+ROLLED_UP = "ALTER TABLE state ADD COLUMN rolled_up INTEGER NOT NULL DEFAULT 0"
+
 DAY = f"""{_DAY_COMMON}
+{ROLLED_UP};
 -- What the records of one call of one route with one end have in common.
 CREATE TABLE shape (
   shape INTEGER PRIMARY KEY, method TEXT NOT NULL, status INTEGER NOT NULL, level TEXT NOT NULL, region TEXT NOT NULL,
@@ -84,8 +88,8 @@ CREATE TABLE record (
 CREATE TABLE block (block INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- records, a line each, compressed: `codec`
 {_DAY_INDEXES}
 CREATE INDEX record_iseq ON record (iseq);  -- and so by (iseq, id)
--- How many records of each kind stand in each minute and hour (since the epoch), published or not. Where account,
--- service and method are NULL, of all of them together, and of a class of status: 400 for 400 to 499.
+-- How many records of each kind the batches up to `state.rolled_up` brought to each minute and hour (since the epoch).
+-- Where account, service and method are NULL, of all of them together, and of a class of status: 400 for 400 to 499.
 CREATE TABLE kind (
   kid INTEGER PRIMARY KEY, account TEXT, service TEXT, level TEXT NOT NULL, method TEXT, status INTEGER NOT NULL,
   UNIQUE (account, service, level, method, status)

@@ -196,10 +196,7 @@ def _status_words(connection: apsw.Connection, query: Query, version: int) -> li
         return None
     there: list[Any] = list(range(100, 1000))
     if version > 1:
-        there = [
-            status
-            for (status,) in connection.execute("SELECT DISTINCT status FROM kind WHERE account NOTNULL").fetchall()
-        ]
+        there = [status for (status,) in connection.execute("SELECT DISTINCT status FROM shape").fetchall()]
     return [token("c", str(s), version) for s in there if any(low <= s <= high for low, high in query.statuses)]
 
 

@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -127,7 +127,9 @@ class SqliteWriter:
     def write(self, batch: Batch) -> Written:
         with self._changing(with_days=True) as main:
             make_room(self.directory, main, self._days.writers(), batch, self._access)
-            return self._write(main, batch)
+            written = self._write(main, batch)
+            self._days.roll_up()
+            return written
 
     def read_until(self, mark: ReadUntil) -> None:
         self._opened()
@@ -149,6 +151,8 @@ class SqliteWriter:
             return completeness.known(main, process)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._days.roll_up(1)
         for day in self._days.writers():
             try:
                 day.checkpoint()
