@@ -1,7 +1,7 @@
 """Rules for every test of the project.
 
-* With CI=true a skipped test is a failure: what a skip asks for must be there, or nobody would notice that it is not.
-  Left alone are skips of a test for another platform or Python: their reason begins with `other platform`; and for a
+* With CI=true a skipped test is a failure: otherwise a missing tool would go unnoticed.
+  Excepted are tests for another platform or Python: their reason begins with `other platform`; and those for a
   tool that ASGI_AUDIT_TEST_WITHOUT names: their reason begins with it.
 * Each reason to skip is printed once, at the end.
 * `full` marks what only `make test-all` runs: what needs Java or Docker, or takes long.

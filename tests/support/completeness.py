@@ -1,19 +1,21 @@
-"""A small world in which processes serve, lose, die, are cut off and come late, with a perfect memory of what happened.
+"""A small simulated world in which processes serve, lose records, die, are cut off and return late, with a complete
+memory of what happened.
 
-Processes write to a journal of their own; a forwarder appends what stands there to a partition of a topic, while the
-host reaches the brokers. A source reads the partitions in any order and takes fences; a tracker says what is complete;
-a store survives the kills of the indexer. Time, clocks, brokers and kills are simulated; the ledger of the recorder,
-the queue of fences and the tracker are the real ones. `World.check` is the oracle: of every exchange it knows when it
-began and where its record is.
+Processes write to journals of their own; a forwarder appends their entries to a partition of a topic, while the host
+reaches the brokers. A source reads the partitions in any order and takes fences; a tracker computes what is complete; a
+store survives the kills of the indexer. Time, clocks, brokers and kills are simulated; the recorder's ledger, the queue
+of fences and the tracker are the real ones. `World.check` is the oracle: for every exchange it knows when it began and
+where its record is.
 
 Safety, after every commit: every exchange begun from `complete_from` on and before T is indexed, dead-lettered,
-expired, stated lost, excluded, counted as long open, or covered by an open incident. One exception: a process of which
-no message stood in the topic when the newest fence that passed was taken; for what it began after it had closed, or
-after its clock was set, messages from before that do not count. Such a process was cut off, or its clock is wrong: else
-the oracle complains, too.
+expired, stated lost, excluded, counted as long open, or covered by an open incident. One exception: a process without
+any message in the topic when the newest passed fence was taken; for exchanges that it began after it had closed, or
+after its clock was set, earlier messages do not count. Such a process was cut off, or its clock is wrong: otherwise the
+oracle reports a violation, too.
 
-Liveness, at the end: once brokers answer and clocks are right, T is within 15 s of now (75 s while an exchange younger
-than 60 s is open), and `late` incidents are resolved."""
+Liveness, at the end: once brokers respond and clocks are right, T is within 15 s of now (75 s while an exchange
+younger than 60 s is open), and `late` incidents are resolved.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,14 @@ from .digest import root_of
 BASE = 1_795_348_800_000
 RECENT = 60_000
 IDLE = 10_000
-SENT_WITHIN = 1_500  # from the beginning of what must be heard of to its append, for a host that is not cut off
+SENT_WITHIN = 1_500  # from the beginning of what must be announced to its append, for a host that is not cut off
 Event = Seen | Stated
 
 
 @dataclass
 class Exchange:
     begun: int  # by the clock of its process
-    at: int  # in truth
+    at: int  # true time
     epoch: int  # of the process, in which it began
     sequence: int = 0
     is_excluded: bool = False
@@ -64,7 +66,7 @@ class Exchange:
 
 @dataclass
 class Appended:
-    """An entry of a process, in the topic. `place`: among all appends."""
+    """An entry of a process in the topic. `place`: its number among all appends."""
 
     place: int
     epoch: int
@@ -84,8 +86,8 @@ class Proc:
     journal: list[Event] = field(default_factory=list)
     sent: int = 0  # of the journal
     appended: list[Appended] = field(default_factory=list)
-    # A process begins an epoch when it closes, and when its clock is set: what it said before does not speak of what
-    # begins then. `epoch` is that of its exchanges, `stated_epoch` that of its messages.
+    # A process begins an epoch when it closes, and when its clock is set: its earlier statements do not cover exchanges
+    # that begin then. `epoch` is that of its exchanges, `stated_epoch` that of its messages.
     epoch: int = 0
     stated_epoch: int = 0
     epochs: list[int] = field(default_factory=list)  # of each entry of the journal
@@ -99,9 +101,9 @@ class Proc:
     is_closed: bool = False
     stated_at: int = 0  # true time
     must_be_heard_by: int | None = None  # true time
-    must_be_sent: int | None = None  # so much of the journal, for that; None: it is not stated yet
+    must_be_sent: int | None = None  # the journal's length by then; None: it is not stated yet
     is_alive: bool = True
-    is_ended: bool = False  # it had its last word
+    is_ended: bool = False  # it has written its final statement
     is_cut_off: bool = False
     was_cut_off: bool = False
     was_skewed: bool = False
@@ -127,7 +129,7 @@ class Partition:
 
 
 class Store:
-    """What survives a kill of the indexer."""
+    """State that survives a kill of the indexer."""
 
     def __init__(self, made_at: int) -> None:
         self.made_at = made_at
@@ -141,7 +143,7 @@ class Store:
         self.lost: set[tuple[bytes, int]] = set()
         self.horizon = 0
         self.last_incident = 0
-        self.fence_at = 0  # so many appends stood in the topic when the newest passed fence was taken
+        self.fence_at = 0  # number of appends in the topic when the newest passed fence was taken
         self.heard: set[bytes] = set()
         self.read: set[tuple[str, int]] = set()  # (partition, offset)
 
@@ -156,7 +158,7 @@ class Store:
         self.mark = mark or self.mark
 
     def purge(self, horizon: int, waits: set[bytes]) -> None:
-        """As the stores forget, without the day that they wait. `waits`: those that the day is for."""
+        """Deletes as the stores do, without the day that they wait. `waits`: those that the day is for."""
         self.horizon = horizon
         self.last_incident = max(self.last_incident, *self.incidents, 0)
         states = [(p, state) for p in list(self.states) if (state := self.state(p)) is not None]
@@ -203,7 +205,8 @@ class Store:
 
 
 class World:
-    """`now` is the truth, ms. `ahead`: of the indexer's wall clock. `is_append_time`: whether the topic keeps it."""
+    """`now` is the true time, ms. `ahead`: of the indexer's wall clock. `is_append_time`: whether the topic keeps
+    append times."""
 
     def __init__(self, random: Random, *, partitions: int = 2, is_append_time: bool = False) -> None:
         self.random = random
@@ -217,7 +220,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.has_changed = False
         self.appends = 0
-        self.begins_at: dict[int, dict[str, int]] = {0: {}}  # where the partitions began, by what was appended then
+        self.begins_at: dict[int, dict[str, int]] = {0: {}}  # beginnings of the partitions, by number of appends
         self.open_source()
 
     # -- processes
@@ -246,7 +249,7 @@ class World:
             self._must_be_heard(p)
 
     def _must_be_heard(self, p: Proc) -> None:
-        """Of what begins now; a statement that is on its way does not speak of it."""
+        """Whether exchanges that begin now must be announced; a statement that is on its way does not cover them."""
         p.must_be_sent = None
         if p.must_be_heard_by is None:
             p.must_be_heard_by = self.now + SENT_WITHIN
@@ -298,7 +301,7 @@ class World:
             p.epoch = p.stated_epoch = p.epoch + 1
 
     def set_clock(self, p: Proc, skew: int) -> None:
-        """The recorder sees it when it looks at the clock, and states it at once."""
+        """The recorder detects it at its next use of the clock, and states it at once."""
         if skew == p.skew:
             return
         p.skew = skew
@@ -319,12 +322,12 @@ class World:
     def kill(self, p: Proc) -> None:
         p.is_alive = False
         p.must_be_heard_by = None
-        p.was_cut_off = True  # what it did not send in time is sent by whoever adopts it
+        p.was_cut_off = True  # the process that adopts the journal sends what was not sent in time
         p.queue.clear()
         self.counts["kills of applications"] += 1
 
     def adopt(self, p: Proc) -> None:
-        """Whoever finds the journal states the true tail."""
+        """The process that finds the journal states its true end."""
         assert not p.is_alive
         there = {e.sequence for e in p.journal if isinstance(e, Seen)} | p.destroyed
         absent = [n for n in range(p.covered + 1, p.last + 1) if n not in there]
@@ -343,7 +346,7 @@ class World:
     # -- the way to the topic
 
     def forward(self, p: Proc, most: int = 100_000) -> None:
-        """Append what stands in the journal, if the brokers can be reached."""
+        """Append the entries of the journal, if the brokers can be reached."""
         if p.is_cut_off or p.disk_is_gone or not self.partitions[p.partition].has_leader:
             return
         for e in p.journal[p.sent : p.sent + most]:
@@ -356,8 +359,8 @@ class World:
             p.must_be_heard_by = p.must_be_sent = None
 
     def send_again(self, p: Proc) -> None:
-        """The forwarder began anew: its last entries once more, to where it sends now. Not months later, when the index
-        has forgotten the process."""
+        """The forwarder was restarted: it repeats its last entries, to its current partition. Not months later, when
+        the index has deleted the process."""
         if p.process in self.store.heard and p.process not in self.store.states:
             return
         if p.is_cut_off or p.disk_is_gone or not self.partitions[p.partition].has_leader:
@@ -369,8 +372,8 @@ class World:
         self.partitions[p.partition].entries.append((msgspec.structs.replace(e, partition=p.partition), self.now))
 
     def stood_in_topic(self, p: Proc, e: Exchange, at: int) -> bool:
-        """Whether a message by which this exchange could be expected stood in the topic then: retention had not taken
-        it."""
+        """Whether a message that announces this exchange was in the topic then and had not been removed by
+        retention."""
         return any(
             a.place <= at and a.epoch >= e.epoch and a.offset >= self.begins_at[at].get(a.partition, 0)
             for a in p.appended
@@ -379,7 +382,7 @@ class World:
     # -- time
 
     def advance(self, ms: int) -> None:
-        """Processes do in time what they must: state while they live, and be heard of when they begin."""
+        """Processes act on time: they state while they live, and are announced when they begin."""
         end = self.now + ms
         while True:
             due = [(self._due(p), n) for n, p in enumerate(self.procs)]
@@ -444,7 +447,7 @@ class World:
             self.forward(p)
 
     def poll(self, most: int) -> tuple[list[Event], Consumed]:
-        """One batch; partitions in any order, each as far as it is, or not at all."""
+        """One batch; partitions in any order, each as far as it reaches, or not at all."""
         events: list[Event] = []
         self.polled: list[tuple[str, int]] = []
         begins: dict[str, int | None] = {}
@@ -472,7 +475,7 @@ class World:
             if found:
                 self.told.add(name)
         lost = set(self.tracker.lost_partitions)
-        # One look need not name what is lost for ever.
+        # A single poll need not name what is permanently lost.
         holds = {
             n: "it has no leader"
             for n, p in self.partitions.items()
@@ -534,8 +537,8 @@ class World:
         self.open_source()
 
     def purge(self, horizon: int, *, is_a_day_later: bool = False) -> None:
-        """Between two batches, as the indexer does. The day that a store waits is for clocks that are set wrong and for
-        what is on its way, the 90 days for processes that did not have their last word."""
+        """Between two batches, as the indexer does. The day that a store waits is for wrong clocks and for messages on
+        their way, the 90 days for processes without a final statement."""
         waits = {p.process for p in self.procs if not p.is_ended or p.was_skewed or p.sent < len(p.journal)}
         waits |= {e.process for n, p in self.partitions.items() for e, _ in p.entries[self.read.get(n, 0) :]}
         self.store.purge(max(horizon, self.store.horizon), set() if is_a_day_later else waits)
@@ -581,8 +584,8 @@ class World:
         is_taken = self.counts["ranges lost to retention"] or self.counts["partitions given up"]
         is_read = any(a.epoch >= e.epoch and (a.partition, a.offset) in store.read for a in p.appended)
         if (p.was_skewed or p.was_cut_off) and not is_read and is_taken:
-            # All that it said was taken away unread: an incident covers the time of that, but nobody knows that its
-            # clock was wrong, or that it had been cut off before.
+            # All of its messages were removed unread: an incident covers that time, but it is unknown that its clock
+            # was wrong, or that it had been cut off before.
             self.counts["exchanges of processes of which nothing was left to read"] += 1
             return
         raise AssertionError(

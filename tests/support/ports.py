@@ -34,4 +34,4 @@ def free_port() -> int:
 def _first_of_connections() -> int:
     with contextlib.suppress(OSError):
         return max(int(_RANGE.read_text().split()[0]), _LEAST + 1_000)
-    return 32_768  # on Linux, when nobody changed it
+    return 32_768  # the default on Linux

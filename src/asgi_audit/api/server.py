@@ -27,7 +27,7 @@ SHUTDOWN_SECONDS = 1.5  # for requests in progress; then every connection is clo
 BEAT_SECONDS = 1.0
 _CANCEL_SECONDS = 3  # a safety net: uvicorn cancels remaining tasks
 # How long a thread that reads a page may keep the interpreter from the event loop, which gives it away at each call of
-# a socket: with CPython's 5 ms, 280 clients that asked and left at once held `/health/live` for 1.6 s.
+# a socket: with CPython's 5 ms, 280 clients that sent a request and left at once delayed `/health/live` for 1.6 s.
 SWITCH_SECONDS = 0.0005
 REPEATS_MAX = 10
 REPEATS_SECONDS = 60.0

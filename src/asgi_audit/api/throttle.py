@@ -4,7 +4,7 @@ A valid key is never throttled: any client can use an address or send a key id, 
 valid clients. Only refusals are limited: after `FAILURES_MAX` of one client address or one key id in `WINDOW_SECONDS`,
 further ones get 429 until the window ends. A client whose session has ended, and which retries a few times, still gets
 its 401. Of refusals above a limit, and above `FAILURES_ALL_MAX` in total, only one per `WINDOW_SECONDS` is recorded,
-with the number of unrecorded ones before it: otherwise anybody could fill the journal and the index.
+with the number of unrecorded ones before it: otherwise any client could fill the journal and the index.
 
 Bounds: `ENTRIES_MAX` addresses and ids; the least recently seen one is dropped. Used by one event loop. Nothing is
 stored: a restart begins new windows. With several workers, shared `Windows` are passed in.

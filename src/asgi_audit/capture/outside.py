@@ -5,7 +5,7 @@ of all. A layer outside of the audit can answer a request that the audit never s
 the audit looks once, at its first call, and the log names those layers. It looks at `scope["app"].middleware_stack`
 and follows each layer's inner application; nothing is imported from a framework.
 
-ServerErrorMiddleware answers a 500 when the application raises. Its response gets the request id of the record: its
+ServerErrorMiddleware sends a 500 when the application raises. Its response gets the request id of the record: its
 three ways to make a response (`handler`, `error_response`, `debug_response`) are wrapped on that one instance, which
 costs nothing while no request fails.
 """

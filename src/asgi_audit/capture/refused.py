@@ -20,7 +20,7 @@ _CALLS = ("lifespan", "http", "websocket")
 
 
 class Refused:
-    """An ASGI application that answers `lifespan.startup` with `startup.failed` and raises the error at every other
+    """An ASGI application that responds to `lifespan.startup` with `startup.failed` and raises the error at every other
     call, so that nothing is served without a record."""
 
     def __init__(self, error: Exception) -> None:

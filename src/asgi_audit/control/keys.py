@@ -3,8 +3,8 @@
 A key reads `aa_<id>_<secret>`: the id is public (lists, logs), the secret has 256 random bits and is shown once. Its
 plain SHA-256 is stored. Slow password hashes protect *guessable* secrets; 256 random bits cannot be guessed, and a slow
 hash would let attackers waste CPU with wrong keys. A revocation takes effect with the next request, in every process:
-each look-up reads the file (about 25 µs, in another thread), or asks whether anybody wrote to the file since the key
-was looked up last (about 5 µs, without waiting). The time of a key's last use is written with a delay (see `uses`).
+each look-up reads the file (about 25 µs, in another thread), or checks that the file was not written since the key was
+looked up last (about 5 µs, without waiting). The time of a key's last use is written with a delay (see `uses`).
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ class Control:
         return grant
 
     def recall(self, text: str) -> Grant | None:
-        """The rights of a key that was looked up before, if nobody has written to the file since; None when only
-        `authenticate` can tell. Does not wait for the disk, nor for other threads and processes."""
+        """The rights of a key that was looked up before, if the file was not written since; None when only
+        `authenticate` can decide. Does not wait for the disk, nor for other threads and processes."""
         if len(text) > _TEXT_MAX or not text.isascii():
             return None
         version, grants = self._remembered

@@ -16,7 +16,7 @@ Begun = tuple[int, int, int]
 class RecorderBase(Protocol):
     """Only `open` and `flush` block. Nothing here raises into the caller, or grows without bound.
 
-    is_crowded: when the last exchange began, so many were open that small bodies must be reserved, too."""
+    is_crowded: many exchanges were open when the last one began, so small bodies must be reserved, too."""
 
     is_crowded: bool
 

@@ -351,7 +351,7 @@ class Tracked:
         s.waiting_to = max(s.waiting_to, window[1])
 
     def _promise(self, said: Statement) -> int:
-        """W, or less after the clock was set back. W never decreases, so after that it lies ahead of the process's
+        """W, or less after the clock was set back. W never decreases, so after that it is ahead of the process's
         clock, and exchanges begin before it again. Two signs show this: W is later than the statement's own time, or an
         exchange is open that began before W and is not long open. What the statement says of open exchanges is by the
         clock as it is now, so the promise is taken from them."""

@@ -176,8 +176,8 @@ class Lease(contextlib.AbstractContextManager["Lease"]):
         await self._admission._reserve(self, size)
 
     def reserve_at_once(self, size: int) -> bool:
-        """Reserves `size` bytes if that leaves half of all bytes free and nobody waits for any. For what may hold them
-        for long before it needs them."""
+        """Reserves `size` bytes if that leaves half of all bytes free and no lease waits for any. For responses that
+        may hold them long before they need them."""
         return self._admission._reserve_at_once(self, size)
 
     def resize(self, size: int) -> None:

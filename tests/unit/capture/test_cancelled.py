@@ -1,7 +1,7 @@
 """`durable` holds a message back, and the request is cancelled meanwhile: the client gets the same messages as without
 the middleware, the cancellation is raised in the same place, and nothing hangs.
 
-Method: a recorder that never says that a record is durable; whoever cancels waits until the request waits for that."""
+Method: a recorder whose records never become durable; the cancelling task first waits until the request waits."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ starts = st.tuples(
     st.sampled_from((None, "i")),
 )
 advances = st.tuples(st.sampled_from(("page", "post")), st.tuples(st.integers(0, 3), st.integers(1, 3)))
-# Each example begins with something to page through and somebody who does, or most would do nothing of interest.
+# Each example begins with records and a client that pages: otherwise most would do nothing of interest.
 begun = st.tuples(
     st.tuples(st.just("index"), st.lists(one_record, min_size=6, max_size=20)),
     st.tuples(st.just("start"), st.just(([START, END], None, None, None))),

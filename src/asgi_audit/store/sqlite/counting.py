@@ -88,7 +88,7 @@ def count(connection: apsw.Connection, query: Query, published: int, work: Work)
 
 def count_added(connection: apsw.Connection, query: Query, after: int, published: int, work: Work) -> int | None:
     """The number of matching rows of one day of batches above `after` and up to `published`; None when `count` may cost
-    less: there are many, or they lie far apart and a search has to look at what lies between them. Raises
+    less: there are many, or they are far apart and a search has to visit the rows between them. Raises
     QueryError."""
     with work.on(connection):
         version = int(connection.pragma("user_version") or 0)

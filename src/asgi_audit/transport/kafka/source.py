@@ -138,7 +138,7 @@ class KafkaSource:
 
     @property
     def name(self) -> str:
-        """`kafka:<cluster id>:<topic>`. Raises TransportError when no broker answers in time."""
+        """`kafka:<cluster id>:<topic>`. Raises TransportError when no broker responds in time."""
         self._start()
         with self._ready:
             is_known = self._ready.wait_for(lambda: bool(self._cluster or self._defect), self._connect_seconds)
