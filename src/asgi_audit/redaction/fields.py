@@ -19,6 +19,7 @@ _KINDS = {
     "x-original-uri": URL, "hx-current-url": URL, "host": HOST, "x-forwarded-host": HOST, "x-original-host": HOST,
     "x-host": HOST, "forwarded": HOST, "sec-websocket-protocol": PROTOCOL, "www-authenticate": PLAIN,
     "proxy-authenticate": PLAIN, "x-honeycomb-team": HIDDEN, "authentication": HIDDEN, "fastly-key": HIDDEN,
+    "x-shopify-hmac-sha256": HIDDEN, "x-hmac": HIDDEN,
 }  # fmt: skip
 _PROTOCOL_MAX = 40
 _COOKIES_MAX = 300  # browsers send 180 at most

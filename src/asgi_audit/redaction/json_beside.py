@@ -7,17 +7,21 @@ import re
 
 from .json_reading import Reading
 from .json_tree import ARRAY, OBJECT, STRING, Node
-from .names import ASKED, NO, TEXT, YES, norm
+from .names import ASKED, MADE, NO, QUOTED, TEXT, YES, norm
 from .record import TooCostly
 from .tables import words
 
-__all__ = ["LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "answer_kinds", "may_bind", "told_kinds"]
+__all__ = ["FLAGS", "LABELS", "MEANT", "PARTNERED", "QUERIES", "WEAK_LABELS", "answer_kinds", "may_bind", "told_kinds"]
 
 LABELS, WEAK_LABELS, _VALUED, MEANT = (frozenset(words(t)) for t in ("labels", "weak_labels", "valued", "meant"))
-_ANSWERS = frozenset(words("answers"))
+_ANSWERS, FLAGS = frozenset(words("answers")), frozenset(words("flags"))
 _OAUTH = frozenset(map(norm, words("oauth")))
 _LAST = re.compile(rb"[/.\[\]]+")
-_PATHS = frozenset(("path", "pointer", "instancepath", "datapath", "propertypath", "field", "name", "location"))
+_PATHS = frozenset(
+    ("path", "pointer", "instancepath", "datapath", "propertypath", "field", "name", "location", "selector")
+)
+_HOLDERS = frozenset(("source", "field", "element", "attribute"))  # objects whose member is the label
+_DETAILS = frozenset(("detail", "message", "msg", "title", "description", "reason"))
 _NOT_BESIDE_WEAK = frozenset(("instance", "context", "ctx", "from", "to", "current", "previous", "received"))
 _OFTEN_SOMETHING_ELSE = frozenset(
     ["token", "tokens", "session", "auth", "cookie", "signature", "credential", "credentials"]
@@ -46,7 +50,14 @@ def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
         for at, low in enumerate(lows):
             if low in (MEANT if vague else _VALUED) and (strong is not None or low not in _NOT_BESIDE_WEAK):
                 kinds[at] = YES
+            elif strong is not None and low in _DETAILS:
+                kinds[at] = QUOTED
     present = set(lows)
+    if not present.isdisjoint(FLAGS) and any(
+        low in FLAGS and reading.data[item.start : item.end] == b"true"
+        for low, (_, item) in zip(lows, node.items, strict=True)
+    ):
+        kinds.update({at: YES for at, low in enumerate(lows) if low in MEANT})
     if "logprob" in present and "token" in present:  # of a language model
         kinds[lows.index("token")] = NO
     if "code" in present and (present & _OAUTH):
@@ -54,6 +65,10 @@ def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
         item = node.items[at][1]
         if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or _long(reading, item):
             kinds[at] = YES
+    if "roottoken" in present:  # of Vault, with the keys that unseal it
+        kinds.update({at: YES for at, low in enumerate(lows) if low in ("keys", "keysbase64")})
+    if "keyname" in present and "permissions" in present:  # of an account of Azure
+        kinds.update({at: MADE for at, low in enumerate(lows) if low == "value"})
     if "kty" in present:  # a JSON web key: its private parts
         kinds.update({at: YES for at, low in enumerate(lows) if low in _KEY_PARTS})
     for at, (_, item) in enumerate(node.items):
@@ -91,6 +106,10 @@ def label(reading: Reading, node: Node, lows: list[str]) -> tuple[bytes | None, 
     strong = weak = None
     for low, (_, item) in zip(lows, node.items, strict=True):
         sure = low in LABELS
+        if low in _HOLDERS and item.what == OBJECT and len(item.items) <= 4:  # {"source": {"pointer": "/password"}}
+            strong = label(
+                reading, item, [norm(reading.text(key).decode("utf-8", "replace")) for key, _ in item.items if key]
+            )[0]
         if not sure and low not in WEAK_LABELS:
             continue
         text = None
@@ -98,7 +117,7 @@ def label(reading: Reading, node: Node, lows: list[str]) -> tuple[bytes | None, 
             text = reading.text(item)
             if low in ("question", "prompt") and text[-1:] in (b"?", b":") and reading.alarmed(item):
                 weak = b"password"
-            if low == "id" and text.find(b"/secrets/") >= 0:  # of a vault
+            if low in ("id", "name") and text.find(b"/secrets/") >= 0:  # of a vault
                 strong = b"secret"
             if low in _PATHS and len(text) <= 200:
                 text = _LAST.split(text.strip(b"/.[]#"))[-1]

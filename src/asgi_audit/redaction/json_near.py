@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 
 from .alarms import CODE_KEY, COMMAND, NAME, Alarm, Places
-from .json_beside import may_bind
+from .json_beside import FLAGS, may_bind
 from .json_reading import BOOLEAN, QUOTED_MASK
 from .layers import JSON_STRING, Edit, placed
-from .names import ASKED, CODE, MADE, NO, YES
+from .names import ASKED, CODE, MADE, NO, YES, norm
 from .record import Record, shown
 
 __all__ = ["COUNT_MAX", "TOOLS", "near_edits"]
@@ -20,6 +20,7 @@ _SCALAR_END = re.compile(rb"[,\]}\s]|\Z")
 _BRACKET = re.compile(rb"[\[\]{}]")
 _PATHS_NEAR = 200  # values whose paths are noted
 _SEPARATORS = frozenset((b":", b": ", b",", b", ", b" : ", b" :", b",\n"))
+_KEYS_OF_ACCOUNT = frozenset((b"key1", b"key2"))  # `{"keyName": "key1", "value": "x"}`, of Azure
 COUNT_MAX = 9  # digits of a number that may count something
 TOOLS = frozenset((b"curl", b"mysql", b"mysqldump", b"docker", b"sshpass", b"psql", b"wget", b"redis-cli", b"http"))
 
@@ -53,7 +54,9 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
                 return None
             if alarm.what == NAME and (plain.find(b"/secrets/") >= 0 or plain[-1:] in (b"?", b":")):
                 return None
-            if len(plain) <= 60 and (alarm.what == NAME or layer is not None) and names.is_field(plain):
+            if plain in _KEYS_OF_ACCOUNT or (
+                len(plain) <= 60 and (alarm.what == NAME or layer is not None) and names.is_field(plain)
+            ):
                 return None  # a label
             if alarm.what == NAME and may_bind(plain):
                 return None
@@ -66,6 +69,8 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
         if alarm.what != NAME or 61 in plain or 58 in plain:
             return None
         kind = names.kind(plain)
+        if plain == b"root_token":
+            return None
         begin = colon.end()
         first = blank[begin : begin + 1]
         if kind in (ASKED, CODE) or first in (b"{", b"["):
@@ -83,6 +88,8 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
             scalar = _SCALAR_END.search(blank, begin)
             done = scalar.start() if scalar else len(data)
             value = data[begin:done]
+            if value == b"true" and norm(plain.decode("utf-8", "replace")) in FLAGS:
+                return None
             if value in BOOLEAN or (kind != YES and not (value.isdigit() and len(value) > COUNT_MAX and kind != MADE)):
                 continue
             record.hide(value)

@@ -22,6 +22,8 @@ _HEADING = re.compile(
 def columns_of(reading: Reading, node: Node, lows: list[str]) -> set[int]:
     """Places of the sensitive columns that a member of this object names."""
     for at, (_, item) in enumerate(node.items):
+        if lows[at] == "schema" and item.what == OBJECT and item.items:  # {"schema": {"fields": […]}, …}, of BigQuery
+            item = next((part for _, part in item.items if part.what == ARRAY), item)
         if lows[at] in COLUMNS and item.what == ARRAY and reading.alarmed(item):
             found = {k for k, (_, cell) in enumerate(item.items[:500]) if names_column(reading, cell)}
             if found:
@@ -31,7 +33,7 @@ def columns_of(reading: Reading, node: Node, lows: list[str]) -> set[int]:
 
 def names_column(reading: Reading, cell: Node) -> bool:
     if cell.what == STRING:
-        return reading.alarmed(cell) and reading.names.is_field(reading.text(cell))
+        return reading.alarmed(cell) and reading.names.is_name(reading.text(cell))
     if cell.what != OBJECT or not reading.alarmed(cell):
         return False
     return any(

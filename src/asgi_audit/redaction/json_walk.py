@@ -6,7 +6,7 @@ import re
 
 from .alarms import FORM, Alarm
 from .forms import cards
-from .json_beside import LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, answer_kinds, told_kinds
+from .json_beside import FLAGS, LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, answer_kinds, told_kinds
 from .json_near import COUNT_MAX, TOOLS
 from .json_reading import Reading
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
@@ -29,7 +29,18 @@ _DESCRIBING, _VALUE_KEYS = frozenset(words("describing")), frozenset(words("valu
 _ROW = frozenset(("values", "row", "data", "cells", "record", "body"))
 _TOOLS_GLUED = frozenset((b"mysql", b"mysqldump", b"mysqladmin", b"sshpass"))
 _TOOL_FLAGS = frozenset((b"-u", b"-p", b"--user", b"-P", b"-a"))
-_TELLING = LABELS | WEAK_LABELS | COLUMNS | MEANT | PARTNERED | QUERIES | {"kind", "code", "logprob", "kty"}
+_TELLING = (
+    LABELS
+    | WEAK_LABELS
+    | COLUMNS
+    | MEANT
+    | PARTNERED
+    | QUERIES
+    | FLAGS
+    | {"kind", "code", "logprob", "kty", "source", "roottoken"}
+)
+_HEADER = re.compile(rb"Host|Cookie|Accept|Authorization|[A-Z][A-Za-z]{0,20}(?:-[A-Z][A-Za-z0-9]{0,20}){1,6}")
+_RAW_MAX = 200
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 
 
@@ -191,6 +202,8 @@ class Walk(Reading):
         items = [item for _, item in node.items]
         if items and all(item.what == ARRAY for item in items):
             pairs_or_table(self, items, path)
+        if (node.open or len(items) & 1 == 0) and all(item.what == STRING for item in items[:_RAW_MAX]):
+            self.raw_headers(items, path)
         flag = False
         for at, item in enumerate(items):
             if item.what == STRING and (
@@ -209,6 +222,14 @@ class Walk(Reading):
                     self.mask(item, path)
                     continue
             self.visit(item, kind, path, deep + 1)
+
+    def raw_headers(self, items: list[Node], path: str) -> None:
+        """`["Host", "x", "X-Api-Key", "x"]`: names and values in turn, as Node.js has them."""
+        for name, value in zip(items[::2][:_RAW_MAX], items[1::2], strict=False):
+            if not _HEADER.fullmatch(self.text(name)):
+                return
+            if self.alarmed(name) and self.names.is_field(self.text(name)) and not _HEADER.fullmatch(self.text(value)):
+                self.mask(value, path)
 
     def tells(self, flag: bytes, first: Node) -> bool:
         """Whether the next item of a command's list is the value of a sensitive flag."""

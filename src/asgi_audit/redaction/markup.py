@@ -43,10 +43,12 @@ _FIELDS = frozenset(b"input textarea select option field param".split())
 _TITLES = frozenset((b"placeholder", b"aria-label"))
 _SURE = frozenset(b"key name k n dt td th param property".split())
 _VALUES = frozenset(b"value v val string data content".split())
+_ITEMS = frozenset((b"li", b"code", b"span", b"b"))
 _SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd td label input".split())
 # In place of a value: `<dt>password</dt><dd>The password of the user.</dd>`.
 _SENTENCE = re.compile(rb"[A-Z][a-z]*(?:,? (?:[a-z]+|[A-Z][a-z]+|[0-9]{1,3})){2,40}\.")
-_SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92"))
+_SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92", b"&nbsp;", b"&#160;", b"\xc2\xa0"))
+_NEAR = 400
 _SAYING = (b" is", b" are", b" ist", b" lautet", b" est", b" es", b" \xc3\xa8", b" \xc3\xa9")  # before `<b>x</b>`
 _STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
 
@@ -85,6 +87,7 @@ class _Markup:
         self.header_row = True
         self.has_header = False  # the table began with a row of headers
         self.value: tuple[int, int] | None = None  # of the last element that holds a value
+        self.coded = False  # the list below `Recovery codes`
         self.label_for = b""
         self.labelled: set[bytes] = set()
 
@@ -170,7 +173,7 @@ class _Markup:
         elif tag == b"table":
             self.columns, self.has_header = frozenset(), False
         elif tag in (b"ul", b"ol", b"form", b"dl"):
-            self.pending = 0
+            self.pending, self.coded = 0, False
         self.tag = b"/" + tag
 
     def opened(self, m: re.Match[bytes], *, open_end: bool) -> None:
@@ -180,7 +183,8 @@ class _Markup:
             name = m[4] + m[5].rstrip(b"/")  # <API KEY>
             if not self.closes and len(m[5]) <= 60 and b'"' not in m[5]:
                 return  # `<your api key>`
-        alone = m[5][-1:] == b"/" or tag in _VOID
+        # `<col name="password">x</col>` is no HTML.
+        alone = m[5][-1:] == b"/" or (tag in _VOID and self.text.find(b"</" + m[4], m.end(), m.end() + _NEAR) < 0)
         if tag == b"tr":
             self.cell, self.headers, self.header_row, self.pending = -1, [], True, 0
         elif tag in (b"td", b"th"):
@@ -190,6 +194,7 @@ class _Markup:
             elif self.pending:
                 self.pending = 0
         elif tag in _STOPS_PENDING:
+            self.coded = self.coded and bool(self.pending) and tag in (b"ul", b"ol")
             self.pending = 0
         if self.until:
             if tag == self.until and not alone:
@@ -229,6 +234,7 @@ class _Markup:
             value = m[group]
             found.append((name, m[1], m.span(group)))
             if name in _NAMING or (name == b"id" and self.tag in _FIELDS):
+                self.record.spend(10)  # thousands of them in one tag
                 if names.is_field(self.record.undone(value, ENTITIES)[0]):
                     sensitive = True
                     content = content or name != b"id"
@@ -273,6 +279,9 @@ class _Markup:
         text = self.text[start:end]
         if not text.strip():
             return
+        if self.until and self.named_before and text.strip() in _SIGNS:  # a cell between the name and its value
+            self.until, self.pending = b"", 2
+            return
         if self.until and not comment:
             if not self.named_before or not _SENTENCE.fullmatch(text.strip()):
                 self.mask(start, end)
@@ -292,7 +301,7 @@ class _Markup:
             plain = text.strip()
             if _SENTENCE.fullmatch(plain):
                 return
-            another = alarmed and self.record.names.is_field(plain.rstrip(b" :=*"))
+            another = alarmed and self.record.names.is_name(plain.rstrip(b" :=*"))
             digit = any(48 <= c <= 57 for c in plain)
             if not another and (
                 pending == 2
@@ -303,6 +312,9 @@ class _Markup:
                 self.mask(start, end)
                 return
         opened = self.tag.lstrip(b"/")
+        if self.coded and opened in _ITEMS and b" " not in text.strip() and len(text.strip()) > 5:
+            self.mask(start, end)
+            return
         if opened in _VALUES and self.tag == opened:
             self.value = start, end
         if last and opened in (b"name", b"key") and self.value is not None:
@@ -314,7 +326,7 @@ class _Markup:
             return
         plain = self.record.undone(text, ENTITIES)[0].strip()
         word = plain.rstrip(b" :=*\t\r\n")
-        if len(word) <= 60 and self.record.names.is_field(word):
+        if len(word) <= 60 and self.record.names.is_name(word):
             self.named(opened, plain)
             return
         if len(plain) < 200 and plain[-1:] in b":=" and self.tells(word):
@@ -348,6 +360,7 @@ class _Markup:
             if opened in (b"name", b"key") and self.value is not None:
                 self.mask(*self.value)
             self.pending = 2 if sure else 1
+            self.coded = plain.lower().rstrip(b":").endswith(b"codes")
         self.value = None
 
     def inner(self, start: int, end: int, *, raw: bool = False) -> None:

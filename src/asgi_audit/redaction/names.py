@@ -11,6 +11,7 @@ are left out. The kinds:
 * YES: every value except true, false and null is masked.
 * CODE: `code`, a secret only beside parameters of OAuth.
 * ASKED: `security_questions`: the answers in it, or beside it, are masked.
+* QUOTED: never of a name: what an error says of a sensitive field; the values that it quotes are masked.
 
 The cache holds only names (letters, separators, two last digits, numbers between separators as zeros; at most 48
 characters, at most 2,048 of them), never a value.
@@ -27,9 +28,9 @@ from .forms import made
 from .multisearch import alternation
 from .tables import words
 
-__all__ = ["ASKED", "CODE", "COUNT", "MADE", "MANY", "NO", "TEXT", "YES", "Names", "norm"]
+__all__ = ["ASKED", "CODE", "COUNT", "MADE", "MANY", "NO", "QUOTED", "TEXT", "YES", "Names", "norm"]
 
-NO, MADE, COUNT, TEXT, MANY, YES, CODE, ASKED = range(8)
+NO, MADE, COUNT, TEXT, MANY, YES, CODE, ASKED, QUOTED = range(9)
 
 _KEYS = tuple(f"{word}_key" for word in words("keys"))
 STEMS = (*words("strong"), *_KEYS, *words("weak"), *words("questions"))
@@ -62,6 +63,7 @@ _CACHE_MAX = 2_048
 _NAME_MAX = 200
 _FIELD_MAX = 60
 _FIELD = re.compile(r"(?:custom:)?[\w .\-\[\]$@/*()#]+")  # `custom:pin`, of Cognito
+_NUMBER_END = re.compile(rb"[0-9]{2}\Z")
 _SCHEMES = frozenset((b"bearer", b"Bearer"))  # how a token is sent: `token_type`
 _ABOUT = frozenset(words("about"))
 
@@ -144,13 +146,19 @@ class Names:
         if not _FIELD.fullmatch(plain):
             return False
         parts = plain.split(" ")
-        if len(parts[-1]) >= 12 and made(parts[-1].encode()):
+        last = parts[-1].rpartition("/")[2]  # `/users/0/apiKey`
+        if len(last) >= 12 and made(last.encode()):
             return False
         return (
             len(parts) == 1
             or _glued(plain) in _STRONG
             or (len(parts) == 2 and not any(part.lower() in _ABOUT for part in parts))
         )
+
+    def is_name(self, value: bytes) -> bool:
+        """Whether a value is only the name of a field, as a variable of source code is. What ends in a number is a
+        value: `my-secret-1234`."""
+        return _NUMBER_END.search(value) is None and self.is_field(value)
 
 
 def _is_word(harmless: re.Match[str], ends: set[int]) -> bool:

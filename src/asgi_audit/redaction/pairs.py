@@ -27,6 +27,10 @@ _OAUTH = frozenset(map(norm, words("oauth")))
 _IN_URL = re.compile(rb"[?&]|[;#](?=[^=&#;\s]{0,100}=)")
 _NO_NAME = re.compile(rb"[:={<%]")
 _DOCUMENT = re.compile(rb"[:={<]")
+# Names that often say something else, with a value that a machine may have made.
+_SOMETIMES = (b"hmac", b"ticket", b"sign", b"magic", b"invite", b"assertion", b"access", b"refresh")
+_LONG = re.compile(rb"=(?=[^&;#=]{16})")
+_LONG_MAX = 2_000  # bytes that are searched for them
 _QUERIES = frozenset(("query", "sql", "q"))
 _BETWEEN = b"{\n"  # no needle has a brace but at its end, so none spans two texts
 
@@ -48,6 +52,7 @@ def pairs_edits(
             raise TooCostly
         return []
     alarmed, starts = _alarmed(record, raw, parts, alarms)
+    starts |= _sometimes(raw)
     if not (alarmed.alarms or starts or raw.find(b"code=") >= 0):
         return []
     told = _told(record, raw, parts)
@@ -65,6 +70,18 @@ def pairs_edits(
             record.note(base + "." + (MASK.decode() if found[0].start == start else shown(name)))
         edits += found
     return edits
+
+
+def _sometimes(raw: bytes) -> set[int]:
+    """Where pairs with one of these names begin, and a long value."""
+    found: set[int] = set()
+    for m in _LONG.finditer(raw, 0, _LONG_MAX):
+        at = m.start()
+        if raw[max(0, at - 9) : at].lower().endswith(_SOMETIMES):
+            start = max(raw.rfind(mark, 0, at) for mark in (b"&", b"?", b";", b"#")) + 1
+            if raw[start:at].lower() in _SOMETIMES:
+                found.add(start)
+    return found
 
 
 def _alarmed(

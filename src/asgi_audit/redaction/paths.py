@@ -16,13 +16,17 @@ __all__ = ["may_hide", "path_edits", "token_edits"]
 
 _WORDS = (
     "reset|verify|verification|confirm|confirmation|activate|activation|invites?|invitations?|magic|recover|recovery"
-    "|unsubscribe|password|passwordless|unlock|token|one-?time|otp"
+    "|unsubscribe|password|passwordless|unlock|token|one-?time|otp|secret|api[-_]?key"
 )
-_TOKEN_WORD = re.compile((rf"(?:(?<![A-Za-z])(?i:{_WORDS})|(?:{_WORDS.title()}))(?![a-z])").encode())
+_OFTEN_IDS = "(?:web)?hooks?|session|join|login|code"  # behind these a UUID or a hash may be a harmless id
+_TOKEN_WORD = re.compile(
+    (rf"(?:(?<![A-Za-z])(?i:{_WORDS}|(?P<ids>{_OFTEN_IDS}))|(?:{_WORDS.title()}))(?![a-z])").encode()
+)
 _SEGMENT = re.compile(rb"[^/?#\s<>\"]+")
 _TO_QUERY, _WHOLE = re.compile(rb"[^/?#]+"), re.compile(rb"[^/]+")  # of a field that is one path
 _PATH_END = re.compile(rb"[?#]")
-_CODE = re.compile(rb"[0-9]{4,10}")
+# Behind `/otp/`, `/password/`: a code, or a word with two digits, which `/password/policy` has not.
+_CODE_OR_WORD = re.compile(rb"[0-9]{4,10}|(?=[^0-9]*[0-9][^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[^/]{8,}")
 _HEX_WORD = re.compile(rb"[0-9a-fA-F-]{24,}")
 _PATH_PARTS = re.compile(rb"([/;])")
 _ALARMS_MAX = 100
@@ -36,8 +40,10 @@ def may_hide(path: str) -> bool:
     """Whether `path_edits` may change it. Without an operator's rule or form, other paths have no place for a secret
     that we know. Each request has a path, and an expression for the words in any letter case takes 2 µs."""
     found = _HINT_OR_NUMBER(path)
-    if found is None or found[0][0] != "/":
-        return found is not None
+    if found is None:
+        return "password/" in path or "token/" in path
+    if found[0][0] != "/":
+        return True
     low = path.lower()
     if "otp" in low or "pin" in low or "code" in low or "verify" in low:
         return True
@@ -64,8 +70,9 @@ def token_edits(record: Record, path: bytes, *, whole: bool = False) -> list[Edi
         word = first or (_TOKEN_WORD.search(twice[:80]) if len(segment) >= 16 and len(before) <= 40 else None)
         if word is not None and not segment.startswith(b"0x"):
             plain = unquote_to_bytes(segment)
-            if (len(plain) >= 16 and (made(plain) or _HEX_WORD.fullmatch(plain))) or (
-                first is not None and _CODE.fullmatch(plain) and record.names.kind(before) == YES
+            known = _HEX_WORD.fullmatch(plain) is not None
+            if (len(plain) >= 16 and (not word["ids"] if known else made(plain))) or (
+                first is not None and _CODE_OR_WORD.fullmatch(plain) and record.names.kind(before) == YES
             ):
                 edits.append(record.mask(*m.span(), plain))
         if path[m.end() : m.end() + 1] in (b"?", b"#", b" "):

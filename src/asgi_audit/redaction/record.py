@@ -15,7 +15,7 @@ from .alarms import Alarm
 from .budget import STEPS_MAX, Budget, TooCostly
 from .forms import made
 from .layers import Edit, Escapes, Layer, placed
-from .names import COUNT, MADE, MANY, TEXT, YES, Names
+from .names import COUNT, MADE, MANY, QUOTED, TEXT, YES, Names
 from .path_rules import PathRules
 from .reflection import Redacted, hidden
 from .scan import Scan
@@ -43,9 +43,13 @@ _HOLDER = re.compile(
 # In source code and prose also these, when they have no digit and one case of letters.
 _IN_PROSE = re.compile(
     rb"<[\w -]{1,40}>|\$\{[^{}]{1,60}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
-    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
+    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|(?:file|env):[\w./-]{1,60}|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
 )
 _ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
+# A value that an error quotes: it has a digit, a mark or a capital within.
+_ECHOED = re.compile(rb"[\"'`]([^\s\"'`]{4,200}+)[\"'`]")
+_IN_VALUE = re.compile(rb"[0-9!$%&=@#/\\+]|[a-z][A-Z]")
+_SAID_MAX = 1_000
 _SCHEMES = frozenset((b"bearer", b"basic", b"token", b"digest"))
 _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
 
@@ -166,7 +170,15 @@ class Record(Budget):
                 or (kind == MADE and made(plain))
             ):
                 return [self.mask(0, len(plain), plain)]
+            if kind == QUOTED:
+                said = plain[:_SAID_MAX]
+                self.spend(1 + len(said) // 64)
+                found = [self.mask(*m.span(1), m[1]) for m in _ECHOED.finditer(said) if self._is_quoted(m[1])]
+                return found or self.inner(plain, depth + 1)
         return self.inner(plain, depth + 1)
+
+    def _is_quoted(self, value: bytes) -> bool:
+        return _IN_VALUE.search(value) is not None and not self.names.is_name(value)
 
     def inner(self, plain: bytes, depth: int, alarms: list[Alarm] | None = None) -> list[Edit]:
         """Edits of a decoded text that may be a document of its own. See `judge`."""

@@ -16,10 +16,11 @@ __all__ = ["code_beside", "is_object", "may_be_pgpass", "nested_key", "pgpass", 
 # A line of `.pgpass`: host, port, database, user, password. A host of hex digits alone may be part of an IPv6 address.
 _PGPASS_PORTS = (b":5432:", b":*:")
 _PGPASS_MAX = 2_048  # bytes of a file without `*`: a search of 64 KiB for the port would take 34 µs
-_PGPASS_HOST = re.compile(rb"(?:\A|[\n\"'`]|\\n)(?![0-9A-Fa-f]{1,4}\Z)(?:[\w.-]{1,100}|\*|/[\w./-]{1,100})\Z")
+_PGPASS_HOST = re.compile(rb"(?:\A|[\n\"'`]|\\n)(?:[\w.-]{1,100}|\*|/[\w./-]{1,100})\Z")
 _PGPASS_REST = re.compile(
     rb"[\w.*-]{1,63}:[\w.@*-]{1,63}:(?P<secret>(?:[^\s:\"'`\\]|\\[:\\]:?){1,200})(?=[\r\n\"'`]|\\[nr]|\Z)"
 )
+_IPV6 = re.compile(rb"[0-9A-Fa-f:]+")  # a host of hex digits may be a part of one
 _HOST_MAX = 103
 
 # Codes in a message: `Your Acme code is 123456`, `G-123456 is your Google verification code`.
@@ -71,7 +72,8 @@ def pgpass(data: bytes, budget: Budget) -> Iterator[tuple[int, int]]:
             budget.spend(3)
             end = at + len(port)
             rest = _PGPASS_REST.match(data, end)
-            if rest is not None and _PGPASS_HOST.search(data, max(0, at - _HOST_MAX), at):
+            host = _PGPASS_HOST.search(data, max(0, at - _HOST_MAX), at) if rest is not None else None
+            if rest is not None and host is not None and not _IPV6.fullmatch(host[0].strip(b"\n\"'`") + rest[0]):
                 yield rest.span("secret")
                 end = rest.end()
             at = data.find(port, end - 1)

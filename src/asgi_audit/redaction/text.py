@@ -27,15 +27,18 @@ __all__ = ["base64_text", "text_edits"]
 _CANDIDATES_MAX = 3_000
 
 _ASSIGN = re.compile(
-    rb"(?:\\{0,3}[\"'`\])*}%]|</?[a-z]{1,8}>|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
+    rb"(?:\\{0,3}[\"'`\])*}%]|>>|</?[a-z]{1,8}>|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
     # `password string = "x"`, `API key provided: x`, `Password for mira: x`, `Password ..... : x`
     rb"(?:(?:[0-9]{1,2}(?=:)|string|String|&str|str|provided|given|used|received|sent|is now"
     rb"|(?:is generated )?for (?:the |user |my |our )?[\"']?(?:https?://)?[^\s:=]{1,60})"
     rb"[ \t]{0,3}(?=[:=])"
+    # `'$password' expected value of type 'String!' but got: "x"`
+    rb"|expected [^\n\"]{1,80}?(?:got|received|found)(?=:)"
     rb"|\.{2,40}[ \t]{0,10})?"
     rb"(:=|::(?=[ ][A-Za-z0-9+/]*[0-9+/=])|=>|->|===?|=|<<<|\xe2(?:\x86\x92|\x9e\x9c|\x87\x92)"
-    rb"|:(?!//|:)|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
+    rb"|:(?!//|:)|\.{4,40}(?=[ \t])|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
     rb"(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}(?:(?:\*{1,3}|_{2})(?=[ ]))?[ \t]*"
+    rb"(?:<<(?=\")|[\r\n]{0,2}[ \t]{0,40}string\([0-9]{1,6}\)[ ]{1,2}(?=\"))?"  # of Erlang; of PHP's var_dump
 )
 # `password is x` in some languages; without blanks in Chinese, Japanese and Korean.
 _SAYS = re.compile(
@@ -49,27 +52,32 @@ _SAYS = re.compile(
     rb"(?:\xe3\x80\x8c|\xe2\x80\x9c)?(?=[!-~]))[\"'`(*]{0,3}"
 )
 _CHANGED = re.compile(
-    rb"[ \t]{1,3}(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)(?: from ([^\s\"']{1,200}))? to [\"']?"
+    rb"[ \t]{1,3}(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)"
+    rb"(?: from [\"'`]?([^\s\"'`]{1,200})[\"'`]?)? to [\"']?"
 )
 _QUOTED = re.compile(
-    rb"(?:\\{0,3}[\"'`]?[ \t]{1,3}(?:(?i:like|(in)|as|to|by|be)[ \t]{0,3}|!=[ \t]{0,3}|<>[ \t]{0,3})?\(?|\()[ \t]{0,3}"
+    rb"(?:\\{0,3}[\"'`]?[ \t]{1,3}(?:(?i:like|(in)|as|to|by|be|with value|got invalid value)[ \t]{0,3}"
+    rb"|!=[ \t]{0,3}|<>[ \t]{0,3})?\(?|\((?:(?:value|key|token|secret)=)?)[ \t]{0,3}"
     rb"\\{0,3}([\"'])"
 )
 _LISTED = re.compile(rb"[ \t]{0,3},[ \t]{0,3}([\"'])")
 _ENCLOSED = re.compile(rb"[ \t]{1,3}([(<\[])")
 _CLOSERS = {b"(": b")", b"<": b">", b"[": b"]"}
-_FLAG_VALUE = re.compile(rb"[ \t]+(?:\"([^\"\n]{1,400})\"|'([^'\n]{1,400})'|([^\s\"'-][^\s\"']{0,800}))")
+_FLAG_VALUE = re.compile(rb"[ \t]+(?:\"([^\"\n]{1,400})\"|'([^'\n]{1,400})'|([^\s\"'(-][^\s\"']{0,800}))")
 _PAIRED = re.compile(rb"(\\{0,3}[\"']|:)?[ \t]{0,3},[ \t\r\n]{0,4}\\{0,3}([\"'])")
 # In broken JSON: `"loc": ["body", "password"], "input": "x"`.
 _LABELLED = re.compile(
     rb"\\{0,3}[\"'][ \t]{0,3}[\]},][^\n]{0,200}?"
     rb"[\"'](?i:value|input|default|content|data|val|old|new)\\{0,3}[\"'][ \t]{0,3}:[ \t]{0,3}"
 )
+# `{name: TOKEN, value: x}`
+_FLOW_NAME = re.compile(rb"[{,][ ]{0,3}(?:name|key|field|id):[ ]{1,3}[\"']?\Z")
+_FLOW_VALUE = re.compile(rb"[\"']?,[ ]{0,3}(?:value|default|val):[ ]{1,3}")
 # `password 0 x`, as routers are told: the digit says how it is encrypted.
 _BLANK = re.compile(rb"\]?[ \t]{1,8}(?:([057])[ \t]{1,3})?(?=[^\s:=])")
 # What a line says before a name that is set to the word behind it: `setx TOKEN x`, `ENV API_KEY x`, `.netrc`.
 _SETS = re.compile(
-    rb"[ \t>$#]{0,8}(?:setx|SetEnv|setenv|ENV|ARG"
+    rb"[ \t>$#]{0,8}(?:setx|SetEnv|setenv|ENV|ARG|set[ \t]-[a-zA-Z]{1,4}|proxy_set_header|RequestHeader set|add_header"
     rb"|[^\n]{0,80}(?:[ \t]config|configure|secrets?|variables?|env)[ :](?:--)?(?:set|add|put)"
     rb"|username[ \t]+[^\s]+[^\n]{0,40}|set[ \t]system[^\n]{0,60}|[^\n]{0,80}wifi connect[ \t][^\s]+"
     rb"|machine[ \t]+[^\s]+(?:[ \t]+login[ \t]+[^\s]+)?|default(?:[ \t]+login[ \t]+[^\s]+)?|login[ \t]+[^\s]+)"
@@ -101,7 +109,7 @@ _DONE_WITH = re.compile(
     rb"|\xd0\xb2\xd0\xb0\xd1\x88|\xd0\x92\xd0\xb0\xd1\x88)(?:[ ](?:the|a|this|your|my|new))?[ ]\Z|[,/][ ]\Z"
 )
 # In brackets that a name opens: `password(x)`, `password[x]`.
-_IN_BRACKETS = re.compile(rb"[(\[{</#]([^\s()\[\]{}<>/#:=,;\"'|]{8,100})(?=[)\]}>]|[\s.]|\Z)")
+_IN_BRACKETS = re.compile(rb"[(\[{</#]([^\s()\[\]{}<>/#:=,;\"'|]{8,100}={0,2})(?=[)\]}>]|[\s.]|\Z)")
 # Without a blank between words: `验证码123456`, `认证码 [123456]`.
 _GLUED_CODE = re.compile(rb"[\x80-\xff]([0-9]{4,8})\Z")
 _BRACKETED_CODE = re.compile(rb"[ ]?[(\[]([0-9]{4,8})[)\]]")
@@ -324,17 +332,17 @@ class _Text(Values):
     def spoken(self, start: int, end: int) -> int:
         """Words or quotes say that the value follows. Returns where to continue, like the next ones; 0: nowhere."""
         text = self.text
-        says = _SAYS.match(text, end)
-        if says is not None:
-            return self.said(says, end)
         changed = _CHANGED.match(text, end)
         if changed is not None:
             stop = self.looks(changed.end(), min(len(text), changed.end() + LINE_SEEN))
+            if changed[1] is not None and (stop or self.looks(*changed.span(1))):
+                self.add(*changed.span(1))
             if stop:
-                if changed[1] is not None:
-                    self.add(*changed.span(1))
                 self.add(changed.end(), stop)
             return stop
+        says = _SAYS.match(text, end)
+        if says is not None:
+            return self.said(says, end)
         enclosed = _ENCLOSED.match(text, end)
         if enclosed is not None:
             stop = self.looks(enclosed.end(), self.end)
@@ -350,7 +358,7 @@ class _Text(Values):
                 return self.listed(stop)
             if stop > quoted.end() and len(text[quoted.end() : stop].strip(b" ,:;")) > 2:
                 value = text[quoted.end() : stop]
-                if not is_holder_in_prose(value) and not self.record.names.is_field(value):
+                if not is_holder_in_prose(value) and not self.record.names.is_name(value):
                     self.add(quoted.end(), stop)
                 return stop
             return end
@@ -379,12 +387,15 @@ class _Text(Values):
             default = _BLOCK_DEFAULT.match(text, end)
             if default is not None:
                 return self.assigned(start, default.end(), YES, b"=", False)
+        flow = _FLOW_VALUE.match(text, end)
+        if flow is not None and _FLOW_NAME.search(text, max(self.begin, start - 40), start):
+            return self.assigned(start, flow.end(), YES, b":", False)
         paired = _PAIRED.match(text, end)
         if paired is not None:
             stop = self.closing(paired.end(), paired[2])
             stop = len(text) if stop < 0 and self.record.cut else stop
             value = text[paired.end() : stop]
-            if stop < 0 or _IDENTIFIER.fullmatch(value) or self.record.names.is_field(value):
+            if stop < 0 or _IDENTIFIER.fullmatch(value) or self.record.names.is_name(value):
                 return end
             if paired[1] is None and self.looks(paired.end(), stop) != stop:
                 return end
@@ -395,7 +406,7 @@ class _Text(Values):
             if value_of is not None:
                 group = value_of.lastindex or 0
                 value = value_of[group].strip(b"`'\"<>[](){},.")
-                if not is_holder_in_prose(value_of[group]) and not self.record.names.is_field(value):
+                if not is_holder_in_prose(value_of[group]) and not self.record.names.is_name(value):
                     self.add(*value_of.span(group))
                 return value_of.end()
         return 0
@@ -451,7 +462,7 @@ class _Text(Values):
                     self.add(*word.span(1))
                     return word.end(1)
         bar = None if text[self.begin : start][-60:].strip(b" \t|*`\"'") else _BAR.match(text, end)
-        if bar is not None and self.looks(bar.start(1), bar.end(1)) and not self.record.names.is_field(bar[1].strip()):
+        if bar is not None and self.looks(bar.start(1), bar.end(1)) and not self.record.names.is_name(bar[1].strip()):
             self.add(*bar.span(1))
             return bar.end(1)
         if not first:

@@ -60,6 +60,7 @@ _OPTION = re.compile(rb"(?:^|\s)--?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
+_PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
 
 
@@ -159,7 +160,7 @@ class Values:
             return self.quoted(at, quote)
         if quote and quote in b"{[(":
             return self.bracketed(at, quote, sign)
-        if not rest.strip() or rest.strip() in (b"|", b">", b"|-", b">-", b"|+", b">+"):
+        if not rest.strip() or rest.strip() in (b"\\", b"|", b">", b"|-", b">-", b"|+", b">+"):
             return self.block(at, text[start : start + 8].rstrip(b":"))
         if sign == b":" and (property_of := _PROPERTY.match(rest)) is not None:  # of a YAML node
             if property_of.end() < len(rest):
@@ -171,7 +172,7 @@ class Values:
             return self.valued(at, at + angled.end())
         bare = _BARE.match(rest)
         if bare is not None:
-            return self.valued(at, at + bare.end(1))
+            return self.valued(at, at + bare.end(1), text[start:at])
         if _CALL.match(rest) and not made(rest.partition(b"(")[0]):
             return at
         limit = self.end
@@ -181,7 +182,8 @@ class Values:
         elif text[at - 1 : at] == sign and self.is_argument(start, sign):
             blank = _ARGUMENT_END.search(text, at, min(limit, at + _VALUE_MAX))
             limit = blank.start() if blank is not None else limit
-        end = self.stop(at, limit)
+        # Parts of one value: `Authorization: Digest username="x", response="x"`
+        end = limit if sign == b":" and _PARTED.match(rest) else self.stop(at, limit)
         if before == b"(" and text[end - 1 : end] == b")":
             end -= 1
         if first and sign == b":" and end >= self.end:
@@ -191,7 +193,7 @@ class Values:
                 self.valued(at, end)
                 self.add(self.end + 1, more)
                 return more
-        return self.valued(at, end)
+        return self.valued(at, end, text[start:at])
 
     def is_argument(self, start: int, sign: bytes) -> bool:
         """Whether the name at `start` is in an argument of a command, whose value ends at a blank."""
@@ -199,12 +201,22 @@ class Values:
             return True
         return _OPTION.search(self.text[max(self.begin, start - 160) : start]) is not None
 
-    def valued(self, start: int, end: int) -> int:
+    def valued(self, start: int, end: int, name: bytes = b"") -> int:
         value = self.text[start:end].strip()
-        reference = _REFERENCE.fullmatch(value)  # password = var.db_password
-        if not is_holder_in_prose(value) and not (reference and self.record.names.is_field(reference[1])):
+        if not is_holder_in_prose(value) and not self.is_variable(value, name):
             self.add(start, end)
         return max(start, end)
+
+    def is_variable(self, value: bytes, name: bytes) -> bool:
+        """Whether a value is a variable: `password = var.db_password`, `f(token=token)`. name: with its sign. A single
+        word is one only when the name ends in it (`password: supersecret` is data), and none is in `DB_PASSWORD=x`."""
+        reference = _REFERENCE.fullmatch(value)
+        if reference is None or not self.record.names.is_name(reference[1]):
+            return False
+        word = reference[1]
+        if b"." not in value and b"_" not in word and word.islower() and b")" not in name:  # `(user, password): pass`
+            return name.strip(b" \t:=\"'").lower().endswith(word)
+        return not (word.islower() and name.isupper() and name[-1:] == b"=")
 
     def closing_escaped(self, at: int, quote: bytes) -> int:
         stop = self.text.find(b"\\" + quote, at + 2, self.end)

@@ -2,10 +2,10 @@
 
 `documents/*.txt` hold the templates: after `%%% kind` each line is one template; after `%% kind` the lines up to the
 next mark are one. `§` is the secret, `§m` one that looks machine-made, `§n` one of six digits, `§u` percent-encoded,
-`§6` in base64, `§b` in base64 after `mira:`, `§j` in the base64 of a JSON document, `§h` in hex. Each name of
-`names.txt` is put into each structure of `structures.txt` (at `¤`); `vendors.txt` holds formats of keys. Templates
-whose leaks are accepted are in `not_promised.txt`, with the reason after their kind. Sources: the documentation of the
-service, tool or protocol whose format a template has.
+`§6` in base64, `§b` in base64 after `mira:`, `§j` in the base64 of a JSON document, `§h` in hex. The kinds are those
+of `TYPES`, for bodies, and of `PLACES`. Each name of `names.txt` is put into each structure of `structures.txt` (at
+`¤`); `vendors.txt` holds formats of keys. Templates whose leaks are accepted are in `not_promised.txt`, with the
+reason after their kind. Sources: the documentation of the service, tool or protocol whose format a template has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import string
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from tests.support.exchanges import make_body, make_exchange
 
@@ -28,15 +28,22 @@ from asgi_audit.exchange.sealed import Exchange
 from . import wild
 
 FOLDER = Path(__file__).parent / "documents"
-FILES = ("cloud", "identity", "services", "files", "rpc", "logs", "mails", "exports", "keys")
+FILES = ("cloud", "identity", "services", "files", "rpc", "logs", "mails", "exports", "keys", "strangers")
 TYPES = {
     "json": b"application/json", "form": b"application/x-www-form-urlencoded", "xml": b"application/xml",
     "html": b"text/html; charset=utf-8", "text": b"text/plain; charset=utf-8", "csv": b"text/csv",
 }  # fmt: skip
+PLACES = ("header", "answer", "query", "path")  # `answer`: a header of the response
+# Secrets that read as the name of a field, as people write them into examples and tests.
+SOUNDING = (
+    "planted-secret-", "my-secret-token-", "SuperSecretPassword", "secret_password_", "TOKEN-", "leaked-password-",
+    "api-key-secret-", "MySecretToken",
+)  # fmt: skip
 # Templates in which the sign of the secret comes after it, or in which the secret occurs twice: when the end is cut
 # off, nothing identifies the secret.
 _TOLD_LATER = re.compile(
     "§[mn]?[\"']?(?: \\||[@>]| is (?:my|your|the)\\b| as | login |&s(?:tate|cope)=| /add)"
+    '|keys":\\["§|x-oauth-basic|detail":"\'§|changed from|<col name|password\\(§'
     "|basic_auth|Auth=|[?]?auth=|data-secret|^G-|(?s:§.*§)|ENV\\[|ss://|client.login"
 )
 _LETTERS = {
@@ -94,7 +101,7 @@ def templates() -> tuple[Template, ...]:
 @cache
 def cuttable() -> tuple[Template, ...]:
     """Returns the templates whose secret can be recognised even when the end is cut off."""
-    return tuple(template for template in templates() if not _TOLD_LATER.search(template.text))
+    return tuple(t for t in templates() if t.kind in TYPES and not _TOLD_LATER.search(t.text))
 
 
 @cache
@@ -132,15 +139,17 @@ def vendors() -> tuple[Vendor, ...]:
     return tuple(Vendor(name, prefix, letters, int(size)) for name, prefix, letters, size in rows)
 
 
-def planted(template: Template, seed: int, kept: float | None = None) -> Planted:
-    """Returns the exchange with a secret in this template. kept: the fraction of the body that its limit left, from 0
-    to 1."""
+def planted(template: Template, seed: int, kept: float | None = None, *, sounding: bool = False) -> Planted:
+    """Returns the exchange with a secret in this template. kept: the fraction of the body that its limit left, from
+    0 to 1. sounding: the secret reads as the name of a field."""
     rng = random.Random(f"{template.text} {seed}")
     value = wild.secret(rng)
     if "§n" in template.text:
         value = f"{rng.randrange(10**5, 10**6)}"
     elif "§m" in template.text:
         value = "zK7" + "".join(rng.choices(string.ascii_letters + string.digits, k=29)) + "4"
+    elif sounding:
+        value = f"{rng.choice(SOUNDING)}{rng.randrange(100, 10**5)}"
     return _exchange(rng, template, value, filled(template, value), kept)
 
 
@@ -158,8 +167,10 @@ def known(vendor: Vendor, seed: int) -> Planted:
 
 
 def filled(template: Template, value: str) -> str:
-    """Returns the template with the secret in it, encoded as the format requires."""
-    plain = quote_plus(value) if template.kind == "form" else value
+    """Returns the templates whose secret can be recognised even when the end is cut off."""
+    plain = quote_plus(value) if template.kind in ("form", "query") else value
+    if template.kind == "path":
+        plain = quote(value, safe="")
     if template.kind in ("xml", "html") or "&quot;" in template.text:
         plain = html.escape(value)
     spellings = {
@@ -174,6 +185,8 @@ def filled(template: Template, value: str) -> str:
 
 def _exchange(rng: random.Random, template: Template, value: str, text: str, kept: float | None) -> Planted:
     data = text.encode()
+    if template.kind in PLACES:
+        return Planted(template, value, _placed(template.kind, data))
     side = rng.choice(["request", "response"])
     kind = TYPES[template.kind]
     if side == "request":
@@ -184,3 +197,14 @@ def _exchange(rng: random.Random, template: Template, value: str, text: str, kep
         size = max(1, round(len(data) * kept))
         setattr(x, f"{side}_body", make_body(data + b" " * 10, kept=size))
     return Planted(template, value, x)
+
+
+def _placed(kind: str, text: bytes) -> Exchange:
+    """The exchange with this in its query, path or a header."""
+    if kind == "query":
+        return make_exchange("GET", query=text)
+    if kind == "path":
+        return make_exchange("GET", path=unquote(text.decode()), raw_path=text)
+    name, _, value = text.partition(b": ")
+    pair = [(name.lower(), value)]
+    return make_exchange("GET", headers=pair) if kind == "header" else make_exchange("GET", answer_headers=pair)

@@ -45,6 +45,17 @@ def test_secret_under_a_name_is_nowhere_in_any_structure() -> None:
     assert not found
 
 
+def test_secret_that_reads_as_a_name_is_nowhere_in_the_record() -> None:
+    found = []
+    for number, template in enumerate((*blind.templates(), *blind.named())):
+        if ("§n" in template.text or "§m" in template.text) or not (is_full() or number % 4 == 0):
+            continue
+        made = blind.planted(template, number, sounding=True)
+        if leaks(made.secret, BUILDER.build(made.exchange)):
+            found.append((made.secret, template))
+    assert not found
+
+
 def test_key_of_a_vendor_is_nowhere_under_a_harmless_name() -> None:
     found = []
     for vendor in blind.vendors():
