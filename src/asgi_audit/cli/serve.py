@@ -34,7 +34,7 @@ from . import export
 from .ask_lines import ask_lines, shown_host
 from .flags import JWT, KAFKA, add_new_index, add_settings, settings_of
 from .logs import is_json
-from .processes import Child, on_closed_stdin
+from .processes import Child, on_closed_stdin, share_one_heap
 from .supervised import Supervised
 from .workers import Workers
 
@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    share_one_heap()
     settings = settings_of(arguments)
     check_dialects(settings)
     open_issuer(settings)  # report a wrong setting here, not repeatedly in the workers

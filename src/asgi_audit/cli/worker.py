@@ -19,12 +19,13 @@ from ..wiring.server import Beside, build_api, build_server
 from ..wiring.shared_memory import METRICS_SECONDS, Text, Together
 from . import guarded_run
 from .logs import configure
-from .processes import on_closed_stdin
+from .processes import on_closed_stdin, share_one_heap
 
 __all__ = ["main", "run"]
 
 
 def run(given: Mapping[str, Any]) -> int:
+    share_one_heap()
     settings = make_settings({}, **given["settings"])
     listening = socket.socket(fileno=given["listening"])
     together = Together(given["together"], given["workers"], given["slot"])

@@ -72,6 +72,7 @@ class Readers:
             raise StoreError(f"the index did not respond within {ANSWER_SECONDS:g} s") from None
         finally:
             self._abandon(asked)
+            del asked  # a cancelled request's traceback would keep its page until the next collection of garbage
 
     def close(self) -> None:
         """Drops waiting queries, stops running ones, closes the readers."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -65,6 +67,42 @@ def run(
             readers.close()
 
     asyncio.run(bounded())
+
+
+class Page:
+    """Can be watched by a weak reference."""
+
+
+def test_answer_of_a_cancelled_query_is_freed_although_its_traceback_is_kept() -> None:
+    """Tracebacks are often part of a cycle, which only the next full collection of garbage finds; a page has up to
+    8 MiB."""
+
+    async def work(readers: Readers) -> None:
+        gates = Gates()
+        blocks = gates.question("a")
+        pages: list[weakref.ref[Page]] = []
+
+        def ask(reader: Reader) -> Page:
+            blocks(reader)
+            page = Page()
+            pages.append(weakref.ref(page))
+            return page
+
+        task = asyncio.create_task(readers.ask(ask, "a"))
+        await gates.until_begun(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        gates.open()
+        assert await readers.ask(lambda _: "the same thread, afterwards", "a")
+        assert [page() for page in pages] == [None]
+        assert caught.value.__traceback__ is not None
+
+    gc.disable()
+    try:
+        run(work, threads=1)
+    finally:
+        gc.enable()
 
 
 def test_one_key_leaves_threads_for_others_when_its_questions_are_long() -> None:
