@@ -94,20 +94,22 @@ class Judge(Record):
     def unchecked(self, data: bytes, alarms: list[Alarm], content_type: bytes, base: str) -> list[Edit]:
         """Edits of a whole body that is no valid JSON, or not known to be."""
         cut = self.cut
-        first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
         if b"css" in content_type:  # `.token:hover` is a selector
             alarms = [a for a in alarms if a.what != NAME or data[a.start - 1 : a.start] not in (b".", b"#")]
         if is_sequence(data, content_type) and not (
             cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type
         ):
             return sequence_edits(self, data, alarms, 0, base)
+        if not alarms and not cut:
+            return []
+        first = data.lstrip(b"\xef\xbb\xbf \t\r\n\x1e")[:1]
         if first in (b"{", b"[") and cut:
             if not alarms and not may_need_partner(data):
                 return []
             edits = json_edits(self, data, alarms, 0, base, cut=True)
             if edits is not None:
                 return edits
-        if not alarms and not (cut and first == b"<"):
+        if not alarms and first != b"<":
             return []
         marked = _MARKUP.match(data) or b"html" in content_type or b"xml" in content_type
         return markup_edits(self, data, alarms, 0, cut=cut) if marked else self.plain(data, alarms, 0)

@@ -29,10 +29,7 @@ _KEYS = (
     "content", "text", "delta", "token", "arguments", "partial_json", "output", "response", "completion",
     "reasoning_content", "thinking", "transcript", "generated_text",
 )  # fmt: skip
-# The first letter is asked apart: it tells most names of other members.
-_PIECE = re.compile(
-    (r'"(?=[acdgoprt])(' + alternation(_KEYS) + r')"[ \t]*:[ \t]*"([^"\\]*+(?:\\.[^"\\]*+)*)"').encode()
-)
+_PIECE = re.compile((r'"(' + alternation(_KEYS) + r')"[ \t]*:[ \t]*"([^"\\]*+(?:\\.[^"\\]*+)*)"').encode())
 _NAMED = re.compile(rb'"(?:name|key|field|label|param|header)"[ \t]*:[ \t]*"([\w.-]{2,60})"')
 _VALUED = re.compile(
     rb'"(?:value|val|input|data|content|text|answer|v)"[ \t]*:[ \t]*(?:"([^"\\]*+(?:\\.[^"\\]*+)*)"|([0-9]+))'
@@ -58,9 +55,9 @@ def is_sequence(text: bytes, content_type: bytes) -> bool:
 
 def sequence_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, base: str) -> list[Edit]:
     edits: list[Edit] = []
-    record.spend(text.count(b"\n") // 3)
     payloads: list[tuple[int, int, bool]] = []
     if alarms or record.cut or _PLAIN_DATA.search(text) is not None:
+        record.spend(text.count(b"\n") // 3)
         payloads = _payloads(text)
     places = Places(alarms)
     spans: list[tuple[int, int]] = []

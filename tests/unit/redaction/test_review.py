@@ -93,3 +93,13 @@ def test_multipart_without_its_label(kind: str, end: str) -> None:
     assert S.encode() not in built
     assert b"mira" in built
     assert S.encode() not in record(json.dumps({"raw": text}), "application/json")
+
+
+@pytest.mark.parametrize("beside", ["", "&q=a%2Cb", "&q=a%2525b", "&code=x&state=y"])
+def test_words_of_a_form_that_a_plus_separates_are_read(beside: str) -> None:
+    kind = "application/x-www-form-urlencoded"
+    built = record("to=mira&note=Your+code+is+483920" + beside, kind)
+    assert b"483920" not in built
+    assert b'"note":"Your code is [REDACTED]"' in built
+    asked = BUILDER.build(make_exchange("GET", query=b"note=Your+code+is+483920" + beside.encode()))
+    assert b"483920" not in asked
