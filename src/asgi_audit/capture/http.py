@@ -41,8 +41,10 @@ class HttpCapture(Sealing, eq=False):
         message = await self.inner_receive()
         draft = self.handle.draft
         if draft is not None:
+            kind = None
             try:
-                if message["type"] == "http.request":
+                kind = message["type"]
+                if kind == "http.request":
                     data = message.get("body", b"")
                     if (
                         draft.request is None
@@ -53,10 +55,11 @@ class HttpCapture(Sealing, eq=False):
                         draft.request = data  # the usual case: the whole request in one message
                     else:
                         self._request_body(draft, data, message.get("more_body", False))
-                elif message["type"] == "http.disconnect" and not self.finishing and not self._all_sent(draft):
+                elif kind == "http.disconnect" and not self.finishing and not self._all_sent(draft):
                     self.gone = True
             except Exception:
-                self.config.internal_error("receive")
+                if kind is not None:
+                    self.config.internal_error("receive")
         return message
 
     async def send(self, message: Message) -> None:
@@ -64,6 +67,7 @@ class HttpCapture(Sealing, eq=False):
         if draft is None:
             return await self.inner_send(message)
         last = starting = False
+        kind = None
         try:
             kind = message["type"]
             # Before the start message nothing is final: the server refuses it, and the application may still respond.
@@ -87,7 +91,8 @@ class HttpCapture(Sealing, eq=False):
             elif draft.start is not None:
                 last = self.finishing = self._other(draft, kind, message)
         except Exception:
-            self.config.internal_error("send")
+            if kind is not None:  # otherwise it is no message, and the server will refuse it
+                self.config.internal_error("send")
         if last and self.config.durable:
             waiter = await self._seal_durably("disconnected" if self.gone else "completed")
             del draft  # a slow client may block the next line for long; do not keep the bodies alive

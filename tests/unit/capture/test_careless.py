@@ -153,3 +153,28 @@ def test_log_names_types_and_places_and_no_text_when_an_object_of_the_applicatio
     assert "hunter2" not in line
     assert "failed at 'send' (ValueError from LookupError at test_careless.py:" in line
     assert " get < http.py:" in line
+
+
+@pytest.mark.parametrize("delivery", ["buffered", "durable"])
+@pytest.mark.parametrize("wrong", [None, 5, "http.response.start", [], {}, {"type": None}, {"type": ["x"]}])
+def test_wrong_message_is_refused_by_the_server_alone(wrong: Any, delivery: str) -> None:
+    """It is the application's error: no internal error of ours is counted or logged."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(await receive())
+        await send(wrong)
+
+    async def receive() -> Any:
+        return wrong
+
+    async def send(message: Any) -> None:
+        seen.append(message)
+        raise ValueError("refused by the server")
+
+    capture, recorder = make_capture(app, delivery=delivery)
+    with pytest.raises(ValueError, match="refused by the server"):
+        asyncio.run(capture(Server().scope, receive, send))
+    assert [message is wrong for message in seen] == [True, True]
+    assert recorder.counts == {}
+    assert [(e.status, e.outcome) for e in recorder.sealed] == [(500, "failed")]
