@@ -147,15 +147,11 @@ class LayoutTwo:
         return shapes, texts, ends
 
     def _shape(self, key: Shape, d: Decoded) -> tuple[int, str, End]:
-        execute = self._connection.execute
-        number: int | None = execute(
-            "SELECT shape FROM shape WHERE (method, status, level, region, outcome, operation, route) = "
-            "(?, ?, ?, ?, ?, ?, ?)",
+        number: int = self._connection.execute(
+            "INSERT INTO shape (method, status, level, region, outcome, operation, route) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET status = excluded.status RETURNING shape",
             key,
         ).get
-        if number is None:
-            execute("INSERT INTO shape VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", key)
-            number = self._connection.last_insert_rowid()
         found = self._shapes[key] = (number, self._tokens.shape(d), (d.level, d.method, d.status))
         return found
 

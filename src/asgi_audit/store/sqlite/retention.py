@@ -139,8 +139,12 @@ def keep_reserve(directory: Path, size: int = RESERVE_BYTES, *, partly: bool = F
     """Make the reserve file occupy `size` bytes. False when there is not enough space; the file then keeps its size
     (with `partly` it takes what is available). The file never shrinks here: a writer that starts on a full disk would
     give away the space that a purge needs."""
+    path = directory / RESERVE_NAME
+    with contextlib.suppress(OSError):
+        if os.lstat(path).st_size == size:  # so it is before nearly every batch
+            return True
     try:
-        fd = access.open(directory / RESERVE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fd = access.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError:
         return False
     try:

@@ -22,14 +22,15 @@ class Standing:
     """The files to check. Raises OSError, except for a missing file."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._known = {path: _file(path) for path in paths}
+        # As text: a path is turned into text at each stat.
+        self._known = {str(path): _file(str(path)) for path in paths}
 
     def moved(self) -> Path | None:
         """The first file that is gone, truncated or replaced; None when all are in place."""
         for path, known in self._known.items():
             there = _file(path)
             if there is None or known is None or there[:2] != known[:2] or there[2] < known[2]:
-                return path
+                return Path(path)
             self._known[path] = there
         return None
 
@@ -39,10 +40,10 @@ def with_logs(path: Path) -> list[Path]:
     return [path, *(Path(f"{path}{end}") for end in BESIDE)]
 
 
-def _file(path: Path) -> tuple[int, int, int] | None:
+def _file(path: str) -> tuple[int, int, int] | None:
     """(device, inode, size); size 0 for files that may shrink. None when there is no file."""
     try:
         there = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return there.st_dev, there.st_ino, there.st_size if path.suffix == ".db" else 0
+    return there.st_dev, there.st_ino, there.st_size if path.endswith(".db") else 0
