@@ -16,6 +16,7 @@ from tests.support.records import DAY_MS, NOON, batch, everything, record
 from asgi_audit.record.codec import Decoded
 from asgi_audit.store.query import statuses_of
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, low_disk
+from asgi_audit.store.sqlite.copying import Copy
 from asgi_audit.store.sqlite.rollup import ROLLUP_RECORDS, Rollup
 
 TODAY = "2026-11-22"
@@ -231,6 +232,36 @@ def test_rollup_is_not_written_when_the_disk_is_nearly_full(
     writer.close()
     assert tables(index)[0] == len(sent)
     check(reader, sent, reader.snapshot().published)
+
+
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_copy_of_a_day_that_was_cut_short_counts_each_record_once(
+    index: Path, tmp_path: Path, is_earlier: bool
+) -> None:
+    """Batches come in any order of their numbers: the copy takes records by their ids. `is_earlier`: it was begun by a
+    version without `rolled_up`."""
+    writer = SqliteWriter(index, clock=clock)
+    sent = [record(s, NOON + (s * 7919) % 3_600_000) for s in range(1, 4_501)]
+    for start in range(0, len(sent), 1_500):
+        writer.write(batch(sent[start : start + 1_500]))
+    die(writer)
+    source, path = index / f"day-{TODAY}.db", tmp_path / f"day-{TODAY}.db"
+    copy = Copy(source, path)
+    assert next(iter(copy.run())) == 2_000
+    copy.close()
+    if is_earlier:
+        connection = apsw.Connection(str(path))
+        connection.execute("ALTER TABLE state DROP COLUMN rolled_up")
+        connection.close()
+    for _ in range(2):
+        copy = Copy(source, path)
+        for _ in copy.run():
+            break
+        copy.close()
+    copy = Copy(source, path)
+    copy.finish()
+    copy.close()
+    assert tables(tmp_path) == (4_500, 4_500, 3)
 
 
 def as_of_an_earlier_version(index: Path) -> None:
