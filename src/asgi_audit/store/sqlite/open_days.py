@@ -90,7 +90,7 @@ class OpenDays:
                 raise day_is_gone(self._directory, day, self.files.get(day, 0), retriable=False)
 
     def roll_up(self, at_least: int = ROLLUP_RECORDS) -> None:
-        """Write the rollup of each open day in which it lacks so many records. Raises OSError."""
+        """Write the rollup of each open day in which it lacks so many records."""
         for day in list(self._open):
             self._roll_up(day, at_least)
 
@@ -100,7 +100,7 @@ class OpenDays:
             return
         try:
             self._open[day].roll_up()
-        except apsw.Error as e:
+        except (apsw.FullError, apsw.IOError) as e:
             _log.debug("could not write the rollup of %s: %s", self._open[day].path, e)
             self._open.pop(day).abandon()
 

@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -151,8 +151,10 @@ class SqliteWriter:
             return completeness.known(main, process)
 
     def close(self) -> None:
-        with suppress(OSError):
+        try:
             self._days.roll_up(1)
+        except (OSError, apsw.Error) as e:  # the rows are stored, and readers look at them
+            _log.warning("could not write the rollup of %s: %s", self.directory, e)
         for day in self._days.writers():
             try:
                 day.checkpoint()
