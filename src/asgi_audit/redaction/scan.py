@@ -215,6 +215,10 @@ class Scan:
                 if span is not None:
                     out.append(Alarm(*span, FORM))
                     done = span[1]
+                    if any(form.until for form in forms):
+                        # A key without its last line reaches to the end, over the names and values that follow.
+                        done = end
+                        spent += span[1] - start >> 11  # each is searched for its last line
                     continue
                 if forms[0].name == "json web token":
                     out.append(Alarm(start, end, BASE64))  # of a JSON document

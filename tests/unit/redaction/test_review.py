@@ -103,3 +103,29 @@ def test_words_of_a_form_that_a_plus_separates_are_read(beside: str) -> None:
     assert b'"note":"Your code is [REDACTED]"' in built
     asked = BUILDER.build(make_exchange("GET", query=b"note=Your+code+is+483920" + beside.encode()))
     assert b"483920" not in asked
+
+
+_KEY = "-----BEGIN RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (f'{{"k":"{_KEY}\\nabc","password":"{S}"}}', "application/json"),
+        (f'{{"k":"{_KEY}\\nabc","l":"{_KEY}\\n{S}"}}', "application/json"),
+        (f'{{"k":"{_KEY}","a":[{{"pin":"{S}"}}],"l":"-----END RSA PRIVATE KEY-----"}}', "application/json"),
+        (f"k={_KEY}abc&password={S}", "application/x-www-form-urlencoded"),
+        (f"k={_KEY}%0Aabc&api%20key={S}", "application/x-www-form-urlencoded"),
+        (f"<a><k>{_KEY}abc</k><password>{S}</password></a>", "application/xml"),
+        (f'data: {{"k":"{_KEY}"}}\n\ndata: {{"password":"{S}"}}\n\n', "text/event-stream"),
+    ],
+)
+def test_a_private_key_without_its_last_line_hides_no_secret_behind_it(text: str, kind: str) -> None:
+    built = record(text, kind)
+    assert S.encode() not in built
+    assert b"BEGIN RSA" not in built
+
+
+def test_many_private_keys_without_a_last_line_are_paid_for() -> None:
+    built = BUILDER.build(make_exchange("POST", body=_KEY.encode() * 2_000, content_type=b"text/plain"))
+    assert b"BEGIN RSA" not in built
