@@ -65,6 +65,8 @@ def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
         item = node.items[at][1]
         if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or _long(reading, item):
             kinds[at] = YES
+    if "pass" in present and not present.isdisjoint(("fail", "failed", "failures", "skipped")):  # of tests
+        kinds[lows.index("pass")] = NO
     if "roottoken" in present:  # of Vault, with the keys that unseal it
         kinds.update({at: YES for at, low in enumerate(lows) if low in ("keys", "keysbase64")})
     if "keyname" in present and "permissions" in present:  # of an account of Azure

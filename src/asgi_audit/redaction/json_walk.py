@@ -8,11 +8,11 @@ from .alarms import FORM, Alarm
 from .forms import cards
 from .json_beside import FLAGS, LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, answer_kinds, told_kinds
 from .json_near import COUNT_MAX, TOOLS
-from .json_reading import Reading
+from .json_reading import BOOLEAN, Reading
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
 from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
 from .layers import JSON_STRING
-from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, norm
+from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, is_label, norm
 from .record import MASK, Record, TooCostly, shown
 from .tables import words
 
@@ -37,10 +37,11 @@ _TELLING = (
     | PARTNERED
     | QUERIES
     | FLAGS
-    | {"kind", "code", "logprob", "kty", "source", "roottoken"}
+    | {"kind", "code", "logprob", "kty", "source", "roottoken", "pass"}
 )
 _HEADER = re.compile(rb"Host|Cookie|Accept|Authorization|[A-Z][A-Za-z]{0,20}(?:-[A-Z][A-Za-z0-9]{0,20}){1,6}")
 _RAW_MAX = 200
+_COUNTING = re.compile(rb"(?i:min|max|len|count|age|days|limit|size|attempts|history|seconds)")
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 
 
@@ -98,10 +99,15 @@ class Walk(Reading):
                 return
             self.object(node, path, deep, asked=kind == ASKED)
         else:
-            if kind == YES or (kind in (TEXT, MANY, COUNT) and self.has_text(node)):
+            described = kind == YES and bool(node.items) and all(
+                (item.what == STRING and not item.open and is_label(self.text(item)))
+                or (item.what == OBJECT and bool(item.items) and self.describes(item))
+                for _, item in node.items
+            )  # fmt: skip
+            if (kind == YES and not described) or (kind in (TEXT, MANY, COUNT) and self.has_text(node)):
                 self.mask(node, path)
                 return
-            self.array(node, path + "[]" if path else "", deep, ASKED if kind == ASKED else NO)
+            self.array(node, path + "[]" if path else "", deep, kind if kind in (ASKED, YES) else NO)
 
     def has_text(self, node: Node) -> bool:
         """Whether this container has a string, or a number too long for a count."""
@@ -130,9 +136,21 @@ class Walk(Reading):
     def describes(self, node: Node) -> bool:
         """Whether this object under a sensitive name describes the field: a schema of it, its label and errors."""
         keys = {self.text(key).decode("utf-8", "replace") for key, _ in node.items if key is not None}
-        return not keys.isdisjoint(_DESCRIBING) and all(
-            key in _DESCRIBING or key in _VALUE_KEYS or key.startswith("x-") for key in keys
+        told = [key for key in keys if key in _DESCRIBING or key.startswith("ui:")]
+        return (bool(told) and all(key in told or key in _VALUE_KEYS or key.startswith("x-") for key in keys)) or all(
+            self.is_setting(key, item) for key, item in node.items
         )
+
+    def is_setting(self, key: Node | None, node: Node) -> bool:
+        """Whether this says how a secret must be, or what a form says of it: `{"minLength": 8}`, `{"supported": true}`,
+        `{"expired": "Your token has expired"}`."""
+        if node.what == OBJECT:
+            return bool(node.items) and all(self.is_setting(name, item) for name, item in node.items)
+        if node.what == STRING:
+            return not node.open and is_label(self.text(node))
+        raw = self.data[node.start : node.end]
+        counts = key is not None and _COUNTING.search(self.text(key)) is not None
+        return node.what == OTHER and (raw in BOOLEAN or (counts and raw.isdigit() and len(raw) <= 4))
 
     # Objects
 
@@ -169,7 +187,7 @@ class Walk(Reading):
         for item in items:
             if item.what != STRING:
                 return False
-            words = self.text(item).lower().split()
+            words = self.text(item).lower().rstrip(b".").split()
             if _SAID.isdisjoint(words) or any(_MIXED.search(word) for word in self.text(item).split()):
                 return False
         return bool(items)

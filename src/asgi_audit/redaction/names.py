@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from urllib.parse import unquote
 
 from .forms import made
 from .multisearch import alternation
 from .tables import words
 
-__all__ = ["ASKED", "CODE", "COUNT", "MADE", "MANY", "NO", "QUOTED", "TEXT", "YES", "Names", "norm"]
+__all__ = ["ASKED", "CODE", "COUNT", "MADE", "MANY", "NO", "QUOTED", "TEXT", "YES", "Names", "is_label", "norm"]
 
 NO, MADE, COUNT, TEXT, MANY, YES, CODE, ASKED, QUOTED = range(9)
 
@@ -66,11 +66,37 @@ _FIELD = re.compile(r"(?:custom:)?[\w .\-\[\]$@/*()#]+")  # `custom:pin`, of Cog
 _NUMBER_END = re.compile(rb"[0-9]{2}\Z")
 _SCHEMES = frozenset((b"bearer", b"Bearer"))  # how a token is sent: `token_type`
 _ABOUT = frozenset(words("about"))
+_COUNTED_BEFORE = frozenset(("input", "output", "prompt", "completion", "total", "max", "reasoning"))
+_DIGIT = re.compile(rb"[0-9]")
+_LABELS = _STRONG | _WEAK | {"pin", "otp"}
+_MENTIONED = _LABELS | {"field"}
+_BEFORE_LABELS, _SPEAKING = frozenset(words("before_labels")), frozenset(words("speaking"))
 
 
 def norm(name: str) -> str:
     """A key in the spelling of the lists of labels, columns and values."""
     return name.lower().replace("_", "").replace("-", "")
+
+
+def is_label(value: bytes) -> bool:
+    """Whether a value is what a form says of a field, and no secret: the name of one with a capital (`Mot de passe`,
+    `Confirm password`), or a phrase of three words and more that mentions one (`Enter your password`). It has no
+    digit."""
+    if not 5 < len(value) < 200 or _DIGIT.search(value) or value[:1].islower():
+        return False
+    text = value.decode("utf-8", "replace")
+    words = text.rstrip(".!?:*… ").replace("'", "").split()
+    if not text[0].isupper() or not all(word.strip(",.'’()-").isalpha() for word in words):
+        return False
+    low = [word.strip(",.()-").lower() for word in words]
+    if "".join(low) in _LABELS or (low[0] in _BEFORE_LABELS and "".join(low[1:]) in _LABELS):
+        return all(word[1:].islower() or word.isupper() for word in words)
+    return (
+        len(words) >= 3
+        and not _SPEAKING.isdisjoint(low)
+        and any(word.removesuffix("s") in _MENTIONED for word in (*low, *map("".join, pairwise(low))))
+        and all(word[1:] == word[1:].lower() or word.isupper() for word in words)
+    )
 
 
 class Names:
@@ -178,7 +204,7 @@ def _stemmed(name: str, parts: list[str], glued: str, stem: re.Match[str]) -> in
     """A name with one of the strong or weak words in it; the words after the last of them decide."""
     last = parts[-1]
     if last in ("tokens", "token") and len(parts) > 1:
-        if parts[0] in _COUNTERS:
+        if parts[0] in _COUNTERS or (last == "tokens" and parts[-2] in _COUNTED_BEFORE):
             return COUNT
         if parts[-2] in _MARKS:
             return NO

@@ -15,7 +15,7 @@ from .alarms import Alarm
 from .budget import STEPS_MAX, Budget, TooCostly
 from .forms import made
 from .layers import Edit, Escapes, Layer, placed
-from .names import COUNT, MADE, MANY, QUOTED, TEXT, YES, Names
+from .names import COUNT, MADE, MANY, QUOTED, TEXT, YES, Names, is_label
 from .path_rules import PathRules
 from .reflection import Redacted, hidden
 from .scan import Scan
@@ -37,13 +37,16 @@ _COMMON = frozenset(word.encode() for word in words("common"))
 _HOLDER = re.compile(
     rb"\*+|\.{3,}|[xX]{4,}|\[[A-Z_ ]{3,20}\]|\[(?:redacted|filtered|masked|hidden|removed)\]|\$\{\{[^{}]{1,60}\}\}"
     rb"|\{\{[^{}]{1,60}\}\}|\$[A-Z_]{2,40}|\$\{[A-Z_]{2,40}\}"
+    rb"|(?:\xe2\x80\xa2|\xe2\x97\x8f){3,}|[<(](?i:redacted|filtered|masked|hidden|removed|sensitive(?: value)?)[>)]"
+    rb"|(?i:your[_-](?:[a-z]{2,12}[_-]){0,3}(?:key|token|secret|password)(?:[_-]here)?)"
     rb"|(?:required|nullable|sometimes|present|string|confirmed|filled)(?:\|[a-z_]{1,30}(?::[A-Za-z0-9_,.]{1,40})?){1,12}"
     rb"|[\^~]v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?|[0-9]\.[0-9]{1,2}\.[0-9]{1,2}"
 )
 # In source code and prose also these, when they have no digit and one case of letters.
 _IN_PROSE = re.compile(
     rb"<[\w -]{1,40}>|\$\{[^{}]{1,60}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
-    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|(?:file|env):[\w./-]{1,60}|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
+    rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|(?:file|env):[\w./-]{1,60}|string"
+    rb"|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
 )
 _ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
 # A value that an error quotes: it has a digit, a mark or a capital within.
@@ -69,7 +72,7 @@ def is_holder(value: bytes) -> bool:
     if len(value) >= 80:
         return False
     value = _without_scheme(value)
-    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None
+    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None or is_label(value)
 
 
 def is_holder_in_prose(value: bytes) -> bool:

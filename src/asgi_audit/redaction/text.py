@@ -49,7 +49,7 @@ _SAYS = re.compile(
     rb"|\xd7\xa9\xd7\x9c\xd7\x9a \xd7\x94\xd7\x95\xd7\x90|\xd8\xa7\xd9\x84\xd8\xae\xd8\xa7\xd8\xb5 \xd8\xa8\xd9\x83"
     rb"|\xe2\x80[\x93\x94])(:?)[ \t\r\n]{1,4}"
     rb"|(?:\xe3\x81\xaf|\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xeb\x8a\x94|\xec\x9d\x80)[ \t:\xef\xbc\x9a]{0,3}"
-    rb"(?:\xe3\x80\x8c|\xe2\x80\x9c)?(?=[!-~]))[\"'`(*]{0,3}"
+    rb"(?:\xe3\x80\x8c|\xe2\x80\x9c)?(?=[!-~]{4}))[\"'`(*]{0,3}"
 )
 _CHANGED = re.compile(
     rb"[ \t]{1,3}(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)"
@@ -134,6 +134,7 @@ _DATED = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}:[0-9]{2}|v?[0-9]+\.
 _ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;|gt;)|\\{1,4}u00(?:3[aAdD]|22)")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _COMMANDS_MAX = 60
+_ARN = re.compile(rb"arn:[a-z0-9:-]{3,120}")
 _NEAR_END = 8  # a name that the end of a value took with it may have a value of its own: a quote was never closed
 _RUN = re.compile(rb"[^\s\"'<>]{1,4000}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
@@ -219,7 +220,8 @@ class _Text(Values):
         span = commanded(COMMANDS[number], self.text, start, end)
         if span is None:
             return start
-        self.add(*span)
+        if not is_holder_in_prose(self.text[span[0] : span[1]]):
+            self.add(*span)
         return span[1]
 
     def code(self, start: int, end: int) -> int:
@@ -275,6 +277,9 @@ class _Text(Values):
         self.line(start)
         if kind == ASKED:
             return self.answers(end)
+        arn = text.rfind(b"arn:", max(self.begin, start - 120), start) if text[end : end + 1] == b":" else -1
+        if arn >= 0 and _ARN.fullmatch(text, arn, start):  # of AWS: the name of a secret
+            return end
         first = start - self.begin < 200 and not text[self.begin : start].strip(b" \t-\"'*>#{[")
         if _ESCAPED_SIGN.match(text, end):
             return self.escaped(start, ESCAPE)

@@ -48,6 +48,7 @@ _PROPERTY = re.compile(
 _SCALAR_WORD = re.compile(rb"[\"'`]?([^\s\"'`,;&}\])]{0,400})")
 _CALL = re.compile(
     rb"[A-Za-z_][\w.]{0,60}\(|(?:os\.environ|process\.env|request|self|this|config|settings|env)\b[.\[]"
+    rb"|(?:[A-Za-z_]\w{0,40}\.){1,4}[A-Za-z_]\w{0,40}\[[\"']"
     rb"|await |new |function|async |\(\) ?=>|lambda "
 )
 _CODE_LINE = re.compile(
@@ -60,6 +61,9 @@ _OPTION = re.compile(rb"(?:^|\s)--?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
+_VARIABLE = re.compile(rb"\$[A-Za-z_]{2,60}[),]")  # of GraphQL: `login(password: $password)`
+_STATEMENT = re.compile(rb"(?:raise|return|continue|break|pass|yield)\b")
+_ARROW = re.compile(rb"\([\w ,]{0,80}\)[ ]?=>")
 _PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
 
@@ -146,12 +150,16 @@ class Values:
         typed = _TYPE.match(rest)
         if typed is not None and typed[0].endswith(b"=") and (default := _DEFAULT.match(rest, typed.end())) is not None:
             return self.assigned(start, at + default.end(), kind, b"=", False)
-        if typed is not None or rest.startswith(MASK) or is_holder_in_prose(rest.strip(b" \t\r,;.\"'")):
+        if typed is not None or rest.startswith(MASK) or is_holder_in_prose(rest.strip(b" \t\r,;.\"'`)")):
             return at
         if before in (b"?", b"&") and before and sign == b"=":
             value = _IN_QUERY.match(text, at)
             assert value is not None
             return self.valued(at, value.end())
+        if _VARIABLE.match(rest) or (_STATEMENT.match(rest) and _CODE_LINE.match(text, self.begin, start)):
+            return at
+        if before == b"/" and sign == b":" and not rest.strip():  # `/token:`, a route of OpenAPI in YAML
+            return at
         quote = rest[:1]
         if rest[:2] in (b'\\"', b"\\'"):
             stop = self.closing_escaped(at, rest[1:2])
@@ -159,6 +167,8 @@ class Values:
         if quote and quote in b"\"'`":
             return self.quoted(at, quote)
         if quote and quote in b"{[(":
+            if _ARROW.match(rest):
+                return at
             return self.bracketed(at, quote, sign)
         if not rest.strip() or rest.strip() in (b"\\", b"|", b">", b"|-", b">-", b"|+", b">+"):
             return self.block(at, text[start : start + 8].rstrip(b":"))

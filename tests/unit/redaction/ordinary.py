@@ -10,6 +10,8 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import blind
+
 VARIANTS = 9
 JSON = "application/json"
 TOPICS = (
@@ -444,3 +446,5 @@ def documents() -> Iterator[tuple[str, str, str]]:
             yield write.__name__, kind, write(random.Random(seed))
     for make in DOCUMENTS[:8]:  # the same text as a string in another document
         yield make.__name__ + " in a string", JSON, json.dumps({"payload": json.dumps(make(random.Random(1)))})
+    for template in blind.read("ordinary"):
+        yield f"strangers {template.kind}", blind.TYPES[template.kind].decode(), template.text

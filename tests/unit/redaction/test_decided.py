@@ -186,3 +186,61 @@ def test_a_token_in_two_plain_events_is_masked(stream: bytes) -> None:
     assert kept.count(b"[REDACTED]") == 1
     assert b"16C7e42F292c" not in kept
     assert b"6912E7710c838347" not in kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password":"Enter the dragon"}',  # speaks of no field
+        '{"password":"My Secret Passphrase"}',
+        '{"password":"Correct Horse Battery Staple"}',
+        '{"password":["tulip must grow"]}',
+        '{"password":"secret"}',  # no capital
+        '{"passwords":[{"name":"x","value":"Tulip"}]}',
+        '{"cvv":{"value":123}}',
+    ],
+)
+def test_what_is_no_label_of_a_form_is_masked(text: str) -> None:
+    assert M in str(kept(text, "application/json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("password: supersecret", "supersecret"),
+        ("docker run -e POSTGRES_PASSWORD=mysecretpassword -d postgres", "mysecretpassword"),
+        ("API_KEY=my_api_key", "my_api_key"),
+        ("login with token 'my-secret-token-42'", "my-secret-token-42"),
+        ("password=\\\nTulip99x", "Tulip99x"),
+        ('Authorization: Digest username="m", response="a1b2c3d4e5"', "a1b2c3d4e5"),
+        ("db:5432:shop:mira:Tulip99x", "Tulip99x"),
+    ],
+)
+def test_value_that_reads_as_a_name_or_stands_apart_is_masked(text: str, secret: str) -> None:
+    assert secret not in str(kept(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(password=password, token=user_token)",
+        "token = config.api_token",
+        "  password: passwordHash,",
+        "x = API_TOKEN",
+    ],
+)
+def test_variables_of_source_code_are_kept(text: str) -> None:
+    assert kept(text) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/password/hunter2-1234", f"/password/{M}"),
+        ("/join/" + "zQ3" * 8, f"/join/{M}"),
+        (f"/webhooks/{UUID}", f"/webhooks/{UUID}"),  # mostly the id of a subscription
+        ("/token/refresh", "/token/refresh"),
+    ],
+)
+def test_words_in_a_path_before_a_token(path: str, shown: str) -> None:
+    assert checked(BUILDER.build(make_exchange(path=path)))["request"]["path"] == shown
