@@ -91,7 +91,7 @@ class QueryError(AuditError):
     'missing' (404), 'unacceptable' (406), 'gone' (410: the position to continue from no longer exists), 'too_large'
     (413), 'busy' (429: retry later) or 'too_costly' (503: a narrower query would succeed). `field` names the wrong
     field (a field of `Query`, or `execution`, `page_token`, `after`): the message begins with it and a colon, and
-    `said_with` replaces it by the dialect's name. `retry_seconds`: for 'busy', when to retry, above 0."""
+    `message_with` replaces it by the dialect's name. `retry_seconds`: for 'busy', when to retry, above 0."""
 
     def __init__(
         self,
@@ -107,11 +107,11 @@ class QueryError(AuditError):
         self.retry_seconds = retry_seconds
         self.kind: QueryErrorKind = kind
 
-    def said_with(self, words: Mapping[str, str]) -> str:
-        """The message with a dialect's field names. `words`: {our field: name in the dialect}; other fields keep
+    def message_with(self, field_names: Mapping[str, str]) -> str:
+        """The message with a dialect's field names. `field_names`: {our field: name in the dialect}; other fields keep
         their names."""
         message = str(self)
         mine = f"{self.field}:"
-        if self.field not in words or not message.startswith(mine):
+        if self.field not in field_names or not message.startswith(mine):
             return message
-        return f"{words[self.field]}:{message[len(mine) :]}"
+        return f"{field_names[self.field]}:{message[len(mine) :]}"

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from asgi_audit.control import Control
-from asgi_audit.control.exports import Asked, State
+from asgi_audit.control.exports import ExportRequest, State
 from asgi_audit.errors import QueryError
 from asgi_audit.query.model import Grant
 from asgi_audit.record.codec import decode
@@ -189,7 +189,7 @@ def _serving(home: Path, index: Path) -> Iterator[_Ask]:
     control = Control(home / "control.db")
     _, key = control.create_key("auditor", "*")
     said = {"region_group": "classic", "time_start": "2024-01-01T00:00:00Z", "time_end": "2024-01-01T00:00:01Z"}
-    ended = Asked(Query(accounts=None, start=0, end=1), said, "classic", state=State.DOES_NOT_EXIST)
+    ended = ExportRequest(Query(accounts=None, start=0, end=1), said, "classic", state=State.DOES_NOT_EXIST)
     for _ in range(_EXPORTS):
         control.exports.request(Grant(key_id="bench", role="auditor", accounts=None), ended)
     control.close()

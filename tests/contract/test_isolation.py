@@ -32,7 +32,7 @@ from asgi_audit.record.codec import Decoded
 from asgi_audit.store.base import Batch
 from asgi_audit.store.state import Completion, ProcessState
 
-ASKED = [operation for operation in TABLE if operation.roles or operation.follows]
+ASKED = [operation for operation in TABLE if operation.roles or operation.link]
 ACCOUNTS = ("cyan", "ruby")
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # an example takes seconds, and prints its request
 ABOUT = sorted({(o.example.path.get("service", "gateway"), o.example.path.get("instance", "i1")) for o in TABLE})
@@ -231,9 +231,9 @@ def both(
 
 def followed(asker: Asker, operation: Operation, own: str) -> dict[str, str] | None:
     """None when the earlier operation returned nothing, for example an empty list."""
-    if operation.follows is None:
+    if operation.link is None:
         return {}
-    before = next(o for o in TABLE if o.id == operation.follows.operation)
+    before = next(o for o in TABLE if o.id == operation.link.operation)
     values = followed(asker, before, own)
     if values is None:
         return None
@@ -241,11 +241,11 @@ def followed(asker: Asker, operation: Operation, own: str) -> dict[str, str] | N
     asker.api.run_exports()
     if answer.status_code != 200:
         return None
-    if operation.follows.url:
-        if not answer.headers.get(operation.follows.url) and not find(answer.json(), operation.follows.url):
+    if operation.link.url:
+        if not answer.headers.get(operation.link.url) and not find(answer.json(), operation.link.url):
             return None
         return asker.followed(operation, asker.key(operation, [own]))
-    found = {name: find(answer.json(), field) for name, field in operation.follows.takes.items()}
+    found = {name: find(answer.json(), field) for name, field in operation.link.path_fields.items()}
     return None if None in found.values() else found
 
 
@@ -264,7 +264,7 @@ def test_what_another_account_was_given_opens_nothing(made_of: list[Any], by: st
         ruby.key = lambda operation, accounts: keys[operation.id]  # type: ignore[method-assign]
         for operation in ASKED:
             values = followed(ruby, operation, "ruby")
-            if values is not None and operation.follows and not operation.signed:
+            if values is not None and operation.link and not operation.signed:
                 answer = together.ask(operation, thief[operation.id], values=values)
                 assert answer.status_code == 404 or answer.json().get("success") is False, (operation.id, answer.text)
                 assert is_free_of(answer, "ruby")
@@ -285,7 +285,7 @@ def test_what_another_account_was_given_opens_nothing(made_of: list[Any], by: st
 
 def names_of_tokens(operation: Operation) -> list[str]:
     names = set(operation.parameters.model_fields) if operation.parameters else set()
-    return sorted(names & {"after", operation.dialect.words.get("page_token", "after")})
+    return sorted(names & {"after", operation.dialect.field_names.get("page_token", "after")})
 
 
 def test_every_operation_that_needs_a_key_is_asked() -> None:

@@ -26,20 +26,20 @@ from tests.support.operations import NOBODY, PATHS, TABLE, Asker, find, name_of
 from asgi_audit import __version__
 from asgi_audit.api.app import application, operations
 from asgi_audit.api.auth import Keys
-from asgi_audit.api.docs import DOCS, Described
+from asgi_audit.api.docs import DOCS, Documentation
 from asgi_audit.api.docs_page import page_of
 from asgi_audit.api.failure import STATUSES
 from asgi_audit.api.health import Health
-from asgi_audit.api.measured import Measured
 from asgi_audit.api.models import alias_of
 from asgi_audit.api.operation import Operation
 from asgi_audit.api.params import BODY_BYTES_MAX
+from asgi_audit.api.request_metrics import RequestMetrics
 from asgi_audit.api.responses import failures_of
 from asgi_audit.api.routing import names_in
 from asgi_audit.errors import QueryError
 
 ROWS = [operation for operation in TABLE if operation.dialect is not DOCS]
-DOCUMENT: dict[str, Any] = json.loads(Described(TABLE).openapi)
+DOCUMENT: dict[str, Any] = json.loads(Documentation(TABLE).openapi)
 OPERATIONS = [said for item in DOCUMENT["paths"].values() for said in item.values()]
 every_row = pytest.mark.parametrize("operation", ROWS, ids=name_of)
 every_row_with_key = pytest.mark.parametrize("operation", [o for o in ROWS if o.roles], ids=name_of)
@@ -179,7 +179,7 @@ def test_every_failure_of_a_row_is_as_the_document_says(asker: Asker, operation:
             raise error
 
         row = dataclasses.replace(operation, handle=failing)
-        failed = Asker(asker.api, application([row], Keys(asker.api.control), Measured(dict)))
+        failed = Asker(asker.api, application([row], Keys(asker.api.control), RequestMetrics(dict)))
         answer = failed.ask(row, key, values={})
         assert is_as_said(answer, said)
 
@@ -204,9 +204,9 @@ def test_every_parameter_field_and_header_has_a_description() -> None:
 
 @every_row
 def test_links_lead_from_an_answer_to_what_goes_on_with_it(operation: Operation) -> None:
-    if operation.follows is None or not operation.follows.takes:  # a URL leads there by itself
+    if operation.link is None or not operation.link.path_fields:  # a URL leads there by itself
         return
-    [before] = [o for o in ROWS if o.id == operation.follows.operation]
+    [before] = [o for o in ROWS if o.id == operation.link.operation]
     for path in (before.path, *before.literal_roots):
         said = shown(before, path)
         link = said["responses"]["200"]["links"][operation.id]
@@ -216,9 +216,9 @@ def test_links_lead_from_an_answer_to_what_goes_on_with_it(operation: Operation)
         assert target["operationId"].endswith(".root") == said["operationId"].endswith(".root")
         named = {p["name"] for p in target["parameters"] if p["in"] == "path"}
         assert set(link["parameters"]) == named
-        keys = "a key for the same accounts" if operation.follows.is_sealed else "every key that may read the record"
+        keys = "a key for the same accounts" if operation.link.is_sealed else "every key that may read the record"
         assert link["description"] == f"Works with {keys}."
-        for name, field in operation.follows.takes.items():
+        for name, field in operation.link.path_fields.items():
             value: Any = before.example.answer
             pointer = link["parameters"][alias_of(operation.path_values, name)].removeprefix("$response.body#/")
             for step in pointer.split("/"):
@@ -227,15 +227,15 @@ def test_links_lead_from_an_answer_to_what_goes_on_with_it(operation: Operation)
 
 
 def test_document_describes_what_is_served(asker: Asker) -> None:
-    app = application(TABLE, Keys(asker.api.control), Measured(dict), ["usage"])
+    app = application(TABLE, Keys(asker.api.control), RequestMetrics(dict), ["usage"])
     one = Asker(asker.api, app)
     document = one.send("GET", "/openapi.json").json()
     assert {tag["name"] for tag in document["tags"]} == {"usage", "health", "metrics"}
     assert "/usage/{service}/{instanceResourceId}" in document["paths"]
     assert "/trail" not in document["paths"]
     whole = asker.send("GET", "/openapi.json")
-    rows = operations(NOBODY, asker.api.exports, Health(NOBODY, NOBODY), Measured(dict))
-    assert whole.json() == json.loads(Described(rows).openapi)
+    rows = operations(NOBODY, asker.api.exports, Health(NOBODY, NOBODY), RequestMetrics(dict))
+    assert whole.json() == json.loads(Documentation(rows).openapi)
     assert whole.headers["content-type"] == "application/json"
 
 

@@ -26,10 +26,10 @@ from asgi_audit.api.app import application
 from asgi_audit.api.auth import Keys
 from asgi_audit.api.failure import STATUSES, Failure, phrase_of
 from asgi_audit.api.head import TOO_LONG, refused_scope
-from asgi_audit.api.measured import Measured
 from asgi_audit.api.models import Model
 from asgi_audit.api.operation import Dialect, Operation
 from asgi_audit.api.params import BODY_BYTES_MAX, QUERY_BYTES_MAX
+from asgi_audit.api.request_metrics import RequestMetrics
 from asgi_audit.api.routing import names_in, operation_of
 from asgi_audit.control.keys import ROLES
 from asgi_audit.errors import QueryError, QueryErrorKind, StoreError
@@ -38,7 +38,7 @@ from asgi_audit.query.tokens import Sealer, TokenKind
 from asgi_audit.store.base import Query
 
 KEYED = [operation for operation in TABLE if operation.roles]
-FOLLOWING = [operation for operation in KEYED if operation.follows and operation.follows.is_sealed]
+FOLLOWING = [operation for operation in KEYED if operation.link and operation.link.is_sealed]
 WITH_BODY = [operation for operation in TABLE if operation.example.body is not None]
 DIALECTS = {operation.dialect.name: operation.dialect for operation in TABLE}
 every_operation = pytest.mark.parametrize("operation", TABLE, ids=name_of)
@@ -87,20 +87,20 @@ def test_rows_are_distinct_and_their_examples_are_whole() -> None:
     assert len({o.id for o in TABLE}) == len(TABLE)
     assert len({(o.method, path) for o, path in PATHS}) == len(PATHS)
     for operation, path in PATHS:
-        given = set(operation.example.path) | set(operation.follows.takes if operation.follows else ())
-        has_all = operation.follows is not None and operation.follows.url
+        given = set(operation.example.path) | set(operation.link.path_fields if operation.link else ())
+        has_all = operation.link is not None and operation.link.url
         assert has_all or names_in(path) <= given, f"{path}: the example lacks values"
         assert operation.id.startswith(operation.dialect.name + ".")
         assert operation.roles <= set(ROLES)
-        if operation.follows:
-            [before] = [o for o in TABLE if o.id == operation.follows.operation]
+        if operation.link:
+            [before] = [o for o in TABLE if o.id == operation.link.operation]
             assert before.dialect is operation.dialect
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
 def test_words_stand_for_names_of_ours(dialect: Dialect) -> None:
     ours = {f.name for f in dataclasses.fields(Query)} | {"execution", "export", "page_token", "limit"}
-    assert set(dialect.words) <= ours
+    assert set(dialect.field_names) <= ours
 
 
 def test_every_kind_of_query_error_has_a_status() -> None:
@@ -111,10 +111,10 @@ def test_every_kind_of_query_error_has_a_status() -> None:
 def test_dialect_says_every_status(dialect: Dialect) -> None:
     for status in range(400, 600):
         answer = dialect.fail(Failure(status, "it went wrong", headers={"x-more": "1"}))
-        assert answer.status_code == dialect.sends(status)
+        assert answer.status_code == dialect.sent_status(status)
         assert answer.headers["x-more"] == "1"
         said = dialect.error.model_validate_json(bytes(answer.body))
-        assert dialect.sentences.get(status, "it went wrong") in said.model_dump_json()
+        assert dialect.fixed_messages.get(status, "it went wrong") in said.model_dump_json()
         assert phrase_of(status)
 
 
@@ -194,7 +194,7 @@ def test_role_is_required(asker: Asker, operation: Operation) -> None:
     for role in ROLES:
         key = asker.api.control.create_key(role, "*")[1]
         without = dataclasses.replace(operation, roles=frozenset({"another"}))
-        app = application([without], Keys(asker.api.control), Measured(dict))
+        app = application([without], Keys(asker.api.control), RequestMetrics(dict))
         assert is_failure(Asker(asker.api, app).ask(without, key, values={}), operation.dialect, 403)
         if role not in operation.roles:
             assert is_failure(asker.ask(operation, key, values={}), operation.dialect, 403)
@@ -224,7 +224,7 @@ def test_records_of_another_account_are_as_if_they_did_not_exist(
             if seeded:
                 asker.seed("beta", 1)
                 empty.seed("beta", 1)
-            elif operation.follows:
+            elif operation.link:
                 continue
             answers = [a.ask(operation, a.key(operation, ["beta"])) for a in (asker, empty)]
             assert answers[0].status_code == answers[1].status_code
@@ -301,7 +301,7 @@ def test_whatever_goes_wrong_is_said_in_the_shape_of_the_dialect(
             raise error from KeyError(SECRET)
 
         row = dataclasses.replace(operation, handle=failing)
-        failed = Asker(asker.api, application([row], Keys(asker.api.control), Measured(dict)))
+        failed = Asker(asker.api, application([row], Keys(asker.api.control), RequestMetrics(dict)))
         with caplog.at_level(logging.DEBUG, logger="asgi_audit"):
             answer = failed.ask(row, key, values={})
         assert is_failure(answer, operation.dialect, status)
@@ -309,7 +309,7 @@ def test_whatever_goes_wrong_is_said_in_the_shape_of_the_dialect(
         assert answer.headers.get("retry-after") == ("1" if again else None)
         assert ("www-authenticate" in answer.headers) == (status == 401)
         if isinstance(error, QueryError):
-            assert operation.dialect.sentences.get(status, f"field: it is wrong ({error.kind})") in answer.text
+            assert operation.dialect.fixed_messages.get(status, f"field: it is wrong ({error.kind})") in answer.text
     assert SECRET not in caplog.text
 
 
@@ -405,16 +405,16 @@ def test_row_has_models_of_all_that_it_takes(operation: Operation, path: str) ->
 # -- tokens
 
 
-PAGED = [o for o in KEYED if o.method == "GET" and o.dialect.words.get("page_token") in names_of(o.parameters)]
+PAGED = [o for o in KEYED if o.method == "GET" and o.dialect.field_names.get("page_token") in names_of(o.parameters)]
 
 
 @pytest.mark.parametrize("operation", PAGED, ids=name_of)
 def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Operation, clock: Clock) -> None:
     asker.seed("beta")
     key = asker.key(operation, ["acme"])
-    word = operation.dialect.words["page_token"]
+    word = operation.dialect.field_names["page_token"]
     values = asker.followed(operation, key)
-    limit = operation.dialect.words.get("limit", "limit")
+    limit = operation.dialect.field_names.get("limit", "limit")
     token = page_token_of(operation, asker.ask(operation, key, values=values, query={limit: "1"}))
     if token is None:
         return  # one response has it all
@@ -427,7 +427,7 @@ def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Oper
 
     def is_refused(by: Operation, with_key: str | None, with_values: dict[str, str], wrong: str) -> bool:
         answer = asker.ask(by, with_key, values=with_values, query={word: wrong})
-        assert by.dialect.words["page_token"] in answer.text
+        assert by.dialect.field_names["page_token"] in answer.text
         return is_failure(answer, by.dialect, 400)
 
     for wrong in ("x", token[:-1], token + "A", token[:40] + ("A" if token[40] != "A" else "B") + token[41:]):
@@ -435,19 +435,19 @@ def test_page_token_opens_only_where_it_was_sealed(asker: Asker, operation: Oper
     for accounts in (["beta"], ["acme", "beta"], "*"):
         other = asker.key(operation, accounts)
         assert is_refused(operation, other, asker.followed(operation, other), token)
-    if operation.follows:
+    if operation.link:
         asker.seed("acme", 1)  # another snapshot, and so another query
         assert is_refused(operation, key, asker.followed(operation, key), token)
         for by in (o for o in FOLLOWING if o.dialect is not operation.dialect):
             for begun in values.values():
                 answer = asker.ask(
-                    by, asker.key(by, ["acme"]), values=dict.fromkeys(by.follows.takes if by.follows else (), begun)
+                    by, asker.key(by, ["acme"]), values=dict.fromkeys(by.link.path_fields if by.link else (), begun)
                 )
                 assert is_failure(answer, by.dialect, 404)
     for by in PAGED:
         if by.dialect is not operation.dialect:
             own = asker.key(by, ["acme"])
-            answer = asker.ask(by, own, query={by.dialect.words["page_token"]: token})
+            answer = asker.ask(by, own, query={by.dialect.field_names["page_token"]: token})
             assert is_failure(answer, by.dialect, 400)
     clock.now += 10 * 86_400
     fresh = asker.followed(operation, key)
@@ -459,7 +459,7 @@ def test_tokens_of_an_index_that_was_restored_since_are_refused(asker: Asker, op
     """Their numbers refer to other rows then."""
     key = asker.key(operation, ["acme"])
     values = asker.followed(operation, key)
-    word = operation.dialect.words.get("page_token")
+    word = operation.dialect.field_names.get("page_token")
     token = page_token_of(operation, asker.ask(operation, key, values=values, query={"limit": "1"})) if word else None
     asker.api.store.generation += 1
     if operation in FOLLOWING and operation.dialect.name != "exports":  # whose ids are not tokens

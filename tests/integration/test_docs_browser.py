@@ -16,7 +16,7 @@ from tests.support.api import Api
 from tests.support.operations import TABLE
 from tests.support.waiting import until
 
-from asgi_audit.api.docs import Described
+from asgi_audit.api.docs import Documentation
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -61,5 +61,5 @@ def test_page_is_shown_without_another_host(browser: str, url: str, tmp_path: Pa
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr  # a style or a font that was refused
-    for path in json.loads(Described(TABLE).openapi)["paths"]:
+    for path in json.loads(Documentation(TABLE).openapi)["paths"]:
         assert path in done.stdout

@@ -95,7 +95,7 @@ def _answer_of(got: bytes, *, is_closed: bool) -> Answer:
 
 
 def says(answer: Answer, dialect: Dialect, status: int) -> bool:
-    assert answer.status == dialect.sends(status), answer
+    assert answer.status == dialect.sent_status(status), answer
     assert answer.headers["content-type"] == dialect.content_type
     assert answer.headers["cache-control"] == "no-store"
     dialect.error.model_validate_json(answer.body)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asgi_audit.control import Control
-from asgi_audit.control.exports import ENDED, Asked, Export, State
+from asgi_audit.control.exports import ENDED, Export, ExportRequest, State
 from asgi_audit.query.model import Grant, Query
 from asgi_audit.record.codec import decode
 from asgi_audit.store.base import Batch
@@ -68,7 +68,7 @@ class Home:
 
     def ask(self) -> Export:
         query = Query(accounts=GRANT.accounts, start=START, end=START + DAYS * DAY_MS, order="oldest")
-        return self.control.exports.request(GRANT, Asked(query, {}))[0]
+        return self.control.exports.request(GRANT, ExportRequest(query, {}))[0]
 
     def get(self, export: Export) -> Export:
         found = self.control.exports.get(export.id, days=7)

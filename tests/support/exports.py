@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asgi_audit.control import Control
-from asgi_audit.control.exports import ENDED, Asked, Export
+from asgi_audit.control.exports import ENDED, Export, ExportRequest
 from asgi_audit.exporting.directory import DirectoryTarget
 from asgi_audit.exporting.runner import Runner
 from asgi_audit.exporting.service import ExportService
@@ -80,7 +80,7 @@ class World:
         self, start: int = DAY_MS, end: int = DAY_MS + HOUR_MS, grant: Grant = ACME, token: str = "", **filters: Any
     ) -> Export:
         query = Query(accounts=grant.accounts, start=start, end=end, order="oldest", **filters)
-        return self.exports.request(grant, Asked(query, {}, token))[0]
+        return self.exports.request(grant, ExportRequest(query, {}, token))[0]
 
     def get(self, export: Export) -> Export:
         found = self.exports.get(export.id, days=7)

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from asgi_audit.api.app import operations
 from asgi_audit.api.health import Health
-from asgi_audit.api.measured import Measured
 from asgi_audit.api.operation import Dialect, Operation
+from asgi_audit.api.request_metrics import RequestMetrics
 from asgi_audit.api.routing import names_in
 from asgi_audit.store.base import Batch
 from asgi_audit.store.state import Completion
@@ -23,7 +23,7 @@ from tests.support.api import DAY_MS, Api
 from tests.support.records import extent, foreign
 
 NOBODY = cast(Any, None)
-TABLE = operations(NOBODY, NOBODY, Health(NOBODY, NOBODY), Measured(dict))
+TABLE = operations(NOBODY, NOBODY, Health(NOBODY, NOBODY), RequestMetrics(dict))
 """Rows whose handlers have no index: for tests of the rows' values."""
 PATHS = [(operation, path) for operation in TABLE for path in (operation.path, *operation.literal_roots)]
 QUERY = "?"  # among the values of a path: the query string of a whole URL
@@ -39,7 +39,7 @@ def name_of(value: object) -> str | None:
 
 def is_failure(answer: httpx.Response, dialect: Dialect, status: int) -> bool:
     """Whether it is exactly the dialect's error body, without internal information."""
-    assert answer.status_code == dialect.sends(status), answer.text
+    assert answer.status_code == dialect.sent_status(status), answer.text
     assert answer.headers["content-type"] == dialect.content_type
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -121,18 +121,18 @@ class Asker:
 
     def followed(self, operation: Operation, key: str | None) -> dict[str, str]:
         """Values of the path from the response of the operation that it follows."""
-        if operation.follows is None:
+        if operation.link is None:
             return {}
-        before = next(o for o in TABLE if o.id == operation.follows.operation)
+        before = next(o for o in TABLE if o.id == operation.link.operation)
         answer = self.ask(before, key or self.key(before, ["acme"]))
         assert answer.status_code == 200, answer.text
         self.api.run_exports()  # the begun one can get no further
-        if operation.follows.url:
-            header = answer.headers.get(operation.follows.url, "")
-            url = urlsplit(header.partition("<")[2].partition(">")[0] or find(answer.json(), operation.follows.url))
+        if operation.link.url:
+            header = answer.headers.get(operation.link.url, "")
+            url = urlsplit(header.partition("<")[2].partition(">")[0] or find(answer.json(), operation.link.url))
             names = zip(operation.path.split("/"), url.path.split("/"), strict=True)
             return {name[1:-1]: value for name, value in names if name.startswith("{")} | {QUERY: url.query}
-        found = {name: find(answer.json(), field) for name, field in operation.follows.takes.items()}
+        found = {name: find(answer.json(), field) for name, field in operation.link.path_fields.items()}
         assert None not in found.values()
         return cast(dict[str, str], found)
 
@@ -150,7 +150,7 @@ def find(answer: Any, field: str) -> Any:
 
 def page_token_of(operation: Operation, answer: httpx.Response) -> str | None:
     """The token of the next page."""
-    word = operation.dialect.words.get("page_token")
+    word = operation.dialect.field_names.get("page_token")
     is_json = answer.headers["content-type"] == "application/json"
     token = find(json.loads(answer.content), word) if word and is_json and answer.content else None
     return cast("str | None", token)

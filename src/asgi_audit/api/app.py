@@ -32,10 +32,10 @@ from . import docs
 from .auth import Keys
 from .dialects import exports as export_rows
 from .dialects import feed, histogram, logs, records, tr50, trail, usage
-from .dialects.ours import RECORDS
+from .dialects.common import RECORDS
 from .health import Health
-from .measured import Measured
 from .operation import Dialect, Operation
+from .request_metrics import RequestMetrics
 from .routing import routes_of
 
 __all__ = ["DIALECTS", "application", "chosen", "create_app", "operations"]
@@ -58,7 +58,7 @@ def create_app(
     measures: Callable[[], Values] = dict,
     unready: Callable[[], str] = lambda: "",
     keys: Keys | None = None,
-    measured: Measured | None = None,
+    request_metrics: RequestMetrics | None = None,
     dialects: Collection[str] = (),
 ) -> Starlette:
     """The API over `service` and `control`, which the caller closes after the server has stopped, and `exports` over
@@ -67,20 +67,22 @@ def create_app(
     passed when the caller needs them too. `dialects`: names of the dialects to serve; empty: all. Raises ConfigError
     for an unknown name."""
     keys = keys or Keys(control)
-    measured = measured or Measured(
+    request_metrics = request_metrics or RequestMetrics(
         lambda: {**measures(), **keys.measures(), **exports.measures(), **service.measures()}
     )
-    table = operations(service, exports, Health(service, control, unready), measured)
-    app = application(table, keys, measured, dialects)
+    table = operations(service, exports, Health(service, control, unready), request_metrics)
+    app = application(table, keys, request_metrics, dialects)
     app.state.settings = settings
     return app
 
 
-def operations(service: QueryService, exports: ExportService, health: Health, measured: Measured) -> list[Operation]:
+def operations(
+    service: QueryService, exports: ExportService, health: Health, request_metrics: RequestMetrics
+) -> list[Operation]:
     """The table. First match wins; no two rows have one method and path."""
     return [
         *health.operations(),
-        *measured.operations(),
+        *request_metrics.operations(),
         *docs.operations(),
         *usage.operations(service),
         *trail.operations(service),
@@ -105,7 +107,7 @@ def chosen(names: Collection[str], setting: str = "dialects") -> tuple[Dialect, 
 
 
 def application(
-    table: Sequence[Operation], keys: Keys, measured: Measured, dialects: Collection[str] = ()
+    table: Sequence[Operation], keys: Keys, request_metrics: RequestMetrics, dialects: Collection[str] = ()
 ) -> Starlette:
     """The ASGI application for the operations of `table` that belong to `dialects` (empty: all) or to no dialect
     (health, metrics). Raises ConfigError."""
@@ -114,7 +116,7 @@ def application(
     table = [operation for operation in table if operation.dialect.name not in left_out]
     elsewhere = "" if left_out else _ELSEWHERE
     app = Starlette(routes=routes_of(table, keys, rest=served[0], elsewhere=elsewhere, is_whole=not left_out))
-    app.state.described = docs.Described(table)
-    app.add_middleware(measured.around)
+    app.state.documentation = docs.Documentation(table)
+    app.add_middleware(request_metrics.around)
     app.router.redirect_slashes = False
     return app

@@ -29,7 +29,7 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from .issuer import Issuer
 
-__all__ = ["ACCESS_KEY", "Access", "Keys", "access_of", "check_role", "key_of", "note_who"]
+__all__ = ["ACCESS_KEY", "Access", "Keys", "access_of", "check_role", "key_of", "record_caller"]
 
 ACCESS_KEY = "asgi_audit.access"
 
@@ -71,7 +71,7 @@ class Keys:
             raise self.unjudged(request, text) from None
         if grant is None:
             raise self.refused(request, [text])
-        note_who(request, [grant])
+        record_caller(request, [grant])
         check_role(grant, roles)
         return grant
 
@@ -150,7 +150,7 @@ class Keys:
     async def is_recorded(self, scope: Scope, *, is_known: bool) -> bool:
         """Whether to record the request. False when it will be refused after too many refusals. A request with a valid
         key is always recorded. `is_known`: the request is for an existing operation."""
-        address, key_id = self._who(scope)
+        address, key_id = self._address_and_id(scope)
         if is_known:
             throttle, is_over = self._throttle, self._throttle.is_over(address, key_id)
         else:
@@ -171,7 +171,7 @@ class Keys:
         scope[_LEFT_OUT_KEY] = left_out
         return True
 
-    def _who(self, scope: Scope) -> tuple[str, str]:
+    def _address_and_id(self, scope: Scope) -> tuple[str, str]:
         """(client address, key id); '' for an unknown address, and for a malformed key."""
         return _address(scope), self._id_of(key_of(Headers(scope=scope)))
 
@@ -183,7 +183,7 @@ class Keys:
         return self._issuer.throttled_as(text) if self._issuer is not None and is_token(text) else ""
 
 
-def note_who(request: Request, grants: Sequence[Grant]) -> None:
+def record_caller(request: Request, grants: Sequence[Grant]) -> None:
     """Adds the caller, identified by one or more keys or tokens, to the record."""
     # Reads are part of the audit trail: reads with a key of one account appear in that account's trail.
     accounts = {grant.accounts for grant in grants}

@@ -2,7 +2,7 @@
 
 uvicorn limits only the pause between two requests (5 s). A client that never finishes its headers or its body, or never
 reads its response, would hold its connection, its descriptor and its page for ever. `Connection` is uvicorn's HTTP/1.1
-protocol (h11) that also keeps the current phase and its start; `door` closes overdue connections.
+protocol (h11) that also keeps the current phase and its start; `listener` closes overdue connections.
 
 All connections receive into one shared buffer of `RECEIVE_BYTES`, and received bytes are parsed at once. So headers
 above h11's limit (16 KiB) are refused before many more bytes are read, and a connection holds at most 64 KiB of a body
@@ -64,7 +64,7 @@ class Watch(Protocol):
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """Created by `door` for each socket. `address`: of the client, '' when unknown."""
+    """Created by `listener` for each socket. `address`: of the client, '' when unknown."""
 
     _buffer = bytearray(RECEIVE_BYTES)
 
@@ -159,7 +159,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._enter(Phase.LINGER)
         return True
 
-    # -- the door's side
+    # -- the listener's side
 
     @property
     def is_reading_slowly(self) -> bool:

@@ -19,12 +19,12 @@ from .openapi import document
 from .operation import NO_STORE, Operation, json_response
 from .problem import problem_dialect
 
-__all__ = ["DOCS", "Described", "operations"]
+__all__ = ["DOCS", "Documentation", "operations"]
 
 DOCS = problem_dialect("docs", "The documentation of this API, for programs and for people.")
 
 
-class Described:
+class Documentation:
     """The documentation of `table`."""
 
     def __init__(self, table: Sequence[Operation]) -> None:
@@ -60,15 +60,15 @@ def operations() -> list[Operation]:
 
 
 async def _openapi(request: Request, _: Grant) -> Response:
-    return json_response(await asyncio.to_thread(lambda: _described(request).openapi))
+    return json_response(await asyncio.to_thread(lambda: _documentation(request).openapi))
 
 
 async def _page(request: Request, _: Grant) -> Response:
-    page = await asyncio.to_thread(lambda: _described(request).page)
+    page = await asyncio.to_thread(lambda: _documentation(request).page)
     headers = {**NO_STORE, "content-security-policy": CONTENT_SECURITY_POLICY, "referrer-policy": "no-referrer"}
     return Response(page, headers=headers, media_type="text/html")
 
 
-def _described(request: Request) -> Described:
-    described: Described = request.app.state.described
-    return described
+def _documentation(request: Request) -> Documentation:
+    documentation: Documentation = request.app.state.documentation
+    return documentation

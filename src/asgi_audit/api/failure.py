@@ -46,15 +46,15 @@ class Failure(NamedTuple):
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
-def failure_of(error: Exception, words: Mapping[str, str]) -> Failure:
-    """`words`: our name of a field to its name in the dialect. Logs failures that clients cannot correct."""
+def failure_of(error: Exception, field_names: Mapping[str, str]) -> Failure:
+    """`field_names`: our name of a field to its name in the dialect. Logs failures that clients cannot correct."""
     if isinstance(error, QueryError):
         headers = {}
         if error.kind == "unauthorized":
             headers["www-authenticate"] = 'Bearer realm="asgi-audit"'
         elif error.kind == "busy":
             headers["retry-after"] = str(error.retry_seconds)
-        return Failure(STATUSES[error.kind], error.said_with(words), error.hint, headers)
+        return Failure(STATUSES[error.kind], error.message_with(field_names), error.hint, headers)
     reference = _logged(error)
     if isinstance(error, StoreError) and error.retriable:
         return Failure(

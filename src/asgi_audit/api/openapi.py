@@ -106,7 +106,7 @@ def _operation(
     links = {
         following.id: _link(operation, following, number)
         for following in operations
-        if following.follows is not None and following.follows.operation == operation.id and following.follows.takes
+        if following.link is not None and following.link.operation == operation.id and following.link.path_fields
     }
     if links:
         found["responses"]["200"]["links"] = links
@@ -142,15 +142,15 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 def _link(operation: Operation, following: Operation, number: int) -> dict[str, Any]:
     """An OpenAPI link from a response to the operation that continues with it."""
     assert operation.answer is not None
-    assert following.follows is not None
+    assert following.link is not None
     parameters = {
         alias_of(operation.path_values, name): f"$request.path.{alias_of(operation.path_values, name)}"
         for name in sorted(names_in(operation.path) & names_in(following.path))
     }
     schema = operation.answer.model_json_schema()
-    for name, field in following.follows.takes.items():
+    for name, field in following.link.path_fields.items():
         parameters[alias_of(following.path_values, name)] = f"$response.body#{_pointer(schema, schema, field)}"
-    keys = "a key for the same accounts" if following.follows.is_sealed else "every key that may read the record"
+    keys = "a key for the same accounts" if following.link.is_sealed else "every key that may read the record"
     return {"operationId": _id(following, number), "parameters": parameters, "description": f"Works with {keys}."}
 
 

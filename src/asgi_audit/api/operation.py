@@ -11,7 +11,8 @@ each other):
    Field types come from `fields`; the client's name of a field is its alias:
    `start: Instant = Field(alias="startDate", description="…")`. A rule between two fields is a `model_validator` that
    raises `Refusal("name: what is wrong; accepted: …")`.
-2. Its `Dialect`: the error model, `says` that fills it, and `words`, which maps our names of fields to the client's.
+2. Its `Dialect`: the error model, `error_body` that fills it, and `field_names`, which maps our names of fields to the
+   client's.
 3. A handler `async (request, grant) -> Response`. It reads with `read_path`, `read_parameters`, `read_body` from
    `models`, makes a `Query`, calls the query service, and returns `json_response(answer_bytes(Answer(…)))` or a
    `PageResponse`, with `audit_headers`.
@@ -32,7 +33,7 @@ from ..query.model import Grant
 from .failure import Failure
 from .models import Model, answer_bytes
 
-__all__ = ["NO_STORE", "Dialect", "Example", "Follows", "Handler", "Operation", "json_response"]
+__all__ = ["NO_STORE", "Dialect", "Example", "Handler", "Operation", "ResponseLink", "json_response"]
 
 NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
@@ -42,25 +43,25 @@ Handler = Callable[[Request, Grant], Awaitable[Response]]
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
     """`name`: used in metrics and in tokens, which are valid in this dialect only. `about`: its purpose, one sentence.
-    `error`: the model of the error body; `says` fills it for any status from 400 to 599. `words`: maps our names of
-    fields (of `QueryError`) to the names that clients know; other names are used unchanged. `sends`: maps the status of
-    a failure to the status that is sent, where the documents require another one. `sentences`: fixed messages of the
-    documents, by status."""
+    `error`: the model of the error body; `error_body` fills it for any status from 400 to 599. `field_names`: maps our
+    names of fields (of `QueryError`) to the names that clients know; other names are used unchanged. `sent_status`:
+    maps the status of a failure to the status that is sent, where the documents require another one. `fixed_messages`:
+    those of the documents, by status."""
 
     name: str
     error: type[Model]
-    says: Callable[[Failure], Model]
+    error_body: Callable[[Failure], Model]
     about: str = ""
-    words: Mapping[str, str] = field(default_factory=dict)
+    field_names: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
-    sends: Callable[[int], int] = lambda status: status
-    sentences: Mapping[int, str] = field(default_factory=dict)
+    sent_status: Callable[[int], int] = lambda status: status
+    fixed_messages: Mapping[int, str] = field(default_factory=dict)
 
     def fail(self, failure: Failure) -> Response:
-        if failure.status in self.sentences:
-            failure = failure._replace(message=self.sentences[failure.status], action="")
+        if failure.status in self.fixed_messages:
+            failure = failure._replace(message=self.fixed_messages[failure.status], action="")
         return json_response(
-            answer_bytes(self.says(failure)), self.sends(failure.status), failure.headers, self.content_type
+            answer_bytes(self.error_body(failure)), self.sent_status(failure.status), failure.headers, self.content_type
         )
 
 
@@ -74,14 +75,14 @@ class Example(NamedTuple):
     answer: Any = None
 
 
-class Follows(NamedTuple):
-    """An OpenAPI link: values of the path come from the response of another operation. `takes`: maps the name in the
-    path to the field of that response. `url`: the field, or the header, with the whole URL, in place of `takes`.
-    `is_sealed`: the values are valid only for the accounts of that response; otherwise for every key that may read the
-    data."""
+class ResponseLink(NamedTuple):
+    """An OpenAPI link: values of the path come from the response of another operation. `path_fields`: maps the name in
+    the path to the field of that response. `url`: the field, or the header, with the whole URL, in place of
+    `path_fields`. `is_sealed`: the values are valid only for the accounts of that response; otherwise for every key
+    that may read the data."""
 
     operation: str
-    takes: Mapping[str, str]
+    path_fields: Mapping[str, str]
     url: str = ""
     is_sealed: bool = True
 
@@ -130,7 +131,7 @@ class Operation:
     signed: bool = False
     narrowed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     example: Example = field(default_factory=Example)
-    follows: Follows | None = None
+    link: ResponseLink | None = None
 
 
 def json_response(

@@ -22,18 +22,18 @@ class Problem(Model):
     action: str = Field("", description="What the client can do.")
 
 
-def problem_dialect(name: str, about: str = "", words: Mapping[str, str] | None = None) -> Dialect:
+def problem_dialect(name: str, about: str = "", field_names: Mapping[str, str] | None = None) -> Dialect:
     return Dialect(
         name=name,
         error=Problem,
-        says=_says,
+        error_body=_error_body,
         about=about,
-        words=words or {},
+        field_names=field_names or {},
         content_type="application/problem+json",
     )
 
 
-def _says(failure: Failure) -> Problem:
+def _error_body(failure: Failure) -> Problem:
     return Problem(
         title=phrase_of(failure.status), status=failure.status, detail=failure.message, action=failure.action
     )

@@ -101,7 +101,7 @@ def responses_of(operation: Operation, components: Components) -> dict[str, Any]
         found[str(status)] = {**success, "description": meaning}
     for status in failures_of(operation):
         failure = _failure(operation, status, components)
-        sent = str(operation.dialect.sends(status))
+        sent = str(operation.dialect.sent_status(status))
         if sent not in found:
             found[sent] = failure
             continue

@@ -27,7 +27,7 @@ from .incoming import Incoming
 from .models import NoParameters, read_parameters
 from .operation import Dialect, Operation
 
-__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "Anything", "Path", "Resource", "names_in", "operation_of", "routes_of"]
+__all__ = ["DIALECT_KEY", "PATH_BYTES_MAX", "CatchAll", "Path", "Resource", "names_in", "operation_of", "routes_of"]
 
 DIALECT_KEY = "asgi_audit.dialect"
 _SEGMENTS_KEY = "asgi_audit.segments"
@@ -38,7 +38,7 @@ PATH_BYTES_MAX = 8_192
 _TO_COME = frozenset({"checkpoint", "tile"})
 # Documented services whose names are also paths of this API; their literal roots have another number of segments.
 _SERVICES = frozenset({"logs", "trail"})
-_NOBODY = Grant(key_id="", role="", accounts=frozenset())  # a caller without a key sees nothing
+_NO_GRANT = Grant(key_id="", role="", accounts=frozenset())  # a caller without a key sees nothing
 
 
 def routes_of(
@@ -60,7 +60,7 @@ def routes_of(
         for table in (own, literal)
         for path, found in table.items()
     ]
-    return [*paths, Anything(operations, rest, elsewhere)]
+    return [*paths, CatchAll(operations, rest, elsewhere)]
 
 
 def operation_of(routes: Iterable[BaseRoute], scope: Scope) -> Operation | None:
@@ -131,9 +131,9 @@ class Resource:
         try:
             if operation.credentials_in_body:
                 request.scope[ACCESS_KEY] = Access(self._keys, operation.roles)
-                return await operation.handle(request, _NOBODY)
+                return await operation.handle(request, _NO_GRANT)
             if not operation.roles:
-                return await operation.handle(request, _NOBODY)
+                return await operation.handle(request, _NO_GRANT)
             grant = await self._keys.grant_of(request, roles=operation.roles)
             if operation.parameters is None:
                 read_parameters(request, NoParameters)
@@ -141,10 +141,10 @@ class Resource:
         except ClientDisconnect:
             return None
         except Exception as e:
-            failure = failure_of(e, operation.dialect.words)
+            failure = failure_of(e, operation.dialect.field_names)
             if operation.signed and failure.status == 403:
                 self._keys.refused_url(request)
-            if operation.dialect.sends(failure.status) < 400:  # the record would take it for a success
+            if operation.dialect.sent_status(failure.status) < 400:  # the record would take it for a success
                 annotate(request, level=level_of(request.method, failure.status, "completed", "", False))
             return operation.dialect.fail(failure)
 
@@ -181,7 +181,7 @@ class Path(BaseRoute):
         await self.resource(scope, receive, send)
 
 
-class Anything(BaseRoute):
+class CatchAll(BaseRoute):
     """The last route: a 404 for every path that no other route matches. The dialect that shares most literal segments
     with the path sends it and names its own paths; when none shares any, `rest` sends it with `elsewhere`."""
 
@@ -223,7 +223,7 @@ async def _send(response: Response, scope: Scope, receive: Receive, send: Send) 
 def _action(operations: Sequence[Operation], dialect: Dialect) -> str:
     """Advice that names the paths of a dialect."""
     calls = [f"{o.method} {o.path}" for o in operations if o.dialect is dialect]
-    for ours, word in dialect.words.items():
+    for ours, word in dialect.field_names.items():
         calls = [call.replace("{" + ours + "}", "{" + word + "}") for call in calls]
     return f"Use {' or '.join(calls)}."
 

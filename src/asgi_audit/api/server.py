@@ -1,7 +1,7 @@
-"""The API's server: uvicorn with its own `Door` and `Connection`.
+"""The API's server: uvicorn with its own `Listener` and `Connection`.
 
-Robust against any client: connections are limited in number and in time (`door`, `connection`), repeated log lines are
-limited, and shutdown takes at most `SHUTDOWN_SECONDS`, even while clients read.
+Robust against any client: connections are limited in number and in time (`listener`, `connection`), repeated log lines
+are limited, and shutdown takes at most `SHUTDOWN_SECONDS`, even while clients read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 
 from .connection import Connection
-from .door import Door
+from .listener import Listener
 
 __all__ = ["SHUTDOWN_SECONDS", "RepeatFilter", "Server"]
 
@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         self._stopping = stopping
         self._beat = beat
         self._next_beat: asyncio.TimerHandle | None = None
-        self._door = Door(self._connection)
+        self._listener = Listener(self._connection)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         for name in _NOISY:
@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         # ms, once in some hundred responses.
         gc.collect()
         gc.freeze()
-        self._door.open(sockets or [])
+        self._listener.open(sockets or [])
         self._turn()
 
     def _turn(self) -> None:
@@ -107,21 +107,21 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()
-        self._door.close()
+        self._listener.close()
         # Handlers end by themselves when their client has left.
-        closing = asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._door.abort)
+        closing = asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._listener.abort)
         try:
             await super().shutdown(sockets=sockets)
         finally:
             closing.cancel()
-            self._door.abort()
+            self._listener.abort()
             if self._next_beat is not None:
                 self._next_beat.cancel()
             gc.unfreeze()
 
-    def _connection(self, door: Door) -> Connection:
+    def _connection(self, listener: Listener) -> Connection:
         return Connection(
-            watch=door,
+            watch=listener,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,

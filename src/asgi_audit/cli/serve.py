@@ -38,7 +38,7 @@ from .processes import Child, on_closed_stdin, share_one_heap
 from .supervised import Supervised
 from .workers import Workers
 
-__all__ = ["ExporterBeside", "IndexerBeside", "add_arguments", "run"]
+__all__ = ["SupervisedExporter", "SupervisedIndexer", "add_arguments", "run"]
 
 _log = logging.getLogger("asgi_audit.serve")
 # Time for children after the server has ended (at most 2 s). The next indexer repeats an interrupted batch, the next
@@ -104,8 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     beside: dict[str, Supervised] = {}
     try:
         if not arguments.no_index:
-            beside["indexer"] = IndexerBeside(settings, new_index=arguments.new_index, metrics=metrics)
-        beside["exporter"] = ExporterBeside(settings)
+            beside["indexer"] = SupervisedIndexer(settings, new_index=arguments.new_index, metrics=metrics)
+        beside["exporter"] = SupervisedExporter(settings)
         if is_json():
             _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": home}})
         else:
@@ -205,7 +205,7 @@ def _first_key(control: Any, settings: Settings, base: str, account: str | None)
     print(f"\nMore keys: {more}\n", flush=True)
 
 
-class IndexerBeside(Supervised):
+class SupervisedIndexer(Supervised):
     """`asgi-audit index` as a child process, restarted when it ends by itself. `metrics`: where it writes its metrics.
 
     Not a thread: while 120,000 records were being indexed, a POST with its first page took 187 ms at p99 with a thread
@@ -246,7 +246,7 @@ class IndexerBeside(Supervised):
         return child
 
 
-class ExporterBeside(Supervised):
+class SupervisedExporter(Supervised):
     """`asgi-audit export` as a child process, restarted when it ends by itself. Not a thread, for the same reason as
     the indexer."""
 

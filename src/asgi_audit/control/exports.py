@@ -24,8 +24,18 @@ import apsw
 from ..errors import QueryError
 from ..query.model import Grant, Query
 
-__all__ = ["ALIVE_MS", "ENDED", "KEPT_MAX", "TOKEN_MS", "UNFINISHED_MAX", "Asked", "Export", "Exports", "Progress",
-           "State"]  # fmt: skip
+__all__ = [
+    "ALIVE_MS",
+    "ENDED",
+    "KEPT_MAX",
+    "TOKEN_MS",
+    "UNFINISHED_MAX",
+    "Export",
+    "ExportRequest",
+    "Exports",
+    "Progress",
+    "State",
+]
 
 TOKEN_MS = 86_400_000
 UNFINISHED_MAX = 100
@@ -56,7 +66,7 @@ ENDED = frozenset(State) - frozenset(_BEGUN)
 _COLUMNS = "id, reach, key_id, asked, query, created_ms, state, reason, progress, claims, ended_ms, manifest"
 
 
-class Asked(NamedTuple):
+class ExportRequest(NamedTuple):
     """An export request. `query`: selects the records of its object, oldest first. `said`: names and texts of the
     request that responses repeat. `group`: its region group. `token`: idempotency token, '' for none. `state`:
     Requested, or a final state that is already known."""
@@ -123,7 +133,7 @@ class Exports:
         rows = self._read("looking up an export", *_by_token(grant, token, self._now_ms()))
         return _export(rows[0]) if rows else None
 
-    def request(self, grant: Grant, asked: Asked) -> tuple[Export, bool]:
+    def request(self, grant: Grant, asked: ExportRequest) -> tuple[Export, bool]:
         """Creates a request, or finds the earlier one with the same token. Returns (request, whether it is new). Raises
         QueryError 'busy' when the key's accounts have too many."""
         now, reach = self._now_ms(), _reach(grant.accounts)

@@ -39,7 +39,7 @@ _PREFIX = "aa_"
 _ID_BYTES = 6
 _SECRET_BYTES = 32
 _TEXT_MAX = 200  # a key has 59 characters
-_NOBODY = bytes(32)  # compared for unknown ids, so that known and unknown ids take the same time
+_DUMMY_HASH = bytes(32)  # compared for unknown ids, so that known and unknown ids take the same time
 _REMEMBERED_MAX = 256  # keys
 _REMEMBERED_ACCOUNTS_MAX = 64  # of one of them: 16,000 names in all, some megabytes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -155,7 +155,7 @@ class Control:
         rows = self._read(
             "looking up a key", "SELECT hash, role, accounts FROM keys WHERE id = ? AND revoked_ms IS NULL", (key_id,)
         )
-        known, role, accounts = rows[0] if rows else (_NOBODY, "", "[]")
+        known, role, accounts = rows[0] if rows else (_DUMMY_HASH, "", "[]")
         right = hmac.compare_digest(_hash(secret), bytes(known))
         if not right or not rows:
             return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..control import Control
-from ..control.exports import Asked, Export, State
+from ..control.exports import Export, ExportRequest, State
 from ..control.subjects import is_subject_of
 from ..errors import QueryError, StoreError
 from ..metrics import Values
@@ -63,7 +63,7 @@ class ExportService:
         self._days = days
         self._clock = clock
 
-    def request(self, grant: Grant, asked: Asked) -> tuple[Export, bool]:
+    def request(self, grant: Grant, asked: ExportRequest) -> tuple[Export, bool]:
         """Creates an export. Returns (export, whether it is new). Raises NotRunning, QueryError 'busy'."""
         if asked.token and (known := self._exports.with_token(grant, asked.token)) is not None:
             return known, False

@@ -147,10 +147,10 @@ def matches(query: Query, d: Decoded) -> bool:
         and (q.wanted_levels is None or d.level in q.wanted_levels)
         and (q.statuses is None or any(low <= d.status <= high for low, high in q.statuses))
         and (q.prefix is None or q.prefix in prefixes_of(d.route))
-        and (q.text is None or _says(words(d.message), q.phrases))
+        and (q.text is None or _contains_phrases(words(d.message), q.phrases))
     )
 
 
-def _says(message: list[str], phrases: Iterable[tuple[str, ...]]) -> bool:
+def _contains_phrases(message: list[str], phrases: Iterable[tuple[str, ...]]) -> bool:
     """Whether the words of a message contain all phrases."""
     return all(any(tuple(message[i : i + len(p)]) == p for i in range(len(message))) for p in phrases)

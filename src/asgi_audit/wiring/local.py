@@ -35,11 +35,11 @@ def local_api(settings: Settings) -> LocalApi:
         from ..api.app import application
         from ..api.auth import Keys
         from ..api.dialects import feed, histogram, logs, records, trail, usage
-        from ..api.measured import Measured
+        from ..api.request_metrics import RequestMetrics
         from ..query.model import Grant
         from ..query.service import QueryService
 
-    class Anybody(Keys):
+    class AllowAllKeys(Keys):
         async def grant_of(self, request: Any, *, roles: Collection[str]) -> Grant:
             return Grant(key_id="local", role="auditor", accounts=None)
 
@@ -54,5 +54,5 @@ def local_api(settings: Settings) -> LocalApi:
     # Never wait for the indexer: none may be running.
     service = QueryService(lambda: open_store_reader(settings), secret, wait_seconds=0)
     table = [o for rows in (usage, trail, logs, records, histogram, feed) for o in rows.operations(service)]
-    app = application(table, Anybody(cast("Control", None)), Measured(dict))
+    app = application(table, AllowAllKeys(cast("Control", None)), RequestMetrics(dict))
     return LocalApi(app, service.close)

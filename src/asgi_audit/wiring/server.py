@@ -55,7 +55,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
     Raises StoreError when the keys cannot be read, ConfigError."""
     with extra():
         from ..api.auth import Keys
-        from ..api.door import connections_max
+        from ..api.listener import connections_max
         from ..api.throttle import Throttle
         from ..query.service import GRACE_SECONDS, KAFKA_GRACE_SECONDS, QueryService
 
@@ -129,12 +129,12 @@ class Api:
         with extra():
             from ..api.app import create_app
             from ..api.failure import REFUSED_KEY
-            from ..api.measured import Measured, share_histograms
+            from ..api.request_metrics import RequestMetrics, share_histograms
             from ..api.routing import operation_of
 
         if beside.together is not None and beside.histograms is not None:
             share_histograms(beside.histograms, beside.together.slot)
-        measured = Measured(
+        request_metrics = RequestMetrics(
             lambda: {
                 **measures(settings),
                 **keys.measures(),
@@ -154,7 +154,7 @@ class Api:
                 exports,
                 unready=beside.unready,
                 keys=keys,
-                measured=measured,
+                request_metrics=request_metrics,
                 dialects=dialects,
             )
 

@@ -161,16 +161,16 @@ def test_limit_is_refused_by_name_when_wrong(query: str) -> None:
         read_parameters(request(query), PageOf)
 
 
-class Anything(Model):
+class CatchAll(Model):
     model_config = ConfigDict(extra="ignore")
 
     a: Any = None
 
 
 def test_body_is_read_when_object_in_chunks() -> None:
-    assert body(Anything, b'{"a"', b': {"x": [1]}, "y": {"y"', b": [1]}}", b"").a == {"x": [1]}
-    assert body(Anything, b" " * (params.BODY_BYTES_MAX - 2) + b"{}").a is None
-    assert body(Anything, b"\xef\xbb\xbf{}").a is None
+    assert body(CatchAll, b'{"a"', b': {"x": [1]}, "y": {"y"', b": [1]}}", b"").a == {"x": [1]}
+    assert body(CatchAll, b" " * (params.BODY_BYTES_MAX - 2) + b"{}").a is None
+    assert body(CatchAll, b"\xef\xbb\xbf{}").a is None
 
 
 @pytest.mark.parametrize(

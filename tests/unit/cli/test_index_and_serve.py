@@ -21,7 +21,7 @@ from asgi_audit.cli import _parser, index
 from asgi_audit.cli.flags import settings_of
 from asgi_audit.cli.index import ProgressLine
 from asgi_audit.cli.processes import Child, free_port, wait_for_port
-from asgi_audit.cli.serve import ExporterBeside, IndexerBeside, _listen
+from asgi_audit.cli.serve import SupervisedExporter, SupervisedIndexer, _listen
 from asgi_audit.cli.supervised import Supervised
 from asgi_audit.errors import AuditError, ConfigError
 from asgi_audit.settings import Settings, make_settings
@@ -100,7 +100,7 @@ def test_indexer_beside_is_started_again_when_it_ends_and_stopped_in_the_end(tmp
             second.set()
         return child
 
-    beside = IndexerBeside(Settings(home=tmp_path), start=start)
+    beside = SupervisedIndexer(Settings(home=tmp_path), start=start)
     assert second.wait(60)
     beside.stop()
     assert not any(child.running() for child in children)
@@ -127,7 +127,7 @@ def test_wait_before_the_next_start_is_short_again_when_the_indexer_ran_for_a_mi
             enough.set()
         return child_of("import sys; sys.exit(3)", tmp_path / "log")
 
-    beside = IndexerBeside(Settings(home=tmp_path), start=start, monotonic=lambda: now[0])
+    beside = SupervisedIndexer(Settings(home=tmp_path), start=start, monotonic=lambda: now[0])
     assert enough.wait(60)
     beside.stop()
     waits = [r.getMessage().split("again in ")[1] for r in caplog.records if "starting it again" in r.getMessage()]
@@ -242,7 +242,7 @@ def test_settings_reach_the_indexer_beside_when_urls_are_given(tmp_path: Path) -
         return child_of("import sys; sys.stdin.read()", tmp_path / "log")
 
     settings = dataclasses.replace(Settings(), transport="journal:////j", store="sqlite:////s")
-    IndexerBeside(settings, start=start).stop()
+    SupervisedIndexer(settings, start=start).stop()
     assert seen[0][-4:] == ["--from", "journal:////j", "--to", "sqlite:////s"]
 
 
@@ -254,7 +254,7 @@ def test_settings_reach_the_exporter_beside(tmp_path: Path) -> None:
         return child_of("import sys; sys.stdin.read()", tmp_path / "log")
 
     settings = make_settings({}, home=tmp_path, export_path=tmp_path / "e", export_days=3, store="sqlite:////s")
-    ExporterBeside(settings, start=start).stop()
+    SupervisedExporter(settings, start=start).stop()
     arguments = _parser("export").parse_args(seen[0])
     assert settings_of(arguments).export_path == tmp_path / "e"
     assert (settings_of(arguments).export_days, settings_of(arguments).store) == (3, "sqlite:////s")

@@ -11,7 +11,7 @@ import pytest
 from tests.support.exports import ACME, DAY_MS
 
 from asgi_audit.control import Control
-from asgi_audit.control.exports import ALIVE_MS, ENDED, Asked, Export, Progress, State
+from asgi_audit.control.exports import ALIVE_MS, ENDED, Export, ExportRequest, Progress, State
 from asgi_audit.query.model import Query
 
 QUERY = Query(
@@ -41,7 +41,7 @@ def control(tmp_path: Path, clock: Clock) -> Iterator[Control]:
 
 
 def ask(control: Control, token: str = "", state: State = State.REQUESTED) -> Export:
-    return control.exports.request(ACME, Asked(QUERY, {"time_start": "x"}, "classic", token, state))[0]
+    return control.exports.request(ACME, ExportRequest(QUERY, {"time_start": "x"}, "classic", token, state))[0]
 
 
 def test_request_is_found_as_it_was_made_by_another_process(control: Control, tmp_path: Path, clock: Clock) -> None:
@@ -96,7 +96,7 @@ def test_token_is_none_of_requests_without_one(control: Control) -> None:
 
 def test_runner_reads_what_it_can_do_something_about(control: Control, clock: Clock) -> None:
     exports = control.exports
-    later = exports.request(ACME, Asked(replace(QUERY, end=DAY_MS + 9_000), {}))[0]
+    later = exports.request(ACME, ExportRequest(replace(QUERY, end=DAY_MS + 9_000), {}))[0]
     passed = ask(control)
     ask(control, state=State.DOES_NOT_EXIST)
     assert {e.id for e in exports.open()} == {later.id, passed.id}  # both are new

@@ -111,7 +111,7 @@ def _of_another_account(reads: Reads, o: Operation, values: dict[str, str]) -> A
     if o.id == "exports.request":
         body = {**o.example.body, "database": "classic/acme"}
         return lambda: reads.asker.ask(o, reads.other, values=values, json=body)
-    if not o.roles or not (o.follows or o.path_values):
+    if not o.roles or not (o.link or o.path_values):
         return None
     return lambda: reads.asker.ask(o, reads.other, values=values)
 
@@ -206,7 +206,7 @@ def test_read_refusal_and_failure_make_as_many_records_as_the_design_says(reads:
         if ask is None:
             continue
         made, answer = reads.made_by(ask)
-        assert answer.status_code == operation.dialect.sends(status), (operation.id, answer.text)
+        assert answer.status_code == operation.dialect.sent_status(status), (operation.id, answer.text)
         assert made == expected(operation, status), operation.id
         is_unknown = status in (401, 405) or (operation.signed and status == 403)
         recorded += [(answer.request.url.path, answer.status_code, not is_unknown)] * made
@@ -228,7 +228,7 @@ def test_what_needs_no_key_is_never_recorded_but_for_a_method_that_it_has_not(
 
 def test_another_accounts_id_and_none_at_all_are_recorded_alike(reads: Reads) -> None:
     """Attempts to guess ids are in the trail, and their responses do not differ."""
-    polls = [o for o in KEYED if o.follows and not o.is_recorded]
+    polls = [o for o in KEYED if o.link and not o.is_recorded]
     assert {o.dialect.name for o in polls} == {"usage", "trail", "exports"}
     for operation, path in PATHS:
         theirs = reads.unrecorded.followed(operation, reads.key) if operation in polls else {}
@@ -308,7 +308,7 @@ def test_any_row_of_requests_makes_as_many_records_as_each_of_them_alone(tmp_pat
             ask = cause(reads, operation, status)
             if ask is not None:
                 made, answer = reads.made_by(ask)
-                assert answer.status_code == operation.dialect.sends(status)
+                assert answer.status_code == operation.dialect.sent_status(status)
                 assert made == expected(operation, status)
                 count += made
         assert len(reads.journal()) == count

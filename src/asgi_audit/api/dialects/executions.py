@@ -22,16 +22,16 @@ from ..failure import Failure
 from ..fields import Instant, Method, Token, digits
 from ..instants import ms_of
 from ..models import Model, Refusal, answer_bytes, read_body, read_parameters
-from ..operation import Dialect, Example, Follows, Operation, json_response
+from ..operation import Dialect, Example, Operation, ResponseLink, json_response
 from ..page import PageResponse
 
-__all__ = ["RECORD", "WORDS", "Error", "Executions", "says"]
+__all__ = ["FIELD_NAMES", "RECORD", "Error", "Executions", "error_body"]
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1_000
 ROLES = frozenset({"reader", "auditor"})
 
-WORDS = {
+FIELD_NAMES = {
     "instance": "instanceResourceId",
     "start": "from",
     "end": "to",
@@ -128,7 +128,7 @@ class PageOf(Model):
     nextToken: Token | None = Field(None, description="`nextToken` of the previous page. Default: the first page.")
 
 
-def says(failure: Failure) -> Error:
+def error_body(failure: Failure) -> Error:
     status = failure.status
     slug = _TYPES.get(status) or _TYPES[400 if 400 <= status < 500 else 500]
     return Error(type=slug, message=failure.message, action=failure.action or _ACTIONS.get(status, ""))
@@ -204,7 +204,7 @@ class Executions:
                 summary="Read one page of a query's result, newest first.",
                 description="All pages show the same snapshot: records that arrive later are not in it.",
                 example=Example(example, answer={"data": [self._record], "nextToken": "AQI9s7Qm"}),
-                follows=Follows(start, {"execution": "queryExecutionId"}),
+                link=ResponseLink(start, {"execution": "queryExecutionId"}),
             ),
         ]
 

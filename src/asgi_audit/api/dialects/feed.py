@@ -28,7 +28,7 @@ from ..formats import next_link, shape_of
 from ..instants import ms_of
 from ..models import Model, Refusal, read_parameters
 from ..operation import Example, Operation
-from .ours import AUDITORS, EXAMPLE, RECORDS
+from .common import AUDITORS, EXAMPLE, RECORDS
 
 __all__ = ["operations"]
 
@@ -36,7 +36,7 @@ LIMIT_DEFAULT = 1_000
 LIMIT_MAX = 10_000
 
 
-class Asked(Model):
+class FeedParameters(Model):
     after: Token | None = Field(
         None, description="`cursor` of the previous page. Default: begin with the first record of the index."
     )
@@ -71,7 +71,7 @@ class Fed(Model):
     )
 
 
-class _Rest(Model):
+class _PageEnd(Model):
     cursor: str
     more: bool
 
@@ -86,7 +86,7 @@ def operations(service: QueryService) -> list[Operation]:
             roles=AUDITORS,
             is_recorded=True,
             handle=partial(_feed, service),
-            parameters=Asked,
+            parameters=FeedParameters,
             answer=Fed,
             summary="Read every record once, in the order in which they were indexed.",
             description="JSON, or NDJSON by `Accept`. Store `cursor` with the records that you stored, and continue "
@@ -101,7 +101,7 @@ def operations(service: QueryService) -> list[Operation]:
 
 
 async def _feed(service: QueryService, request: Request, grant: Grant) -> Response:
-    asked = read_parameters(request, Asked)
+    asked = read_parameters(request, FeedParameters)
     shape = shape_of(request, formats=(JSON, NDJSON))
     page, lease = await service.feeds.page(
         grant,
@@ -122,7 +122,7 @@ async def _feed(service: QueryService, request: Request, grant: Grant) -> Respon
             **next_link("after", page.cursor, asked.limit),
             "audit-more": str(page.more).lower(),
         }
-        return shape.page(page.rows, _Rest(cursor=page.cursor, more=page.more), headers, lease)
+        return shape.page(page.rows, _PageEnd(cursor=page.cursor, more=page.more), headers, lease)
     except BaseException:
         lease.close()
         raise

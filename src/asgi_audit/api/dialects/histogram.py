@@ -24,7 +24,7 @@ from ..filters import RolledUp, refuse_uncounted
 from ..instants import text_of_ms
 from ..models import Model, answer_bytes, read_parameters
 from ..operation import Example, Operation, json_response
-from .ours import AUDITORS, RECORDS
+from .common import AUDITORS, RECORDS
 
 __all__ = ["operations"]
 
@@ -35,7 +35,7 @@ _USUAL_BUCKETS_MAX = 300
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-class Asked(RolledUp):
+class HistogramParameters(RolledUp):
     by: Literal["level", "status"] = Field("level", description="Count by level, or by class of status, such as `4xx`.")
     minutes: Annotated[int, digits(1, MINUTES_MAX)] | None = Field(
         None,
@@ -76,7 +76,7 @@ def operations(service: QueryService) -> list[Operation]:
             roles=AUDITORS,
             is_recorded=True,
             handle=partial(_show, service),
-            parameters=Asked,
+            parameters=HistogramParameters,
             answer=Histogram,
             summary="Count records over time.",
             description="The counts are exact, and fast: they were made when the records were indexed. `start` or "
@@ -103,7 +103,7 @@ def operations(service: QueryService) -> list[Operation]:
 
 async def _show(service: QueryService, request: Request, grant: Grant) -> Response:
     refuse_uncounted(request.query_params)
-    asked = read_parameters(request, Asked)
+    asked = read_parameters(request, HistogramParameters)
     now = service.now()
     start, end = asked.ms(now)
     if asked.since is None and asked.start is None:

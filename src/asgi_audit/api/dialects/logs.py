@@ -58,7 +58,7 @@ Span = Annotated[
 """See `filters.spans`; with the error text of the document."""
 
 
-class Asked(Model):
+class LogsParameters(Model):
     limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(
         LIMIT_DEFAULT, description="Largest number of entries of the page."
     )
@@ -98,7 +98,7 @@ class Asked(Model):
     cursor: Token | None = Field(None, description="`cursor` of the previous page. Other filters must be unchanged.")
 
     @model_validator(mode="after")
-    def _in_order(self) -> Asked:
+    def _in_order(self) -> LogsParameters:
         if self.cursor is not None and self.offset is not None:
             raise Refusal("offset: it cannot be combined with cursor")
         if self.startDate is not None and self.endDate is not None and self.startDate[0] > self.endDate[1]:
@@ -135,7 +135,7 @@ class Found(Model):
     data: Data = Field(description="The page.")
 
 
-def _says(failure: Failure) -> Error:
+def _error_body(failure: Failure) -> Error:
     message = f"{failure.message}. {failure.action}" if failure.action else failure.message
     return Error(status="error", message=message)
 
@@ -171,9 +171,9 @@ LOGS = Dialect(
     name="logs",
     about="Requests of all services as log entries, without headers and bodies.",
     error=Error,
-    says=_says,
-    words={"start": "startDate", "end": "endDate", "levels": "level", "text": "search", "page_token": "cursor"},
-    sentences=_SENTENCES,
+    error_body=_error_body,
+    field_names={"start": "startDate", "end": "endDate", "levels": "level", "text": "search", "page_token": "cursor"},
+    fixed_messages=_SENTENCES,
 )
 
 
@@ -187,7 +187,7 @@ def operations(service: QueryService) -> list[Operation]:
             roles=frozenset({"auditor"}),
             is_recorded=True,
             handle=partial(_list, service),
-            parameters=Asked,
+            parameters=LogsParameters,
             answer=Found,
             summary="Read records as log entries, newest first.",
             description="`total` is exact. All pages read by `cursor` show the same snapshot; each page read by "
@@ -198,7 +198,7 @@ def operations(service: QueryService) -> list[Operation]:
 
 
 async def _list(service: QueryService, request: Request, grant: Grant) -> Response:
-    asked = read_parameters(request, Asked)
+    asked = read_parameters(request, LogsParameters)
     offset = asked.offset or 0
     lease = service.admission.enter(grant.key_id)
     try:
@@ -233,7 +233,7 @@ def _pagination(listed: Listed, limit: int, offset: int | None) -> Pagination:
     return Pagination(total=listed.total or 0, limit=limit, offset=offset, nextOffset=following, cursor=listed.cursor)
 
 
-def _query_of(asked: Asked) -> Query:
+def _query_of(asked: LogsParameters) -> Query:
     """The query; the query service sets its accounts."""
     start, end = _EVER_MS
     if asked.startDate is not None:

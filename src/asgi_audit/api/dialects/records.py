@@ -24,8 +24,8 @@ from ..fields import Flag, Token, digits, text
 from ..filters import Filters
 from ..formats import next_link, shape_of
 from ..models import Checked, Model, Refusal, read_parameters, read_path
-from ..operation import Example, Follows, Operation
-from .ours import AUDITORS, EXAMPLE, RECORDS
+from ..operation import Example, Operation, ResponseLink
+from .common import AUDITORS, EXAMPLE, RECORDS
 
 __all__ = ["operations"]
 
@@ -58,13 +58,13 @@ Fields = Annotated[
 ]
 
 
-class Shown(Model):
+class FieldsParameters(Model):
     fields: Fields | None = Field(
         None, description="Fields to return, as dotted names separated by commas. Default: whole records."
     )
 
 
-class Asked(Filters, Shown):
+class RecordsParameters(Filters, FieldsParameters):
     order: Literal["newest", "oldest"] | None = Field(None, description="Order by time. Default: `newest` first.")
     limit: Annotated[int, digits(1, LIMIT_MAX)] = Field(
         LIMIT_DEFAULT, description="Largest number of records of the page."
@@ -86,7 +86,7 @@ class Found(Model):
     cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
-class One(Model):
+class IdParameters(Model):
     id: Annotated[str, text(1, 2_000)] = Field(description="`metadata.id` of the record.")
 
 
@@ -111,7 +111,7 @@ def operations(service: QueryService) -> list[Operation]:
             roles=AUDITORS,
             is_recorded=True,
             handle=partial(_list, service),
-            parameters=Asked,
+            parameters=RecordsParameters,
             answer=Found,
             summary="Query whole records by any filter.",
             headers=("Audit-Total", "Audit-Cursor", "Link"),
@@ -129,19 +129,19 @@ def operations(service: QueryService) -> list[Operation]:
             roles=AUDITORS,
             is_recorded=True,
             handle=partial(_one, service),
-            path_values=One,
-            parameters=Shown,
+            path_values=IdParameters,
+            parameters=FieldsParameters,
             answer=Whole,
             summary="Read one record by its id.",
             example=Example(answer=EXAMPLE),
-            follows=Follows("records.list", {"id": "id"}, is_sealed=False),
+            link=ResponseLink("records.list", {"id": "id"}, is_sealed=False),
             **_FORMATS,
         ),
     ]
 
 
 async def _list(service: QueryService, request: Request, grant: Grant) -> Response:
-    asked = read_parameters(request, Asked)
+    asked = read_parameters(request, RecordsParameters)
     shape = shape_of(request, asked.fields)
     query = _query_of(service, asked, grant)
     lease = service.admission.enter(grant.key_id)
@@ -163,16 +163,16 @@ async def _list(service: QueryService, request: Request, grant: Grant) -> Respon
             headers["audit-total"] = str(listed.total)
         if listed.cursor is not None:
             headers |= next_link("cursor", listed.cursor, asked.limit, asked.fields)
-        return shape.page(listed.rows, _Rest(total=listed.total, cursor=listed.cursor), headers, lease)
+        return shape.page(listed.rows, _PageEnd(total=listed.total, cursor=listed.cursor), headers, lease)
     except BaseException:
         lease.close()
         raise
 
 
 async def _one(service: QueryService, request: Request, grant: Grant) -> Response:
-    asked = read_parameters(request, Shown)
+    asked = read_parameters(request, FieldsParameters)
     shape = shape_of(request, asked.fields)
-    found_id = read_path(request, One).id
+    found_id = read_path(request, IdParameters).id
     lease = service.admission.enter(grant.key_id)
     try:
         row, completeness = await service.listings.one(grant, found_id, lease=lease, show=shape.show)
@@ -182,12 +182,12 @@ async def _one(service: QueryService, request: Request, grant: Grant) -> Respons
         raise
 
 
-class _Rest(Model):
+class _PageEnd(Model):
     total: int | None
     cursor: str | None
 
 
-def _query_of(service: QueryService, asked: Asked, grant: Grant) -> Query:
+def _query_of(service: QueryService, asked: RecordsParameters, grant: Grant) -> Query:
     """Raises QueryError."""
     if asked.cursor is None:
         return asked.query(*asked.ms(service.now()), order=asked.order or "newest")

@@ -10,7 +10,7 @@ from ...record.slices import trail_slice
 from ..fields import Token
 from ..models import Model
 from ..operation import Dialect, Operation
-from .executions import RECORD, WORDS, Error, Executions, says
+from .executions import FIELD_NAMES, RECORD, Error, Executions, error_body
 
 __all__ = ["TRAIL", "operations"]
 
@@ -20,7 +20,7 @@ _RECORD = {name: value for name, value in RECORD.items() if name not in ("servic
 }
 
 
-class OfExecution(Model):
+class ExecutionParameters(Model):
     execution: Token = Field(
         alias="queryExecutionId", description="`queryExecutionId` of the response that started the query."
     )
@@ -50,8 +50,8 @@ class Found(Model):
 TRAIL = Dialect(
     name="trail",
     error=Error,
-    says=says,
-    words=WORDS,
+    error_body=error_body,
+    field_names=FIELD_NAMES,
     about="Requests and responses of a whole account, over all services, with headers and bodies.",
 )
 
@@ -63,7 +63,7 @@ def operations(service: QueryService) -> list[Operation]:
         about=lambda _: None,
         view=trail_slice,
         path_values=None,
-        execution_values=OfExecution,
+        execution_values=ExecutionParameters,
         answer=Found,
         record=_RECORD,
         of="of your account",

@@ -11,19 +11,19 @@ from ...record.slices import usage_slice
 from ..fields import InstanceId, ServiceName, Token
 from ..models import Model, read_path
 from ..operation import Dialect, Operation
-from .executions import RECORD, WORDS, Error, Executions, says
+from .executions import FIELD_NAMES, RECORD, Error, Executions, error_body
 
 __all__ = ["USAGE", "operations"]
 
 
-class About(Model):
+class InstanceParameters(Model):
     """The service instance that is queried."""
 
     service: ServiceName = Field(description="Name of the service, such as `gateway`.")
     instance: InstanceId = Field(alias="instanceResourceId", description="Id of the instance of the service.")
 
 
-class AboutExecution(About):
+class ExecutionParameters(InstanceParameters):
     execution: Token = Field(
         alias="queryExecutionId", description="`queryExecutionId` of the response that started the query."
     )
@@ -51,8 +51,8 @@ class Found(Model):
 USAGE = Dialect(
     name="usage",
     error=Error,
-    says=says,
-    words=WORDS,
+    error_body=error_body,
+    field_names=FIELD_NAMES,
     about="Requests and responses of one instance of a service, with headers and bodies.",
 )
 
@@ -63,8 +63,8 @@ def operations(service: QueryService) -> list[Operation]:
         USAGE,
         about=_about,
         view=usage_slice,
-        path_values=About,
-        execution_values=AboutExecution,
+        path_values=InstanceParameters,
+        execution_values=ExecutionParameters,
         answer=Found,
         record=RECORD,
         of="of one service instance",
@@ -75,5 +75,5 @@ def operations(service: QueryService) -> list[Operation]:
 
 
 def _about(request: Request) -> tuple[str, str]:
-    about = read_path(request, AboutExecution if "execution" in request.path_params else About)
+    about = read_path(request, ExecutionParameters if "execution" in request.path_params else InstanceParameters)
     return about.service, about.instance

@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 
 from .drive import Sent
 
-__all__ = ["Agreement", "Seen", "agree", "agree_but_for_ids", "seen_in_entry", "seen_in_record", "seen_in_result"]
+__all__ = [
+    "Agreement",
+    "ShownRequest",
+    "agree",
+    "agree_but_for_ids",
+    "seen_in_entry",
+    "seen_in_record",
+    "seen_in_result",
+]
 
 
-class Seen(NamedTuple):
+class ShownRequest(NamedTuple):
     """A request as shown in a result; `request_id` is '' when the result has none."""
 
     request_id: str
@@ -28,8 +36,8 @@ class Agreement(NamedTuple):
     problems: list[str]
 
 
-def agree(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> Agreement:
-    found: dict[str, list[Seen]] = {}
+def agree(who: str, sent: Sequence[Sent], seen: Iterable[ShownRequest]) -> Agreement:
+    found: dict[str, list[ShownRequest]] = {}
     for one in seen:
         found.setdefault(one.request_id, []).append(one)
     problems = []
@@ -49,7 +57,7 @@ def agree(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> Agreement:
     return Agreement(count, problems)
 
 
-def agree_but_for_ids(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> Agreement:
+def agree_but_for_ids(who: str, sent: Sequence[Sent], seen: Iterable[ShownRequest]) -> Agreement:
     """The same for results without request ids: compares method, path and status, and how often each was sent."""
     wanted = Counter((s.method, s.path, s.status) for s in sent)
     found = Counter(one[1:] for one in seen)
@@ -58,18 +66,20 @@ def agree_but_for_ids(who: str, sent: Sequence[Sent], seen: Iterable[Seen]) -> A
     return Agreement((wanted & found).total(), problems)
 
 
-def seen_in_record(record: dict[str, Any]) -> Seen:
+def seen_in_record(record: dict[str, Any]) -> ShownRequest:
     request = record["request"]
-    return Seen(record["metadata"]["requestId"], request["method"], request["path"], record["response"]["statusCode"])
+    return ShownRequest(
+        record["metadata"]["requestId"], request["method"], request["path"], record["response"]["statusCode"]
+    )
 
 
-def seen_in_entry(entry: dict[str, Any]) -> Seen:
+def seen_in_entry(entry: dict[str, Any]) -> ShownRequest:
     """Of `GET /logs`."""
     details = entry["details"]
-    return Seen(details["request_id"], details["method"], details["path"], details["status_code"])
+    return ShownRequest(details["request_id"], details["method"], details["path"], details["status_code"])
 
 
-def seen_in_result(result: dict[str, Any]) -> Seen:
+def seen_in_result(result: dict[str, Any]) -> ShownRequest:
     """Of `usage.api.list`."""
     request, response = json.loads(result["request"]), json.loads(result["response"])
-    return Seen("", request["method"], request["path"], response["statusCode"])
+    return ShownRequest("", request["method"], request["path"], response["statusCode"])

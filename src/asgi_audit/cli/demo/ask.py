@@ -15,10 +15,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from ...errors import AuditError
 
-__all__ = ["Answer", "Asked", "Client", "leaks", "needles"]
+__all__ = ["Answer", "Client", "TableRow", "leaks", "needles"]
 
 
-class Asked(NamedTuple):
+class TableRow(NamedTuple):
     """A line of the table: the request, the status, and a summary of the response."""
 
     request: str
@@ -37,7 +37,7 @@ class Client:
     def __init__(self, port: int, key: str) -> None:
         self.port = port
         self.key = key
-        self.asked: list[Asked] = []
+        self.asked: list[TableRow] = []
         self.session_id = ""
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str | None = None) -> Any:
@@ -62,7 +62,7 @@ class Client:
 
     def note(self, request: str, status: int, answer: str) -> None:
         """Adds a line to the table."""
-        self.asked.append(Asked(request, status, answer))
+        self.asked.append(TableRow(request, status, answer))
 
     def query(self, path: str, question: dict[str, Any], *, limit: int = 100, seconds: float = 20) -> Answer:
         """All pages of one query. Raises AuditError when a response differs from the documentation."""

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .ask import Asked
+from .ask import TableRow
 
 __all__ = ["WIDTH", "next_steps", "shortened", "table"]
 
@@ -22,7 +22,7 @@ _TEXT_MAX = 36
 _MIDDLE = "…"
 
 
-def table(asked: Sequence[Asked]) -> str:
+def table(asked: Sequence[TableRow]) -> str:
     """One line per call; runs of equal pages are folded."""
     rows = [("", "request", "response")]
     rows += [(str(call.status), call.request, call.answer) for call in asked]

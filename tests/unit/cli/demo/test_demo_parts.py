@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 
-from asgi_audit.cli.demo.agree import Seen, agree, agree_but_for_ids, seen_in_entry, seen_in_record, seen_in_result
+from asgi_audit.cli.demo.agree import (
+    ShownRequest,
+    agree,
+    agree_but_for_ids,
+    seen_in_entry,
+    seen_in_record,
+    seen_in_result,
+)
 from asgi_audit.cli.demo.app import CUSTOMERS, make_database
-from asgi_audit.cli.demo.ask import Asked, leaks
+from asgi_audit.cli.demo.ask import TableRow, leaks
 from asgi_audit.cli.demo.drive import Sent
 from asgi_audit.cli.demo.show import WIDTH, next_steps, shortened, table
 
@@ -80,18 +87,18 @@ def test_agree_goes_by_what_was_asked_where_no_id_is_shown() -> None:
         "tr50 lacks ('GET', '/a', 200) 1 times",
         "tr50 lacks ('GET', '/c', 200) 1 times",
     ]
-    assert agree_but_for_ids("tr50", sent, (Seen("", s.method, s.path, s.status) for s in sent)) == (4, [])
+    assert agree_but_for_ids("tr50", sent, (ShownRequest("", s.method, s.path, s.status) for s in sent)) == (4, [])
     entry = {"details": {"request_id": "r", "method": "GET", "path": "/a", "status_code": 200}}
     assert seen_in_entry(entry) == ("r", "GET", "/a", 200)
 
 
 def test_table_folds_equal_lines_and_record_is_shortened() -> None:
-    page = Asked("GET …", 200, "100 records + nextToken")
-    lines = table([Asked("POST /trail", 200, "id"), page, page, page]).splitlines()
+    page = TableRow("GET …", 200, "100 records + nextToken")
+    lines = table([TableRow("POST /trail", 200, "id"), page, page, page]).splitlines()
     assert len(lines) == 4
     assert lines[-1].endswith("3 × 100 records + nextToken")
-    assert max(map(len, table([Asked("x" * 100, 404, "y" * 100)]).splitlines())) == WIDTH
-    said = table([Asked("POST /usage", 400, "to: it is missing; accepted are RFC 3339 timestamps")]).splitlines()[-1]
+    assert max(map(len, table([TableRow("x" * 100, 404, "y" * 100)]).splitlines())) == WIDTH
+    said = table([TableRow("POST /usage", 400, "to: it is missing; accepted are RFC 3339 timestamps")]).splitlines()[-1]
     assert said.endswith("to: it is missing…"), "cut after a word"
     assert "… (5000 characters)" in shortened({"request": {"body": ["x" * 5000]}})
 

@@ -9,7 +9,7 @@ from tests.support.exports import ACME, DAY_MS
 
 from asgi_audit.cli.doctor.exports import exports
 from asgi_audit.control import Control
-from asgi_audit.control.exports import Asked, State
+from asgi_audit.control.exports import ExportRequest, State
 from asgi_audit.query.model import Query
 from asgi_audit.settings import Settings
 
@@ -41,7 +41,7 @@ def test_url_that_is_not_https_is_a_warning(tmp_path: Path, control: Control) ->
 
 
 def test_exports_that_nothing_runs_and_that_failed_are_warnings(tmp_path: Path, control: Control) -> None:
-    export = control.exports.request(ACME, Asked(QUERY, {}))[0]
+    export = control.exports.request(ACME, ExportRequest(QUERY, {}))[0]
     assert said(tmp_path, public_url=HTTPS) == [("warn", "1 Requested; no process runs them")]
     control.exports.beat("x")
     assert said(tmp_path, public_url=HTTPS) == [("ok", "1 Requested")]

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from ....capture.annotate import annotate
 from ....capture.handle import leave_out
-from ....control.exports import Asked, Export, State
+from ....control.exports import Export, ExportRequest, State
 from ....control.subjects import principal_of
 from ....errors import QueryError, StoreError
 from ....exporting.base import CONTENT_TYPE, TargetError
@@ -31,9 +31,21 @@ from ...failure import Failure
 from ...file_response import ObjectResponse, asks_for_a_part
 from ...instants import ms_of
 from ...models import answer_bytes, read_body, read_parameters, read_path
-from ...operation import NO_STORE, Dialect, Example, Follows, Operation, json_response
+from ...operation import NO_STORE, Dialect, Example, Operation, ResponseLink, json_response
 from ...params import parameters_of, shown
-from .models import RESULTS_MAX, Answer, Ask, Error, Id, Listed, Lists, Signed, Which, WhichOne, of_regions
+from .models import (
+    RESULTS_MAX,
+    Answer,
+    Ask,
+    Error,
+    Id,
+    Listed,
+    Lists,
+    PollParameters,
+    QueryParameters,
+    Signed,
+    of_regions,
+)
 
 __all__ = ["EXPORTS", "operations"]
 
@@ -68,7 +80,7 @@ _NO_URL = Failure(
 _log = logging.getLogger("asgi_audit.api")
 
 
-def _says(failure: Failure) -> Error:
+def _error_body(failure: Failure) -> Error:
     message = f"{failure.message}. {failure.action}" if failure.action else failure.message
     code = _CODES.get(failure.status) or _CODES[400 if 400 <= failure.status < 500 else 500]
     return Error(message=message, reason=failure.message, code=code)
@@ -77,8 +89,8 @@ def _says(failure: Failure) -> Error:
 EXPORTS = Dialect(
     name="exports",
     error=Error,
-    says=_says,
-    words={"page_token": "next_token", "export": "requestId"},
+    error_body=_error_body,
+    field_names={"page_token": "next_token", "export": "requestId"},
     about="All records of a time range as one compressed file of JSON lines.",
 )
 
@@ -105,7 +117,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path=PATH,
             is_recorded=True,
             handle=handlers.request,
-            parameters=Which,
+            parameters=QueryParameters,
             request=Ask,
             answer=Answer,
             summary="Request an export.",
@@ -126,7 +138,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             path=f"{PATH}/_list",
             is_recorded=False,
             handle=handlers.list,
-            parameters=Which,
+            parameters=QueryParameters,
             request=Lists,
             answer=Listed,
             summary="List the requested exports, newest first.",
@@ -144,11 +156,11 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             is_recorded=False,  # clients poll it many times for one export
             handle=handlers.result,
             path_values=Id,
-            parameters=WhichOne,
+            parameters=PollParameters,
             answer=Answer,
             summary="State of an export, and the URL of its file.",
             example=Example(query={"type": "query", "regionGroup": "classic"}, answer=complete),
-            follows=Follows("exports.request", {"export": "request_id"}),
+            link=ResponseLink("exports.request", {"export": "request_id"}),
             **common,
         ),
         Operation(
@@ -167,7 +179,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             content_type=CONTENT_TYPE,
             more_answers={206: "The requested part of it."},
             more_failures=(400, 403, 416, 429),
-            follows=Follows("exports.result", {}, url="presigned_url"),
+            link=ResponseLink("exports.result", {}, url="presigned_url"),
         ),
         Operation(
             id="exports.manifest",
@@ -183,7 +195,7 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             summary="Manifest of an export: what its file contains, and its digests.",
             more_answers={206: "The requested part of it."},
             more_failures=(400, 403, 416, 429),
-            follows=Follows("exports.download", {}, url="link"),
+            link=ResponseLink("exports.download", {}, url="link"),
         ),
     ]
 
@@ -194,8 +206,8 @@ class _Handlers:
         self._exports = exports
 
     async def request(self, request: Request, grant: Grant) -> Response:
-        self._check_group(read_parameters(request, Which).regionGroup)
-        asked = self._asked(grant, await read_body(request, Ask))
+        self._check_group(read_parameters(request, QueryParameters).regionGroup)
+        asked = self._export_request(grant, await read_body(request, Ask))
         with self._service.admission.enter(grant.key_id):
             completeness = await self._completeness(grant, asked.query)
             try:
@@ -207,14 +219,14 @@ class _Handlers:
             return await self._answered(grant, export, completeness)
 
     async def result(self, request: Request, grant: Grant) -> Response:
-        self._check_group(read_parameters(request, WhichOne).regionGroup)
+        self._check_group(read_parameters(request, PollParameters).regionGroup)
         id_ = read_path(request, Id).export
         with self._service.admission.enter(grant.key_id):
             export = await asyncio.to_thread(self._exports.find, grant, id_)
             return await self._answered(grant, export, await self._completeness(grant, export.query))
 
     async def list(self, request: Request, grant: Grant) -> Response:
-        group = self._check_group(read_parameters(request, Which).regionGroup)
+        group = self._check_group(read_parameters(request, QueryParameters).regionGroup)
         asked = await read_body(request, Lists)
         states = [State(state) for state in asked.states or ()]
         with self._service.admission.enter(grant.key_id):
@@ -273,7 +285,7 @@ class _Handlers:
     async def _completeness(self, grant: Grant, query: Query) -> Completeness:
         return await self._service.completeness(grant, query.start, query.end)
 
-    def _asked(self, grant: Grant, ask: Ask) -> Asked:
+    def _export_request(self, grant: Grant, ask: Ask) -> ExportRequest:
         """Raises QueryError."""
         said = {"time_start": ask.time_start.text, "time_end": ask.time_end.text}
         accounts, service, instance = grant.accounts, None, None
@@ -299,7 +311,7 @@ class _Handlers:
             region=region,
             order="oldest",
         )
-        return Asked(
+        return ExportRequest(
             query,
             said,
             group,

@@ -21,9 +21,9 @@ __all__ = [
     "Listed",
     "Lists",
     "Moment",
+    "PollParameters",
+    "QueryParameters",
     "Signed",
-    "Which",
-    "WhichOne",
     "of_regions",
 ]
 
@@ -105,7 +105,7 @@ Database = Annotated[
 ]
 
 
-class Which(Model):
+class QueryParameters(Model):
     """Parameters of the documented API."""
 
     type: Type = Field(description="Type of logs; always `query`.")
@@ -116,7 +116,7 @@ class Which(Model):
     )
 
 
-class WhichOne(Model):
+class PollParameters(Model):
     """Parameters that clients send when they poll."""
 
     type: Type = Field("query", description="Type of logs; always `query`.")

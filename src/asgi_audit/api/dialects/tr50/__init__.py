@@ -33,10 +33,10 @@ from ...models import Model, NoParameters, answer_bytes, read_fields, read_param
 from ...operation import Example, Operation
 from ...page import PartsResponse
 from ...params import json_object
-from .callers import LOGIN, Who, who_asks
+from .callers import LOGIN, Caller, authenticate_commands
 from .envelope import Command, Envelope, envelope_of
-from .errors import TR50, says
-from .lists import ANSWER_BYTES_MAX, Found, Listing, Wanted
+from .errors import TR50, error_body
+from .lists import ANSWER_BYTES_MAX, Found, Listing, ListQuery
 from .requests import Asked, Ended, Login, Requested, query_of
 from .results import Answered, ConnInfo, Info, LoggedIn
 
@@ -93,13 +93,13 @@ async def _call(service: QueryService, request: Request, _: Grant) -> Response:
             access.keys.refused(request, [""], is_begun=True)
         raise
     try:
-        asking = await who_asks(request, access, envelope, of_header)
+        asking = await authenticate_commands(request, access, envelope, of_header)
     except NoIssuerKeys:
         raise access.keys.unjudged(request, key, is_begun=True) from None
     read_parameters(request, NoParameters)
     names = {command.name: None for command in envelope.commands if command.name in COMMANDS}
     annotate(request, operation=", ".join(names) or None)
-    lease = service.admission.enter(next(who for who in asking if isinstance(who, Who)).grant.key_id)
+    lease = service.admission.enter(next(caller for caller in asking if isinstance(caller, Caller)).grant.key_id)
     try:
         return await _Call(service, access.keys, request, envelope, asking, lease).answer()
     except BaseException:
@@ -116,7 +116,7 @@ class _Call:
         keys: Keys,
         request: Request,
         envelope: Envelope,
-        asking: Sequence[Who | QueryError],
+        asking: Sequence[Caller | QueryError],
         lease: Lease,
     ) -> None:
         self._service = service
@@ -126,7 +126,7 @@ class _Call:
         self._asking = asking
         self._lease = lease
         self._statuses: list[int] = []  # of commands that failed, as HTTP has them
-        self._wanted: dict[int, Wanted] = {}  # by the command's place
+        self._wanted: dict[int, ListQuery] = {}  # by the command's place
 
     async def answer(self) -> Response:
         commands = self._envelope.commands
@@ -158,40 +158,40 @@ class _Call:
     async def _one(self, n: int, command: Command) -> bytes:
         """The answer of a command; b"" of a list, which is made with the others."""
         try:
-            who = self._asking[n]
-            if isinstance(who, QueryError):
-                raise who
+            caller = self._asking[n]
+            if isinstance(caller, QueryError):
+                raise caller
             if command.problem is not None:
                 raise command.problem
             if command.name == _LIST:
                 asked = _read(Asked, command)
-                query = query_of(asked, who.grant, self._service.now())
-                self._wanted[n] = Wanted(who.grant, query, asked.offset, asked.most)
+                query = query_of(asked, caller.grant, self._service.now())
+                self._wanted[n] = ListQuery(caller.grant, query, asked.offset, asked.most)
                 return b""
             if command.name == LOGIN:
                 _read(Login, command)
-                session_id = await self._keys.open_session(who.grant)
-                return _success(LoggedIn(orgKey=_org_of(who.grant), sessionId=session_id))
+                session_id = await self._keys.open_session(caller.grant)
+                return _success(LoggedIn(orgKey=_org_of(caller.grant), sessionId=session_id))
             if command.name == _END:
-                return await self._end(_read(Ended, command), who)
+                return await self._end(_read(Ended, command), caller)
             if command.name in (_PING, _INFO):
                 _read(NoParameters, command)
-                return _DONE if command.name == _PING else _success(_info(self._request, who, self._service.now()))
+                return _DONE if command.name == _PING else _success(_info(self._request, caller, self._service.now()))
             raise QueryError(f"command: there is no {command.name[:60]!a}; accepted: {', '.join(COMMANDS)}")
         except QueryError as e:
             return self._failed(e)
 
-    async def _end(self, asked: Ended, who: Who) -> bytes:
-        session_id = asked.id or who.session_id
+    async def _end(self, asked: Ended, caller: Caller) -> bytes:
+        session_id = asked.id or caller.session_id
         if not session_id:
             raise QueryError("id: it is missing; accepted: the id of one of this key's sessions")
-        if not await self._keys.end_session(session_id, who.grant):
+        if not await self._keys.end_session(session_id, caller.grant):
             raise QueryError("id: this key has no such session", kind="missing")
         return _DONE
 
     def _failed(self, error: QueryError) -> bytes:
         self._statuses.append(STATUSES[error.kind])
-        return answer_bytes(says(failure_of(error, TR50.words)))
+        return answer_bytes(error_body(failure_of(error, TR50.field_names)))
 
 
 _FRAME = 512  # bytes kept for the frame around the items of a list, or for its error
@@ -223,13 +223,13 @@ def _org_of(grant: Grant) -> str:
     return "*" if grant.accounts is None else ",".join(sorted(grant.accounts))
 
 
-def _info(request: Request, who: Who, now: float) -> Info:
-    grant, session = who.grant, who.session
+def _info(request: Request, caller: Caller, now: float) -> Info:
+    grant, session = caller.grant, caller.session
     name = grant.principal
     left = SESSION_SECONDS if grant.expires is None else max(0, min(SESSION_SECONDS, int(grant.expires - now)))
     org = _org_of(grant)
     return Info(
-        id=who.session_id,
+        id=caller.session_id,
         serverId=socket.gethostname(),
         orgId=org,
         orgKey=org,

@@ -14,16 +14,16 @@ from starlette.requests import Request
 from ....control import Session
 from ....errors import QueryError
 from ....query.model import Grant
-from ...auth import Access, check_role, key_of, note_who
+from ...auth import Access, check_role, key_of, record_caller
 from .envelope import Envelope
 from .errors import invalid_session
 
-__all__ = ["LOGIN", "Who", "who_asks"]
+__all__ = ["LOGIN", "Caller", "authenticate_commands"]
 
 LOGIN = "api.authenticate"
 
 
-class Who(NamedTuple):
+class Caller(NamedTuple):
     """`session_id`: '' when it is a key."""
 
     grant: Grant
@@ -31,16 +31,16 @@ class Who(NamedTuple):
     session: Session | None = None
 
 
-async def who_asks(
+async def authenticate_commands(
     request: Request, access: Access, envelope: Envelope, of_header: Grant | None
-) -> Sequence[Who | QueryError]:
+) -> Sequence[Caller | QueryError]:
     """The caller of each command, or the reason for its refusal, in the order of the commands. `of_header`: the rights
     of the key in the headers. Notes the keys in the record of the request. Raises QueryError when no credential is
     valid or allowed, and after that when the envelope is wrong."""
     looking = _LookUp(access)
     of_request = next((s for s in (*envelope.sessions, request.headers.get("sessionid", "")) if s), "")
     logins = [await looking.login(command.params) if command.name == LOGIN else None for command in envelope.commands]
-    found: list[Who | QueryError] = []
+    found: list[Caller | QueryError] = []
     for n, command in enumerate(envelope.commands):
         login = logins[n] or _nearest(logins, n)
         if command.name == LOGIN and login is not None:
@@ -55,39 +55,39 @@ async def who_asks(
             found.append(looking.key(key_of(request.headers), of_header))
     if not found:
         found = [await looking.session(of_request) if of_request else looking.key(key_of(request.headers), of_header)]
-    known = [who for who in found if isinstance(who, Who)]
+    known = [caller for caller in found if isinstance(caller, Caller)]
     if known:
-        note_who(request, list({who.grant.key_id: who.grant for who in known}.values()))
+        record_caller(request, list({caller.grant.key_id: caller.grant for caller in known}.values()))
     if looking.failed:
         refused = access.keys.refused(request, looking.failed, is_begun=not known)
-        found = [_said(who, refused) for who in found]
-    found = [_permitted(who, access) for who in found]
-    if not any(isinstance(who, Who) for who in found):
-        raise next(who for who in found if isinstance(who, QueryError))
+        found = [_with_refusal(caller, refused) for caller in found]
+    found = [_permitted(caller, access) for caller in found]
+    if not any(isinstance(caller, Caller) for caller in found):
+        raise next(caller for caller in found if isinstance(caller, QueryError))
     if envelope.problem is not None:
         raise envelope.problem
     return found
 
 
-def _nearest(logins: Sequence[Who | QueryError | None], n: int) -> Who | QueryError | None:
+def _nearest(logins: Sequence[Caller | QueryError | None], n: int) -> Caller | QueryError | None:
     """The last login before the command, else the first one after it."""
     before = [login for login in logins[:n] if login is not None]
     after = [login for login in logins[n:] if login is not None]
     return before[-1] if before else (after[0] if after else None)
 
 
-def _said(who: Who | QueryError, refused: QueryError) -> Who | QueryError:
+def _with_refusal(caller: Caller | QueryError, refused: QueryError) -> Caller | QueryError:
     """The failure as the client gets it: with its own text, unless there were too many failures."""
-    return refused if isinstance(who, QueryError) and refused.kind == "busy" else who
+    return refused if isinstance(caller, QueryError) and refused.kind == "busy" else caller
 
 
-def _permitted(who: Who | QueryError, access: Access) -> Who | QueryError:
-    if isinstance(who, Who):
+def _permitted(caller: Caller | QueryError, access: Access) -> Caller | QueryError:
+    if isinstance(caller, Caller):
         try:
-            check_role(who.grant, access.roles)
+            check_role(caller.grant, access.roles)
         except QueryError as e:
             return e
-    return who
+    return caller
 
 
 class _LookUp:
@@ -95,34 +95,34 @@ class _LookUp:
 
     def __init__(self, access: Access) -> None:
         self._keys = access.keys
-        self._sessions: dict[str, Who | QueryError] = {}
-        self._logins: dict[str, Who | QueryError] = {}
+        self._sessions: dict[str, Caller | QueryError] = {}
+        self._logins: dict[str, Caller | QueryError] = {}
         self._is_noted = False
         self.failed: list[str] = []
 
-    async def session(self, text: str) -> Who | QueryError:
+    async def session(self, text: str) -> Caller | QueryError:
         if text not in self._sessions:
             session = await self._keys.session(text)
             if session is None:
                 self.failed.append("")
-            self._sessions[text] = Who(session.grant, text, session) if session else invalid_session(text)
+            self._sessions[text] = Caller(session.grant, text, session) if session else invalid_session(text)
         return self._sessions[text]
 
-    async def login(self, params: Mapping[str, object]) -> Who | QueryError:
+    async def login(self, params: Mapping[str, object]) -> Caller | QueryError:
         given = {value for name in ("password", "appToken") if isinstance(value := params.get(name), str) and value}
         text = given.pop() if len(given) == 1 else ""  # two different ones: ambiguous
         if text not in self._logins:
             grant = await self._keys.known(text)
             if grant is None:
                 self.failed.append(text)
-            self._logins[text] = Who(grant) if grant else _unknown()
+            self._logins[text] = Caller(grant) if grant else _unknown()
         return self._logins[text]
 
-    def key(self, text: str, grant: Grant | None) -> Who | QueryError:
+    def key(self, text: str, grant: Grant | None) -> Caller | QueryError:
         if grant is None and not self._is_noted:
             self._is_noted = True
             self.failed.append(text)
-        return Who(grant) if grant else _unknown()
+        return Caller(grant) if grant else _unknown()
 
 
 def _unknown() -> QueryError:

@@ -16,7 +16,7 @@ from ...failure import Failure
 from ...models import Model
 from ...operation import Dialect
 
-__all__ = ["TR50", "Error", "invalid_session", "says"]
+__all__ = ["TR50", "Error", "error_body", "invalid_session"]
 
 INVALID_SESSION = "Authentication session is invalid: "
 _INVALID_SESSION_CODE = -90_000
@@ -42,7 +42,7 @@ class Error(Model):
     errorMessages: list[str] = Field(description="One message for each code.")
 
 
-def says(failure: Failure) -> Error:
+def error_body(failure: Failure) -> Error:
     code = _CODES.get(failure.status, _CODE_OTHER[failure.status // 100])
     if failure.message.startswith(INVALID_SESSION):
         return Error(success=False, errorCodes=[_INVALID_SESSION_CODE], errorMessages=[failure.message])
@@ -60,7 +60,7 @@ TR50 = Dialect(
     name="tr50",
     about="TR50 commands, several in one request: `usage.api.list`, and the commands for sessions.",
     error=Error,
-    says=says,
+    error_body=error_body,
     # TR50 reports invalid requests and credentials with status 200.
-    sends=lambda status: 200 if status in (400, 401, 403) else status,
+    sent_status=lambda status: 200 if status in (400, 401, 403) else status,
 )

@@ -20,7 +20,7 @@ from ....query.service import QueryService
 from ....store.base import COUNT_SECONDS
 from .item import Cut, item_of
 
-__all__ = ["ANSWER_BYTES_MAX", "RESULTS_MAX", "Found", "Listing", "Wanted"]
+__all__ = ["ANSWER_BYTES_MAX", "RESULTS_MAX", "Found", "ListQuery", "Listing"]
 
 ANSWER_BYTES_MAX = 8 << 20
 RESULTS_MAX = 2_000  # in one request
@@ -29,7 +29,7 @@ _PART_ROWS = 500
 _PART_BYTES = 1 << 20
 
 
-class Wanted(NamedTuple):
+class ListQuery(NamedTuple):
     grant: Grant
     query: Query
     offset: int
@@ -51,7 +51,7 @@ class Listing:
         self._monotonic = monotonic
 
     async def of(
-        self, wanted: Sequence[Wanted], lease: Lease, room: int
+        self, wanted: Sequence[ListQuery], lease: Lease, room: int
     ) -> tuple[list[Found | QueryError], Completeness]:
         """Returns the result or the error of each list, and the completeness of the index for all of them. `room`:
         bytes that the items may take, with a comma after each. Raises QueryError 'busy', StoreError."""
@@ -85,7 +85,7 @@ class Listing:
                 found.append(Found(count, items))
         return found, look.completeness
 
-    async def _counted(self, wanted: Sequence[Wanted], published: int) -> list[int | QueryError]:
+    async def _counted(self, wanted: Sequence[ListQuery], published: int) -> list[int | QueryError]:
         deadline = self._monotonic() + _COUNTING_SECONDS
         counts: list[int | QueryError] = []
         for w in wanted:
@@ -101,7 +101,7 @@ class Listing:
         return counts
 
     async def _made(
-        self, wanted: Sequence[Wanted], shown: Sequence[int], published: int, cut: Cut, room: int
+        self, wanted: Sequence[ListQuery], shown: Sequence[int], published: int, cut: Cut, room: int
     ) -> tuple[list[list[bytes]], bool]:
         """The items of each list, and whether more of them outgrow `room`: with the last cut the lists end there. (A
         list may be shorter than it was counted, when its days are purged meanwhile.)"""

@@ -1,5 +1,5 @@
 """Which connection is closed when the limit is reached, and which ones are overdue. Objects with the attributes that
-the door reads stand in for connections."""
+the listener reads stand in for connections."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from asgi_audit.api import door as module
+from asgi_audit.api import listener as module
 from asgi_audit.api.connection import Connection, Phase
-from asgi_audit.api.door import SETTLE_SECONDS, Door, connections_max
+from asgi_audit.api.listener import SETTLE_SECONDS, Listener, connections_max
 
 
 class Open:
-    """An open connection, with the attributes that the door reads."""
+    """An open connection, with the attributes that the listener reads."""
 
     def __init__(self, name: str, phase: Phase, since: float, address: str = "10.0.0.1", *, slow: bool = False) -> None:
         self.name, self.phase, self.since, self.address, self.is_reading_slowly = name, phase, since, address, slow
@@ -34,12 +34,12 @@ HEAD, BODY, ANSWER, SEND = Phase.HEAD, Phase.BODY, Phase.ANSWER, Phase.SEND
 
 
 def evicted(*connections: Open) -> list[str]:
-    """The names of all connections that the door evicts, in the order of eviction."""
-    door = Door(lambda _: cast(Any, None), most=1, monotonic=lambda: NOW)
+    """The names of all connections that the listener evicts, in the order of eviction."""
+    listener = Listener(lambda _: cast(Any, None), most=1, monotonic=lambda: NOW)
     for connection in connections:
-        door.made(cast(Connection, connection))
+        listener.made(cast(Connection, connection))
     left, order = list(connections), []
-    while door._evict():
+    while listener._evict():
         gone = next(c for c in left if c.aborted)
         left.remove(gone)
         order.append(gone.name)

@@ -24,7 +24,7 @@ from .problem import problem_dialect
 from .routing import DIALECT_KEY
 from .shared import Shared
 
-__all__ = ["Measured", "share_histograms"]
+__all__ = ["RequestMetrics", "share_histograms"]
 
 _NAME = "asgi_audit_api_request_seconds"
 _METRICS = problem_dialect("metrics", "Metrics of this process and of the files on disk, for Prometheus.")
@@ -37,7 +37,7 @@ def share_histograms(directory: str, slot: int) -> None:
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
 
 
-class Measured:
+class RequestMetrics:
     """Uses a private registry, never the global one. `measures`: further metrics. `more`: text of further metrics with
     other names. `directory`: holds the histograms of all workers of one `serve`, which are summed; see
     `share_histograms`."""

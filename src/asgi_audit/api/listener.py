@@ -4,9 +4,9 @@ Invariants: at most `connections_max` connections, so that descriptors remain fo
 At the limit, a new connection replaces one that waits for its client: the oldest of the address with the most
 connections. So idle connections, however many, never lock other clients out. Clients that left while they were queued
 are closed before they cost a parser and a task: the kernel's queue holds 2,048, at 1 ms each 2 s of delay for the next
-client. Overdue connections are closed every `SWEEP_SECONDS`. When the system has no descriptor left, the door closes
-one connection and retries after `PAUSE_SECONDS`; asyncio's own loop would log each failure. Log lines are bounded by
-`RepeatFilter`.
+client. Overdue connections are closed every `SWEEP_SECONDS`. When the system has no descriptor left, the listener
+closes one connection and retries after `PAUSE_SECONDS`; asyncio's own loop would log each failure. Log lines are
+bounded by `RepeatFilter`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 from .connection import Connection, Phase
 
-__all__ = ["CONNECTIONS_MAX", "Door", "connections_max"]
+__all__ = ["CONNECTIONS_MAX", "Listener", "connections_max"]
 
 CONNECTIONS_MAX = 512
 # Descriptors that the process needs besides connections: readers (5, each with up to 9 files of 3 descriptors), keys,
@@ -31,7 +31,7 @@ DESCRIPTORS_KEPT = 150
 # At most this many accepted connections may wait for their first bytes, and at most this many are checked in one turn
 # of the loop. So turns stay short, and clients that leave do so while still queued, where it costs 15 µs.
 FRESH_MAX = 16
-LOOKED_AT_MAX = 256
+CHECKED_MAX = 256
 CROWDED_SECONDS = 0.001
 # `poll` events of a client that has closed its side. uvicorn sends no response to such a client (it closes at EOF).
 _LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # the last: Linux only
@@ -52,12 +52,12 @@ def connections_max() -> int:
     return max(16, min(CONNECTIONS_MAX, soft - DESCRIPTORS_KEPT))
 
 
-class Door:
+class Listener:
     """`make` creates a connection. Used by one event loop."""
 
     def __init__(
         self,
-        make: Callable[[Door], Connection],
+        make: Callable[[Listener], Connection],
         *,
         most: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -105,7 +105,7 @@ class Door:
         self._fresh.discard(connection)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(LOOKED_AT_MAX):
+        for _ in range(CHECKED_MAX):
             if self._is_crowded():
                 if not self._arriving:  # else the loop would run again at once
                     self._pause(listening, CROWDED_SECONDS)

@@ -1,4 +1,5 @@
-"""The door at a real listening socket: which connections it accepts from the kernel's queue, and how many at once."""
+"""The listener at a real listening socket: which connections it accepts from the kernel's queue, and how many at
+once."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tests.support.waiting import until_in_loop
 from uvicorn.server import ServerState
 
 from asgi_audit.api.connection import Connection
-from asgi_audit.api.door import FRESH_MAX, SETTLE_SECONDS, Door
+from asgi_audit.api.listener import FRESH_MAX, SETTLE_SECONDS, Listener
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ class Clock:
 
 
 class Made:
-    """The door, and the connections that it made."""
+    """The listener, and the connections that it made."""
 
     def __init__(self, most: int) -> None:
         self.clock = Clock()
@@ -39,12 +40,12 @@ class Made:
         self._config = uvicorn.Config(lambda *_: None, http=Connection, log_config=None)
         self._config.load()
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.door = Door(self._make, most=most, monotonic=self.clock)
+        self.listener = Listener(self._make, most=most, monotonic=self.clock)
 
-    def _make(self, door: Door) -> Connection:
+    def _make(self, listener: Listener) -> Connection:
         self.number += 1
         return Connection(
-            watch=door, monotonic=self.clock, config=self._config, server_state=ServerState(), app_state={}
+            watch=listener, monotonic=self.clock, config=self._config, server_state=ServerState(), app_state={}
         )
 
     def client(self) -> socket.socket:
@@ -54,13 +55,13 @@ class Made:
 
 
 @contextlib.asynccontextmanager
-async def door(most: int = 512) -> AsyncIterator[Made]:
+async def listener(most: int = 512) -> AsyncIterator[Made]:
     made = Made(most)
     try:
         yield made
     finally:
-        made.door.close()
-        made.door.abort()
+        made.listener.close()
+        made.listener.abort()
         made.listening.close()
         await _turns()
 
@@ -78,21 +79,21 @@ async def _is_closed(client: socket.socket) -> bool:
 
 
 async def test_clients_that_left_before_they_were_taken_cost_no_connection() -> None:
-    async with door() as made:
+    async with listener() as made:
         for _ in range(300):
             client = made.client()
             client.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
             client.close()
         with made.client():
-            made.door.open([made.listening])
+            made.listener.open([made.listening])
             await until_in_loop(lambda: made.number > 0)
             assert made.number == 1
 
 
 async def test_few_connections_at_once_are_on_the_way_to_their_first_request() -> None:
-    async with door() as made:
+    async with listener() as made:
         clients = [made.client() for _ in range(3 * FRESH_MAX)]
-        made.door.open([made.listening])
+        made.listener.open([made.listening])
         for round_ in (1, 2, 3):
             await until_in_loop(lambda: made.number == round_ * FRESH_MAX)  # noqa: B023 - called at once
             await _turns()
@@ -103,8 +104,8 @@ async def test_few_connections_at_once_are_on_the_way_to_their_first_request() -
 
 
 async def test_a_silent_client_is_closed_for_a_new_one_when_the_door_is_full() -> None:
-    async with door(most=2) as made:
-        made.door.open([made.listening])
+    async with listener(most=2) as made:
+        made.listener.open([made.listening])
         first, second = made.client(), made.client()
         await until_in_loop(lambda: made.number == 2)
         made.clock.now += 2 * SETTLE_SECONDS
@@ -115,8 +116,8 @@ async def test_a_silent_client_is_closed_for_a_new_one_when_the_door_is_full() -
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nX: "])
 async def test_the_door_closes_who_is_overdue(sent: bytes) -> None:
-    async with door() as made:
-        made.door.open([made.listening])
+    async with listener() as made:
+        made.listener.open([made.listening])
         with made.client() as client:
             client.send(sent)
             await until_in_loop(lambda: made.number == 1)
