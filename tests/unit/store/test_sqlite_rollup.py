@@ -3,6 +3,7 @@ after a crash, with repeated batches, a second writer, a full disk, and files of
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -15,9 +16,12 @@ from tests.support.records import DAY_MS, NOON, batch, everything, record
 
 from asgi_audit.record.codec import Decoded
 from asgi_audit.store.query import statuses_of
-from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, low_disk
+from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, low_disk, open_days
 from asgi_audit.store.sqlite.copying import Copy
+from asgi_audit.store.sqlite.dead_letters import dead_letters
+from asgi_audit.store.sqlite.open_days import OpenDays
 from asgi_audit.store.sqlite.rollup import ROLLUP_RECORDS, Rollup
+from asgi_audit.store.state import DeadLetter
 
 TODAY = "2026-11-22"
 MINUTE_MS = 60_000
@@ -215,6 +219,47 @@ def test_record_is_stored_and_counted_when_the_disk_has_no_room_for_the_rollup(
     assert writer.write(batch(sent[-5:])).inserted == 5, "the file is opened again, and there is room"
     assert tables(index)[0] == len(sent)
     check(reader, sent, reader.snapshot().published)
+    writer.close()
+
+
+@pytest.mark.parametrize("fails", ["lock", "disk"])
+def test_batch_is_stored_once_when_its_rollup_cannot_be_written_now(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Another program locks the day's file, or the disk cannot be examined, after the batch is committed. An error
+    would make the indexer write the batch again, and store its dead letters twice."""
+    writer = SqliteWriter(index, clock=clock)
+    sent = [record(s, NOON + s) for s in range(1, 2 * ROLLUP_RECORDS + 1)]
+    writer.write(batch(sent[:1]))
+    roll_up = OpenDays.roll_up
+    locked: list[apsw.Connection] = []
+
+    def after_commit(self: OpenDays, at_least: int = ROLLUP_RECORDS) -> None:
+        if fails == "lock":
+            locked.append(apsw.Connection(str(index / f"day-{TODAY}.db")))
+            locked[0].execute("BEGIN IMMEDIATE")
+            for day in self.writers():
+                day._connection.set_busy_timeout(0)
+        else:
+            monkeypatch.setattr(open_days, "is_low", unexaminable)
+        roll_up(self, at_least)
+
+    def unexaminable(directory: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(OpenDays, "roll_up", after_commit)
+    dead = [DeadLetter("test", "0", 1, "no record", b"?")]
+    written = writer.write(batch(sent[1 : ROLLUP_RECORDS + 1], dead_letters=dead))
+    assert (written.inserted, written.dead) == (ROLLUP_RECORDS, 1)
+    assert tables(index)[0] == 0
+    monkeypatch.undo()
+    for connection in locked:
+        connection.close()
+    check(reader, sent[: ROLLUP_RECORDS + 1], reader.snapshot().published)
+    writer.write(batch(sent[ROLLUP_RECORDS + 1 :]))
+    assert tables(index)[0] == len(sent)
+    check(reader, sent, reader.snapshot().published)
+    assert len(dead_letters(index, limit=9)) == 1
     writer.close()
 
 

@@ -7,13 +7,12 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import apsw
-
 from ...disk import Access
 from . import retention
 from .codec import Compressor
 from .day import DayWriter
 from .days import day_is_gone, holds
+from .errors import MAPPED
 from .low_disk import is_low
 from .rollup import ROLLUP_RECORDS
 from .schema import DAY_VERSION, day_name
@@ -22,6 +21,9 @@ from .tokens import Tokens
 __all__ = ["OpenDays"]
 
 _OPEN_MAX = 4
+# Errors after which the rollup is written later. The batch is committed by then: an error would make the indexer write
+# it again, and store its dead letters twice.
+_RETRIABLE: tuple[type[Exception], ...] = (OSError, *(error for error, (retriable, _) in MAPPED.items() if retriable))
 _log = logging.getLogger("asgi_audit.store")
 
 
@@ -95,12 +97,14 @@ class OpenDays:
             self._roll_up(day, at_least)
 
     def _roll_up(self, day: str, at_least: int = 1) -> None:
-        """Does nothing when the disk is full or nearly so: the rows are stored, and readers look at them."""
-        if self._open[day].unwritten < at_least or is_low(self._directory):
+        """Does nothing when the disk is full or nearly so, or when the file cannot be written now: the rows are stored,
+        and readers look at them."""
+        if self._open[day].unwritten < at_least:
             return
         try:
-            self._open[day].roll_up()
-        except (apsw.FullError, apsw.IOError) as e:
+            if not is_low(self._directory):
+                self._open[day].roll_up()
+        except _RETRIABLE as e:
             _log.debug("could not write the rollup of %s: %s", self._open[day].path, e)
             self._open.pop(day).abandon()
 
