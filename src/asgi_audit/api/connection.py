@@ -252,13 +252,14 @@ class _Transport:
         self._is_holding = True
 
     def write(self, data: bytes) -> None:
+        held, self._held = self._held, b""
         if self._is_holding:
-            self._is_holding, self._held = False, data
+            self._is_holding, self._held = False, held + data
         else:
-            held, self._held = self._held, b""
             self._transport.write(held + data if held else data)
 
     def close(self) -> None:
+        self._is_holding = False
         if self._held:
             self.write(b"")
         if self._is_ending or self._transport.is_closing() or not self._begin():

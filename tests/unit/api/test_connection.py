@@ -269,11 +269,14 @@ async def test_head_of_a_response_is_sent_together_with_its_body() -> None:
             written.clear()
 
 
-async def test_head_is_sent_when_the_application_fails_before_the_body() -> None:
+@pytest.mark.parametrize("starts", [1, 2])
+async def test_head_is_sent_when_the_application_fails_before_the_body(starts: int) -> None:
+    """Also when it fails because it starts a second response."""
     async with connected() as (connection, client, _, __):
 
         async def failing(scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+            for _ in range(starts):
+                await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
             raise RuntimeError("before the body")
 
         connection._application = failing
