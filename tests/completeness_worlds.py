@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from random import Random
 
-from asgi_audit.indexing.completeness import Seen
+from asgi_audit.indexing.completeness import RecordEvent
 from tests.support.completeness import IDLE, Proc, World
 
 _SKEWS = (0, 0, 0, 0, 0, 0, 0, 7_200_000, -7_200_000, -30_000)
@@ -110,10 +110,10 @@ def _reach(world: World, p: Proc) -> None:
 def _destroy(world: World, p: Proc) -> None:
     """An unsent record in the journal is permanently damaged."""
     at = world.random.randrange(p.sent, len(p.journal)) if p.sent < len(p.journal) else -1
-    if at >= 0 and isinstance(p.journal[at], Seen):
+    if at >= 0 and isinstance(p.journal[at], RecordEvent):
         e = p.journal.pop(at)
         del p.epochs[at]
-        assert isinstance(e, Seen)
+        assert isinstance(e, RecordEvent)
         p.destroyed.add(e.sequence)
         world.counts["records destroyed"] += 1
 

@@ -22,7 +22,7 @@ import pytest
 from tests.support.exchanges import begun, seal
 from tests.support.waiting import until
 
-from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.indexing.completeness import Consumed, RecordEvent, StatementEvent, Tracker
 from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
 from asgi_audit.recording import output as output_module
@@ -57,7 +57,7 @@ class Step(NamedTuple):
 STEPS = [
     *(Step(Writing, name) for name in (
         "_wait", "_resume", "_turn", "_drain", "_write_batch", "_begin_next", "_build", "_release", "_wake",
-        "_append_statements", "_tell", "_statement_at", "_recover", "_take_stock",
+        "_append_statements", "_complete_requests", "_statement_at", "_recover", "_settle_interrupted",
     )),
     *(Step(Output, name) for name in (
         "open", "attach", "pressure", "is_full", "append_held", "sync", "write_statements",
@@ -76,7 +76,7 @@ STEPS = [
 # Steps that are only reached when another one fails, too.
 DRAIN = Step(Writing, "_drain")
 ALSO = {
-    **dict.fromkeys(("_recover", "_take_stock", "count", "back_off", "pause", "log"), DRAIN),
+    **dict.fromkeys(("_recover", "_settle_interrupted", "count", "back_off", "pause", "log"), DRAIN),
     "record_loss": Step(Recorder, "build"),
 }
 FIRST = ("open", "attach")  # done once, at the beginning
@@ -139,9 +139,9 @@ def assert_whole(journal: MemoryJournal, sealed: int) -> None:
     for e in entries(journal):
         if e.kind is Kind.RECORD:
             recorded.add(e.sequence)
-            events.append(Seen(b"p" * 16, "p", e.sequence, 1, leaf_hash(e.payload)))
+            events.append(RecordEvent(b"p" * 16, "p", e.sequence, 1, leaf_hash(e.payload)))
         else:
-            events.append(Stated(b"p" * 16, "p", decode_statement(e.payload), statement_digest(e.payload)))
+            events.append(StatementEvent(b"p" * 16, "p", decode_statement(e.payload), statement_digest(e.payload)))
     completion = tracker.take(Consumed(events, now=int(time.time() * 1000)))
     assert completion is not None
     assert [(i.kind, i.detail) for i in completion.incidents if i.resolved_at is None] == []
@@ -206,9 +206,9 @@ def test_thread_is_started_again_when_its_recovery_breaks(
     """While it fails, stats and log report it; afterwards everything that waited is written."""
     made, journal = recorder
     fault, recovery = (
-        Fault(Step(Writing, name), MemoryError, 1 << 30, is_after=False) for name in ("_turn", "_take_stock")
+        Fault(Step(Writing, name), MemoryError, 1 << 30, is_after=False) for name in ("_turn", "_settle_interrupted")
     )
-    for name, broken in (("_turn", fault), ("_take_stock", recovery)):
+    for name, broken in (("_turn", fault), ("_settle_interrupted", recovery)):
         monkeypatch.setattr(Writing, name, lambda *args, broken=broken, **given: broken(*args, **given))
         broken.left = broken.times
     for _ in range(5):
@@ -300,7 +300,7 @@ def test_thread_is_found_gone_when_it_ended_without_a_word(
     with monkeypatch.context() as patched:
         patched.setattr(RecorderThread, "_thread_ended", lambda self, why: None)
         patched.setattr(Writing, "_turn", lambda self: (_ for _ in ()).throw(SystemExit))
-        patched.setattr(Writing, "_take_stock", lambda self: (_ for _ in ()).throw(SystemExit))
+        patched.setattr(Writing, "_settle_interrupted", lambda self: (_ for _ in ()).throw(SystemExit))
         assert seal(made, begun(made))
         thread.join(60)
         assert not thread.is_alive()

@@ -26,7 +26,7 @@ from random import Random
 
 import msgspec
 
-from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.indexing.completeness import Consumed, RecordEvent, StatementEvent, Tracker
 from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Lost, Statement, encode_statement
 from asgi_audit.recording.ledger import Ledger, Tally
@@ -51,7 +51,7 @@ BASE = 1_795_348_800_000
 RECENT = 60_000
 IDLE = 10_000
 SENT_WITHIN = 1_500  # from the beginning of what must be announced to its append, for a host that is not cut off
-Event = Seen | Stated
+Event = RecordEvent | StatementEvent
 
 
 @dataclass
@@ -271,7 +271,7 @@ class World:
     def write(self, p: Proc, most: int = 1000) -> None:
         for exchange in p.queue[:most]:
             leaf = leaf_hash(p.process + str(exchange.sequence).encode())
-            p.journal.append(Seen(p.process, "", exchange.sequence, exchange.begun, leaf))
+            p.journal.append(RecordEvent(p.process, "", exchange.sequence, exchange.begun, leaf))
             p.epochs.append(p.stated_epoch)
             p.leaves.append(leaf)
         del p.queue[:most]
@@ -314,7 +314,7 @@ class World:
     def put(self, p: Proc, said: Statement) -> None:
         digest = statement_digest(encode_statement(said))
         p.stated_epoch = p.epoch
-        p.journal.append(Stated(p.process, "", said, digest))
+        p.journal.append(StatementEvent(p.process, "", said, digest))
         p.epochs.append(p.epoch)
         p.leaves, p.previous, p.covered, p.number = [], digest, said.last, said.number
         p.stated_at = self.now
@@ -329,7 +329,7 @@ class World:
     def adopt(self, p: Proc) -> None:
         """The process that finds the journal states its true end."""
         assert not p.is_alive
-        there = {e.sequence for e in p.journal if isinstance(e, Seen)} | p.destroyed
+        there = {e.sequence for e in p.journal if isinstance(e, RecordEvent)} | p.destroyed
         absent = [n for n in range(p.covered + 1, p.last + 1) if n not in there]
         for exchange in p.exchanges:
             exchange.is_lost |= exchange.sequence in absent
@@ -512,7 +512,7 @@ class World:
         store.read |= set(self.polled)
         for e in events:
             store.heard.add(e.process)
-            if isinstance(e, Seen):
+            if isinstance(e, RecordEvent):
                 store.records.add((e.process, e.sequence))
             else:
                 store.lost |= {(e.process, n) for r in e.statement.lost for n in range(r.first, r.last + 1)}

@@ -27,12 +27,12 @@ class Shape(NamedTuple):
     between: bytes
     show: Callable[[bytes], bytes]
 
-    def page(self, rows: list[Row], beside: Model, headers: dict[str, str], lease: Lease) -> PageResponse:
+    def page(self, rows: list[Row], envelope: Model, headers: dict[str, str], lease: Lease) -> PageResponse:
         """`rows` as `show` converted them; in JSON they are `records` of an object with the fields of `beside`, which
         other formats have in headers only."""
         start, end = self.start, b""
         if self.content_type == JSON:
-            start, end = b'{"records":[', b"]," + answer_bytes(beside)[1:]
+            start, end = b'{"records":[', b"]," + answer_bytes(envelope)[1:]
         return self.response(rows, start, end, headers, lease)
 
     def response(

@@ -56,7 +56,7 @@ class HttpCapture(Sealing, eq=False):
                     else:
                         self._request_body(draft, data, message.get("more_body", False))
                 elif kind == "http.disconnect" and not self.finishing and not self._all_sent(draft):
-                    self.gone = True
+                    self.client_left = True
             except Exception:
                 if kind is not None:
                     self.config.internal_error("receive")
@@ -94,7 +94,7 @@ class HttpCapture(Sealing, eq=False):
             if kind is not None:  # otherwise it is no message, and the server will refuse it
                 self.config.internal_error("send")
         if last and self.config.durable:
-            waiter = await self._seal_durably("disconnected" if self.gone else "completed")
+            waiter = await self._seal_durably("disconnected" if self.client_left else "completed")
             del draft  # a slow client may block the next line for long; do not keep the bodies alive
             if waiter is not None:
                 return await waiter.forward(self.inner_send, message)
@@ -107,7 +107,7 @@ class HttpCapture(Sealing, eq=False):
             raise
         if last or (starting and draft.detail.excluded):
             # An exchange that makes no record ends here: a slow client would hold back the watermark for nothing.
-            self.seal("disconnected" if self.gone else "completed")
+            self.seal("disconnected" if self.client_left else "completed")
         return None
 
     def _request_body(self, draft: Draft, data: Any, more: bool) -> None:
@@ -168,10 +168,10 @@ class HttpCapture(Sealing, eq=False):
                 pass  # not pairs of bytes
         read = ReadHeaders(given)
         draft.start = status, read.pairs
-        stand_in = read.stand_in
+        replacement = read.replacement
         if wanted is not None and read.is_whole and read.value(wanted) is None:
-            stand_in = [*stand_in, (wanted, draft.request_id.encode())]
-        return message if stand_in is given else {**message, "headers": stand_in}
+            replacement = [*replacement, (wanted, draft.request_id.encode())]
+        return message if replacement is given else {**message, "headers": replacement}
 
     def _completes(self, draft: Draft) -> bool:
         """Whether the start message completes the response; used for `durable` delivery."""
@@ -261,9 +261,9 @@ class HttpCapture(Sealing, eq=False):
             self.trailers = False
         if isinstance(error, OSError):
             if not isinstance(error, _NO_FILE):  # with pathsend the file may be missing, and the client still there
-                self.gone = True
+                self.client_left = True
         elif type(error).__name__ in _CLIENT_GONE:
-            self.gone = True
+            self.client_left = True
 
 
 def _number(status: Any) -> int | None:

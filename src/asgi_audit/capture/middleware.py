@@ -201,7 +201,7 @@ def _read_headers(scope: Scope, received: Any, name: bytes) -> tuple[Headers, by
         return [], None
     scope["headers"] = received  # if the scope is read-only, this raises before anything is read
     read = ReadHeaders(received)
-    scope["headers"] = read.stand_in
+    scope["headers"] = read.replacement
     return read.pairs, read.value(name)
 
 
@@ -211,7 +211,7 @@ def _read_client(scope: Scope, client: Any) -> Any:
         return client if isinstance(client, list) else None
     scope["client"] = client  # as above
     reading = Reading(client, 3)
-    scope["client"] = reading.stand_in()
+    scope["client"] = reading.replacement()
     return reading.items if reading.is_whole else None
 
 

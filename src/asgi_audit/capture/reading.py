@@ -53,7 +53,7 @@ class Reading:
             # Remove this frame: without the middleware the application's traceback does not have it.
             self._error = error.with_traceback(error.__traceback__.tb_next if error.__traceback__ else None)
 
-    def stand_in(self, items: list[Any] | None = None) -> Any:
+    def replacement(self, items: list[Any] | None = None) -> Any:
         """The object for its reader: itself, if it can be read again. `items`: to yield in place of those that were
         read."""
         given, rest = self._given, self._rest
@@ -84,7 +84,7 @@ class ReadHeaders:
             else:
                 reading = Reading(pair, _PAIR_MAX)
                 inside = reading.items if reading.is_whole else ()
-                pair, given = reading.stand_in(), pair
+                pair, given = reading.replacement(), pair
                 replaced = replaced or pair is not given
             items.append(pair)
             if len(inside) == 2:
@@ -97,9 +97,9 @@ class ReadHeaders:
         return self._reading.is_whole
 
     @property
-    def stand_in(self) -> Any:
+    def replacement(self) -> Any:
         """The headers for their reader. It may be possible to read them only once."""
-        return self._reading.stand_in(self._items)
+        return self._reading.replacement(self._items)
 
     def value(self, name: bytes) -> bytes | None:
         """The last value of the header with this name (in lower case); None when there is none."""

@@ -33,7 +33,7 @@ class Sealing(msgspec.Struct, eq=False):
     config: CaptureConfig
     handle: RequestHandle
     scope: Scope
-    gone: bool  # the client left before the response was complete
+    client_left: bool  # the client left before the response was complete
 
     async def raised(self, error: BaseException) -> None:
         draft = self.handle.draft
@@ -42,13 +42,13 @@ class Sealing(msgspec.Struct, eq=False):
         cancelled = _is_cancellation(error)
         if not cancelled:
             draft.error = type(error).__name__, not isinstance(error, Exception)
-        outcome = "disconnected" if self.gone else "cancelled" if cancelled else "failed"
+        outcome = "disconnected" if self.client_left else "cancelled" if cancelled else "failed"
         if draft.start is None:
             draft.start = 500 if outcome == "failed" else 499, []
             # After an exception the server sends a complete 500, so the record must be durable before. A BaseException
             # that is not an Exception ends the task or the process: do not wait.
-            if self.config.durable and isinstance(error, Exception) and not self.gone:
-                await self._seal_durably_and_hand_on(outcome)
+            if self.config.durable and isinstance(error, Exception) and not self.client_left:
+                await self._seal_durably_and_redeliver(outcome)
         self.seal(outcome)  # does nothing the second time
 
     async def returned(self) -> None:
@@ -56,22 +56,22 @@ class Sealing(msgspec.Struct, eq=False):
         draft = self.handle.draft
         if draft is None:
             return
-        if self.gone:
+        if self.client_left:
             outcome = "disconnected"
         else:
             outcome = "failed" if draft.start is None else "interrupted"
         if draft.start is None:
-            draft.start = 499 if self.gone else 500, []
-            if self.config.durable and not self.gone:
-                await self._seal_durably_and_hand_on(outcome)
+            draft.start = 499 if self.client_left else 500, []
+            if self.config.durable and not self.client_left:
+                await self._seal_durably_and_redeliver(outcome)
         self.seal(outcome)  # does nothing the second time
 
-    async def _seal_durably_and_hand_on(self, outcome: str) -> None:
+    async def _seal_durably_and_redeliver(self, outcome: str) -> None:
         """Seal before the server responds by itself. A cancellation in here is raised later, so that it does not
         replace what the application raised or returned."""
         waiter = await self._seal_durably(outcome)
         if waiter is not None:
-            waiter.hand_on()
+            waiter.redeliver_cancellation()
 
     async def _seal_durably(self, outcome: str) -> Waiter | None:
         """Seal, then wait until the record is on disk, until it is lost, or for a bounded time. Raises nothing: the

@@ -5,8 +5,8 @@ and `wake` passes the result to it thread-safely. It is no error when that loop 
 makes one for each request). With any other event loop there is no waiter, and no message is held back.
 
 The application does not know about the wait. When its task is cancelled during it, the cancellation is therefore kept
-until the message that was held back has been sent: `forward` sends it and raises the cancellation after that; `hand_on`
-lets the next await of the task raise it.
+until the message that was held back has been sent: `forward` sends it and raises the cancellation after that;
+`redeliver_cancellation` lets the next await of the task raise it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Waiter(Protocol):
 
     async def wait(self, seconds: float) -> bool:
         """Wait for `wake` and return its `answer`; False after `seconds`, or when the task is cancelled. Then call
-        `forward` or `hand_on`. Raises nothing."""
+        `forward` or `redeliver_cancellation`. Raises nothing."""
 
     async def forward(self, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
         """`await send(message)`, which may raise. After a cancellation the message is still sent, within a bounded time
         and whatever `send` raises; then the cancellation is raised."""
 
-    def hand_on(self) -> None:
+    def redeliver_cancellation(self) -> None:
         """After a cancellation: let the task's next await raise it, unless it was withdrawn before."""
 
 
@@ -85,7 +85,7 @@ class _AsyncioWaiter:
                 await send(message)
         raise error
 
-    def hand_on(self) -> None:
+    def redeliver_cancellation(self) -> None:
         error, self._cancelled = self._cancelled, None
         task = asyncio.current_task()
         if error is None or task is None:
@@ -145,7 +145,7 @@ class _TrioWaiter:
             await send(message)
         raise error
 
-    def hand_on(self) -> None:
+    def redeliver_cancellation(self) -> None:
         self._cancelled = None  # trio raises it again at each checkpoint in the cancelled scope
 
 
@@ -200,5 +200,5 @@ async def off_loop(call: Callable[[], object], seconds: float) -> bool:
     if waiter is None:
         return False
     is_done = await waiter.wait(seconds)
-    waiter.hand_on()
+    waiter.redeliver_cancellation()
     return is_done

@@ -58,7 +58,7 @@ _ACCEPTED = "a date-time with offset such as 2026-11-22T05:00:00Z"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-class _Shown(NamedTuple):
+class _Report(NamedTuple):
     """The state of the window from `start` to `end` (ms). `windows`: counts per process in it; None without a window:
     then totals are shown."""
 
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
+def _look(settings: Settings, start: int | None, end: int | None) -> _Report:
     reader = open_store_reader(settings)
     try:
         reader.check()  # raises when the file of a day is missing: nothing is complete then
@@ -144,7 +144,7 @@ def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
         since = claimed.begins or 0
         first = since if start is None else start
         last = end if end is not None else max(claimed.until or 0, first)
-        return _Shown(
+        return _Report(
             first,
             last,
             reader.completeness(first, last),
@@ -157,7 +157,7 @@ def _look(settings: Settings, start: int | None, end: int | None) -> _Shown:
         reader.close()
 
 
-def _why_not(found: _Shown) -> list[str]:
+def _why_not(found: _Report) -> list[str]:
     """Reasons why the window is not complete; [] when it is."""
     until, begins = found.completeness.until, found.completeness.begins
     if until is None:
@@ -182,7 +182,7 @@ def _why_not(found: _Shown) -> list[str]:
     return reasons
 
 
-def _too_old(found: _Shown, max_age: int) -> str:
+def _too_old(found: _Report, max_age: int) -> str:
     until = found.completeness.until
     assert until is not None
     age = time.time() - until / 1000
@@ -237,7 +237,7 @@ def _served(p: Process, start: int, end: int) -> bool:
     return p.started < end and (p.standing != "left" or p.low >= start)
 
 
-def _show(found: _Shown) -> None:
+def _show(found: _Report) -> None:
     _show_processes(found)
     incidents = [i for i in found.incidents if i.resolved_at is None]
     if incidents:
@@ -270,7 +270,7 @@ def _show(found: _Shown) -> None:
     print(f"complete until {'-' if c.until is None else _time(c.until)}")
 
 
-def _show_processes(found: _Shown) -> None:
+def _show_processes(found: _Report) -> None:
     if not found.processes:
         return
     rows: list[Sequence[str]] = [
@@ -284,7 +284,7 @@ def _show_processes(found: _Shown) -> None:
     print()
 
 
-def _numbers(found: _Shown, p: Process) -> tuple[int, int, int]:
+def _numbers(found: _Report, p: Process) -> tuple[int, int, int]:
     """(indexed, lost, missing) of the requested window, else in total."""
     if found.windows is None:
         return p.indexed, p.lost, p.missing
@@ -315,7 +315,7 @@ def _table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _object(found: _Shown, code: int) -> dict[str, Any]:
+def _object(found: _Report, code: int) -> dict[str, Any]:
     c = found.completeness
     return {
         "from": _time(found.start),
@@ -337,7 +337,7 @@ def _object(found: _Shown, code: int) -> dict[str, Any]:
     }
 
 
-def _process(found: _Shown, p: Process) -> dict[str, Any]:
+def _process(found: _Report, p: Process) -> dict[str, Any]:
     indexed, lost, missing = _numbers(found, p)
     return {
         "process": str(p.process),

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as shown:
         if settings.metrics_port is not None:
             with extra():
-                of_it = _Shown(settings, lambda: stats_of(forwarder))
+                of_it = _ForwardData(settings, lambda: stats_of(forwarder))
             shown.enter_context(serving(of_it, settings.metrics_host, settings.metrics_port))
         forwarder.start()
         said = 0
@@ -108,7 +108,7 @@ def _is_empty(settings: Settings) -> bool:
         return False
 
 
-class _Shown:
+class _ForwardData:
     """For `serving`: the forwarder's counters, and the state of the journal."""
 
     def __init__(self, settings: Settings, stats: Callable[[], Mapping[str, int]]) -> None:

@@ -96,7 +96,7 @@ class Child:
                 pass
         return self.process.returncode
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The end of its log, as one line."""
         if self.log is None or not self.log.exists():
             return ""
@@ -161,10 +161,10 @@ def wait_for_port(child: Child, port: int) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if not child.running():
-            raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.last_words()}")
+            raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.log_tail()}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.05)
-    raise AuditError(f"{child.name} did not listen on port {port} within 20 s: {child.last_words()}")
+    raise AuditError(f"{child.name} did not listen on port {port} within 20 s: {child.log_tail()}")

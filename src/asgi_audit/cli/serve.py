@@ -28,7 +28,7 @@ from ..metrics import Values
 from ..settings import Settings
 from ..wiring.issuer import open_issuer
 from ..wiring.operations import forget_index, open_control, open_source
-from ..wiring.server import Beside, build_api, build_server, check_dialects
+from ..wiring.server import Siblings, build_api, build_server, check_dialects
 from ..wiring.shared_memory import METRICS_SECONDS, PARTS, Text
 from . import export
 from .ask_lines import ask_lines, shown_host
@@ -101,11 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     metrics = Text.make()
-    beside: dict[str, Supervised] = {}
+    children: dict[str, Supervised] = {}
     try:
         if not arguments.no_index:
-            beside["indexer"] = SupervisedIndexer(settings, new_index=arguments.new_index, metrics=metrics)
-        beside["exporter"] = SupervisedExporter(settings)
+            children["indexer"] = SupervisedIndexer(settings, new_index=arguments.new_index, metrics=metrics)
+        children["exporter"] = SupervisedExporter(settings)
         if is_json():
             _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": home}})
         else:
@@ -113,18 +113,18 @@ def run(arguments: argparse.Namespace) -> int:
         _first_key(control, settings, base, arguments.account)
         control.close()
         if settings.workers > 1:
-            return Workers(settings, listening, beside, metrics).run(stop)
-        return _alone(settings, listening, beside, metrics, stop)
+            return Workers(settings, listening, children, metrics).run(stop)
+        return _serve_in_process(settings, listening, children, metrics, stop)
     finally:
         listening.close()
-        for child in beside.values():
+        for child in children.values():
             child.ask_to_stop()
-        for child in beside.values():
+        for child in children.values():
             child.stop(_CHILD_SECONDS)
         control.close()
 
 
-def _alone(
+def _serve_in_process(
     settings: Settings,
     listening: socket.socket,
     children: Mapping[str, Supervised],
@@ -142,12 +142,12 @@ def _alone(
         for child in children.values():
             child.ask_to_stop()
 
-    beside = Beside(
+    siblings = Siblings(
         unready=lambda: "the indexer process is not running" if indexer and not indexer.running() else "",
         measures=restarts,
         text=lambda: metrics.read(METRICS_SECONDS),
     )
-    server = build_server(build_api(settings, beside), stopping=stopping)
+    server = build_server(build_api(settings, siblings), stopping=stopping)
 
     def end() -> None:
         stop.wait()

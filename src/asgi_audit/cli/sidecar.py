@@ -24,7 +24,7 @@ from ..metrics import TABLE, Collector, Value, Values
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Counts", "Shown", "Sidecar", "serving"]
+__all__ = ["Counts", "Sidecar", "SidecarData", "serving"]
 
 _log = logging.getLogger("asgi_audit.sidecar")
 _ASKING_MAX = 8
@@ -56,7 +56,7 @@ class Counts(Protocol):
     def paused(self) -> str: ...
 
 
-class Shown(Protocol):
+class SidecarData(Protocol):
     """The data to show: a registry, and why the command is not ready, or ''."""
 
     @property
@@ -127,7 +127,7 @@ class Sidecar:
 
 
 @contextlib.contextmanager
-def serving(sidecar: Shown, host: str, port: int | None) -> Iterator[None]:
+def serving(sidecar: SidecarData, host: str, port: int | None) -> Iterator[None]:
     """Serves on `port` until the block ends (0: a free port, which is logged; None: does not listen)."""
     server = None if port is None else _listening(sidecar, host, port)
     if server is None:
@@ -145,7 +145,7 @@ def serving(sidecar: Shown, host: str, port: int | None) -> Iterator[None]:
         thread.join(5)
 
 
-def _listening(sidecar: Shown, host: str, port: int) -> ThreadingHTTPServer | None:
+def _listening(sidecar: SidecarData, host: str, port: int) -> ThreadingHTTPServer | None:
     from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
     asking = threading.BoundedSemaphore(_ASKING_MAX)

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..settings import make_settings
-from ..wiring.server import Beside, build_api, build_server
-from ..wiring.shared_memory import METRICS_SECONDS, Text, Together
+from ..wiring.server import Siblings, build_api, build_server
+from ..wiring.shared_memory import METRICS_SECONDS, SharedMemory, Text
 from . import guarded_run
 from .logs import configure
 from .processes import on_closed_stdin, share_one_heap
@@ -28,16 +28,16 @@ def run(given: Mapping[str, Any]) -> int:
     share_one_heap()
     settings = make_settings({}, **given["settings"])
     listening = socket.socket(fileno=given["listening"])
-    together = Together(given["together"], given["workers"], given["slot"])
+    memory = SharedMemory(given["memory"], given["workers"], given["slot"])
     metrics = Text(given["metrics"])
-    beside = Beside(
-        unready=together.unready,
-        measures=together.measures,
+    siblings = Siblings(
+        unready=memory.unready,
+        measures=memory.measures,
         text=lambda: metrics.read(METRICS_SECONDS),
-        together=together,
+        memory=memory,
         histograms=given["histograms"],
     )
-    server = build_server(build_api(settings, beside), beat=together.beat)
+    server = build_server(build_api(settings, siblings), beat=memory.beat)
 
     def stop() -> None:
         server.should_exit = True

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import Settings
-from ..wiring.shared_memory import Text, Together
+from ..wiring.shared_memory import SharedMemory, Text
 from .processes import Child
 from .supervised import Supervised
 
@@ -38,18 +38,18 @@ _STOP_SECONDS = 4.0  # a worker ends within 2 s after SIGTERM
 
 
 class Workers:
-    """`beside`: the other children, by the names of `shared_memory.PARTS`; they are stopped together with the workers.
+    """`children`: the others, by the names of `shared_memory.PARTS`; they are stopped together with the workers.
 
     Raises OSError when the shared memory cannot be made."""
 
     def __init__(
-        self, settings: Settings, listening: socket.socket, beside: Mapping[str, Supervised], metrics: Text
+        self, settings: Settings, listening: socket.socket, children: Mapping[str, Supervised], metrics: Text
     ) -> None:
         self._settings = settings
         self._listening = listening
-        self._beside = beside
+        self._children = children
         self._metrics = metrics
-        self._together = Together.make(settings.workers)
+        self._memory = SharedMemory.make(settings.workers)
         # Histograms of all workers, in a directory, because prometheus_client shares them through files.
         self._histograms = Path(tempfile.mkdtemp(prefix="asgi-audit-metrics-"))
         self._workers: list[Supervised] = []
@@ -69,14 +69,14 @@ class Workers:
 
     def _supervised(self, slot: int) -> Supervised:
         def ended(code: int) -> bool:
-            if not self._was_ready and self._together.silent_seconds(slot) is None:
+            if not self._was_ready and self._memory.silent_seconds(slot) is None:
                 self._failed.set()  # an error that stops the first workers would stop the next one too
                 return False
-            self._together.left(slot)
+            self._memory.left(slot)
             return True
 
         def is_stuck() -> bool:
-            silent = self._together.silent_seconds(slot)
+            silent = self._memory.silent_seconds(slot)
             return silent is not None and silent > STUCK_SECONDS
 
         return Supervised(f"worker {slot + 1}", lambda: self._start(slot), on_ended=ended, is_stuck=is_stuck)
@@ -84,7 +84,7 @@ class Workers:
     def _start(self, slot: int) -> Child:
         descriptors = {
             "listening": self._listening.fileno(),
-            "together": self._together.fd,
+            "memory": self._memory.fd,
             "metrics": self._metrics.fd,
         }
         given = {
@@ -103,25 +103,25 @@ class Workers:
         )
 
     def _note(self) -> None:
-        heard = [self._together.silent_seconds(slot) is not None for slot in range(len(self._workers))]
+        heard = [self._memory.silent_seconds(slot) is not None for slot in range(len(self._workers))]
         self._was_ready = self._was_ready or any(heard)
-        indexer = self._beside.get("indexer")
-        restarts = {part: child.restarts for part, child in self._beside.items()}
-        self._together.note(
+        indexer = self._children.get("indexer")
+        restarts = {part: child.restarts for part, child in self._children.items()}
+        self._memory.note(
             indexer=None if indexer is None else indexer.running(),
             workers=sum(worker.running() and is_heard for worker, is_heard in zip(self._workers, heard, strict=True)),
             restarts=restarts | {"worker": sum(worker.restarts for worker in self._workers)},
         )
 
     def _end(self) -> None:
-        for child in (*self._workers, *self._beside.values()):
+        for child in (*self._workers, *self._children.values()):
             child.ask_to_stop()
         self._listening.close()  # refuse new clients instead of letting them wait
         for worker in self._workers:
             worker.stop(_STOP_SECONDS)
         with contextlib.suppress(OSError):
             shutil.rmtree(self._histograms)
-        self._together.close()
+        self._memory.close()
 
 
 def settings_as_json(settings: Settings) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class Exports:
         rows = self._read("counting exports", "SELECT state, count(*) FROM exports GROUP BY state", ())
         return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
 
-    def under_way(self) -> Progress:
+    def totals_in_progress(self) -> Progress:
         """The sum of records and bytes of all objects being written."""
         rows = self._read(
             "counting exports",

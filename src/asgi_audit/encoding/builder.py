@@ -34,7 +34,7 @@ from ..redaction import REDACTED, RecordRedactor, Redactor, Search
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 from .bodies import NULL, fragment
-from .headers import Headers, Seen
+from .headers import HeaderFacts, Headers
 from .parts import mask_again, redacted_paths
 from .text import TEXT_MAX, readable
 from .text import json_text as _text
@@ -248,7 +248,7 @@ class Builder:
     # Bodies
 
     @staticmethod
-    def _expects_body(x: Exchange, headers: Seen, values: Sequence[bytes]) -> bool:
+    def _expects_body(x: Exchange, headers: HeaderFacts, values: Sequence[bytes]) -> bool:
         """Whether the request announced a body. If not, a body that never came is `empty` and not `unread`."""
         if headers.length >= 0:
             return values[headers.length].strip(b" 0") != b""
@@ -258,7 +258,7 @@ class Builder:
         return not x.http_version.startswith("1") and x.method not in _NO_BODY_METHODS
 
     def _body_of(
-        self, body: Body, detail: str, shed: int, headers: Seen, request: bool, record: RecordRedactor
+        self, body: Body, detail: str, shed: int, headers: HeaderFacts, request: bool, record: RecordRedactor
     ) -> tuple[bytes, str]:
         """(JSON fragment, captured) of a body that has at least one byte."""
         if detail != "bodies":

@@ -29,7 +29,7 @@ from ..redaction.fields import HIDDEN, HOST, PLAIN
 from .bodies import is_opaque
 from .text import json_text
 
-__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "Headers", "Seen"]
+__all__ = ["HEADERS_MAX", "HEADER_BYTES_MAX", "HeaderFacts", "Headers"]
 
 HEADER_BYTES_MAX = 65_536
 HEADERS_MAX = 500
@@ -61,7 +61,7 @@ _HIDDEN_JSON = b'"' + REDACTED.encode() + b'"'
 _dumps = orjson.dumps
 
 
-class Seen:
+class HeaderFacts:
     """What the builder reads of headers. Do not change it: it may be cached."""
 
     __slots__ = ("chunked", "content_type", "content_type_json", "hostname", "length", "opaque", "trace")
@@ -76,9 +76,9 @@ class Seen:
         self.trace = -1  # likewise, of Traceparent
 
 
-_NOTHING_SEEN = Seen()
+_NO_FACTS = HeaderFacts()
 
-Encoded = tuple[bytes, Seen, Sequence[bytes]]
+Encoded = tuple[bytes, HeaderFacts, Sequence[bytes]]
 """(JSON object, what the builder reads, the values of the headers in their order)."""
 
 
@@ -104,7 +104,7 @@ class Headers:
         self._id_header = id_header
         self._plans: dict[tuple[str, tuple[bytes, ...]], _Plan | None] = {}
         # An object in pieces; every other piece is empty, for a value that is new each time.
-        self._objects: dict[tuple[_Plan, Any], tuple[list[bytes], Seen]] = {}
+        self._objects: dict[tuple[_Plan, Any], tuple[list[bytes], HeaderFacts]] = {}
         self._pairs: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}  # encoded (name, value) of repeated headers
         self._known: dict[bytes, tuple[bytes, int, bytes]] = {}  # name: encoded, its kind, in lower case
         self._hosts: dict[bytes, bytes] = {}
@@ -120,7 +120,7 @@ class Headers:
     ) -> Encoded:
         """base: `request.headers` or `response.headers`. request_id: the record's request id, which is not searched."""
         if not headers:
-            return b"{}", _NOTHING_SEEN, ()
+            return b"{}", _NO_FACTS, ()
         try:
             made = self._planned(headers, base, request_id, record)
             return made or self._each(headers, base, request_id, record, truncated)
@@ -192,7 +192,7 @@ class Headers:
 
     def _remembered(
         self, plan: _Plan, values: tuple[bytes, ...], repeated: bytes | tuple[bytes, ...] | int
-    ) -> tuple[list[bytes], Seen] | None:
+    ) -> tuple[list[bytes], HeaderFacts] | None:
         """The pieces with the repeating values, which are cached; None when one of the values may be a secret."""
         given = [values[at] for at in plan.repeated_at]
         if sum(map(len, given)) > _OBJECT_BYTES_MAX or (
@@ -218,9 +218,9 @@ class Headers:
         known = self._objects[plan, repeated] = (pieces, self._seen(plan.read, values))
         return known
 
-    def _seen(self, read: dict[bytes, int], values: Sequence[bytes]) -> Seen:
+    def _seen(self, read: dict[bytes, int], values: Sequence[bytes]) -> HeaderFacts:
         """read: the index of the first header of each name in `_READ`."""
-        seen = Seen()
+        seen = HeaderFacts()
         seen.length = read.get(b"content-length", -1)
         seen.trace = read.get(b"traceparent", -1)
         seen.chunked = b"transfer-encoding" in read

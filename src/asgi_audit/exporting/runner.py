@@ -32,7 +32,7 @@ from .base import Target, TargetError
 from .files import unlink
 from .manifest import claims_of, manifest_of
 from .part import Damaged, Part, PartHeld, part_path
-from .waiting import complete_until, shown_time, what_holds
+from .waiting import complete_until, incomplete_reason, shown_time
 
 __all__ = ["CHUNK_BYTES", "JOBS_MAX", "JOBS_OF_ACCOUNTS_MAX", "PATIENCE_MS", "Runner"]
 
@@ -145,7 +145,7 @@ class Runner:
                     self._guarded(export, lambda e=export: self._look(e))  # type: ignore[misc]
         going = [job for job in self._jobs.values() if not self._rests(job.export)]
         for job in going:
-            self._guarded(job.export, lambda j=job: self._go_on(j))  # type: ignore[misc]
+            self._guarded(job.export, lambda j=job: self._advance(j))  # type: ignore[misc]
         return bool(going)
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Runner:
                 if self._has_room(export):
                     self._begin(export, until)
             elif now >= max(export.created_ms, query.end) + PATIENCE_MS:
-                why = self._ask(lambda reader: what_holds(reader, query.end, until, export.reach))
+                why = self._ask(lambda reader: incomplete_reason(reader, query.end, until, export.reach))
                 self._exports.end(export.id, State.TIMED_OUT, why)
             elif not (export.state is State.PENDING and export.reason):
                 self._exports.say(export.id, f"it waits until the index is complete until {shown_time(query.end)}")
@@ -212,7 +212,7 @@ class Runner:
         else:
             self._jobs[export.id] = _Job(current, part, current.progress)
 
-    def _go_on(self, job: _Job) -> None:
+    def _advance(self, job: _Job) -> None:
         if not job.ready:
             self._resume(job)
             return

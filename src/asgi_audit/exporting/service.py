@@ -128,14 +128,14 @@ class ExportService:
         """Metrics: the number of exports per state, and the progress of those being written. Never raises; unreadable
         values are omitted."""
         try:
-            under_way, counts = self._exports.under_way(), self._exports.counts()
+            totals_in_progress, counts = self._exports.totals_in_progress(), self._exports.counts()
             running = self._exports.is_running()
         except StoreError:
             return {}
         return {
             "asgi_audit_exports": {state.value: float(count) for state, count in counts.items()},
-            "asgi_audit_exports_writing_records": float(under_way.records),
-            "asgi_audit_exports_writing_bytes": float(under_way.bytes),
+            "asgi_audit_exports_writing_records": float(totals_in_progress.records),
+            "asgi_audit_exports_writing_bytes": float(totals_in_progress.bytes),
             "asgi_audit_exports_running": float(running),
         }
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ..store.base import Reader
 from ..store.state import MARGIN_MS
 
-__all__ = ["complete_until", "shown_time", "what_holds"]
+__all__ = ["complete_until", "incomplete_reason", "shown_time"]
 
 _NAMED_MAX = 3
 
@@ -22,7 +22,7 @@ def complete_until(reader: Reader, start: int, end: int, accounts: frozenset[str
     return int(read_until * 1000) - MARGIN_MS if read_until else None
 
 
-def what_holds(reader: Reader, end: int, until: int | None, accounts: frozenset[str] | None) -> str:
+def incomplete_reason(reader: Reader, end: int, until: int | None, accounts: frozenset[str] | None) -> str:
     """A text for people: why the index is not complete up to `end`. `until`: T. A key without access to every account
     gets only the ids of processes and partitions, to pass on to the operator: services belong to accounts, and reasons
     may contain paths."""

@@ -42,10 +42,10 @@ from typing import Literal, NamedTuple
 from ..store.state import Completion, Extent, Hold, Known, ProcessState, ReadUntil, Resumed, reached
 from ..transport.base import Fence
 from .incidents import Incidents
-from .process import Checked, Seen, Stated, Tracked, started_of
+from .process import RecordEvent, StatementEvent, StatementTree, TrackedProcess, started_of
 from .source_time import SourceTime
 
-__all__ = ["SILENT_MS", "Consumed", "Seen", "Stated", "Tracker"]
+__all__ = ["SILENT_MS", "Consumed", "RecordEvent", "StatementEvent", "Tracker"]
 
 SILENT_MS = 120_000
 # Readers compute T from the stored extent and the newest fence, so T is not written for each fence. It is written when
@@ -57,7 +57,7 @@ class Consumed(NamedTuple):
     """One batch, in the order of the source. `now`: the indexer's clock, ms; `boot`: ms since the machine started. The
     rest as in `transport.base.Polled`, times in ms."""
 
-    events: Sequence[Seen | Stated]
+    events: Sequence[RecordEvent | StatementEvent]
     now: int
     boot: int = 0
     fence: Fence | None = None
@@ -83,17 +83,17 @@ class Tracker:
         self._begins_after = -1  # ms since boot: a fence that was taken after it says where it begins
         self._above = dict.fromkeys(extent.above)
         self._book = Incidents(resumed.last_incident)
-        self._processes: dict[bytes, Tracked] = {}
+        self._processes: dict[bytes, TrackedProcess] = {}
         for k in resumed.known:
-            self._processes[k.state.process] = p = Tracked(self._book, k.state, k.incidents)
+            self._processes[k.state.process] = p = TrackedProcess(self._book, k.state, k.incidents)
             if p.state.judged_after is not None:
                 p.state.judged_after = -1  # any fence is taken after this
             if self._time.mark is not None:
                 p.heard = "", min(p.state.heard, self._time.mark.elapsed)
         self._has_stated = self.until is not None or any(p.state.number for p in self._processes.values())
         self._holds = {h.partition: h for h in resumed.holds}
-        self._told_holds = list(self._holds.values())
-        self._told: Extent | None = extent
+        self._published_holds = list(self._holds.values())
+        self._published: Extent | None = extent
         self._looked_at = 0
 
     @property
@@ -106,7 +106,7 @@ class Tracker:
         """Partitions that were acknowledged as lost: fences ignore them."""
         return [h.partition for h in self._holds.values() if h.is_lost]
 
-    def unknown(self, events: Iterable[Seen | Stated]) -> set[bytes]:
+    def unknown(self, events: Iterable[RecordEvent | StatementEvent]) -> set[bytes]:
         """The processes for which `take` needs what the store knows."""
         return {e.process for e in events} - self._processes.keys()
 
@@ -122,7 +122,7 @@ class Tracker:
         for p in touched.values():
             self._conclude(p)
         self._write_off(touched, consumed.now)
-        states = [p.kept() for p in touched.values()]
+        states = [p.stored_state() for p in touched.values()]
         for p in touched.values():
             if p.state.standing != "active":
                 del self._processes[p.state.process]
@@ -130,20 +130,20 @@ class Tracker:
         self._note_holds(consumed)
         incidents, refused = self._book.taken()
         holds = list(self._holds.values())
-        if not (states or incidents) and holds == self._told_holds and self._is_told(extent):
+        if not (states or incidents) and holds == self._published_holds and self._is_published(extent):
             return None
-        changed_holds = None if holds == self._told_holds else holds
-        self._told, self._told_holds = extent, holds
+        changed_holds = None if holds == self._published_holds else holds
+        self._published, self._published_holds = extent, holds
         return Completion(extent, states, incidents, refused, changed_holds)
 
-    def _is_told(self, extent: Extent) -> bool:
+    def _is_published(self, extent: Extent) -> bool:
         """Whether readers compute this extent from what is stored already."""
-        if self._told is None or self._told._replace(until=extent.until) != extent:
+        if self._published is None or self._published._replace(until=extent.until) != extent:
             return False
-        if self._told.until is None or extent.until is None or self.mark is None:
-            return self._told.until == extent.until
-        is_reckoned = reached(self._told, self.mark.at) == extent.until
-        return is_reckoned and extent.until - self._told.until < _WRITTEN_MS
+        if self._published.until is None or extent.until is None or self.mark is None:
+            return self._published.until == extent.until
+        is_reckoned = reached(self._published, self.mark.at) == extent.until
+        return is_reckoned and extent.until - self._published.until < _WRITTEN_MS
 
     def forget(self, horizon: int, now: int) -> None:
         """Records before `horizon` (ms) are expired and therefore settled: resolve the incidents that concern only
@@ -174,38 +174,40 @@ class Tracker:
 
     # -- one batch
 
-    def _settle(self, consumed: Consumed, known: Mapping[bytes, Known]) -> dict[bytes, Tracked]:
+    def _settle(self, consumed: Consumed, known: Mapping[bytes, Known]) -> dict[bytes, TrackedProcess]:
         """Take all records of the batch first and apply its statements after that: a record that comes after its
         statement in the same batch is not missing."""
-        touched: dict[bytes, Tracked] = {}
-        statements: list[tuple[Tracked, Stated, Checked | None]] = []
+        touched: dict[bytes, TrackedProcess] = {}
+        statements: list[tuple[TrackedProcess, StatementEvent, StatementTree | None]] = []
         for e in consumed.events:
             p = touched.get(e.process)
             if p is None or p.state.partition != e.partition:
-                p = touched[e.process] = self._heard(e, consumed, p, known.get(e.process))
-            if isinstance(e, Stated):
+                p = touched[e.process] = self._process_of_event(e, consumed, p, known.get(e.process))
+            if isinstance(e, StatementEvent):
                 statements.append((p, e, p.checked(e.statement, e.digest)))
             else:
-                p.saw(e)
+                p.add_record(e)
         for p, stated, checked in statements:
-            p.hear(stated, checked)
+            p.add_statement(stated, checked)
         return touched
 
-    def _heard(self, e: Seen | Stated, consumed: Consumed, p: Tracked | None, known: Known | None) -> Tracked:
+    def _process_of_event(
+        self, e: RecordEvent | StatementEvent, consumed: Consumed, p: TrackedProcess | None, known: Known | None
+    ) -> TrackedProcess:
         """The process of this event: active, known from the store, or new."""
         p = p or self._processes.get(e.process)
         is_cut = e.partition in self._above
         if p is None and known is not None:
-            p = Tracked(self._book, known.state, known.incidents)
+            p = TrackedProcess(self._book, known.state, known.incidents)
             if p.state.judged_after is not None:
                 p.state.judged_after = consumed.boot  # the stored value may be from before the machine restarted
         if p is None:
             started = started_of(e, consumed.now)
             state = ProcessState(process=e.process, partition=e.partition, started=started, low=started)
-            p = Tracked(self._book, state, is_new=True)
+            p = TrackedProcess(self._book, state, is_new=True)
             if not p.begins_with(e):
-                state.first_read = e.statement.last + 1 if isinstance(e, Stated) else e.sequence
-                state.first_number = e.statement.number if isinstance(e, Stated) else 0
+                state.first_read = e.statement.last + 1 if isinstance(e, StatementEvent) else e.sequence
+                state.first_number = e.statement.number if isinstance(e, StatementEvent) else 0
                 p.wait_for_fence(consumed.boot, is_cut=is_cut)
         elif p.state.partition != e.partition:
             p.wait_for_fence(consumed.boot, is_cut=is_cut)
@@ -215,7 +217,7 @@ class Tracker:
         p.state.heard = p.heard[1] if p.heard is not None and not p.heard[0] else 0
         return p
 
-    def _pass_fence(self, fence: Fence, touched: dict[bytes, Tracked]) -> None:
+    def _pass_fence(self, fence: Fence, touched: dict[bytes, TrackedProcess]) -> None:
         self._time.passed(fence)
         self._is_held = False
         boot = int(fence.boot * 1000)
@@ -228,7 +230,7 @@ class Tracker:
         for process, p in self._processes.items():
             after = p.state.judged_after
             if after is not None and boot > after and p.state.number:
-                self._begins = max(self._begins, p.judge(self._begins))
+                self._begins = max(self._begins, p.mark_missing(self._begins))
                 touched[process] = p
 
     def _note_begins(self, consumed: Consumed) -> None:
@@ -242,7 +244,7 @@ class Tracker:
 
     # -- what follows from it
 
-    def _conclude(self, p: Tracked) -> None:
+    def _conclude(self, p: TrackedProcess) -> None:
         """Decide whether the process stays active, and whether T claimed more than the process had promised."""
         s = p.state
         self._has_stated = self._has_stated or s.number > 0
@@ -265,7 +267,7 @@ class Tracker:
         elif s.standing == "active" and self.until is not None and p.low < self.until:
             p.claim = p.open("late", p.low, self.until, "it continues with less than T had claimed")
 
-    def _write_off(self, touched: dict[bytes, Tracked], now: int) -> None:
+    def _write_off(self, touched: dict[bytes, TrackedProcess], now: int) -> None:
         if abs(now - self._looked_at) < 1000:
             return
         self._looked_at = now

@@ -38,7 +38,7 @@ from ..store.state import Completion, DeadLetter, Known
 from ..transport import base as transport
 from ..transport.base import Kind, Message, Position, Source
 from ..transport.fences import boot_seconds
-from .completeness import Consumed, Seen, Stated, Tracker
+from .completeness import Consumed, RecordEvent, StatementEvent, Tracker
 from .retention import Retention
 
 __all__ = ["Indexer", "IndexerProgress"]
@@ -140,29 +140,29 @@ class Indexer:
     def run(self) -> None:
         """Index until `stop` is set. Raises StoreError and TransportError that are not retriable."""
         try:
-            positions = self._insist("read the positions", lambda: self._writer.positions(self._source.name))
-            self._insist("open the source", lambda: self._source.open(positions))
+            positions = self._retry("read the positions", lambda: self._writer.positions(self._source.name))
+            self._retry("open the source", lambda: self._source.open(positions))
             self._begin_tracking()
             # The last run may have ended between its write and its commit: commit what is stored.
             self._commit(positions)
             while not self._stop.is_set():
                 self._retention.tend()
                 self._look_for_lost_partitions()
-                found = self._insist("read the source", self._gather)
+                found = self._retry("read the source", self._poll)
                 # After the poll, whose messages may be the first ones of a topic that was created again.
                 incidents = self._source.take_incidents()
                 if found.messages or found.damaged or found.positions or self._to_forget or incidents:
                     self._index(found, incidents)
                 else:
-                    self._idle(found)
+                    self._on_empty_poll(found)
             if self._to_forget:  # the source names these partitions only once, so forget their positions now
                 self._index(transport.Polled((), {}))
         except _Stopped:
             pass
 
     def _begin_tracking(self) -> None:
-        resumed = self._insist("read how far the index is complete", self._writer.resumed)
-        made = self._insist("read when the source was created", self._source.made_at)
+        resumed = self._retry("read how far the index is complete", self._writer.resumed)
+        made = self._retry("read when the source was created", self._source.made_at)
         self._tracker = Tracker(resumed, begins=resumed.made_at if made is None else int(made * 1000))
         self._source.ignore(self._tracker.lost_partitions)
 
@@ -172,13 +172,13 @@ class Indexer:
         if now - self._asked_at < _ASKED_SECONDS:
             return
         self._asked_at = now
-        for partition in self._insist("read which partitions are acknowledged as lost", self._writer.partitions_lost):
+        for partition in self._retry("read which partitions are acknowledged as lost", self._writer.partitions_lost):
             if self._tracker.give_up(partition, int(self._clock() * 1000)):
                 _log.warning("acknowledged by the operator: partition %s is permanently lost", partition)
             self._index(transport.Polled((), {}))
             self._source.ignore(self._tracker.lost_partitions)
             noted = functools.partial(self._writer.partition_noted, partition)
-            self._insist("store the acknowledgement of a lost partition", noted)
+            self._retry("store the acknowledgement of a lost partition", noted)
 
     def _note_incidents(self, incidents: Sequence[transport.SourceIncident]) -> None:
         """What happened to the source itself becomes incidents, stored with this batch."""
@@ -197,7 +197,7 @@ class Indexer:
 
     # -- one batch
 
-    def _gather(self) -> transport.Polled:
+    def _poll(self) -> transport.Polled:
         """One poll. When it returned few messages and nothing more is waiting, a second one follows after the
         linger."""
         room = max(1, min(self._size, int(_BYTES_MAX / self._message_bytes)))
@@ -235,7 +235,7 @@ class Indexer:
                 _log.warning(
                     "the disk of the index has too little space for %d messages; trying fewer", len(found.messages)
                 )
-            first, second = _halves(found)
+            first, second = _split(found)
             self._size, self._narrow = len(first.messages), _NARROW_BATCHES
             # The tracker has taken the whole batch already: begin again from what is stored, as after a crash.
             self._begin_tracking()
@@ -258,18 +258,18 @@ class Indexer:
             completion=completion,
         )
         can_be_less = len(found.messages) > 1
-        written = self._insist("write to the index", lambda: self._write(batch), can_be_less=can_be_less)
+        written = self._retry("write to the index", lambda: self._write(batch), can_be_less=can_be_less)
         self._to_forget.clear()
         self._count(written, len(statements), skipped)
-        self._adapt(found)
+        self._adapt_batch_size(found)
         self._commit(found.positions)
-        self._tell()
+        self._report_progress()
 
-    def _complete(self, events: Sequence[Seen | Stated], found: transport.Polled) -> Completion | None:
+    def _complete(self, events: Sequence[RecordEvent | StatementEvent], found: transport.Polled) -> Completion | None:
         unknown = self._tracker.unknown(events)
         known: dict[bytes, Known] = {}
         if unknown:
-            stored = self._insist("read the state of a process", lambda: [self._writer.known(p) for p in unknown])
+            stored = self._retry("read the state of a process", lambda: [self._writer.known(p) for p in unknown])
             known = {k.state.process: k for k in stored if k is not None}
         lost = self._tracker.lost_partitions
         completion = self._tracker.take(
@@ -292,9 +292,9 @@ class Indexer:
 
     def _read(
         self, found: transport.Polled
-    ) -> tuple[list[Decoded], list[Statement], list[DeadLetter], list[Seen | Stated], int]:
+    ) -> tuple[list[Decoded], list[Statement], list[DeadLetter], list[RecordEvent | StatementEvent], int]:
         records: list[Decoded] = []
-        events: list[Seen | Stated] = []
+        events: list[RecordEvent | StatementEvent] = []
         statements: list[Statement] = []
         name = self._source.name
         dead = [DeadLetter(name, partition, at, why, data) for partition, at, why, data in found.damaged]
@@ -307,11 +307,11 @@ class Indexer:
                     records.append(d)
                     if d.process is not None:
                         leaf = leaf_hash(m.payload)
-                        events.append(Seen(d.process, m.partition, d.sequence, d.timestamp, leaf, False))
+                        events.append(RecordEvent(d.process, m.partition, d.sequence, d.timestamp, leaf, False))
                 elif kind == Kind.STATEMENT:
                     process, s = self._statement(m)
                     statements.append(s)
-                    events.append(Stated(process, m.partition, s, statement_digest(m.payload)))
+                    events.append(StatementEvent(process, m.partition, s, statement_digest(m.payload)))
                 elif kind == Kind.LOSS:
                     events.append(self._loss(m))
                 else:
@@ -327,7 +327,7 @@ class Indexer:
                 dead.append(DeadLetter(name, m.partition, m.offset, str(e), m.payload))
                 process_of = self._process_of(m.partition)
                 if m.kind == Kind.RECORD and 0 < m.sequence < 1 << 63 and process_of is not None:
-                    events.append(Seen(process_of, m.partition, m.sequence, None, leaf_hash(m.payload)))
+                    events.append(RecordEvent(process_of, m.partition, m.sequence, None, leaf_hash(m.payload)))
         return records, statements, dead, events, skipped
 
     def _record(self, m: Message) -> Decoded:
@@ -350,14 +350,14 @@ class Indexer:
             raise RecordError(f"the entry's header has sequence {m.sequence}, its statement ends at {s.last}")
         return process, s
 
-    def _loss(self, m: Message) -> Seen:
+    def _loss(self, m: Message) -> RecordEvent:
         loss = decode_loss(m.payload)
         try:
             process, leaf = uuid.UUID(loss.process).bytes, bytes.fromhex(loss.leaf)
         except ValueError:
             raise RecordError("the loss entry's process is not a UUID, or its leaf is not a hash") from None
         self._same_process(m.partition, process)
-        return Seen(process, m.partition, loss.sequence, None, leaf, is_loss=True)
+        return RecordEvent(process, m.partition, loss.sequence, None, leaf, is_loss=True)
 
     def _same_process(self, partition: str, process: bytes) -> None:
         known = self._process_of(partition)
@@ -397,7 +397,7 @@ class Indexer:
         self._to_commit.clear()
         self._to_forget.update(dict.fromkeys(gone))
 
-    def _idle(self, found: transport.Polled) -> None:
+    def _on_empty_poll(self, found: transport.Polled) -> None:
         """No messages came. A fence may have passed, or a partition may keep fences from passing."""
         now = time.monotonic()
         is_plain = not found.begins and not found.has_changed
@@ -409,13 +409,13 @@ class Indexer:
         mark = self._tracker.mark if found.fence is not None else None
         if completion is not None:
             batch = Batch(source=self._source.name, positions={}, read_until=mark, completion=completion)
-            self._insist("write to the index", lambda: self._writer.write(batch))
+            self._retry("write to the index", lambda: self._writer.write(batch))
         elif mark is not None:
-            self._insist("write to the index", lambda: self._writer.read_until(mark))
+            self._retry("write to the index", lambda: self._writer.read_until(mark))
         if self._commit_failing:
             self._commit({})
 
-    def _adapt(self, found: transport.Polled) -> None:
+    def _adapt_batch_size(self, found: transport.Polled) -> None:
         """Make the next batch larger while more is waiting, within the memory that the last sizes allow."""
         number = len(found.messages)
         if number:
@@ -426,7 +426,7 @@ class Indexer:
         elif found.more:
             self._size = min(self._batch_max, self._size * 2)
 
-    def _insist(self, doing: str, attempt: Callable[[], T], *, can_be_less: bool = False) -> T:
+    def _retry(self, doing: str, attempt: Callable[[], T], *, can_be_less: bool = False) -> T:
         """Call `attempt` until it succeeds, with pauses after retriable errors; the first is logged. Other errors are
         raised. Raises _Stopped when `stop` is set in a pause and, with `can_be_less`, _TooLarge when the store is
         full."""
@@ -442,7 +442,7 @@ class Indexer:
                 if not self._progress.paused:
                     _log.warning("cannot %s; trying again until it works: %s", doing, _said(e))
                     self._progress = self._progress._replace(paused=_said(e))
-                    self._tell()
+                    self._report_progress()
                 if self._stop.wait(pause):
                     raise _Stopped from None
                 self._retention.tend()  # a purge may be what ends a full disk
@@ -451,7 +451,7 @@ class Indexer:
             if self._progress.paused:
                 _log.info("it works again: %s", doing)
                 self._progress = self._progress._replace(paused="")
-                self._tell()
+                self._report_progress()
             return result
 
     def _write(self, batch: Batch) -> Written:
@@ -472,12 +472,12 @@ class Indexer:
             batches=p.batches + 1,
         )
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.progress)
 
 
-def _halves(found: transport.Polled) -> tuple[transport.Polled, transport.Polled]:
+def _split(found: transport.Polled) -> tuple[transport.Polled, transport.Polled]:
     """Two halves of at least two messages, each with the positions after it. The fence passes with the second."""
     middle = len(found.messages) // 2
     messages = found.messages[:middle]

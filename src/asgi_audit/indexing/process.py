@@ -34,7 +34,7 @@ from ..store.state import Incident, ProcessState
 from .incidents import IncidentKind, Incidents
 from .ranges import Ranges
 
-__all__ = ["Checked", "Seen", "Stated", "Tracked", "started_of"]
+__all__ = ["RecordEvent", "StatementEvent", "StatementTree", "TrackedProcess", "started_of"]
 
 _RECENT_MS = 60_000  # as the recorder has it: an exchange open for longer no longer holds a watermark back
 _RANGES_MAX = 10_000
@@ -43,7 +43,7 @@ _PROMISES_MAX = 64
 _CUT_MS = 15_000
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
+class RecordEvent(msgspec.Struct, frozen=True, gc=False):
     """A record (also one that the store will drop as a duplicate), a dead letter whose process and sequence are known,
     or a loss entry. `leaf`: the RFC 6962 hash of the record's bytes."""
 
@@ -55,7 +55,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     is_loss: bool = False
 
 
-class Stated(msgspec.Struct, frozen=True):
+class StatementEvent(msgspec.Struct, frozen=True):
     """`digest`: SHA-256 of the statement's bytes, hex."""
 
     process: bytes
@@ -64,7 +64,7 @@ class Stated(msgspec.Struct, frozen=True):
     digest: str
 
 
-class Checked(NamedTuple):
+class StatementTree(NamedTuple):
     """The Merkle tree of the records between the statement before and this one. `is_whole`: all of them are in it."""
 
     root: bytes
@@ -72,7 +72,7 @@ class Checked(NamedTuple):
     is_whole: bool
 
 
-class Tracked:
+class TrackedProcess:
     """A process in memory: its stored state, and those parts of it that change often."""
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Tracked:
         """low(p), or less: after the clock was set back, a later promise that still waits may be lower."""
         return min([self.state.low, *[promise for _, promise in self.state.promises]])
 
-    def kept(self) -> ProcessState:
+    def stored_state(self) -> ProcessState:
         """The state with everything written back into it."""
         s = self.state
         s.above = list(self.above)
@@ -122,16 +122,16 @@ class Tracked:
 
     # -- what comes
 
-    def begins_with(self, e: Seen | Stated) -> bool:
+    def begins_with(self, e: RecordEvent | StatementEvent) -> bool:
         """Whether this is the beginning of a new process."""
-        return e.statement.number == 1 if isinstance(e, Stated) else e.sequence <= 1
+        return e.statement.number == 1 if isinstance(e, StatementEvent) else e.sequence <= 1
 
     def wait_for_fence(self, boot: int, *, is_cut: bool) -> None:
         """Absent sequences may still come: judge them when a fence has passed that was taken after `boot` (ms)."""
         self.state.judged_after = boot
         self.state.is_cut = self.state.is_cut or is_cut
 
-    def saw(self, e: Seen) -> None:
+    def add_record(self, e: RecordEvent) -> None:
         s = self.state
         sequence = e.sequence
         if sequence < 1:
@@ -148,10 +148,10 @@ class Tracked:
                 if not any(incident.kind == "unproven" for incident in self.others):
                     detail = "more gaps than can be kept until the next statement"
                     self.open("unproven", s.low, self.book.now, detail)
-        elif self.waiting and self._no_longer_waits(sequence, sequence, is_loss=e.is_loss):
+        elif self.waiting and self._remove_waiting(sequence, sequence, is_loss=e.is_loss):
             self.book.refused += e.is_loss
         elif self.missing:
-            found = self._came("missing", sequence, sequence, is_loss=e.is_loss)
+            found = self._note_arrived("missing", sequence, sequence, is_loss=e.is_loss)
             self.book.refused += found if e.is_loss else 0
         if sequence > s.leaf_last:
             s.leaf_last = sequence
@@ -163,7 +163,7 @@ class Tracked:
             at = s.started if e.timestamp is None else e.timestamp
             self.earliest = at if self.earliest is None else min(at, self.earliest)
 
-    def checked(self, said: Statement, digest: str) -> Checked | None:
+    def checked(self, said: Statement, digest: str) -> StatementTree | None:
         """The tree of the records since the statement before, and a new tree; None for a statement that came before."""
         s = self.state
         # An adopter numbers its statement from what it finds; with the headers gone, the number may be one that was
@@ -173,7 +173,7 @@ class Tracked:
         )
         if said.number <= self.tree_number and not is_adopted:
             return None
-        checked = Checked(self.tree.root(), self.tree.size, s.leaves_whole and s.leaf_last <= said.last)
+        checked = StatementTree(self.tree.root(), self.tree.size, s.leaves_whole and s.leaf_last <= said.last)
         # A record beyond the statement came before it, so the next tree lacks that record.
         s.leaves_whole = s.leaf_last <= said.last
         s.leaf_last = max(s.leaf_last, said.last)
@@ -182,14 +182,14 @@ class Tracked:
         self.latest = digest
         return checked
 
-    def hear(self, e: Stated, checked: Checked | None) -> None:
+    def add_statement(self, e: StatementEvent, checked: StatementTree | None) -> None:
         s, said = self.state, e.statement
         if checked is None:  # it came before
-            self._came("gap", said.number, said.number)
+            self._note_arrived("gap", said.number, said.number)
             self.waiting_numbers.remove(said.number, said.number)
             for r in said.lost:
-                self._no_longer_waits(r.first, r.last, is_loss=True)
-                self._came("missing", r.first, r.last, is_loss=True)
+                self._remove_waiting(r.first, r.last, is_loss=True)
+                self._note_arrived("missing", r.first, r.last, is_loss=True)
             self.settle()
             return
         if said.started and not s.number:
@@ -239,12 +239,12 @@ class Tracked:
         if len(s.promises) > _PROMISES_MAX:
             del s.promises[1:-1:2]
 
-    def judge(self, begins: int) -> int:
+    def mark_missing(self, begins: int) -> int:
         """A fence has passed, so a sequence that is absent now will not arrive: it is missing. `begins`:
         `complete_from` (ms). Returns the time that `complete_from` must be at least."""
         s = self.state
         s.judged_after = None
-        at_least = self._pass_over(begins) if s.first_read is not None and s.is_cut else 0
+        at_least = self._skip_removed(begins) if s.first_read is not None and s.is_cut else 0
         s.first_read = None
         count = self.waiting.total()
         window = s.waiting_from, s.waiting_to
@@ -257,8 +257,8 @@ class Tracked:
         self.settle()
         return at_least
 
-    def _pass_over(self, begins: int) -> int:
-        """Settle the sequences that were removed from the source before it was read. Returns as `judge` does."""
+    def _skip_removed(self, begins: int) -> int:
+        """Settle the sequences that were removed from the source before it was read. Returns as `mark_missing` does."""
         s = self.state
         assert s.first_read is not None
         self.waiting_numbers.remove(1, s.first_number - 1)
@@ -275,7 +275,7 @@ class Tracked:
         s.earlier += count
         return s.first_at + 1
 
-    def _no_longer_waits(self, first: int, last: int, *, is_loss: bool = False) -> int:
+    def _remove_waiting(self, first: int, last: int, *, is_loss: bool = False) -> int:
         found = self.waiting.remove(first, last)
         if found:
             if is_loss:
@@ -283,7 +283,7 @@ class Tracked:
             self.settle()
         return found
 
-    def _came(self, kind: str, first: int, last: int, *, is_loss: bool = False) -> int:
+    def _note_arrived(self, kind: str, first: int, last: int, *, is_loss: bool = False) -> int:
         """Some missing sequences arrived, or were stated lost. Returns how many."""
         came = 0
         for incident, ranges in self.missing:
@@ -299,7 +299,7 @@ class Tracked:
         self.missing = [(incident, ranges) for incident, ranges in self.missing if incident.resolved_at is None]
         return came
 
-    def _check(self, e: Stated, checked: Checked, window: tuple[int, int]) -> None:
+    def _check(self, e: StatementEvent, checked: StatementTree, window: tuple[int, int]) -> None:
         s, said = self.state, e.statement
         if s.digest and said.previous is not None and said.number == s.number + 1 and said.previous != s.digest:
             self.open("altered", *window, f"statement {said.number} does not follow the one received before it")
@@ -322,12 +322,12 @@ class Tracked:
             s.lost += r.last - max(r.first, s.last + 1) + 1 if r.last > s.last else 0
             absent.remove(r.first, r.last)
             if r.first <= s.last:
-                self._no_longer_waits(r.first, min(r.last, s.last), is_loss=True)
-                self._came("missing", r.first, min(r.last, s.last), is_loss=True)
+                self._remove_waiting(r.first, min(r.last, s.last), is_loss=True)
+                self._note_arrived("missing", r.first, min(r.last, s.last), is_loss=True)
         numbers = range(s.number + 1, said.number)
         is_missing = absent.total() > said.lost_more
         if s.judged_after is not None:
-            self._let_wait(absent if is_missing else Ranges(), numbers, said.lost_more, window)
+            self._await_fence_for(absent if is_missing else Ranges(), numbers, said.lost_more, window)
             return
         if is_missing:
             nameless = f"; {said.lost_more} of them are stated lost without their numbers" if said.lost_more else ""
@@ -336,7 +336,7 @@ class Tracked:
             gap = Ranges([(numbers[0], numbers[-1])])
             self.open_ranges("gap", gap, *window, f"statements before {said.number}")
 
-    def _let_wait(self, absent: Ranges, numbers: range, more: int, window: tuple[int, int]) -> None:
+    def _await_fence_for(self, absent: Ranges, numbers: range, more: int, window: tuple[int, int]) -> None:
         s = self.state
         if not absent and not numbers:
             return
@@ -419,12 +419,12 @@ class Tracked:
             self.others = [i for i in self.others if i.resolved_at is None]
 
 
-def started_of(e: Seen | Stated, now: int) -> int:
+def started_of(e: RecordEvent | StatementEvent, now: int) -> int:
     """When a process began, in ms: from its statement, else from its UUIDv7, else the time of its first record."""
-    if isinstance(e, Stated) and e.statement.started:
+    if isinstance(e, StatementEvent) and e.statement.started:
         return e.statement.started
     made = started_ms(e.process)
     if made is not None:
         return made
-    at = e.statement.at if isinstance(e, Stated) else e.timestamp
+    at = e.statement.at if isinstance(e, StatementEvent) else e.timestamp
     return now if at is None else at

@@ -96,7 +96,7 @@ class Output:
                 logging.WARNING,
                 "half",
                 "asgi-audit: the journal is half full; %s When it is full, records are lost",
-                self._state.what_empties(),
+                self._state.full_reason(),
             )
         elif room < 0.4:
             self._is_half_full_said = False

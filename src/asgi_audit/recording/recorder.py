@@ -33,7 +33,7 @@ from ..forking import Step, after_fork_in_child
 from ..settings import Settings
 from ..transport.base import ProcessFacts
 from .clock import Clock
-from .state import OpenWriter, Phase, RecorderState, ask_for_an_indexer
+from .state import OpenWriter, Phase, RecorderState, indexer_hint
 from .thread import EXIT_SECONDS, RecorderThread
 from .writing import Writing
 
@@ -144,9 +144,9 @@ class Recorder:
                 SealedExchange(sequence, ended_ns, draft, outcome, route, endpoint, principal, notes, self, wake)
             )
             if wake is not None:
-                state.urge()
+                state.wake_now()
             elif state.phase is _PARKED:
-                state.awake()
+                state.wake_thread()
         return True
 
     def unwaited(self) -> None:
@@ -225,7 +225,7 @@ def shared_recorder(
     clock: Clock | None = None,
     on_closed: Callable[[float, bool], object] | None = None,
     on_begun: Callable[[], object] | None = None,
-    what_empties: Callable[[], str] = ask_for_an_indexer,
+    full_reason: Callable[[], str] = indexer_hint,
 ) -> Recorder:
     """A recorder with the identity that the settings give (service, account, instance …). All recorders of one OS
     process over one journal share their thread; the first call makes it, and its callbacks stay:
@@ -235,13 +235,13 @@ def shared_recorder(
         or at the end. It may take at most `seconds`, to send what is in the journal.
     on_begun(): called when the journal has a first statement of this process, or the first after one with
         `closed`.
-    what_empties(): a sentence for the log, which names the reader that should empty a journal that fills up.
+    full_reason(): a sentence for the log, which names the reader that should empty a journal that fills up.
 
     Raises ConfigError when two callers configure the shared part differently."""
     with _threads_lock:
         thread = _threads.get(settings.transport_url)
         if thread is None:
-            state = RecorderState(settings, open_writer, clock, on_begun, what_empties)
+            state = RecorderState(settings, open_writer, clock, on_begun, full_reason)
             thread = RecorderThread(state, Writing, on_closed)
             _threads[settings.transport_url] = thread
             _every.add(thread)

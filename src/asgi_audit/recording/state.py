@@ -73,7 +73,7 @@ ENDS = (Phase.ENDING, Phase.CLOSING)
 OVER = (*ENDS, Phase.ENDED)
 
 
-def ask_for_an_indexer() -> str:
+def indexer_hint() -> str:
     return "is an indexer running?"
 
 
@@ -96,10 +96,10 @@ class RecorderState:
         open_writer: OpenWriter,
         clock: Clock | None = None,
         on_begun: Callable[[], object] | None = None,
-        what_empties: Callable[[], str] = ask_for_an_indexer,
+        full_reason: Callable[[], str] = indexer_hint,
     ) -> None:
         self.settings = settings
-        self.what_empties = what_empties
+        self.full_reason = full_reason
         self.tickets = self.begun = 0
         self.open_writer = open_writer
         self.on_begun = on_begun
@@ -145,7 +145,7 @@ class RecorderState:
         # When the last statement said `closed`: how many exchanges had begun by then, else None. Readers of the
         # statements do not wait for a closed process, so the next exchange that begins must be stated at once.
         self.closed_at: int | None = None
-        # The thread sleeps by acquiring this lock; `awake` releases it.
+        # The thread sleeps by acquiring this lock; `wake_thread` releases it.
         self.wakeup = _thread.allocate_lock()
         self.wakeup.acquire()
         self.opened = threading.Event()  # the journal is open, or the first attempt to open it failed
@@ -184,13 +184,13 @@ class RecorderState:
             draft.held += small
         return ""
 
-    def urge(self) -> None:
+    def wake_now(self) -> None:
         """A request or a flush waits: let the thread write at once. Called with the lock held."""
         if self.phase is _RUNNING or self.phase is _PARKED:
             self.phase = _URGENT
-        self.awake()
+        self.wake_thread()
 
-    def awake(self) -> None:
+    def wake_thread(self) -> None:
         """Let the thread look at once. Called with the lock held."""
         try:
             if self.wakeup.locked():

@@ -92,7 +92,7 @@ class RecorderThread:
             else:
                 self._note_start()
                 return
-        self._say_down("no thread can be started")
+        self._log_down("no thread can be started")
 
     def _note_start(self) -> None:
         """Called with the lock held. A thread that is not alive yet will find, when it runs, that it was replaced."""
@@ -151,9 +151,9 @@ class RecorderThread:
             state.phase = Phase.DOWN
             self._start_at = float("-inf")  # the next thread itself begins with the pause
         self.start()
-        self._say_down(why)  # last: a log handler may hang, and takes this thread with it alone
+        self._log_down(why)  # last: a log handler may hang, and takes this thread with it alone
 
-    def _say_down(self, why: str) -> None:
+    def _log_down(self, why: str) -> None:
         self._log(
             logging.ERROR,
             "down",
@@ -170,7 +170,7 @@ class RecorderThread:
         # The last statement does not cover what begins now: wake the thread to make one at once.
         elif state.clock.check() or state.closed_at is not None:
             with state.lock:
-                state.awake()
+                state.wake_thread()
 
     def flush(self, timeout_seconds: float, closed: Closed = "") -> bool:
         state = self.state
@@ -183,7 +183,7 @@ class RecorderThread:
                 return True
             self.start()
             state.requests.append(request)
-            state.urge()
+            state.wake_now()
         is_written = request.done.wait(timeout_seconds) and request.is_written
         if closed:
             self._carry_on(deadline - time.monotonic(), is_end=False)
@@ -224,7 +224,7 @@ class RecorderThread:
                 elif state.phase is not Phase.ENDED:
                     state.phase = Phase.CLOSING if closes else Phase.ENDING
                 state.few = 0  # exchanges sealed from now on find no room in the queue and are losses
-                state.awake()
+                state.wake_thread()
                 thread = state.thread
             if thread is not None and thread.is_alive():
                 try:

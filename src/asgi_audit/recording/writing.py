@@ -77,7 +77,7 @@ class Writing:
         state = self._state
         self._runs += 1
         if self._runs > 1:
-            self._take_stock()
+            self._settle_interrupted()
         ends = 0
         while state.generation == self._generation:
             try:
@@ -117,12 +117,12 @@ class Writing:
         elif seen is not None and is_stating:
             is_written = self._append_statements(seen, closed) and is_written
         if self._requests:
-            self._tell(output.sync() and is_written)
+            self._complete_requests(output.sync() and is_written)
         if not self._is_prepared and output.writer is not None:
             self._is_prepared = True
             state.prepare()
 
-    def _tell(self, is_written: bool) -> None:
+    def _complete_requests(self, is_written: bool) -> None:
         while self._requests:
             self._requests[-1].is_written = is_written
             self._requests[-1].done.set()
@@ -148,7 +148,7 @@ class Writing:
             self._log(logging.ERROR, "exit", "asgi-audit: the program ended before %d records were written", lost)
         is_stated = self._last_closed == "final" and self._stated == self._counted()
         is_written = not output.held and (is_stated or self._append_statements(seen, "final"))
-        self._tell(output.sync() and is_written)
+        self._complete_requests(output.sync() and is_written)
         if state.phase is Phase.CLOSING and output.writer is not None:
             output.writer.close()
 
@@ -199,11 +199,11 @@ class Writing:
 
     def _recover(self, e: BaseException) -> None:
         """A turn failed, because of a bug or lack of memory."""
-        self._take_stock()
+        self._settle_interrupted()
         self._state.count("internal_errors")
         self._log(logging.ERROR, "broken", "asgi-audit: the recorder failed and continues: %s", type(e).__name__)
 
-    def _take_stock(self) -> None:
+    def _settle_interrupted(self) -> None:
         """Bring every exchange to a defined place after a turn was interrupted: what was in progress is lost, and will
         be stated. May itself be interrupted, and called again."""
         state, output = self._state, self._output
@@ -227,7 +227,7 @@ class Writing:
         while self._waiters:
             self._wake(self._waiters[-1], False)
             self._waiters.pop()
-        self._tell(False)
+        self._complete_requests(False)
 
     # ------------------------------------------------------------------------------------------------------- building
 
@@ -284,9 +284,9 @@ class Writing:
         if shed:
             state.count("shed_headers" if shed > 1 else "shed_bodies", len(entries))
         if refused:
-            self._say_lost(refused)
+            self._log_lost(refused)
         elif self._refused:
-            self._say_lost("")
+            self._log_lost("")
         # Once for the whole batch: waiting for the lock can cost a switch interval when its holder was interrupted.
         self._release(*state.in_progress)
         state.in_progress.clear()
@@ -298,14 +298,14 @@ class Writing:
             self._waiters.pop()
         return count
 
-    def _say_lost(self, reason: str) -> None:
+    def _log_lost(self, reason: str) -> None:
         """`reason`: why records are lost now; '' when they are no longer."""
         before, self._refused = self._refused, reason
         lost = self._state.counts.get(f"lost_{reason or before}", 0)
         if reason:
             text = "asgi-audit: %d records are lost so far, reason %s; they are counted and stated as lost; %s"
             why = "the journal is full, " if reason == "journal_full" else "the journal cannot be written, "
-            self._log(logging.ERROR, reason, text, lost, reason, why + self._state.what_empties())
+            self._log(logging.ERROR, reason, text, lost, reason, why + self._state.full_reason())
         else:
             text = "asgi-audit: records are written again; %d were lost so far, reason %s"
             self._log(logging.WARNING, "not lost", text, lost, before)

@@ -154,7 +154,7 @@ def recorder_of(settings: Settings) -> RecorderBase:
         return writer
 
     return shared_recorder(
-        settings, opened, on_closed=forwarding.closed, on_begun=forwarding.hurry, what_empties=forwarding.what_holds
+        settings, opened, on_closed=forwarding.closed, on_begun=forwarding.send_now, full_reason=forwarding.held_reason
     )
 
 

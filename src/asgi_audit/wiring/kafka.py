@@ -161,13 +161,13 @@ class Forwarding:
         else:
             forwarder.flush(seconds)
 
-    def hurry(self) -> None:
+    def send_now(self) -> None:
         """The journal has a statement that announces this process: send it without waiting for a larger batch."""
         _, forwarders = self._counted
         if forwarders and self._pid == os.getpid():
-            forwarders[-1].hurry()
+            forwarders[-1].send_now()
 
-    def what_holds(self) -> str:
+    def held_reason(self) -> str:
         """Why the journal is not being emptied, as far as this process knows; '' when nothing is known."""
         _, forwarders = self._counted
         if not forwarders or self._pid != os.getpid():

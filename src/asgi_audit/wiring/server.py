@@ -19,7 +19,7 @@ from .exports import open_exports
 from .index_memory import memory_of
 from .issuer import open_issuer
 from .operations import measures, open_control, open_store_reader
-from .shared_memory import THROTTLES, Together
+from .shared_memory import THROTTLES, SharedMemory
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from ..exporting.service import ExportService
     from ..query.service import QueryService
 
-__all__ = ["READS_ACCOUNT", "Api", "Beside", "build_api", "build_server", "check_dialects", "settings_of_reads"]
+__all__ = ["READS_ACCOUNT", "Api", "Siblings", "build_api", "build_server", "check_dialects", "settings_of_reads"]
 
 # The account for records of reads that belong to no single account: visible to keys with `*` or with this account.
 READS_ACCOUNT = "asgi-audit"
 
 
-class Beside(NamedTuple):
+class Siblings(NamedTuple):
     """What other processes of the same `serve` provide. `unready`: why they are not ready, or ''. `measures` and
-    `text`: their metrics. `together`: shared memory of the workers, None with one process; `histograms`: the workers'
-    directory of histograms, set with `together`."""
+    `text`: their metrics. `memory`: shared memory of the workers, None with one process; `histograms`: the workers'
+    directory of histograms, set with `memory`."""
 
     unready: Callable[[], str] = lambda: ""
     measures: Callable[[], Values] = dict
     text: Callable[[], bytes] = bytes
-    together: Together | None = None
+    memory: SharedMemory | None = None
     histograms: str | None = None
 
 
-def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B008 - never changed
+def build_api(settings: Settings, siblings: Siblings = Siblings()) -> Api:  # noqa: B008 - never changed
     """The API as an ASGI application with audited reads: one record per execution, none per poll.
 
     Raises StoreError when the keys cannot be read, ConfigError."""
@@ -64,7 +64,7 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
     issuer = open_issuer(settings)
     control = open_control(settings)
     memory_of(settings).keep()
-    together = beside.together
+    memory = siblings.memory
     service = QueryService(
         lambda: open_store_reader(settings),
         control.secret(),
@@ -73,11 +73,11 @@ def build_api(settings: Settings, beside: Beside = Beside()) -> Api:  # noqa: B0
         execution_seconds=settings.execution_seconds,
         # The other half is for connections without a response in flight: health checks and idle keys.
         in_flight_max=connections_max() // 2,
-        tally=together,
+        tally=memory,
     )
-    windows = [None, None] if together is None else [together.windows(n) for n in range(THROTTLES)]
+    windows = [None, None] if memory is None else [memory.windows(n) for n in range(THROTTLES)]
     keys = Keys(control, *(Throttle(one) for one in windows), issuer=issuer)
-    return Api(settings, service, control, open_exports(settings, control), keys, beside)
+    return Api(settings, service, control, open_exports(settings, control), keys, siblings)
 
 
 def check_dialects(settings: Settings) -> None:
@@ -124,7 +124,7 @@ class Api:
         control: Control,
         exports: ExportService,
         keys: Keys,
-        beside: Beside = Beside(),  # noqa: B008 - never changed
+        siblings: Siblings = Siblings(),  # noqa: B008 - never changed
     ) -> None:
         with extra():
             from ..api.app import create_app
@@ -132,18 +132,18 @@ class Api:
             from ..api.request_metrics import RequestMetrics, share_histograms
             from ..api.routing import operation_of
 
-        if beside.together is not None and beside.histograms is not None:
-            share_histograms(beside.histograms, beside.together.slot)
+        if siblings.memory is not None and siblings.histograms is not None:
+            share_histograms(siblings.histograms, siblings.memory.slot)
         request_metrics = RequestMetrics(
             lambda: {
                 **measures(settings),
                 **keys.measures(),
                 **exports.measures(),
-                **beside.measures(),
+                **siblings.measures(),
                 **service.measures(),
             },
-            beside.text,
-            beside.histograms,
+            siblings.text,
+            siblings.histograms,
         )
 
         def made(dialects: Collection[str]) -> Starlette:
@@ -152,7 +152,7 @@ class Api:
                 control,
                 settings,
                 exports,
-                unready=beside.unready,
+                unready=siblings.unready,
                 keys=keys,
                 request_metrics=request_metrics,
                 dialects=dialects,

@@ -26,7 +26,7 @@ from typing import Final
 
 from ..metrics import Values
 
-__all__ = ["METRICS_SECONDS", "PARTS", "THROTTLES", "SharedWindows", "Text", "Together"]
+__all__ = ["METRICS_SECONDS", "PARTS", "THROTTLES", "SharedMemory", "SharedWindows", "Text"]
 
 KEYS: Final = 2_048
 WINDOWS: Final = 4_096
@@ -53,7 +53,7 @@ METRICS_SECONDS: Final = 10.0
 """How old the indexer's metrics may be: it writes them each second."""
 
 
-class Together:
+class SharedMemory:
     """The shared memory behind `fd`, for `workers` processes. `slot`: block of this process, from 0; -1: the parent,
     which has no block."""
 
@@ -73,7 +73,7 @@ class Together:
             self.left(slot)
 
     @classmethod
-    def make(cls, workers: int) -> Together:
+    def make(cls, workers: int) -> SharedMemory:
         """Creates the memory, in the parent. Raises OSError."""
         with tempfile.TemporaryFile(prefix="asgi-audit-") as file:
             file.truncate((_HEAD + workers * _BLOCK) * _WORD)
@@ -143,11 +143,11 @@ class Together:
 class SharedWindows:
     """See `api.throttle.Windows`; counts over all workers."""
 
-    def __init__(self, together: Together, throttle: int) -> None:
-        self._together = together
-        self._words = together._words
-        self._bases = together._bases
-        self._mine = together._mine
+    def __init__(self, memory: SharedMemory, throttle: int) -> None:
+        self._memory = memory
+        self._words = memory._words
+        self._bases = memory._bases
+        self._mine = memory._mine
         self._of_throttle = _THROTTLE + 4 * throttle
         self._window = _WINDOW + throttle * 2 * WINDOWS
         self._told = _TOLD + throttle
@@ -189,12 +189,12 @@ class SharedWindows:
         return left_out
 
     def _now(self) -> int:
-        return int(self._together._monotonic() * _NS)
+        return int(self._memory._monotonic() * _NS)
 
     def _place(self, name: tuple[str, str]) -> int:
         if not name[1]:  # the window of all failures together
             return self._of_throttle + 2
-        return self._window + 2 * self._together._cell("\0".join(name), WINDOWS)
+        return self._window + 2 * self._memory._cell("\0".join(name), WINDOWS)
 
 
 class Text:

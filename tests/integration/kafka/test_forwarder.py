@@ -65,7 +65,7 @@ def test_forwarder_sends_at_once_when_it_is_told_to_hurry(address: str, tmp_path
     until(lambda: forwarder.stats().acknowledged == 1)
     for n in range(2, 5):
         source.entries.append(Entry(Kind.RECORD, n, record(n)))
-        forwarder.hurry()
+        forwarder.send_now()
         until(lambda sent=n: forwarder.stats().acknowledged == sent)
     forwarder.stop(5)
 

@@ -16,7 +16,7 @@ from asgi_audit.api.throttle import (
     OwnWindows,
     Throttle,
 )
-from asgi_audit.wiring.shared_memory import Together
+from asgi_audit.wiring.shared_memory import SharedMemory
 
 
 class Clock:
@@ -36,8 +36,8 @@ def throttle(clock: Clock, request: pytest.FixtureRequest) -> Iterator[Throttle]
     if request.param == "of one process":
         yield Throttle(monotonic=clock)
         return
-    made = Together.make(3)
-    yield Throttle(Together(made.fd, 3, 1, monotonic=clock).windows(0))
+    made = SharedMemory.make(3)
+    yield Throttle(SharedMemory(made.fd, 3, 1, monotonic=clock).windows(0))
     made.close()
 
 

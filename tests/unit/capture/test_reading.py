@@ -253,25 +253,25 @@ def test_error_of_the_application_is_raised_when_its_headers_fail_in_the_server(
 
 def test_object_is_handed_on_itself_when_reading_takes_nothing_from_it() -> None:
     for given in (list(PAIRS), [list(pair) for pair in PAIRS], tuple(PAIRS), deque(PAIRS), dict(PAIRS).items(), "abc"):
-        assert ReadHeaders(given).stand_in is given
+        assert ReadHeaders(given).replacement is given
     for given in (None, 5, Unreadable()):
-        assert ReadHeaders(given).stand_in is given
+        assert ReadHeaders(given).replacement is given
         assert not ReadHeaders(given).is_whole
 
 
 def test_stand_in_is_what_it_stands_for_when_it_is_used_otherwise() -> None:
-    iterator = ReadHeaders(iter(PAIRS)).stand_in
+    iterator = ReadHeaders(iter(PAIRS)).replacement
     assert next(iterator) == PAIRS[0]
-    assert copy.deepcopy(ReadHeaders(iter(PAIRS)).stand_in) is not None
-    assert list(pickle.loads(pickle.dumps(ReadHeaders(iter(PAIRS)).stand_in))) == PAIRS
-    lazy = ReadHeaders(Lazy()).stand_in
+    assert copy.deepcopy(ReadHeaders(iter(PAIRS)).replacement) is not None
+    assert list(pickle.loads(pickle.dumps(ReadHeaders(iter(PAIRS)).replacement))) == PAIRS
+    lazy = ReadHeaders(Lazy()).replacement
     assert lazy.first() == PAIRS[0]
     with pytest.raises(TypeError):
         next(lazy)
     with pytest.raises(AttributeError):
         _ = lazy.missing
     assert list(copy.deepcopy(lazy)) == PAIRS
-    tuples = ReadHeaders(tuple(iter(pair) for pair in PAIRS)).stand_in
+    tuples = ReadHeaders(tuple(iter(pair) for pair in PAIRS)).replacement
     assert isinstance(tuples, tuple)
 
 

@@ -190,7 +190,7 @@ def test_child_is_killed_when_it_does_not_end_in_time(tmp_path: Path) -> None:
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )
     child = child_of(code, tmp_path / "log")
-    until(lambda: child.last_words() == "deaf")
+    until(lambda: child.log_tail() == "deaf")
     assert child.stop(0.1) == -signal.SIGKILL
     assert child.stop() == -signal.SIGKILL
 

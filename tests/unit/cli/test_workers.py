@@ -16,14 +16,14 @@ from asgi_audit.cli import workers
 from asgi_audit.cli.processes import Child
 from asgi_audit.cli.workers import Workers, settings_as_json
 from asgi_audit.settings import Settings, make_settings
-from asgi_audit.wiring.shared_memory import Text, Together
+from asgi_audit.wiring.shared_memory import SharedMemory, Text
 
 BEATING = """
 import json, os, sys
-from asgi_audit.wiring.shared_memory import Together
+from asgi_audit.wiring.shared_memory import SharedMemory
 given = json.loads(sys.stdin.readline())
-together = Together(given["together"], given["workers"], given["slot"])
-together.beat()
+memory = SharedMemory(given["memory"], given["workers"], given["slot"])
+memory.beat()
 print("beating", flush=True)
 sys.stdin.read()
 """
@@ -53,7 +53,7 @@ class Programs(Workers):
 
     def _start(self, slot: int) -> Child:
         self.started.append(slot)
-        given = {"slot": slot, "workers": self._settings.workers, "together": self._together.fd}
+        given = {"slot": slot, "workers": self._settings.workers, "memory": self._memory.fd}
         return Child(
             f"worker {slot + 1}",
             "program",
@@ -61,7 +61,7 @@ class Programs(Workers):
             log=self.directory / f"{slot}.log",
             environment={**os.environ, "PYTHONPATH": str(self.directory)},
             first_line=json.dumps(given),
-            descriptors=[self._together.fd],
+            descriptors=[self._memory.fd],
         )
 
 
@@ -81,14 +81,14 @@ def test_worker_whose_loop_stands_is_killed_and_replaced_and_holds_nothing(
     stop = threading.Event()
     thread = threading.Thread(target=lambda: code.append(made.run(stop)))
     thread.start()
-    looker = Together(made._together.fd, 1)
+    looker = SharedMemory(made._memory.fd, 1)
     until(lambda: looker.measures()["asgi_audit_serve_workers"] == 1.0)
-    Together(made._together.fd, 1)._words[made._together._bases[0] + 16] = 9  # a response in flight
+    SharedMemory(made._memory.fd, 1)._words[made._memory._bases[0] + 16] = 9  # a response in flight
     monkeypatch.setattr(workers, "STUCK_SECONDS", 0.0)
     until(lambda: len(made.started) == 2)
     monkeypatch.setattr(workers, "STUCK_SECONDS", 60.0)
     until(lambda: looker.measures()["asgi_audit_serve_restarts"] == {"exporter": 0.0, "indexer": 0.0, "worker": 1.0})
-    assert looker._words[made._together._bases[0] + 16] == 0
+    assert looker._words[made._memory._bases[0] + 16] == 0
     stop.set()
     thread.join(60)
     assert code == [0]

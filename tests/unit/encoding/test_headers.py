@@ -8,7 +8,7 @@ import orjson
 import pytest
 from tests.support.exchanges import caches_of
 
-from asgi_audit.encoding.headers import Headers, Seen
+from asgi_audit.encoding.headers import HeaderFacts, Headers
 from asgi_audit.redaction import Redactor
 
 ID = b"0123456789abcdef"
@@ -41,8 +41,8 @@ def some_headers(random: Random) -> list[tuple[bytes, bytes]]:
     return [(name, values[name]) for name in names]
 
 
-def seen_of(seen: Seen, values: tuple[bytes, ...] | list[bytes]) -> dict[str, object]:
-    told: dict[str, object] = {name: getattr(seen, name) for name in Seen.__slots__}
+def seen_of(seen: HeaderFacts, values: tuple[bytes, ...] | list[bytes]) -> dict[str, object]:
+    told: dict[str, object] = {name: getattr(seen, name) for name in HeaderFacts.__slots__}
     told["length"] = values[seen.length] if seen.length >= 0 else None
     told["trace"] = values[seen.trace] if seen.trace >= 0 else None
     return told
@@ -77,8 +77,8 @@ def test_nothing_remembered_of_headers_holds_a_secret() -> None:
     for cache in caches_of(headers):
         assert len(cache) <= 1_024
         for value in cache.values():
-            if isinstance(value, tuple) and isinstance(value[1], Seen):
-                held += repr([getattr(value[1], name) for name in Seen.__slots__])
+            if isinstance(value, tuple) and isinstance(value[1], HeaderFacts):
+                held += repr([getattr(value[1], name) for name in HeaderFacts.__slots__])
     assert "agent/1" in held
     assert "application/json" in held
     assert "hunter" not in held

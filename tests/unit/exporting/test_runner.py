@@ -418,7 +418,7 @@ def test_short_export_does_not_wait_for_a_long_one(tmp_path: Path) -> None:
     world.settle(short, steps=10)
     assert world.get(long).state is State.PENDING
     assert "records" in world.get(long).reason
-    assert world.exports.under_way().records > 0
+    assert world.exports.totals_in_progress().records > 0
     world.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from tests.support.digest import root_of
 
-from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.indexing.completeness import Consumed, RecordEvent, StatementEvent, Tracker
 from asgi_audit.record.merkle import leaf_hash
 from asgi_audit.record.statement import Lost, OpenOf, Statement
 from asgi_audit.store.state import MARGIN_MS, Completion, Hold, Incident, Known, ProcessState, Resumed, reached
@@ -28,7 +28,12 @@ class Indexer:
         self.boot = 0
 
     def take(
-        self, *events: Seen | Stated, now: int, fence: int | None = 0, boot: int | None = None, **more: Any
+        self,
+        *events: RecordEvent | StatementEvent,
+        now: int,
+        fence: int | None = 0,
+        boot: int | None = None,
+        **more: Any,
     ) -> Completion | None:
         """`fence` 0: a late one that holds nothing. `boot`: the fence's, ms; by default it counts with every batch."""
         known = {p: self.known(p) for p in self.tracker.unknown(events) if p in self.states}
@@ -77,13 +82,13 @@ def data(sequence: int) -> bytes:
     return f"record {sequence}".encode()
 
 
-def rec(sequence: int, *, at: int = 0, of: bytes = P) -> Seen:
-    return Seen(of, "p", sequence, BASE + at, leaf_hash(data(sequence)))
+def rec(sequence: int, *, at: int = 0, of: bytes = P) -> RecordEvent:
+    return RecordEvent(of, "p", sequence, BASE + at, leaf_hash(data(sequence)))
 
 
 def said(
     number: int, first: int, last: int, *, at: int, watermark: int | None = None, of: bytes = P, **more: Any
-) -> Stated:
+) -> StatementEvent:
     lost = [Lost(*r) for r in more.pop("lost", [])]
     count = last - first + 1 - sum(r.last - r.first + 1 for r in lost)
     more.setdefault("started", BASE + int.from_bytes(of[:6], "big") - BASE)
@@ -94,7 +99,7 @@ def said(
         process="", number=number, at=BASE + at, first=first, last=last, count=count, lost=lost,
         watermark=BASE + (at if watermark is None else watermark), **more,
     )  # fmt: skip
-    return Stated(of, "p", statement, f"digest {number}")
+    return StatementEvent(of, "p", statement, f"digest {number}")
 
 
 def test_nothing_is_claimed_before_the_first_statement() -> None:
@@ -191,7 +196,7 @@ def test_a_hole_is_missing_when_a_statement_covers_it_and_resolved_when_it_comes
     i.take(rec(5), rec(5), now=50)
     assert i.open()[0].ranges == [(2, 2)]
     i.restart()
-    i.take(Seen(P, "p", 2, None, None, is_loss=True), now=60)
+    i.take(RecordEvent(P, "p", 2, None, None, is_loss=True), now=60)
     assert i.open() == []
     assert (i.states[P].missing, i.states[P].lost) == (0, 2)
 
@@ -388,7 +393,7 @@ def test_roots_are_checked_across_batches_restarts_and_repeats() -> None:
 
 def test_another_record_than_the_stated_one_is_altered() -> None:
     i = Indexer()
-    i.take(rec(1), Seen(P, "p", 2, BASE, leaf_hash(b"forged")), said(1, 1, 2, at=10, root=roots(1, 2)), now=10)
+    i.take(rec(1), RecordEvent(P, "p", 2, BASE, leaf_hash(b"forged")), said(1, 1, 2, at=10, root=roots(1, 2)), now=10)
     assert [x.kind for x in i.open()] == ["altered"]
 
 
@@ -419,7 +424,7 @@ def test_memory_holds_active_processes_only() -> None:
 
 def test_purge_resolves_what_concerned_removed_days_alone_when_it_comes_first_after_a_restart() -> None:
     i = Indexer()
-    forged = Seen(P, "p", 2, BASE, leaf_hash(b"forged"))
+    forged = RecordEvent(P, "p", 2, BASE, leaf_hash(b"forged"))
     i.take(rec(1), forged, said(1, 1, 2, at=10, root=roots(1, 2)), said(2, 3, 5, at=20, proven=False), now=20)
     assert sorted(x.kind for x in i.open()) == ["altered", "missing", "unproven"]
     i.restart()
@@ -434,12 +439,12 @@ def test_purge_resolves_what_concerned_removed_days_alone_when_it_comes_first_af
 def test_refused_losses_are_counted_once_when_they_come_before_or_after_their_statement() -> None:
     i = Indexer()
 
-    def refused(*events: Seen | Stated, now: int) -> int:
+    def refused(*events: RecordEvent | StatementEvent, now: int) -> int:
         completion = i.take(*events, now=now)
         return 0 if completion is None else completion.refused
 
-    def loss(sequence: int) -> Seen:
-        return Seen(P, "p", sequence, None, leaf_hash(b"x"), is_loss=True)
+    def loss(sequence: int) -> RecordEvent:
+        return RecordEvent(P, "p", sequence, None, leaf_hash(b"x"), is_loss=True)
 
     assert refused(rec(1), loss(2), said(1, 1, 3, at=10), now=10) == 1
     assert refused(loss(2), loss(3), now=20) == 1, "3 was missing"

@@ -410,7 +410,7 @@ def test_fence_from_before_the_partitions_changed_does_not_pass_with_the_change(
         return batch._replace(fence=None, has_changed=True) if len(source.polls) == 2 else batch
 
     source.poll = poll  # type: ignore[method-assign,assignment]
-    batch = Indexer(source, RecordingStore(), linger_seconds=0.001)._gather()
+    batch = Indexer(source, RecordingStore(), linger_seconds=0.001)._poll()
     assert (len(source.polls), len(batch.messages)) == (2, 1)
     assert (batch.fence, batch.has_changed) == (None, True)
 

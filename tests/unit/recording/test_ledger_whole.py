@@ -14,7 +14,7 @@ from tests.unit.recording.test_recorder import House, TrivialBuilder, go
 
 from asgi_audit.errors import TransportError
 from asgi_audit.exchange.sealed import Exchange
-from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.indexing.completeness import Consumed, RecordEvent, StatementEvent, Tracker
 from asgi_audit.record.merkle import EMPTY_ROOT, leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement
 from asgi_audit.recording.ledger import Ledger, Tally, policy_digest, policy_of
@@ -32,14 +32,14 @@ def house() -> Iterator[House]:
 
 def track(house: House) -> Completion:
     """The tracker's result for everything in the journal."""
-    events: list[Seen | Stated] = []
+    events: list[RecordEvent | StatementEvent] = []
     for name, partition in house.journal.partitions.items():
         process = uuid.UUID(name).bytes
         for e in partition.entries:
             if e.kind is Kind.RECORD:
-                events.append(Seen(process, name, e.sequence, None, leaf_hash(e.payload)))
+                events.append(RecordEvent(process, name, e.sequence, None, leaf_hash(e.payload)))
             else:
-                events.append(Stated(process, name, decode_statement(e.payload), statement_digest(e.payload)))
+                events.append(StatementEvent(process, name, decode_statement(e.payload), statement_digest(e.payload)))
     made = Tracker().take(Consumed(events, now=1 << 42))
     assert made is not None
     return made

@@ -11,7 +11,7 @@ import pytest
 from asgi_audit.api.throttle import FAILURES_ALL_MAX, FAILURES_MAX, WINDOW_SECONDS, Throttle
 from asgi_audit.errors import QueryError
 from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX, Admission
-from asgi_audit.wiring.shared_memory import Text, Together
+from asgi_audit.wiring.shared_memory import SharedMemory, Text
 
 WORKERS = 3
 
@@ -29,18 +29,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def parent(clock: Clock) -> Iterator[Together]:
-    made = Together.make(WORKERS)
-    yield Together(made.fd, WORKERS, monotonic=clock)
+def parent(clock: Clock) -> Iterator[SharedMemory]:
+    made = SharedMemory.make(WORKERS)
+    yield SharedMemory(made.fd, WORKERS, monotonic=clock)
     made.close()
 
 
 @pytest.fixture
-def workers(parent: Together, clock: Clock) -> list[Together]:
-    return [Together(parent.fd, WORKERS, slot, monotonic=clock) for slot in range(WORKERS)]
+def workers(parent: SharedMemory, clock: Clock) -> list[SharedMemory]:
+    return [SharedMemory(parent.fd, WORKERS, slot, monotonic=clock) for slot in range(WORKERS)]
 
 
-def test_key_has_its_most_answers_in_flight_over_all_workers(workers: list[Together]) -> None:
+def test_key_has_its_most_answers_in_flight_over_all_workers(workers: list[SharedMemory]) -> None:
     admissions = [Admission(tally=worker) for worker in workers]
     leases = [admissions[n % WORKERS].enter("a") for n in range(IN_FLIGHT_KEY_MAX)]
     for admission in admissions:
@@ -52,7 +52,7 @@ def test_key_has_its_most_answers_in_flight_over_all_workers(workers: list[Toget
     assert [admission.in_flight for admission in admissions] == [IN_FLIGHT_KEY_MAX - 1] * WORKERS
 
 
-def test_two_that_enter_at_once_are_never_more_than_the_bound(workers: list[Together]) -> None:
+def test_two_that_enter_at_once_are_never_more_than_the_bound(workers: list[SharedMemory]) -> None:
     """Each in a thread of its own, at full speed; refused attempts leave no counts behind."""
     admissions = [Admission(tally=worker) for worker in workers]
     most, held = [0], [0] * WORKERS
@@ -84,17 +84,19 @@ def test_two_that_enter_at_once_are_never_more_than_the_bound(workers: list[Toge
     assert admissions[0].in_flight == 0
 
 
-def test_dead_worker_has_nothing_in_flight_any_more(parent: Together, workers: list[Together]) -> None:
+def test_dead_worker_has_nothing_in_flight_any_more(parent: SharedMemory, workers: list[SharedMemory]) -> None:
     for worker in workers:
         worker.add("a", 5)
     parent.left(1)
     assert workers[0].add("a", 0) == 10
     # Its successor begins with nothing, whatever the earlier one left.
-    workers[2] = Together(parent.fd, WORKERS, 2)
+    workers[2] = SharedMemory(parent.fd, WORKERS, 2)
     assert workers[0].add("a", 0) == 5
 
 
-def test_failures_count_over_all_workers_and_windows_that_began_apart(workers: list[Together], clock: Clock) -> None:
+def test_failures_count_over_all_workers_and_windows_that_began_apart(
+    workers: list[SharedMemory], clock: Clock
+) -> None:
     throttles = [Throttle(worker.windows(0)) for worker in workers]
     for n in range(FAILURES_MAX):
         if n == 20:
@@ -107,7 +109,7 @@ def test_failures_count_over_all_workers_and_windows_that_began_apart(workers: l
     assert not any(throttle.is_over("10.0.0.1", "") for throttle in throttles)
 
 
-def test_two_throttles_do_not_share_their_counts(workers: list[Together]) -> None:
+def test_two_throttles_do_not_share_their_counts(workers: list[SharedMemory]) -> None:
     throttles = [Throttle(workers[0].windows(n)) for n in range(2)]
     for _ in range(FAILURES_MAX):
         throttles[0].failed("10.0.0.1", "k")
@@ -116,14 +118,14 @@ def test_two_throttles_do_not_share_their_counts(workers: list[Together]) -> Non
     assert throttles[1].to_record() == 0
 
 
-def test_failures_from_everywhere_are_counted_over_all_workers(workers: list[Together]) -> None:
+def test_failures_from_everywhere_are_counted_over_all_workers(workers: list[SharedMemory]) -> None:
     throttles = [Throttle(worker.windows(0)) for worker in workers]
     for n in range(FAILURES_ALL_MAX):
         throttles[n % WORKERS].failed(f"a{n}", f"k{n}")
     assert throttles[1].is_over("new", "new")
 
 
-def test_one_refusal_in_a_window_is_recorded_by_whichever_worker(workers: list[Together], clock: Clock) -> None:
+def test_one_refusal_in_a_window_is_recorded_by_whichever_worker(workers: list[SharedMemory], clock: Clock) -> None:
     throttles = [Throttle(worker.windows(0)) for worker in workers]
     assert throttles[0].to_record() == 0
     assert [throttle.to_record() for throttle in throttles * 2] == [None] * 6
@@ -133,15 +135,15 @@ def test_one_refusal_in_a_window_is_recorded_by_whichever_worker(workers: list[T
     assert [throttle.unrecorded for throttle in throttles] == [9] * 3
 
 
-def test_counts_of_refusals_stay_when_a_worker_is_replaced(parent: Together, workers: list[Together]) -> None:
+def test_counts_of_refusals_stay_when_a_worker_is_replaced(parent: SharedMemory, workers: list[SharedMemory]) -> None:
     throttle = Throttle(workers[1].windows(0))
     throttle.to_record()
     throttle.to_record()
     parent.left(1)
-    assert Throttle(Together(parent.fd, WORKERS, 1).windows(0)).unrecorded == 1
+    assert Throttle(SharedMemory(parent.fd, WORKERS, 1).windows(0)).unrecorded == 1
 
 
-def test_parent_hears_of_each_worker(parent: Together, workers: list[Together], clock: Clock) -> None:
+def test_parent_hears_of_each_worker(parent: SharedMemory, workers: list[SharedMemory], clock: Clock) -> None:
     assert parent.silent_seconds(1) is None
     workers[1].beat()
     clock.now += 61
@@ -150,7 +152,7 @@ def test_parent_hears_of_each_worker(parent: Together, workers: list[Together], 
     assert parent.silent_seconds(1) is None
 
 
-def test_workers_hear_how_the_parent_sees_things(parent: Together, workers: list[Together]) -> None:
+def test_workers_hear_how_the_parent_sees_things(parent: SharedMemory, workers: list[SharedMemory]) -> None:
     assert workers[0].unready() == ""  # there is no indexer, or it was not checked yet
     parent.note(indexer=False, workers=2, restarts={"indexer": 3, "worker": 4})
     assert workers[2].unready() == "the indexer process is not running"

@@ -82,14 +82,14 @@ def test_forward_says_which_flag_is_missing(settings: Settings) -> None:
         open_forwarder(dataclasses.replace(settings, transport="journal:////j"), drain=True)
 
 
-def test_what_holds_the_journal_is_named(settings: Settings, made: list[Forwarder]) -> None:
+def test_held_reason_the_journal_is_named(settings: Settings, made: list[Forwarder]) -> None:
     """No broker responds. The log line of a full journal must not recommend an indexer, which would empty nothing
     here."""
     forwarding = Forwarding(settings)
-    assert forwarding.what_holds() == "nothing is sent to Kafka yet."
+    assert forwarding.held_reason() == "nothing is sent to Kafka yet."
     started(forwarding)
     try:
-        assert forwarding.what_holds().startswith("Kafka accepts no records: ")
+        assert forwarding.held_reason().startswith("Kafka accepts no records: ")
     finally:
         forwarding.closed(0.0, True)
     assert made[0].join(60)

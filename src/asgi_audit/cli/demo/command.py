@@ -188,7 +188,7 @@ class _Demo:
             while all(child.running() for child in self.children):
                 time.sleep(0.3)
             dead = next(child for child in self.children if not child.running())
-            raise AuditError(f"{dead.name} ended with code {dead.process.returncode}: {dead.last_words()}")
+            raise AuditError(f"{dead.name} ended with code {dead.process.returncode}: {dead.log_tail()}")
         except KeyboardInterrupt:
             say("")
 
@@ -243,7 +243,7 @@ class _Demo:
                 break
             for child in self.children:
                 if not child.running():
-                    raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.last_words()}")
+                    raise AuditError(f"{child.name} ended with code {child.process.returncode}: {child.log_tail()}")
             time.sleep(0.05)
         say(f"index {indexed:4} records, complete {time.monotonic() - began:.1f} s after the last request\n")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...settings import Settings
 from ...wiring.operations import open_admin
-from .checks import Found, Level
+from .checks import Finding, Level
 
 __all__ = ["access"]
 
@@ -18,7 +18,7 @@ _SHOWN = 3
 _BESIDE_CONTROL = ("", "-wal", "-shm")
 
 
-def access(s: Settings) -> Iterator[Found]:
+def access(s: Settings) -> Iterator[Finding]:
     wider: dict[str, list[str]] = {}
     found = 0
     for path in _ours(s):
@@ -30,7 +30,7 @@ def access(s: Settings) -> Iterator[Found]:
         is_directory = stat.S_ISDIR(there.st_mode)
         if stat.S_ISLNK(there.st_mode) and path not in _may_be_links(s):
             do = f"Find out who created it: only this user should be able to write to {path.parent}. Then remove it."
-            yield Found("bad", "access", f"{path} is a symbolic link in place of a file of asgi-audit", do)
+            yield Finding("bad", "access", f"{path} is a symbolic link in place of a file of asgi-audit", do)
             continue
         if stat.S_ISLNK(there.st_mode):
             there, is_directory = os.stat(path), True
@@ -43,10 +43,10 @@ def access(s: Settings) -> Iterator[Found]:
         shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
         level: Level = "warn" if kind == "may be listed by others" else "bad"
         do = "chmod go-rwx them" if s.access.group is None else "chmod o-rwx them"
-        yield Found(level, "access", f"{shown} {kind}", f"{do}, as their owner. Their contents are secret.")
+        yield Finding(level, "access", f"{shown} {kind}", f"{do}, as their owner. Their contents are secret.")
     if not wider and found:
         shared = "" if s.access.group is None else f" and the group {s.access.group}"
-        yield Found("ok", "access", f"{found:,} files and directories are for their owner{shared} alone")
+        yield Finding("ok", "access", f"{found:,} files and directories are for their owner{shared} alone")
 
 
 def _ours(s: Settings) -> Iterator[Path]:
@@ -73,14 +73,14 @@ def _listed(directory: Path) -> list[Path]:
     return []
 
 
-def _owner(s: Settings, path: Path, there: os.stat_result, is_directory: bool) -> Iterator[Found]:
+def _owner(s: Settings, path: Path, there: os.stat_result, is_directory: bool) -> Iterator[Finding]:
     """Checks the owner: a directory of another user may be changed by that user at any time."""
     if not is_directory or there.st_uid in (0, os.geteuid()) or there.st_gid == s.access.group:
         return
     text = f"{path} was created by another user (uid {there.st_uid}), who can replace its contents"
     level: Level = "warn" if os.geteuid() == 0 else "bad"
     do = "Run this as the user of the indexer, use another home, or share it with share_with_group."
-    yield Found(level, "access", text, do)
+    yield Finding(level, "access", text, do)
 
 
 def _wanted(s: Settings, is_directory: bool) -> int:

@@ -21,7 +21,7 @@ from ...settings import Settings
 from ...store.admin import IndexFacts
 from ...wiring.operations import count_acknowledged, look_at_journal, open_admin, open_control, open_store_reader
 
-__all__ = ["CHECKS", "Check", "Found", "Level", "file_system"]
+__all__ = ["CHECKS", "Check", "Finding", "Level", "file_system"]
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -35,7 +35,7 @@ _AHEAD_SECONDS = 60.0
 _REASONS = 3
 
 
-class Found(NamedTuple):
+class Finding(NamedTuple):
     """One line of output. `do`: what the operator should do, '' for nothing."""
 
     level: Level
@@ -44,29 +44,29 @@ class Found(NamedTuple):
     do: str = ""
 
 
-Check = Callable[[Settings], Iterator[Found]]
+Check = Callable[[Settings], Iterator[Finding]]
 
 
-def settings(s: Settings) -> Iterator[Found]:
+def settings(s: Settings) -> Iterator[Finding]:
     whole = s.absolute()  # a relative address depends on the working directory: show the absolute one
     where = f"records go to {whole.transport_url}, the index is {whole.store_url}"
     if s.enabled:
-        yield Found("ok", "settings", where)
+        yield Finding("ok", "settings", where)
     else:
-        yield Found("warn", "settings", f"turned off; {where}", "Unset ASGI_AUDIT_ENABLED to record.")
+        yield Finding("warn", "settings", f"turned off; {where}", "Unset ASGI_AUDIT_ENABLED to record.")
 
 
-def source(s: Settings) -> Iterator[Found]:
+def source(s: Settings) -> Iterator[Finding]:
     """Checks for an index fed from another source: its address may have been a flag of `serve` or `index`."""
     facts = open_admin(s).facts()
     topics = [name for name in facts.sources if name.startswith("kafka:")] if facts is not None else []
     if topics and not s.is_kafka:
         name = topics[-1].rpartition(":")[2]
         text = f"the index reads the Kafka topic {name}, but these settings have no Kafka address"
-        yield Found("warn", "source", text, f"Use the same address as `serve`: --from kafka://host:port/{name}.")
+        yield Finding("warn", "source", text, f"Use the same address as `serve`: --from kafka://host:port/{name}.")
 
 
-def journal(s: Settings) -> Iterator[Found]:
+def journal(s: Settings) -> Iterator[Finding]:
     path = _journal_path(s)
     if path is None:
         return
@@ -77,12 +77,12 @@ def journal(s: Settings) -> Iterator[Found]:
     share = used / s.journal_bytes_max
     text = f"{_size(used)} of {_size(s.journal_bytes_max)} used ({share:.0%})"
     do = "Start `asgi-audit index`, or find out why it does not keep up. A full journal loses records."
-    yield Found(
+    yield Finding(
         "bad" if share >= 0.9 else "warn" if share >= 0.5 else "ok", "journal", text, do if share >= 0.5 else ""
     )
     free = shutil.disk_usage(path).free
     if _FREE_WARN <= free < s.journal_bytes_max - used:
-        yield Found(
+        yield Finding(
             "warn",
             "journal",
             f"{_size(free)} free on its disk, which fills up before the journal reaches its limit",
@@ -90,25 +90,25 @@ def journal(s: Settings) -> Iterator[Found]:
         )
 
 
-def processes(s: Settings) -> Iterator[Found]:
+def processes(s: Settings) -> Iterator[Finding]:
     if _journal_path(s) is None:
         return
     done, command = ("sent", "forward --once") if s.is_kafka else ("indexed", "index")
     found = look_at_journal(s, ask_alive=True)
     alive = [j for j in found if j.is_alive]
     dead = [j for j in found if not j.is_alive]
-    yield Found("ok", "processes", f"{len(alive)} alive")
+    yield Finding("ok", "processes", f"{len(alive)} alive")
     if dead:
         waiting = sum(j.waiting_bytes for j in dead)
         text = f"{len(dead)} dead, whose journals are not taken over yet ({_size(waiting)} not {done})"
-        yield Found("warn", "processes", text, f"Start `asgi-audit {command}`: it takes them over within seconds.")
+        yield Finding("warn", "processes", text, f"Start `asgi-audit {command}`: it takes them over within seconds.")
     since = min((j.waiting_since for j in found if j.waiting_since is not None), default=None)
     if since is not None and time.time() - since > _LAG_SECONDS:
         text = f"the oldest record that is not {done} waits for {_age(time.time() - since)}"
-        yield Found("warn", "processes", text, f"Start `asgi-audit {command}`, or look at its log.")
+        yield Finding("warn", "processes", text, f"Start `asgi-audit {command}`, or look at its log.")
 
 
-def clock(s: Settings) -> Iterator[Found]:
+def clock(s: Settings) -> Iterator[Finding]:
     began = (time.time(), time.monotonic())
     time.sleep(0.1)
     drift = (time.time() - began[0]) - (time.monotonic() - began[1])
@@ -131,22 +131,22 @@ def clock(s: Settings) -> Iterator[Found]:
         if facts.snapshot.read_until > now + _AHEAD_SECONDS:
             ahead.append(f"the indexer's clock is {_age(facts.snapshot.read_until - now)} ahead of this one")
     for text in ahead:
-        yield Found("warn", "clock", text, "Check the time synchronisation of the machines (chronyc tracking).")
+        yield Finding("warn", "clock", text, "Check the time synchronisation of the machines (chronyc tracking).")
     if not ahead:
-        yield Found("ok", "clock", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}Z, no time is in the future")
+        yield Finding("ok", "clock", f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S}Z, no time is in the future")
 
 
-def index(s: Settings) -> Iterator[Found]:
+def index(s: Settings) -> Iterator[Finding]:
     path = s.store_path
     yield from _directory("index", path)
     facts = open_admin(s).facts()
     if facts is None:
-        yield Found("warn", "index", "nothing is indexed yet", "Start `asgi-audit serve` or `asgi-audit index`.")
+        yield Finding("warn", "index", "nothing is indexed yet", "Start `asgi-audit serve` or `asgi-audit index`.")
         return
     damage = open_admin(s).damage()
     if damage:
         do = "Stop the indexer, copy the directory, then restore a backup (asgi-audit restore)."
-        yield Found("bad", "index", f"main.db is damaged: {damage}", do)
+        yield Finding("bad", "index", f"main.db is damaged: {damage}", do)
     days = (
         f"{len(facts.days)} {'day' if len(facts.days) == 1 else 'days'} from {facts.days[0]}"
         if facts.days
@@ -155,39 +155,39 @@ def index(s: Settings) -> Iterator[Found]:
     kept = (
         "" if facts.horizon is None else f", purged before {datetime.fromtimestamp(facts.horizon / 1000, UTC):%Y-%m-%d}"
     )
-    yield Found(
+    yield Finding(
         "ok",
         "index",
         f"{facts.indexed:,} records ever, {days}, {_size(facts.bytes)}{kept}, id {facts.id or 'not given yet'}",
     )
     at = facts.snapshot.read_until
     if not at:
-        yield Found("warn", "index", "the source has not been read to its end yet", "Look at the indexer's log.")
+        yield Finding("warn", "index", "the source has not been read to its end yet", "Look at the indexer's log.")
     elif time.time() - at > _LAG_SECONDS:
         text = f"records of the last {_age(time.time() - at)} may not be indexed yet"
-        yield Found("warn", "index", text, "Start `asgi-audit index`, or look at its log.")
+        yield Finding("warn", "index", text, "Start `asgi-audit index`, or look at its log.")
     else:
-        yield Found("ok", "index", f"everything was read up to {_age(max(0.0, time.time() - at))} ago")
+        yield Finding("ok", "index", f"everything was read up to {_age(max(0.0, time.time() - at))} ago")
 
 
-def lease(s: Settings) -> Iterator[Found]:
+def lease(s: Settings) -> Iterator[Finding]:
     facts = open_admin(s).facts()
     start = "Start `asgi-audit serve` or `asgi-audit index`."
     if facts is None:
         waiting = 0 if s.is_kafka or _journal_path(s) is None else sum(j.waiting_bytes for j in look_at_journal(s))
         if waiting:
-            yield Found("bad", "lease", f"no indexer runs, and {_size(waiting)} of the journal wait for it", start)
+            yield Finding("bad", "lease", f"no indexer runs, and {_size(waiting)} of the journal wait for it", start)
         return
     if facts.held_by is None:
-        yield Found("bad", "lease", "no indexer runs", start)
+        yield Finding("bad", "lease", "no indexer runs", start)
         return
-    yield Found("ok", "lease", f"held by {facts.held_by}")
+    yield Finding("ok", "lease", f"held by {facts.held_by}")
     standing = _standing_seconds(s, facts)
     if standing is None:
         return
     text = f"the indexer, {facts.held_by}, holds the lease but has read nothing for {_age(standing)}"
     do = "Look at its log: its disk or its source may not respond. If the log has no reason, restart it."
-    yield Found("bad", "lease", text, do)
+    yield Finding("bad", "lease", text, do)
 
 
 def _standing_seconds(s: Settings, facts: IndexFacts) -> float | None:
@@ -209,11 +209,11 @@ def _standing_seconds(s: Settings, facts: IndexFacts) -> float | None:
     return time.time() - at
 
 
-def keys(s: Settings) -> Iterator[Found]:
+def keys(s: Settings) -> Iterator[Finding]:
     path = s.control_path
     make = "Make one with `asgi-audit keys create --role reader --account NAME`."
     if not path.exists():
-        yield Found("warn", "keys", f"there are none: {path} does not exist", make)
+        yield Finding("warn", "keys", f"there are none: {path} does not exist", make)
         return
     control = open_control(s)
     try:
@@ -224,29 +224,29 @@ def keys(s: Settings) -> Iterator[Found]:
     unused = [key.id for key in active if key.last_used_at is None]
     text = f"{len(active)} active, {len(known) - len(active)} revoked"
     if not active:
-        yield Found("warn", "keys", text, make)
+        yield Finding("warn", "keys", text, make)
     elif unused:
         more = f" and {len(unused) - _REASONS} more" if len(unused) > _REASONS else ""
         text += f"; never used: {', '.join(unused[:_REASONS])}{more}"
-        yield Found("ok", "keys", text, "Revoke keys that are not needed: `asgi-audit keys revoke ID`.")
+        yield Finding("ok", "keys", text, "Revoke keys that are not needed: `asgi-audit keys revoke ID`.")
     else:
-        yield Found("ok", "keys", text)
+        yield Finding("ok", "keys", text)
 
 
-def dead_letters(s: Settings) -> Iterator[Found]:
+def dead_letters(s: Settings) -> Iterator[Finding]:
     facts = open_admin(s).facts()
     if facts is None:
         return
     if not facts.dead:
-        yield Found("ok", "dead letters", "none")
+        yield Finding("ok", "dead letters", "none")
         return
     reasons = list(dict.fromkeys(letter.reason[:120] for letter in facts.newest_dead))[:_REASONS]
     said = f"; newest: {' | '.join(reasons)}" if reasons else ""
     do = "`asgi-audit dead-letters list` shows them, with where they came from."
-    yield Found("warn", "dead letters", f"{facts.dead:,}{said}", do)
+    yield Finding("warn", "dead letters", f"{facts.dead:,}{said}", do)
 
 
-def completeness(s: Settings) -> Iterator[Found]:
+def completeness(s: Settings) -> Iterator[Finding]:
     if open_admin(s).facts() is None:
         return
     reader = open_store_reader(s)
@@ -256,7 +256,7 @@ def completeness(s: Settings) -> Iterator[Found]:
     finally:
         reader.close()
     if found.until is None:
-        yield Found("ok", "completeness", "no process has written a statement yet")
+        yield Finding("ok", "completeness", "no process has written a statement yet")
         return
     text = f"complete until {datetime.fromtimestamp(found.until / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"
     if acknowledged:
@@ -264,9 +264,9 @@ def completeness(s: Settings) -> Iterator[Found]:
     if count := found.incidents - acknowledged:
         text += f", {count:,} open incident{'s' * (count != 1)}"
         do = "`asgi-audit completeness` shows them. Records may be missing; every response counts them."
-        yield Found("warn", "completeness", text, do)
+        yield Finding("warn", "completeness", text, do)
     else:
-        yield Found("ok", "completeness", text)
+        yield Finding("ok", "completeness", text)
 
 
 CHECKS: Sequence[Check] = (
@@ -304,32 +304,32 @@ def file_system(path: Path, mounts: str | None = None) -> str:
     return kind
 
 
-def _directory(about: str, path: Path) -> Iterator[Found]:
+def _directory(about: str, path: Path) -> Iterator[Finding]:
     """Checks that a directory can be used, and its file system."""
     there = path
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        yield Found("bad", about, f"{there} is not a directory", "Use another path in the settings.")
+        yield Finding("bad", about, f"{there} is not a directory", "Use another path in the settings.")
         return
     if not os.access(there, os.W_OK | os.X_OK):
         do = f"Give this user access: chown or chmod {there}."
-        yield Found("bad", about, f"this user cannot write to {there}", do)
+        yield Finding("bad", about, f"this user cannot write to {there}", do)
         return
     kind = file_system(there)
     shown = f"{path} on {kind}" if kind else str(path)
     if kind in _EPHEMERAL:
         do = "Put it on a volume: files here are lost with the container or at a restart."
-        yield Found("warn", about, f"{shown}, which is not persistent", do)
+        yield Finding("warn", about, f"{shown}, which is not persistent", do)
     elif kind in _REMOTE:
         do = "Use a local disk: locks and shared memory do not work reliably over a network."
-        yield Found("bad", about, f"{shown}, which is not a local disk", do)
+        yield Finding("bad", about, f"{shown}, which is not a local disk", do)
     else:
-        yield Found("ok", about, shown if path.exists() else f"{shown}, not created yet")
+        yield Finding("ok", about, shown if path.exists() else f"{shown}, not created yet")
     free = shutil.disk_usage(there).free
     if free < _FREE_WARN:
         level: Level = "bad" if free < _FREE_BAD else "warn"
-        yield Found(level, about, f"only {_size(free)} free on its disk", "Free space on it.")
+        yield Finding(level, about, f"only {_size(free)} free on its disk", "Free space on it.")
 
 
 def _journal_path(s: Settings) -> Path | None:

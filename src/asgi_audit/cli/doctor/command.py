@@ -19,7 +19,7 @@ from ...errors import AuditError, ConfigError
 from ...settings import Settings
 from ..flags import JWT, KAFKA, add_settings, settings_of
 from .access import access
-from .checks import CHECKS, Check, Found
+from .checks import CHECKS, Check, Finding
 from .exports import exports
 from .issuer import issuer
 from .kafka import kafka
@@ -59,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    found: list[Found] = []
+    found: list[Finding] = []
     try:
         settings = settings_of(arguments)
     except ConfigError as e:
-        found.append(Found("bad", "settings", str(e), e.hint or "Nothing else was checked: correct this first."))
+        found.append(Finding("bad", "settings", str(e), e.hint or "Nothing else was checked: correct this first."))
         _show(found[0], arguments.json)
     else:
         for one in examine(settings):
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(is_broken)
 
 
-def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found]:
+def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Finding]:
     """Yields the findings of all checks; a failed check does not stop the next. A cause that stops several checks, such
     as a missing index, is reported once, and at the end the checks that it stopped are listed."""
     said: dict[str, str] = {}
@@ -91,15 +91,15 @@ def examine(settings: Settings, checks: Sequence[Check] = ALL) -> Iterator[Found
                 kept.setdefault(said[str(e)], []).append(about)
             else:
                 said[str(e)] = about
-                yield Found("bad", about, str(e), e.hint or _LOOK)
+                yield Finding("bad", about, str(e), e.hint or _LOOK)
         except Exception as e:
             what = f"could not check: {type(e).__name__}: {without_passwords(str(e))}"
-            yield Found("bad", about, what, _LOOK)
+            yield Finding("bad", about, what, _LOOK)
     for first, others in kept.items():
-        yield Found("bad", "not checked", f"{', '.join(others)}: see {first!r}", "Correct that first.")
+        yield Finding("bad", "not checked", f"{', '.join(others)}: see {first!r}", "Correct that first.")
 
 
-def _show(found: Found, is_json: bool) -> None:
+def _show(found: Finding, is_json: bool) -> None:
     if not is_json:
         line = f"{found.level:4}  {found.about:12}  {found.message}"
         # Columns are separated by two blanks, so remove only newlines.

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from ...settings import Settings
 from ...wiring.exports import public_url
 from ...wiring.operations import open_control
-from .checks import Found
+from .checks import Finding
 
 __all__ = ["exports"]
 
 
-def exports(s: Settings) -> Iterator[Found]:
+def exports(s: Settings) -> Iterator[Finding]:
     if not s.control_path.exists():
         return
     control = open_control(s)
@@ -25,18 +25,18 @@ def exports(s: Settings) -> Iterator[Found]:
     url = public_url(s)
     if not url.startswith("https://") and (may_ask or counts or s.public_url) and not s.export_bucket:
         do = "Set public_url to the https address under which clients reach the API: clients download only over https."
-        yield Found("warn", "exports", f"URLs of exports begin with {url}", do)
+        yield Finding("warn", "exports", f"URLs of exports begin with {url}", do)
     if not counts:
         if may_ask:
-            yield Found("ok", "exports", "none requested")
+            yield Finding("ok", "exports", "none requested")
         return
     text = ", ".join(f"{count:,} {state}" for state, count in counts.items())
     waiting = sum(counts.get(state, 0) for state in ("Requested", "Pending", "CreatingNewUrl"))
     if waiting and not is_running:
-        yield Found(
+        yield Finding(
             "warn", "exports", f"{text}; no process runs them", "Start `asgi-audit serve` or `asgi-audit export`."
         )
     elif counts.get("Failed"):
-        yield Found("warn", "exports", text, "The log of `serve` says why they failed. Request them again.")
+        yield Finding("warn", "exports", text, "The log of `serve` says why they failed. Request them again.")
     else:
-        yield Found("ok", "exports", text)
+        yield Finding("ok", "exports", text)

@@ -21,7 +21,7 @@ class DirectoryLock:
         self._files = files
         self._pid = os.getpid()
 
-    def stands(self, directory: Path) -> bool:
+    def is_current(self, directory: Path) -> bool:
         """Whether this is still the lock that other processes find in `directory`. Raises OSError."""
         return self._fd >= 0 and _same(self._files, self._fd, directory / "lock")
 

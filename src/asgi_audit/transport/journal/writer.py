@@ -131,7 +131,7 @@ class JournalWriter:
                         hint="an indexer or forwarder must read the journal",
                     )
             if self._is_torn:
-                self._mend_directory()
+                self._restore_directory()
             self._write(data)
         except OSError as e:
             raise self._error("append", e) from e
@@ -155,7 +155,7 @@ class JournalWriter:
                 self._dirty = False
             except OSError as e:
                 failed = e
-                self._give_up_segment()
+                self._abandon_segment()
         if self._names_dirty and failed is None:
             try:
                 self._files.fsync_directory(self._directory)
@@ -194,7 +194,7 @@ class JournalWriter:
             # A write to a file that was unlinked succeeds, and is lost when the descriptor is closed.
             if self._files.fstat(self._fd).st_nlink or attempt == 2:
                 break
-            self._give_up_segment()
+            self._abandon_segment()
         self._size += len(data)
         self._end += len(data)
         self._used += len(data)
@@ -220,7 +220,7 @@ class JournalWriter:
                 self._files.ftruncate(self._fd, self._size)
             except OSError:
                 # The bytes may stay: readers stop at the published end, and the next segment's base ends this one.
-                self._give_up_segment()
+                self._abandon_segment()
             raise
 
     def _begin_segment(self) -> None:
@@ -238,7 +238,7 @@ class JournalWriter:
             self._put(data)
         except OSError:
             if self._fd >= 0:
-                self._give_up_segment()
+                self._abandon_segment()
             raise
         base = self._end
         self._size = len(data)
@@ -266,7 +266,7 @@ class JournalWriter:
                 self._close_fd(oldest)
         self._scanned_at = float("-inf")
 
-    def _give_up_segment(self) -> None:
+    def _abandon_segment(self) -> None:
         fd, self._fd = self._fd, -1
         self._dirty = False
         self._close_fd(fd)
@@ -293,33 +293,33 @@ class JournalWriter:
             self._lock = None
         making = self._begin_making()
         try:
-            self._lock = self._made_lock(making)
-            mapped = self._made_page(making, counts)
+            self._lock = self._new_lock(making)
+            mapped = self._new_page(making, counts)
             self._files.rename(making, self._directory)
         except BaseException:
-            self._remove_made(making)
+            self._remove_new(making)
             raise
-        self._take_page(mapped)
+        self._use_page(mapped)
 
     def _root_since(self) -> float:
         """The time to store as the making of the root (seconds since the epoch): the start of this process, because
         exchanges before the journal is open are recorded in it, too."""
         return min(time.time(), self._facts.started / 1000)
 
-    def _mend_directory(self) -> None:
+    def _restore_directory(self) -> None:
         """Restore the page or the lock file of a directory that still exists. Without the page the journal is not read;
         without the lock file other processes cannot see that this one runs. Its segments stay where they are."""
         if not self._is_there(self._directory):
             self._make_directory(bytes(self.counters))
-            self._say_mended()
+            self._log_restored()
             return
         making = self._begin_making()
         try:
-            if self._lock is None or not self._lock.stands(self._directory):
+            if self._lock is None or not self._lock.is_current(self._directory):
                 if self._lock is not None:
                     self._lock.release()
                     self._lock = None
-                lock = self._made_lock(making)
+                lock = self._new_lock(making)
                 # Locked before it gets its name: otherwise an adopter could find the process dead in between.
                 try:
                     self._files.rename(making / "lock", self._directory / "lock")
@@ -327,20 +327,20 @@ class JournalWriter:
                     lock.release()
                     raise
                 self._lock = lock
-            if self._page_stands():
+            if self._is_page_current():
                 mapped = None
             else:
-                mapped = self._made_page(making, bytes(self.counters))
+                mapped = self._new_page(making, bytes(self.counters))
                 self._files.rename(making / "counters", self._directory / "counters")
         finally:
             self._remove_files(making)
         if mapped is not None:
-            self._take_page(mapped)
+            self._use_page(mapped)
         self._is_torn = False
         self._names_dirty = True
-        self._say_mended()
+        self._log_restored()
 
-    def _say_mended(self) -> None:
+    def _log_restored(self) -> None:
         log.warning("asgi-audit: files of the journal %s were removed while in use; created again", self._directory)
 
     def _begin_making(self) -> Path:
@@ -352,13 +352,13 @@ class JournalWriter:
             pass
         return making
 
-    def _made_lock(self, making: Path) -> DirectoryLock:
+    def _new_lock(self, making: Path) -> DirectoryLock:
         lock = take(making, self._name, self._files, create=True)
         if lock is None:
             raise OSError(errno.EWOULDBLOCK, "the directory of a new process is locked by another process", str(making))
         return lock
 
-    def _made_page(self, making: Path, counts: bytes) -> mmap.mmap:
+    def _new_page(self, making: Path, counts: bytes) -> mmap.mmap:
         files = self._files
         page = bytearray(fmt.new_page(self._facts, self._boot))
         page[fmt.COUNTERS] = counts
@@ -375,7 +375,7 @@ class JournalWriter:
         finally:
             files.close(fd)
 
-    def _take_page(self, mapped: mmap.mmap) -> None:
+    def _use_page(self, mapped: mmap.mmap) -> None:
         self._is_torn = False
         self._names_dirty = True
         view = memoryview(mapped)
@@ -383,7 +383,7 @@ class JournalWriter:
         self._ends = view[fmt.COMMITTED.start : fmt.OPEN_BASE.stop]
         self._end_words = self._ends.cast("Q") if sys.byteorder == "little" else None
 
-    def _page_stands(self) -> bool:
+    def _is_page_current(self) -> bool:
         try:
             there = self._files.stat(self._directory / "counters")
         except FileNotFoundError:
@@ -397,7 +397,7 @@ class JournalWriter:
             return False
         return True
 
-    def _remove_made(self, making: Path) -> None:
+    def _remove_new(self, making: Path) -> None:
         self._remove_files(making)
         if self._lock is not None:
             self._lock.release()
@@ -440,7 +440,9 @@ class JournalWriter:
             self._free = self._files.free_bytes(self.root)
             floor = max(_FLOOR_BYTES, 2 * self._segment_bytes)
             self._floor = min(floor, self._files.disk_bytes(self.root) // _FLOOR_SHARE)
-            self._is_torn = not self._page_stands() or self._lock is None or not self._lock.stands(self._directory)
+            self._is_torn = (
+                not self._is_page_current() or self._lock is None or not self._lock.is_current(self._directory)
+            )
         except OSError:
             return
 

@@ -144,7 +144,7 @@ class Forwarder:
         self._thread.call_soon(self._wake)
         return done.wait(timeout_seconds)
 
-    def hurry(self) -> None:
+    def send_now(self) -> None:
         """Read the source now, and send what is there without waiting for more; returns at once."""
         self._thread.call_soon(self._read_soon)
 
@@ -184,7 +184,7 @@ class Forwarder:
         pauses = 0
         try:
             await self._open_source()
-            while not self._over():
+            while not self._should_end():
                 before = self._counts["acknowledged"]
                 try:
                     await self._connect()
@@ -214,7 +214,7 @@ class Forwarder:
             self._condition.enter(KafkaState.STOPPED)
             self._ended.set()
 
-    def _over(self) -> bool:
+    def _should_end(self) -> bool:
         """Whether to end. Yes when everything is drained; when stopped, also when nothing is left, the time is over, or
         Kafka does not respond (what waits is safe in the journal)."""
         if self._stop.is_set() and (not self._reached or time.monotonic() >= self._stop_at):
@@ -223,7 +223,7 @@ class Forwarder:
 
     async def _open_source(self) -> None:
         attempt = 0
-        while not self._over():
+        while not self._should_end():
             try:
                 self._source.open({})
                 return
@@ -264,13 +264,13 @@ class Forwarder:
         await cut_off()
 
     async def _pump(self) -> None:
-        """Read, send and commit until the producer fails, another kind of producer is needed, or `_over` returns
+        """Read, send and commit until the producer fails, another kind of producer is needed, or `_should_end` returns
         True."""
         sends: set[asyncio.Task[None]] = set()
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(self._wake)
         try:
-            while not self._over() and self._failed is None and self._queues.careful != self._idempotent:
+            while not self._should_end() and self._failed is None and self._queues.careful != self._idempotent:
                 linger = _STOPPING_SECONDS if self._stop.is_set() or self._flushes else self._linger
                 room = self._queues.pending_bytes < _BUFFER_BYTES
                 if room and (not self._caught_up or time.monotonic() >= self._read_at + linger):
@@ -283,7 +283,7 @@ class Forwarder:
                     self._committed_at = now
                     self._commit()
                 self._flushed()
-                if self._drain and self._over():
+                if self._drain and self._should_end():
                     break
                 if room and not self._caught_up:
                     await asyncio.sleep(0)

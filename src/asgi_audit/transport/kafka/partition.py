@@ -112,21 +112,21 @@ class Partition:
         """Of the last message that was read; b'' when there is none, or it is not known."""
         return self._digest if self._value is None else digest_of(self._value)
 
-    def place(self, begin: int, end: int, anew: bool, now: float) -> tuple[int, SourceIncident | None]:
+    def place(self, begin: int, end: int, is_recreated: bool, now: float) -> tuple[int, SourceIncident | None]:
         """(the offset to read from, an incident or None). `begin`: the first offset of the log; `end`: the one after
-        its last; `anew`: the topic has a new id, so it was created again; `now`: seconds since the epoch. The message
-        before `next` is read again if it still exists."""
+        its last; `is_recreated`: the topic has a new id, so it was created again; `now`: seconds since the epoch. The
+        message before `next` is read again if it still exists."""
         at = self.next
         self.expected = self._answered_at = self.lag = None
         self.heard_at = self.placed_at = time.monotonic()
         self._begin = begin
-        if at is None or (at == 0 and (anew or begin == 0)):
+        if at is None or (at == 0 and (is_recreated or begin == 0)):
             self.is_cut = at is None and begin > 0
             self.is_unread = self.is_unread or at is None
             self.next = self.position = begin
             return begin, None
-        if anew or end < at:
-            why = "the topic has another id" if anew else f"it ends at {end}"
+        if is_recreated or end < at:
+            why = "the topic has another id" if is_recreated else f"it ends at {end}"
             return begin, self._restart("topic_recreated", begin, now, why)
         if begin > at:
             return begin, self._restart("retention_passed", begin, now, "the topic's retention")

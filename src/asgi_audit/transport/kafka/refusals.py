@@ -58,7 +58,7 @@ class Refusals:
         if blames_clock(error):
             # Every batch of this machine would be refused; the broker accepts them without timestamps.
             self._timestamps_off_until = time.monotonic() + _CLOCK_SECONDS
-            self._condition.once(self._condition.told(error))
+            self._condition.once(self._condition.error_text(error))
             return True
         if not blames_data(error) or not count:
             return True
@@ -83,7 +83,7 @@ class Refusals:
         """The broker refuses the entry at the head of the queue: keep it as a dead letter, and send a loss entry in its
         place."""
         message = queue.head
-        reason = self._condition.told(error)
+        reason = self._condition.error_text(error)
         self.counts["refused"] += 1
         self.counts["refused_records"] += message.kind is Kind.RECORD
         self.keep(message.partition, message.sequence, message.kind.name.lower(), reason, message.payload)

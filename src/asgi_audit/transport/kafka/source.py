@@ -65,7 +65,7 @@ class FetchTimeout(vendor.KafkaError):  # type: ignore[misc]
     """No response to a fetch for `silent_seconds`."""
 
 
-class _Anew(vendor.KafkaError):  # type: ignore[misc]
+class _RestartSession(vendor.KafkaError):  # type: ignore[misc]
     """The partitions changed, or the topic was created again: begin a new session."""
 
     retriable = True
@@ -284,7 +284,7 @@ class KafkaSource:
                 began = time.monotonic()
                 try:
                     await self._session(stop)
-                except _Anew:
+                except _RestartSession:
                     attempt = 0
                 except vendor_errors() as e:
                     calm = self._counts["fetched"] > before or time.monotonic() - began > 60
@@ -334,7 +334,7 @@ class KafkaSource:
             await asyncio.wait_for(self._consumer.start(), self._config.request_seconds)
         await self._assign(facts)
         self._condition.enter(KafkaState.RUNNING)
-        beside = [asyncio.create_task(self._chores()), asyncio.create_task(self._take_fences())]
+        beside = [asyncio.create_task(self._maintain()), asyncio.create_task(self._take_fences())]
         try:
             while not stop.is_set():
                 for task in beside:
@@ -356,10 +356,10 @@ class KafkaSource:
 
     async def _assign(self, facts: TopicFacts) -> None:
         """Assign all partitions that have a leader, each at its position. Raises what aiokafka raises."""
-        anew = self._topic_id is not None and facts.topic_id is not None and facts.topic_id != self._topic_id
+        is_recreated = self._topic_id is not None and facts.topic_id is not None and facts.topic_id != self._topic_id
         self._topic_id = facts.topic_id
         numbers = sorted(facts.leaders)
-        if anew or (self._partitions and set(numbers) != set(self._partitions)):
+        if is_recreated or (self._partitions and set(numbers) != set(self._partitions)):
             self._forget_fences()
         for number in set(numbers) - set(self._partitions):
             self._partitions[number] = Partition(number, self._positions.get(str(number)))
@@ -372,7 +372,7 @@ class KafkaSource:
         tps = [self._tp(number) for number in sorted(self._assigned)]
         if not tps:
             self._fences.holds = {str(number): "it has no leader" for number in numbers}
-            raise _Anew("no partition has a leader")
+            raise _RestartSession("no partition has a leader")
         wanted = {self._tp(number): self._partitions[number].next or 0 for number in self._assigned}
         with vendor_calls():
             self._consumer.assign(tps)
@@ -386,7 +386,7 @@ class KafkaSource:
             )
         for number in sorted(self._assigned):
             tp = self._tp(number)
-            start, incident = self._partitions[number].place(begins[tp], ends[tp], anew, self._clock())
+            start, incident = self._partitions[number].place(begins[tp], ends[tp], is_recreated, self._clock())
             self._report(incident)
             with vendor_calls():
                 self._consumer.seek(tp, start)
@@ -434,15 +434,15 @@ class KafkaSource:
                 )
         except vendor.OffsetOutOfRangeError as e:
             # Retention, or a topic that was created again: the next session detects which.
-            raise _Anew("a position is out of range") from e
+            raise _RestartSession("a position is out of range") from e
         taken: list[tuple[Partition, Chunk]] = []
-        anew = False
+        must_restart = False
         for tp, records in found.items():
             partition = self._partitions[tp.partition]
             if partition.expected is not None:
                 records, incident = partition.check(records, self._clock())
                 self._report(incident)
-                anew = anew or incident is not None
+                must_restart = must_restart or incident is not None
             if records:
                 taken.append((partition, partition.take(records)))
                 self._counts["fetched"] += len(records)
@@ -454,10 +454,10 @@ class KafkaSource:
                 partition.queued(chunk)
             if taken:
                 self._ready.notify_all()
-        if not anew:
+        if not must_restart:
             await self._look_at_fences()
-        if anew:  # only now: the queue has the messages of the other partitions
-            raise _Anew("another message is at a stored position")
+        if must_restart:  # only now: the queue has the messages of the other partitions
+            raise _RestartSession("another message is at a stored position")
 
     def _sample(self, messages: Sequence[Message]) -> None:
         self._seen += len(messages)
@@ -507,12 +507,12 @@ class KafkaSource:
         if facts.error is not None:
             raise facts.error
         if facts.topic_id != self._topic_id or set(facts.leaders) != set(self._partitions):
-            raise _Anew("the topic changed")
+            raise _RestartSession("the topic changed")
         self._leaderless = frozenset(number for number, node in facts.leaders.items() if node < 0)
         if set(facts.leaders) - self._leaderless - self._assigned:
-            raise _Anew("a partition has a leader again")
+            raise _RestartSession("a partition has a leader again")
 
-    async def _chores(self) -> None:
+    async def _maintain(self) -> None:
         """A task that runs during the session: commits offsets, and raises FetchTimeout when fetches get no
         response."""
         assert self._probe is not None

@@ -95,7 +95,7 @@ class Condition:
     def no_topic(self) -> None:
         self.enter(KafkaState.NO_TOPIC, f"Kafka topic {self._address} does not exist")
 
-    def told(self, error: BaseException) -> str:
+    def error_text(self, error: BaseException) -> str:
         return str(translate(f"{self._operation} {self._address}", error))
 
     def once(self, text: str) -> None:

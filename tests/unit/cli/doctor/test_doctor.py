@@ -16,7 +16,7 @@ from tests.support.records import DAY_MS, OTHER, PROCESS, batch, payload, read_u
 
 from asgi_audit.cli import main
 from asgi_audit.cli.doctor import checks, command
-from asgi_audit.cli.doctor.checks import Found, file_system
+from asgi_audit.cli.doctor.checks import Finding, file_system
 from asgi_audit.cli.doctor.command import examine
 from asgi_audit.control import Control
 from asgi_audit.errors import StoreError
@@ -39,8 +39,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def examined(home: Path, **given: Any) -> dict[str, list[Found]]:
-    found: dict[str, list[Found]] = {}
+def examined(home: Path, **given: Any) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
     for one in examine(Settings(home=home, **given)):
         assert "\n" not in one.message
         assert one.do or one.level == "ok", "a warning says what to do"
@@ -48,7 +48,7 @@ def examined(home: Path, **given: Any) -> dict[str, list[Found]]:
     return found
 
 
-def worst(found: list[Found]) -> Found:
+def worst(found: list[Finding]) -> Finding:
     return max(found, key=lambda one: ("ok", "warn", "bad").index(one.level))
 
 
@@ -235,15 +235,15 @@ def test_journal_that_waits_for_its_first_indexer_is_bad(home: Path) -> None:
 
 
 def test_what_keeps_several_checks_from_looking_is_said_once(home: Path) -> None:
-    def index(_: Settings) -> Iterator[Found]:
+    def index(_: Settings) -> Iterator[Finding]:
         raise StoreError("the index is gone", hint="Mount it.")
         yield
 
-    def lease(_: Settings) -> Iterator[Found]:
+    def lease(_: Settings) -> Iterator[Finding]:
         raise StoreError("the index is gone", hint="Mount it.")
         yield
 
-    def other(_: Settings) -> Iterator[Found]:
+    def other(_: Settings) -> Iterator[Finding]:
         raise StoreError("something else")
         yield
 
@@ -281,7 +281,7 @@ def test_partitions_without_a_leader_are_a_sentence() -> None:
 def test_strict_makes_warnings_failures(
     home: Path, level: Any, strict: bool, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "examine", lambda settings: [Found(level, "x", "y", "z")])
+    monkeypatch.setattr(command, "examine", lambda settings: [Finding(level, "x", "y", "z")])
     arguments = ["doctor", "--home", str(home), *(["--strict"] if strict else [])]
     assert main(arguments) == code
 
@@ -322,16 +322,16 @@ def test_directory_that_is_none_is_bad(home: Path, make: Callable[[Path], Any]) 
 
 
 def test_check_that_fails_does_not_keep_the_next_from_looking(home: Path) -> None:
-    def breaks(_: Settings) -> Iterator[Found]:
+    def breaks(_: Settings) -> Iterator[Finding]:
         raise RuntimeError("unforeseen")
         yield
 
-    def works(_: Settings) -> Iterator[Found]:
-        yield Found("ok", "works", "fine")
+    def works(_: Settings) -> Iterator[Finding]:
+        yield Finding("ok", "works", "fine")
 
     first, second = examine(Settings(home=home), [breaks, works])
     assert (first.level, first.about, first.message) == ("bad", "breaks", "could not check: RuntimeError: unforeseen")
-    assert second == Found("ok", "works", "fine")
+    assert second == Finding("ok", "works", "fine")
 
 
 def test_records_that_go_to_memory_have_no_journal_to_look_at(home: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.users import NEEDS_ROOT, OTHER
 
 from asgi_audit.cli.doctor.access import access
-from asgi_audit.cli.doctor.checks import Found
+from asgi_audit.cli.doctor.checks import Finding
 from asgi_audit.control import Control
 from asgi_audit.settings import Settings
 from asgi_audit.store.sqlite import SqliteWriter
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(home: Path) -> list[Found]:
+def found(home: Path) -> list[Finding]:
     return list(access(Settings(home=home)))
 
 

@@ -62,7 +62,7 @@ def lines_of_code() -> Iterator[tuple[str, str]]:
             if not isinstance(function, ast.FunctionDef):
                 continue
             for call in ast.walk(function):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "Found":
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "Finding":
                     level, about, message = call.args[:3]
                     if ast.unparse(level) != "'ok'":
                         name = str(about.value) if isinstance(about, ast.Constant) else ""

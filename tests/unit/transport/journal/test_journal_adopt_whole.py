@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.digest import root_of
 
-from asgi_audit.indexing.completeness import Consumed, Seen, Stated, Tracker
+from asgi_audit.indexing.completeness import Consumed, RecordEvent, StatementEvent, Tracker
 from asgi_audit.record.merkle import leaf_hash, statement_digest
 from asgi_audit.record.statement import Statement, decode_statement, encode_statement
 from asgi_audit.store.state import Completion
@@ -53,13 +53,13 @@ def read(root: Path) -> list[Message]:
 
 
 def tracked(messages: list[Message]) -> Completion:
-    events: list[Seen | Stated] = []
+    events: list[RecordEvent | StatementEvent] = []
     for m in messages:
         if m.kind is Kind.RECORD:
-            events.append(Seen(PROCESS.bytes, m.partition, m.sequence, None, leaf_hash(m.payload)))
+            events.append(RecordEvent(PROCESS.bytes, m.partition, m.sequence, None, leaf_hash(m.payload)))
         else:
             said = decode_statement(m.payload)
-            events.append(Stated(PROCESS.bytes, m.partition, said, statement_digest(m.payload)))
+            events.append(StatementEvent(PROCESS.bytes, m.partition, said, statement_digest(m.payload)))
     made = Tracker().take(Consumed(events, now=1 << 42))
     assert made is not None
     return made
