@@ -10,7 +10,7 @@ Invariants:
 * Positions are committed to the source after the batch is durable in the store. A crash at any point only repeats a
   batch, and the store drops duplicates.
 * A batch that the store cannot take now (full disk, lock) is kept and tried again. None of its records becomes a dead
-letter, and no later batch is written before it.
+  letter, and no later batch is written before it.
 * A batch that does not fit on the disk is written in halves, each with its own positions. What the source may remove
   after the first half can make the room for the second.
 
