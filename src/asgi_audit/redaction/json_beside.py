@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from .json_reading import Reading
-from .json_tree import ARRAY, OBJECT, STRING, Node
+from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
 from .names import ASKED, MADE, NO, QUOTED, TEXT, YES, norm
 from .record import TooCostly
 from .tables import words
@@ -66,7 +66,9 @@ def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
         if present & _OAUTH > {"state"} or present & (_OAUTH - {"state", "scope", "iss"}) or _long(reading, item):
             kinds[at] = YES
     if "pass" in present and not present.isdisjoint(("fail", "failed", "failures", "skipped")):  # of tests
-        kinds[lows.index("pass")] = NO
+        at = lows.index("pass")
+        if node.items[at][1].what == OTHER:
+            kinds[at] = NO
     if "roottoken" in present:  # of Vault, with the keys that unseal it
         kinds.update({at: YES for at, low in enumerate(lows) if low in ("keys", "keysbase64")})
     if "keyname" in present and "permissions" in present:  # of an account of Azure
@@ -103,15 +105,14 @@ def _long(reading: Reading, node: Node) -> bool:
     return node.what == STRING and node.end - node.start >= 14 and 32 not in reading.data[node.start : node.end]
 
 
-def label(reading: Reading, node: Node, lows: list[str]) -> tuple[bytes | None, bytes | None]:
+def label(reading: Reading, node: Node, lows: list[str], *, inside: bool = False) -> tuple[bytes | None, bytes | None]:
     """The sensitive names that members of this object say it is about: surely, and perhaps."""
     strong = weak = None
     for low, (_, item) in zip(lows, node.items, strict=True):
         sure = low in LABELS
-        if low in _HOLDERS and item.what == OBJECT and len(item.items) <= 4:  # {"source": {"pointer": "/password"}}
-            strong = label(
-                reading, item, [norm(reading.text(key).decode("utf-8", "replace")) for key, _ in item.items if key]
-            )[0]
+        if not inside and low in _HOLDERS and item.what == OBJECT and len(item.items) <= 4:
+            held = [norm(reading.text(key).decode("utf-8", "replace")) for key, _ in item.items if key]
+            strong = label(reading, item, held, inside=True)[0] or strong  # {"source": {"pointer": "/password"}}
         if not sure and low not in WEAK_LABELS:
             continue
         text = None

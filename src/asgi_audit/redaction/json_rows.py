@@ -25,15 +25,17 @@ def columns_of(reading: Reading, node: Node, lows: list[str]) -> set[int]:
         if lows[at] == "schema" and item.what == OBJECT and item.items:  # {"schema": {"fields": […]}, …}, of BigQuery
             item = next((part for _, part in item.items if part.what == ARRAY), item)
         if lows[at] in COLUMNS and item.what == ARRAY and reading.alarmed(item):
-            found = {k for k, (_, cell) in enumerate(item.items[:500]) if names_column(reading, cell)}
+            found = {k for k, (_, cell) in enumerate(item.items[:500]) if names_column(reading, cell, told=True)}
             if found:
                 return found
     return set()
 
 
-def names_column(reading: Reading, cell: Node) -> bool:
+def names_column(reading: Reading, cell: Node, *, told: bool = False) -> bool:
+    """Whether this cell is the sensitive name of a column. told: a list of names, so that one may end in a number."""
     if cell.what == STRING:
-        return reading.alarmed(cell) and reading.names.is_name(reading.text(cell))
+        names = reading.names
+        return reading.alarmed(cell) and (names.is_field if told else names.is_name)(reading.text(cell))
     if cell.what != OBJECT or not reading.alarmed(cell):
         return False
     return any(

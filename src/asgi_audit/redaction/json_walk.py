@@ -12,8 +12,8 @@ from .json_reading import BOOLEAN, Reading
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
 from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
 from .layers import JSON_STRING
-from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, is_label, norm
-from .record import MASK, Record, TooCostly, shown
+from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, norm
+from .record import CANDIDATE, MASK, Record, TooCostly, shown
 from .tables import words
 
 __all__ = ["Walk"]
@@ -41,7 +41,12 @@ _TELLING = (
 )
 _HEADER = re.compile(rb"Host|Cookie|Accept|Authorization|[A-Z][A-Za-z]{0,20}(?:-[A-Z][A-Za-z0-9]{0,20}){1,6}")
 _RAW_MAX = 200
-_COUNTING = re.compile(rb"(?i:min|max|len|count|age|days|limit|size|attempts|history|seconds)")
+# `minLength`, `max_attempts`, `size`, and not `admin` or `message`.
+_COUNTING = re.compile(
+    rb"(?:(?:\A|[_.-])(?=[A-Za-z])(?i:min|max|minlength|maxlength|len|length|count|age|days|limit|size"
+    rb"|attempts|history|seconds|chars|characters)"
+    rb"|[a-z](?:Min|Max|Len|Length|Count|Age|Days|Limit|Size|Attempts|History|Seconds|Chars|Characters))(?![a-z])"
+)
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 
 
@@ -100,7 +105,7 @@ class Walk(Reading):
             self.object(node, path, deep, asked=kind == ASKED)
         else:
             described = kind == YES and bool(node.items) and all(
-                (item.what == STRING and not item.open and is_label(self.text(item)))
+                self.is_label(item)
                 or (item.what == OBJECT and bool(item.items) and self.describes(item))
                 for _, item in node.items
             )  # fmt: skip
@@ -144,13 +149,20 @@ class Walk(Reading):
     def is_setting(self, key: Node | None, node: Node) -> bool:
         """Whether this says how a secret must be, or what a form says of it: `{"minLength": 8}`, `{"supported": true}`,
         `{"expired": "Your token has expired"}`."""
+        self.record.spend(2)  # again for each sensitive name around it
         if node.what == OBJECT:
             return bool(node.items) and all(self.is_setting(name, item) for name, item in node.items)
         if node.what == STRING:
-            return not node.open and is_label(self.text(node))
+            return self.is_label(node)
         raw = self.data[node.start : node.end]
         counts = key is not None and _COUNTING.search(self.text(key)) is not None
         return node.what == OTHER and (raw in BOOLEAN or (counts and raw.isdigit() and len(raw) <= 4))
+
+    def is_label(self, node: Node) -> bool:
+        if node.what != STRING or node.open:
+            return False
+        self.record.spend(CANDIDATE)
+        return self.record.is_label(self.text(node))
 
     # Objects
 

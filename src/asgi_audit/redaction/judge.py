@@ -22,6 +22,7 @@ __all__ = ["Judge"]
 _SHORTEST = 5
 _PAIRS = re.compile(rb"[^\s\"'{}<>]+")
 _MARKUP = re.compile(rb"\s*<[A-Za-z!?/]")
+_TAIL = 200
 
 
 class Judge(Record):
@@ -74,6 +75,8 @@ class Judge(Record):
         """A whole body (UTF-8), masked. content_type: in lower case. valid: it is JSON. Raises TooCostly, NotText."""
         self.left += len(data) >> 6  # the scan is linear, whatever an operator lets through
         self.cut = cut
+        self.tail = data[-_TAIL:] if cut else b""
+        self.labels = base.startswith("response.")
         if not valid and b"x-www-form-urlencoded" in content_type:
             if not is_text(data):
                 raise NotText

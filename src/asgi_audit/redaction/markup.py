@@ -16,7 +16,7 @@ from .alarms import FORM, Alarm, Places
 from .forms import made
 from .layers import ENTITIES, Edit, placed
 from .names import MANY, NO, YES
-from .record import Record, TooCostly, is_holder
+from .record import Record, TooCostly
 
 __all__ = ["in_tag", "markup_edits"]
 
@@ -97,7 +97,7 @@ class _Markup:
     def mask(self, start: int, end: int) -> None:
         value = self.text[start:end]
         kept = value.strip()
-        if kept and not is_holder(kept):
+        if kept and not self.record.is_holder(kept):
             begin = start + len(value) - len(value.lstrip())
             self.edits.append(self.record.mask(begin, begin + len(kept), self.record.undone(kept, ENTITIES)[0]))
 
@@ -326,7 +326,7 @@ class _Markup:
             return
         plain = self.record.undone(text, ENTITIES)[0].strip()
         word = plain.rstrip(b" :=*\t\r\n")
-        if len(word) <= 60 and self.record.names.is_name(word):
+        if len(word) <= 60 and self.record.names.is_field(word):
             self.named(opened, plain)
             return
         if len(plain) < 200 and plain[-1:] in b":=" and self.tells(word):

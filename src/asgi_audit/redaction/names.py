@@ -85,7 +85,9 @@ def is_label(value: bytes) -> bool:
     if not 5 < len(value) < 200 or _DIGIT.search(value) or value[:1].islower():
         return False
     text = value.decode("utf-8", "replace")
-    words = text.rstrip(".!?:*… ").replace("'", "").split()
+    words = text.rstrip(".?:*… ").replace("'", "").split()
+    if len(words) >= 3:
+        words[-1] = words[-1].rstrip("!")  # `Password!` is a password
     if not text[0].isupper() or not all(word.strip(",.'’()-").isalpha() for word in words):
         return False
     low = [word.strip(",.()-").lower() for word in words]
@@ -213,6 +215,8 @@ def _stemmed(name: str, parts: list[str], glued: str, stem: re.Match[str]) -> in
     tail = glued[stem.end() :]
     if tail in ("", "s"):
         return TEXT if name.startswith("/") else YES  # a document of routes: {"/auth/token": {"post": …}}
+    if last == "history":  # how many are remembered, or the old ones
+        return COUNT
     if last in _TAILS or tail in _TAILS or tail.lstrip("s") in _TAILS:
         return COUNT if stem[0] == "token" and last in ("used", "count", "limit", "remaining", "usage", "left") else NO
     after: list[str] = []

@@ -67,6 +67,8 @@ def token_edits(record: Record, path: bytes, *, whole: bool = False) -> list[Edi
             break
         segment = m[0]
         first = _TOKEN_WORD.search(before[:80])
+        if first is not None and first["ids"]:  # `login-verify`
+            first = next((w for w in _TOKEN_WORD.finditer(before[:80]) if not w["ids"]), first)
         word = first or (_TOKEN_WORD.search(twice[:80]) if len(segment) >= 16 and len(before) <= 40 else None)
         if word is not None and not segment.startswith(b"0x"):
             plain = unquote_to_bytes(segment)

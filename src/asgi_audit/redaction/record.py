@@ -72,7 +72,7 @@ def is_holder(value: bytes) -> bool:
     if len(value) >= 80:
         return False
     value = _without_scheme(value)
-    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None or is_label(value)
+    return value.lower() in _COMMON or _HOLDER.fullmatch(value) is not None
 
 
 def is_holder_in_prose(value: bytes) -> bool:
@@ -113,7 +113,7 @@ def _leaves(text: bytes) -> list[bytes]:
 class Record(Budget):
     """One for each record; the grammars are functions that take it first."""
 
-    __slots__ = ("cut", "names", "redacted", "rules", "scan")
+    __slots__ = ("cut", "labels", "names", "redacted", "rules", "scan", "tail")
 
     def __init__(self, names: Names, scan: Scan, rules: PathRules) -> None:
         self.left = STEPS_MAX
@@ -123,6 +123,8 @@ class Record(Budget):
         self.rules = rules
         self.redacted = Redacted()
         self.cut = False  # what is looked at ends early
+        self.tail = b""  # where it ends
+        self.labels = False  # what is looked at may have labels and messages of forms
 
     def alarms(self, data: bytes) -> list[Alarm]:
         return self.scan.alarms(data, self, cut=self.cut)
@@ -165,7 +167,7 @@ class Record(Budget):
         if not plain or plain == MASK:
             return []
         if kind:
-            if is_holder(plain):
+            if self.is_holder(plain):
                 return []
             if (
                 (kind == YES and plain.lower() not in _BOOLEANS)
@@ -176,12 +178,33 @@ class Record(Budget):
             if kind == QUOTED:
                 said = plain[:_SAID_MAX]
                 self.spend(1 + len(said) // 64)
-                found = [self.mask(*m.span(1), m[1]) for m in _ECHOED.finditer(said) if self._is_quoted(m[1])]
-                return found or self.inner(plain, depth + 1)
+                edits = self.inner(plain, depth + 1)
+                found = [m.span(1) for m in _ECHOED.finditer(said) if self._is_quoted(m)]
+                found = [(start, end) for start, end in found if all(e.end <= start or end <= e.start for e in edits)]
+                return sorted([*edits, *(self.mask(start, end, plain[start:end]) for start, end in found)])
         return self.inner(plain, depth + 1)
 
-    def _is_quoted(self, value: bytes) -> bool:
-        return _IN_VALUE.search(value) is not None and not self.names.is_name(value)
+    def _is_quoted(self, quoted: re.Match[bytes]) -> bool:
+        value = quoted[1]
+        before = quoted.string[: quoted.start()]
+        return (
+            _IN_VALUE.search(value) is not None
+            and not self.names.is_name(value)
+            and not value.startswith((b"https://", b"http://"))
+            and not before.endswith((b"pattern ", b"regex ", b"expression "))  # what it must match
+        )
+
+    def is_label(self, value: bytes) -> bool:
+        """Whether a value is the label or message of a form. Requests hold passwords, so nothing in them is; nor is the
+        beginning of a value that is cut off."""
+        return self.labels and is_label(value) and not self.tail.endswith(value.split()[-1])
+
+    def is_holder(self, value: bytes) -> bool:
+        """Whether data under a sensitive name is no secret."""
+        return is_holder(value) or self.is_label(value)
+
+    def is_holder_in_prose(self, value: bytes) -> bool:
+        return is_holder_in_prose(value) or self.is_label(value)
 
     def inner(self, plain: bytes, depth: int, alarms: list[Alarm] | None = None) -> list[Edit]:
         """Edits of a decoded text that may be a document of its own. See `judge`."""

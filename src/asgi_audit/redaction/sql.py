@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from .names import YES
-from .record import CANDIDATE, Record, is_holder_in_prose
+from .record import CANDIDATE, Record
 
 __all__ = ["column_values"]
 
@@ -57,7 +57,7 @@ def _inserted(record: Record, text: bytes, m: re.Match[bytes]) -> Iterator[tuple
         while (value := _TUPLE_VALUE.match(text, at)) is not None:
             if column in columns:
                 group = 1 if value[1] is not None else 2
-                if not is_holder_in_prose(value[group].strip()):
+                if not record.is_holder_in_prose(value[group].strip()):
                     yield value.span(group)
             column += 1
             at = value.end()

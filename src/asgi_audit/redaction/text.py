@@ -17,7 +17,7 @@ from .grid import grid_edits, labelled_rows
 from .layers import ENTITIES, PERCENT, UNICODE, Edit, placed
 from .lines import block_end, label_edits
 from .names import ASKED, CODE, NO, YES
-from .record import CANDIDATE, Record, TooCostly, is_holder_in_prose
+from .record import CANDIDATE, Record, TooCostly
 from .sql import column_values
 from .tables import COMMANDS
 from .values import LINE_SEEN, Values
@@ -220,7 +220,7 @@ class _Text(Values):
         span = commanded(COMMANDS[number], self.text, start, end)
         if span is None:
             return start
-        if not is_holder_in_prose(self.text[span[0] : span[1]]):
+        if not self.record.is_holder_in_prose(self.text[span[0] : span[1]]):
             self.add(*span)
         return span[1]
 
@@ -284,6 +284,11 @@ class _Text(Values):
         if _ESCAPED_SIGN.match(text, end):
             return self.escaped(start, ESCAPE)
         assign = _ASSIGN.match(text, end)
+        if assign is not None and assign[1][:1] == b".":  # `Password .... x`, not `Resetting password.... done`
+            stop = self.looks(assign.end(), self.end)
+            if stop:
+                self.add(assign.end(), stop)
+            return max(stop, end)
         if assign is not None:
             return self.assigned(start, assign.end(), kind, assign[1], first)
         if text[start:end].endswith(b"stdin") and (span := piped(text, start)) is not None:
@@ -363,7 +368,7 @@ class _Text(Values):
                 return self.listed(stop)
             if stop > quoted.end() and len(text[quoted.end() : stop].strip(b" ,:;")) > 2:
                 value = text[quoted.end() : stop]
-                if not is_holder_in_prose(value) and not self.record.names.is_name(value):
+                if not self.record.is_holder_in_prose(value) and not self.record.names.is_name(value):
                     self.add(quoted.end(), stop)
                 return stop
             return end
@@ -411,7 +416,7 @@ class _Text(Values):
             if value_of is not None:
                 group = value_of.lastindex or 0
                 value = value_of[group].strip(b"`'\"<>[](){},.")
-                if not is_holder_in_prose(value_of[group]) and not self.record.names.is_name(value):
+                if not self.record.is_holder_in_prose(value_of[group]) and not self.record.names.is_name(value):
                     self.add(*value_of.span(group))
                 return value_of.end()
         return 0
@@ -463,7 +468,7 @@ class _Text(Values):
                 return stop
             if _SETS.match(text[max(self.begin, start - 200) : start]) is not None:
                 word = _WORD.match(text, at)
-                if word is not None and not is_holder_in_prose(word[1]):
+                if word is not None and not self.record.is_holder_in_prose(word[1]):
                     self.add(*word.span(1))
                     return word.end(1)
         bar = None if text[self.begin : start][-60:].strip(b" \t|*`\"'") else _BAR.match(text, end)
@@ -516,9 +521,14 @@ class _Text(Values):
             return 0
         word = m[0].rstrip(b".,;!?)*")
         size = len(word)
-        if self.record.cut and size > 3 and at + len(m[0]) == len(self.text) and not is_holder_in_prose(word):
+        if (
+            self.record.cut
+            and size > 3
+            and at + len(m[0]) == len(self.text)
+            and not self.record.is_holder_in_prose(word)
+        ):
             return at + size
-        if size < 4 or _DATED.match(word) or _CALLED.match(word) or is_holder_in_prose(word):
+        if size < 4 or _DATED.match(word) or _CALLED.match(word) or self.record.is_holder_in_prose(word):
             return 0
         letters = word.translate(None, b"0123456789")
         digits = size - len(letters)

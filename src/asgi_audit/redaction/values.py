@@ -9,7 +9,7 @@ from .forms import made
 from .layers import Edit
 from .lines import block_end, block_is_described, is_marked_list
 from .names import COUNT, MADE, MANY, TEXT
-from .record import CANDIDATE, MASK, Record, TooCostly, is_holder_in_prose
+from .record import CANDIDATE, MASK, Record, TooCostly
 
 __all__ = ["LINE_SEEN", "Values"]
 
@@ -61,7 +61,7 @@ _OPTION = re.compile(rb"(?:^|\s)--?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
-_VARIABLE = re.compile(rb"\$[A-Za-z_]{2,60}[),]")  # of GraphQL: `login(password: $password)`
+_VARIABLE = re.compile(rb"\$[a-z][A-Za-z_]{1,60}[),]")  # of GraphQL: `login(password: $password)`
 _STATEMENT = re.compile(rb"(?:raise|return|continue|break|pass|yield)\b")
 _ARROW = re.compile(rb"\([\w ,]{0,80}\)[ ]?=>")
 _PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
@@ -150,7 +150,7 @@ class Values:
         typed = _TYPE.match(rest)
         if typed is not None and typed[0].endswith(b"=") and (default := _DEFAULT.match(rest, typed.end())) is not None:
             return self.assigned(start, at + default.end(), kind, b"=", False)
-        if typed is not None or rest.startswith(MASK) or is_holder_in_prose(rest.strip(b" \t\r,;.\"'`)")):
+        if typed is not None or rest.startswith(MASK) or self.record.is_holder_in_prose(rest.strip(b" \t\r,;.\"'`)")):
             return at
         if before in (b"?", b"&") and before and sign == b"=":
             value = _IN_QUERY.match(text, at)
@@ -213,7 +213,7 @@ class Values:
 
     def valued(self, start: int, end: int, name: bytes = b"") -> int:
         value = self.text[start:end].strip()
-        if not is_holder_in_prose(value) and not self.is_variable(value, name):
+        if not self.record.is_holder_in_prose(value) and not self.is_variable(value, name):
             self.add(start, end)
         return max(start, end)
 
@@ -221,6 +221,8 @@ class Values:
         """Whether a value is a variable: `password = var.db_password`, `f(token=token)`. name: with its sign. A single
         word is one only when the name ends in it (`password: supersecret` is data), and none is in `DB_PASSWORD=x`."""
         reference = _REFERENCE.fullmatch(value)
+        if self.record.tail.endswith(value):  # the beginning of a value that is cut off
+            return False
         if reference is None or not self.record.names.is_name(reference[1]):
             return False
         word = reference[1]
@@ -249,7 +251,7 @@ class Values:
         tail = text[stop + 1 : line_end if line_end >= 0 else stop + LINE_SEEN]
         if tail.count(quote) & 1 and tail[:1] not in (b",", b"}", b"]", b")", b";", b"&", b">"):
             stop += 1 + tail.rfind(quote)  # `password='a' b'`
-        if not is_holder_in_prose(text[at + 1 : stop]):
+        if not self.record.is_holder_in_prose(text[at + 1 : stop]):
             self.add(at + 1, stop)
         return stop + 1
 
