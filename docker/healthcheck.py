@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks whether the command of this container is alive: exit code 0 or 1. `healthcheck [URL]`; needs only Python.
 
-Without a URL the address follows from the container's command: `serve` answers on ASGI_AUDIT_PORT, `index` and
+Without a URL the address follows from the container's command: `serve` listens on ASGI_AUDIT_PORT, `index` and
 `forward` on ASGI_AUDIT_METRICS_PORT. Every other command lives as long as its container runs.
 """
 

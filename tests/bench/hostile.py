@@ -35,7 +35,7 @@ KINDS = ("greedy", "deaf", "leaving", "unknown", "silent", "endless-body")
 WINDOW = json.dumps({"from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"})
 PAGE_RECORDS = 1_000
 _COMMAND = Path(sys.executable).with_name("asgi-audit")
-_LINE = re.compile(r"answers on http://127\.0\.0\.1:(\d+),")
+_LINE = re.compile(r"listens on http://127\.0\.0\.1:(\d+),")
 _TIMEOUT = 60.0  # a good client gives up after this time; its waiting time is measured
 
 

@@ -59,7 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(home: Path) -> Iterator[tuple[str, str]]:
     """Address and key."""
     with running(COMMAND, "serve", "--port", "0", cwd=home) as serve:
-        found = re.search(r"(http://127\.0\.0\.1:\d+)", serve.wait_for("answers on"))
+        found = re.search(r"(http://127\.0\.0\.1:\d+)", serve.wait_for("listens on"))
         assert found is not None
         key = run("keys", "create", "--role", "auditor", "--account", "*", cwd=home).stdout.strip()
         with Client(found[1], key) as client:

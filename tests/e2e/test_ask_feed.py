@@ -114,7 +114,7 @@ def test_follower_survives_the_server_and_its_own_death(home: Path) -> None:
     follow = ["ask", "feed", "--cursor", "siem.cursor", "--follow"]
     key = run("keys", "create", "--role", "auditor", "--account", "acme", cwd=home).stdout.strip()
     with running(COMMAND, "serve", "--port", "0", cwd=home) as serve:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("answers on"))
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("listens on"))
         assert found is not None
         of = {"ASGI_AUDIT_URL": found[0], "ASGI_AUDIT_KEY": key}
         with running(COMMAND, *follow, cwd=home, **of) as feed:

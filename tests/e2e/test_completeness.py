@@ -128,7 +128,7 @@ def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
         segment.unlink()
     end = now()
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        line = serve.wait_for("answers on")
+        line = serve.wait_for("listens on")
         until(lambda: len(completeness(tmp_path, "--from", start, "--to", end)[1]["incidents"]) == 2, "incidents")
         code, found = completeness(tmp_path, "--from", start, "--to", end)
         assert (code, found["complete"]) == (1, False)
@@ -142,7 +142,7 @@ def test_deleted_segment_is_an_incident_and_t_goes_on(tmp_path: Path) -> None:
         assert "2 open incidents" in shown.stderr
         # Every response reports it.
         key = run("keys", "create", "--role", "reader", "--account", "*", cwd=tmp_path).stdout.strip()
-        port = int(re.search(r":(\d+)", line.split("answers on")[1])[1])  # type: ignore[index]
+        port = int(re.search(r":(\d+)", line.split("listens on")[1])[1])  # type: ignore[index]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         body = json.dumps({"from": start, "to": end})
         connection.request("POST", "/trail", body, {"authorization": f"Bearer {key}"})

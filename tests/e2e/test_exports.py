@@ -61,7 +61,7 @@ def test_export_is_written_beside_serve_and_downloaded(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     window = {"time_start": (now - timedelta(days=2)).isoformat(), "time_end": now.isoformat()}
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        base = found_in(r"answers on (\S+),", serve.wait_for("answers on"))
+        base = found_in(r"listens on (\S+),", serve.wait_for("listens on"))
         until(lambda: call(f"{base}/api/v1/logs/_list?type=query", key, {})[0] == 200, "it answers")
         asked: list[dict[str, Any]] = []
 

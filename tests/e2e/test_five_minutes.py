@@ -168,7 +168,7 @@ def test_second_indexer_waits_as_standby_and_takes_over(tmp_path: Path) -> None:
 
 def test_indexer_beside_ends_with_serve_even_when_that_is_killed(tmp_path: Path) -> None:
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        serve.wait_for("answers on")
+        serve.wait_for("listens on")
         until((tmp_path / ".asgi-audit/index/lease").exists, "the indexer began")
         serve.stop(9)
     # The lease is free again when the orphaned process has ended.

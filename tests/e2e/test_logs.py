@@ -14,7 +14,7 @@ from .commands import COMMAND, clean_environment, run, running
 
 def test_every_line_of_serve_and_its_indexer_is_json_and_no_key_is_shown(tmp_path: Path) -> None:
     with running(COMMAND, "serve", "--port", "0", "--log-format", "json", cwd=tmp_path) as serve:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("answers on"))
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("listens on"))
         assert found is not None
         serve.wait_for("there is no key yet")
         with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/health/live", timeout=60) as answer:

@@ -85,7 +85,7 @@ def test_sidecar_and_standby_show_metrics_and_health(tmp_path: Path) -> None:
 def test_api_shows_metrics_and_is_not_ready_while_its_indexer_is_away(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", APPLICATION], cwd=tmp_path, check=True, timeout=60)
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         until(lambda: get(port, "/health/ready")[0] == 200, "ready")
         until(lambda: values(port).get("asgi_audit_index_records_total") == 25, "all is indexed")
         found = values(port)

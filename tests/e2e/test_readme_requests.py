@@ -63,7 +63,7 @@ def test_requests_of_the_readme_are_answered_as_it_says(tmp_path: Path) -> None:
         running(*UVICORN, "shop:app", cwd=tmp_path) as app,
         running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve,
     ):
-        shop, port = port_of(app.wait_for("Uvicorn running on")), port_of(serve.wait_for("answers on"))
+        shop, port = port_of(app.wait_for("Uvicorn running on")), port_of(serve.wait_for("listens on"))
         assert call(shop, "POST", "/login", {"name": "ada", "password": "hunter2"})[0] == 200
         variables = {"KEY": key, "ID": ""}
         for command, path in zip(asked, paths, strict=True):

@@ -43,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("home")
     key = run("keys", "create", "--role", "auditor", "--account", "acme", cwd=home).stdout.strip()
     with running(COMMAND, "serve", "--port", "0", cwd=home) as serve:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("answers on"))
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("listens on"))
         assert found is not None
         yield Served(int(found[1]), key)
 
@@ -169,7 +169,7 @@ def test_service_sends_several_commands_beside_a_session_of_null_until_it_has_on
 def test_session_begins_and_ends_for_all_workers_at_once(tmp_path: Path) -> None:
     key = run("keys", "create", "--role", "auditor", "--account", "acme", cwd=tmp_path).stdout.strip()
     with running(COMMAND, "serve", "--port", "0", "--workers", "3", cwd=tmp_path) as serve:
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("answers on"))
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", serve.wait_for("listens on"))
         assert found is not None
         served = Served(int(found[1]), key)
         client = Sample(served, is_application=False)

@@ -100,7 +100,7 @@ def test_index_that_is_gone_is_never_called_empty(gone: Callable[[Path], None], 
     key = key_of(tmp_path)
     record(tmp_path)
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         until(lambda: indexed(port) == 25, "all is indexed")
         assert asked(port, key)[0] == 200
         gone(index)
@@ -111,7 +111,7 @@ def test_index_that_is_gone_is_never_called_empty(gone: Callable[[Path], None], 
         serve.stop()
     # After a restart the home still remembers it.
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         serve.wait_for("starting it again")
         assert is_refused(port, key)
         assert not list(index.glob("day-*")) or gone is cut
@@ -135,7 +135,7 @@ def test_new_index_is_made_when_it_is_said_to_be_meant(tmp_path: Path) -> None:
     record(tmp_path)
 
     def ends_with(child: Running, count: int) -> None:
-        port = port_of(child.wait_for("answers on"))
+        port = port_of(child.wait_for("listens on"))
         until(lambda: indexed(port) == count, f"{count} records")
         assert get(port, "/health/ready")[0] == 200
         assert asked(port, key)[0] == 200
@@ -152,12 +152,12 @@ def test_new_index_is_made_when_it_is_said_to_be_meant(tmp_path: Path) -> None:
     assert not index.exists()
     with running(COMMAND, "serve", "--port", "0", "--new-index", cwd=tmp_path) as serve:
         # The first index contained the first records; requests to the API are records as well.
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         until(lambda: indexed(port) >= 25, "those that came since are in the new one")
         assert asked(port, key)[0] == 200
         serve.stop()
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         until(lambda: get(port, "/health/ready")[0] == 200, "it is the one from now on")
         serve.stop()
 
@@ -180,7 +180,7 @@ def test_day_that_is_given_up_is_an_incident_of_every_answer(tmp_path: Path) -> 
     key = key_of(tmp_path)
     record(tmp_path)
     with running(COMMAND, "serve", "--port", "0", cwd=tmp_path) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         until(lambda: indexed(port) == 25, "all is indexed")
         serve.stop()
     (day,) = index.glob("day-*.db")
@@ -189,7 +189,7 @@ def test_day_that_is_given_up_is_an_incident_of_every_answer(tmp_path: Path) -> 
     assert run("completeness", cwd=tmp_path).returncode == 1
     for flags in (["--new-index"], []):  # it outlives the process that accepted the loss
         with running(COMMAND, "serve", "--port", "0", *flags, cwd=tmp_path) as serve:
-            port = port_of(serve.wait_for("answers on"))
+            port = port_of(serve.wait_for("listens on"))
             until(lambda port=port: asked(port, key)[0] == 200, "the day is given up")  # type: ignore[misc]
             assert incidents(port, key) == 1
             serve.stop()

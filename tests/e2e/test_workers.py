@@ -28,7 +28,7 @@ class Tree:
 
     def __init__(self, command: Running) -> None:
         self.command = command
-        self.url = re.search(r"http://[^,\s]+", command.wait_for("answers on"))[0]  # type: ignore[index]
+        self.url = re.search(r"http://[^,\s]+", command.wait_for("listens on"))[0]  # type: ignore[index]
         self.key = re.search(r"KEY=(\S+)", command.wait_for("KEY="))[1]  # type: ignore[index]
         self.parent = psutil.Process(command.process.pid)
         self.asked = 0

@@ -146,7 +146,7 @@ def test_serve_takes_tokens_while_the_issuer_hangs_and_with_several_workers(tmp_
     with serving(ONE) as server:
         environment["ASGI_AUDIT_JWT_JWKS"] = server.url
         with running(COMMAND, "serve", "--port", "0", "--workers", "2", cwd=tmp_path, **environment) as serve:
-            base = serve.wait_for("answers on ").partition("answers on ")[2].split(",")[0].strip()
+            base = serve.wait_for("listens on ").partition("listens on ")[2].split(",")[0].strip()
             serve.wait_for("asgi-audit keys create")
             with httpx.Client(base_url=base, timeout=30, trust_env=False) as client:
                 for _ in range(8):

@@ -76,7 +76,7 @@ def live(directory: Path) -> Iterator[Live]:
     fill(home)
     words = [COMMAND, "serve", "--no-index", "--home", str(home), "--port", "0", "--query-wait-seconds", "0"]
     with running(*words, cwd=directory) as server:
-        line = server.wait_for(" answers on ")
-        url = line.split(" answers on ")[1].split(",")[0]
+        line = server.wait_for(" listens on ")
+        url = line.split(" listens on ")[1].split(",")[0]
         yield Live(url, auditor, reader)
         assert server.process.poll() is None, server.said

@@ -107,9 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
             children["indexer"] = SupervisedIndexer(settings, new_index=arguments.new_index, metrics=metrics)
         children["exporter"] = SupervisedExporter(settings)
         if is_json():
-            _log.info("asgi-audit %s answers on %s", __version__, base, extra={"fields": {"home": home}})
+            _log.info("asgi-audit %s listens on %s", __version__, base, extra={"fields": {"home": home}})
         else:
-            print(f"asgi-audit {__version__} answers on {base}, home {home}", flush=True)
+            print(f"asgi-audit {__version__} listens on {base}, home {home}", flush=True)
         _first_key(control, settings, base, arguments.account)
         control.close()
         if settings.workers > 1:

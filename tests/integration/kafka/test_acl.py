@@ -118,7 +118,7 @@ def test_serve_indexes_and_sends_the_records_of_its_own_reads(topic: str, tmp_pa
 
     given = of("api", ASGI_AUDIT_HOME=str(tmp_path))
     with running(COMMAND, "serve", "--port", "0", "--from", topic, cwd=tmp_path, **given) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         until(lambda: indexed() == 3, lambda: serve.said)
         assert call(port, "GET", "/nothing")[0] == 404
         until(lambda: indexed() == 4, lambda: serve.said)

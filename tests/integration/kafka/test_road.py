@@ -52,7 +52,7 @@ def test_request_is_answered_by_usage_and_trail_when_it_went_through_kafka(addre
     ):
         port = port_of(app.wait_for("Uvicorn running on"))
         assert call(port, "POST", "/orders", {"item": "tea", "password": "hunter2"}, authorization="Bearer x")[0] == 201
-        base = "http://127.0.0.1:" + str(port_of(serve.wait_for("answers on")))
+        base = "http://127.0.0.1:" + str(port_of(serve.wait_for("listens on")))
         serve.wait_for("More keys")
         created = run("keys", "create", "--role", "reader", "--account", "*", cwd=tmp_path)
         key = next(word for word in created.stdout.split() if len(word) > 30)

@@ -110,7 +110,7 @@ def test_no_secret_rests_anywhere(address: str, tmp_path: Path) -> None:
     began = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=2)
     said = []
     with running(COMMAND, "serve", "--port", "0", "--from", url, "--account", "*", cwd=tmp_path) as serve:
-        port = port_of(serve.wait_for("answers on"))
+        port = port_of(serve.wait_for("listens on"))
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM],
             env=clean_environment(
