@@ -61,6 +61,8 @@ def pairs_or_table(reading: Reading, rows: list[Node], path: str) -> None:
     """`[["Authorization", "x"], …]`, and `[["id", "password"], [1, "x"]]` under a header."""
     first = rows[0].items
     head = {k for k, (_, cell) in enumerate(first[:500]) if names_column(reading, cell)}
+    if not head:  # names that end in a number, unless a value reads so
+        head = {k for k, (_, cell) in enumerate(first[:500]) if names_column(reading, cell, told=True)}
     pairs = all(len(row.items) == 2 or row.open for row in rows) and head <= {0}
     if pairs and len(rows) > 1 and head == {0} and _heads(reading, first[1][1]):
         pairs = False
@@ -71,13 +73,13 @@ def pairs_or_table(reading: Reading, rows: list[Node], path: str) -> None:
             for column in head:
                 if column < len(cells):
                     reading.mask(cells[column], path)
-        elif pairs and len(cells) == 2 and names_column(reading, cells[0]):
+        elif pairs and len(cells) == 2 and names_column(reading, cells[0], told=True):
             reading.mask(cells[1], path)
         elif (
             len(cells) == 3
             and cells[1].what == STRING
             and reading.text(cells[1]).lower() in _OPERATORS
-            and names_column(reading, cells[0])
+            and names_column(reading, cells[0], told=True)
         ):
             reading.mask(cells[2], path)
 

@@ -67,9 +67,11 @@ def token_edits(record: Record, path: bytes, *, whole: bool = False) -> list[Edi
             break
         segment = m[0]
         first = _TOKEN_WORD.search(before[:80])
-        if first is not None and first["ids"]:  # `login-verify`
-            first = next((w for w in _TOKEN_WORD.finditer(before[:80]) if not w["ids"]), first)
-        word = first or (_TOKEN_WORD.search(twice[:80]) if len(segment) >= 16 and len(before) <= 40 else None)
+        word = first
+        if (first is None or first["ids"]) and len(segment) >= 16:  # `login-verify`, `reset/login`
+            near = [before[:80], twice[:80]] if len(before) <= 40 else [before[:80]]
+            words = [w for part in near for w in _TOKEN_WORD.finditer(part)]
+            word = next((w for w in words if not w["ids"]), words[0] if words else None)
         if word is not None and not segment.startswith(b"0x"):
             plain = unquote_to_bytes(segment)
             known = _HEX_WORD.fullmatch(plain) is not None

@@ -62,6 +62,11 @@ _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _VARIABLE = re.compile(rb"\$[a-z][A-Za-z_]{1,60}[),]")  # of GraphQL: `login(password: $password)`
+# Below `/token:`, a route of OpenAPI in YAML.
+_ROUTE = re.compile(
+    rb"[\r\n]{1,4}[ \t]{1,40}[\"']?(?:get|post|put|patch|delete|head|options|trace|parameters|summary"
+    rb"|description|servers|\$ref|x-[a-z-]{1,40})[\"']?:"
+)
 _STATEMENT = re.compile(rb"(?:raise|return|continue|break|pass|yield)\b")
 _ARROW = re.compile(rb"\([\w ,]{0,80}\)[ ]?=>")
 _PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
@@ -158,7 +163,7 @@ class Values:
             return self.valued(at, value.end())
         if _VARIABLE.match(rest) or (_STATEMENT.match(rest) and _CODE_LINE.match(text, self.begin, start)):
             return at
-        if before == b"/" and sign == b":" and not rest.strip():  # `/token:`, a route of OpenAPI in YAML
+        if before == b"/" and sign == b":" and not rest.strip() and _ROUTE.match(text, self.end):
             return at
         quote = rest[:1]
         if rest[:2] in (b'\\"', b"\\'"):

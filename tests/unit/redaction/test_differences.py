@@ -53,9 +53,14 @@ def received(text: str, kind: str, cut: int | None = None) -> Any:
         (f'{{"columns":["id","api_key_01"],"rows":[[1,"{S}"]]}}', JSON),
         (f"<table><tr><td>Password 10</td><td>{S}</td></tr></table>", HTML),
         (f"<table><tr><th>id</th><th>password01</th></tr><tr><td>1</td><td>{S}</td></tr></table>", HTML),
+        (f'[["id","password01"],["1","{S}"],["2","{S}"]]', JSON),
+        (f'[["api_key_01","{S}"],["user","m"]]', JSON),
         (f"<dict><key>password10</key><string>{S}</string></dict>", XML),
         # Only variables begin with a dollar and a small letter.
         ("password: $TulipGarden, user: m\n", TEXT),
+        # A line below a path that is no route.
+        (f"auth/token:\n{S}\n", TEXT),
+        (f"secrets/password:\n  {S}\n", TEXT),
         # Old passwords.
         (f'{{"password_history":["{S}"]}}', JSON),
         (f'{{"passwordHistory":"{S}"}}', JSON),
@@ -70,7 +75,9 @@ def test_masked(text: str, kind: str) -> None:
         assert "TulipGarden" not in shown
 
 
-@pytest.mark.parametrize("word", ["login-verify", "session-reset", "code-verify", "join-confirmation", "hooks-secret"])
+@pytest.mark.parametrize(
+    "word", ["login-verify", "session-reset", "join-confirmation", "hooks-secret", "verify/code", "magic/login"]
+)
 def test_uuid_in_a_path_after_words_of_which_one_says_that_it_is_a_credential(word: str) -> None:
     record = checked(BUILDER.build(make_exchange(path=f"/{word}/{UUID}")))
     assert record["request"]["path"] == f"/{word}/[REDACTED]"
@@ -113,6 +120,7 @@ def test_the_beginning_of_a_value_that_is_cut_off_is_no_label(text: str, kind: s
         ("I forgot my password.... so I reset it\n", TEXT),
         ("user mira logged on >dashboard now\n", TEXT),
         ("echo on >output.txt\n", TEXT),
+        ("paths:\n  /auth/token:\n    post:\n      summary: x\n  /password:\n    $ref: a.yaml\n", "application/yaml"),
         ('{"loc":["body","password"],"msg":"String should match pattern \'^[A-Z]{8}$\'"}', JSON),
         ('{"field":"password","message":"see \'https://h.example/rules#x\' for its rules"}', JSON),
         ('{"password":{"minLength":8,"maxAge":90,"min_digits":1,"attempts":5,"required":true}}', JSON),
