@@ -141,6 +141,22 @@ def test_what_once_held_the_interpreter_takes_bounded_time(attack: Attack, conte
     assert within(lambda: longest_stretch(build), CALL_SECONDS) <= CALL_SECONDS
 
 
+@pytest.mark.parametrize("fragment", ["%", ",%:", "%}", "%=", "%25", "%41x", "%E4%B8%AD"])
+@pytest.mark.parametrize("both", [False, True], ids=["request", "both"])
+def test_forms_of_percent_signs_take_bounded_work(fragment: str, both: bool) -> None:
+    """Counted: decoding takes some steps for each sign, whether an escape begins there or not."""
+    x = exchange(Attack("a=", fragment, ""), b"application/x-www-form-urlencoded", both)
+    assert events_of(lambda: BUILDER.build(x)) <= EVENTS_MAX
+
+
+def test_long_form_of_escapes_is_kept() -> None:
+    body = b"name=%E6%9D%8E&comment=" + b"%E6%96%87%E5%AD%97" * 3_400 + b"&password=Hx7sunflower9Zq"
+    value = orjson.loads(
+        BUILDER.build(make_exchange("POST", body=body, content_type=b"application/x-www-form-urlencoded"))
+    )
+    assert value["request"]["body"] == {"name": "李", "comment": "文字" * 3_400, "password": "[REDACTED]"}
+
+
 @pytest.mark.parametrize(
     "cookie",
     [b";" * 60_000, b"; " * 30_000, b"a=%41;" * 10_000, b"; ".join(b"n%dx=1" % i for i in range(6_500))],
