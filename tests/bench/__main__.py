@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
     figures: dict[str, object] = {}
     if "path" in only:
         rounds, times = (1, 50) if tiny else (9, 1500)
-        print(f"\nA request in process, {rounds} × {times} calls, medians")
+        print(f"\nA request in process, {rounds} × {times} calls: the best round of each")
         table = path.measure(rounds, times)
         figures["path"] = table
         print(*path.report(table), sep="\n", flush=True)
