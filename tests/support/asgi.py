@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
+
 from asgi_audit.capture.middleware import Capture
 from asgi_audit.exchange.draft import Draft
 from asgi_audit.exchange.recorder import Begun
@@ -181,6 +183,28 @@ class Server:
 def make_capture(app: App, recorder: ListRecorder | None = None, **settings: Any) -> tuple[Capture, ListRecorder]:
     recorder = recorder or ListRecorder()
     return Capture(app, make_settings({}, **settings), recorder), recorder
+
+
+def exchange_refused(message: Any, scope: dict[str, Any], **settings: Any) -> tuple[list[Any], ListRecorder]:
+    """The application receives `message` and sends it, and the server raises ValueError, which must reach the server
+    again. Returns what the application received and what the server was sent."""
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(await receive())
+        await send(message)
+
+    async def receive() -> Any:
+        return message
+
+    async def send(sent: Any) -> None:
+        seen.append(sent)
+        raise ValueError("refused by the server")
+
+    capture, recorder = make_capture(app, **settings)
+    with pytest.raises(ValueError, match="refused by the server"):
+        asyncio.run(capture(scope, receive, send))
+    return seen, recorder
 
 
 def serve_once(

@@ -13,7 +13,7 @@ from .tables import words
 
 __all__ = ["code_beside", "is_object", "may_be_pgpass", "nested_key", "pgpass", "sent_code"]
 
-# A line of `.pgpass`: host, port, database, user, password. A host of hex digits alone may be part of an IPv6 address.
+# A line of `.pgpass`: host, port, database, user, password.
 _PGPASS_PORTS = (b":5432:", b":*:")
 _PGPASS_MAX = 2_048  # bytes of a file without `*`: a search of 64 KiB for the port would take 34 µs
 _PGPASS_HOST = re.compile(rb"(?:\A|[\n\"'`]|\\n)(?:[\w.-]{1,100}|\*|/[\w./-]{1,100})\Z")

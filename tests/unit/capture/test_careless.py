@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from tests.support.asgi import ListRecorder, Server, make_capture, serve_once
+from tests.support.asgi import ListRecorder, Server, exchange_refused, make_capture, serve_once
 from tests.support.exchanges import make_builder
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -159,22 +159,7 @@ def test_log_names_types_and_places_and_no_text_when_an_object_of_the_applicatio
 @pytest.mark.parametrize("wrong", [None, 5, "http.response.start", [], {}, {"type": None}, {"type": ["x"]}])
 def test_wrong_message_is_refused_by_the_server_alone(wrong: Any, delivery: str) -> None:
     """It is the application's error: no internal error of ours is counted or logged."""
-    seen: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(await receive())
-        await send(wrong)
-
-    async def receive() -> Any:
-        return wrong
-
-    async def send(message: Any) -> None:
-        seen.append(message)
-        raise ValueError("refused by the server")
-
-    capture, recorder = make_capture(app, delivery=delivery)
-    with pytest.raises(ValueError, match="refused by the server"):
-        asyncio.run(capture(Server().scope, receive, send))
+    seen, recorder = exchange_refused(wrong, Server().scope, delivery=delivery)
     assert [message is wrong for message in seen] == [True, True]
     assert recorder.counts == {}
     assert [(e.status, e.outcome) for e in recorder.sealed] == [(500, "failed")]

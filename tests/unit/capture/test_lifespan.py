@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.support.asgi import ListRecorder, Server, make_capture
+from tests.support.asgi import ListRecorder, Server, exchange_refused, make_capture
 
 from asgi_audit.capture import middleware
 
@@ -198,22 +198,7 @@ def test_exception_passes_when_the_application_knows_no_lifespan(error: Exceptio
 @pytest.mark.parametrize("wrong", [None, 5, "lifespan.startup.complete", [], {}, {"type": ["x"]}])
 def test_server_refuses_itself_what_is_no_message(wrong: Any) -> None:
     """What the application sends, and what it receives from a careless server."""
-    seen: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(await receive())
-        await send(wrong)
-
-    async def receive() -> Any:
-        return wrong
-
-    async def send(message: Any) -> None:
-        seen.append(message)
-        raise ValueError("refused by the server")
-
-    capture, recorder = make_capture(app)
-    with pytest.raises(ValueError, match="refused by the server"):
-        asyncio.run(capture({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    seen, recorder = exchange_refused(wrong, {"type": "lifespan", "asgi": {"version": "3.0"}})
     assert [message is wrong for message in seen] == [True, True]
     assert recorder.counts == {}
 

@@ -103,6 +103,15 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
         "roles": ROLES,
         "narrowed": of_regions(getattr(exports, "regions", {})),
     }
+    signed: dict[str, Any] = {
+        "dialect": EXPORTS,
+        "roles": frozenset(),  # the URL is the key
+        "path_values": Id,
+        "parameters": Signed,
+        "signed": True,
+        "more_answers": {206: "The requested part of it."},
+        "more_failures": (400, 403, 416, 429),
+    }
     answer = {"request_id": "0193e1a07c4ea5a4", "region_group": "classic", **window}
     complete = {
         **answer,
@@ -167,35 +176,23 @@ def operations(service: QueryService, exports: ExportService) -> list[Operation]
             id="exports.download",
             method="GET",
             path="/exports/{export}",
-            dialect=EXPORTS,
-            roles=frozenset(),  # the URL is the key
             is_recorded=True,
             handle=handlers.download,
-            path_values=Id,
-            parameters=Signed,
-            signed=True,
             summary="Download the file of an export: JSON lines, compressed with gzip.",
             description="Supports `Range` and conditional requests, such as `If-None-Match`.",
             content_type=CONTENT_TYPE,
-            more_answers={206: "The requested part of it."},
-            more_failures=(400, 403, 416, 429),
             link=ResponseLink("exports.result", {}, url="presigned_url"),
+            **signed,
         ),
         Operation(
             id="exports.manifest",
             method="GET",
             path="/exports/{export}/manifest",
-            dialect=EXPORTS,
-            roles=frozenset(),
             is_recorded=False,  # it only describes the file, whose download is recorded
             handle=handlers.manifest,
-            path_values=Id,
-            parameters=Signed,
-            signed=True,
             summary="Manifest of an export: what its file contains, and its digests.",
-            more_answers={206: "The requested part of it."},
-            more_failures=(400, 403, 416, 429),
             link=ResponseLink("exports.download", {}, url="link"),
+            **signed,
         ),
     ]
 
