@@ -218,8 +218,8 @@ class Builder:
         add(self._capture_head)
         add(b'%d,"salt":"%b"}}}' % (x.sequence, salt.encode()))
         record = b"".join(parts)
-        if redacted.values:
-            search = Search(redacted, x.path)
+        if redactor.masked:
+            search = Search(redactor.masked, x.path)
             if search.may_hit(record):
                 mask_again(parts, search, redactor, at_redacted)
                 return b"".join(parts)

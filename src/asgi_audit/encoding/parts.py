@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import orjson
 
-from ..redaction import RecordRedactor, Redacted, Search
+from ..redaction import RecordRedactor, Search
 from .text import readable
 
 __all__ = ["PARTS", "mask_again", "redacted_paths"]
@@ -53,7 +53,7 @@ def mask_again(parts: list[bytes], search: Search, record: RecordRedactor, at_re
     parts[at_redacted] = search.masked(redacted_paths(record.redacted), keys=False, numbers=False)
 
 
-def redacted_paths(redacted: Redacted) -> bytes:
+def redacted_paths(redacted: list[str]) -> bytes:
     """`,"redacted":[…]`."""
     try:
         return b',"redacted":' + orjson.dumps(redacted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .redactor import RecordRedactor, Redactor
-from .reflection import Redacted, Search
+from .reflection import Search
 from .tables import REDACTED
 
-__all__ = ["REDACTED", "RecordRedactor", "Redacted", "Redactor", "Search"]
+__all__ = ["REDACTED", "RecordRedactor", "Redactor", "Search"]

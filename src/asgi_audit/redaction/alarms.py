@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import NamedTuple
+
+import msgspec
 
 from .names import NO
 
@@ -12,7 +13,7 @@ __all__ = ["BASE64", "CARD", "CODE_KEY", "COMMAND", "ESCAPE", "FORM", "NAME", "A
 COMMAND, NAME, FORM, ESCAPE, BASE64, CODE_KEY, CARD = range(7)
 
 
-class Alarm(NamedTuple):
+class Alarm(msgspec.Struct, gc=False):  # made in a fifth of the time that a named tuple takes
     """start, end: of the whole identifier (NAME), of what is to be masked (FORM), else of what was found."""
 
     start: int

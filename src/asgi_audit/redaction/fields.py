@@ -36,7 +36,7 @@ def header_kind(name: str, names: Names) -> int:
 def mask_header(record: Record, kind: int, value: bytes) -> bytes:
     """The value as it may be kept; the very same object when nothing was masked. Latin-1 bytes in and out."""
     if kind == HIDDEN:
-        hidden_header(record.redacted, value)
+        hidden_header(record.masked, value)
         return MASK
     if kind == COOKIE:
         return _cookies(record, value)
@@ -45,7 +45,7 @@ def mask_header(record: Record, kind: int, value: bytes) -> bytes:
         return _cookie(record, pair) + semicolon + attributes
     if kind == HOST and 64 in value:
         user, at, host = value.rpartition(b"@")
-        hidden(record.redacted, user.rpartition(b":")[2])
+        hidden(record.masked, user.rpartition(b":")[2])
         return MASK + at + host
     try:
         if kind == PROTOCOL:  # a sub-protocol is a short word; browsers have no other place to put a token
@@ -54,7 +54,7 @@ def mask_header(record: Record, kind: int, value: bytes) -> bytes:
                 record.names.kind(part.strip()) == YES or len(part.strip()) > _PROTOCOL_MAX for part in parts
             ) or record.alarms(value):
                 for part in parts:
-                    hidden_weak(record.redacted, part.strip())
+                    hidden_weak(record.masked, part.strip())
                 return MASK
             return value
         edits = _url(record, value) if kind == URL else _plain(record, value)
@@ -83,7 +83,7 @@ def _cookies(record: Record, value: bytes) -> bytes:
     except TooCostly:
         rest, kept = value, []
     if rest:
-        hidden_bytes(record.redacted, rest.strip(b' \t"'))
+        hidden_bytes(record.masked, rest.strip(b' \t"'))
         kept.append(MASK)
     return b"; ".join(kept)
 
@@ -95,9 +95,9 @@ def _cookie(record: Record, part: bytes) -> bytes:
     value = (value if equals else part).strip(b' \t"')
     # What a cookie of a harmless name holds may be a language or a theme.
     weak = len(name) <= 40 and record.names.kind(name) == NO
-    hidden_bytes(record.redacted, value, weak=weak)
+    hidden_bytes(record.masked, value, weak=weak)
     if 37 in value:
-        hidden_bytes(record.redacted, unquote_to_bytes(value), weak=weak)
+        hidden_bytes(record.masked, unquote_to_bytes(value), weak=weak)
     if not equals:
         return MASK
     if len(name) < record.scan.form_min:

@@ -170,7 +170,7 @@ def _rows(
             elif places.within(*cell.span()):  # a URL, a document or a note with a pair in it
                 base = cell.start()
                 inside = record.inner(cell[0], 2, places.of(*cell.span()))
-                edits += [Edit(base + start, base + end, plain) for start, end, plain in inside]
+                edits += [(base + start, base + end, plain) for start, end, plain in inside]
             column += 1
             at = cell.end() + 1
             if text[cell.end() : at] != mark:

@@ -93,7 +93,7 @@ def near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, bas
             if value in BOOLEAN or (kind != YES and not (value.isdigit() and len(value) > COUNT_MAX and kind != MADE)):
                 continue
             record.hide(value)
-            edits.append(Edit(begin, done, QUOTED_MASK))
+            edits.append((begin, done, QUOTED_MASK))
         hidden.append((quote, plain))
     if base:
         _note(record, blank, hidden, base)

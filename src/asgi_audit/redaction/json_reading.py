@@ -55,6 +55,6 @@ class Reading:
         elif not node.items:
             return
         self.leaves(node)
-        self.edits.append(Edit(node.start, node.end, QUOTED_MASK))
+        self.edits.append((node.start, node.end, QUOTED_MASK))
         if path:
             self.record.note(path)

@@ -77,7 +77,7 @@ class Judge(Record):
         self.cut = cut
         self.tail = data[-_TAIL:] if cut else b""
         self.labels = base.startswith("response.")
-        if not valid and b"x-www-form-urlencoded" in content_type:
+        if not valid and content_type.find(b"x-www-form-urlencoded") >= 0:
             if not is_text(data):
                 raise NotText
             edits: list[Edit] | None = pairs_edits(self, data, 0, base)
@@ -97,7 +97,7 @@ class Judge(Record):
     def unchecked(self, data: bytes, alarms: list[Alarm], content_type: bytes, base: str) -> list[Edit]:
         """Edits of a whole body that is no valid JSON, or not known to be."""
         cut = self.cut
-        if b"css" in content_type:  # `.token:hover` is a selector
+        if alarms and b"css" in content_type:  # `.token:hover` is a selector
             alarms = [a for a in alarms if a.what != NAME or data[a.start - 1 : a.start] not in (b".", b"#")]
         if is_sequence(data, content_type) and not (
             cut and b"json" in content_type and b"ndjson" not in content_type and b"jsonl" not in content_type

@@ -21,18 +21,17 @@ from .tables import REDACTED
 __all__ = ["ENTITIES", "JSON_STRING", "PERCENT", "UNICODE", "Edit", "Escapes", "Layer", "placed", "splice"]
 
 
-class Edit(NamedTuple):
-    """Bytes from start to end become others."""
-
-    start: int
-    end: int
-    new: bytes
+Edit = tuple[int, int, bytes]
+"""(start, end, new): the bytes from start to end become others."""
 
 
 def splice(data: bytes, edits: list[Edit]) -> bytes:
     """The bytes with the edits done; of two that overlap the later is part of the earlier."""
     if not edits:
         return data
+    if len(edits) == 1:
+        start, end, new = edits[0]
+        return data[:start] + new + data[end:]
     parts: list[bytes] = []
     done = 0
     for start, end, new in sorted(edits):
@@ -89,7 +88,7 @@ class Layer:
 
     def back(self, edits: list[Edit], base: int = 0) -> list[Edit]:
         """The edits of the plain text as edits of the raw bytes, which begin at `base`. See `placed`."""
-        return [Edit(base + self._start(s), base + self._end(e), self._escape(new)) for s, e, new in edits]
+        return [(base + self._start(s), base + self._end(e), self._escape(new)) for s, e, new in edits]
 
     def _start(self, at: int) -> int:
         k = bisect_right(self._starts, at) - 1
@@ -108,7 +107,7 @@ def placed(edits: list[Edit], base: int, layer: Layer | None = None) -> list[Edi
     """Edits of a piece that begins at `base`, of its plain text when it is a layer, as edits of the whole."""
     if layer is not None:
         return layer.back(edits, base)
-    return [Edit(base + start, base + end, new) for start, end, new in edits]
+    return [(base + start, base + end, new) for start, end, new in edits]
 
 
 _SHORT = {b"\\n": b"\n", b"\\r": b"\r", b"\\t": b"\t", b"\\b": b"\b", b"\\f": b"\f"}

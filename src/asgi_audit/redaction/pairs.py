@@ -31,9 +31,13 @@ _LONE_SIGNS_MAX = 2_000
 _DOCUMENT = re.compile(rb"[:={<]")
 # Names that often say something else, with a value that a machine may have made.
 _SOMETIMES = (b"hmac", b"ticket", b"sign", b"magic", b"invite", b"assertion", b"access", b"refresh")
-_LONG = re.compile(rb"=(?=[^&;#=]{16})")
+# Their last letters, and a long value.
+_LONG = re.compile(rb"=(?<=(?i:ac|et|gn|ic|te|on|ss|sh)=)(?=[^&;#=]{16})")
 _LONG_MAX = 2_000  # bytes that are searched for them
+# What `_told` looks at more closely.
+_TELLS = re.compile(rb"code|v(?i:alue=)|V(?i:alue=)|variables=|params=|uestion")
 _QUERIES = frozenset(("query", "sql", "q"))
+_NO_PLACES = Places([])
 _BETWEEN = b"{\n"  # no needle has a brace but at its end, so none spans two texts
 
 
@@ -44,10 +48,13 @@ def decoded(text: bytes) -> bytes:
         text = text.replace(b"+", b" ")
     if 37 not in text:
         return text
-    signs = text.count(b"%")
+    signs = text.count(b"%") if len(text) > _LONE_SIGNS_MAX else 0
     if signs > _LONE_SIGNS_MAX and signs - len(_ESCAPE.findall(text)) > _LONE_SIGNS_MAX:
         raise TooCostly
-    return unquote_to_bytes(text)
+    try:  # in half the time of `unquote_to_bytes`
+        return text.replace(b"\\", b"\\\\").replace(b"%", b"\\x").decode("unicode_escape").encode("latin-1")
+    except UnicodeDecodeError:  # a percent sign that begins no escape
+        return unquote_to_bytes(text)
 
 
 def pairs_edits(
@@ -60,7 +67,8 @@ def pairs_edits(
             raise TooCostly
         return []
     alarmed, starts = _alarmed(record, raw, parts, alarms)
-    starts |= _sometimes(raw)
+    if _LONG.search(raw, 0, _LONG_MAX) is not None:
+        starts |= _sometimes(raw)
     if not (alarmed.alarms or starts or raw.find(b"code=") >= 0):
         return []
     told = _told(record, raw, parts)
@@ -75,7 +83,7 @@ def pairs_edits(
         found = _pair(record, part, start, depth, told)
         if found and base:
             name = decoded(part.partition(b"=")[0])
-            record.note(base + "." + (MASK.decode() if found[0].start == start else shown(name)))
+            record.note(base + "." + (MASK.decode() if found[0][0] == start else shown(name)))
         edits += found
     return edits
 
@@ -99,22 +107,26 @@ def _alarmed(
     finds both, unless an alarm may reach from one text into the other."""
     escaped = [part for part in parts if 37 in part or 43 in part] if 37 in raw or 43 in raw else []
     if not escaped:
-        return Places(record.alarms(raw) if alarms is None else alarms), frozenset()
+        return _places(record.alarms(raw) if alarms is None else alarms), frozenset()
     record.spend(raw.count(b"%") // 4)
     plain = decoded(b"&".join(escaped))
     if alarms is None and not record.cut and not record.scan.has_own_forms:
-        both = Places(record.alarms(raw + _BETWEEN + plain))
-        if not any(start <= len(raw) < end for start, end, _, _ in both.alarms):
+        both = _places(record.alarms(raw + _BETWEEN + plain))
+        if not any(alarm.start <= len(raw) < alarm.end for alarm in both.alarms):
             return both, _shown(record, parts, plain, both, len(raw) + len(_BETWEEN))
-    alarmed = Places(record.alarms(raw) if alarms is None else alarms)
-    return alarmed, _shown(record, parts, plain, Places(record.alarms(plain)), 0)
+    alarmed = _places(record.alarms(raw) if alarms is None else alarms)
+    return alarmed, _shown(record, parts, plain, _places(record.alarms(plain)), 0)
+
+
+def _places(alarms: list[Alarm]) -> Places:
+    return Places(alarms) if alarms else _NO_PLACES
 
 
 def _shown(record: Record, parts: list[bytes], plain: bytes, places: Places, at: int) -> frozenset[int]:
     """Where parts begin in which only decoding shows a name or form, or more escapes. places: of the decoded text of
     those with escapes, which begins at `at` there."""
     more = 37 in plain or record.cut or record.aws
-    if not more and not places.within(at, at + len(plain)):
+    if not more and (not places.alarms or places.starts[-1] < at):
         return frozenset()
     found: list[int] = []
     start = 0
@@ -130,11 +142,11 @@ def _shown(record: Record, parts: list[bytes], plain: bytes, places: Places, at:
 
 def _told(record: Record, raw: bytes, parts: list[bytes]) -> frozenset[str]:
     """Names of parameters whose values something beside them tells: OAuth's code, labels, variables of a query."""
+    if _TELLS.search(raw) is None:
+        return frozenset()
     has_code, has_value = raw.find(b"code") >= 0, raw.lower().find(b"value=") >= 0
     has_variables = raw.find(b"variables=") >= 0 or raw.find(b"params=") >= 0
     has_question = raw.find(b"uestion") >= 0
-    if not (has_code or has_value or has_variables or has_question):
-        return frozenset()
     record.spend(2 * len(parts))
     told: set[str] = set()
     names = set()

@@ -17,7 +17,7 @@ from .forms import made
 from .layers import Edit, Escapes, Layer, placed
 from .names import COUNT, MADE, MANY, QUOTED, TEXT, YES, Names, is_label
 from .path_rules import PathRules
-from .reflection import Redacted, hidden
+from .reflection import hidden
 from .scan import Scan
 from .tables import REDACTED, words
 
@@ -113,7 +113,7 @@ def _leaves(text: bytes) -> list[bytes]:
 class Record(Budget):
     """One for each record; the grammars are functions that take it first."""
 
-    __slots__ = ("cut", "labels", "names", "redacted", "rules", "scan", "tail")
+    __slots__ = ("cut", "labels", "masked", "names", "redacted", "rules", "scan", "tail")
 
     def __init__(self, names: Names, scan: Scan, rules: PathRules) -> None:
         self.left = STEPS_MAX
@@ -121,7 +121,8 @@ class Record(Budget):
         self.names = names
         self.scan = scan
         self.rules = rules
-        self.redacted = Redacted()
+        self.redacted: list[str] = []  # the paths of what was masked
+        self.masked: list[bytes] = []  # and the values, as UTF-8
         self.cut = False  # what is looked at ends early
         self.tail = b""  # where it ends
         self.labels = False  # what is looked at may have labels and messages of forms
@@ -149,18 +150,18 @@ class Record(Budget):
     def hide(self, value: bytes) -> None:
         """A value was masked: it is searched for in the whole record."""
         value = value.strip(b" \t\r\n\\\"'`,;")
-        hidden(self.redacted, value)
+        hidden(self.masked, value)
         if value[:1] in (b"{", b"["):
             for leaf in _leaves(value):
-                hidden(self.redacted, leaf)
+                hidden(self.masked, leaf)
         word = value.partition(b" ")
         if word[1] and (len(word[0]) >= 20 or made(word[0])):
-            hidden(self.redacted, word[0])
+            hidden(self.masked, word[0])
 
     def mask(self, start: int, end: int, plain: bytes) -> Edit:
         """plain: the decoded text at that position."""
         self.hide(plain)
-        return Edit(start, end, MASK)
+        return start, end, MASK
 
     def value(self, plain: bytes, kind: int, depth: int) -> list[Edit]:
         """Edits of a decoded value under a name of this kind: all of it, or parts by their own form."""
@@ -180,7 +181,7 @@ class Record(Budget):
                 self.spend(1 + len(said) // 64)
                 edits = self.inner(plain, depth + 1)
                 found = [m.span(1) for m in _ECHOED.finditer(said) if self._is_quoted(m)]
-                found = [(start, end) for start, end in found if all(e.end <= start or end <= e.start for e in edits)]
+                found = [(start, end) for start, end in found if all(e <= start or end <= s for s, e, _ in edits)]
                 return sorted([*edits, *(self.mask(start, end, plain[start:end]) for start, end in found)])
         return self.inner(plain, depth + 1)
 

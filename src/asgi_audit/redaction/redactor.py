@@ -4,7 +4,8 @@
     record = redactor.record()                      # one for each record
     kept = record.body(data, b"application/json", "request.body", cut=False, valid=True)
     record.header(redactor.header_kind("referer"), b"https://…")
-    record.redacted                                 # the paths, and the values for the search in the whole record
+    record.redacted                                 # the paths of what was masked
+    record.masked                                   # the values, for the search in the whole record
 
 Invariants: no input makes it raise (a value that fails is omitted), and no value is remembered between records. One
 redactor per builder; not thread-safe. All work is bounded by the record's budget (see `record`).
@@ -67,7 +68,7 @@ class Redactor:
 
 
 class RecordRedactor(Judge):
-    """The redaction of one record. `redacted`: its paths (a list), and the values that were masked."""
+    """The redaction of one record. `redacted`: the paths of what was masked. `masked`: the values."""
 
     __slots__ = ()
 

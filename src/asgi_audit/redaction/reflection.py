@@ -42,7 +42,7 @@ except ImportError:
     _AhoCorasick = None
 
 __all__ = [
-    "SECRETS_MAX", "SECRET_BYTES_MAX", "Redacted", "Search", "hidden", "hidden_bytes", "hidden_header",
+    "SECRETS_MAX", "SECRET_BYTES_MAX", "Search", "hidden", "hidden_bytes", "hidden_header",
     "hidden_weak",
 ]  # fmt: skip
 
@@ -90,60 +90,49 @@ _BACKSLASH = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
-class Redacted(list[str]):
-    """The paths of what was masked in one record, and the masked values themselves until it is built."""
-
-    __slots__ = ("values",)
-
-    def __init__(self) -> None:
-        self.values: list[bytes] = []  # as UTF-8
-
-    def __repr__(self) -> str:
-        # Tracebacks show reprs.
-        return f"<Redacted {len(self)}>"
+def hidden(masked: list[bytes], value: bytes) -> None:
+    """A value was masked."""
+    if len(masked) < _COLLECTED_MAX:
+        masked.append(value)
 
 
-def hidden(redacted: list[str] | None, value: bytes) -> None:
-    """A value was masked. Nothing happens when `redacted` is a plain list."""
-    if type(redacted) is Redacted and len(redacted.values) < _COLLECTED_MAX:
-        redacted.values.append(value)
-
-
-def hidden_weak(redacted: list[str] | None, value: bytes) -> None:
+def hidden_weak(masked: list[bytes], value: bytes) -> None:
     """The same of a value that may be none, the theme or language in a cookie: only when a machine made it."""
-    if len(value) >= 8 and type(redacted) is Redacted:
+    if len(value) >= 8:
         letters = value.translate(None, b"0123456789._-")
         if (len(letters) != len(value) and letters) or len(value) >= 20:
-            hidden(redacted, value)
+            hidden(masked, value)
 
 
-def hidden_header(redacted: list[str], value: bytes) -> None:
+def hidden_header(masked: list[bytes], value: bytes) -> None:
     """A header was masked whole: a token, `Bearer …`, or `Basic …` with a password in it."""
     if 32 in value:
         scheme, _, value = value.strip().partition(b" ")
         value = value.strip()
         if scheme.lower() == b"basic":
             try:
-                hidden(redacted, b64decode(value, validate=True).partition(b":")[2])
+                hidden(masked, b64decode(value, validate=True).partition(b":")[2])
             except ValueError:
                 pass
         elif 44 in value and 61 in value.rstrip(b"="):
             for part in value.split(b",", 16):
-                hidden_weak(redacted, part.partition(b"=")[2].strip(_QUOTES))
-    hidden_bytes(redacted, value)
+                hidden_weak(masked, part.partition(b"=")[2].strip(_QUOTES))
+    hidden_bytes(masked, value)
 
 
-def hidden_bytes(redacted: list[str] | None, value: bytes, *, weak: bool = False) -> None:
+def hidden_bytes(masked: list[bytes], value: bytes, *, weak: bool = False) -> None:
     """The value of a header, in which UTF-8 may stand or Latin-1."""
     hide = hidden_weak if weak else hidden
-    hide(redacted, value)
+    hide(masked, value)
     if not value.isascii():
-        hide(redacted, value.decode("latin-1").encode())
+        hide(masked, value.decode("latin-1").encode())
 
 
 def _is_secret(value: bytes) -> bool:
     size = len(value)
     if 24 < size <= _SECRET_MAX and 47 not in value:  # most tokens
+        return True
+    if 8 <= size <= 24 and value.isalnum() and not value.isalpha() and not value.isdigit():  # and most passwords
         return True
     if size < _SHORTEST or size > _SECRET_MAX:
         return False
@@ -164,9 +153,9 @@ class _TooMany(Exception):
 class Search:
     """The secrets of one record."""
 
-    def __init__(self, redacted: Redacted, path: str = "") -> None:
+    def __init__(self, masked: list[bytes], path: str = "") -> None:
         """path: the request's, which no cookie that remembers it may hide."""
-        unique = dict.fromkeys(redacted.values)
+        unique = dict.fromkeys(masked)
         self.secrets: list[bytes] = []
         self.found: dict[bytes, tuple[bytes, ...]] = {}
         self.work_left = _WORK_MAX

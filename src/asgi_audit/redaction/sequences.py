@@ -19,6 +19,7 @@ from .record import MASK, Record
 
 __all__ = ["is_sequence", "sequence_edits"]
 
+_LABEL = re.compile(rb"event-stream|ndjson|json(?:l|-seq)")
 _DATA = re.compile(rb"^[ \t\x1e]*(?:data:[ \t]?)?([^\n]*)", re.M)
 # At the beginning, or after a line feed: `^` would be tried at each byte.
 _JSON_FIRST = re.compile(rb"[ \t\x1e]*+(?:data:[ \t]*+)?[{\[]")
@@ -39,14 +40,7 @@ _PAYLOADS_MAX = 3_000
 
 def is_sequence(text: bytes, content_type: bytes) -> bool:
     """Whether this is a stream of events or of JSON lines, by its label or its first lines."""
-    if (
-        b"event-stream" in content_type
-        or b"ndjson" in content_type
-        or b"jsonl" in content_type
-        or b"json-seq" in content_type
-    ):
-        return True
-    if text[:5] == b"data:" or text[:6] == b"event:":
+    if text[:5] == b"data:" or text[:6] == b"event:" or _LABEL.search(content_type) is not None:
         return True
     if 10 not in text or (123 not in text and 91 not in text):
         return False
@@ -126,7 +120,7 @@ def _next_value(record: Record, text: bytes, start: int, end: int) -> list[Edit]
     if m is None:
         return []
     group = m.lastindex or 1
-    return [record.mask(*m.span(group), m[group])] if group == 1 else [Edit(*m.span(2), b'"' + MASK + b'"')]
+    return [record.mask(*m.span(group), m[group])] if group == 1 else [(*m.span(2), b'"' + MASK + b'"')]
 
 
 def _joined(record: Record, text: bytes, payloads: list[tuple[int, int, bool]], depth: int) -> list[Edit]:
@@ -161,7 +155,7 @@ def _of_pieces(
         k = bisect_left(ends, start + 1)
         while k < len(parts) and ends[k] - len(parts[k]) < end:
             begin = ends[k] - len(parts[k])
-            edits += placed([Edit(max(0, start - begin), min(end, ends[k]) - begin, new)], spans[k][0], undone[k][1])
+            edits += placed([(max(0, start - begin), min(end, ends[k]) - begin, new)], spans[k][0], undone[k][1])
             new = b""
             k += 1
     return edits

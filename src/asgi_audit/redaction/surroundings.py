@@ -61,7 +61,7 @@ def sent_code(data: bytes, at: int) -> tuple[int, int] | None:
 
 def may_be_pgpass(data: bytes) -> bool:
     """Whether a search for lines of `.pgpass` is worth its price."""
-    return 42 in data or (58 in data and len(data) <= _PGPASS_MAX and data.find(_PGPASS_PORTS[0]) >= 0)
+    return 42 in data or (len(data) <= _PGPASS_MAX and data.find(b"5432") >= 0)
 
 
 def pgpass(data: bytes, budget: Budget) -> Iterator[tuple[int, int]]:

@@ -188,7 +188,8 @@ class _Text(Values):
         if any(alarm.what == NAME for alarm in alarms):
             for start, end in column_values(self.record, self.text):
                 self.add(start, end)
-        for start, end, what, kind in alarms:
+        for alarm in alarms:
+            start, end, what, kind = alarm.start, alarm.end, alarm.what, alarm.kind
             if what == FORM:  # also where a name seems to stand in it
                 self.add(start, end)
                 done = max(done, end)
