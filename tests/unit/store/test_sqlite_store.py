@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import random
@@ -32,7 +33,7 @@ from tests.support.records import (
 from asgi_audit.errors import StoreError
 from asgi_audit.store.base import Row, Snapshot, Written
 from asgi_audit.store.sqlite import SqliteReader, SqliteWriter, dead_letters, open_days, schema
-from asgi_audit.store.sqlite.fence import FENCE_NAME
+from asgi_audit.store.sqlite.fence import FENCE_NAME, FenceFile
 from asgi_audit.store.state import Completion, DeadLetter
 
 
@@ -370,6 +371,30 @@ def test_dead_letters_keep_reason_position_and_64_kib(index: Path) -> None:
     assert kept[1][4] == len(ahead.data)
     main.close()
     writer.close()
+
+
+def test_dead_letters_are_stored_once_when_only_the_fence_cannot_be_written(
+    index: Path, reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fence is written after the commit. The indexer writes the batch again, and some time has passed by then."""
+    now = itertools.count(clock())
+    writer = SqliteWriter(index, clock=lambda: next(now))
+    dead = [DeadLetter("test", "p", n, "no JSON", b"x" * n) for n in (40, 41)]
+    sent = batch([record(9, NOON + 3 * DAY_MS)], dead_letters=dead, read_until=read_until(1))
+    writer.write(batch(dead_letters=dead[:1]))
+    with monkeypatch.context() as patch:
+        patch.setattr(FenceFile, "write", io_error)
+        with pytest.raises(StoreError, match="Input/output") as caught:
+            writer.write(sent)
+    assert caught.value.retriable
+    assert writer.write(sent).dead == 3
+    writer.close()
+    assert [d.offset for d in dead_letters.dead_letters(index, limit=9)] == [41, 40, -1, 40]
+    assert reader.dead_letters() == 4
+
+
+def io_error(*_: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_dead_letters_are_bounded_when_they_are_many(

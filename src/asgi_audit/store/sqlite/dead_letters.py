@@ -38,11 +38,16 @@ def dead_of(source: str, d: Decoded, reason: str) -> DeadLetter:
 
 def bury(main: apsw.Connection, dead: Sequence[DeadLetter], now: int) -> None:
     """Store dead letters with the time `now` (ms). Over the bounds the oldest are deleted and stay counted. Inside the
-    caller's transaction."""
+    caller's transaction. Does nothing when they are the newest ones already: the batch was committed, and is written
+    again because of an error that came after (an I/O error of the file `fence`, or of a look at the files)."""
     kept = [
         (now, d.source, d.partition, d.offset, d.reason, bytes(d.payload[:DEAD_LETTER_BYTES_MAX]), len(d.payload))
         for d in dead
     ]
+    # Without the reason, which may contain the time.
+    newest = main.execute('SELECT source, partition, "offset", payload FROM dead_letter ORDER BY id DESC')
+    if all((*k[1:4], k[5]) == next(newest, None) for k in reversed(kept)):
+        return
     main.executemany(
         'INSERT INTO dead_letter (at, source, partition, "offset", reason, payload, payload_bytes) '
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
