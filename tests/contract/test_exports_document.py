@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx
 import pytest
 from tests.support.api import DAY_MS, Api
+from tests.support.clock import Clock
 from tests.support.records import extent, foreign
 
 from asgi_audit.control.exports import UNFINISHED_MAX, State
@@ -43,16 +44,9 @@ TOKEN = EXAMPLE["idempotency_token"]
 WINDOW = {"time_start": "2024-01-01T00:00:00.000Z", "time_end": "2024-01-02T00:00:00.000Z"}
 
 
-class Clock:
-    now = DAY_MS / 1000 + 86_400
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(DAY_MS / 1000 + 86_400)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import httpx
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.support.api import DAY_MS, SqliteApi
+from tests.support.clock import Clock
 from tests.support.operations import TABLE, Asker, find
 from tests.support.records import extent, foreign, record
 from tests.support.tokens import issuer_of, token
@@ -84,11 +85,6 @@ def made(number: int, fact: Any) -> Decoded:
     return record(number, at, identity=identity, request_id=f"r-{own}-{number}", **given_)
 
 
-class Clock:
-    def __call__(self) -> float:
-        return DAY_MS / 1000 + 60
-
-
 def credential(api: SqliteApi, by: str, role: str, account: str) -> str:
     if by == "token":
         return token(role=role, accounts=account, sub="alice", exp=10**10)
@@ -99,7 +95,7 @@ def credential(api: SqliteApi, by: str, role: str, account: str) -> str:
 def two(directory: Path, made_of: list[list[Decoded]], own: str, by: str = "key") -> Iterator[tuple[Asker, Asker]]:
     """An API over the records of both accounts, and one over those of `own` alone; keys, or tokens, and secret are the
     same."""
-    clock = Clock()
+    clock = Clock(DAY_MS / 1000 + 60)
     together = SqliteApi(directory / "together", clock=clock, issuer=issuer_of())
     keys = {o.id: credential(together, by, min(o.roles or {"auditor"}), own) for o in ASKED}
     (directory / "apart").mkdir()

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 from tests.support.api import Api
+from tests.support.clock import Clock
 from tests.support.operations import MARK, PATHS, SECRET, TABLE, Asker, is_failure, name_of, page_token_of
 
 from asgi_audit.api.app import application
@@ -46,16 +47,9 @@ every_keyed_operation = pytest.mark.parametrize("operation", KEYED, ids=name_of)
 every_path = pytest.mark.parametrize(("operation", "path"), PATHS, ids=lambda v: name_of(v) or str(v))
 
 
-class Clock:
-    now = 1_704_100_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_704_100_000.0)
 
 
 @pytest.fixture

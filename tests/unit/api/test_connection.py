@@ -12,6 +12,7 @@ from typing import Any
 import h11
 import pytest
 import uvicorn
+from tests.support.clock import Clock
 from tests.support.waiting import until_in_loop
 from uvicorn.server import ServerState
 
@@ -69,13 +70,6 @@ class App:
         await send({"type": "http.response.body", "body": bytes(PAGE - 1), "more_body": True})
         await self.may_end.wait()
         await send({"type": "http.response.body", "body": b"."})
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 from tests.support.api import DAY_MS, Api
+from tests.support.clock import Clock
 from tests.support.records import foreign
 from tests.support.waiting import until_in_loop
 
@@ -20,16 +21,9 @@ from asgi_audit.query.feeds import WAITING_KEY_MAX
 YEAR = 366 * 86_400
 
 
-class Clock:
-    now = DAY_MS / 1000
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(DAY_MS / 1000)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.api import DAY_MS, Api, SqliteApi
+from tests.support.clock import Clock
 from tests.support.records import foreign
 
 from asgi_audit.query.service import QueryService
@@ -23,16 +24,9 @@ from asgi_audit.record.derived import LEVELS, level_of
 MINUTE_MS = 60_000
 
 
-class Clock:
-    now = DAY_MS / 1000 + 3_600.5
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
-    made = SqliteApi(tmp_path, clock=Clock())
+    made = SqliteApi(tmp_path, clock=Clock(DAY_MS / 1000 + 3_600.5))
     yield made
     made.close()
 
@@ -85,7 +79,7 @@ def instant(ms: int) -> str:
 )
 def test_sum_and_buckets_are_those_of_records(facts: list[Any], asked: list[Any]) -> None:
     with TemporaryDirectory() as directory:
-        api = SqliteApi(Path(directory), clock=Clock())
+        api = SqliteApi(Path(directory), clock=Clock(DAY_MS / 1000 + 3_600.5))
         try:
             api.add(
                 *(

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urljoin
 import httpx
 import pytest
 from tests.support.api import DAY_MS, Api
+from tests.support.clock import Clock
 from tests.support.records import foreign, payload, record
 
 from asgi_audit.api.columns import FIELDS_MAX, all_columns, columns_of
@@ -26,16 +27,9 @@ from asgi_audit.record.line import TIME_END
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-class Clock:
-    now = DAY_MS / 1000 + 3600
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(DAY_MS / 1000 + 3600)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.api import DAY, Api
+from tests.support.clock import Clock
 
 from asgi_audit.api.throttle import (
     ENTRIES_MAX,
@@ -17,13 +18,6 @@ from asgi_audit.api.throttle import (
     Throttle,
 )
 from asgi_audit.wiring.shared_memory import SharedMemory
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.clock import Clock
 from tests.support.exports import ACME, DAY_MS
 
 from asgi_audit.control import Control
@@ -21,16 +22,9 @@ QUERY = Query(
 TOKEN = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 
 
-class Clock:
-    now = DAY_MS / 1000 + 1
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(DAY_MS / 1000 + 1)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.support.clock import Clock
 
 from asgi_audit.api.throttle import FAILURES_ALL_MAX, FAILURES_MAX, WINDOW_SECONDS, Throttle
 from asgi_audit.errors import QueryError
@@ -14,13 +15,6 @@ from asgi_audit.query.admission import IN_FLIGHT_KEY_MAX, Admission
 from asgi_audit.wiring.shared_memory import SharedMemory, Text
 
 WORKERS = 3
-
-
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -8,19 +8,12 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.support.clock import Clock
 
 from asgi_audit.transport.base import Entry, Kind, ProcessFacts
 from asgi_audit.transport.journal import JournalSource, JournalWriter
 from asgi_audit.transport.journal import format as fmt
 from asgi_audit.transport.journal.lock import take
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def records(*numbers: int) -> list[Entry]:
@@ -36,7 +29,7 @@ def read(source: JournalSource) -> list[int]:
 def test_journal_is_mended_within_a_second_when_its_files_are_removed(
     removed: list[str], is_source_before: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    facts, clock = ProcessFacts(uuid.uuid4(), "host", "app", 1234), Clock()
+    facts, clock = ProcessFacts(uuid.uuid4(), "host", "app", 1234), Clock(0.0)
     name = str(facts.process)
     directory = tmp_path / name
     writer = JournalWriter(tmp_path, facts, bytes_max=1 << 24, segment_bytes=1 << 16, monotonic=clock)
@@ -83,7 +76,7 @@ def fenced(source: JournalSource) -> float | None:
 
 
 def test_fences_pass_when_an_empty_directory_lies_in_the_root(tmp_path: Path) -> None:
-    stray, wall, monotonic = tmp_path / str(uuid.uuid4()), Clock(), Clock()
+    stray, wall, monotonic = tmp_path / str(uuid.uuid4()), Clock(0.0), Clock(0.0)
     stray.mkdir()
     wall.now = stray.stat().st_mtime + 1
     source = JournalSource(tmp_path, wall=wall, monotonic=monotonic)
@@ -109,7 +102,7 @@ def test_stray_directory_is_left_alone_when_it_holds_something_else(tmp_path: Pa
 def test_segments_without_a_page_are_said_rarely_when_nobody_can_read_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    facts, clock = ProcessFacts(uuid.uuid4(), "host", "app", 1234), Clock()
+    facts, clock = ProcessFacts(uuid.uuid4(), "host", "app", 1234), Clock(0.0)
     directory = tmp_path / str(facts.process)
     writer = JournalWriter(tmp_path, facts, bytes_max=1 << 24, segment_bytes=1 << 16)
     writer.append(records(1, 2))
