@@ -17,6 +17,7 @@ from ..exchange.draft import Body, Draft, Headers, body_of, is_bodyless
 from .asgi import Message, Receive, Send
 from .reading import ReadHeaders, all_tuples
 from .sealing import Sealing
+from .waiter import Waiter, new_waiter
 
 __all__ = ["HttpCapture"]
 
@@ -33,6 +34,7 @@ class HttpCapture(Sealing, eq=False):
     finishing: bool = False  # the final message is being sent; not set for a small body, where `response` is bytes
     trailers: bool = False  # they are announced, so the last trailer is the final message
     length: int = -1  # the declared Content-Length; only set when `durable` delivery needs it
+    held: list[Waiter] | None = None  # while a message is held back: the sends of other tasks, which come after it
 
     def __deepcopy__(self, memo: object) -> HttpCapture:
         return self  # a copy of a framework's request keeps the same `receive` and `send`
@@ -65,6 +67,8 @@ class HttpCapture(Sealing, eq=False):
     async def send(self, message: Message) -> None:
         draft = self.handle.draft
         if draft is None:
+            if self.held is not None:
+                return await self._send_after(self.held, message)
             return await self.inner_send(message)
         last = starting = False
         kind = None
@@ -94,7 +98,11 @@ class HttpCapture(Sealing, eq=False):
             if kind is not None:  # otherwise it is no message, and the server will refuse it
                 self.config.internal_error("send")
         if last and self.config.durable:
+            self.held = others = list[Waiter]()
             waiter = await self._seal_durably("disconnected" if self.client_left else "completed")
+            self.held = None
+            for other in others:  # they run when this task has called `inner_send`
+                other.wake(True)
             del draft  # a slow client may block the next line for long; do not keep the bodies alive
             if waiter is not None:
                 return await waiter.forward(self.inner_send, message)
@@ -109,6 +117,15 @@ class HttpCapture(Sealing, eq=False):
             # An exchange that makes no record ends here: a slow client would hold back the watermark for nothing.
             self.seal("disconnected" if self.client_left else "completed")
         return None
+
+    async def _send_after(self, held: list[Waiter], message: Message) -> None:
+        """`send` in another task while a message is held back: a server accepts messages in the order of the calls."""
+        waiter = new_waiter()
+        if waiter is not None:
+            held.append(waiter)
+            await waiter.wait(self.config.wait_seconds)
+            return await waiter.forward(self.inner_send, message)
+        return await self.inner_send(message)
 
     def _request_body(self, draft: Draft, data: Any, more: bool) -> None:
         body = draft.request = self._grown(draft, draft.request)

@@ -154,6 +154,17 @@ def test_nothing_waits_when_the_record_is_lost_at_the_seal() -> None:
     assert recorder.unwaited_count == 0  # already stated as lost
 
 
+@pytest.mark.parametrize("first", [start(204), body(b"x")], ids=["start", "body"])
+def test_messages_keep_their_order_when_another_task_sends_while_the_last_one_waits(first: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if first["type"] != "http.response.start":
+            await send(start())
+        await asyncio.gather(*(send(m) for m in (first, body(b"1"), body(b"2"))))
+
+    server, _, _ = serve_once(app, settings=DURABLE)
+    assert [m.get("body") for m in server.sent[-3:]] == [first.get("body"), b"1", b"2"]
+
+
 def test_loop_goes_on_when_a_request_waits() -> None:
     recorder = ListRecorder(wakes=None)
     capture, _ = make_capture(plain, recorder, **DURABLE)
