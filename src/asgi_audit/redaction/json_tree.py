@@ -6,11 +6,18 @@ A cut document is closed where it ends; values that are still open there are mar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from .record import Record
+from .alarms import Alarm, Places
+from .layers import JSON_STRING, Edit
+from .record import MASK, Record
 
-__all__ = ["ARRAY", "OBJECT", "OTHER", "STRING", "Node", "parse"]
+__all__ = ["ARRAY", "BOOLEAN", "OBJECT", "OTHER", "QUOTED_MASK", "STRING", "Node", "Reading", "parse"]
+
+BOOLEAN = frozenset((b"true", b"false", b"null"))
+_EMPTY = BOOLEAN | {b'""'}
+QUOTED_MASK = b'"' + MASK + b'"'
 
 # Matched where the last one ended, never searched for: a search that failed would begin again at each space before.
 _TOKEN = re.compile(
@@ -22,23 +29,22 @@ _SCALAR = re.compile(rb"-?[0-9][0-9.eE+-]*|true|false|null")
 _CUT_SCALAR = re.compile(rb"-?[0-9.eE+-]*|t(?:r(?:ue?)?)?|f(?:a(?:l(?:se?)?)?)?|n(?:u(?:ll?)?)?")
 
 
+STRING, OTHER, OBJECT, ARRAY = 34, 35, 123, 91
 _LEAF: list[Any] = []  # of strings and numbers, never added to: a list for each took a third of the time
 
 
 class Node:
-    """A value. what: its first byte, a quote or a bracket; `#` for a number or word. Items of an object have keys."""
+    """A value. what: its first byte, a quote or a bracket; `#` for a number or word. keys: of an object's items."""
 
-    __slots__ = ("end", "items", "open", "start", "what")
+    __slots__ = ("end", "items", "keys", "open", "start", "what")
 
     def __init__(self, what: int, start: int, end: int) -> None:
         self.what = what
         self.start = start
         self.end = end
         self.open = False
-        self.items: list[tuple[Node | None, Node]] = [] if what in (123, 91) else _LEAF
-
-
-STRING, OTHER, OBJECT, ARRAY = 34, 35, 123, 91
+        self.items: list[Node] = [] if what in (OBJECT, ARRAY) else _LEAF
+        self.keys: list[Node] = [] if what == OBJECT else _LEAF
 
 
 def parse(record: Record, data: bytes, cut: bool) -> Node | None:
@@ -47,14 +53,13 @@ def parse(record: Record, data: bytes, cut: bool) -> Node | None:
     stack = [top]
     key: Node | None = None
     done = 0
-    budget = 0
+    tokens = 0
     while (m := _TOKEN(data, done)) is not None:
         what = m.lastindex
         done = m.end()
-        budget += 1
-        if budget == 1_000:
-            record.spend(budget >> 1)
-            budget = 0
+        tokens += 1
+        if tokens % 1_000 == 0:
+            record.spend(500)
         holder = stack[-1]
         if what == 2:
             if holder.what != OBJECT or key is not None:
@@ -80,16 +85,20 @@ def parse(record: Record, data: bytes, cut: bool) -> Node | None:
             scalar = _CUT_SCALAR if cut and done == len(data) else _SCALAR
             if not scalar.fullmatch(data, node.start, node.end):
                 return None
-        holder.items.append((key, node))
-        key = None
-    record.spend(budget >> 1)
+        holder.items.append(node)
+        if key is not None:
+            holder.keys.append(key)
+            key = None
+    record.spend(tokens % 1_000 >> 1)
     if done < len(data):
         m_open = _OPEN_STRING.match(data, done)
         if m_open is not None and cut:
             node = Node(STRING, m_open.start(1), len(data))
             node.open = True
+            if key is not None:
+                stack[-1].keys.append(key)
             if stack[-1].what != OBJECT or key is not None:
-                stack[-1].items.append((key, node))
+                stack[-1].items.append(node)
         elif not _BLANK_END.match(data, done):
             return None
     if len(stack) > 1:
@@ -97,4 +106,43 @@ def parse(record: Record, data: bytes, cut: bool) -> Node | None:
             return None
         for node in stack[1:]:
             node.open = True
-    return top.items[0][1] if len(top.items) == 1 else top
+    return top.items[0] if len(top.items) == 1 else top
+
+
+class Reading:
+    """A document with its alarms, and the edits of what was masked in it."""
+
+    def __init__(self, record: Record, data: bytes, alarms: list[Alarm], depth: int) -> None:
+        self.record = record
+        self.names = record.names
+        self.data = data
+        self.places = Places(alarms)
+        self.depth = depth
+        self.edits: list[Edit] = []
+
+    def alarmed(self, node: Node) -> bool:
+        return self.places.within(node.start, node.end)
+
+    def text(self, node: Node) -> bytes:
+        """A string, decoded; of others the bytes."""
+        raw = self.data[node.start : node.end]
+        return self.record.undone(raw[1 : len(raw) - (not node.open)], JSON_STRING)[0] if node.what == STRING else raw
+
+    def leaves(self, node: Node) -> Iterator[Node]:
+        """All strings and numbers in it."""
+        todo = [node]
+        while todo:
+            node = todo.pop()
+            todo += node.items
+            if node.what in (STRING, OTHER):
+                yield node
+
+    def mask(self, node: Node, path: str) -> None:
+        """All of a value, but true, false, null and what is empty; it is searched for in the record."""
+        if not node.items and (node.what in (OBJECT, ARRAY) or self.data[node.start : node.end] in _EMPTY):
+            return
+        for leaf in self.leaves(node):
+            self.record.hide(self.text(leaf))
+        self.edits.append((node.start, node.end, QUOTED_MASK))
+        if path:
+            self.record.note(path)

@@ -6,18 +6,18 @@ import re
 
 from .alarms import FORM, Alarm
 from .forms import cards
-from .json_beside import FLAGS, LABELS, MEANT, PARTNERED, QUERIES, WEAK_LABELS, answer_kinds, told_kinds
-from .json_near import COUNT_MAX, TOOLS
-from .json_reading import BOOLEAN, Reading
+from .json_beside import TELLING, answer_kinds, told_kinds
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
-from .json_tree import ARRAY, OBJECT, OTHER, STRING, Node
+from .json_tree import ARRAY, BOOLEAN, OBJECT, OTHER, STRING, Node, Reading
 from .layers import JSON_STRING
 from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, norm
-from .record import CANDIDATE, MASK, Record, TooCostly, shown
-from .tables import words
+from .record import CANDIDATE, Record, TooCostly, shown
+from .tables import REDACTED, words
 
-__all__ = ["Walk"]
+__all__ = ["COUNT_MAX", "TOOLS", "Walk"]
 
+COUNT_MAX = 9  # digits of a number that may count something
+TOOLS = frozenset((b"curl", b"mysql", b"mysqldump", b"docker", b"sshpass", b"psql", b"wget", b"redis-cli", b"http"))
 _ERRORS = frozenset(["errors", "error", "fielderrors", "validationerrors", "messages", "violations", "invalid"])
 _SAID = frozenset(
     b"is isn't was must has have should required too invalid not cannot can't needs contain match expired least".split()
@@ -29,39 +29,27 @@ _DESCRIBING, _VALUE_KEYS = frozenset(words("describing")), frozenset(words("valu
 _ROW = frozenset(("values", "row", "data", "cells", "record", "body"))
 _TOOLS_GLUED = frozenset((b"mysql", b"mysqldump", b"mysqladmin", b"sshpass"))
 _TOOL_FLAGS = frozenset((b"-u", b"-p", b"--user", b"-P", b"-a"))
-_TELLING = (
-    LABELS
-    | WEAK_LABELS
-    | COLUMNS
-    | MEANT
-    | PARTNERED
-    | QUERIES
-    | FLAGS
-    | {"kind", "code", "logprob", "kty", "source", "roottoken", "pass"}
-)
 _HEADER = re.compile(rb"Host|Cookie|Accept|Authorization|[A-Z][A-Za-z]{0,20}(?:-[A-Z][A-Za-z0-9]{0,20}){1,6}")
 _RAW_MAX = 200
 # `minLength`, `max_attempts`, `size`, and not `admin` or `message`.
-_COUNTING = re.compile(
-    rb"(?:(?:\A|[_.-])(?=[A-Za-z])(?i:min|max|minlength|maxlength|len|length|count|age|days|limit|size"
-    rb"|attempts|history|seconds|chars|characters)"
-    rb"|[a-z](?:Min|Max|Len|Length|Count|Age|Days|Limit|Size|Attempts|History|Seconds|Chars|Characters))(?![a-z])"
+_COUNTING = frozenset(
+    b"min max minlength maxlength len length count days limit size attempts history seconds chars characters".split()
 )
+_KEY_WORD = re.compile(rb"[A-Z]?[a-z]+")
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 
 
 class _Shape:
     """The keys of an object. told: one of them may tell what a member is. long: the key may hold a secret itself."""
 
-    __slots__ = ("kinds", "long", "lows", "names", "shown", "told")
+    __slots__ = ("kinds", "long", "lows", "shown", "told")
 
-    def __init__(self, names: list[bytes], kinds: list[int], form_min: int) -> None:
-        self.names = names
-        self.kinds = kinds
+    def __init__(self, names: list[bytes], record: Record) -> None:
+        self.kinds = [NO if kind == CODE else kind for kind in map(record.names.kind, names)]
         self.lows = [norm(name.decode("utf-8", "replace")) for name in names]
         self.shown = [shown(name) for name in names]
-        self.told = not _TELLING.isdisjoint(self.lows)
-        self.long = [len(name) >= form_min or _KEY_MAY_HOLD.search(name) is not None for name in names]
+        self.told = not (TELLING.isdisjoint(self.lows) and COLUMNS.isdisjoint(self.lows))
+        self.long = [len(name) >= record.scan.form_min or _KEY_MAY_HOLD.search(name) is not None for name in names]
 
 
 class Walk(Reading):
@@ -80,54 +68,39 @@ class Walk(Reading):
             raise TooCostly
         if node.what == STRING:
             self.string(node, kind, path)
-        elif node.what == OTHER:
-            raw = self.data[node.start : node.end]
-            long = kind in (COUNT, MANY, TEXT) and len(raw) > COUNT_MAX and raw.isdigit()
-            if kind == YES or long or (len(raw) > 12 and next(cards(raw.lstrip(b"-")), None)):
-                self.mask(node, path)
-        elif node.what == OBJECT:
-            if kind == YES and node.items:
-                if self.describes(node):
-                    for key, item in node.items:
-                        name = self.text(key) if key is not None else b""
-                        self.visit(
-                            item,
-                            YES if name.decode("utf-8", "replace") in _VALUE_KEYS else NO,
-                            f"{path}.{shown(name)}" if path else "",
-                            deep + 1,
-                        )
-                    return
-                self.mask(node, path)
-                return
-            if kind in (COUNT, MANY) and self.has_text(node):
-                self.mask(node, path)
-                return
-            self.object(node, path, deep, asked=kind == ASKED)
-        else:
-            described = kind == YES and bool(node.items) and all(
-                self.is_label(item)
-                or (item.what == OBJECT and bool(item.items) and self.describes(item))
-                for _, item in node.items
-            )  # fmt: skip
-            if (kind == YES and not described) or (kind in (TEXT, MANY, COUNT) and self.has_text(node)):
-                self.mask(node, path)
-                return
+        elif self.is_secret(node, kind):
+            self.mask(node, path)
+        elif node.what == ARRAY:
             self.array(node, path + "[]" if path else "", deep, kind if kind in (ASKED, YES) else NO)
+        elif node.what == OBJECT and kind == YES:
+            for key, item in zip(node.keys, node.items, strict=True):
+                name = self.text(key)
+                known = YES if name.decode("utf-8", "replace") in _VALUE_KEYS else NO
+                self.visit(item, known, f"{path}.{shown(name)}" if path else "", deep + 1)
+        elif node.what == OBJECT:
+            self.object(node, path, deep, asked=kind == ASKED)
+
+    def is_secret(self, node: Node, kind: int) -> bool:
+        """Whether all of a number or container under a name of this kind is masked."""
+        if node.what == OTHER:
+            raw = self.text(node)
+            long = kind in (COUNT, MANY, TEXT) and len(raw) > COUNT_MAX and raw.isdigit()
+            return kind == YES or long or (len(raw) > 12 and next(cards(raw.lstrip(b"-")), None) is not None)
+        if kind == YES:
+            return not all(map(self.describes, [node] if node.what == OBJECT else node.items))
+        return (kind in (COUNT, MANY) or (kind == TEXT and node.what == ARRAY)) and self.has_text(node)
 
     def has_text(self, node: Node) -> bool:
         """Whether this container has a string, or a number too long for a count."""
-        todo = [item for _, item in node.items]
-        while todo:
-            node = todo.pop()
-            if node.what in (OBJECT, ARRAY):
-                todo += [item for _, item in node.items]
-            elif (node.what == STRING and not _PLAIN_WORD.fullmatch(self.text(node))) or (
-                node.end - node.start > COUNT_MAX and self.data[node.start : node.end].isdigit()
-            ):
-                return True
-        return False
+        return any(
+            not _PLAIN_WORD.fullmatch(self.text(leaf))
+            if leaf.what == STRING
+            else leaf.end - leaf.start > COUNT_MAX and self.text(leaf).isdigit()
+            for leaf in self.leaves(node)
+        )
 
-    def string(self, node: Node, kind: int, path: str) -> None:
+    def string(self, node: Node, kind: int, path: str) -> bool:
+        """Masks what is secret in a string or key; returns whether something is."""
         raw = self.data[node.start + 1 : node.end - (not node.open)]
         if node.open:
             raw = raw[: raw.rfind(b"\\")] if raw[-6:].find(b"\\") >= 0 else raw
@@ -137,32 +110,33 @@ class Walk(Reading):
         self.edits += found
         if found and path:
             self.record.note(path)
+        return bool(found)
 
     def describes(self, node: Node) -> bool:
-        """Whether this object under a sensitive name describes the field: a schema of it, its label and errors."""
-        keys = {self.text(key).decode("utf-8", "replace") for key, _ in node.items if key is not None}
+        """Whether this describes the field of a sensitive name: a schema of it, its label and errors."""
+        if node.what != OBJECT or not node.items:
+            return self.is_label(node)
+        keys = {self.text(key).decode("utf-8", "replace") for key in node.keys}
         told = [key for key in keys if key in _DESCRIBING or key.startswith("ui:")]
         return (bool(told) and all(key in told or key in _VALUE_KEYS or key.startswith("x-") for key in keys)) or all(
-            self.is_setting(key, item) for key, item in node.items
+            map(self.is_setting, node.keys, node.items)
         )
 
-    def is_setting(self, key: Node | None, node: Node) -> bool:
+    def is_setting(self, key: Node, node: Node) -> bool:
         """Whether this says how a secret must be, or what a form says of it: `{"minLength": 8}`, `{"supported": true}`,
         `{"expired": "Your token has expired"}`."""
         self.record.spend(2)  # again for each sensitive name around it
         if node.what == OBJECT:
-            return bool(node.items) and all(self.is_setting(name, item) for name, item in node.items)
+            return bool(node.items) and all(map(self.is_setting, node.keys, node.items))
         if node.what == STRING:
             return self.is_label(node)
-        raw = self.data[node.start : node.end]
-        counts = key is not None and _COUNTING.search(self.text(key)) is not None
+        raw = self.text(node)
+        counts = any(word.lower() in _COUNTING for word in _KEY_WORD.findall(self.text(key)))
         return node.what == OTHER and (raw in BOOLEAN or (counts and raw.isdigit() and len(raw) <= 4))
 
     def is_label(self, node: Node) -> bool:
-        if node.what != STRING or node.open:
-            return False
         self.record.spend(CANDIDATE)
-        return self.record.is_label(self.text(node))
+        return node.what == STRING and self.record.is_label(self.text(node))
 
     # Objects
 
@@ -178,11 +152,11 @@ class Walk(Reading):
             columns = columns_of(self, node, shape.lows)
         if asked or ASKED in kinds:
             kinds = answer_kinds(node, shape.lows, kinds, asked=asked)
-        for at, (key, item) in enumerate(node.items):
+        for at, (key, item) in enumerate(zip(node.keys, node.items, strict=True)):
             kind = kinds[at]
             name = shape.shown[at]
-            if shape.long[at] and key is not None and self.alarmed(key) and self.key(key, path):
-                name = MASK.decode()
+            if shape.long[at] and self.alarmed(key) and self.string(key, NO, f"{path}.{REDACTED}" if path else ""):
+                name = REDACTED
             if kind == NO and not item.open and not self.alarmed(item) and not columns:
                 continue
             here = f"{path}.{name}" if path else ""
@@ -195,63 +169,35 @@ class Walk(Reading):
 
     def sentences(self, node: Node) -> bool:
         """Whether this is what a validation says of a field: sentences, and no word that a machine made."""
-        items = [item for _, item in node.items] if node.what == ARRAY else [node]
-        for item in items:
-            if item.what != STRING:
-                return False
-            words = self.text(item).lower().rstrip(b".").split()
-            if _SAID.isdisjoint(words) or any(_MIXED.search(word) for word in self.text(item).split()):
-                return False
-        return bool(items)
+        items = node.items if node.what == ARRAY else [node]
+        texts = [self.text(item) for item in items if item.what == STRING and not _MIXED.search(self.text(item))]
+        said = [text for text in texts if not _SAID.isdisjoint(text.lower().rstrip(b".").split())]
+        return len(said) == len(items) > 0
 
     def shape(self, node: Node) -> _Shape:
         """What the keys of this object are; rows of a list have the same."""
-        raw = tuple([self.data[key.start : key.end] if key is not None else b"" for key, _ in node.items])
+        raw = tuple([self.data[key.start : key.end] for key in node.keys])
         known = self.shapes.get(raw)
         if known is None:
-            names = [self.text(key) if key is not None else b"" for key, _ in node.items]
-            kinds = [self.names.kind(name) for name in names]
-            self.record.spend(4 * len(names))
-            kinds = [NO if kind == CODE else kind for kind in kinds]
-            known = self.shapes[raw] = _Shape(names, kinds, self.record.scan.form_min)
+            self.record.spend(4 * len(raw))
+            known = self.shapes[raw] = _Shape([self.text(key) for key in node.keys], self.record)
         return known
 
-    def key(self, key: Node, path: str) -> bool:
-        """Masks what is secret in a key; returns whether something is."""
-        found = self.record.escaped_value(
-            self.data[key.start + 1 : key.end - 1], key.start + 1, JSON_STRING, NO, self.depth
-        )
-        if not found:
-            return False
-        self.edits += found
-        if path:
-            self.record.note(path + "." + MASK.decode())
-        return True
-
     def array(self, node: Node, path: str, deep: int, kind: int) -> None:
-        items = [item for _, item in node.items]
+        items = node.items
         if items and all(item.what == ARRAY for item in items):
             pairs_or_table(self, items, path)
-        if (node.open or len(items) & 1 == 0) and all(item.what == STRING for item in items[:_RAW_MAX]):
+        if node.open or len(items) & 1 == 0:
             self.raw_headers(items, path)
-        flag = False
-        for at, item in enumerate(items):
-            if item.what == STRING and (
-                flag or at + 1 < len(items) or self.data[item.start + 1 : item.start + 3] == b"-p"
-            ):
-                text = self.text(item) if flag or self.data[item.start + 1 : item.start + 2] == b"-" else b""
-                if flag and text.strip(b"0123456789:.") == b"" and b":" in text:  # `-p 80:80`
-                    flag = False
-                if flag and not text.startswith(b"-"):
-                    self.mask(item, path)
-                    flag = False
-                    continue
-                flag = text[:1] == b"-" and self.tells(text, items[0])
-                glued = text[:2] == b"-p" and len(text) > 2 and items[0].what == STRING
-                if glued and self.text(items[0]).rpartition(b"/")[2] in _TOOLS_GLUED:  # ["mysql", "-px"]
-                    self.mask(item, path)
-                    continue
-            self.visit(item, kind, path, deep + 1)
+        program = self.text(items[0]).rpartition(b"/")[2] if items and items[0].what == STRING else b""
+        before = b""
+        for item in items:
+            value = self.data[item.start + 1 : item.end - 1] if item.what == STRING else b""
+            if b"-" in (before[:1], value[:1]) and self.is_argument(program, before, value):
+                self.mask(item, path)
+            else:
+                self.visit(item, kind, path, deep + 1)
+            before = value
 
     def raw_headers(self, items: list[Node], path: str) -> None:
         """`["Host", "x", "X-Api-Key", "x"]`: names and values in turn, as Node.js has them."""
@@ -261,8 +207,11 @@ class Walk(Reading):
             if self.alarmed(name) and self.names.is_field(self.text(name)) and not _HEADER.fullmatch(self.text(value)):
                 self.mask(value, path)
 
-    def tells(self, flag: bytes, first: Node) -> bool:
-        """Whether the next item of a command's list is the value of a sensitive flag."""
-        if 61 not in flag and self.names.kind(flag.lstrip(b"-")) == YES:
-            return True
-        return flag in _TOOL_FLAGS and first.what == STRING and self.text(first).rpartition(b"/")[2] in TOOLS
+    def is_argument(self, program: bytes, before: bytes, value: bytes) -> bool:
+        """Whether an item of a command's list is the value of the sensitive flag before it, or has one: `-px`."""
+        if value[:1] == b"-":
+            return value[:2] == b"-p" and len(value) > 2 and program in _TOOLS_GLUED
+        if before[:1] != b"-" or (58 in value and not value.strip(b"0123456789:.")):  # `-p 80:80`
+            return False
+        told = 61 not in before and self.names.kind(before.lstrip(b"-")) == YES
+        return told or (before in _TOOL_FLAGS and program in TOOLS)
