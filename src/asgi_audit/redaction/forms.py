@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..settings.masking import own_form
 from .tables import FORMS, Form
@@ -17,10 +17,8 @@ from .tables import FORMS, Form
 __all__ = ["at_trigger", "aws_secrets", "cards", "made", "may_hold_user", "own_secret", "userinfo"]
 
 _AT = {form.name: re.compile(form.expression).match for form in FORMS}
-_WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _BACK_MAX = 240
 _RUN = re.compile(rb"[A-Za-z0-9_./+=: -]{4,4096}")
-_ESCAPES = frozenset(b"nrtbf")
 
 
 def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[int, int] | None:
@@ -31,30 +29,14 @@ def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[
         at = data.rfind(form.back, max(0, at - _BACK_MAX), at + len(form.back))
         if at < 0:
             return None
-    if form.edge and at and data[at - 1] in _WORD and not (data[at - 2 : at - 1] == b"\\" and data[at - 1] in _ESCAPES):
-        return None
     m = (form.match or _AT[form.name])(data, at)
     if m is None:
         rest = _RUN.match(data, at) if cut else None
-        begun = data[at : at + 24]
-        begun = begun.lower() if form.longest else begun
-        is_begun = rest is not None and rest.end() == len(data) and begun.startswith(form.triggers)
-        return rest.span() if rest is not None and is_begun else None
+        begun = data[at : at + 24].lower() if form.longest else data[at : at + 24]
+        return rest.span() if rest and rest.end() == len(data) and begun.startswith(form.triggers) else None
     start, end = m.span("secret") if "secret" in m.re.groupindex else m.span()
-    if form.check == "whole" and data[end : end + 1].isalnum():
+    if form.check and not (cut and end == len(data)) and not _CHECKS[form.check](data[start:end]):
         return None
-    if form.check == "basic" and not (cut and end == len(data)) and not _is_basic(data[start:end]):
-        return None
-    if form.check == "made" and not (cut and end == len(data)) and not made(data[start:end]):
-        return None  # `/invite/friends-and-family`
-    unfinished = cut and end == len(data)
-    if (
-        form.check == "token"
-        and not unfinished
-        and end - start < 20
-        and not any(48 <= c <= 57 for c in data[start:end])
-    ):
-        return None  # `Bearer of`, and a quoted scheme
     if form.stop:
         stop = data.find(form.stop, start, end)
         end = stop if stop >= 0 else end
@@ -75,9 +57,6 @@ def own_secret(expression: str) -> Form:
 
 def _is_basic(value: bytes) -> bool:
     """Whether these are `user:password` in base64; `Basic information` is not."""
-    value = value.rstrip(b"=")
-    if len(value) % 4 == 1:
-        return False
     try:
         plain = b64decode(value + b"==", altchars=b"-_" if b"-" in value or b"_" in value else None)
     except ValueError:
@@ -88,6 +67,7 @@ def _is_basic(value: bytes) -> bool:
 # User information
 
 _AUTHORITY = re.compile(rb":[\\/]{2,8}([^\s<>\"?#]{1,600})")
+_WHOLE = re.compile(rb"://([^?#]+)")
 _USER_CUT = re.compile(rb":[\\/]{2,8}[^\s:@/?#<>\"'\\]{0,100}:([0-9]{0,100}[^\s@/<>\"'?#0-9\\][^\s@<>\"']{0,300})\Z")
 _PORT = re.compile(rb":[0-9]{1,5}(?:\\?/|\Z|[,\s])")
 _LONG_USER = 16
@@ -104,21 +84,11 @@ def userinfo(data: bytes, *, whole: bool = False, cut: bool = False) -> Iterator
 
     The user may be a mail address, the password may hold a slash, a colon or another `@`. whole: `data` is one URL, so
     that white space ends none of it. cut: the end of the data may be the middle of one."""
-    if whole:
-        begin = data.find(b"://")
-        if begin >= 0:
-            end = min(
-                (at for at in (data.find(mark, begin + 3) for mark in (b"?", b"#")) if at >= 0), default=len(data)
-            )
-            span = _user_of(data, begin + 3, end)
-            if span is not None:
-                yield span
-        return
     if cut and (begun := _USER_CUT.search(data, max(0, len(data) - 400))) is not None:
         yield begun.span(1)
     if 64 not in data:
         return
-    for m in _AUTHORITY.finditer(data):
+    for m in (_WHOLE if whole else _AUTHORITY).finditer(data):
         span = _user_of(data, *m.span(1))
         if span is not None:
             yield span
@@ -139,9 +109,7 @@ def _user_of(data: bytes, begin: int, end: int) -> tuple[int, int] | None:
         ):
             return None
         if slash >= 0 and first < slash:  # a path may hold an `@` of its own
-            inside = data.rfind(b"@", begin, slash)
-            after = data.find(b":", inside, slash)
-            at = inside if after < 0 or after > inside else at
+            at = data.rfind(b"@", begin, slash)
         if data[colon + 1 : at] in _NO_PASSWORDS:
             return (begin, colon) if colon - begin >= 8 else None
         return colon + 1, at
@@ -209,9 +177,7 @@ def aws_secrets(data: bytes) -> Iterator[tuple[int, int]]:
 # Words that a machine made
 
 _DATED = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_JOINED = re.compile(rb"(?:[A-Za-z]+|[0-9]+|[a-z][0-9]+)(?:[-_.](?:[A-Za-z]+|[0-9]+|[a-z][0-9]+))+")
 _CHANGE = re.compile(rb"(?<=[a-z])[A-Z0-9]|(?<=[A-Z])[0-9]|(?<=[0-9])[A-Za-z]")
-_UUID = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _MADE_MAX = 4_096
 
 
@@ -224,9 +190,12 @@ def made(word: bytes) -> bool:
     upper, lower = word.lower() != word, word.upper() != word
     if size < 16:
         return digit and upper and lower
-    if _UUID.fullmatch(word):
-        return True
-    if _JOINED.fullmatch(word) and len(_CHANGE.findall(word)) < 4:
-        return False
     changes = len(_CHANGE.findall(word))
-    return changes * 5 >= size or (changes >= 3 and digit and (upper or lower) and size >= 20)
+    return changes * 5 >= size or (changes >= 3 and digit and size >= 20)
+
+
+_CHECKS: dict[str, Callable[[bytes], bool]] = {
+    "basic": _is_basic,
+    "made": made,  # `/invite/friends-and-family` is no token
+    "token": lambda value: len(value) >= 20 or value.translate(None, b"0123456789") != value,  # `Bearer of`
+}

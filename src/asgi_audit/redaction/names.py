@@ -52,7 +52,6 @@ _HARMLESS = re.compile(alternation(words("harmless")))
 _GLUED = re.compile("(?:" + alternation(words("glued")) + ")(?:" + "|".join(sorted(_SHORT)) + ")")
 _NO_PIN = frozenset({"isp", "xpat", "xpass", "jpat"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_ESCAPE = re.compile(r"(?<!\\)\\+u00([2-7][0-9a-fA-F])")
 _NUMBERED = re.compile(r"-[0-9]{1,9}\Z")  # PIN-12 is a thing, pin_1 and pins[0] are fields
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 # A name with one or two numbers in it, each between separators: `SERVICE_12_API_KEY`, `user[3][password]`.
@@ -131,8 +130,6 @@ class Names:
     def _kind(self, name: str) -> int:
         if "%" in name:
             name = unquote(unquote(name))
-        if "\\" in name:
-            name = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), name)
         if self.own and (
             _glued(name) in self.own or any(_glued(part) in self.own for part in re.split(r"[.\[\]/]+", name))
         ):
@@ -151,9 +148,8 @@ class Names:
             return MADE
         if len(parts) > 1 and parts[0] in _HEADS:
             # `wrong_password` may be a message, `show_password` a switch, or what was typed.
-            if parts[0] in _TRIED and _STEM.search(glued):
-                return MADE
-            return MADE if self._kind("_".join(parts[1:])) == YES else NO
+            tried = parts[0] in _TRIED and _STEM.search(glued)
+            return MADE if tried or self._kind("_".join(parts[1:])) == YES else NO
         question = _QUESTION.search(glued)
         if question is not None:
             if question.end() == len(glued):
@@ -219,13 +215,7 @@ def _stemmed(name: str, parts: list[str], glued: str, stem: re.Match[str]) -> in
         return COUNT
     if last in _TAILS or tail in _TAILS or tail.lstrip("s") in _TAILS:
         return COUNT if stem[0] == "token" and last in ("used", "count", "limit", "remaining", "usage", "left") else NO
-    after: list[str] = []
-    size = 0
-    for part in reversed(parts):
-        if size >= len(tail):
-            break
-        after.append(part)
-        size += len(part)
+    after = [part for part, end in zip(parts, accumulate(map(len, parts)), strict=True) if end > stem.end()]
     if stem[0] not in _WEAK or tail in _NEUTRAL or all(part in _NEUTRAL for part in after):
         return YES
     return MADE

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import string
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import product
 from json.encoder import encode_basestring_ascii as escape_unicode
@@ -127,11 +127,12 @@ def _built(own: tuple[str, ...], own_forms: tuple[Form, ...], automaton: bool) -
     for needle in found:
         (ascii_only if needle.isascii() else foreign).append(needle)
     ordered = ascii_only + foreign
-    by_beginning: dict[bytes, list[bytes]] = {}
-    for trigger in triggers:
-        by_beginning.setdefault(trigger[:2], []).append(trigger)
     told = tuple(
-        Told(*found[needle], _begun_by(needle, by_beginning.get(needle[:2], ()), triggers), leads.get(needle, 0))
+        Told(
+            *found[needle],
+            tuple(form for size in range(len(needle), 0, -1) for form in triggers.get(needle[:size], ())),
+            leads.get(needle, 0),
+        )
         for needle in ordered
     )
     begun = {needle[:size] for needle, (what, _) in found.items() if what == NAME for size in range(1, _SHARED + 1)}
@@ -195,7 +196,7 @@ def _words(own: tuple[str, ...], automaton: bool) -> tuple[dict[bytes, tuple[int
     for word in words("made"):
         for spelling in _separated(word):
             found.setdefault(spelling + b"__", (NAME, IN_QUOTES))
-    named = _by_beginning(needle for needle, (what, told) in found.items() if what == NAME and told is None)
+    named = {needle for needle, (what, told) in found.items() if what == NAME and told is None}
     for word in (*words("keys"), *words("key_parents")):
         for spelling in _separated(word):
             if not _holds(spelling + b"_", named, at=0):  # else the name is asked for its object
@@ -233,21 +234,9 @@ def _from_letter(word: bytes, found: dict[bytes, tuple[int, object]], leads: dic
     return needle
 
 
-def _by_beginning(some: Iterable[bytes]) -> dict[bytes, list[bytes]]:
-    out: dict[bytes, list[bytes]] = {}
-    for needle in some:
-        out.setdefault(needle[:3], []).append(needle)
-    return out
-
-
-def _holds(text: bytes, by_beginning: dict[bytes, list[bytes]], *, at: int) -> bool:
+def _holds(text: bytes, some: set[bytes], *, at: int) -> bool:
     """Whether one of the needles stands there."""
-    return any(text.startswith(needle, at) for needle in by_beginning.get(text[at : at + 3], ()))
-
-
-def _begun_by(needle: bytes, some: Iterable[bytes], triggers: dict[bytes, list[Form]]) -> tuple[Form, ...]:
-    """The forms of which one of these triggers begins this needle."""
-    return tuple(form for trigger in some if needle.startswith(trigger) for form in triggers[trigger])
+    return any(text[at:end] in some for end in range(at + 1, len(text) + 1))
 
 
 def _spelled(needle: bytes, forms: tuple[Form, ...]) -> frozenset[bytes]:
