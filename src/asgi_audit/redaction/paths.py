@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from urllib.parse import unquote_to_bytes
 
-from .alarms import FORM
+from .alarms import FORM, Alarm
 from .forms import made, userinfo
 from .layers import PERCENT, Edit, Layer, placed
-from .names import NO, TEXT, YES
+from .names import YES
 from .record import MASK, Record
 
 __all__ = ["may_hide", "path_edits", "token_edits"]
@@ -23,13 +24,14 @@ _TOKEN_WORD = re.compile(
     (rf"(?:(?<![A-Za-z])(?i:{_WORDS}|(?P<ids>{_OFTEN_IDS}))|(?:{_WORDS.title()}))(?![a-z])").encode()
 )
 _SEGMENT = re.compile(rb"[^/?#\s<>\"]+")
-_TO_QUERY, _WHOLE = re.compile(rb"[^/?#]+"), re.compile(rb"[^/]+")  # of a field that is one path
+_WHOLE = re.compile(rb"[^/]+")  # of a field that is one path
 _PATH_END = re.compile(rb"[?#]")
 # Behind `/otp/`, `/password/`: a code, or a word with two digits, which `/password/policy` has not.
 _CODE_OR_WORD = re.compile(rb"[0-9]{4,10}|(?=[^0-9]*[0-9][^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[^/]{8,}")
 _HEX_WORD = re.compile(rb"[0-9a-fA-F-]{24,}")
 _PATH_PARTS = re.compile(rb"([/;])")
 _ALARMS_MAX = 100
+_SEGMENTS_MAX = 61
 
 # Beside the marks of a pair, an escape and user information: what may be a token, a code, a card number. Each begins
 # with a set, so that a search passes over other letters without trying it there.
@@ -60,27 +62,20 @@ def token_edits(record: Record, path: bytes, *, whole: bool = False) -> list[Edi
     edits = []
     before: bytes = b""
     twice: bytes = b""
-    begin = path.find(b"://")
-    begin = path.find(b"/", begin + 3) if begin >= 0 else 0
-    if begin < 0:
-        return []
+    scheme = path.find(b"://")
+    begin = max(0, path.find(b"/", scheme + 3)) if scheme >= 0 else 0
     if record.rules:
-        edits += _ruled(record, path, begin, _WHOLE if whole else _TO_QUERY if begin == 0 else _SEGMENT)
-    for number, m in enumerate(_SEGMENT.finditer(path, begin)):
-        if number > 60:
-            break
+        edits += _ruled(record, path, begin, whole)
+    for m in islice(_SEGMENT.finditer(path, begin), _SEGMENTS_MAX):
         segment = m[0]
-        first = _TOKEN_WORD.search(before[:80])
-        word = first
-        if (first is None or first["ids"]) and len(segment) >= 16:  # `login-verify`, `reset/login`
-            near = [before[:80], twice[:80]] if len(before) <= 40 else [before[:80]]
-            words = [w for part in near for w in _TOKEN_WORD.finditer(part)]
-            word = next((w for w in words if not w["ids"]), words[0] if words else None)
+        first = list(_TOKEN_WORD.finditer(before[:80]))
+        words = first + list(_TOKEN_WORD.finditer(twice[:80]))  # `login-verify`, `reset/login`
+        word = next((w for w in words if not w["ids"]), words[0] if words else None)
         if word is not None and not segment.startswith(b"0x"):
             plain = unquote_to_bytes(segment)
             known = _HEX_WORD.fullmatch(plain) is not None
             if (len(plain) >= 16 and (not word["ids"] if known else made(plain))) or (
-                first is not None and _CODE_OR_WORD.fullmatch(plain) and record.names.kind(before) == YES
+                first and _CODE_OR_WORD.fullmatch(plain) and record.names.kind(before) == YES
             ):
                 edits.append(record.mask(*m.span(), plain))
         if path[m.end() : m.end() + 1] in (b"?", b"#", b" "):
@@ -90,10 +85,11 @@ def token_edits(record: Record, path: bytes, *, whole: bool = False) -> list[Edi
     return edits
 
 
-def _ruled(record: Record, path: bytes, begin: int, segment: re.Pattern[bytes]) -> list[Edit]:
+def _ruled(record: Record, path: bytes, begin: int, whole: bool) -> list[Edit]:
     """The segments that an operator's rules mask."""
-    stop = None if segment is _WHOLE else _PATH_END.search(path, begin)
-    found = list(segment.finditer(path, begin, stop.start() if stop is not None else len(path)))
+    stop = None if whole else _PATH_END.search(path, begin)
+    segment = _SEGMENT if begin and not whole else _WHOLE
+    found = list(segment.finditer(path, begin, stop.start() if stop else len(path)))
     record.spend(1 + (len(found) >> 1))
     plain = [unquote_to_bytes(m[0].partition(b";")[0]) for m in found]
     return [record.mask(*found[at].span(), plain[at]) for at in sorted(record.rules.masked(plain))]
@@ -111,16 +107,19 @@ def path_edits(record: Record, path: bytes) -> list[Edit]:
     alarmed = 0
     for part in _PATH_PARTS.split(path):
         start, at = at, at + len(part)
-        if len(part) < 4:
-            continue
-        layer = _all_percent(record, part)
-        if not record.alarms(layer[-1].plain if layer else part):
+        layers = _all_percent(record, part)
+        plain = layers[-1].plain if layers else part
+        alarms = record.alarms(plain)
+        if not alarms:
             continue
         alarmed += 1
         if alarmed > _ALARMS_MAX:
             edits.append((start, len(path), MASK))
             break
-        edits += _segment(record, part, layer, start)
+        found = _segment(record, plain, alarms)
+        for layer in reversed(layers):
+            found = layer.back(found)
+        edits += placed(found, start)
     return edits
 
 
@@ -133,19 +132,10 @@ def _all_percent(record: Record, part: bytes) -> list[Layer]:
     return layers
 
 
-def _segment(record: Record, part: bytes, layers: list[Layer], start: int) -> list[Edit]:
-    plain = layers[-1].plain if layers else part
+def _segment(record: Record, plain: bytes, alarms: list[Alarm]) -> list[Edit]:
     name, equals, value = plain.partition(b"=")
-    forms = [a for a in record.alarms(plain) if a.what == FORM]
-    if forms:
-        found = [record.mask(a.start, a.end, plain[a.start : a.end]) for a in forms]
-    elif not equals:
-        found = []
-        if record.names.kind(plain) in (NO, TEXT) or 32 in plain or 58 in plain:
-            found = record.inner(plain, 1)
-    else:
-        begin = len(name) + 1
-        found = placed(record.value(value, record.names.kind(name), 0), begin)
-    for layer in reversed(layers):
-        found = layer.back(found)
-    return placed(found, start)
+    if any(alarm.what == FORM for alarm in alarms):
+        return [record.mask(a.start, a.end, plain[a.start : a.end]) for a in alarms if a.what == FORM]
+    if equals:
+        return placed(record.value(value, record.names.kind(name), 0), len(name) + 1)
+    return record.inner(plain, 1, alarms)

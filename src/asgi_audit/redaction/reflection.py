@@ -98,10 +98,9 @@ def hidden(masked: list[bytes], value: bytes) -> None:
 
 def hidden_weak(masked: list[bytes], value: bytes) -> None:
     """The same of a value that may be none, the theme or language in a cookie: only when a machine made it."""
-    if len(value) >= 8:
-        letters = value.translate(None, b"0123456789._-")
-        if (len(letters) != len(value) and letters) or len(value) >= 20:
-            hidden(masked, value)
+    letters = value.translate(None, b"0123456789._-")
+    if len(value) >= 20 or (len(value) >= 8 and 0 < len(letters) < len(value)):
+        hidden(masked, value)
 
 
 def hidden_header(masked: list[bytes], value: bytes) -> None:
@@ -130,19 +129,16 @@ def hidden_bytes(masked: list[bytes], value: bytes, *, weak: bool = False) -> No
 
 def _is_secret(value: bytes) -> bool:
     size = len(value)
-    if 24 < size <= _SECRET_MAX and 47 not in value:  # most tokens
+    if 8 <= size <= 24 and value.isalnum() and not value.isalpha() and not value.isdigit():  # most passwords
         return True
-    if 8 <= size <= 24 and value.isalnum() and not value.isalpha() and not value.isdigit():  # and most passwords
-        return True
-    if size < _SHORTEST or size > _SECRET_MAX:
+    if size < _SHORTEST or size > _SECRET_MAX or (size < 8 and value.isalpha()):
         return False
-    if value.isalpha() and size < 8:
+    if size <= 24 and (
+        value.count(value[:1]) == size
+        or value == _MASK
+        or value.translate(None, b"-_ ").decode("latin-1").lower() in _COMMON
+    ):
         return False
-    if size <= 24:
-        if value.count(value[:1]) == size or value == _MASK:
-            return False
-        if value.translate(None, b"-_ ").decode("latin-1").lower() in _COMMON:
-            return False
     return 47 not in value or not _MEDIA_TYPE.fullmatch(value)
 
 
@@ -364,10 +360,9 @@ def _json_ascii(text: str) -> str:
 class Spelled:
     """A secret with everything that is searched for it."""
 
-    __slots__ = ("core", "forms", "raw", "text")
+    __slots__ = ("core", "forms", "text")
 
     def __init__(self, secret: bytes) -> None:
-        self.raw = secret
         self.text = secret.decode("utf-8", "replace")
         if self.text.isascii() and self.text.isalnum():
             self.forms = [self.text]
