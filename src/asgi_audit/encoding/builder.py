@@ -45,7 +45,8 @@ __all__ = ["Builder"]
 _CACHE_MAX = 1_024
 _TIMESTAMP_MAX = TIME_END - 1
 
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+# Version ff and ids of zeros are none.
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}").fullmatch
 _NO_BODY_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE", "TRACE"))
 _METHODS = {m: _text(m) for m in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")}
@@ -296,9 +297,7 @@ def _status_of(x: Exchange) -> int:
 
 def _trace(value: bytes) -> bytes:
     m = _TRACEPARENT.fullmatch(value)
-    if m and not value.startswith(b"ff") and m[1].strip(b"0") and m[2].strip(b"0"):
-        return b',"traceId":"%b","spanId":"%b"' % (m[1], m[2])
-    return b""
+    return b',"traceId":"%b","spanId":"%b"' % m.groups() if m is not None else b""
 
 
 def _protocol(x: Exchange) -> bytes:
