@@ -16,6 +16,7 @@ __all__ = ["FLAGS", "TELLING", "answer_kinds", "may_bind", "told_kinds"]
 _LABELS, _WEAK_LABELS, _VALUED, _MEANT = (frozenset(words(t)) for t in ("labels", "weak_labels", "valued", "meant"))
 _ANSWERS, FLAGS = frozenset(words("answers")), frozenset(words("flags"))
 _OAUTH = frozenset(map(norm, words("oauth")))
+_COIN, _SYMBOL = ("price", "symbol", "change", "chainid", "marketcap", "decimals"), re.compile(rb"[A-Z]{2,6}")
 _LAST = re.compile(rb"[/.\[\]]+")
 _HOLDERS = frozenset(("source", "field", "element", "attribute"))  # objects whose member is the label
 _DETAILS = frozenset(("detail", "message", "msg", "title", "description", "reason"))
@@ -31,7 +32,7 @@ _PLACEHOLDER = re.compile(
 )
 _POSITIONAL = re.compile(rb"\?|%s|[$:][0-9]")
 # One of these keys may tell what another member of its object is.
-_ALONE = ("kind", "code", "logprob", "kty", "source", "roottoken", "pass")
+_ALONE = ("kind", "code", "logprob", "startoffset", "token", "kty", "source", "roottoken", "pass")
 TELLING = frozenset().union(_LABELS, _WEAK_LABELS, _MEANT, _PARTNERED, _QUERIES, FLAGS, _ALONE)
 
 
@@ -58,8 +59,12 @@ def told_kinds(reading: Reading, node: Node, lows: list[str]) -> dict[int, int]:
         low in FLAGS and reading.data[item.start : item.end] == b"true" for low, item in zip(lows, items, strict=True)
     ):
         tell(_MEANT, YES)
-    if "logprob" in present:  # of a language model
+    if not present.isdisjoint(("logprob", "startoffset")):  # of a language model, of a search engine
         tell(("token",), NO)
+    if not present.isdisjoint(_COIN):  # `{"token": "ETH", "price": 1}`
+        kinds.update(
+            {k: NO for k, low in enumerate(lows) if low == "token" and _SYMBOL.fullmatch(reading.text(items[k]))}
+        )
     oauth = present & _OAUTH
     if (
         "code" in present

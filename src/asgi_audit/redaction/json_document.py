@@ -59,7 +59,7 @@ def _near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, ba
     """The usual case: few alarms, each in a key with a scalar, or in a text of its own. None: context is needed."""
     blank = _ESCAPED.sub(b"__", data) if 92 in data else data
     names = record.names
-    if data.find(b'"logprob"') >= 0 or data.find(b"rrors") >= 0:
+    if data.find(b'"logprob"') >= 0 or data.find(b"rrors") >= 0 or data.find(b'"start_offset"') >= 0:
         return None  # the text beside the name, or above it, shows that it holds no secret
     edits: list[Edit] = []
     hidden: list[tuple[int, bytes]] = []
@@ -106,6 +106,8 @@ def _near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, ba
         if first == b'"':
             stop = blank.find(b'"', begin + 1)
             done = stop + 1
+            if plain == b"token" and stop - begin < 8 and data[begin + 1 : stop].isupper():
+                return None
             found = record.escaped_value(data[begin + 1 : stop], begin + 1, JSON_STRING, kind, depth)
             if not found:
                 continue

@@ -26,6 +26,7 @@ _MIXED = re.compile(rb"[0-9][A-Za-z]|[A-Za-z][0-9]|[0-9]{4}|[^\s]{20}|[a-z][A-Z]
 _PLAIN_WORD = re.compile(rb"[ \xe2\x96\x81#]*[A-Za-z]{0,11}[.,;:!?'-]?")  # a token of a language
 _DEEP_MAX = 150
 _DESCRIBING, _VALUE_KEYS = frozenset(words("describing")), frozenset(words("value_keys"))
+_OF_MODELS = frozenset((b"logprob", b"start_offset"))
 _ROW = frozenset(("values", "row", "data", "cells", "record", "body"))
 _TOOLS_GLUED = frozenset((b"mysql", b"mysqldump", b"mysqladmin", b"sshpass"))
 _TOOL_FLAGS = frozenset((b"-u", b"-p", b"--user", b"-P", b"-a"))
@@ -86,8 +87,11 @@ class Walk(Reading):
             raw = self.text(node)
             long = kind in (COUNT, MANY, TEXT) and len(raw) > COUNT_MAX and raw.isdigit()
             return kind == YES or long or (len(raw) > 12 and next(cards(raw.lstrip(b"-")), None) is not None)
+        parts = [node] if node.what == OBJECT else node.items
+        if parts and all({self.text(key) for key in part.keys} & _OF_MODELS for part in parts):
+            return False
         if kind == YES:
-            return not all(map(self.describes, [node] if node.what == OBJECT else node.items))
+            return not all(map(self.describes, parts))
         return (kind in (COUNT, MANY) or (kind == TEXT and node.what == ARRAY)) and self.has_text(node)
 
     def has_text(self, node: Node) -> bool:

@@ -68,7 +68,7 @@ def block_is_described(record: Record, block: bytes, *, named: bool = False) -> 
     lines = [line.strip() for line in block[:4_000].split(b"\n") if line.strip()]
     keys = [m[1].strip() for m in _KEY.finditer(block[:4_000])]
     items = [line[2:].strip(b" \"'") for line in lines if line[:2] == b"- " and b":" not in line]
-    told = [key in _DESCRIBING or line_is_bare(block, key) for key in keys]
+    told = [key in _DESCRIBING or key[:8] == b"require_" or line_is_bare(block, key) for key in keys]
     return (
         bool(lines)
         and len(keys) + len(items) >= len(lines)

@@ -322,7 +322,11 @@ class _Markup:
         if not alarmed:
             return
         if self.forms.within(start, end):
+            known = len(self.edits)
             self.inner(start, end, raw=raw)
+            if len(self.edits) == known:  # what its tag tells
+                for form in self.forms.of(start, end):
+                    self.mask(start + form.start, min(start + form.end, end))
             return
         plain = self.record.undone(text, ENTITIES)[0].strip()
         word = plain.rstrip(b" :=*\t\r\n")

@@ -61,15 +61,18 @@ _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _CACHE_MAX = 2_048
 _NAME_MAX = 200
 _FIELD_MAX = 60
-_FIELD = re.compile(r"(?:custom:)?[\w .\-\[\]$@/*()#]+")  # `custom:pin`, of Cognito
+_FIELD = re.compile(r"(?:custom:)?[\w .\-\[\]$@/*()#']+")  # `custom:pin`, of Cognito
 _NUMBER_END = re.compile(rb"[0-9]{2}\Z")
 _SCHEMES = frozenset((b"bearer", b"Bearer"))  # how a token is sent: `token_type`
 _ABOUT = frozenset(words("about"))
-_COUNTED_BEFORE = frozenset(("input", "output", "prompt", "completion", "total", "max", "reasoning"))
+_COUNTED_BEFORE = frozenset(
+    ("input", "output", "prompt", "completion", "total", "max", "reasoning", "limit", "remaining", "reset")
+)
 _DIGIT = re.compile(rb"[0-9]")
 _LABELS = _STRONG | _WEAK | {"pin", "otp"}
 _MENTIONED = _LABELS | {"field"}
 _BEFORE_LABELS, _SPEAKING = frozenset(words("before_labels")), frozenset(words("speaking"))
+_IN_LABELS = frozenset(words("in_labels"))
 
 
 def norm(name: str) -> str:
@@ -87,9 +90,16 @@ def is_label(value: bytes) -> bool:
     words = text.rstrip(".?:*… ").replace("'", "").split()
     if len(words) >= 3:
         words[-1] = words[-1].rstrip("!")  # `Password!` is a password
+    low = [word.strip(",.()（）-").lower() for word in words]
+    # `Neues Passwort`, `パスワード（確認）`; `PASSWORD_REUSED`
+    beside, found = _STEM.subn("", re.sub("[（）]", "", "".join(low)), count=1)
+    caseless = text[0].lower() == text[0].upper()
+    if found and (beside in _IN_LABELS or (caseless and not beside)) and not text[0].islower():
+        return True
+    if re.fullmatch("[A-Z]+(?:_[A-Z]+)+", text) and _STEM.search(text.lower()):
+        return True
     if not text[0].isupper() or not all(word.strip(",.'’()-").isalpha() for word in words):
         return False
-    low = [word.strip(",.()-").lower() for word in words]
     if "".join(low) in _LABELS or (low[0] in _BEFORE_LABELS and "".join(low[1:]) in _LABELS):
         return all(word[1:].islower() or word.isupper() for word in words)
     return (

@@ -269,7 +269,12 @@ def _separated(word: str) -> Iterator[bytes]:
         joined = "".join(part + mark for part, mark in zip(parts, (*mark, ""), strict=True))
         yield joined.encode().translate(FOLD)
         if not joined.isascii():  # CONTRASEÑA: only ASCII is folded
-            for spelled in (joined.upper(), joined.title(), joined.capitalize()):
+            for spelled in (
+                joined.upper(),
+                joined.title(),
+                joined.capitalize(),
+                f"{parts[0].upper()}{joined[len(parts[0]) :]}",
+            ):
                 yield spelled.encode().translate(FOLD)
 
 

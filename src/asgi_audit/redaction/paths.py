@@ -27,7 +27,7 @@ _SEGMENT = re.compile(rb"[^/?#\s<>\"]+")
 _WHOLE = re.compile(rb"[^/]+")  # of a field that is one path
 _PATH_END = re.compile(rb"[?#]")
 # Behind `/otp/`, `/password/`: a code, or a word with two digits, which `/password/policy` has not.
-_CODE_OR_WORD = re.compile(rb"[0-9]{4,10}|(?=[^0-9]*[0-9][^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[^/]{8,}")
+_CODE_OR_WORD = re.compile(rb"[0-9]{4,10}|(?=[^0-9]*[0-9][^0-9]*[0-9])(?=[^A-Za-z\x80-\xff]*[A-Za-z\x80-\xff])[^/]{8,}")
 _HEX_WORD = re.compile(rb"[0-9a-fA-F-]{24,}")
 _PATH_PARTS = re.compile(rb"([/;])")
 _ALARMS_MAX = 100
@@ -100,6 +100,7 @@ def path_edits(record: Record, path: bytes) -> list[Edit]:
     that are a secret by their form, tokens after `reset-password` and the like."""
     edits = [record.mask(s, e, path[s:e]) for s, e in userinfo(path)]
     edits += token_edits(record, path, whole=True)
+    edits += [record.mask(a.start, a.end, path[a.start : a.end]) for a in record.alarms(path) if a.what == FORM]
     apart = path.replace(b"/", b"\n")
     if not record.alarms(apart) and not any(record.alarms(layer.plain) for layer in _all_percent(record, apart)):
         return edits

@@ -37,9 +37,11 @@ _COMMON = frozenset(word.encode() for word in words("common"))
 _HOLDER = re.compile(
     rb"\*+|\.{3,}|[xX]{4,}|\[[A-Z_ ]{3,20}\]|\[(?:redacted|filtered|masked|hidden|removed)\]|\$\{\{[^{}]{1,60}\}\}"
     rb"|\{\{[^{}]{1,60}\}\}|\$[A-Z_]{2,40}|\$\{[A-Z_]{2,40}\}"
-    rb"|(?:\xe2\x80\xa2|\xe2\x97\x8f){3,}|[<(](?i:redacted|filtered|masked|hidden|removed|sensitive(?: value)?)[>)]"
+    rb"|(?:\xe2\x80\xa2|\xe2\x97\x8f){3,}"
+    rb"|[<(](?i:redacted|filtered|masked|hidden|removed|sensitive(?: value)?|known after apply)[>)]?"
     rb"|(?i:your[_-](?:[a-z]{2,12}[_-]){0,3}(?:key|token|secret|password)(?:[_-]here)?)"
     rb"|(?:required|nullable|sometimes|present|string|confirmed|filled)(?:\|[a-z_]{1,30}(?::[A-Za-z0-9_,.]{1,40})?){1,12}"
+    rb"|(?:~>|>=|==)[ ]?[0-9]{1,3}(?:\.[0-9]{1,4}){1,3}"
     rb"|[\^~]v?[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,5}(?:-[a-z]{1,8}\.?[0-9]{0,4})?|[0-9]\.[0-9]{1,2}\.[0-9]{1,2}"
 )
 # In source code and prose also these, when they have no digit and one case of letters.
@@ -47,6 +49,7 @@ _IN_PROSE = re.compile(
     rb"<[\w -]{1,40}>|\$\{[^{}]{1,60}\}|\$[A-Za-z_]\w{0,39}|%[A-Za-z_]\w{0,39}%"
     rb"|\[[A-Za-z ]{1,20}\]|\$\([\w ]{1,40}\)|(?:file|env):[\w./-]{1,60}|string"
     rb"|\{[A-Za-z_][\w.]{0,40}\}|%s|:[a-z_]{1,40}|\?"
+    rb"|/(?:home|root|run|usr|var|tmp|opt|srv|etc|app|workspace|builds|mnt)(?:/[a-z._-]{1,40}){0,8}"
 )
 _ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
 # A value that an error quotes: it has a digit, a mark or a capital within.

@@ -27,9 +27,10 @@ __all__ = ["base64_text", "text_edits"]
 _CANDIDATES_MAX = 3_000
 
 _ASSIGN = re.compile(
-    rb"(?:\\{0,3}[\"'`\])*}%]|>>|</?[a-z]{1,8}>|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
+    rb"(?:\\{0,3}[\"'`\])*}%]|:(?:[\"\w\\]{1,60}:)?(?:protected|private)(?=\])|>>|</?[a-z]{1,8}>"
+    rb"|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
     # `password string = "x"`, `API key provided: x`, `Password for mira: x`, `Password ..... : x`
-    rb"(?:(?:[0-9]{1,2}(?=:)|string|String|&str|str|provided|given|used|received|sent|is now"
+    rb"(?:(?:[0-9]{1,2}(?=:)|string|String|As String|&str|str|provided|given|used|received|sent|is now"
     rb"|(?:is generated )?for (?:the |user |my |our )?[\"']?(?:https?://)?[^\s:=]{1,60})"
     rb"[ \t]{0,3}(?=[:=])"
     # `'$password' expected value of type 'String!' but got: "x"`
@@ -38,7 +39,8 @@ _ASSIGN = re.compile(
     rb"(:=|::(?=[ ][A-Za-z0-9+/]*[0-9+/=])|=>|->|===?|=|<<<|\xe2(?:\x86\x92|\x9e\x9c|\x87\x92)"
     rb"|:(?!//|:)|\.{4,40}(?=[ \t])|\xef\xbc[\x9a\x9d]|;[si]:(?:[0-9]{1,6}:(?=\"))?)"
     rb"(?:[ \t]*\x1b\[[0-9;]{0,12}m){0,3}(?:(?:\*{1,3}|_{2})(?=[ ]))?[ \t]*"
-    rb"(?:<<(?=\")|[\r\n]{0,2}[ \t]{0,40}string\([0-9]{1,6}\)[ ]{1,2}(?=\"))?"  # of Erlang; of PHP's var_dump
+    rb"(?:<<(?=\")|[\r\n]{0,2}[ \t]{0,40}string\([0-9]{1,6}\)[ ]{1,2}(?=\")"  # of Erlang; of PHP's var_dump
+    rb"|(?:new )?(?:String|NetworkCredential|SecretStr|strdup|\[\]byte)\((?:\"\"[ ]?,[ ]?)?(?=\"))?"
 )
 # `password is x` in some languages; without blanks in Chinese, Japanese and Korean.
 _SAYS = re.compile(
@@ -53,7 +55,16 @@ _SAYS = re.compile(
 )
 _CHANGED = re.compile(
     rb"[ \t]{1,3}(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)"
-    rb"(?: from [\"'`]?([^\s\"'`]{1,200})[\"'`]?)? to [\"']?"
+    rb"(?: from [\"'`]?([^\s\"'`]{1,200})[\"'`]?)? to:? [\"']?|[ \t]wurde auf "
+)
+# `Password (initial): x`, `Mot de passe du wifi : x`, `The PIN for your SIM is x`; its sign on the next line.
+_QUALIFIED = re.compile(
+    rb"(?:[ \t]?\\?\r?\n(?=[ \t]{0,3}[:=][ ])|[ \t]{0,3}(?:\([^()\n]{1,40}\)|\[[^\[\]\n]{1,40}\])"
+    rb"|[ \t](?:of|for|du|de|des|del|della|da|do|dla|von|vom|f\xc3\xbcr|zum|van|till|til|pour|para|per|provisoire"
+    rb"|temporaire|\xd0\xbe\xd1\x82|\xd0\xb4\xd0\xbb\xd1\x8f|\xd0\xba)"
+    rb"(?:[ ](?!(?:user|username|account|login|e?mail|client|host|id)[ ]?[:=])[^\s:=]{1,30}){0,4}?)"
+    rb"[ \t]{0,3}(?:[:=]|(?:is|was|has been|est|ist|lautet|es|\xe2\x80[\x93\x94])(?: now)?"
+    rb"(?: (?:changed|set|reset|updated) to)?:?(?=[ ]))[ \t]{0,3}(?:\xc2\xab[ ]?|[\"'`])?"
 )
 _QUOTED = re.compile(
     rb"(?:\\{0,3}[\"'`]?[ \t]{1,3}(?:(?i:like|(in)|as|to|by|be|with value|got invalid value)[ \t]{0,3}"
@@ -64,7 +75,7 @@ _LISTED = re.compile(rb"[ \t]{0,3},[ \t]{0,3}([\"'])")
 _ENCLOSED = re.compile(rb"[ \t]{1,3}([(<\[])")
 _CLOSERS = {b"(": b")", b"<": b">", b"[": b"]"}
 _FLAG_VALUE = re.compile(rb"[ \t]+(?:\"([^\"\n]{1,400})\"|'([^'\n]{1,400})'|([^\s\"'(-][^\s\"']{0,800}))")
-_PAIRED = re.compile(rb"(\\{0,3}[\"']|:)?[ \t]{0,3},[ \t\r\n]{0,4}\\{0,3}([\"'])")
+_PAIRED = re.compile(rb"(\\{0,3}[\"']|:)?[ \t]{0,3},[ \t\r\n]{0,4}(?:<<)?\\{0,3}([\"'])")
 # In broken JSON: `"loc": ["body", "password"], "input": "x"`.
 _LABELLED = re.compile(
     rb"\\{0,3}[\"'][ \t]{0,3}[\]},][^\n]{0,200}?"
@@ -74,7 +85,7 @@ _LABELLED = re.compile(
 _FLOW_NAME = re.compile(rb"[{,][ ]{0,3}(?:name|key|field|id):[ ]{1,3}[\"']?\Z")
 _FLOW_VALUE = re.compile(rb"[\"']?,[ ]{0,3}(?:value|default|val):[ ]{1,3}")
 # `password 0 x`, as routers are told: the digit says how it is encrypted.
-_BLANK = re.compile(rb"\]?[ \t]{1,8}(?:([057])[ \t]{1,3})?(?=[^\s:=])")
+_BLANK = re.compile(rb"\]?[ \t]{1,8}(?:([057]|cipher|simple)[ \t]{1,3})?(?=[^\s:=])")
 # What a line says before a name that is set to the word behind it: `setx TOKEN x`, `ENV API_KEY x`, `.netrc`.
 _SETS = re.compile(
     rb"[ \t>$#]{0,8}(?:setx|SetEnv|setenv|ENV|ARG|set[ \t]-[a-zA-Z]{1,4}|proxy_set_header|RequestHeader set|add_header"
@@ -110,6 +121,16 @@ _DONE_WITH = re.compile(
 )
 # In brackets that a name opens: `password(x)`, `password[x]`.
 _IN_BRACKETS = re.compile(rb"[(\[{</#]([^\s()\[\]{}<>/#:=,;\"'|]{8,100}={0,2})(?=[)\]}>]|[\s.]|\Z)")
+# `:param password: the password of the user`
+_DOCUMENTED = re.compile(rb"[:@](?:param|type|arg|ivar|keyword)[ ](?:[A-Za-z]{1,12}[ ])?\Z")
+# What a parser says: `Unexpected token: x`; and `secret "tls" not found`.
+_PARSED = re.compile(
+    rb"(?i:unexpected|near|special) token:? {0,2}"
+    rb"(?:[\"'`]?[A-Za-z]{1,12}[\"'`]?(?=[ .,\n\"]|\Z)|<[A-Za-z0-9_|/]{1,30}>)"
+)
+_NOT_FOUND = re.compile(
+    rb"(?i:secrets?) \"[a-z]{1,20}(?:[.-][a-z]{1,20}){0,4}\" (?:not found|already exists|is forbidden)"
+)
 # Without a blank between words: `验证码123456`, `认证码 [123456]`.
 _GLUED_CODE = re.compile(rb"[\x80-\xff]([0-9]{4,8})\Z")
 _BRACKETED_CODE = re.compile(rb"[ ]?[(\[]([0-9]{4,8})[)\]]")
@@ -284,12 +305,19 @@ class _Text(Values):
         first = start - self.begin < 200 and not text[self.begin : start].strip(b" \t-\"'*>#{[")
         if _ESCAPED_SIGN.match(text, end):
             return self.escaped(start, ESCAPE)
+        if text[start:end].lower() == b"token" and any(_PARSED.match(text, max(0, start - n)) for n in (11, 5, 8)):
+            return end
         assign = _ASSIGN.match(text, end)
         if assign is not None and assign[1][:1] == b".":  # `Password .... x`, not `Resetting password.... done`
             stop = self.looks(assign.end(), self.end)
             if stop:
                 self.add(assign.end(), stop)
             return max(stop, end)
+        if assign is not None and _DOCUMENTED.search(text, max(self.begin, start - 30), start):
+            stop = self.looks(assign.end(), self.end)
+            if stop:
+                self.add(assign.end(), stop)
+            return stop or end
         if assign is not None:
             return self.assigned(start, assign.end(), kind, assign[1], first)
         if text[start:end].endswith(b"stdin") and (span := piped(text, start)) is not None:
@@ -297,6 +325,12 @@ class _Text(Values):
             return end
         if kind != YES:
             return end
+        qualified = _QUALIFIED.match(text, end)
+        if qualified is not None:
+            stop = self.looks(qualified.end(), min(len(text), qualified.end() + LINE_SEEN))
+            if stop:
+                self.add(qualified.end(), stop)
+                return stop
         for told in (self.glued, self.spoken, self.beside, self.before):
             done = told(start, end)
             if done:
@@ -361,6 +395,8 @@ class _Text(Values):
                 self.add(enclosed.end(), stop)
                 return stop
         quoted = _QUOTED.match(text, end)
+        if quoted is not None and _NOT_FOUND.match(text, start):
+            return quoted.end()
         if quoted is not None:
             stop = self.closing(quoted.end(), quoted[2])
             stop = len(text) if stop < 0 and self.record.cut else stop
@@ -406,7 +442,12 @@ class _Text(Values):
             stop = self.closing(paired.end(), paired[2])
             stop = len(text) if stop < 0 and self.record.cut else stop
             value = text[paired.end() : stop]
-            if stop < 0 or _IDENTIFIER.fullmatch(value) or self.record.names.is_name(value):
+            if (
+                stop < 0
+                or _IDENTIFIER.fullmatch(value)
+                or self.record.names.is_name(value)
+                or self.record.is_holder(value)
+            ):
                 return end
             if paired[1] is None and self.looks(paired.end(), stop) != stop:
                 return end

@@ -26,7 +26,7 @@ _STOP = re.compile(
 )
 _TYPE = re.compile(
     rb"(?:str|int|string|bool|boolean|list|dict|tuple|set|bytes|Optional|Union|number|any|object|null|None|true|false|unknown|void"
-    rb"|uuid|UUID|SecretStr|String|ID|Int|text|TEXT|VARCHAR|varchar)(?![\w-])"
+    rb"|uuid|UUID|SecretStr|String|ID|Int|Mapped|text|TEXT|VARCHAR|varchar)(?![\w-])"
     rb"(?:\[[^\]\n]{0,80}\]|<[^>\n]{0,80}>|\([0-9, ]{0,20}\))?!?[ \t\r]*"
     rb"(?:[,)=|;}\]?&\n#]|->|NOT NULL|\Z)"
 )
@@ -49,7 +49,7 @@ _SCALAR_WORD = re.compile(rb"[\"'`]?([^\s\"'`,;&}\])]{0,400})")
 _CALL = re.compile(
     rb"[A-Za-z_][\w.]{0,60}\(|(?:os\.environ|process\.env|request|self|this|config|settings|env)\b[.\[]"
     rb"|(?:[A-Za-z_]\w{0,40}\.){1,4}[A-Za-z_]\w{0,40}\[[\"']"
-    rb"|await |new |function|async |\(\) ?=>|lambda "
+    rb"|\$_[A-Z]{3,10}\[|await |new |function|async |\(\) ?=>|lambda "
 )
 _CODE_LINE = re.compile(
     rb"[ \t]*(?:if|elif|while|for|def|class|with|async|case|switch|function|return|else|match)\b|[^\n]{0,200}(?:->|\()"
@@ -155,6 +155,8 @@ class Values:
         typed = _TYPE.match(rest)
         if typed is not None and typed[0].endswith(b"=") and (default := _DEFAULT.match(rest, typed.end())) is not None:
             return self.assigned(start, at + default.end(), kind, b"=", False)
+        if rest.strip(b" \t\r,;") in (b'")', b"')"):  # `getpass("Password: ")`
+            return at
         if typed is not None or rest.startswith(MASK) or self.record.is_holder_in_prose(rest.strip(b" \t\r,;.\"'`)")):
             return at
         if before in (b"?", b"&") and before and sign == b"=":
