@@ -7,14 +7,16 @@ same kind and has a row below it. The cells of the sensitive columns are masked;
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from .alarms import NAME, Alarm, Places
 from .forms import made
-from .layers import Edit
+from .layers import Edit, placed
+from .lines import line_end
 from .names import YES
 from .record import Record
 
-__all__ = ["grid_edits", "labelled_rows"]
+__all__ = ["grid_edits"]
 
 _MARKS = (b"\t", b"|", b";", b",")
 _HEADER_MAX = 2_000
@@ -44,64 +46,29 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
         if alarm.start < done:
             continue
         start = text.rfind(b"\n", done, alarm.start) + 1 or done
-        end = text.find(b"\n", alarm.end)
-        done = end if end >= 0 else len(text)
-        if end < 0 or end - start > _HEADER_MAX or tried >= _HEADERS_MAX:
-            if end < 0 or tried >= _HEADERS_MAX:
-                break
+        done = line_end(text, alarm.end)
+        if done == len(text) or tried >= _HEADERS_MAX:
+            break
+        if done - start > _HEADER_MAX:
             continue
         tried += 1
-        header = _header(record, text, start, end)
+        header = _header(record, text, start, done)
         if header is not None:
             found, done = _rows(record, text, *header, places)
             edits += found
             tables.append((start, done))
-    return edits, tables
-
-
-def labelled_rows(record: Record, text: bytes) -> list[Edit]:
-    """Edits of rows such as `password,x` under a header `key,value`."""
-    edits: list[Edit] = []
     done = 0
-    for number, head in enumerate(_VALUE_CELL.finditer(text)):
-        if number >= _HEADERS_MAX:
-            break
-        start, end, mark = text.rfind(b"\n", 0, head.start()) + 1, text.find(b"\n", head.end()), head[1]
-        if start < done or end < 0 or end - start > _HEADER_MAX:
+    for head in islice(_VALUE_CELL.finditer(text), _HEADERS_MAX):  # rows such as `password,x` under `key,value`
+        start, end, mark = text.rfind(b"\n", 0, head.start()) + 1, line_end(text, head.end()), head[1]
+        if start < done or end - start > _HEADER_MAX:
             continue
         done = end
         cells = [cell.strip(b" \t\r\"'*`").lower() for cell in text[start:end].split(mark)]
         label = next((k for k, cell in enumerate(cells) if cell in _LABEL_CELLS), None)
-        values = {k for k, cell in enumerate(cells) if cell in _VALUE_CELLS}
-        if label is None or not values:
-            continue
-        at = end + 1
-        while at < len(text):
-            end = text.find(b"\n", at)
-            end = len(text) if end < 0 else end
-            if mark not in text[at:end]:
-                break
-            record.spend(3)
-            found = _cells(text, at, mark)
-            name = text[slice(*found[label])].strip(b" \t\r\"'*`") if label < len(found) else b""
-            if name and record.names.is_field(name):
-                for k in values:
-                    if k < len(found):
-                        edits += _cell(record, text, *found[k])
-            at = end + 1
-    return edits
-
-
-def _cells(text: bytes, at: int, mark: bytes) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    while len(found) < 100:
-        cell = _CELLS[mark].match(text, at)
-        assert cell is not None  # it matches nothing
-        found.append(cell.span())
-        at = cell.end() + 1
-        if text[cell.end() : at] != mark:
-            break
-    return found
+        if label is not None:
+            values = {k: YES for k, cell in enumerate(cells) if cell in _VALUE_CELLS}
+            edits += _rows(record, text, end + 1, mark, values, Places([]), label)[0]
+    return edits, tables
 
 
 def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, bytes, dict[int, int]] | None:
@@ -110,16 +77,17 @@ def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, byt
     rows = end + 1
     if (blank := _BLANK_LINE.match(text, rows)) is not None:
         rows = blank.end()
-    next_end = text.find(b"\n", rows)
-    below = text[rows : next_end if next_end >= 0 else len(text)][:_HEADER_MAX]
+    next_end = line_end(text, rows)
+    below = text[rows:next_end][:_HEADER_MAX]
     above = text[max(0, start - 200) : max(0, start - 1)].rpartition(b"\n")[2]
-    last = record.cut and next_end < 0
+    last = record.cut and next_end == len(text)
     for mark in _MARKS:
         count = line.count(mark)
         if not count or not below.strip():
             continue
         rule = _RULE.fullmatch(below) is not None
-        if not rule and not last and below.count(mark) < count - (mark == b"|") and b'"' not in below:
+        like = below.count(mark) == count if mark == b"," else below.count(mark) >= count - (mark == b"|")
+        if not (like or rule or last or b'"' in below):
             continue
         cells = [cell.strip(b" \t\r\"'*`") for cell in line.split(mark)]
         if not all(_CELL.fullmatch(cell) for cell in cells) or (cells[1:] == [b""] and b'"' in line):  # `"password",`
@@ -131,7 +99,7 @@ def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, byt
             values = below.split(mark)
             if not any(k < len(values) and _is_made(values[k].strip(b" \t\r\"'")) for k in columns):
                 continue
-        if columns and (rule or last or mark != b"," or below.count(mark) == count or b'"' in below):
+        if columns:
             return rows, mark, columns
     return None
 
@@ -144,39 +112,40 @@ def _is_made(cell: bytes) -> bool:
 
 
 def _rows(
-    record: Record, text: bytes, at: int, mark: bytes, columns: dict[int, int], places: Places
+    record: Record, text: bytes, at: int, mark: bytes, columns: dict[int, int], places: Places, label: int | None = None
 ) -> tuple[list[Edit], int]:
-    """Edits of the rows from `at` on, to an empty line or one without the mark; and where that is."""
+    """Edits of the rows from `at` on, to an empty line or one without the mark; and where that is. label: the column
+    whose cell must be a sensitive name."""
     edits: list[Edit] = []
     cell_of = _CELLS[mark].match
     while at < len(text):
-        line_end = text.find(b"\n", at)
-        line_end = len(text) if line_end < 0 else line_end
-        rule = _RULE.fullmatch(text, at, line_end) is not None
-        if not text[at:line_end].strip() or (
-            mark not in text[at:line_end] and b'"' not in text[at:line_end] and not rule
-        ):
+        end = line_end(text, at)
+        rule = _RULE.fullmatch(text, at, end) is not None
+        if not (rule or mark in text[at:end] or b'"' in text[at:end]) or not text[at:end].strip():
             break
         record.spend(2)
         if rule:
-            at = line_end + 1
+            at = end + 1
             continue
-        column = 0
+        cells: list[tuple[int, int]] = []
         while True:
             cell = cell_of(text, at)
             assert cell is not None  # it matches nothing
-            if column in columns and (columns[column] == YES or _is_made(cell[0].strip(b' \t\r"'))):
-                edits += _cell(record, text, *cell.span())
-            elif places.within(*cell.span()):  # a URL, a document or a note with a pair in it
-                base = cell.start()
-                inside = record.inner(cell[0], 2, places.of(*cell.span()))
-                edits += [(base + start, base + end, plain) for start, end, plain in inside]
-            column += 1
+            cells.append(cell.span())
             at = cell.end() + 1
             if text[cell.end() : at] != mark:
                 break
-        if column > 500:
-            record.spend(column)
+        named = label is None or (
+            label < len(cells) and record.names.is_field(text[slice(*cells[label])].strip(b" \t\r\"'*`"))
+        )
+        for column, (start, end) in enumerate(cells):
+            value = text[start:end]
+            if column in columns and named and (columns[column] == YES or _is_made(value.strip(b' \t\r"'))):
+                edits += _cell(record, text, start, end)
+            elif places.within(start, end):  # a URL, a document or a note with a pair in it
+                edits += placed(record.inner(value, 2, places.of(start, end)), start)
+        if len(cells) > 500:
+            record.spend(len(cells))
     return edits, at
 
 

@@ -68,7 +68,7 @@ class Judge(Record):
         parts = part_edits(self, text, alarms, depth)
         marked = self.cut or b"</" in text or 61 in text  # `<your api key>` alone is no markup
         if marked and any(alarm.what == NAME and in_tag(text, alarm.start) for alarm in alarms[:200]):
-            return parts + markup_edits(self, text, alarms, depth, cut=self.cut)
+            return parts + markup_edits(self, text, alarms, depth)
         return parts + text_edits(self, text, alarms, depth)
 
     def document(self, data: bytes, content_type: bytes, base: str, *, cut: bool = False, valid: bool = False) -> bytes:
@@ -115,7 +115,7 @@ class Judge(Record):
         if not alarms and first != b"<":
             return []
         marked = _MARKUP.match(data) or b"html" in content_type or b"xml" in content_type
-        return markup_edits(self, data, alarms, 0, cut=cut) if marked else self.plain(data, alarms, 0)
+        return markup_edits(self, data, alarms, 0) if marked else self.plain(data, alarms, 0)
 
 
 def _is_json(plain: bytes) -> bool:

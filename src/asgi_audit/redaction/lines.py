@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from .alarms import NAME, Alarm
 from .forms import made
@@ -12,7 +13,7 @@ from .names import YES
 from .record import Record
 from .tables import words
 
-__all__ = ["block_end", "block_is_described", "is_marked_list", "label_edits"]
+__all__ = ["block_end", "block_is_described", "is_marked_list", "label_edits", "line_end"]
 
 _LINES_MAX = 2_000
 _NEAR = 4
@@ -33,6 +34,12 @@ _SECRET = re.compile(rb"^kind: *[\"']?Secret\b", re.M)
 _DATA = re.compile(rb"^([ \t]*+)(?:data|stringData):[ \t\r]*$", re.M)
 
 
+def line_end(text: bytes, at: int) -> int:
+    """Where the line at `at` ends."""
+    end = text.find(b"\n", at)
+    return end if end >= 0 else len(text)
+
+
 def block_end(record: Record, text: bytes, at: int, indent: int, *, dash: bool) -> int:
     """The end of the lines from `at` that stand deeper than `indent`; with `dash` also of list items that stand as
     deep, and of one line that stands as deep and is no pair itself."""
@@ -41,8 +48,7 @@ def block_end(record: Record, text: bytes, at: int, indent: int, *, dash: bool) 
     for number in range(_LINES_MAX):
         if at >= len(text):
             break
-        stop = text.find(b"\n", at)
-        stop = len(text) if stop < 0 else stop
+        stop = line_end(text, at)
         line = text[at : min(stop, at + 300)]
         stripped = line.strip()
         if stripped:
@@ -93,18 +99,15 @@ _WORD = re.compile(rb"[a-z]{2,20}(?:[_-][a-z]{2,20}){0,3}")
 def line_is_bare(block: bytes, key: bytes) -> bool:
     """Whether nothing follows this key on its line."""
     at = block.find(key)
-    line = block[at + len(key) : block.find(b"\n", at) if block.find(b"\n", at) >= 0 else len(block)]
-    return not line.strip(b" \t\r\"':=")
+    return not block[at + len(key) : line_end(block, at)].strip(b" \t\r\"':=")
 
 
 def label_edits(record: Record, text: bytes, alarms: list[Alarm]) -> Iterator[tuple[int, int, bytes]]:
     """(start, end, plain) of values whose name is on a neighbouring line."""
-    if not any(alarm.what == NAME for alarm in alarms):
-        return
     starts = [alarm.start for alarm in alarms if alarm.what == NAME]
-    for number, m in enumerate(_LABEL.finditer(text)):
-        if number > 2_000:
-            break
+    if not starts:
+        return
+    for m in islice(_LABEL.finditer(text), 2_000):
         if record.names.kind(m[2]) == YES and record.names.is_field(m[2]):
             record.spend(6)
             for start, end in _values_near(text, m):
@@ -124,8 +127,7 @@ def _values_near(text: bytes, label: re.Match[bytes]) -> Iterator[tuple[int, int
     indent = len(label[1])
     at = label.end() + 1
     for _ in range(_NEAR):
-        end = text.find(b"\n", at)
-        end = len(text) if end < 0 else end
+        end = line_end(text, at)
         line = text[at : min(end, at + 4_000)]
         if at >= len(text) or line.lstrip().startswith(b"- ") or len(line) - len(line.lstrip()) < min(indent, 1):
             break

@@ -61,9 +61,9 @@ def in_tag(text: bytes, at: int) -> bool:
     ] == b"<"
 
 
-def markup_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int, *, cut: bool = False) -> list[Edit]:
+def markup_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
     reader = _Markup(record, text, alarms, depth)
-    reader.read(cut)
+    reader.read()
     return reader.edits
 
 
@@ -88,8 +88,6 @@ class _Markup:
         self.has_header = False  # the table began with a row of headers
         self.value: tuple[int, int] | None = None  # of the last element that holds a value
         self.coded = False  # the list below `Recovery codes`
-        self.label_for = b""
-        self.labelled: set[bytes] = set()
 
     def alarmed(self, start: int, end: int) -> bool:
         return self.alarms.within(start, end)
@@ -101,7 +99,7 @@ class _Markup:
             begin = start + len(value) - len(value.lstrip())
             self.edits.append(self.record.mask(begin, begin + len(kept), self.record.undone(kept, ENTITIES)[0]))
 
-    def read(self, cut: bool) -> None:
+    def read(self) -> None:
         text = self.text
         at = number = 0
         while (m := _TAG.search(text, at)) is not None:
@@ -140,9 +138,7 @@ class _Markup:
                         self.inner(at, stop, raw=True)
                     at = stop
         if at < len(text):
-            self.node(at, len(text), last=cut)
-        if self.labelled:
-            self.fields_of_labels()
+            self.node(at, len(text))
 
     def broken(self, m: re.Match[bytes], at: int) -> int:
         """A quote that is never closed: what follows to the next bracket belongs to the tag, as far as can be told."""
@@ -189,10 +185,7 @@ class _Markup:
             self.cell, self.headers, self.header_row, self.pending = -1, [], True, 0
         elif tag in (b"td", b"th"):
             self.cell += 1
-            if tag == b"td":
-                self.header_row = False
-            elif self.pending:
-                self.pending = 0
+            self.header_row = self.header_row and tag == b"th"
         elif tag in _STOPS_PENDING:
             self.coded = self.coded and bool(self.pending) and tag in (b"ul", b"ol")
             self.pending = 0
@@ -208,8 +201,6 @@ class _Markup:
             return
         if open_end or self.pending or self.alarmed(m.start(), m.end()):
             sensitive = self.attributes(m.start(5), m.end(5), open_end=open_end)
-        elif tag == b"label":
-            self.attributes(m.start(5), m.end(5))
         if (
             not alone
             and tag not in _NO_CONTENT
@@ -242,12 +233,10 @@ class _Markup:
                 name in _TITLES and self.tag in _FIELDS and names.is_field(value)
             ):
                 sensitive = True
-            elif name == b"for":
-                self.label_for = value
         if outside or self.alarmed(done, end):  # `<a,b` begins no tag, and CSV does so
             self.inner(start, end, raw=True)
         if self.pending and self.tag == b"input":
-            sensitive = True
+            sensitive, self.pending = True, self.pending & 2
         for name, spelled, span in found:
             if span[0] == span[1]:
                 continue
@@ -262,20 +251,9 @@ class _Markup:
                 self.inner(*span)
         return content
 
-    def fields_of_labels(self) -> None:
-        """`<label for=x>Password</label> … <input id=x value=…>`."""
-        for m in re.finditer(rb"<(?:input|textarea|output)\b(" + _ATTRIBUTES + rb")", self.text):
-            attributes = [
-                (a[1].lower(), a.span(a.lastindex or 4), a[a.lastindex or 4]) for a in _ATTRIBUTE.finditer(m[1])
-            ]
-            if any(name == b"id" and value in self.labelled for name, _, value in attributes):
-                for name, (s, e), _ in attributes:
-                    if name == b"value":
-                        self.mask(m.start(1) + s, m.start(1) + e)
-
     # Text
 
-    def node(self, start: int, end: int, *, raw: bool = False, comment: bool = False, last: bool = False) -> None:
+    def node(self, start: int, end: int, *, raw: bool = False, comment: bool = False) -> None:
         text = self.text[start:end]
         if not text.strip():
             return
@@ -299,8 +277,6 @@ class _Markup:
         pending, self.pending = self.pending, 0
         if pending and not comment and self.tag not in (b"label", b"button", b"a"):
             plain = text.strip()
-            if _SENTENCE.fullmatch(plain):
-                return
             another = alarmed and self.record.names.is_name(plain.rstrip(b" :=*"))
             digit = any(48 <= c <= 57 for c in plain)
             if not another and (
@@ -317,8 +293,6 @@ class _Markup:
             return
         if opened in _VALUES and self.tag == opened:
             self.value = start, end
-        if last and opened in (b"name", b"key") and self.value is not None:
-            self.mask(*self.value)
         if not alarmed:
             return
         if self.forms.within(start, end):
@@ -354,10 +328,7 @@ class _Markup:
         """A text that is a sensitive name."""
         if opened == b"th":
             self.headers.append(self.cell)
-        if opened == b"label" and self.label_for:
-            self.labelled.add(self.label_for)
-            self.label_for = b""
-        elif self.tag == opened or plain[-1:] in b":=":
+        if self.tag == opened or plain[-1:] in b":=":
             if self.has_header and opened == b"td":
                 return
             sure = opened in _SURE or plain[-1:] in b":=" or (self.cell >= 0 and not self.header_row)

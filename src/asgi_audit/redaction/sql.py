@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
+from .lines import line_end
 from .names import YES
 from .record import CANDIDATE, Record
 
@@ -25,16 +27,11 @@ _OPEN = re.compile(rb"[ \t\r\n]{0,40}'")
 
 def column_values(record: Record, text: bytes) -> Iterator[tuple[int, int]]:
     """Spans of the values under the sensitive columns of these statements."""
-    low = text.lower()
-    if low.find(b"into") >= 0:
-        for number, m in enumerate(_INSERT.finditer(text)):
-            if number >= _STATEMENTS_MAX:
-                break
+    if b"into" in text.lower():
+        for m in islice(_INSERT.finditer(text), _STATEMENTS_MAX):
             yield from _inserted(record, text, m)
-    if text.find(b"COPY") >= 0:
-        for number, m in enumerate(_COPY.finditer(text)):
-            if number >= _STATEMENTS_MAX:
-                break
+    if b"COPY" in text:
+        for m in islice(_COPY.finditer(text), _STATEMENTS_MAX):
             yield from _copied(record, text, m)
 
 
@@ -74,8 +71,7 @@ def _copied(record: Record, text: bytes, m: re.Match[bytes]) -> Iterator[tuple[i
     columns = _columns(record, m[1])
     at = m.end()
     while columns and at < len(text) and not text.startswith(b"\\.", at):
-        end = text.find(b"\n", at)
-        end = len(text) if end < 0 else end
+        end = line_end(text, at)
         record.spend(2)
         for column, cell in enumerate(text[at:end].split(b"\t", 500)):
             if column in columns and cell.rstrip(b"\r") not in (b"\\N", b""):

@@ -7,7 +7,7 @@ import re
 
 from .forms import made
 from .layers import Edit
-from .lines import block_end, block_is_described, is_marked_list
+from .lines import block_end, block_is_described, is_marked_list, line_end
 from .names import COUNT, MADE, MANY, TEXT
 from .record import CANDIDATE, MASK, Record, TooCostly
 
@@ -36,7 +36,6 @@ _NUMBERED = re.compile(rb"[0-9]{1,5};")
 _DECLARED = re.compile(
     rb"\b(?:string|bytes|bool|u?int(?:32|64)|double|float)[ \t]{1,3}\Z"
 )  # protobuf: `string token = 3;`
-_MANIFEST = re.compile(rb"[{ \t]{1,9}(?:version|features|path|git|workspace|optional|default-features)[ \t]{0,3}=")
 _ANGLED = re.compile(rb"<[^<>\n/]{4,80}>[ \t\r]{0,9}\Z")  # `<your password>`, or a password in angle brackets
 _DEFAULT = re.compile(rb"[ \t]{0,3}(?=[rbf&]?[\"'])")  # `token: str = 'x'`
 _BARE = re.compile(rb"(-?[0-9][0-9.eE+-]*|true|false|null|[A-Za-z0-9_.-]{1,200})[ \t]*(?=[}\]])")
@@ -61,14 +60,17 @@ _OPTION = re.compile(rb"(?:^|\s)--?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
-_VARIABLE = re.compile(rb"\$[a-z][A-Za-z_]{1,60}[),]")  # of GraphQL: `login(password: $password)`
+# No value: a variable of GraphQL (`login(password: $password)`), a function, a table of a manifest.
+_CODE = re.compile(
+    rb"\$[a-z][A-Za-z_]{1,60}[),]|\([\w ,]{0,80}\)[ ]?=>"
+    rb"|\{[ \t]{0,9}(?:version|features|path|git|workspace|optional|default-features)[ \t]{0,3}="
+)
 # Below `/token:`, a route of OpenAPI in YAML.
 _ROUTE = re.compile(
     rb"[\r\n]{1,4}[ \t]{1,40}[\"']?(?:get|post|put|patch|delete|head|options|trace|parameters|summary"
     rb"|description|servers|\$ref|x-[a-z-]{1,40})[\"']?:"
 )
 _STATEMENT = re.compile(rb"(?:raise|return|continue|break|pass|yield)\b")
-_ARROW = re.compile(rb"\([\w ,]{0,80}\)[ ]?=>")
 _PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
 
@@ -96,9 +98,8 @@ class Values:
     def line(self, at: int) -> None:
         """Sets the bounds of the line around `at`; on one long line each search would be quadratic."""
         if not self.begin <= at <= self.end:
-            end = self.text.find(b"\n", at)
             self.begin = self.text.rfind(b"\n", 0, at) + 1
-            self.end = end if end >= 0 else len(self.text)
+            self.end = line_end(self.text, at)
 
     def closing(self, at: int, quote: bytes) -> int:
         """Where this quote closes; -1. A quote followed by what ends no value is part of it."""
@@ -163,19 +164,17 @@ class Values:
             value = _IN_QUERY.match(text, at)
             assert value is not None
             return self.valued(at, value.end())
-        if _VARIABLE.match(rest) or (_STATEMENT.match(rest) and _CODE_LINE.match(text, self.begin, start)):
+        if _CODE.match(rest) or (_STATEMENT.match(rest) and _CODE_LINE.match(text, self.begin, start)):
             return at
         if before == b"/" and sign == b":" and not rest.strip() and _ROUTE.match(text, self.end):
             return at
         quote = rest[:1]
         if rest[:2] in (b'\\"', b"\\'"):
-            stop = self.closing_escaped(at, rest[1:2])
-            return self.valued(at, stop)
+            stop = text.find(rest[:2], at + 2, self.end)
+            return self.valued(at, stop + 2 if stop >= 0 else self.end)
         if quote and quote in b"\"'`":
             return self.quoted(at, quote)
         if quote and quote in b"{[(":
-            if _ARROW.match(rest):
-                return at
             return self.bracketed(at, quote, sign)
         if not rest.strip() or rest.strip() in (b"\\", b"|", b">", b"|-", b">-", b"|+", b">+"):
             return self.block(at, text[start : start + 8].rstrip(b":"))
@@ -237,10 +236,6 @@ class Values:
             return name.strip(b" \t:=\"'").lower().endswith(word)
         return not (word.islower() and name.isupper() and name[-1:] == b"=")
 
-    def closing_escaped(self, at: int, quote: bytes) -> int:
-        stop = self.text.find(b"\\" + quote, at + 2, self.end)
-        return stop + 2 if stop >= 0 else self.end
-
     def quoted(self, at: int, quote: bytes) -> int:
         text = self.text
         if text[at : at + 3] == quote * 3:
@@ -252,10 +247,11 @@ class Values:
         if stop == at + 1 and text[at + 2 : at + 3].isalnum():  # a doubled quote, in a cell of CSV
             return self.quoted(at + 1, quote)
         if stop < 0:  # never closed, or too far away
-            self.add(at + 1, len(text) if quote == b'"' and self.end - at < 200 else self.end)
-            return len(text) if quote == b'"' and self.end - at < 200 else self.end
-        line_end = text.find(b"\n", stop, stop + _VALUE_MAX)
-        tail = text[stop + 1 : line_end if line_end >= 0 else stop + LINE_SEEN]
+            end = len(text) if quote == b'"' and self.end - at < 200 else self.end
+            self.add(at + 1, end)
+            return end
+        line_break = text.find(b"\n", stop, stop + _VALUE_MAX)
+        tail = text[stop + 1 : line_break if line_break >= 0 else stop + LINE_SEEN]
         if tail.count(quote) & 1 and tail[:1] not in (b",", b"}", b"]", b")", b";", b"&", b">"):
             stop += 1 + tail.rfind(quote)  # `password='a' b'`
         if not self.record.is_holder_in_prose(text[at + 1 : stop]):
@@ -279,11 +275,7 @@ class Values:
                     end = m.end()
                     break
         self.record.spend(1 + (end - at) // 32)
-        if (
-            _MANIFEST.match(self.text, at)
-            or (quote == b"{" and sign == b"=>")
-            or block_is_described(self.record, self.text[at + 1 : end])
-        ):
+        if (quote == b"{" and sign == b"=>") or block_is_described(self.record, self.text[at + 1 : end]):
             return at
         if end - at > 2:
             self.add(at, end)
