@@ -48,17 +48,26 @@ _SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd t
 # In place of a value: `<dt>password</dt><dd>The password of the user.</dd>`.
 _SENTENCE = re.compile(rb"[A-Z][a-z]*(?:,? (?:[a-z]+|[A-Z][a-z]+|[0-9]{1,3})){2,40}\.")
 _SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92", b"&nbsp;", b"&#160;", b"\xc2\xa0"))
-_NEAR = 400
+_NEAR, _FAR = 400, 4_000
+_NO_VALUE = frozenset((b"", *(bytes((c,)) for c in b"@\"'`/:,;.)]} \t\r\n")))
 _SAYING = (b" is", b" are", b" ist", b" lautet", b" est", b" es", b" \xc3\xa8", b" \xc3\xa9")  # before `<b>x</b>`
 _STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
 
 
-def in_tag(text: bytes, at: int) -> bool:
-    """Whether this place is inside a tag, or is the name of one."""
-    opened = text.rfind(b"<", max(0, at - 400), at)
-    return (opened >= 0 and text[opened + 1 : opened + 2].isalpha() and text.find(b">", opened, at) < 0) or text[
-        at - 1 : at
-    ] == b"<"
+def in_tag(record: Record, text: bytes, start: int, end: int) -> bool:
+    """Whether a name is inside a tag, or is the name of one."""
+    if text[start - 1 : start] == b"<":
+        return not (text[end : end + 1] == b">" and _is_placeholder(record, text, text[start:end], end + 1))
+    opened = text.rfind(b"<", max(0, start - 400), start)
+    return opened >= 0 and text[opened + 1 : opened + 2].isalpha() and text.find(b">", opened, start) < 0
+
+
+def _is_placeholder(record: Record, text: bytes, tag: bytes, at: int) -> bool:
+    """Whether nothing closes the tag that ends at `at`, and no value follows: `login <user> <password>`."""
+    if record.cut or text[at : at + 1] not in _NO_VALUE:
+        return False
+    record.spend(4)
+    return text.find(b"</" + tag, at, at + _FAR) < 0
 
 
 def markup_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
@@ -205,6 +214,7 @@ class _Markup:
             not alone
             and tag not in _NO_CONTENT
             and (sensitive or (self.alarmed(m.start(), m.end()) and self.record.names.kind(name) in (YES, MANY)))
+            and not _is_placeholder(self.record, self.text, m[4], m.end())
         ):
             self.until, self.nesting, self.pending, self.named_before = tag, 0, 0, False
         elif alone and tag not in _SPACERS:
