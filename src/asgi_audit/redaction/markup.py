@@ -40,6 +40,8 @@ _HARMLESS = _NAMING | frozenset(
 _NO_CONTENT = frozenset(b"a form label button fieldset iframe section nav h1 h2 h3 h4 h5 h6 html body".split())
 _VOID = frozenset(b"input meta link img br hr wbr col area base embed source track".split())
 _FIELDS = frozenset(b"input textarea select option field param".split())
+_LABEL = re.compile(rb"<label\b[^<>]*?\sfor\s*=\s*[\"']?([^\s\"'<>]+)[^<>]*>\s*\Z", re.I)
+_INPUT = re.compile(rb"<input\b(" + _ATTRIBUTES + rb")", re.I)
 _TITLES = frozenset((b"placeholder", b"aria-label"))
 _SURE = frozenset(b"key name k n dt td th param property".split())
 _VALUES = frozenset(b"value v val string data content".split())
@@ -97,6 +99,7 @@ class _Markup:
         self.has_header = False  # the table began with a row of headers
         self.value: tuple[int, int] | None = None  # of the last element that holds a value
         self.coded = False  # the list below `Recovery codes`
+        self.labelled: set[bytes] = set()  # ids of fields whose label is a sensitive name
 
     def alarmed(self, start: int, end: int) -> bool:
         return self.alarms.within(start, end)
@@ -148,6 +151,8 @@ class _Markup:
                     at = stop
         if at < len(text):
             self.node(at, len(text))
+        if self.labelled:
+            self.fields_of_labels()
 
     def broken(self, m: re.Match[bytes], at: int) -> int:
         """A quote that is never closed: what follows to the next bracket belongs to the tag, as far as can be told."""
@@ -261,6 +266,15 @@ class _Markup:
                 self.inner(*span)
         return content
 
+    def fields_of_labels(self) -> None:
+        """`<label for=x>Password</label> … <input id=x value=…>`, in any order."""
+        for m in _INPUT.finditer(self.text):
+            self.record.spend(1)
+            spans = {a[1].lower(): a.span(a.lastindex or 4) for a in _ATTRIBUTE.finditer(self.text, *m.span(1))}
+            start, end = spans.get(b"id", (0, 0))
+            if b"value" in spans and self.text[start:end] in self.labelled:
+                self.mask(*spans[b"value"])
+
     # Text
 
     def node(self, start: int, end: int, *, raw: bool = False, comment: bool = False) -> None:
@@ -287,6 +301,8 @@ class _Markup:
         pending, self.pending = self.pending, 0
         if pending and not comment and self.tag not in (b"label", b"button", b"a"):
             plain = text.strip()
+            if _SENTENCE.fullmatch(plain):
+                return
             another = alarmed and self.record.names.is_name(plain.rstrip(b" :=*"))
             digit = any(48 <= c <= 57 for c in plain)
             if not another and (
@@ -315,7 +331,7 @@ class _Markup:
         plain = self.record.undone(text, ENTITIES)[0].strip()
         word = plain.rstrip(b" :=*\t\r\n")
         if len(word) <= 60 and self.record.names.is_field(word):
-            self.named(opened, plain)
+            self.named(opened, plain, start)
             return
         if len(plain) < 200 and plain[-1:] in b":=" and self.tells(word):
             self.pending = 2
@@ -334,8 +350,10 @@ class _Markup:
             and (self.record.names.kind(last[-1]) == YES or self.record.names.is_field(b" ".join(last)))
         )
 
-    def named(self, opened: bytes, plain: bytes) -> None:
+    def named(self, opened: bytes, plain: bytes, start: int) -> None:
         """A text that is a sensitive name."""
+        if opened == b"label" and (label := _LABEL.search(self.text, max(0, start - _NEAR), start)) is not None:
+            self.labelled.add(label[1])
         if opened == b"th":
             self.headers.append(self.cell)
         if self.tag == opened or plain[-1:] in b":=":

@@ -44,7 +44,7 @@ SOUNDING = (
 _TOLD_LATER = re.compile(
     "§[mn]?[\"']?(?: \\||[@>]| is (?:my|your|the)\\b| as | login |&s(?:tate|cope)=| /add)"
     '|keys":\\["§|x-oauth-basic|detail":"\'§|changed from|<col name|password\\(§'
-    "|basic_auth|Auth=|[?]?auth=|data-secret|^G-|(?s:§.*§)|ENV\\[|ss://|client.login|user jo on >"
+    '|"><label for|basic_auth|Auth=|[?]?auth=|data-secret|^G-|(?s:§.*§)|ENV\\[|ss://|client.login|user jo on >'
 )
 _LETTERS = {
     "a": string.ascii_lowercase + string.digits, "h": "0123456789abcdef", "A": string.ascii_letters + string.digits,

@@ -40,6 +40,7 @@ SMALL = 6_000
 BOUNDED = {
     "forms._CHANGE": 4_096,
     "lines._KEY": 4_000,
+    "markup._LABEL": 400,
     "paths._TOKEN_WORD": 80,
     "values._STOP": 8_000,
     "names._STEM": 200,
