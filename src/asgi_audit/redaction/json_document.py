@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from .alarms import CODE_KEY, COMMAND, NAME, Alarm, Places
+from .budget import MISS
 from .json_beside import FLAGS, may_bind
 from .json_tree import BOOLEAN, QUOTED_MASK, parse
 from .json_walk import COUNT_MAX, TOOLS, Walk
@@ -94,7 +95,9 @@ def _near_edits(record: Record, data: bytes, alarms: list[Alarm], depth: int, ba
                 edits += placed(found, quote + 1, layer)
                 hidden.append((quote, b""))
             continue
+        misses = names.misses
         kind = names.kind(plain)
+        record.spend(MISS * (names.misses - misses))  # the same key each time, when none like it is cached
         begin = colon.end()
         first = blank[begin : begin + 1]
         if alarm.what != NAME or kind in (ASKED, CODE) or first in (b"{", b"[") or 61 in plain or 58 in plain:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from .alarms import NAME, Alarm
+from .alarms import NAME, Alarm, Places
 from .forms import made
 from .names import YES
 from .record import Record
@@ -107,8 +107,9 @@ def label_edits(record: Record, text: bytes, alarms: list[Alarm]) -> Iterator[tu
     starts = [alarm.start for alarm in alarms if alarm.what == NAME]
     if not starts:
         return
+    places = Places([alarm for alarm in alarms if alarm.what == NAME])
     for m in islice(_LABEL.finditer(text), 2_000):
-        if record.names.kind(m[2]) == YES and record.names.is_field(m[2]):
+        if places.within(*m.span(2)) and record.names.kind(m[2]) == YES and record.names.is_field(m[2]):
             record.spend(6)
             for start, end in _values_near(text, m):
                 yield start, end, text[start:end].strip(b" \t\r\"'")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from .alarms import FORM, Alarm, Places
+from .budget import MISS
 from .forms import made
 from .layers import ENTITIES, Edit, placed
 from .names import MANY, NO, YES
@@ -240,8 +241,10 @@ class _Markup:
             value = m[group]
             found.append((name, m[1], m.span(group)))
             if name in _NAMING or (name == b"id" and self.tag in _FIELDS):
-                self.record.spend(10)  # thousands of them in one tag
-                if names.is_field(self.record.undone(value, ENTITIES)[0]):
+                misses = names.misses
+                is_field = names.is_field(self.record.undone(value, ENTITIES)[0])
+                self.record.spend(4 + MISS * (names.misses - misses))  # thousands of them in one tag
+                if is_field:
                     sensitive = True
                     content = content or name != b"id"
             elif (name == b"type" and value.lower() == b"password") or (

@@ -16,7 +16,6 @@ __all__ = ["hide_fields", "part_edits"]
 _BOUNDARY = re.compile(rb'boundary="?([^";\s]{1,200})', re.I)
 _BEGUN = re.compile(rb"--([^\r\n]{1,200})")
 _NAME = re.compile(rb"[; ]name=(?:\"([^\"]*)|([^;]*))")
-_HEADERS_END = re.compile(rb"\n\r?\n")
 _HEADERS_MAX = 1_500
 _PARTS_MAX = 200
 _FIELD_MAX = 20_000
@@ -27,7 +26,7 @@ def hide_fields(record: Record, data: bytes, content_type: bytes) -> None:
     boundary = _BOUNDARY.search(content_type) or _BEGUN.match(data)
     if boundary is None:
         return
-    for number, (name, is_file, start, end) in enumerate(_fields(data, b"\n--" + boundary[1])):
+    for number, (name, is_file, start, end) in enumerate(_fields(record, data, b"\n--" + boundary[1])):
         if number >= _PARTS_MAX:
             break
         if not is_file:
@@ -39,31 +38,33 @@ def part_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> 
     edits: list[Edit] = []
     if text.find(b"form-data") < 0 or not any(alarm.what == NAME for alarm in alarms):
         return edits
-    for number, (name, _, start, end) in enumerate(_fields(text, b"\n--")):
+    for number, (name, _, start, end) in enumerate(_fields(record, text, b"\n--")):
         if number > _PARTS_MAX:
             raise TooCostly
-        record.spend(8)
+        record.spend(4)
         kind = record.names.kind(name)
         if kind != NO:
             edits += placed(record.value(text[start:end], kind, depth), start)
     return edits
 
 
-def _fields(text: bytes, mark: bytes) -> Iterator[tuple[bytes, bool, int, int]]:
+def _fields(record: Record, text: bytes, mark: bytes) -> Iterator[tuple[bytes, bool, int, int]]:
     """(name, whether it is a file, start and end of the value) of each part with `Content-Disposition: form-data;
     name="x"`. mark: what a part ends with."""
     at = text.find(b"form-data;")
     while at >= 0:
-        line = text[at : at + 300].partition(b"\n")[0].rstrip(b"\r")
-        told = _NAME.search(line)
-        name = (told[1] if told[2] is None else told[2].strip()) if told is not None else b""
-        begun = at + len(line)
-        headers = _HEADERS_END.search(text, begun, begun + _HEADERS_MAX)
-        if headers is not None:
-            end = text.find(mark, headers.end() - 1)
-            begun = len(text) if end < 0 else end
-            start = headers.end()
-            is_file = b"filename" in line.lower()
+        record.spend(2)  # also of one that no empty line follows
+        begun = text.find(b"\n", at, at + 300)
+        begun = begun if begun >= 0 else min(len(text), at + 300)
+        blank = text.find(b"\n\r\n", begun, begun + _HEADERS_MAX)
+        lone = text.find(b"\n\n", begun, blank + 1 if blank >= 0 else begun + _HEADERS_MAX)
+        start = lone + 2 if lone >= 0 else blank + 3
+        if start >= 3:
+            line = text[at:begun]
+            told = _NAME.search(line)
+            name = (told[1] if told[2] is None else told[2].strip()) if told is not None else b""
             name = unquote_to_bytes(name) if 37 in name else name
-            yield name, is_file, start, start + len(text[start:begun].rstrip(b"\r\n"))
+            end = text.find(mark, start - 1)
+            begun = end if end >= 0 else len(text)
+            yield name, b"filename" in line.lower(), start, start + len(text[start:begun].rstrip(b"\r\n"))
         at = text.find(b"form-data;", begun)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from .alarms import BASE64, CARD, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
-from .budget import Budget
+from .budget import MISS, Budget
 from .forms import at_trigger, aws_secrets, cards, may_hold_user, userinfo
 from .multisearch import Found
 from .names import COUNT, NO, YES, Names
@@ -57,9 +57,7 @@ _LINE_ENDS = re.compile(rb":\n")  # a third of what `bytes.find` takes for two b
 _ESCAPES_MAX = 3_000
 # No form of a secret is shorter: the built-in ones, an operator's.
 FORM_MIN, OWN_FORM_MIN = 16, 8
-# Steps: of a call, and of a name that the cache does not know.
-_CALL = 8
-_MISS = 12
+_CALL = 8  # steps
 
 
 class NotText(Exception):
@@ -199,7 +197,7 @@ class Scan:
                 continue
             spent += 2
             if spent > 100:
-                budget.spend(spent + _MISS * (self.names.misses - misses))
+                budget.spend(spent + MISS * (self.names.misses - misses))
                 spent, misses = 0, self.names.misses
             what, told, forms, lead = table[number]
             if what == CODE_KEY:
@@ -212,7 +210,7 @@ class Scan:
                 if not inside and number in edged and start:
                     inside = data[start - 1] in _WORD and data[start - 2] != 92
                 span = None if inside or start < 0 else self._formed(forms, data, start, budget, cut)
-                spent += 4 if span is not None else 0 if inside else len(forms)
+                spent += 4 if span is not None else 0 if inside else 2 * len(forms)
                 if span is not None:
                     out.append(Alarm(*span, FORM))
                     done = span[1]
@@ -288,7 +286,7 @@ class Scan:
             unsorted = True
         if unsorted:
             out.sort(key=_in_order)
-        budget.spend(spent + _MISS * (self.names.misses - misses))
+        budget.spend(spent + MISS * (self.names.misses - misses))
         return card
 
     def _code(self, data: bytes, start: int, end: int, out: list[Alarm], codes: list[tuple[int, int]]) -> bool:

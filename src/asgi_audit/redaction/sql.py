@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 
 from .lines import line_end
 from .names import YES
@@ -12,7 +11,6 @@ from .record import CANDIDATE, Record
 
 __all__ = ["column_values"]
 
-_STATEMENTS_MAX = 200
 _INSERT = re.compile(
     rb"(?i:insert|replace)[ \t\r\n]{1,9}(?i:into)[ \t\r\n]{1,9}[^\s(]{1,100}[ \t\r\n]{0,9}"
     rb"\(([^()]{1,2000})\)[ \t\r\n]{0,9}(?i:(values)|select)[ \t\r\n]{0,9}"
@@ -28,10 +26,12 @@ _OPEN = re.compile(rb"[ \t\r\n]{0,40}'")
 def column_values(record: Record, text: bytes) -> Iterator[tuple[int, int]]:
     """Spans of the values under the sensitive columns of these statements."""
     if b"into" in text.lower():
-        for m in islice(_INSERT.finditer(text), _STATEMENTS_MAX):
+        for m in _INSERT.finditer(text):
+            record.spend(2)
             yield from _inserted(record, text, m)
     if b"COPY" in text:
-        for m in islice(_COPY.finditer(text), _STATEMENTS_MAX):
+        for m in _COPY.finditer(text):
+            record.spend(2)
             yield from _copied(record, text, m)
 
 

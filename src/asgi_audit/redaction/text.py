@@ -172,7 +172,6 @@ _ALPHABETS = bytes(c for c in range(256) if chr(c).isalpha() or c > 127)
 # What separates a name from its value, escaped: `access_token%3Dx`, `password&quot;:`.
 _ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;|gt;)|\\{1,4}u00(?:3[aAdD]|22)")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
-_COMMANDS_MAX = 60
 _ARN = re.compile(rb"arn:[a-z0-9:-]{3,120}")
 _NEAR_END = 8  # a name that the end of a value took with it may have a value of its own: a quote was never closed
 _RUN = re.compile(rb"[^\s\"'<>]{1,4000}")
@@ -213,7 +212,6 @@ class _Text(Values):
     def __init__(self, record: Record, text: bytes, depth: int) -> None:
         super().__init__(record, text)
         self.depth = depth
-        self.commands = 0
 
     def read(self, alarms: list[Alarm], tables: list[tuple[int, int]]) -> None:
         done = candidates = 0
@@ -249,9 +247,7 @@ class _Text(Values):
     # What is no name
 
     def command(self, start: int, end: int, number: int) -> int:
-        self.commands += 1
-        if self.commands > _COMMANDS_MAX:
-            return start
+        self.record.spend(CANDIDATE)
         command = COMMANDS[number]
         m = command.rest(self.text, end - self.text[start:end].endswith(b" "))
         if m is None or (command.plain and not m["secret"].strip(b"0123456789:.")):  # a port
@@ -490,11 +486,14 @@ class _Text(Values):
             and not self.record.is_holder_in_prose(word)
         ):
             return at + size
-        if size < 4 or _NO_SECRET.match(word) or self.record.is_holder_in_prose(word):
-            return 0
         letters = word.translate(None, b"0123456789")
         digits = size - len(letters)
         marks = letters.translate(None, _ALPHABETS) != b""
+        if size < 4 or (not digits and not marks and size < 16):  # the most: words of a language
+            return 0
+        self.record.spend(4)
+        if _NO_SECRET.match(word) or self.record.is_holder_in_prose(word):
+            return 0
         if (
             (digits and letters.translate(None, b"-.,/%:") and size >= 5)
             or (digits == size and 4 <= size <= 12)

@@ -9,7 +9,7 @@ from .forms import made
 from .layers import Edit
 from .lines import block_end, block_is_described, is_marked_list, line_end
 from .names import COUNT, MADE, MANY, TEXT
-from .record import CANDIDATE, MASK, Record, TooCostly
+from .record import MASK, Record, TooCostly
 
 __all__ = ["LINE_SEEN", "Values"]
 
@@ -56,7 +56,7 @@ _CODE_LINE = re.compile(
 # Of a GraphQL query in broken JSON.
 _VARIABLES = re.compile(rb"variables\\{0,3}[\"'][ \t]{0,3}:[ \t\r\n]{0,3}\{")
 # An argument of a command before the name, or its option: `--from-literal=password=x`, `-passin pass:x`.
-_OPTION = re.compile(rb"(?:^|\s)--?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
+_OPTION = re.compile(rb"-(?<!\S-)-?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
@@ -86,7 +86,7 @@ class Values:
         self.end = -1
 
     def add(self, start: int, end: int, plain: bytes | None = None) -> None:
-        self.record.spend(CANDIDATE)
+        self.record.spend(2)
         value = self.text[start:end]
         kept = value.strip()
         if kept and kept != MASK:

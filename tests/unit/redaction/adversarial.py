@@ -21,7 +21,8 @@ PIECES = (
     b"aaaaaaaa", b"A1b2", b"\xc3\xa9", b"0", b"1.5", b"null", b"true", b'"password":', b'"a":', b'"\\u0070assword":', b"hooks.slack.com/services/",
     b"password = '", b"''", b'""', b"a b c ",
     b'"password=x ', b"'token: x y ", b'Content-Disposition: form-data; name="pin"\n', b"\x1b[1m",
-    b"\xef\xbc\x9a", b'\\"password=', b'"password=insert into t(password) values ',
+    b'"pin"], ', b'Content-Disposition: form-data; name="pin"\nx: y\n', b"INSERT INTO t (password) VALUES (0), ", b"id,pin,a\n",
+    b"x,x,x,x,x,x,x,x,x,", b"- id: u1\n", b"\xef\xbc\x9a", b'\\"password=', b'"password=insert into t(password) values ',
 )  # fmt: skip
 KINDS = (
     b"application/json", b"text/plain", b"text/html", b"application/xml", b"text/csv", b"application/yaml",

@@ -39,8 +39,11 @@ SMALL = 6_000
 # Inputs that the module itself bounds before it searches: a segment of a path, a value, a name.
 BOUNDED = {
     "forms._CHANGE": 4_096,
+    "forms._CARD_CUT": 40,
     "lines._KEY": 4_000,
     "markup._LABEL": 400,
+    "lines._PAIR": 300,
+    "values._OPTION": 160,
     "paths._TOKEN_WORD": 80,
     "values._STOP": 8_000,
     "names._STEM": 200,

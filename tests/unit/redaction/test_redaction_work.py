@@ -22,9 +22,12 @@ from tests.support.machine import processor_time, uncollected, within
 from tests.support.schema import checked
 
 from asgi_audit.exchange.sealed import Exchange
-from asgi_audit.redaction import Redactor
-from asgi_audit.redaction.budget import STEPS_MAX, Budget, TooCostly
+from asgi_audit.redaction import Redactor, sequences
+from asgi_audit.redaction.budget import MISS, STEPS_MAX, Budget, TooCostly
 from asgi_audit.redaction.fields import COOKIE
+from asgi_audit.redaction.names import Names
+
+from . import large
 
 RECORD_SECONDS = 0.025
 CALL_SECONDS = 0.005
@@ -243,3 +246,75 @@ def test_budget_is_counted() -> None:
     budget.spend(STEPS_MAX)
     with pytest.raises(TooCostly):
         budget.spend(1)
+
+
+@pytest.mark.parametrize("name", large.DOCUMENTS)
+def test_large_bodies_of_applications_are_masked(name: str) -> None:
+    some = large.DOCUMENTS[name]
+    body = some.body()
+    record = REDACTOR.record()
+    kept = record.body(body, some.kind.encode(), "request.body", valid=some.kind == large.JSON)
+    assert kept is not None
+    assert kept.count(b"[REDACTED]") >= body.count(b"Zk") // 2, kept[-300:]
+    assert b"Zk" not in kept
+
+
+def spent(body: bytes, kind: bytes = b"text/plain") -> int:
+    """Steps: what the body adds to the budget and what is left of that."""
+    record = REDACTOR.record()
+    record.body(body, kind, "request.body", valid=kind == b"application/json")
+    return STEPS_MAX + (len(body) >> 6) - record.left
+
+
+def test_headings_of_fields_without_an_empty_line_are_charged() -> None:
+    plain = b"password: x\n" + b"Content-Disposition: form data; name=pin\n" * 300
+    assert spent(plain.replace(b"form data", b"form-data")) >= spent(plain) + 2 * 300
+
+
+def test_names_in_quotes_without_a_value_are_charged() -> None:
+    """Behind each, up to 200 bytes are searched for its value."""
+    assert spent(b'"a pin "], b ' * 300) >= spent(b"a pin ], b " * 300) + 3 * 150
+
+
+def test_keys_that_are_not_cached_are_charged() -> None:
+    keys = b"[" + b",".join([b'{"INSERT INTO t (password) VALUES (0), ":1}'] * 300) + b"]"
+    assert spent(keys, b"application/json") >= MISS * 300
+
+
+def test_words_beside_names_are_charged() -> None:
+    assert spent(b"a pin x_y_z_w_v " * 300) >= spent(b"a pin value of " * 300) + 4 * 250
+
+
+def test_long_names_are_charged_by_their_length() -> None:
+    names = Names()
+    names.kind(b"a1-" * 60 + b"pin")
+    assert names.misses == 1 + 183 // 32
+
+
+def test_values_of_names_on_lines_of_their_own_are_not_judged() -> None:
+    """`id: 17`: no alarm is in the value."""
+    before = REDACTOR.names.misses
+    assert spent(b"password: Zk93hfQ2mv7dL8\n" + b"".join(b"- id: a%dx%d\n" % (n, n) for n in range(500)))
+    assert REDACTOR.names.misses - before < 50
+
+
+def test_pieces_of_a_stream_are_joined_by_few_calls() -> None:
+    """The bytes between them are the same."""
+    pieces = [b"The ", b"quick ", b"fox", b"."] * 100
+    text = b"".join(b'data: {"id":1,"delta":{"content":"%b"}}\n\n' % piece for piece in pieces)
+    assert sequences._pieces(text) == [(b"content", 400, b"".join(pieces))]
+    assert events_of(lambda: sequences._pieces(text)) < 60
+
+
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        (b'{"content":"a"}\n{"content":"b"}\n{"content":"\\"c"}\n', [(b"content", 3, b'ab\\"c')]),
+        (b'{"content":"a"}\n{"content":"b"}\n{"content": "c"}\n', [(b"content", 3, b"abc")]),
+        (b'{"content":"a"}\n{"content":"b"}\n{"text":"c"}\n', [(b"content", 2, b"ab"), (b"text", 1, b"c")]),
+        (b'{"content":"a","n":1}\n{"content":"b","n":2}\n', [(b"content", 2, b"ab")]),
+        (b'{"content":"a"}\n', []),
+    ],
+)
+def test_pieces_of_a_stream_are_joined(text: bytes, joined: list[tuple[bytes, int, bytes]]) -> None:
+    assert sequences._pieces(text) == joined
