@@ -35,7 +35,10 @@ def at_trigger(form: Form, data: bytes, at: int, *, cut: bool = False) -> tuple[
         begun = data[at : at + 24].lower() if form.longest else data[at : at + 24]
         return rest.span() if rest and rest.end() == len(data) and begun.startswith(form.triggers) else None
     start, end = m.span("secret") if "secret" in m.re.groupindex else m.span()
-    if form.check and not (cut and end == len(data)) and not _CHECKS[form.check](data[start:end]):
+    if form.check == "whole":
+        if data[end : end + 1].isalnum():
+            return None  # `key-` and a longer hash
+    elif form.check and not (cut and end == len(data)) and not _CHECKS[form.check](data[start:end]):
         return None
     if form.stop:
         stop = data.find(form.stop, start, end)

@@ -18,6 +18,9 @@ _ANSWERS, FLAGS = frozenset(words("answers")), frozenset(words("flags"))
 _OAUTH = frozenset(map(norm, words("oauth")))
 _COIN, _SYMBOL = ("price", "symbol", "change", "chainid", "marketcap", "decimals"), re.compile(rb"[A-Z]{2,6}")
 _LAST = re.compile(rb"[/.\[\]]+")
+_PATHS = frozenset(
+    ("path", "pointer", "instancepath", "datapath", "propertypath", "field", "name", "location", "selector")
+)
 _HOLDERS = frozenset(("source", "field", "element", "attribute"))  # objects whose member is the label
 _DETAILS = frozenset(("detail", "message", "msg", "title", "description", "reason"))
 _NOT_BESIDE_WEAK = frozenset(("instance", "context", "ctx", "from", "to", "current", "previous", "received"))
@@ -125,7 +128,7 @@ def label(reading: Reading, node: Node, lows: list[str], *, inside: bool = False
                 weak = b"password"
             if low in ("id", "name") and text.find(b"/secrets/") >= 0:  # of a vault
                 strong = b"secret"
-            if len(text) <= 200:
+            if low in _PATHS and len(text) <= 200:
                 text = _LAST.split(text.strip(b"/.[]#"))[-1]
         elif item.what == ARRAY and low in ("loc", "path", "location"):
             text = next((reading.text(part) for part in reversed(item.items) if part.what == STRING), None)

@@ -12,6 +12,7 @@ from .tables import words
 __all__ = ["COLUMNS", "columns_of", "mask_rows", "pairs_or_table"]
 
 COLUMNS = frozenset(words("columns"))
+_NAMES_COLUMN = frozenset((b"name", b"field", b"key", b"label", b"title"))
 _OPERATORS = frozenset((b"=", b"==", b"eq", b"!=", b"ne", b"like", b"in", b"is", b"contains", b"~", b"equals"))
 _COLUMNS_MAX = 500
 _HEADING = re.compile(
@@ -43,7 +44,10 @@ def _names_column(reading: Reading, cell: Node, *, told: bool = True) -> bool:
     is_field = reading.names.is_field
     if cell.what == STRING:
         return (is_field if told else reading.names.is_name)(reading.text(cell))
-    return cell.what == OBJECT and any(item.what == STRING and is_field(reading.text(item)) for item in cell.items)
+    return cell.what == OBJECT and any(
+        reading.text(key) in _NAMES_COLUMN and item.what == STRING and is_field(reading.text(item))
+        for key, item in zip(cell.keys, cell.items, strict=True)
+    )
 
 
 def _mask_cells(reading: Reading, row: Node, columns: Iterable[int], path: str) -> None:

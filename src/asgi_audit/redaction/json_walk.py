@@ -34,9 +34,10 @@ _HEADER = re.compile(rb"Host|Cookie|Accept|Authorization|[A-Z][A-Za-z]{0,20}(?:-
 _RAW_MAX = 200
 # `minLength`, `max_attempts`, `size`, and not `admin` or `message`.
 _COUNTING = frozenset(
-    b"min max minlength maxlength len length count days limit size attempts history seconds chars characters".split()
+    b"min max minlength maxlength len length count age days limit size attempts history".split()
+    + b"seconds chars characters".split()
 )
-_KEY_WORD = re.compile(rb"[A-Z]?[a-z]+")
+_KEY_WORD = re.compile(rb"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _KEY_MAY_HOLD = re.compile(rb"[:={%&<@?/ ]")
 
 

@@ -52,6 +52,7 @@ _HARMLESS = re.compile(alternation(words("harmless")))
 _GLUED = re.compile("(?:" + alternation(words("glued")) + ")(?:" + "|".join(sorted(_SHORT)) + ")")
 _NO_PIN = frozenset({"isp", "xpat", "xpass", "jpat"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_ESCAPE = re.compile(r"(?<!\\)\\+u00([2-7][0-9a-fA-F])")
 _NUMBERED = re.compile(r"-[0-9]{1,9}\Z")  # PIN-12 is a thing, pin_1 and pins[0] are fields
 _CACHEABLE = re.compile(rb"[A-Za-z_.\-]{1,40}[0-9]{0,2}")
 # A name with one or two numbers in it, each between separators: `SERVICE_12_API_KEY`, `user[3][password]`.
@@ -140,6 +141,8 @@ class Names:
     def _kind(self, name: str) -> int:
         if "%" in name:
             name = unquote(unquote(name))
+        if "\\" in name:
+            name = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), name)
         if self.own and (
             _glued(name) in self.own or any(_glued(part) in self.own for part in re.split(r"[.\[\]/]+", name))
         ):
