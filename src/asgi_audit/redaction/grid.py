@@ -7,7 +7,6 @@ same kind and has a row below it. The cells of the sensitive columns are masked;
 from __future__ import annotations
 
 import re
-from itertools import islice
 
 from .alarms import NAME, Alarm, Places
 from .forms import made
@@ -20,8 +19,8 @@ __all__ = ["grid_edits"]
 
 _MARKS = (b"\t", b"|", b";", b",")
 _HEADER_MAX = 2_000
-_HEADERS_MAX = 20
 _CELL = re.compile(rb"[\w .()/#*\x80-\xff-]{0,60}")
+_TITLES = re.compile(rb"(?:[\w .()/#*\x80-\xff\"'`\r-]{0,80}[\t|;,])+[\w .()/#*\x80-\xff\"'`\r-]{0,80}")  # of any mark
 _BLANK_LINE = re.compile(rb"(?:[ \t]{0,20}\r?\n){1,2}")
 _RULE = re.compile(rb"[\s|:+=-]+")
 _LABEL_CELLS = frozenset(b"key name field setting variable option parameter property column attribute param".split())
@@ -40,29 +39,30 @@ def grid_edits(record: Record, text: bytes, alarms: list[Alarm]) -> tuple[list[E
     """Edits of the cells under sensitive columns, and the spans of the tables they stand in."""
     edits: list[Edit] = []
     tables: list[tuple[int, int]] = []
-    done = tried = 0
+    done = 0
     places = Places([alarm for alarm in alarms if alarm.what == NAME])
     for alarm in places.alarms:
         if alarm.start < done:
             continue
         start = text.rfind(b"\n", done, alarm.start) + 1 or done
         done = line_end(text, alarm.end)
-        if done == len(text) or tried >= _HEADERS_MAX:
+        if done == len(text):
             break
-        if done - start > _HEADER_MAX:
+        if done - start > _HEADER_MAX or _TITLES.fullmatch(text, start, done) is None:
             continue
-        tried += 1
+        record.spend(3)
         header = _header(record, text, start, done)
         if header is not None:
             found, done = _rows(record, text, *header, places)
             edits += found
             tables.append((start, done))
     done = 0
-    for head in islice(_VALUE_CELL.finditer(text), _HEADERS_MAX):  # rows such as `password,x` under `key,value`
+    for head in _VALUE_CELL.finditer(text):  # rows such as `password,x` under `key,value`
         start, end, mark = text.rfind(b"\n", 0, head.start()) + 1, line_end(text, head.end()), head[1]
         if start < done or end - start > _HEADER_MAX:
             continue
         done = end
+        record.spend(3)
         cells = [cell.strip(b" \t\r\"'*`").lower() for cell in text[start:end].split(mark)]
         label = next((k for k, cell in enumerate(cells) if cell in _LABEL_CELLS), None)
         if label is not None:
@@ -135,6 +135,8 @@ def _rows(
             at = cell.end() + 1
             if text[cell.end() : at] != mark:
                 break
+            if len(cells) & 255 == 0:  # as they come: a row of 30,000 would be paid for when it is too late
+                record.spend(256)
         named = label is None or (
             label < len(cells) and record.names.is_field(text[slice(*cells[label])].strip(b" \t\r\"'*`"))
         )
@@ -144,8 +146,6 @@ def _rows(
                 edits += _cell(record, text, start, end)
             elif places.within(start, end):  # a URL, a document or a note with a pair in it
                 edits += placed(record.inner(value, 2, places.of(start, end)), start)
-        if len(cells) > 500:
-            record.spend(len(cells))
     return edits, at
 
 

@@ -14,7 +14,6 @@ __all__ = ["COLUMNS", "columns_of", "mask_rows", "pairs_or_table"]
 COLUMNS = frozenset(words("columns"))
 _NAMES_COLUMN = frozenset((b"name", b"field", b"key", b"label", b"title"))
 _OPERATORS = frozenset((b"=", b"==", b"eq", b"!=", b"ne", b"like", b"in", b"is", b"contains", b"~", b"equals"))
-_COLUMNS_MAX = 500
 _HEADING = re.compile(
     rb"(?i:e?-?mail|user(?:_?name)?|name|id|login|role|city|phone|email_?address|created_?at|[a-z]+_id)"
 )
@@ -34,7 +33,7 @@ def columns_of(reading: Reading, node: Node, lows: list[str]) -> set[int]:
 
 def _sensitive(reading: Reading, row: Node, *, told: bool = False) -> set[int]:
     """Places of the cells that are the sensitive name of a column."""
-    return {at for at, cell in enumerate(row.items[:_COLUMNS_MAX]) if _names_column(reading, cell, told=told)}
+    return {at for at, cell in enumerate(row.items) if _names_column(reading, cell, told=told)}
 
 
 def _names_column(reading: Reading, cell: Node, *, told: bool = True) -> bool:

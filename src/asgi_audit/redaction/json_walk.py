@@ -31,7 +31,6 @@ _ROW = frozenset(("values", "row", "data", "cells", "record", "body"))
 _TOOLS_GLUED = frozenset((b"mysql", b"mysqldump", b"mysqladmin", b"sshpass"))
 _TOOL_FLAGS = frozenset((b"-u", b"-p", b"--user", b"-P", b"-a"))
 _HEADER = re.compile(rb"Host|Cookie|Accept|Authorization|[A-Z][A-Za-z]{0,20}(?:-[A-Z][A-Za-z0-9]{0,20}){1,6}")
-_RAW_MAX = 200
 # `minLength`, `max_attempts`, `size`, and not `admin` or `message`.
 _COUNTING = frozenset(
     b"min max minlength maxlength len length count age days limit size attempts history".split()
@@ -206,7 +205,7 @@ class Walk(Reading):
 
     def raw_headers(self, items: list[Node], path: str) -> None:
         """`["Host", "x", "X-Api-Key", "x"]`: names and values in turn, as Node.js has them."""
-        for name, value in zip(items[::2][:_RAW_MAX], items[1::2], strict=False):
+        for name, value in zip(items[::2], items[1::2], strict=False):
             if not _HEADER.fullmatch(self.text(name)):
                 return
             if self.alarmed(name) and self.names.is_field(self.text(name)) and not _HEADER.fullmatch(self.text(value)):

@@ -67,7 +67,7 @@ class Judge(Record):
     def plain(self, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
         parts = part_edits(self, text, alarms, depth)
         marked = self.cut or b"</" in text or 61 in text  # `<your api key>` alone is no markup
-        if marked and any(alarm.what == NAME and in_tag(self, text, alarm.start, alarm.end) for alarm in alarms[:200]):
+        if marked and any(alarm.what == NAME and in_tag(self, text, alarm.start, alarm.end) for alarm in alarms):
             return parts + markup_edits(self, text, alarms, depth)
         return parts + text_edits(self, text, alarms, depth)
 

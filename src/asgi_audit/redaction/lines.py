@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 
-from .alarms import NAME, Alarm, Places
+from .alarms import NAME, Alarm
 from .forms import made
 from .names import YES
 from .record import Record
@@ -16,6 +15,7 @@ from .tables import words
 __all__ = ["block_end", "block_is_described", "is_marked_list", "label_edits", "line_end"]
 
 _LINES_MAX = 2_000
+_LINE_MAX = 200  # before a name that may be an item or a label
 _NEAR = 4
 _DESCRIBING = frozenset(
     word.encode() for word in (*words("describing"), "file", "external", "environment", "ttl", "expires", "timeout")
@@ -107,20 +107,27 @@ def label_edits(record: Record, text: bytes, alarms: list[Alarm]) -> Iterator[tu
     starts = [alarm.start for alarm in alarms if alarm.what == NAME]
     if not starts:
         return
-    places = Places([alarm for alarm in alarms if alarm.what == NAME])
-    for m in islice(_LABEL.finditer(text), 2_000):
-        if places.within(*m.span(2)) and record.names.kind(m[2]) == YES and record.names.is_field(m[2]):
+    for start in starts:
+        m = _LABEL.match(text, _line_begin(text, start))
+        if m is not None and record.names.kind(m[2]) == YES and record.names.is_field(m[2]):
             record.spend(6)
-            for start, end in _values_near(text, m):
-                yield start, end, text[start:end].strip(b" \t\r\"'")
+            for begin, end in _values_near(text, m):
+                yield begin, end, text[begin:end].strip(b" \t\r\"'")
     if text.find(b"? ") >= 0:
         for m in _COMPLEX_KEY.finditer(text):
             if record.names.kind(m[1]) == YES:
                 yield *m.span(2), m[2].strip(b" \"'")
-    yield from _listed(record, text, starts)
+    if text.find(b"- ") >= 0:
+        yield from _listed(record, text, starts)
     if text.find(b"Secret") >= 0 and _SECRET.search(text):
         for m in _DATA.finditer(text):
             yield from _data_of_secret(record, text, m.end() + 1, len(m[1]))
+
+
+def _line_begin(text: bytes, at: int) -> int:
+    """Where the line around `at` begins; `at` when that is far away."""
+    begin = text.rfind(b"\n", max(0, at - _LINE_MAX), at) + 1
+    return begin if begin or at <= _LINE_MAX else at
 
 
 def _values_near(text: bytes, label: re.Match[bytes]) -> Iterator[tuple[int, int]]:
@@ -154,9 +161,8 @@ def _values_near(text: bytes, label: re.Match[bytes]) -> Iterator[tuple[int, int
 
 def _listed(record: Record, text: bytes, starts: list[int]) -> Iterator[tuple[int, int, bytes]]:
     """`- password` above `- Zk93…`: an item that a machine made after a sensitive name."""
-    for start in starts[:300]:
-        begin = text.rfind(b"\n", max(0, start - 80), start) + 1
-        item = _ITEM.match(text, begin)
+    for start in starts:
+        item = _ITEM.match(text, _line_begin(text, start))
         if item is None or not record.names.is_field(item[1]):
             continue
         following = _ITEM.match(text, item.end() + 1)

@@ -31,9 +31,9 @@ _LONE_SIGNS_MAX = 2_000
 _DOCUMENT = re.compile(rb"[:={<]")
 # Names that often say something else, with a value that a machine may have made.
 _SOMETIMES = (b"hmac", b"ticket", b"sign", b"magic", b"invite", b"assertion", b"access", b"refresh")
+_SOMETIMES_MAX = 1 + max(map(len, _SOMETIMES))
 # Their last letters, and a long value.
 _LONG = re.compile(rb"=(?<=(?i:ac|et|gn|ic|te|on|ss|sh)=)(?=[^&;#=]{16})")
-_LONG_MAX = 2_000  # bytes that are searched for them
 # What `_told` looks at more closely.
 _TELLS = re.compile(rb"code|v(?i:alue=)|V(?i:alue=)|variables=|params=|uestion")
 _QUERIES = frozenset(("query", "sql", "q"))
@@ -67,7 +67,7 @@ def pairs_edits(
             raise TooCostly
         return []
     alarmed, starts = _alarmed(record, raw, parts, alarms)
-    if _LONG.search(raw, 0, _LONG_MAX) is not None:
+    if _LONG.search(raw) is not None:
         starts |= _sometimes(raw)
     if not (alarmed.alarms or starts or raw.find(b"code=") >= 0):
         return []
@@ -91,12 +91,11 @@ def pairs_edits(
 def _sometimes(raw: bytes) -> set[int]:
     """Where pairs with one of these names begin, and a long value."""
     found: set[int] = set()
-    for m in _LONG.finditer(raw, 0, _LONG_MAX):
-        at = m.start()
-        if raw[max(0, at - 9) : at].lower().endswith(_SOMETIMES):
-            start = max(raw.rfind(mark, 0, at) for mark in (b"&", b"?", b";", b"#")) + 1
-            if raw[start:at].lower() in _SOMETIMES:
-                found.add(start)
+    for m in _LONG.finditer(raw):
+        before = raw[max(0, m.start() - _SOMETIMES_MAX) : m.start()]
+        name = before[max(map(before.rfind, (b"&", b"?", b";", b"#"))) + 1 :]
+        if name.lower() in _SOMETIMES:
+            found.add(m.start() - len(name))
     return found
 
 

@@ -55,7 +55,6 @@ _ARGUMENT = re.compile(rb"\$[0-9]{1,2}")
 # A value that an error quotes: it has a digit, a mark or a capital within.
 _ECHOED = re.compile(rb"[\"'`]([^\s\"'`]{4,200}+)[\"'`]")
 _IN_VALUE = re.compile(rb"[0-9!$%&=@#/\\+]|[a-z][A-Z]")
-_SAID_MAX = 1_000
 _SCHEMES = frozenset((b"bearer", b"basic", b"token", b"digest"))
 _NUMBER = re.compile(rb"-?[0-9]{1,9}(?:\.[0-9]+)?")
 
@@ -180,10 +179,9 @@ class Record(Budget):
             ):
                 return [self.mask(0, len(plain), plain)]
             if kind == QUOTED:
-                said = plain[:_SAID_MAX]
-                self.spend(1 + len(said) // 64)
+                self.spend(1 + len(plain) // 64)
                 edits = self.inner(plain, depth + 1)
-                found = [m.span(1) for m in _ECHOED.finditer(said) if self._is_quoted(m)]
+                found = [m.span(1) for m in _ECHOED.finditer(plain) if self._is_quoted(m)]
                 found = [(start, end) for start, end in found if all(e <= start or end <= s for s, e, _ in edits)]
                 return sorted([*edits, *(self.mask(start, end, plain[start:end]) for start, end in found)])
         return self.inner(plain, depth + 1)

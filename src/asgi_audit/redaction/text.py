@@ -98,7 +98,6 @@ _SECTION = re.compile(rb"s\][ \t\r]{0,20}\n", re.I)
 _SECTION_PAIR = re.compile(
     rb"[ \t]{0,20}[\w.\"'-]{1,60}[ \t]{0,20}=[ \t]{0,20}[\"']?([^\s\"'#;\[]{1,400})[\"']?[ \t\r]{0,20}(?:\n|\Z)"
 )
-_SECTION_MAX = 200
 _SEEN = 200  # of what is before a name on its line
 
 # Where a value is beside a name: what it must be, the expression behind the name, and the one before it on its line.
@@ -359,10 +358,7 @@ class _Text(Values):
 
     def section(self, at: int) -> int:
         """`[secrets]`: values that look like some."""
-        for _ in range(_SECTION_MAX):
-            pair = _SECTION_PAIR.match(self.text, at)
-            if pair is None:
-                break
+        while (pair := _SECTION_PAIR.match(self.text, at)) is not None:
             self.record.spend(2)
             if self.looks(*pair.span(1)):
                 self.add(*pair.span(1))

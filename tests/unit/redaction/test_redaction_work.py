@@ -241,6 +241,29 @@ def test_a_body_with_700_secrets_is_masked_and_not_left_out(kind: bytes, head: s
     assert b"Zk93hfQ2mv" not in kept
 
 
+@pytest.mark.parametrize(
+    ("kind", "many", "last"),
+    [
+        (b"text/csv", "id,token\n%d,none\n\n", "id,password\n7,§\n"),
+        (b"text/csv", "key,value\nsize%d,none\n\n", "key,value\npassword,§\n"),
+        (b"text/plain", "[secrets]\n" + "a = b\n" * 300, "c = §\n"),
+        (b"text/plain", "the token of %d is gone\n", "<user><password>§</password></user>"),
+        (b"text/plain", "- password %d\n- yes\n", "- password\n- §\n"),
+        (b"application/yaml", "- name: token\n", "- name: password\n  value: §\n"),
+        (b"text/plain", "token %d was refused\n", "curl -u mira:§ https://h/"),
+        (b"application/x-www-form-urlencoded", "a%d=" + "x" * 9 + "&", "ticket=§"),
+    ],
+)
+def test_secrets_behind_many_harmless_things_are_masked_or_left_out(kind: bytes, many: str, last: str) -> None:
+    secret = "Zk93hfQ2mvR7xL8pT4wYb6"
+    for number in (10, 250, 700):
+        body = "".join(many % n if "%d" in many else many for n in range(number)) + last.replace("§", secret)
+        kept = REDACTOR.record().body(body.encode()[-K64:], kind, "request.body")
+        assert kept is None or secret.encode() not in kept
+        if number == 10:
+            assert kept is not None
+
+
 def test_budget_is_counted() -> None:
     budget = Budget()
     budget.spend(STEPS_MAX)
