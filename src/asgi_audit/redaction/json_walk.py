@@ -9,7 +9,7 @@ from .forms import cards
 from .json_beside import TELLING, answer_kinds, told_kinds
 from .json_rows import COLUMNS, columns_of, mask_rows, pairs_or_table
 from .json_tree import ARRAY, BOOLEAN, OBJECT, OTHER, STRING, Node, Reading
-from .layers import JSON_STRING
+from .layers import JSON_STRING, placed
 from .names import ASKED, CODE, COUNT, MANY, NO, TEXT, YES, norm
 from .record import CANDIDATE, Record, TooCostly, shown
 from .tables import REDACTED, words
@@ -110,7 +110,11 @@ class Walk(Reading):
             raw = raw[: raw.rfind(b"\\")] if raw[-6:].find(b"\\") >= 0 else raw
         if self.told.get(node.start + 1) == node.start + 1 + len(raw):  # by its surroundings: see `surroundings`
             kind = YES
-        found = self.record.escaped_value(raw, node.start + 1, JSON_STRING, kind, self.depth)
+        if kind == NO and 92 not in raw:  # its alarms are known
+            inside = self.places.of(node.start + 1, node.end)
+            found = placed(self.record.inner(raw, self.depth + 1, inside), node.start + 1)
+        else:
+            found = self.record.escaped_value(raw, node.start + 1, JSON_STRING, kind, self.depth)
         self.edits += found
         if found and path:
             self.record.note(path)

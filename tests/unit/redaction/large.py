@@ -40,7 +40,7 @@ _STAMP = "2026-01-01T10:00:00Z INFO "
 _CHUNK = 'data: {"id":"c-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"…"}}]}\n'
 DOCUMENTS = {
     "JSON of users": Large(JSON, '{"id":~,"email":"m~@example.com","name":"Mira","password":"§"}', "[", ",", "]"),
-    "JSON of settings": Large(JSON, '{"id":~,"name":"API_KEY","value":"§"}', "[", ",", "]", rows=250),
+    "JSON of settings": Large(JSON, '{"id":~,"name":"API_KEY","value":"§"}', "[", ",", "]", rows=350),
     "JSON of orders": Large(JSON, '{"id":~,"note":"…","price":4.25,"paid":true,"sku":"A-~"}', "[", ",", "]"),
     "JSON of 500 fields": Large(JSON, '"field_~":"…"', '{"db_password":"Zk12hfQ2mv",', ",", "}", rows=500),
     "JSON lines of users": Large(LINES, '{"id":~,"email":"m~@example.com","name":"Mira","password":"§"}', rows=700),
