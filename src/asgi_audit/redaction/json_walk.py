@@ -200,7 +200,7 @@ class Walk(Reading):
         program = self.text(items[0]).rpartition(b"/")[2] if items and items[0].what == STRING else b""
         before = b""
         for item in items:
-            value = self.data[item.start + 1 : item.end - 1] if item.what == STRING else b""
+            value = self.data[item.start + 1 : item.end - (not item.open)] if item.what == STRING else b""
             if b"-" in (before[:1], value[:1]) and self.is_argument(program, before, value):
                 self.mask(item, path)
             else:
