@@ -90,7 +90,9 @@ def _header(record: Record, text: bytes, start: int, end: int) -> tuple[int, byt
         if not (like or rule or last or b'"' in below):
             continue
         cells = [cell.strip(b" \t\r\"'*`") for cell in line.split(mark)]
-        if not all(_CELL.fullmatch(cell) for cell in cells) or (cells[1:] == [b""] and b'"' in line):  # `"password",`
+        if not all(_CELL.fullmatch(cell) for cell in cells) or (
+            cells[1:] == [b""] and line.strip().endswith(b'",')
+        ):  # `"password",`
             continue
         columns = {k: record.names.kind(cell) for k, cell in enumerate(cells) if cell and record.names.is_field(cell)}
         if list(columns) == [0] and count == 1 and _is_made(cells[1]):  # `password<tab>x`: a column of names

@@ -8,14 +8,14 @@ import orjson
 
 from .alarms import BASE64, FORM, NAME, Alarm
 from .json_document import json_edits, may_need_partner
-from .layers import PERCENT, Edit, placed, splice
+from .layers import PERCENT, Edit, base64_text, placed, splice
 from .markup import in_tag, markup_edits
 from .multipart import part_edits
 from .pairs import pairs_edits
 from .record import DEPTH_MAX, Record
 from .scan import NotText, is_text
 from .sequences import is_sequence, sequence_edits
-from .text import base64_text, text_edits
+from .text import text_edits
 
 __all__ = ["Judge"]
 

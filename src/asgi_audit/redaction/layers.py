@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from base64 import b64decode
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,7 +19,12 @@ from urllib.parse import quote
 from .budget import Budget
 from .tables import REDACTED
 
-__all__ = ["ENTITIES", "JSON_STRING", "PERCENT", "UNICODE", "Edit", "Escapes", "Layer", "placed", "splice"]
+__all__ = [
+    "BASE64_WORD", "ENTITIES", "JSON_STRING", "PERCENT", "UNICODE", "Edit", "Escapes", "Layer", "base64_text", "placed",
+    "splice",
+]  # fmt: skip
+
+BASE64_WORD = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 
 
 Edit = tuple[int, int, bytes]
@@ -137,3 +143,17 @@ ENTITIES = Escapes(  # character references of HTML and XML
     38, re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"),
     lambda m: html.unescape(m.decode()).encode("utf-8", "replace"), lambda new: new.replace(b'"', b"&quot;"),
 )  # fmt: skip
+
+
+def base64_text(word: bytes) -> bytes | None:
+    """What a word is in base64, when that is printable text; None."""
+    word = word.strip()
+    if not 16 <= len(word) <= 100_000 or BASE64_WORD.fullmatch(word) is None:
+        return None
+    word = word.rstrip(b"=")
+    word = word[: len(word) - (len(word) % 4 == 1)]  # cut
+    try:
+        plain = b64decode(word + b"==", altchars=b"-_")
+        return plain if "".join(plain.decode().split()).isprintable() else None
+    except ValueError:
+        return None

@@ -51,7 +51,8 @@ _SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd t
 # In place of a value: `<dt>password</dt><dd>The password of the user.</dd>`.
 _SENTENCE = re.compile(rb"[A-Z][a-z]*(?:,? (?:[a-z]+|[A-Z][a-z]+|[0-9]{1,3})){2,40}\.")
 _SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92", b"&nbsp;", b"&#160;", b"\xc2\xa0"))
-_NEAR, _FAR = 400, 4_000
+_NEAR = 400
+_VALUE_NEXT = re.compile(rb"(?:[\s\"'`]{1,40}|[:=][ ]?)(?=[^\s<>]{0,60}[0-9])(?=[^\s<>]{0,60}[A-Za-z])[^\s<>]{6}")
 _NO_VALUE = frozenset((b"", *(bytes((c,)) for c in b"@\"'`/:,;.)]} \t\r\n")))
 _SAYING = (b" is", b" are", b" ist", b" lautet", b" est", b" es", b" \xc3\xa8", b" \xc3\xa9")  # before `<b>x</b>`
 _STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
@@ -67,10 +68,10 @@ def in_tag(record: Record, text: bytes, start: int, end: int) -> bool:
 
 def _is_placeholder(record: Record, text: bytes, tag: bytes, at: int) -> bool:
     """Whether nothing closes the tag that ends at `at`, and no value follows: `login <user> <password>`."""
-    if record.cut or text[at : at + 1] not in _NO_VALUE:
+    if record.cut or text[at : at + 1] not in _NO_VALUE or _VALUE_NEXT.match(text, at):
         return False
-    record.spend(4)
-    return text.find(b"</" + tag, at, at + _FAR) < 0
+    record.spend(4 + ((len(text) - at) >> 9))
+    return text[at:].lower().find(b"</" + tag.lower()) < 0
 
 
 def markup_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
@@ -201,6 +202,8 @@ class _Markup:
         elif tag in (b"td", b"th"):
             self.cell += 1
             self.header_row = self.header_row and tag == b"th"
+            if tag == b"th":  # of another column
+                self.pending = 0
         elif tag in _STOPS_PENDING:
             self.coded = self.coded and bool(self.pending) and tag in (b"ul", b"ol")
             self.pending = 0
@@ -220,7 +223,7 @@ class _Markup:
             not alone
             and tag not in _NO_CONTENT
             and (sensitive or (self.alarmed(m.start(), m.end()) and self.record.names.kind(name) in (YES, MANY)))
-            and not _is_placeholder(self.record, self.text, m[4], m.end())
+            and not (not m[5].strip() and _is_placeholder(self.record, self.text, m[4], m.end()))
         ):
             self.until, self.nesting, self.pending, self.named_before = tag, 0, 0, False
         elif alone and tag not in _SPACERS:
@@ -254,7 +257,7 @@ class _Markup:
         if outside or self.alarmed(done, end):  # `<a,b` begins no tag, and CSV does so
             self.inner(start, end, raw=True)
         if self.pending and self.tag == b"input":
-            sensitive, self.pending = True, self.pending & 2
+            sensitive = True
         for name, spelled, span in found:
             if span[0] == span[1]:
                 continue

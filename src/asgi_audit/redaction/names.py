@@ -70,6 +70,10 @@ _COUNTED_BEFORE = frozenset(
     ("input", "output", "prompt", "completion", "total", "max", "reasoning", "limit", "remaining", "reset")
 )
 _DIGIT = re.compile(rb"[0-9]")
+_ERROR = re.compile(
+    "(?:ERR|ERROR|INVALID|WRONG|MISSING|INCORRECT|WEAK|BAD|NO)_[A-Z_]+"
+    "|[A-Z_]+_(?:[A-Z]+ED|INVALID|MISSING|INCORRECT|WRONG|WEAK|MISMATCH|EMPTY|(?:TOO_)?(?:SHORT|LONG|WEAK|COMMON)|ERROR)"
+)  # `PASSWORD_REUSED`
 _LABELS = _STRONG | _WEAK | {"pin", "otp"}
 _MENTIONED = _LABELS | {"field"}
 _BEFORE_LABELS, _SPEAKING = frozenset(words("before_labels")), frozenset(words("speaking"))
@@ -97,7 +101,7 @@ def is_label(value: bytes) -> bool:
     caseless = text[0].lower() == text[0].upper()
     if found and (beside in _IN_LABELS or (caseless and not beside)) and not text[0].islower():
         return True
-    if re.fullmatch("[A-Z]+(?:_[A-Z]+)+", text) and _STEM.search(text.lower()):
+    if _ERROR.fullmatch(text) and _STEM.search(text.lower()):
         return True
     if not text[0].isupper() or not all(word.strip(",.'’()-").isalpha() for word in words):
         return False

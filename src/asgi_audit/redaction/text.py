@@ -8,40 +8,29 @@ the grammar examines no byte twice. Words of a harmless kind, types (`token: str
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 
 from .alarms import BASE64, CODE_KEY, COMMAND, ESCAPE, FORM, NAME, Alarm
 from .forms import made
 from .grid import grid_edits
-from .layers import ENTITIES, PERCENT, UNICODE, Edit, placed
+from .layers import BASE64_WORD, ENTITIES, PERCENT, UNICODE, Edit, base64_text, placed
 from .lines import block_end, label_edits, line_end
 from .names import ASKED, YES
 from .record import CANDIDATE, Record, TooCostly
 from .sql import column_values
 from .tables import COMMANDS
-from .values import LINE_SEEN, Values
+from .values import IS, LINE_SEEN, Values
 
-__all__ = ["base64_text", "text_edits"]
+__all__ = ["text_edits"]
 
 _CANDIDATES_MAX = 3_000
 
-# Verbs in some languages.
-_IS = (
-    rb"(?i:is now|is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|este|je|adalah|anda adalah"
-    rb"|dvs\. este|c\xe1\xbb\xa7a b\xe1\xba\xa1n l\xc3\xa0"
-    rb"|\xcf\x83\xce\xb1\xcf\x82 \xce\xb5\xce\xaf\xce\xbd\xce\xb1\xce\xb9"
-    rb"|\xd7\xa9\xd7\x9c\xd7\x9a \xd7\x94\xd7\x95\xd7\x90|\xd8\xa7\xd9\x84\xd8\xae\xd8\xa7\xd8\xb5 \xd8\xa8\xd9\x83)"
-)
 _FOR_WHOM = rb"(?:is generated )?for (?:the |user |my |our )?[\"']?(?:https?://)?[^\s:=]{1,60}"
+_SAID = IS + rb"|" + _FOR_WHOM + rb"(?:[ ]" + IS + rb")?"
 _ASSIGN = re.compile(
     rb"(?:\\{0,3}[\"'`\])*}%]|:(?:[\"\w\\]{1,60}:)?(?:protected|private)(?=\])|>>|</?[a-z]{1,8}>"
     rb"|\[[0-9]{0,3}\]|[ ]?\?|\x1b\[[0-9;]{0,12}m){0,6}[ \t]{0,40}"
     # `password string = "x"`, `API key provided: x`, `Password for mira: x`, `Password ..... : x`
-    rb"(?:(?:[0-9]{1,2}(?=:)|(?:&?str|[sS]tring|As String|provided|given|used|received|sent|"
-    + _IS
-    + rb"|"
-    + _FOR_WHOM
-    + rb")"
+    rb"(?:(?:[0-9]{1,2}(?=:)|(?:&?str|[sS]tring|As String|provided|given|used|received|sent|" + _SAID + rb")"
     rb"[ \t]{0,3}(?=[:=]))"
     # `'$password' expected value of type 'String!' but got: "x"`
     rb"|expected [^\n\"]{1,80}?(?:got|received|found)(?=:)"
@@ -57,7 +46,7 @@ _SAYS = re.compile(
     rb"[\"'`*)]{0,3}(?:[ \t]{1,3}" + _FOR_WHOM + rb"(?=[ ](?:is|was)[ ]))?(?:[ \t\r\n]{1,3}(?:"
     rb"(?:was |has been |is now )?(?:changed|set|reset|updated|rotated)"
     rb"(?: from [\"'`]?([^\s\"'`]{1,200})[\"'`]?)? to:?|wurde auf"
-    rb"|" + _IS + rb"|to|-|\xe2\x80[\x93\x94])[ \t\r\n]{1,4}"
+    rb"|" + IS + rb")[ \t\r\n]{1,4}"
     rb"|(?:\xe3\x81\xaf|\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xeb\x8a\x94|\xec\x9d\x80)[ \t:\xef\xbc\x9a]{0,3}"
     rb"(?:\xe3\x80\x8c|\xe2\x80\x9c)?(?=[!-~]{4}))[\"'`(*]{0,3}"
 )
@@ -84,7 +73,7 @@ _DOCUMENTED = re.compile(rb"[:@](?:param|type|arg|ivar|keyword)[ ](?:[A-Za-z]{1,
 # What a parser says: `Unexpected token: x`; and `secret "tls" not found`.
 _PARSED = re.compile(
     rb"(?i:unexpected|near|special) token:? {0,2}"
-    rb"(?:[\"'`]?[A-Za-z]{1,12}[\"'`]?(?=[ .,\n\"]|\Z)|<[A-Za-z0-9_|/]{1,30}>)"
+    rb"(?:[\"'`]?[A-Za-z]{1,12}[\"'`]?(?=[ .,\n\"]|\Z)|<[A-Za-z_|/]{1,30}[0-9]{0,3}>)"
 )
 _NOT_FOUND = re.compile(
     rb"(?i:secrets?) \"[a-z]{1,20}(?:[.-][a-z]{1,20}){0,4}\" (?:not found|already exists|is forbidden)"
@@ -98,13 +87,13 @@ _SECTION = re.compile(rb"s\][ \t\r]{0,20}\n", re.I)
 _SECTION_PAIR = re.compile(
     rb"[ \t]{0,20}[\w.\"'-]{1,60}[ \t]{0,20}=[ \t]{0,20}[\"']?([^\s\"'#;\[]{1,400})[\"']?[ \t\r]{0,20}(?:\n|\Z)"
 )
-_SEEN = 200  # of what is before a name on its line
+_SEEN, _PIPED = 200, 320  # of what is before a name on its line
 
 # Where a value is beside a name: what it must be, the expression behind the name, and the one before it on its line.
 # The group is the value; without a group it is the word that follows.
-# ANY: anything. DATA: no placeholder and no name. SECRET: see `looks`. MADE: digits and letters, or made by a machine.
-# TOLD: made by a machine, or SECRET where `before` matches. PAIRED, ASSIGNED: see `paired`, `assigned`.
-_ANY, _DATA, _SECRET, _MADE, _TOLD, _PAIRED, _ASSIGNED = range(7)
+# ANY: anything. SET: no placeholder. DATA: nor a name. SECRET: see `looks`. MADE: digits and letters, or made by a
+# machine. TOLD: made by a machine, or SECRET where `before` matches. PAIRED, ASSIGNED: see `paired`, `assigned`.
+_ANY, _SET, _DATA, _SECRET, _MADE, _TOLD, _PAIRED, _ASSIGNED = range(8)
 _FIRST = re.compile(rb"^[ \t\-\"'*>#{\[]*\Z", re.M)
 _PLACES = tuple(
     (wants, re.compile(after).match, re.compile(before, re.M).search if before else None)
@@ -117,9 +106,11 @@ _PLACES = tuple(
         # `{name: TOKEN, value: x}`
         (_ASSIGNED, rb"[\"']?,[ ]{0,3}(?:value|default|val):[ ]{1,3}",
          rb"[{,][ ]{0,3}(?:name|key|field|id):[ ]{1,3}[\"']?\Z"),
-        (_PAIRED, rb"(\\{0,3}[\"']|:)?[ \t]{0,3},[ \t\r\n]{0,4}(?:<<)?\\{0,3}([\"'])", None),  # `"password", "x"`
+        # `"password", "x"`
+        (_PAIRED, rb"(\\{0,3}[\"']|:)?[ \t]{0,3},[ \t]{0,3}(?:\r?\n[ \t]{0,40})?(?:<<)?\\{0,3}([\"'])", None),
         # `the token (x)`, `password[x]`
-        (_SECRET, rb"[ \t]{1,3}[(<\[]([^\s\"'<>`()\[\]]{4,400})(?:[)>\]]|\Z)", None),
+        (_SECRET, rb"[ \t]{1,3}(?:[(\[]([^\s\"'<>`()\[\]]{4,400})(?:[)\]]|\Z)"
+         rb"|<([^\s\"'<>`]{4,400})(?:>|\Z))", None),
         (_ANY, rb"[ ]?[(\[]([0-9]{4,8})[)\]]", None),
         (_MADE, rb"[(\[{</#]([^\s()\[\]{}<>/#:=,;\"'|]{8,100}={0,2})(?=[)\]}>\s.]|\Z)", rb"(?:^|[^/])\Z"),
         # `password 0 x`, as routers are told: the digit says how it is encrypted.
@@ -129,7 +120,7 @@ _PLACES = tuple(
          rb"|rotated|try|tried|send|sending|sent|got|getting|verify|generated|your|my|new|dein|ihr|votre|tu|su)"
          rb"|\xd0\xb2\xd0\xb0\xd1\x88|\xd0\x92\xd0\xb0\xd1\x88)(?:[ ](?:the|a|this|your|my|new))?[ ]\Z|[,/][ ]\Z"),
         # What a line says before a name that is set to the word behind it: `setx TOKEN x`, `ENV API_KEY x`, `.netrc`.
-        (_DATA, rb"\]?[ \t]{1,8}(?:(?:[057]|cipher|simple)[ \t]{1,3})?[\"']?([^\s\"'$<>]{3,400})[\"']?"
+        (_SET, rb"\]?[ \t]{1,8}(?:(?:[057]|cipher|simple)[ \t]{1,3})?[\"']?([^\s\"'$<>]{3,400})[\"']?"
          rb"(?:[ \t\r]{0,20}(?:\n|\Z)|[ \t]{1,3}(?:&&|\||;|-|account\b|login\b))",
          rb"^[ \t>$#]{0,8}(?:setx|SetEnv|setenv|ENV|ARG|set[ \t]-[a-zA-Z]{1,4}|proxy_set_header"
          rb"|RequestHeader set|add_header"
@@ -146,9 +137,10 @@ _PLACES = tuple(
 # Where a value is before a name: what it must be, what must occur, the expression that ends at the name.
 _PLACES_BEFORE = (
     # `Invalid value "x" for field password`
-    (_ANY, b" ", re.compile(
-        rb"[\"']([^\"'\n]{4,100})\\{0,3}[\"'][ \t](?:is invalid |is not valid |given )?(?:for|in|of|as)[ \t](?:the )?"
-        rb"(?:field|parameter|key|header|property|option|column|argument)[ \t]{0,2}\\{0,3}[\"'`]?\Z")),
+    *((_ANY, quote, re.compile(
+        quote + rb"([^\"'\n]{4,100})\\{0,3}[\"'][ \t](?:is invalid |is not valid |given )?(?:for|in|of|as)[ \t]"
+        rb"(?:the )?(?:field|parameter|key|header|property|option|column|argument)[ \t]{0,2}\\{0,3}[\"'`]?\Z"))
+      for quote in (b'"', b"'")),
     # `123456 is your OTP`, `use x as password`, `"x" is the password`
     *((_SECRET, verb, re.compile(
         rb"([^\s\"'`*<>]{4,100})[\"'`*]{0,3}" + verb.rstrip() + rb"(?:[ ](?:your|the|my|our|a|their))?"
@@ -174,22 +166,7 @@ _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _ARN = re.compile(rb"arn:[a-z0-9:-]{3,120}")
 _NEAR_END = 8  # a name that the end of a value took with it may have a value of its own: a quote was never closed
 _RUN = re.compile(rb"[^\s\"'<>]{1,4000}")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 _OAUTH_BESIDE = re.compile(rb"[?&;](?:state|session_state|iss|scope|client_id|redirect_uri|grant_type)=")
-
-
-def base64_text(word: bytes) -> bytes | None:
-    """What a word is in base64, when that is printable text; None."""
-    word = word.strip()
-    if not 16 <= len(word) <= 100_000 or _BASE64.fullmatch(word) is None:
-        return None
-    word = word.rstrip(b"=")
-    word = word[: len(word) - (len(word) % 4 == 1)]  # cut
-    try:
-        plain = b64decode(word + b"==", altchars=b"-_")
-        return plain if "".join(plain.decode().split()).isprintable() else None
-    except ValueError:
-        return None
 
 
 def text_edits(record: Record, text: bytes, alarms: list[Alarm], depth: int) -> list[Edit]:
@@ -277,7 +254,7 @@ class _Text(Values):
             return start
         word = run[0]
         if what == BASE64:
-            for m in _BASE64.finditer(word):
+            for m in BASE64_WORD.finditer(word):
                 decoded = base64_text(m[0])
                 if decoded is not None and self.record.inner(decoded, self.depth + 1):
                     self.add(left + m.start(), left + m.end())
@@ -311,9 +288,13 @@ class _Text(Values):
         if text[start:end].lower() == b"token" and any(_PARSED.match(text, max(0, start - n)) for n in (11, 5, 8)):
             return end
         assign = _ASSIGN.match(text, end)
-        if assign is not None and (
-            assign[1][:1] == b"."  # `Password .... x`, not `Resetting password.... done`
-            or _DOCUMENTED.search(text, max(self.begin, start - 30), start)
+        if (
+            assign is not None
+            and (
+                assign[1][:1] == b"."  # `Password .... x`, not `Resetting password.... done`
+                or text[start:end].endswith(b"Exception")
+                or _DOCUMENTED.search(text, max(self.begin, start - 30), start)
+            )
         ):
             return self.word(assign.end()) or end
         if assign is not None:
@@ -397,9 +378,11 @@ class _Text(Values):
     def paired(self, m: re.Match[bytes]) -> int:
         """Where the string ends that is the neighbour of a name; 0 when it is a name, too."""
         at, stop = m.end(), self.closed(m.end(), m[2])
-        is_name = _IDENTIFIER.fullmatch(self.text, at, max(at, stop)) or self.record.names.is_name(self.text[at:stop])
-        is_name = is_name or self.record.is_holder(self.text[at:stop])
-        return stop if stop >= 0 and not is_name and (m[1] or self.looks(at, stop)) else 0
+        value = self.text[at:stop]
+        if stop < 0 or _IDENTIFIER.fullmatch(value) or self.record.names.is_name(value) or self.record.is_holder(value):
+            return 0
+        told = m[1] and b"\n" not in m[0]  # not the next of a list of words
+        return stop if told or self.looks(at, stop) == at + len(value.rstrip(b".,;!?)*")) else 0
 
     def closed(self, at: int, quote: bytes) -> int:
         """Where this quote closes, or the text is cut off; -1."""
@@ -429,13 +412,14 @@ class _Text(Values):
                     return self.assigned(start, at, YES, b":", False)
                 self.add(at, stop)
                 return stop
+            if wants == _PAIRED:  # two names
+                return end
         return 0
 
     def before(self, start: int, end: int) -> int:
-        low = max(self.begin, start - _SEEN)
-        seen = self.text[low:start]
         for wants, sign, before in _PLACES_BEFORE:
-            m = before.search(self.text, low, start) if sign in seen else None
+            low = max(self.begin, start - (_PIPED if sign == b"|" else _SEEN))
+            m = before.search(self.text, low, start) if self.text.find(sign, low, start) >= 0 else None
             if m is not None and self.wanted(*m.span(1), wants):
                 self.add(*m.span(1))
                 return end
@@ -449,10 +433,9 @@ class _Text(Values):
             if wants == _MADE and not made(value) and value.translate(None, b"0123456789") in (value, b""):
                 return 0
             return end if whole and stop else stop
-        told = wants == _ANY or not (
-            self.record.is_holder_in_prose(value) or self.record.names.is_name(value.strip(b"`'\"<>[](){},."))
-        )
-        return end if told else 0
+        holder = wants != _ANY and self.record.is_holder_in_prose(value)
+        named = wants == _DATA and self.record.names.is_name(value.strip(b"`'\"<>[](){},."))
+        return 0 if holder or named else end
 
     def below(self, end: int) -> int:
         """Single words on the lines below a name that is alone on its line, such as a table of one column."""

@@ -11,10 +11,17 @@ from .lines import block_end, block_is_described, is_marked_list, line_end
 from .names import COUNT, MADE, MANY, TEXT
 from .record import MASK, Record, TooCostly
 
-__all__ = ["LINE_SEEN", "Values"]
+__all__ = ["IS", "LINE_SEEN", "Values"]
 
 _VALUE_MAX = 8_000
 LINE_SEEN = 400
+# Verbs in some languages: `password is x`.
+IS = (
+    rb"(?i:is now|is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|to|-|este|je|adalah"
+    rb"|anda adalah|dvs\. este|\xe2\x80[\x93\x94]|c\xe1\xbb\xa7a b\xe1\xba\xa1n l\xc3\xa0"
+    rb"|\xcf\x83\xce\xb1\xcf\x82 \xce\xb5\xce\xaf\xce\xbd\xce\xb1\xce\xb9"
+    rb"|\xd7\xa9\xd7\x9c\xd7\x9a \xd7\x94\xd7\x95\xd7\x90|\xd8\xa7\xd9\x84\xd8\xae\xd8\xa7\xd8\xb5 \xd8\xa8\xd9\x83)"
+)
 _SEARCHED = 5  # 32 bytes of a search for the end of a value are one step
 # What begins another pair, or ends the context of this one.
 _STOP = re.compile(
@@ -60,9 +67,10 @@ _OPTION = re.compile(rb"-(?<!\S-)-?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
 _IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
-# No value: a variable of GraphQL (`login(password: $password)`), a function, a table of a manifest.
+# No value: a variable of GraphQL (`login(password: $password)`), a function, a table of a manifest, `Bearer <token>`.
 _CODE = re.compile(
-    rb"\$[a-z][A-Za-z_]{1,60}[),]|\([\w ,]{0,80}\)[ ]?=>"
+    rb"(?i:bearer|token|basic|apikey)[ ]<(?:[a-z_ -]{1,40}|[A-Z_ -]{1,40})>"
+    rb"|\$[a-z][A-Za-z_]{1,60}[),]|\([\w ,]{0,80}\)[ ]?=>"
     rb"|\{[ \t]{0,9}(?:version|features|path|git|workspace|optional|default-features)[ \t]{0,3}="
 )
 # Below `/token:`, a route of OpenAPI in YAML.
@@ -71,7 +79,12 @@ _ROUTE = re.compile(
     rb"|description|servers|\$ref|x-[a-z-]{1,40})[\"']?:"
 )
 _STATEMENT = re.compile(rb"(?:raise|return|continue|break|pass|yield)\b")
+_SPOKEN = re.compile(rb"[ \t]" + IS + rb"[ \t]{0,3}:")  # `The password is: my_password`
 _PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
+# A member of an object that holds a value, whatever the others describe.
+_HOLDS = re.compile(
+    rb"[{,][ \t]{0,3}[\"']?(?:value|data|content|val|raw|secret)[\"']?[ ]?[:=][ ]?[\"']?[^\s\"',{}\[\]]{4}"
+)
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
 
 
@@ -229,7 +242,7 @@ class Values:
         reference = _REFERENCE.fullmatch(value)
         if self.record.tail.endswith(value):  # the beginning of a value that is cut off
             return False
-        if reference is None or not self.record.names.is_name(reference[1]):
+        if reference is None or not self.record.names.is_name(reference[1]) or _SPOKEN.search(name):
             return False
         word = reference[1]
         if b"." not in value and b"_" not in word and word.islower() and b")" not in name:  # `(user, password): pass`
@@ -275,7 +288,9 @@ class Values:
                     end = m.end()
                     break
         self.record.spend(1 + (end - at) // 32)
-        if (quote == b"{" and sign == b"=>") or block_is_described(self.record, self.text[at + 1 : end]):
+        if (quote == b"{" and sign == b"=>") or (
+            block_is_described(self.record, self.text[at + 1 : end]) and not _HOLDS.search(self.text, at, end)
+        ):
             return at
         if end - at > 2:
             self.add(at, end)

@@ -8,7 +8,7 @@ import pytest
 from tests.support.exchanges import make_builder, make_exchange
 from tests.support.schema import checked
 
-from asgi_audit.redaction.names import NO, YES, Names
+from asgi_audit.redaction.names import NO, YES, Names, is_label
 
 BUILDER = make_builder()
 NAMES = Names()
@@ -129,3 +129,28 @@ def test_a_private_key_without_its_last_line_hides_no_secret_behind_it(text: str
 def test_many_private_keys_without_a_last_line_are_paid_for() -> None:
     built = BUILDER.build(make_exchange("POST", body=_KEY.encode() * 2_000, content_type=b"text/plain"))
     assert b"BEGIN RSA" not in built
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ENV DB_PASSWORD §",
+        "setx API_TOKEN §",
+        "machine h login mira password §",
+        "RequestHeader set X-Api-Key §",
+    ],
+)
+def test_a_line_that_sets_a_name_has_a_value_that_may_read_as_a_name(text: str) -> None:
+    for secret in ("SuperSecretPassword", "my-secret-token"):
+        assert secret.encode() not in record(text.replace("§", secret), "text/plain")
+
+
+def test_an_element_that_closes_far_away_is_no_placeholder() -> None:
+    rows = "".join(f"  <entry>sunflower{n}</entry>\n" for n in range(200))
+    assert b"sunflower" not in record(f"<passwords>\n{rows}</passwords>", "application/xml")
+
+
+def test_a_word_in_capitals_is_an_error_only_when_it_says_so() -> None:
+    assert is_label(b"PASSWORD_REUSED")
+    assert is_label(b"INVALID_TOKEN")
+    assert not is_label(b"SUPER_SECRET_PASSWORD")
