@@ -53,6 +53,7 @@ _SENTENCE = re.compile(rb"[A-Z][a-z]*(?:,? (?:[a-z]+|[A-Z][a-z]+|[0-9]{1,3})){2,
 _SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92", b"&nbsp;", b"&#160;", b"\xc2\xa0"))
 _NEAR = 400
 _VALUE_NEXT = re.compile(rb"(?:[\s\"'`]{1,40}|[:=][ ]?)(?=[^\s<>]{0,60}[0-9])(?=[^\s<>]{0,60}[A-Za-z])[^\s<>]{6}")
+_MARK_FIRST = re.compile(rb"[^\s<]{5}")
 _NO_VALUE = frozenset((b"", *(bytes((c,)) for c in b"@\"'`/:,;.)]} \t\r\n")))
 _SAYING = (b" is", b" are", b" ist", b" lautet", b" est", b" es", b" \xc3\xa8", b" \xc3\xa9")  # before `<b>x</b>`
 _STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
@@ -70,6 +71,9 @@ def _is_placeholder(record: Record, text: bytes, tag: bytes, at: int) -> bool:
     """Whether nothing closes the tag that ends at `at`, and no value follows: `login <user> <password>`."""
     if record.cut or text[at : at + 1] not in _NO_VALUE or _VALUE_NEXT.match(text, at):
         return False
+    before = text[at - len(tag) - 3 : at - len(tag) - 2]
+    if (before.isalnum() or before in (b"\n", b">")) and _MARK_FIRST.match(text, at):
+        return False  # `<USERPASS>@tulip`, of OFX, which closes no element
     record.spend(4 + ((len(text) - at) >> 9))
     return text[at:].lower().find(b"</" + tag.lower()) < 0
 

@@ -52,7 +52,7 @@ def may_hide(path: str) -> bool:
         return True
     if digits and _CODE(path) is not None:
         low = path.lower()
-        return "otp" in low or "pin" in low or "code" in low or "verify" in low
+        return "otp" in low or "pin" in low or "code" in low or "verify" in low or "password/" in path
     return "password/" in path or "token/" in path
 
 

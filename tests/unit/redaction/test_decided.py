@@ -27,6 +27,7 @@ def kept(text: str, kind: str = "text/plain", cut: int | None = None) -> Any:
     [
         (f"/verify/{UUID}", f"/verify/{M}"),  # this is the credential
         ("/otp/123456", f"/otp/{M}"),
+        ("/users/1234/password/Tulip4711", f"/users/1234/password/{M}"),
         ("/password/policy", "/password/policy"),
         (f"/orders/{UUID}", f"/orders/{UUID}"),
     ],
