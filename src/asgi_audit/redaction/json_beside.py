@@ -16,7 +16,7 @@ __all__ = ["FLAGS", "TELLING", "answer_kinds", "may_bind", "told_kinds"]
 _LABELS, _WEAK_LABELS, _VALUED, _MEANT = (frozenset(words(t)) for t in ("labels", "weak_labels", "valued", "meant"))
 _ANSWERS, FLAGS = frozenset(words("answers")), frozenset(words("flags"))
 _OAUTH = frozenset(map(norm, words("oauth")))
-_COIN, _SYMBOL = ("price", "symbol", "change", "chainid", "marketcap", "decimals"), re.compile(rb"[A-Z]{2,6}")
+_COIN, _SYMBOL = ("price", "symbol", "chainid", "marketcap", "decimals"), re.compile(rb"[A-Z]{2,6}")
 _LAST = re.compile(rb"[/.\[\]]+")
 _PATHS = frozenset(
     ("path", "pointer", "instancepath", "datapath", "propertypath", "field", "name", "location", "selector")

@@ -74,7 +74,10 @@ def block_is_described(record: Record, block: bytes, *, named: bool = False) -> 
     lines = [line.strip() for line in block[:4_000].split(b"\n") if line.strip()]
     keys = [m[1].strip() for m in _KEY.finditer(block[:4_000])]
     items = [line[2:].strip(b" \"'") for line in lines if line[:2] == b"- " and b":" not in line]
-    told = [key in _DESCRIBING or key[:8] == b"require_" or line_is_bare(block, key) for key in keys]
+    told = [
+        key in _DESCRIBING or (key[:8] == b"require_" and _REQUIRED.search(block)) or line_is_bare(block, key)
+        for key in keys
+    ]
     return (
         bool(lines)
         and len(keys) + len(items) >= len(lines)
@@ -92,6 +95,7 @@ def is_marked_list(record: Record, block: bytes) -> bool:
     return marked and len(names) == len(items) and any(record.names.kind(name) == YES for name in names)
 
 
+_REQUIRED = re.compile(rb"require_\w{1,30}[\"']?[ ]?[:=][ \t]{0,9}(?i:true|false|yes|no|on|off|[0-9]{1,3})\b")
 _MARKED = re.compile(rb"[-*+][ \t]{1,4}(\*{1,3}|_{2})?([A-Za-z][\w -]{0,40})(?:\*{1,3}|_{2})?:")
 _WORD = re.compile(rb"[a-z]{2,20}(?:[_-][a-z]{2,20}){0,3}")
 

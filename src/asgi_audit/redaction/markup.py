@@ -52,8 +52,8 @@ _SPACERS = frozenset(b"br hr wbr img col span b i em strong code tbody tr p dd t
 _SENTENCE = re.compile(rb"[A-Z][a-z]*(?:,? (?:[a-z]+|[A-Z][a-z]+|[0-9]{1,3})){2,40}\.")
 _SIGNS = frozenset((b":", b"=", b"-", b"|", b"\xe2\x80\x93", b"\xe2\x86\x92", b"&nbsp;", b"&#160;", b"\xc2\xa0"))
 _NEAR = 400
-_VALUE_NEXT = re.compile(rb"(?:[\s\"'`]{1,40}|[:=][ ]?)(?=[^\s<>]{0,60}[0-9])(?=[^\s<>]{0,60}[A-Za-z])[^\s<>]{6}")
 _MARK_FIRST = re.compile(rb"[^\s<]{5}")
+_NEXT_WORD = re.compile(rb"(?:[\s\"'`]{1,40}|[:=][ ]?)([^\s<>\"'`./]{6,400})(?=[\s<>\"'`]|\Z)")
 _NO_VALUE = frozenset((b"", *(bytes((c,)) for c in b"@\"'`/:,;.)]} \t\r\n")))
 _SAYING = (b" is", b" are", b" ist", b" lautet", b" est", b" es", b" \xc3\xa8", b" \xc3\xa9")  # before `<b>x</b>`
 _STOPS_PENDING = frozenset(b"form a select ul ol body head nav button table footer".split())
@@ -69,7 +69,10 @@ def in_tag(record: Record, text: bytes, start: int, end: int) -> bool:
 
 def _is_placeholder(record: Record, text: bytes, tag: bytes, at: int) -> bool:
     """Whether nothing closes the tag that ends at `at`, and no value follows: `login <user> <password>`."""
-    if record.cut or text[at : at + 1] not in _NO_VALUE or _VALUE_NEXT.match(text, at):
+    word = _NEXT_WORD.match(text, at)
+    if word is not None and (made(word[1]) or any(48 <= c <= 57 for c in word[1])):
+        return False
+    if record.cut or text[at : at + 1] not in _NO_VALUE:
         return False
     before = text[at - len(tag) - 3 : at - len(tag) - 2]
     if (before.isalnum() or before in (b"\n", b">")) and _MARK_FIRST.match(text, at):
@@ -329,6 +332,8 @@ class _Markup:
             return
         if opened in _VALUES and self.tag == opened:
             self.value = start, end
+        if self.record.cut and end == len(self.text) and opened in (b"name", b"key") and self.value is not None:
+            self.mask(*self.value)  # the name was cut
         if not alarmed:
             return
         if self.forms.within(start, end):

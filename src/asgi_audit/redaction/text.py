@@ -67,7 +67,7 @@ _QUOTED = re.compile(
 )
 _NEXT_ITEM = re.compile(rb"[ \t]{0,3},[ \t]{0,3}([\"'])")
 # `--password x`
-_OPTION_VALUE = re.compile(rb"[ \t]+(?:\"([^\"\n]{1,400})\"|'([^'\n]{1,400})'|([^\s\"'(-][^\s\"']{0,800}))")
+_OPTION_VALUE = re.compile(rb"[ \t]+(?:\"([^\"\n]{1,400})\"|'([^'\n]{1,400})'|([^\s\"',(-][^\s\"']{0,800}))")
 # `:param password: the password of the user`
 _DOCUMENTED = re.compile(rb"[:@](?:param|type|arg|ivar|keyword)[ ](?:[A-Za-z]{1,12}[ ])?\Z")
 # What a parser says: `Unexpected token: x`; and `secret "tls" not found`.
@@ -299,8 +299,8 @@ class _Text(Values):
             return self.word(assign.end()) or end
         if assign is not None:
             return self.assigned(start, assign.end(), kind, assign[1], first)
-        if kind != YES:
-            return end
+        if kind != YES:  # `echo x | y --token-stdin`
+            return (text[start:end].endswith(b"stdin") and self.before(start, end)) or end
         if (qualified := _QUALIFIED.match(text, end)) is not None and (stop := self.word(qualified.end())):
             return stop
         for told in (self.glued, self.spoken, self.quoted_beside, self.before, self.beside):

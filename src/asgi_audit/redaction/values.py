@@ -16,12 +16,12 @@ __all__ = ["IS", "LINE_SEEN", "Values"]
 _VALUE_MAX = 8_000
 LINE_SEEN = 400
 # Verbs in some languages: `password is x`.
-IS = (
-    rb"(?i:is now|is|was|are|ist|lautet|est|es|\xc3\xa9|\xc3\xa8|jest|er|\xc3\xa4r|on|to|-|este|je|adalah"
-    rb"|anda adalah|dvs\. este|\xe2\x80[\x93\x94]|c\xe1\xbb\xa7a b\xe1\xba\xa1n l\xc3\xa0"
-    rb"|\xcf\x83\xce\xb1\xcf\x82 \xce\xb5\xce\xaf\xce\xbd\xce\xb1\xce\xb9"
-    rb"|\xd7\xa9\xd7\x9c\xd7\x9a \xd7\x94\xd7\x95\xd7\x90|\xd8\xa7\xd9\x84\xd8\xae\xd8\xa7\xd8\xb5 \xd8\xa8\xd9\x83)"
-)
+_VERBS = tuple(verb.encode() for verb in (
+    "is now", "is", "was", "are", "ist", "lautet", "est", "es", "é", "è", "jest", "er", "är", "on", "to", "-", "–", "—",
+    "este", "je", "adalah", "anda adalah", "dvs. este", "của bạn là", "σας είναι", "שלך הוא", "الخاص بك",
+))  # fmt: skip
+IS = rb"(?i:" + b"|".join(map(re.escape, _VERBS)) + rb")"
+_SPEAKING = tuple(b" " + verb for verb in _VERBS)
 _SEARCHED = 5  # 32 bytes of a search for the end of a value are one step
 # What begins another pair, or ends the context of this one.
 _STOP = re.compile(
@@ -55,7 +55,7 @@ _SCALAR_WORD = re.compile(rb"[\"'`]?([^\s\"'`,;&}\])]{0,400})")
 _CALL = re.compile(
     rb"[A-Za-z_][\w.]{0,60}\(|(?:os\.environ|process\.env|request|self|this|config|settings|env)\b[.\[]"
     rb"|(?:[A-Za-z_]\w{0,40}\.){1,4}[A-Za-z_]\w{0,40}\[[\"']"
-    rb"|\$_[A-Z]{3,10}\[|await |new |function|async |\(\) ?=>|lambda "
+    rb"|\$_(?:GET|POST|REQUEST|SERVER|ENV|COOKIE|SESSION|FILES)\[|await |new |function|async |\(\) ?=>|lambda "
 )
 _CODE_LINE = re.compile(
     rb"[ \t]*(?:if|elif|while|for|def|class|with|async|case|switch|function|return|else|match)\b|[^\n]{0,200}(?:->|\()"
@@ -79,13 +79,17 @@ _ROUTE = re.compile(
     rb"|description|servers|\$ref|x-[a-z-]{1,40})[\"']?:"
 )
 _STATEMENT = re.compile(rb"(?:raise|return|continue|break|pass|yield)\b")
-_SPOKEN = re.compile(rb"[ \t]" + IS + rb"[ \t]{0,3}:")  # `The password is: my_password`
 _PARTED = re.compile(rb"(?i:digest|oauth|hawk|mac|aws4-hmac-sha256)[ ][A-Za-z_]{1,40}=")
 # A member of an object that holds a value, whatever the others describe.
 _HOLDS = re.compile(
-    rb"[{,][ \t]{0,3}[\"']?(?:value|data|content|val|raw|secret)[\"']?[ ]?[:=][ ]?[\"']?[^\s\"',{}\[\]]{4}"
+    rb"[{,][ \t]{0,3}[\"']?(?:value|data|content|val|raw|secret)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?[^\s\"',{}\[\]]{4}"
 )
 _BRACKETS = re.compile(rb"\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*\"?|[{}\[\]()]")
+
+
+def is_spoken(name: bytes) -> bool:
+    """Whether a name, with what is between it and its value, is prose: `password is: `."""
+    return name.rstrip(b" \t\r\n:\"'").lower().endswith(_SPEAKING)
 
 
 class Values:
@@ -190,7 +194,7 @@ class Values:
         if quote and quote in b"{[(":
             return self.bracketed(at, quote, sign)
         if not rest.strip() or rest.strip() in (b"\\", b"|", b">", b"|-", b">-", b"|+", b">+"):
-            return self.block(at, text[start : start + 8].rstrip(b":"))
+            return self.block(at, text[start : start + 8].rstrip(b":"), spoken=is_spoken(text[start:at]))
         if sign == b":" and (property_of := _PROPERTY.match(rest)) is not None:  # of a YAML node
             if property_of.end() < len(rest):
                 return self.assigned(start, at + property_of.end(), kind, sign, first)
@@ -242,7 +246,7 @@ class Values:
         reference = _REFERENCE.fullmatch(value)
         if self.record.tail.endswith(value):  # the beginning of a value that is cut off
             return False
-        if reference is None or not self.record.names.is_name(reference[1]) or _SPOKEN.search(name):
+        if reference is None or not self.record.names.is_name(reference[1]) or is_spoken(name):
             return False
         word = reference[1]
         if b"." not in value and b"_" not in word and word.islower() and b")" not in name:  # `(user, password): pass`
@@ -300,10 +304,10 @@ class Values:
         head = self.text[self.begin : self.begin + 200]
         return len(head) - len(head.lstrip(b" \t"))
 
-    def block(self, at: int, name: bytes = b"") -> int:
+    def block(self, at: int, name: bytes = b"", *, spoken: bool = False) -> int:
         """Nothing on this line: the deeper lines below, or the next one when it is no pair itself."""
         text = self.text
-        if _CODE_LINE.match(text, self.begin, at):
+        if not spoken and _CODE_LINE.match(text, self.begin, at):
             return at
         begin = self.end + 1
         end = block_end(self.record, text, begin, self.indent(), dash=True)
