@@ -62,7 +62,8 @@ _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _CACHE_MAX = 2_048
 _NAME_MAX = 200
 _FIELD_MAX = 60
-_FIELD = re.compile(r"(?:custom:)?[\w .\-\[\]$@/*()#']+")  # `custom:pin`, of Cognito
+# `custom:pin`, of Cognito; `clé d'API`, `$_SERVER['PIN']`, and not `password 'tulip'`
+_FIELD = re.compile(r"(?:custom:)?(?:[\w .\-\[\]$@/*()#]|(?<=[\w\[])'(?=[\w\]]))+")
 _NUMBER_END = re.compile(rb"[0-9]{2}\Z")
 _SCHEMES = frozenset((b"bearer", b"Bearer"))  # how a token is sent: `token_type`
 _ABOUT = frozenset(words("about"))
