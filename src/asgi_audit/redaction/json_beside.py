@@ -132,7 +132,7 @@ def label(reading: Reading, node: Node, lows: list[str], *, inside: bool = False
                 text = _LAST.split(text.strip(b"/.[]#"))[-1]
         elif item.what == ARRAY and low in ("loc", "path", "location"):
             text = next((reading.text(part) for part in reversed(item.items) if part.what == STRING), None)
-        if text and reading.names.is_field(text):
+        if text and not (low == "code" and 47 in text) and reading.names.is_field(text):  # no `auth/wrong-password`
             if sure:
                 strong = text
             else:
