@@ -301,8 +301,10 @@ class _Text(Values):
             return self.assigned(start, assign.end(), kind, assign[1], first)
         if kind != YES:  # `echo x | y --token-stdin`
             return (text[start:end].endswith(b"stdin") and self.before(start, end)) or end
-        if (qualified := _QUALIFIED.match(text, end)) is not None and (stop := self.word(qualified.end())):
-            return stop
+        if (qualified := _QUALIFIED.match(text, end)) is not None:
+            self.record.spend(4)
+            if stop := self.word(qualified.end()):
+                return stop
         for told in (self.glued, self.spoken, self.quoted_beside, self.before, self.beside):
             if done := told(start, end):
                 return done
@@ -419,7 +421,10 @@ class _Text(Values):
     def before(self, start: int, end: int) -> int:
         for wants, sign, before in _PLACES_BEFORE:
             low = max(self.begin, start - (_PIPED if sign == b"|" else _SEEN))
-            m = before.search(self.text, low, start) if self.text.find(sign, low, start) >= 0 else None
+            if self.text.find(sign, low, start) < 0:
+                continue
+            self.record.spend(8)
+            m = before.search(self.text, low, start)
             if m is not None and self.wanted(*m.span(1), wants):
                 self.add(*m.span(1))
                 return end
