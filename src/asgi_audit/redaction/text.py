@@ -18,7 +18,7 @@ from .names import ASKED, YES
 from .record import CANDIDATE, Record, TooCostly
 from .sql import column_values
 from .tables import COMMANDS
-from .values import IS, LINE_SEEN, Values
+from .values import IN_QUERY, IS, LINE_SEEN, Values
 
 __all__ = ["text_edits"]
 
@@ -162,7 +162,6 @@ _PHRASE = re.compile(rb"[A-Za-z]+(?:[-/'._][A-Za-z]+)*:?")
 _ALPHABETS = bytes(c for c in range(256) if chr(c).isalpha() or c > 127)
 # What separates a name from its value, escaped: `access_token%3Dx`, `password&quot;:`.
 _ESCAPED_SIGN = re.compile(rb"%(?:25){0,3}(?:3[aAdD]|22|20|5[dD])|&(?:#|quot;|apos;|gt;)|\\{1,4}u00(?:3[aAdD]|22)")
-_IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 _ARN = re.compile(rb"arn:[a-z0-9:-]{3,120}")
 _NEAR_END = 8  # a name that the end of a value took with it may have a value of its own: a quote was never closed
 _RUN = re.compile(rb"[^\s\"'<>]{1,4000}")
@@ -236,7 +235,7 @@ class _Text(Values):
         """`?code=x&state=y` in a URL in the text."""
         if self.text[end - 1] != 61 or self.text[start - 1 : start] not in (b"?", b"&", b";"):
             return start
-        value = _IN_QUERY.match(self.text, end)
+        value = IN_QUERY.match(self.text, end)
         assert value is not None  # it matches nothing
         stop = value.end()
         begin = max(0, start - 1_000, self.text.rfind(b" ", 0, start) + 1)

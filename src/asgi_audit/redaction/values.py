@@ -11,7 +11,7 @@ from .lines import block_end, block_is_described, is_marked_list, line_end
 from .names import COUNT, MADE, MANY, TEXT
 from .record import MASK, Record, TooCostly
 
-__all__ = ["IS", "LINE_SEEN", "Values"]
+__all__ = ["IN_QUERY", "IS", "LINE_SEEN", "Values"]
 
 _VALUE_MAX = 8_000
 LINE_SEEN = 400
@@ -66,7 +66,7 @@ _VARIABLES = re.compile(rb"variables\\{0,3}[\"'][ \t]{0,3}:[ \t\r\n]{0,3}\{")
 _OPTION = re.compile(rb"-(?<!\S-)-?[A-Za-z][\w-]{0,40}[ =][^\s\"'`]{0,100}\Z")
 _ARGUMENT_END = re.compile(rb"\s")
 _REFERENCE = re.compile(rb"(?:[A-Za-z_]\w{0,40}\.){0,4}([A-Za-z_]{2,60})[;,]?[ \t)}\]]{0,8}")
-_IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
+IN_QUERY = re.compile(rb"[^&#\s<>\"'`]*")
 # No value: a variable of GraphQL (`login(password: $password)`), a function, a table of a manifest, `Bearer <token>`.
 _CODE = re.compile(
     rb"(?i:bearer|token|basic|apikey)[ ]<(?:[a-z_ -]{1,40}|[A-Z_ -]{1,40})>"
@@ -178,7 +178,7 @@ class Values:
         if typed is not None or rest.startswith(MASK) or self.record.is_holder_in_prose(rest.strip(b" \t\r,;.\"'`)")):
             return at
         if before in (b"?", b"&") and before and sign == b"=":
-            value = _IN_QUERY.match(text, at)
+            value = IN_QUERY.match(text, at)
             assert value is not None
             return self.valued(at, value.end())
         if _CODE.match(rest) or (_STATEMENT.match(rest) and _CODE_LINE.match(text, self.begin, start)):
